@@ -1,0 +1,128 @@
+"""Image data: data sets by name, splits, augmentation and loaders.
+
+Importing this package imports no torch; the names below are resolved when they are first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from pursuhint.errors import PursuhintError
+from pursuhint.tables import lookup, resolve
+
+if TYPE_CHECKING:
+    from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip
+    from pursuhint.data.batch import Batch
+    from pursuhint.data.folder import load_folder
+    from pursuhint.data.image_data import ImageData
+    from pursuhint.data.loader import Loader, make_loader, sample_indices
+    from pursuhint.data.splits import FileSplit, MemorySplit, Split
+
+__all__ = [
+    "DATASETS",
+    "Augmentation",
+    "Batch",
+    "CropFlip",
+    "FileSplit",
+    "ImageData",
+    "Loader",
+    "MemorySplit",
+    "ResizedCropFlip",
+    "Split",
+    "load_dataset",
+    "load_folder",
+    "make_loader",
+    "sample_indices",
+]
+
+DATASETS: Mapping[str, str] = MappingProxyType(
+    {
+        "digits": "pursuhint.data.digits:load_digits",
+        "cifar10": "pursuhint.data.cifar:load_cifar10",
+        "cifar100": "pursuhint.data.cifar:load_cifar100",
+        "stl10": "pursuhint.data.stl10:load_stl10",
+        "tiny-imagenet": "pursuhint.data.tiny_imagenet:load_tiny_imagenet",
+        "imagenet": "pursuhint.data.imagenet:load_imagenet",
+        "folder:PATH": "pursuhint.data.folder:load_folder",
+    }
+)
+
+_RESIZABLE = ("imagenet", "folder:PATH")
+
+_LAZY = {
+    "Augmentation": "pursuhint.data.augment:Augmentation",
+    "Batch": "pursuhint.data.batch:Batch",
+    "CropFlip": "pursuhint.data.augment:CropFlip",
+    "FileSplit": "pursuhint.data.splits:FileSplit",
+    "ImageData": "pursuhint.data.image_data:ImageData",
+    "Loader": "pursuhint.data.loader:Loader",
+    "MemorySplit": "pursuhint.data.splits:MemorySplit",
+    "ResizedCropFlip": "pursuhint.data.augment:ResizedCropFlip",
+    "Split": "pursuhint.data.splits:Split",
+    "load_folder": "pursuhint.data.folder:load_folder",
+    "make_loader": "pursuhint.data.loader:make_loader",
+    "sample_indices": "pursuhint.data.loader:sample_indices",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return resolve(_LAZY[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_dataset(
+    name: str,
+    *,
+    root: Path | str | None = None,
+    download: bool = False,
+    val_fraction: float = 0.0,
+    seed: int = 0,
+    image_size: int | None = None,
+) -> ImageData:
+    """Load a data set by name.
+
+    Args:
+        name: a name of :data:`DATASETS`: ``digits`` (comes with scikit-learn), ``cifar10``, ``cifar100``,
+            ``stl10``, ``tiny-imagenet``, ``imagenet``, or ``folder:PATH`` for a folder of your own with
+            ``train/`` and ``val/`` (or ``test/``), one folder a class.
+        root: the folder that holds the data sets. Default: the environment variable ``PURSUHINT_DATA``, else
+            ``~/.cache/pursuhint/datasets``. Not used by ``digits`` and ``folder:PATH``.
+        download: fetch the data set when ``root`` does not hold it. Nothing is fetched otherwise.
+        val_fraction: share of the training samples, in [0, 1), held out as ``data.val``: stratified by class,
+            the same for the same seed everywhere, and taken out of ``data.train``.
+        seed: chooses the samples of the validation split; nothing else depends on it.
+        image_size: side in pixels of the square images of ``imagenet`` (default 224) and ``folder:PATH``
+            (default: see :func:`load_folder`). The other data sets have one size.
+
+    Returns:
+        The data; see :class:`ImageData`.
+
+    Raises:
+        PursuhintError: unknown name; the data is missing, incomplete, damaged or mislabelled; ``val_fraction``
+            or ``image_size`` out of range.
+    """
+    from pursuhint.data.sources import default_root
+
+    kind, colon, path = name.partition(":")
+    entry = "folder:PATH" if colon and kind == "folder" else name
+    load = resolve(lookup("data set", DATASETS, entry))
+    if entry == "folder:PATH" and path in ("", "PATH"):
+        raise PursuhintError("folder: needs the path of a folder with train/ and val/, as in folder:photos/birds")
+    if not 0 <= val_fraction < 1:
+        raise PursuhintError(f"the validation fraction must be at least 0 and below 1, got {val_fraction}")
+    options: dict[str, Any] = {}
+    if image_size is not None:
+        if entry not in _RESIZABLE:
+            raise PursuhintError(f"{name} has one image size; image_size is for {' and '.join(_RESIZABLE)}")
+        if image_size < 1:
+            raise PursuhintError(f"image_size must be at least 1 pixel, got {image_size}")
+        options["image_size"] = image_size
+    if entry == "folder:PATH":
+        data: ImageData = load(path, **options)
+    else:
+        data = load(Path(root).expanduser() if root is not None else default_root(), download=download, **options)
+    return data.with_validation(val_fraction, seed=seed) if val_fraction else data

@@ -1,0 +1,158 @@
+"""Image files to tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import functional as transforms
+
+from pursuhint.data.splits import FileSplit
+from pursuhint.errors import PursuhintError
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageHeader",
+    "decode_all",
+    "fit",
+    "read_header",
+    "read_headers",
+    "read_image",
+    "resized_crop",
+    "to_tensor",
+]
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+_GREY_MODES = frozenset({"1", "L", "LA"})
+_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ImageHeader(NamedTuple):
+    """What the first bytes of an image file tell: size in pixels, and whether it has one channel."""
+
+    height: int
+    width: int
+    grey: bool
+
+
+def _damaged(path: Path, error: Exception) -> PursuhintError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return PursuhintError(f"cannot read the image {path}: {reason}; replace or remove the file")
+
+
+def _check_depth(path: Path, mode: str) -> None:
+    if mode in _DEEP_MODES:
+        raise PursuhintError(f"{path} has more than 8 bits a pixel (mode {mode}); convert it to 8 bits")
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Size and kind of an image, without decoding it.
+
+    Raises:
+        PursuhintError: not an image, or one with more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as image:
+            mode, (width, height) = image.mode, image.size
+    except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
+        raise _damaged(path, error) from error
+    _check_depth(path, mode)
+    return ImageHeader(height, width, mode in _GREY_MODES)
+
+
+def read_image(path: Path, channels: int) -> Image.Image:
+    """Decode an image as greyscale (one channel) or RGB (three). Transparency is dropped.
+
+    Raises:
+        PursuhintError: the file is missing, truncated or damaged, or has more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_depth(path, image.mode)
+            if image.mode == "P" and "transparency" in image.info:
+                image = image.convert("RGBA")  # Pillow warns when such a palette is converted in one step
+            return image.convert("L" if channels == 1 else "RGB")
+    except PursuhintError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """uint8 tensor of shape (channels, height, width)."""
+    pixels = np.array(image)
+    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def fit(image: Image.Image, size: tuple[int, int], *, margin: float = 1.0) -> Image.Image:
+    """Resize so that the image just covers ``margin`` times ``size``, then cut ``size`` out of its centre.
+
+    The shape of what is shown stays as it is. An image that already has the wanted size is not touched. For
+    a square size the same as torchvision's ``Resize(round(margin * side))`` and ``CenterCrop(side)``.
+
+    Args:
+        image: any size.
+        size: wanted height and width in pixels.
+        margin: at least 1; 256/224 in the ImageNet recipe.
+    """
+    if image.size == (size[1], size[0]):
+        return image
+    height, width = round(size[0] * margin), round(size[1] * margin)
+    if height * image.width >= width * image.height:  # the height decides how far to enlarge
+        covering = height, height * image.width // image.height
+    else:
+        covering = width * image.height // image.width, width
+    resized = transforms.resize(image, list(covering), antialias=True)
+    return transforms.center_crop(resized, list(size))
+
+
+def resized_crop(
+    image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int], *, mirrored: bool
+) -> Image.Image:
+    """Cut out a box (top, left, height, width), resize it to ``size`` and mirror it if asked."""
+    cut = transforms.resized_crop(image, *box, list(size), antialias=True)
+    return transforms.hflip(cut) if mirrored else cut
+
+
+def read_headers(paths: Iterable[Path]) -> list[ImageHeader]:
+    """:func:`read_header` of many files, in threads."""
+    return _in_threads(read_header, paths)
+
+
+def decode_all(split: FileSplit, channels: int, size: tuple[int, int]) -> Tensor:
+    """Decode every file of a split into memory, resized with :func:`fit`.
+
+    Returns:
+        uint8, shape (samples, channels, height, width).
+
+    Raises:
+        PursuhintError: a file cannot be decoded.
+    """
+    images = torch.empty((len(split), channels, *size), dtype=torch.uint8)
+
+    def decode(position: int) -> None:
+        images[position] = to_tensor(fit(read_image(split.path(position), channels), size))
+
+    _in_threads(decode, range(len(split)))
+    return images
+
+
+def _in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+        results = threads.map(function, items)
+        try:
+            return list(results)
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)  # the first damaged file is enough
+            raise

@@ -1,0 +1,50 @@
+"""Handwritten digits: 1,797 real 8x8 images that come with scikit-learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from pursuhint.data.augment import CropFlip
+from pursuhint.data.image_data import ImageData
+from pursuhint.data.splits import MemorySplit, hold_out
+
+__all__ = ["load_digits"]
+
+TEST_SAMPLES = 360
+MEAN = (0.0,)
+STD = (1.0,)
+
+
+def load_digits(root: Path | None = None, *, download: bool = False) -> ImageData:
+    """Load the digits: 1,437 for training, 360 for testing, grey, 8x8, 10 classes. Nothing to download.
+
+    The values 0..16 become uint8 0..255. The split is fixed and stratified. Mean and standard deviation are
+    those of the training part. Augmentation shifts by up to one pixel and does not flip.
+
+    Reference: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
+    Repository, 1998, https://doi.org/10.24432/C50P49 (its test part, as packaged by scikit-learn).
+
+    Args:
+        root: not used; every data set takes it.
+        download: not used.
+    """
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    images = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.from_numpy(digits.target).to(torch.int64)
+    train, test = hold_out(labels, TEST_SAMPLES, seed=0)
+    return ImageData(
+        name="digits",
+        num_classes=10,
+        in_channels=1,
+        image_size=(8, 8),
+        mean=MEAN,
+        std=STD,
+        class_names=tuple("0123456789"),
+        train=MemorySplit.whole(images[train], labels[train]),
+        test=MemorySplit.whole(images[test], labels[test]),
+        augmentation=CropFlip(padding=1, flip=False),
+    )

@@ -1,0 +1,218 @@
+"""A data set: its splits and what is known about its images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip, channel_statistics
+from pursuhint.data.splits import FileSplit, MemorySplit, Split, check_labels, hold_out
+from pursuhint.errors import PursuhintError
+
+__all__ = ["ImageData"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images with labels, divided into splits.
+
+    Attributes:
+        name: as the user typed it.
+        num_classes: how many classes there are.
+        in_channels: 1 (grey) or 3 (RGB), or whatever a user's tensors have.
+        image_size: height and width in pixels that a network gets to see.
+        mean: per channel, in units of the image scaled to [0, 1] (for float images: in their own units).
+        std: per channel, above 0.
+        class_names: one name a class, in the order of the labels.
+        train: the training samples, without those of ``val``.
+        test: the test samples (for data sets without public test labels, the official validation samples).
+        val: samples for choosing a model, or None.
+        augmentation: what training does to an image; :class:`CropFlip` for splits in memory,
+            :class:`ResizedCropFlip` for files. ``dataclasses.replace(data, augmentation=...)`` changes it.
+    """
+
+    name: str
+    num_classes: int
+    in_channels: int
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    val: Split | None = None
+    augmentation: Augmentation = CropFlip()
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) != self.num_classes:
+            raise PursuhintError(
+                f"{self.name}: {self.num_classes} classes but {len(self.class_names)} class names"
+            )
+        for what, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.in_channels:
+                raise PursuhintError(
+                    f"{self.name}: {self.in_channels} channels but {what} has {len(values)} values"
+                )
+        if not all(value > 0 for value in self.std):
+            raise PursuhintError(f"{self.name}: std must be above 0 in every channel, got {self.std}")
+        for role, split in self.splits.items():
+            if len(split) == 0:
+                raise PursuhintError(f"{self.name}: the {role} split has no samples")
+            check_labels(split.labels, self.num_classes, f"{self.name}, {role} split")
+            if isinstance(split, MemorySplit) != isinstance(self.augmentation, CropFlip):
+                wanted = CropFlip if isinstance(split, MemorySplit) else ResizedCropFlip
+                kind = "in memory" if isinstance(split, MemorySplit) else "read from files"
+                raise PursuhintError(
+                    f"{self.name}: the {role} split is {kind}; its augmentation is a {wanted.__name__}, "
+                    f"got {type(self.augmentation).__name__}"
+                )
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits there are, by name: train, test and, if there is one, val."""
+        splits = {"train": self.train, "test": self.test}
+        return splits if self.val is None else {**splits, "val": self.val}
+
+    @property
+    def num_samples(self) -> int:
+        """Size of the full training set (train and val together); training indices are below it."""
+        return len(self.train) + (0 if self.val is None else len(self.val))
+
+    def split(self, name: str) -> Split:
+        """The split called ``train``, ``val`` or ``test``.
+
+        Raises:
+            PursuhintError: no such split; in particular no validation split was asked for.
+        """
+        if name == "val" and self.val is None:
+            raise PursuhintError(
+                f"{self.name} has no validation split; ask for one with --val-fraction (val_fraction=0.1)"
+            )
+        if name not in self.splits:
+            raise PursuhintError(f"no split named {name!r}; there are train, val and test")
+        return self.splits[name]
+
+    def with_validation(self, fraction: float, *, seed: int = 0) -> ImageData:
+        """Hold out some training samples as ``val``.
+
+        The held-out samples are stratified by class (see :func:`~pursuhint.data.splits.hold_out`) and depend
+        on labels, fraction and seed alone. They keep their indices.
+
+        Args:
+            fraction: share of the training samples, above 0 and below 1; the count is rounded.
+            seed: another seed holds out other samples.
+
+        Raises:
+            PursuhintError: there is a validation split already, or the fraction holds out no sample or the
+                last sample of a class.
+        """
+        if self.val is not None:
+            raise PursuhintError(f"{self.name} already has a validation split of {len(self.val)} samples")
+        if not 0 < fraction < 1:
+            raise PursuhintError(f"the validation fraction must be above 0 and below 1, got {fraction}")
+        kept, held_out = hold_out(self.train.labels, round(fraction * len(self.train)), seed=seed)
+        return replace(self, train=self.train.select(kept), val=self.train.select(held_out))
+
+    @classmethod
+    def from_tensors(
+        cls,
+        name: str,
+        *,
+        train: tuple[Any, Any],
+        test: tuple[Any, Any],
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        augmentation: CropFlip | None = None,
+        val_fraction: float = 0.0,
+        seed: int = 0,
+    ) -> ImageData:
+        """Use your own images.
+
+        Args:
+            name: what to call the data in messages and reports.
+            train: images and labels. Images: tensor or array of shape (samples, channels, height, width),
+                uint8 in 0..255 or floating point in any range. Labels: integers, shape (samples,).
+            test: the same, with the same channels, height and width.
+            num_classes: default: one more than the largest label, or the number of ``class_names``.
+            class_names: default: the labels as text.
+            mean: per channel, subtracted after uint8 images were scaled to [0, 1]. Default: computed from the
+                training images (before a validation split is taken out).
+            std: the same for the standard deviation.
+            augmentation: default: none, since only you know which changes leave the class alone.
+            val_fraction: share of the training samples held out as ``val``, in [0, 1).
+            seed: of the validation split.
+
+        Raises:
+            PursuhintError: wrong shape or type, NaN or infinity, different numbers of images and labels,
+                a label out of range, train and test of different sizes.
+
+        Example:
+            >>> images, labels = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8), torch.arange(20) % 4
+            >>> ImageData.from_tensors("noise", train=(images, labels), test=(images, labels)).num_classes
+            4
+        """
+        train_images, train_labels = _checked(*train, f"{name}, train split")
+        test_images, test_labels = _checked(*test, f"{name}, test split")
+        if train_images.shape[1:] != test_images.shape[1:]:
+            raise PursuhintError(
+                f"{name}: training images have shape {tuple(train_images.shape[1:])}, "
+                f"test images {tuple(test_images.shape[1:])}"
+            )
+        if train_images.dtype != test_images.dtype:
+            raise PursuhintError(
+                f"{name}: training images are {train_images.dtype}, test images {test_images.dtype}"
+            )
+        if num_classes is None:
+            num_classes = len(class_names) if class_names is not None else int(train_labels.max()) + 1
+        names = tuple(class_names) if class_names is not None else tuple(map(str, range(num_classes)))
+        if mean is None or std is None:
+            own_mean, own_std = channel_statistics(train_images)
+            mean = own_mean if mean is None else mean
+            std = own_std if std is None else std
+        data = cls(
+            name=name,
+            num_classes=num_classes,
+            in_channels=train_images.shape[1],
+            image_size=(train_images.shape[2], train_images.shape[3]),
+            mean=tuple(mean),
+            std=tuple(std),
+            class_names=names,
+            train=MemorySplit.whole(train_images, train_labels),
+            test=MemorySplit.whole(test_images, test_labels),
+            augmentation=augmentation if augmentation is not None else CropFlip(),
+        )
+        return data.with_validation(val_fraction, seed=seed) if val_fraction else data
+
+
+def _checked(images: Any, labels: Any, where: str) -> tuple[Tensor, Tensor]:
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    if images.ndim != 4:
+        raise PursuhintError(
+            f"{where}: images must have shape (samples, channels, height, width), got {tuple(images.shape)}"
+            + ("; images.unsqueeze(1) adds a channel" if images.ndim == 3 else "")
+        )
+    if labels.shape != (len(images),):
+        raise PursuhintError(f"{where}: {len(images)} images but labels of shape {tuple(labels.shape)}")
+    if images.numel() == 0:
+        raise PursuhintError(f"{where}: images of shape {tuple(images.shape)} hold no pixel")
+    if images.dtype != torch.uint8:
+        if not images.is_floating_point():
+            raise PursuhintError(f"{where}: images must be uint8 or floating point, got {images.dtype}")
+        finite = images.isfinite().flatten(1).all(1)
+        if not finite.all():
+            raise PursuhintError(
+                f"{where}: {int((~finite).sum())} images hold NaN or infinity, the first is sample "
+                f"{int((~finite).nonzero()[0])}"
+            )
+        images = images.to(torch.float32)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise PursuhintError(f"{where}: labels must be integers, got {labels.dtype}")
+    return images, labels.to(torch.int64)
+
+

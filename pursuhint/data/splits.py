@@ -1,0 +1,154 @@
+"""Splits of a data set: images held in memory, or files that are decoded when they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pursuhint.data.seeds import stable_permutation
+from pursuhint.errors import PursuhintError
+
+__all__ = ["FileSplit", "MemorySplit", "Split", "check_labels", "hold_out"]
+
+
+@dataclass(frozen=True, eq=False)
+class MemorySplit:
+    """Images in memory, shared by every loader that reads them.
+
+    Attributes:
+        images: shape (samples, channels, height, width); uint8 in 0..255, which loaders scale to [0, 1], or
+            float32, taken as it is.
+        labels: int64, shape (samples,).
+        indices: int64, shape (samples,): position of each sample in the full training (or test) set.
+    """
+
+    images: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    indices: Tensor = field(repr=False)
+    _copies: dict[torch.device, MemorySplit] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def whole(cls, images: Tensor, labels: Tensor) -> MemorySplit:
+        """A split whose samples are numbered from 0."""
+        return cls(images, labels, torch.arange(len(labels)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, positions: Tensor) -> MemorySplit:
+        """The samples at ``positions`` of this split, in that order, with the indices they had."""
+        return MemorySplit(self.images[positions], self.labels[positions], self.indices[positions])
+
+    def on(self, device: torch.device | str) -> MemorySplit:
+        """This split on ``device``. The copy is made once and kept as long as the split itself."""
+        # "cuda" and "cuda:0" may be one device: let torch say which one an allocation lands on.
+        actual = torch.empty(0, device=device).device
+        if actual == self.images.device:
+            return self
+        if actual not in self._copies:
+            self._copies[actual] = MemorySplit(
+                self.images.to(actual), self.labels.to(actual), self.indices.to(actual)
+            )
+        return self._copies[actual]
+
+
+@dataclass(frozen=True, eq=False)
+class FileSplit:
+    """Image files, decoded by the loader when they are needed.
+
+    Attributes:
+        folder: what the paths are relative to.
+        paths: numpy array of strings, shape (samples,). An array, not a list: with a million paths, worker
+            processes that share a list copy it page by page merely by counting references.
+        labels: int64, shape (samples,).
+        indices: int64, shape (samples,): position of each sample in the full training (or test) set.
+    """
+
+    folder: Path
+    paths: np.ndarray = field(repr=False)
+    labels: Tensor = field(repr=False)
+    indices: Tensor = field(repr=False)
+
+    @classmethod
+    def whole(cls, folder: Path, paths: np.ndarray, labels: Tensor) -> FileSplit:
+        """A split whose samples are numbered from 0."""
+        return cls(folder, paths, labels, torch.arange(len(labels)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, position: int) -> Path:
+        """The file of one sample."""
+        return self.folder / str(self.paths[position])
+
+    def select(self, positions: Tensor) -> FileSplit:
+        """The samples at ``positions`` of this split, in that order, with the indices they had."""
+        return FileSplit(
+            self.folder, self.paths[positions.numpy()], self.labels[positions], self.indices[positions]
+        )
+
+
+Split = MemorySplit | FileSplit
+
+
+def check_labels(labels: Tensor, num_classes: int, where: str, *, first: int = 0) -> None:
+    """Refuse labels outside ``first..first+num_classes-1``.
+
+    Args:
+        labels: integers, shape (samples,).
+        num_classes: how many classes there are.
+        where: the file or split, for the message.
+        first: the label of the first class (1 in STL-10's files).
+
+    Raises:
+        PursuhintError: names the first offending sample and its label.
+    """
+    wrong = (labels < first) | (labels >= first + num_classes)
+    if wrong.any():
+        position = int(wrong.nonzero()[0])
+        raise PursuhintError(
+            f"{where}: sample {position} has label {int(labels[position])}, "
+            f"expected {first} to {first + num_classes - 1} ({num_classes} classes)"
+        )
+
+
+def hold_out(labels: Tensor, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Divide samples into two parts with the same mix of classes.
+
+    Each class gives its share of ``count``, rounded by the method of largest remainders (ties to the lower
+    class), and keeps at least one sample. Which of its samples go is decided by a hash of their positions, so
+    the result depends on the labels, ``count`` and ``seed`` alone, on every version of every library.
+
+    Args:
+        labels: int64, at least 0, shape (samples,).
+        count: how many samples to hold out, in total.
+        seed: another seed holds out other samples.
+
+    Returns:
+        Positions kept and positions held out, each int64 and ascending.
+
+    Raises:
+        PursuhintError: ``count`` is below 1, or so large that a class would lose its last sample.
+    """
+    sizes = torch.bincount(labels)
+    room = (sizes - 1).clamp_min(0)
+    if not 1 <= count <= int(room.sum()):
+        raise PursuhintError(
+            f"cannot hold out {count} of {len(labels)} samples in {int((sizes > 0).sum())} classes: "
+            f"at least 1, and every class must keep one, so at most {int(room.sum())}"
+        )
+    share = sizes * count  # in units of 1 / len(labels), so that the arithmetic is exact
+    quota = torch.minimum(share // len(labels), room)
+    while (lacking := count - int(quota.sum())) > 0:
+        remainder = torch.where(quota < room, share - quota * len(labels), torch.iinfo(torch.int64).min)
+        open_classes = min(lacking, int((quota < room).sum()))
+        quota[torch.argsort(remainder, descending=True, stable=True)[:open_classes]] += 1
+    shuffled = stable_permutation(len(labels), seed)
+    by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
+    rank = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    chosen = rank < quota.repeat_interleave(sizes)
+    return by_class[~chosen].sort().values, by_class[chosen].sort().values

@@ -1,0 +1,125 @@
+"""Files that are either whole or not there.
+
+Everything PursuHint leaves behind is written to a temporary name in the same folder, flushed to the disk
+and renamed, so that a crash or a full disk never leaves half a file under a good name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pursuhint.errors import PursuhintError
+
+__all__ = ["atomic_path", "make_folder", "read_json", "sync_folder", "write_json", "write_text"]
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename in it survives a power cut (a no-op where unsupported)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends without an error.
+
+    On any error the temporary file is removed and ``path`` keeps what it held.
+
+    Raises:
+        PursuhintError: the file cannot be written (no permission, no space, no such folder).
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(descriptor)
+    except OSError as error:
+        raise PursuhintError(f"cannot write {path}: {_reason(error)}") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise PursuhintError(f"cannot write {path}: {_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write ``text`` (UTF-8) to ``path``, whole or not at all.
+
+    Raises:
+        PursuhintError: the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all. NaN and infinity are an error, not bad JSON.
+
+    Raises:
+        PursuhintError: the file cannot be written.
+        ValueError: ``value`` holds a number that JSON cannot hold.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str, what: str) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        what: what the file is, for the message ("hint plan", "analysis").
+
+    Raises:
+        PursuhintError: the file is missing, unreadable or not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PursuhintError(f"no {what} at {path}; the file does not exist") from None
+    except OSError as error:
+        raise PursuhintError(f"cannot read the {what} {path}: {_reason(error)}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise PursuhintError(f"the {what} {path} is not valid JSON ({error}); it may be damaged") from error
+
+
+def make_folder(path: Path | str) -> Path:
+    """Create a folder (and its parents) and make sure that files can be written in it.
+
+    Raises:
+        PursuhintError: it cannot be created or written, or a file has its name.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except FileExistsError:
+        raise PursuhintError(f"cannot use {path} as a folder: a file of that name exists") from None
+    except OSError as error:
+        raise PursuhintError(f"cannot write into the folder {path}: {_reason(error)}") from error
+    return path

@@ -1,0 +1,115 @@
+"""Networks by name: the CIFAR family, torchvision's, timm's, and your own.
+
+Importing this package needs no PyTorch; a network's module is imported when the network is built. Weights are
+read and written by ``pursuhint.models.checkpoint``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from pursuhint.errors import PursuhintError
+from pursuhint.tables import lookup, resolve
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["MODELS", "create_model", "model_names"]
+
+_WIDE_RESNET = "pursuhint.models.wrn:WideResNet"
+_WIDE_RESNET_NAME = re.compile(r"wrn_(\d+)_(\d+)", re.IGNORECASE)
+
+MODELS: Mapping[str, str] = MappingProxyType(
+    {
+        "resnet8": "pursuhint.models.resnet:resnet8",
+        "resnet14": "pursuhint.models.resnet:resnet14",
+        "resnet20": "pursuhint.models.resnet:resnet20",
+        "resnet32": "pursuhint.models.resnet:resnet32",
+        "resnet44": "pursuhint.models.resnet:resnet44",
+        "resnet56": "pursuhint.models.resnet:resnet56",
+        "resnet110": "pursuhint.models.resnet:resnet110",
+        "resnet8x4": "pursuhint.models.resnet:resnet8x4",
+        "resnet32x4": "pursuhint.models.resnet:resnet32x4",
+        "ResNet50": "pursuhint.models.resnet50:ResNet50",
+        # Depth and width are read from the name; any wrn_DEPTH_WIDTH of valid depth works, listed or not.
+        "wrn_16_1": _WIDE_RESNET,
+        "wrn_16_2": _WIDE_RESNET,
+        "wrn_16_4": _WIDE_RESNET,
+        "wrn_28_2": _WIDE_RESNET,
+        "wrn_28_4": _WIDE_RESNET,
+        "wrn_40_1": _WIDE_RESNET,
+        "wrn_40_2": _WIDE_RESNET,
+        "wrn_40_4": _WIDE_RESNET,
+        "vgg8": "pursuhint.models.vgg:vgg8",
+        "vgg11": "pursuhint.models.vgg:vgg11",
+        "vgg13": "pursuhint.models.vgg:vgg13",
+        "vgg16": "pursuhint.models.vgg:vgg16",
+        "vgg19": "pursuhint.models.vgg:vgg19",
+        "MobileNetV2": "pursuhint.models.mobilenetv2:MobileNetV2",
+        "ShuffleV1": "pursuhint.models.shufflev1:ShuffleV1",
+        "ShuffleV2": "pursuhint.models.shufflev2:ShuffleV2",
+    }
+)
+
+
+def model_names() -> list[str]:
+    """Names of the networks that come with PursuHint, family by family.
+
+    ``create_model`` also takes any ``wrn_DEPTH_WIDTH``, ``torchvision:NAME``, ``timm:NAME`` and
+    ``package.module:factory``.
+    """
+    return list(MODELS)
+
+
+def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
+    """Build a network with random weights, drawn from PyTorch's global generator.
+
+    Args:
+        name: one of ``MODELS`` (case does not matter); ``wrn_DEPTH_WIDTH`` with a depth of 6 n + 4;
+            ``torchvision:NAME`` or ``timm:NAME`` for a classification network of those packages (timm is an
+            extra); or ``package.module:factory`` for your own. The last imports and calls that code; it is given
+            ``num_classes`` and ``in_channels`` where its signature has them.
+        num_classes: number of logits, at least 1.
+        in_channels: channels of the images, at least 1.
+        **options: further keywords of the network, such as ``width`` of MobileNetV2.
+
+    Returns:
+        The network, in training mode, on the CPU unless a device context says otherwise.
+
+    Raises:
+        PursuhintError: there is no network of that name, it has no such option or not that value of it, or it
+            cannot be imported.
+
+    Example:
+        >>> create_model("resnet20", num_classes=10, in_channels=1)
+        CifarResNet(...)
+    """
+    for label, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if value < 1:
+            raise PursuhintError(f"{label} must be at least 1, got {value}")
+    source, colon, rest = name.partition(":")
+    if colon:
+        # Through importlib, so that this module's own import stays light.
+        external = importlib.import_module("pursuhint.models.external")
+        if source == "torchvision":
+            return external.torchvision_model(rest, num_classes, in_channels, options)
+        if source == "timm":
+            return external.timm_model(rest, num_classes, in_channels, options)
+        return external.imported_model(name, num_classes, in_channels, options)
+    calling = importlib.import_module("pursuhint.models.calling")
+    sizes = {"num_classes": num_classes, "in_channels": in_channels}
+    if wide := _WIDE_RESNET_NAME.fullmatch(name):
+        sizes |= {"depth": int(wide[1]), "width": int(wide[2])}
+        return calling.call_factory(name, resolve(_WIDE_RESNET), sizes, options)
+    return calling.call_factory(name, _zoo_factory(name), sizes, options)
+
+
+def _zoo_factory(name: str) -> Callable[..., nn.Module]:
+    by_lower_case = {known.lower(): known for known in MODELS}
+    if "." in name and name.lower() not in by_lower_case:
+        raise PursuhintError(f"no network named {name!r}; for a function of your own write package.module:function")
+    return resolve(lookup("network", MODELS, by_lower_case.get(name.lower(), name)))

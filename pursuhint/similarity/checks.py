@@ -1,0 +1,78 @@
+"""Checks and first steps that every metric of two representation matrices shares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pursuhint.errors import PursuhintError
+
+__all__ = ["centred_pair", "noise_floor"]
+
+
+def noise_floor(mean_square: Tensor, count: int, eps: float) -> float:
+    r"""The largest eigenvalue that rounding of the features alone explains.
+
+    A number :math:`x` stored with relative spacing :math:`\epsilon` is off by an error that is uniform on an
+    interval of width :math:`\epsilon |x|`, of variance :math:`\epsilon^2 x^2 / 12`. Over :math:`N` samples a
+    direction of the centred scatter matrix :math:`X_c^\top X_c` therefore collects up to about
+    :math:`(\epsilon^2/12)\, N \max_c \overline{x_c^2}`, and the floor is four times that.
+
+    Args:
+        mean_square: mean over samples of the squared (uncentred) features, shape (features,).
+        count: number of samples.
+        eps: relative spacing of the floating-point type in which the features were computed.
+    """
+    return 4.0 * eps**2 / 12.0 * count * float(mean_square.max())
+
+
+def _checked(name: str, features: Tensor) -> Tensor:
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise PursuhintError(
+            f"{name} must be of shape (samples, features), got {tuple(features.shape)}; "
+            "average feature maps over space first (pursuhint.probe.pool)"
+        )
+    if not features.is_floating_point():
+        raise PursuhintError(f"{name} must hold floating-point numbers, got {features.dtype}")
+    if not bool(torch.isfinite(features).all()):
+        raise PursuhintError(f"{name} holds NaN or infinity")
+    features = features.detach().to(torch.float64)
+    # Every metric ignores one common scale, so take out the power of two that keeps squares of squares inside
+    # the range of float64.
+    _, exponent = torch.frexp(features.abs().max())
+    return torch.ldexp(features, -exponent)
+
+
+def _centred(features: Tensor) -> Tensor:
+    # Relative to the first sample a constant column is exactly zero; relative to its computed mean it may be
+    # off by a rounding error, which a metric would then take for a direction.
+    shifted = features - features[0]
+    return shifted - shifted.mean(0)
+
+
+def centred_pair(x: Tensor, y: Tensor) -> tuple[list[Tensor], list[float]]:
+    """Check two representation matrices and subtract their column means.
+
+    Args:
+        x: shape (samples, features), any floating-point type.
+        y: shape (samples, other features), any floating-point type.
+
+    Returns:
+        Both centred, in float64 and scaled by a power of two to values below 2, and the `noise_floor` of each.
+
+    Raises:
+        PursuhintError: a shape or type is wrong, a value is not finite, the numbers of samples differ, or
+            there are fewer than two samples.
+    """
+    matrices = (_checked("x", x), _checked("y", y))
+    if len(x) != len(y):
+        raise PursuhintError(f"x and y must hold the same samples, got {len(x)} and {len(y)}")
+    if len(x) < 2:
+        raise PursuhintError(f"similarity needs at least 2 samples, got {len(x)}")
+    if x.device != y.device:
+        raise PursuhintError(f"x and y must be on the same device, got {x.device} and {y.device}")
+    floors = [
+        noise_floor(matrix.square().mean(0), len(matrix), torch.finfo(features.dtype).eps)
+        for matrix, features in zip(matrices, (x, y))
+    ]
+    return [_centred(matrix) for matrix in matrices], floors

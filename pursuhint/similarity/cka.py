@@ -1,0 +1,99 @@
+"""Linear centred kernel alignment (Kornblith et al., 2019)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pursuhint.similarity.checks import centred_pair
+from pursuhint.similarity.metric import Metric
+from pursuhint.similarity.moments import LayerMoments
+
+__all__ = ["LINEAR_CKA", "linear_cka", "linear_cka_matrix"]
+
+
+def linear_cka(x: Tensor, y: Tensor) -> Tensor:
+    r"""Linear CKA of two representation matrices.
+
+    With the column means of :math:`X` and :math:`Y` removed,
+
+    .. math:: \mathrm{CKA} = \frac{\lVert X^\top Y \rVert_F^2}
+        {\lVert X^\top X \rVert_F \, \lVert Y^\top Y \rVert_F} .
+
+    Equal to 1 when the samples have the same geometry in both. Ignores rotation, reflection and one common
+    scale of the features of either side, but not other invertible maps. This is the biased form (HSIC_0),
+    the one that the papers report: for few samples and many features it is above zero even for independent
+    features.
+
+    Reference: S. Kornblith, M. Norouzi, H. Lee and G. Hinton, Similarity of Neural Network Representations
+    Revisited, ICML 2019, https://arxiv.org/abs/1905.00414, section 3; equations 4 and 5 of PURSUhInT.
+
+    Args:
+        x: shape (samples, features), any floating-point type; computed in float64.
+        y: shape (samples, other features).
+
+    Returns:
+        Float64 scalar in [0, 1]; NaN (0/0) when a side has no variance beyond the rounding of its type.
+
+    Raises:
+        PursuhintError: a shape or type is wrong, a value is not finite, the numbers of samples differ, or
+            there are fewer than two samples.
+
+    Example:
+        >>> x = torch.randn(100, 8)
+        >>> round(float(linear_cka(x, -3 * x)), 6)
+        1.0
+    """
+    (x, y), (floor_x, floor_y) = centred_pair(x, y)
+    own_x, own_y = _squared_norm(x, x), _squared_norm(y, y)
+    if own_x.sqrt() <= floor_x or own_y.sqrt() <= floor_y:
+        return torch.full((), math.nan, dtype=torch.float64, device=x.device)
+    # Scaled first, so that features of any magnitude stay inside the range of float64 when squared again.
+    x, y = x / own_x**0.25, y / own_y**0.25
+    return _squared_norm(x, y) / (_squared_norm(x, x).sqrt() * _squared_norm(y, y).sqrt())
+
+
+def _squared_norm(x: Tensor, y: Tensor) -> Tensor:
+    """Squared Frobenius norm of x^T y, by whichever of its two forms is cheaper."""
+    samples = len(x)
+    if samples**2 < x.shape[1] * y.shape[1]:
+        return ((x @ x.T) * (y @ y.T)).sum()
+    return (x.T @ y).square().sum()
+
+
+def linear_cka_matrix(moments: LayerMoments) -> Tensor:
+    """Linear CKA of all pairs of layers; see `linear_cka`.
+
+    Every pair is a block of the joint scatter matrix of all layers, so squaring that matrix elementwise and
+    adding up its blocks gives all numerators and denominators.
+
+    Args:
+        moments: of at least two samples.
+
+    Returns:
+        (layers, layers), float64, symmetric, diagonal 1; NaN in the rows and columns of layers without
+        variance.
+
+    Raises:
+        PursuhintError: fewer than two samples.
+    """
+    moments.require(2)
+    layers = len(moments)
+    scale = torch.cat([moments.variation(i).sqrt().expand(width) for i, width in enumerate(moments.widths)])
+    norms = torch.zeros(layers, layers, dtype=torch.float64, device=moments.device)
+    for i, block in enumerate(moments.blocks):
+        # Scaled first, so that layers of any magnitude stay inside the range of float64 when squared.
+        columns = moments.rows(i).double().div_(scale).div_(scale[block.start]).square_().sum(0)
+        norms[i].index_add_(0, moments.layer_of_column, columns)
+    norms = (norms + norms.T) / 2
+    own = norms.diagonal().sqrt()
+    similarity = norms / torch.outer(own, own)
+    constant = list(moments.constant_layers())
+    similarity[constant, :] = math.nan
+    similarity[:, constant] = math.nan
+    return similarity
+
+
+LINEAR_CKA = Metric("cka", "linear CKA", linear_cka, linear_cka_matrix, for_clustering="cka")

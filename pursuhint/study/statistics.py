@@ -1,0 +1,401 @@
+"""Paired comparisons over a few seeds: what was seen, and what could have been seen.
+
+Two arms that start from the same weights and see the same batches differ by what is being studied and by
+little else, so the differences *within* a seed are compared, not the two averages. Everything here is plain
+arithmetic on numbers; no network, file or tensor is involved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy import optimize, stats
+
+from pursuhint.errors import PursuhintError
+
+__all__ = [
+    "PairedComparison",
+    "Summary",
+    "compare_pairs",
+    "conclusion",
+    "correct_for_multiplicity",
+    "detectable_difference",
+    "holm",
+    "summarize",
+]
+
+# Differences of decimal numbers carry rounding noise: three differences of exactly 0.3 points have a
+# computed spread of about 1e-15, which is a spread of zero and must not become an interval that wide.
+_NOISE = 1e-12
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The results of one arm over its seeds.
+
+    Attributes:
+        values: one result a seed, in the order of the seeds.
+        mean: their mean.
+        std: their sample standard deviation (divided by n - 1); None with a single seed.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    std: float | None
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.values)
+
+    def __str__(self) -> str:
+        spread = "" if self.std is None else f" ± {self.std:.2f}"
+        return f"{self.mean:.2f}{spread} ({_seeds(self.n)})"
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """One arm against a control, seed by seed.
+
+    Attributes:
+        arm: name of the arm.
+        control: name of what it is compared with.
+        differences: arm minus control, one a seed.
+        mean: mean difference.
+        std: sample standard deviation of the differences; None with a single seed.
+        low: lower end of the paired two-sided t interval; None where there is no interval (see
+            ``spread``).
+        high: upper end of it; None together with ``low``.
+        p_value: two-sided p-value of the paired t-test; None together with ``low``.
+        adjusted_p_value: the p-value after Holm's correction for the comparisons made with the same
+            control; None until :func:`correct_for_multiplicity` has been applied, or without a p-value.
+        family: number of comparisons that the correction was for; None until it has been applied.
+        detectable: the smallest true difference that this many seeds, with the spread seen here, would
+            have shown with probability ``power``; None together with ``low``.
+        confidence: confidence level of the interval, in (0, 1).
+        power: probability meant by ``detectable``, in (0, 1).
+    """
+
+    arm: str
+    control: str
+    differences: tuple[float, ...]
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    adjusted_p_value: float | None
+    family: int | None
+    detectable: float | None
+    confidence: float
+    power: float
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return len(self.differences)
+
+    @property
+    def spread(self) -> str:
+        """Whether the differences vary: ``"single"`` seed, ``"none"`` (all equal) or ``"some"``.
+
+        Only ``"some"`` has an interval. Equal differences in all seeds would give one of width zero, which
+        would claim a certainty that a few seeds (and a test set of a few hundred samples, whose accuracies
+        move in steps) cannot give.
+        """
+        if self.n == 1:
+            return "single"
+        return "none" if self.low is None else "some"
+
+    @property
+    def verdict(self) -> str:
+        """``"better"`` or ``"worse"`` than the control, ``"undecided"`` or ``"unknown"``.
+
+        ``"undecided"``: the interval contains zero. ``"unknown"``: there is no interval.
+        """
+        if self.low is None or self.high is None:
+            return "unknown"
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "undecided"
+
+    @property
+    def survives_correction(self) -> bool | None:
+        """Whether the difference is still significant after the correction; None without one."""
+        if self.adjusted_p_value is None:
+            return None
+        return self.adjusted_p_value < 1 - self.confidence
+
+    def __str__(self) -> str:
+        return conclusion(self)
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Mean and sample standard deviation of one arm.
+
+    Args:
+        values: one result a seed, at least one.
+
+    Raises:
+        PursuhintError: there are no values, or one of them is not finite.
+    """
+    checked = _finite("result", values)
+    spread = statistics.stdev(checked) if len(checked) > 1 else None
+    return Summary(values=checked, mean=statistics.fmean(checked), std=spread)
+
+
+def compare_pairs(
+    arm: str,
+    values: Sequence[float],
+    control: str,
+    control_values: Sequence[float],
+    *,
+    confidence: float = 0.95,
+    power: float = 0.8,
+) -> PairedComparison:
+    r"""Compare two arms that ran over the same seeds.
+
+    With :math:`d_1 \dots d_n` the differences, :math:`\bar d` their mean and :math:`s` their sample standard
+    deviation, the interval is :math:`\bar d \pm t_{n-1} \, s / \sqrt n`, that of the paired t-test
+    (Student, 1908, *The probable error of a mean*). It takes the differences to be roughly normal, which a
+    handful of seeds can neither confirm nor refute.
+
+    Args:
+        arm: name of the arm, for the sentences.
+        values: its results, one a seed.
+        control: name of the control.
+        control_values: the control's results, in the same order of seeds.
+        confidence: confidence level of the interval, in (0, 1).
+        power: the probability of being seen that makes a difference "detectable", in (0, 1).
+
+    Returns:
+        The comparison, without a correction for multiplicity. With one seed, or with the same difference in
+        all seeds, it has no interval, p-value or detectable difference.
+
+    Raises:
+        PursuhintError: the arms have different numbers of results, none at all, or one that is not finite;
+            ``confidence`` or ``power`` is out of range.
+    """
+    _check_fraction("confidence", confidence)
+    _check_fraction("power", power)
+    first, second = _finite(f"result of {arm}", values), _finite(f"result of {control}", control_values)
+    if len(first) != len(second):
+        raise PursuhintError(
+            f"a paired comparison needs the same seeds in both arms; {arm} has {len(first)} results and "
+            f"{control} has {len(second)}"
+        )
+    differences = tuple(a - b for a, b in zip(first, second, strict=True))
+    n = len(differences)
+    mean = statistics.fmean(differences)
+    std = statistics.stdev(differences) if n > 1 else None
+    scale = max(abs(value) for value in (*first, *second))
+    if std is not None and std <= _NOISE * scale:
+        std = 0.0
+        mean = 0.0 if abs(mean) <= _NOISE * scale else mean
+    low = high = p_value = detectable = None
+    if std:  # neither a single seed nor the same difference in all seeds
+        error = std / math.sqrt(n)
+        margin = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+        low, high = mean - margin, mean + margin
+        p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+        detectable = detectable_difference(std, n, confidence=confidence, power=power)
+    return PairedComparison(
+        arm=arm,
+        control=control,
+        differences=differences,
+        mean=mean,
+        std=std,
+        low=low,
+        high=high,
+        p_value=p_value,
+        adjusted_p_value=None,
+        family=None,
+        detectable=detectable,
+        confidence=confidence,
+        power=power,
+    )
+
+
+def detectable_difference(std: float, n: int, *, confidence: float = 0.95, power: float = 0.8) -> float:
+    r"""The smallest true mean difference that a paired t-test would find with the given probability.
+
+    With :math:`\delta` the true difference, the test's statistic follows the noncentral t distribution with
+    :math:`n - 1` degrees of freedom and noncentrality :math:`\delta \sqrt n / s`; this solves for the
+    :math:`\delta` at which it falls outside of the two-sided critical values with probability ``power``
+    (Cohen, 1988, *Statistical power analysis for the behavioral sciences*, chapter 2).
+
+    Args:
+        std: standard deviation of the differences, positive, in the unit of the answer.
+        n: number of pairs, at least 2.
+        confidence: one minus the significance level, in (0, 1).
+        power: probability of a significant result, between the significance level and 1.
+
+    Raises:
+        PursuhintError: an argument is out of its range.
+    """
+    _check_fraction("confidence", confidence)
+    _check_fraction("power", power)
+    if power <= 1 - confidence:
+        raise PursuhintError(
+            f"power must be above the significance level, got power={power} with confidence={confidence}"
+        )
+    if n < 2:
+        raise PursuhintError(f"a detectable difference needs at least 2 pairs, got {n}")
+    if not (math.isfinite(std) and std > 0):
+        raise PursuhintError(f"the standard deviation of the differences must be positive, got {std}")
+    freedom = n - 1
+    critical = float(stats.t.ppf((1 + confidence) / 2, freedom))
+
+    def shortfall(noncentrality: float) -> float:
+        # The lower tail by reflection: SciPy's nct.cdf is NaN where that tail falls below about 1e-300.
+        above = stats.nct.sf(critical, freedom, noncentrality)
+        below = stats.nct.sf(critical, freedom, -noncentrality)
+        return float(above + below) - power
+
+    upper = critical
+    while shortfall(upper) < 0:
+        upper *= 2
+    noncentrality = optimize.brentq(shortfall, 0.0, upper, xtol=1e-10, rtol=1e-10)
+    return float(noncentrality) * std / math.sqrt(n)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's step-down correction of several p-values (Holm, 1979, Scandinavian Journal of Statistics 6).
+
+    The smallest of m p-values is multiplied by m, the next one by m - 1 and so on; a running maximum keeps
+    the order. Compared with the significance level, the results keep the chance of *any* false finding among
+    the m below it, whatever the dependence between the tests.
+
+    Args:
+        p_values: each in [0, 1]; none gives none.
+
+    Returns:
+        The adjusted p-values in the order given, each in [0, 1].
+
+    Raises:
+        PursuhintError: a value lies outside of [0, 1].
+    """
+    for value in p_values:
+        if not 0 <= value <= 1:
+            raise PursuhintError(f"a p-value lies between 0 and 1, got {value}")
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return tuple(adjusted)
+
+
+def correct_for_multiplicity(comparisons: Sequence[PairedComparison]) -> tuple[PairedComparison, ...]:
+    """Apply Holm's correction to comparisons that share one control.
+
+    Comparisons without a p-value (one seed, or no spread) stay as they are and do not count.
+
+    Raises:
+        PursuhintError: the comparisons have different controls.
+    """
+    controls = sorted({comparison.control for comparison in comparisons})
+    if len(controls) > 1:
+        raise PursuhintError(f"one correction is for one control, got {' and '.join(controls)}")
+    tested = [comparison.p_value for comparison in comparisons if comparison.p_value is not None]
+    adjusted = iter(holm(tested))
+    return tuple(
+        dataclasses.replace(comparison, adjusted_p_value=next(adjusted), family=len(tested))
+        if comparison.p_value is not None
+        else comparison
+        for comparison in comparisons
+    )
+
+
+def conclusion(
+    comparison: PairedComparison,
+    *,
+    arm: str | None = None,
+    control: str | None = None,
+    unit: str = "points",
+) -> str:
+    """Say in one plain sentence what a comparison shows, and what it could not have shown.
+
+    Args:
+        comparison: the comparison.
+        arm: how to call the arm; its name in the comparison by default.
+        control: how to call the control; likewise.
+        unit: unit of the differences, in the plural.
+
+    Returns:
+        One sentence without a full stop. A larger value is taken to be better.
+    """
+    arm, control = arm or comparison.arm, control or comparison.control
+    n, mean = comparison.n, comparison.mean
+    seeds = _seeds(n)
+    if comparison.spread == "single":
+        return (
+            f"no conclusion: {arm} minus {control} = {_signed(mean)} {unit}, but one seed says nothing about "
+            "how much seeds differ"
+        )
+    if comparison.spread == "none":
+        if mean == 0:
+            return f"no difference at all: {arm} and {control} gave the same results in all of {seeds}"
+        return (
+            f"no conclusion: {arm} minus {control} = {_signed(mean)} {unit} in every one of {seeds}, so that "
+            "their spread cannot be estimated"
+        )
+    assert comparison.low is not None
+    assert comparison.high is not None
+    assert comparison.detectable is not None
+    interval = (
+        f"{comparison.confidence * 100:g} % interval {_signed(comparison.low)} to {_signed(comparison.high)} "
+        f"over {seeds}"
+    )
+    if comparison.verdict == "undecided":
+        return (
+            f"no evidence of a difference: {arm} minus {control} = {_signed(mean)} {unit}, {interval}; "
+            f"differences below {_magnitude(comparison.detectable)} {unit} could not have been seen reliably"
+        )
+    sentence = f"{arm} is {comparison.verdict} than {control} by {_magnitude(mean)} {unit}, {interval}"
+    if comparison.survives_correction is False:
+        sentence += (
+            f"; this does not survive the correction for {comparison.family} comparisons "
+            f"(Holm-adjusted p = {comparison.adjusted_p_value:.3f})"
+        )
+    return sentence
+
+
+def _finite(what: str, values: Sequence[float]) -> tuple[float, ...]:
+    checked = tuple(float(value) for value in values)
+    if not checked:
+        raise PursuhintError(f"there is no {what}; at least one seed is needed")
+    for position, value in enumerate(checked, start=1):
+        if not math.isfinite(value):
+            raise PursuhintError(f"{what} number {position} is {value}, not a finite number")
+    return checked
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise PursuhintError(f"{name} must lie strictly between 0 and 1, got {value}")
+
+
+def _seeds(n: int) -> str:
+    return "1 seed" if n == 1 else f"{n} seeds"
+
+
+def _decimals(value: float) -> int:
+    """One decimal, and as many more as it takes to show something other than zero (five at most)."""
+    size = abs(value)
+    return 1 if size >= 0.1 or size < 1e-5 else math.ceil(-math.log10(size))
+
+
+def _signed(value: float) -> str:
+    """``+0.3``, ``-1.2``, ``0.0``; small differences keep a second decimal, and zero has no sign."""
+    text = f"{value:+.{_decimals(value)}f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def _magnitude(value: float) -> str:
+    return f"{abs(value):.{_decimals(value)}f}"

@@ -1,0 +1,67 @@
+"""Accuracy of a network on a split, every sample counted exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pursuhint.data import Loader
+from pursuhint.errors import PursuhintError
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a network does on a split.
+
+    Attributes:
+        top1: percent of samples whose label has the highest score.
+        top5: percent of samples whose label is among the five highest scores (or all, with fewer classes).
+        loss: mean cross-entropy.
+        count: samples.
+    """
+
+    top1: float
+    top5: float
+    loss: float
+    count: int
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module, loader: Loader, *, reduce: Callable[[Tensor], Tensor] | None = None
+) -> Evaluation:
+    """Run a network over a split in evaluation mode and in its own precision.
+
+    Args:
+        network: images -> scores of shape (batch, classes); every module's training flag is restored.
+        loader: of an evaluation split, on the network's device.
+        reduce: adds a tensor up over processes that each hold a shard of the split.
+
+    Raises:
+        PursuhintError: the split is empty.
+    """
+    flags = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        sums: Tensor | None = None  # cross-entropy, top-1 hits, top-5 hits, samples: read once, at the end
+        for batch in loader.epoch(0):
+            logits = network(batch.images)
+            wide = torch.float32 if logits.device.type == "mps" else torch.float64
+            ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.labels[:, None]
+            entropy = F.cross_entropy(logits.to(wide), batch.labels, reduction="sum")
+            counts = torch.stack([ranked[:, 0].sum(), ranked.sum(), torch.ones_like(batch.labels).sum()])
+            terms = torch.cat([entropy[None], counts.to(wide)])
+            sums = terms if sums is None else sums + terms
+    finally:
+        for module, training in flags:
+            module.training = training
+    if sums is None:
+        raise PursuhintError("cannot evaluate on an empty split")
+    loss, top1, top5, count = (reduce(sums) if reduce else sums).tolist()
+    return Evaluation(top1=100 * top1 / count, top5=100 * top5 / count, loss=loss / count, count=int(count))

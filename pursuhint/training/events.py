@@ -1,0 +1,74 @@
+"""What a run tells whoever is watching: small frozen objects, passed to the ``on_event`` callback.
+
+The library prints nothing; a progress bar or a log is built from these at the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["EpochFinished", "EpochStarted", "Event", "HintsChosen", "Resumed", "RunStarted", "StepDone"]
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Everything has been checked and training begins.
+
+    Attributes:
+        epochs: of all stages together.
+        parameters: trainable parameters of the student.
+        chosen_on: the split on which the best epoch is chosen, ``"val"`` or ``"test"``.
+        device: where it runs.
+    """
+
+    epochs: int
+    parameters: int
+    chosen_on: str
+    device: str
+
+
+@dataclass(frozen=True)
+class HintsChosen:
+    """The hint points are known: ``"teacher point -> student point"``, one line a pair."""
+
+    pairs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """An interrupted run goes on after ``epoch``; ``notice`` says what was damaged, if anything was."""
+
+    epoch: int
+    notice: str | None = None
+
+
+@dataclass(frozen=True)
+class EpochStarted:
+    """An epoch begins; epochs count from 1 over all stages."""
+
+    epoch: int
+    epochs: int
+    stage: str
+    steps: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """``step`` of ``steps`` is done; ``samples`` is the number of samples seen in this epoch by this process."""
+
+    step: int
+    steps: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class EpochFinished:
+    """An epoch has been evaluated and saved; ``metrics`` is its line of ``metrics.jsonl``."""
+
+    metrics: Mapping[str, Any]
+    is_best: bool
+
+
+Event = RunStarted | HintsChosen | Resumed | EpochStarted | StepDone | EpochFinished

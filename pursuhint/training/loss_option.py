@@ -1,0 +1,87 @@
+"""Losses as they are typed: ``at``, ``at=1000``, ``at=1000:p=2,normalise=true``, ``at:p=2``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from pursuhint.errors import PursuhintError
+
+__all__ = ["parse_loss", "parse_losses", "parse_value", "tidy_numbers"]
+
+_FORM = "write NAME, NAME=WEIGHT or NAME=WEIGHT:key=value,key=value"
+
+
+def parse_value(text: str) -> Any:
+    """Read a typed value as YAML does: a number, ``true``, ``null``, a list such as ``[1, 2]``, or text.
+
+    Unlike YAML 1.1, ``5e-4`` is a number here, as everybody who types it means.
+
+    Raises:
+        PursuhintError: the text is not valid YAML.
+    """
+    try:
+        return tidy_numbers(yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise PursuhintError(f"cannot read the value {text!r}; quote text that holds special characters") from None
+
+
+def tidy_numbers(value: Any) -> Any:
+    """Turn text such as ``"5e-4"``, which YAML 1.1 does not take for a number, into numbers, at any depth."""
+    if isinstance(value, dict):
+        return {key: tidy_numbers(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [tidy_numbers(entry) for entry in value]
+    if isinstance(value, str) and value[:1] in "+-.0123456789" and "e" in value.lower():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def parse_loss(text: str) -> tuple[str, dict[str, Any]]:
+    """Read one ``--loss`` value.
+
+    Args:
+        text: ``NAME[=WEIGHT][:key=value,...]``; without a weight the paper's default holds.
+
+    Returns:
+        The name and ``{"weight": number or None, **hyperparameters}``, as a recipe writes it.
+
+    Raises:
+        PursuhintError: the text has another form, or the weight is not a number.
+
+    Example:
+        >>> parse_loss("at=1000:p=2")
+        ('at', {'weight': 1000, 'p': 2})
+    """
+    head, _, tail = text.partition(":")
+    name, has_weight, weight_text = head.partition("=")
+    weight = parse_value(weight_text) if has_weight else None
+    if not name.strip() or (has_weight and (isinstance(weight, bool) or not isinstance(weight, int | float))):
+        raise PursuhintError(f"cannot read the loss {text!r}; {_FORM}")
+    entry: dict[str, Any] = {"weight": weight}
+    for option in filter(None, tail.split(",")):
+        key, has_value, value = option.partition("=")
+        if not (key.strip() and has_value):
+            raise PursuhintError(f"cannot read {option!r} in the loss {text!r}; {_FORM}")
+        entry[key.strip()] = parse_value(value)
+    return name.strip(), entry
+
+
+def parse_losses(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read several ``--loss`` values; the result can stand under ``losses`` in a recipe.
+
+    Raises:
+        PursuhintError: one cannot be read, or a loss is given twice.
+    """
+    losses: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, entry = parse_loss(text)
+        if name in losses:
+            raise PursuhintError(f"loss {name!r} is given twice; give it once, with the weight you mean")
+        losses[name] = entry
+    return losses

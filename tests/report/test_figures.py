@@ -1,0 +1,256 @@
+"""Pictures: the right marks in the right places, readable and not blank."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from pursuhint.errors import PursuhintError
+from pursuhint.report.figures import (
+    Difference,
+    Series,
+    comparison_plot,
+    inertia_curves,
+    position_map,
+    save_figure,
+    series_colours,
+    similarity_heatmap,
+    training_curves,
+)
+
+
+def similarity(layers: int) -> np.ndarray:
+    place = np.arange(layers)
+    return np.exp(-np.abs(place[:, None] - place[None]) / layers)
+
+
+def thirds(layers: int) -> list[int]:
+    return [3 * i // layers for i in range(layers)]
+
+
+def heatmap(layers: int, **options) -> Figure:
+    groups = thirds(layers)
+    hints = sorted({1, (layers + 1) // 2, layers})
+    defaults = {"metric": "linear CKA", "clusters": groups, "hints": hints, "stages": [g + 1 for g in groups]}
+    return similarity_heatmap(similarity(layers), **(defaults | options))
+
+
+def curve(epochs: int, final: float = 97.0) -> list[dict[str, float]]:
+    return [
+        {
+            "epoch": epoch,
+            "train_loss": 2.0 / epoch,
+            "train_top1": final + 1 - 80 / epoch,
+            "test_loss": 2.2 / epoch,
+            "test_top1": final - 80 / epoch,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def arms(seeds: int = 3) -> dict[str, list[float]]:
+    names = ("alone", "conventional", "centers", "kmeans", "segments", "random")
+    return {name: [90.0 + i + 0.3 * seed for seed in range(seeds)] for i, name in enumerate(names)}
+
+
+FIGURES = {
+    "heatmap-3": lambda: heatmap(3, title="three"),
+    "heatmap-9": lambda: heatmap(9, title="nine layers"),
+    "heatmap-54": lambda: heatmap(54, title="resnet110"),
+    "heatmap-plain": lambda: similarity_heatmap(similarity(4)),
+    "positions-9": lambda: position_map({"conventional": [3, 6, 9], "random (seed 0)": [1, 2]}, 9),
+    "positions-54": lambda: position_map(
+        {"kmeans": [9, 30, 48], "random": [1, 2, 3, 52, 53, 54]},
+        54,
+        clusters={"kmeans": thirds(54)},
+        stages=[g + 1 for g in thirds(54)],
+        title="where",
+    ),
+    "inertia": lambda: inertia_curves(
+        {"kmeans": {2: 3.0, 3: 2.0}, "segments": {2: 2.5, 3: 1.5}}, chosen=3, title="CKA"
+    ),
+    "training-one": lambda: training_curves([Series("run", (curve(20),))]),
+    "training-first-epoch": lambda: training_curves([Series("run", (curve(1),))]),
+    "training-arms": lambda: training_curves(
+        [Series(name, (curve(20), curve(20, 96.0))) for name in arms()], title="students"
+    ),
+    "comparison": lambda: comparison_plot(
+        arms(), control="conventional", differences={"kmeans": Difference(0.3, -0.5, 1.1)}, title="arms"
+    ),
+    "comparison-one-seed": lambda: comparison_plot(
+        arms(1), control="conventional", differences={"kmeans": Difference(2.0)}
+    ),
+}
+
+
+@pytest.fixture(params=list(FIGURES))
+def figure(request) -> Figure:
+    return FIGURES[request.param]()
+
+
+def texts(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+
+
+def drawn_texts(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Texts that are really drawn, with their boxes: Matplotlib also keeps ticks outside of the limits."""
+    figure.canvas.draw()
+    hidden: set[int] = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            slack = 1e-9 * (high - low)
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not axes.axison or not low - slack <= tick.get_loc() <= high + slack:
+                    hidden |= {id(tick.label1), id(tick.label2)}
+            if not axes.axison:
+                hidden.add(id(axis.label))
+    return [(text.get_text(), text.get_window_extent()) for text in texts(figure) if id(text) not in hidden]
+
+
+def test_the_checks_below_see_every_label():
+    assert [string for string, _ in drawn_texts(FIGURES["inertia"]())].count("segments") == 1
+    assert len(drawn_texts(heatmap(3))) == 9 + 3 + 3 + 3 + 3 + 3 + 2 + 2 + 1 + 11  # cells ... colour bar
+
+
+def test_nothing_is_cut_off(figure):
+    width, height = figure.bbox.size
+    for string, box in drawn_texts(figure):
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
+        assert inside, f"{string!r} leaves the picture: {box.extents} of {width} x {height}"
+
+
+def test_no_two_texts_overlap(figure):
+    for (first, box), (second, other) in combinations(drawn_texts(figure), 2):
+        across = min(box.x1, other.x1) - max(box.x0, other.x0)
+        down = min(box.y1, other.y1) - max(box.y0, other.y0)
+        assert across <= 1 or down <= 2, f"{first!r} overlaps {second!r}"
+
+
+def test_every_text_is_large_enough_to_read(figure):
+    assert min(text.get_fontsize() for text in texts(figure)) >= 8
+
+
+def test_is_saved_whole_and_not_blank(figure, tmp_path):
+    path = save_figure(figure, tmp_path / "picture.png", svg=True)
+    pixels = imread(path)
+    assert pixels.shape[0] == math.floor(figure.get_figheight() * 200 + 0.5)
+    assert 3 <= figure.get_figwidth() <= 10
+    assert pixels[..., :3].std() > 0.02
+    assert (tmp_path / "picture.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["picture.png", "picture.svg"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "labels"),
+    [(3, ["1", "2", "3"]), (9, [str(i) for i in range(1, 10)]), (54, ["1", *map(str, range(5, 55, 5))])],
+)
+def test_ticks_thin_out_with_depth(layers, labels):
+    axes = heatmap(layers).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == labels
+    assert list(axes.get_xticks()) == [int(label) - 1 for label in labels]
+
+
+def test_contiguous_clusters_are_framed_on_the_diagonal():
+    frames = [patch for patch in heatmap(9).axes[0].patches if isinstance(patch, Rectangle)]
+    assert sorted((f.get_x(), f.get_y(), f.get_width()) for f in frames) == [
+        (-0.5, -0.5, 3),
+        (2.5, 2.5, 3),
+        (5.5, 5.5, 3),
+    ]
+
+
+def test_a_torn_cluster_is_framed_off_the_diagonal_too():
+    axes = similarity_heatmap(similarity(4), clusters=[0, 1, 1, 0]).axes[0]
+    corners = {(f.get_x(), f.get_y()) for f in axes.patches if isinstance(f, Rectangle)}
+    assert corners == {(-0.5, -0.5), (-0.5, 2.5), (2.5, -0.5), (2.5, 2.5), (0.5, 0.5)}
+
+
+def test_hint_positions_are_written_and_lie_on_the_diagonal():
+    figure = heatmap(54, hints=[2, 12, 30])
+    bold = [text.get_text() for text in texts(figure) if text.get_fontweight() == "bold"]
+    assert bold == ["2", "12", "30"]
+    marks = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    assert list(marks[0].get_xdata()) == list(marks[0].get_ydata()) == [1, 11, 29]
+
+
+def test_small_matrices_show_their_numbers():
+    assert sum(text.get_text() == "1.00" for text in texts(heatmap(3))) == 3
+    assert not any(re.fullmatch(r"0\.\d\d", text.get_text()) for text in heatmap(54).axes[0].texts)
+
+
+@pytest.mark.parametrize("hints", [[1, 2, 3], [52, 53, 54], [26, 27, 28, 29, 30], list(range(1, 55, 3))])
+def test_crowded_hints_do_not_overlap(hints):
+    test_no_two_texts_overlap(heatmap(54, hints=hints))
+    test_nothing_is_cut_off(heatmap(54, hints=hints))
+
+
+def test_several_seeds_show_each_and_their_mean():
+    accuracy = training_curves([Series("a", (curve(4, 96.0), curve(4, 98.0)))]).axes[0]
+    mean = [line for line in accuracy.get_lines() if line.get_label() == "a"]
+    assert len(accuracy.get_lines()) == 3
+    assert mean[0].get_ydata()[-1] == pytest.approx(77.0)
+
+
+def test_comparison_draws_a_dot_for_every_seed_and_an_interval():
+    figure = comparison_plot(
+        arms(), control="conventional", differences={"kmeans": Difference(0.3, -0.5, 1.1)}
+    )
+    left, right = figure.axes[:2]
+    dots = [line for line in left.get_lines() if line.get_linestyle() == "None"]
+    assert [len(line.get_xdata()) for line in dots] == [3] * 6
+    assert any(list(line.get_xdata()) == [-0.5, 1.1] for line in right.get_lines())
+    assert "+0.30  [-0.50, +1.10]" in {text.get_text() for text in texts(figure)}
+
+
+def test_alone_keeps_its_colour_and_no_two_arms_share_one():
+    colours = series_colours(list(arms()))
+    assert len(set(colours.values())) == 6
+    assert colours["alone"] == series_colours(["kmeans", "alone"])["alone"]
+
+
+def test_pictures_need_neither_a_display_nor_global_state(tmp_path):
+    code = (
+        "import sys, threading\n"
+        "from pursuhint.report.figures import similarity_heatmap, save_figure\n"
+        "draw = lambda: save_figure(similarity_heatmap([[1.0, 0.5], [0.5, 1.0]]), sys.argv[1])\n"
+        "thread = threading.Thread(target=draw); thread.start(); thread.join()\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    target: Path = tmp_path / "a.png"
+    subprocess.run([sys.executable, "-c", code, str(target)], check=True, timeout=60)
+    assert target.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: similarity_heatmap(np.ones((2, 3))), r"square matrix, got shape \(2, 3\)"),
+        (lambda: similarity_heatmap([[1.0, float("nan")], [0.0, 1.0]]), "not finite"),
+        (lambda: similarity_heatmap(np.eye(3), clusters=[0, 1]), "3 layers but 2 clusters"),
+        (lambda: similarity_heatmap(np.eye(3), hints=[4]), "hint position 4 is not one of the 3 layers"),
+        (lambda: position_map({}, 3), "at least one row"),
+        (lambda: inertia_curves({"kmeans": {}}), "at least one algorithm"),
+        (lambda: training_curves([Series("a", ([],))]), "at least one epoch"),
+        (lambda: training_curves([Series("a", ([{"epoch": 1}],))]), "metrics of a have no test_top1"),
+        (
+            lambda: comparison_plot({"a": [1.0], "b": []}, control="a", differences={}),
+            "same number of seeds in every arm",
+        ),
+    ],
+)
+def test_refuses_what_cannot_be_drawn(call, message):
+    with pytest.raises(PursuhintError, match=message):
+        call()
