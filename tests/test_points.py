@@ -94,7 +94,8 @@ class FunctionalNetwork(nn.Module):
 
 def test_a_plain_network_gives_its_convolution_units():
     plain = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3), nn.GELU(),
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3), nn.GELU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 5),
     )  # fmt: skip
     points = find_hint_points(plain, image())
@@ -110,7 +111,9 @@ def test_a_plain_network_gives_its_convolution_units():
 
 
 def test_a_perceptron_gives_its_hidden_layers():
-    mlp = nn.Sequential(nn.Flatten(), nn.Linear(27, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    mlp = nn.Sequential(
+        nn.Flatten(), nn.Linear(27, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2)
+    )
     assert [p.module for p in find_hint_points(mlp, image(3))] == ["2", "4"]
 
 
@@ -121,7 +124,7 @@ def test_patterns_replace_the_automatic_choice():
     ]  # fmt: skip
     inner = find_hint_points(network, image(), include=["layer1.0.conv1"])
     assert (inner[0].tap.kind, inner[0].total) == ("output", 1)
-    with pytest.raises(PursuhintError, match=r"'layr2\.0' matches no module that ResNet runs; did you mean 'layer2"):
+    with pytest.raises(PursuhintError, match=r"'layr2\.0' matches no module .*; did you mean 'layer2"):
         find_hint_points(network, image(), include=["layr2.0"])
 
 
@@ -145,7 +148,7 @@ def test_errors_say_what_to_do():
     network = create_model("resnet20", num_classes=10)
     with pytest.raises(PursuhintError, match="activation must be 'pre' or 'post', got 'mid'"):
         find_hint_points(network, image(), activation="mid")  # type: ignore[arg-type]
-    with pytest.raises(PursuhintError, match=r"ResNet cannot run on input of shape \(1, 1, 8, 8\) \(in its module 'conv1'\)"):
+    with pytest.raises(PursuhintError, match=r"input of shape \(1, 1, 8, 8\) \(in its module 'conv1'\)"):
         find_hint_points(network, torch.zeros(1, 1, 8, 8))
     with pytest.raises(PursuhintError, match="found no sub-block in Sequential"):
         find_hint_points(nn.Sequential(nn.Flatten(), nn.Linear(27, 2)), image(3))

@@ -169,9 +169,11 @@ def test_no_hook_is_left_even_after_an_error(images):
     network = ready("resnet20")
     points = points_of(network, images, "pre")
     probe = Probe(network, points, embedding=True)
+    probe(images)
     with pytest.raises(RuntimeError):
         probe(torch.zeros(1, 1, 32, 32))
-    probe(images)
+    with pytest.raises(PursuhintError, match="cannot run"):
+        find_hint_points(network, torch.zeros(1, 1, 32, 32))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
 
 
@@ -217,5 +219,7 @@ def test_pooling_keeps_samples_and_channels():
 
 def test_points_of_another_network_are_refused(images):
     points = points_of(ready("resnet110"), images)
-    with pytest.raises(PursuhintError, match=r"layer1\.3 \(position 4 of 54, post\) is not a module of ResNet"):
+    with pytest.raises(
+        PursuhintError, match=r"layer1\.3 \(position 4 of 54, post\) is not a module of Cifar"
+    ):
         Probe(ready("resnet20"), points)

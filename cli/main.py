@@ -1,0 +1,87 @@
+"""The command tree. Commands are imported when they are used, so that help needs no torch."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from pursuhint import __version__
+from pursuhint.errors import PursuhintError
+from pursuhint.tables import did_you_mean
+
+__all__ = ["main", "run"]
+
+# Name, one-line help. The command NAME is the object of that name in the module beside this one.
+COMMANDS = {
+    "demo": "The whole story on real data in a few minutes.",
+    "points": "List the layers of a network that could teach.",
+    "analyze": "Measure how alike a network's layers are and choose hint positions.",
+    "select": "Choose hint positions again from an analysis, without running the network.",
+    "train": "Train a network, alone or distilled from a teacher.",
+    "evaluate": "Measure the accuracy of a trained network.",
+    "compare": "Compare chosen, conventional and random hint positions over seeds.",
+    "report": "Write the HTML report of an analysis, run, comparison or demo.",
+    "list": "List models, data sets, losses, metrics or recipes.",
+}
+
+
+class Commands(click.Group):
+    """Commands by name, loaded on use."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f".{'list_' if name == 'list' else name}", __package__)
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            context.fail(f"no command named {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pursuhint")
+def main() -> None:
+    """Which layers of a trained network should teach, and does it matter?
+
+    PursuHint measures how alike the layers of a teacher are, clusters them, takes the cluster centres as
+    hint positions, and distils a student from those hints.
+
+    \b
+    Start here:
+      pursuhint demo
+    With a network of your own:
+      pursuhint analyze --teacher resnet110 --teacher-checkpoint teacher.pth --data cifar100 --out analysis
+      pursuhint train --teacher resnet110 --teacher-checkpoint teacher.pth --student resnet20 \\
+          --data cifar100 --hints analysis/hints.json --loss kd --loss at --out runs/resnet20
+    """
+
+
+def run(arguments: list[str] | None = None) -> Any:
+    """Entry point: a `PursuhintError` becomes one line on stderr and exit status 1.
+
+    A bug keeps its traceback. Ctrl-C ends with status 130, a reader that went away (``| head``) with 141.
+    """
+    try:
+        return main.main(args=arguments, prog_name="pursuhint", standalone_mode=True)
+    except PursuhintError as error:
+        click.echo(f"pursuhint: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,141 @@
+"""Options that mean the same thing in every command that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pursuhint.clustering import ALGORITHMS
+from pursuhint.similarity import METRICS
+
+__all__ = ["examples", "apply", "folder_argument"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+POSITIONS = ("center", "last", "first", "medoid")
+
+
+def _path(**checks: Any) -> click.Path:
+    return click.Path(path_type=Path, **checks)
+
+
+OPTIONS: dict[str, Callable[..., Any]] = {
+    "teacher": click.option(
+        "--teacher",
+        metavar="NAME",
+        help="Teacher: a name from 'pursuhint list models', torchvision:NAME, timm:NAME, or "
+        "package.module:factory (which imports and runs that code).",
+    ),
+    "teacher_checkpoint": click.option(
+        "--teacher-checkpoint",
+        metavar="FILE",
+        type=_path(),
+        help="Weights of the teacher: safetensors, or a .pth of RepDistiller, mdistiller or torchvision.",
+    ),
+    "student": click.option(
+        "--student", metavar="NAME", help="Network to train, named as --teacher; see 'pursuhint list models'."
+    ),
+    "data": click.option(
+        "--data",
+        metavar="NAME",
+        help="Data set: digits (built in), cifar10, cifar100, stl10, tiny-imagenet, imagenet, or folder:PATH "
+        "with train/ and val/ in it, one folder a class.  [default: digits]",
+    ),
+    "data_root": click.option(
+        "--data-root",
+        metavar="DIR",
+        type=_path(),
+        help="Folder that holds the data.  [default: PURSUHINT_DATA or the user's cache]",
+    ),
+    "image_size": click.option(
+        "--image-size", metavar="PIXELS", type=click.IntRange(min=1), help="Resize the images to this side."
+    ),
+    "download": click.option("--download", is_flag=True, help="Fetch the data when they are not there."),
+    "metric": click.option(
+        "--metric",
+        "metrics",
+        metavar="NAME",
+        multiple=True,
+        help=f"Similarity of layers: {', '.join(METRICS)}. Repeat for several; the first one chooses.  "
+        "[default: cka]",
+    ),
+    "k": click.option(
+        "--k", type=click.IntRange(min=2), help="Number of hints.  [default: number of resolution stages]"
+    ),
+    "algorithm": click.option(
+        "--algorithm",
+        type=click.Choice(list(ALGORITHMS)),
+        default="kmeans",
+        show_default=True,
+        help="Clustering: kmeans is the paper's; segments is the optimal contiguous partition.",
+    ),
+    "normalise": click.option(
+        "--normalise", is_flag=True, help="Cluster unit-norm features (a reading of the paper's Table 2)."
+    ),
+    "position": click.option(
+        "--position",
+        type=click.Choice(POSITIONS),
+        default="center",
+        show_default=True,
+        help="Which member of a cluster becomes its hint position.",
+    ),
+    "activation": click.option(
+        "--activation",
+        type=click.Choice(["post", "pre"]),
+        default="post",
+        show_default=True,
+        help="Features after or before the last activation of a sub-block.",
+    ),
+    "samples": click.option(
+        "--samples",
+        type=click.IntRange(min=2),
+        default=10_000,
+        show_default=True,
+        help="Training images to look at (all, if there are fewer).",
+    ),
+    "include": click.option(
+        "--points",
+        "include",
+        metavar="PATTERN",
+        multiple=True,
+        help="Modules to use in place of the automatic candidates, e.g. 'layer3.*'. Repeatable.",
+    ),
+    "batch_size": click.option("--batch-size", type=click.IntRange(min=1), help="Images a batch."),
+    "workers": click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        help="Processes that decode files, for data not held in memory.",
+    ),
+    "seed": click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed."
+    ),
+    "device": click.option(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]"
+    ),
+    "out": click.option("--out", metavar="DIR", type=_path(), required=True, help="Folder to write to."),
+    "quiet": click.option("--quiet", "-q", is_flag=True, help="No progress on stderr."),
+    "json": click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for machines."),
+}
+
+
+def apply(*names: str) -> Callable[[Command], Command]:
+    """Add options by name, in the order in which help should show them."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            command = OPTIONS[name](command)
+        return command
+
+    return decorate
+
+
+def folder_argument(name: str, **options: Any) -> Callable[[Command], Command]:
+    """A folder that must exist."""
+    return click.argument(name, type=_path(exists=True, file_okay=False), **options)
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines that can be pasted into a terminal."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
