@@ -11,7 +11,7 @@ import click
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.similarity import METRICS
 
-__all__ = ["examples", "apply", "folder_argument"]
+__all__ = ["apply", "examples", "folder_argument"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 POSITIONS = ("center", "last", "first", "medoid")

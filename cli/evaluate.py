@@ -1,0 +1,82 @@
+"""``pursuhint evaluate``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .options import apply, examples, folder_argument
+
+__all__ = ["command"]
+
+
+@click.command(
+    "evaluate",
+    short_help="Measure the accuracy of a trained network.",
+    epilog=examples(
+        "pursuhint evaluate runs/at",
+        "pursuhint evaluate --teacher resnet110 --teacher-checkpoint resnet110.pth --data cifar100",
+    ),
+)
+@folder_argument("run", required=False)
+@click.option(
+    "--weights",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    show_default=True,
+    help="Which weights of the run: those of its last or of its best epoch.",
+)
+@click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
+@apply(
+    "teacher", "teacher_checkpoint", "data", "data_root", "download", "image_size", "batch_size", "workers",
+    "device", "json",
+)  # fmt: skip
+def command(
+    run: Path | None,
+    weights: str,
+    split: str,
+    teacher: str | None,
+    teacher_checkpoint: Path | None,
+    data: str | None,
+    data_root: Path | None,
+    download: bool,
+    image_size: int | None,
+    batch_size: int | None,
+    workers: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Measure top-1 and top-5 accuracy: of the run folder RUN, or of a network and its checkpoint."""
+    from dataclasses import asdict
+
+    from pursuhint.data import make_loader
+    from pursuhint.errors import PursuhintError
+    from pursuhint.training import RunRecord, evaluate
+
+    from .networks import default_device, load_data, load_network
+
+    device = default_device(device)
+    if run is not None:
+        if teacher is not None or teacher_checkpoint is not None:
+            raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
+        record = RunRecord.load(run)
+        network, images = record.load_student(weights), record.load_data()
+        name = f"{record.recipe.student.network}, {weights} epoch of {run}"
+    elif teacher is not None and teacher_checkpoint is not None:
+        images = load_data(data, data_root, download, image_size)
+        network, name = load_network(teacher, teacher_checkpoint, images), f"{teacher}, {teacher_checkpoint}"
+    else:
+        raise PursuhintError("what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint")
+    if split == "val" and images.val is None:
+        raise PursuhintError("there is no validation split; the run was made without --val-fraction")
+    loader = make_loader(
+        images, split, batch_size=batch_size or 256, training=False, device=device, workers=workers or 0
+    )
+    result = evaluate(network.to(device), loader)
+    if as_json:
+        click.echo(json.dumps({"network": name, "data": images.name, "split": split, **asdict(result)}))
+        return
+    click.echo(f"{name} on {images.name} ({split}, {result.count:,} images)")
+    click.echo(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   cross-entropy {result.loss:.4f}")

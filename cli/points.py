@@ -1,0 +1,80 @@
+"""``pursuhint points``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import apply, examples
+
+if TYPE_CHECKING:
+    from pursuhint.points import HintPoint
+
+__all__ = ["command"]
+
+
+@click.command(
+    "points",
+    short_help="List the layers of a network that could teach.",
+    epilog=examples(
+        "pursuhint points resnet110 --data cifar100",
+        "pursuhint points torchvision:mobilenet_v2 --size 224 --channels 3 --activation pre",
+    ),
+)
+@click.argument("network")
+@apply("data", "data_root", "download", "image_size", "activation", "include", "json")
+@click.option("--size", type=click.IntRange(min=1), help="Side of the images, instead of those of a data set.")
+@click.option("--channels", type=click.IntRange(min=1), default=3, show_default=True, help="With --size.")
+def command(
+    network: str,
+    data: str | None,
+    data_root: Path | None,
+    download: bool,
+    image_size: int | None,
+    activation: str,
+    include: tuple[str, ...],
+    as_json: bool,
+    size: int | None,
+    channels: int,
+) -> None:
+    """List the sub-blocks of NETWORK in depth order: its candidate hint points.
+
+    Positions count from 1, as in the PURSUhInT paper. A star marks the conventional hint points, the last
+    sub-block of every stage.
+    """
+    import torch
+
+    from pursuhint.models import create_model
+    from pursuhint.points import conventional_points, find_hint_points
+
+    from .networks import example_image, load_data
+
+    if size is not None:
+        example = torch.zeros(1, channels, size, size)
+        model = create_model(network, num_classes=10, in_channels=channels)
+    else:
+        images = load_data(data, data_root, download, image_size)
+        example = example_image(images)
+        model = create_model(network, num_classes=images.num_classes, in_channels=images.in_channels)
+    points = find_hint_points(model, example, activation=activation, include=include)  # type: ignore[arg-type]
+    conventional = conventional_points(model, points)
+    if as_json:
+        click.echo(json.dumps([point.to_dict() | {"conventional": point in conventional} for point in points]))
+        return
+    click.echo(f"{len(points)} sub-blocks of {network} ({activation}-activation); * marks conventional hints")
+    for line in _table(points, conventional):
+        click.echo(line)
+
+
+def _table(points: tuple[HintPoint, ...], conventional: tuple[HintPoint, ...]) -> list[str]:
+    rows = [("position", "stage", "module", "channels", "size")]
+    for point in points:
+        size = " x ".join(str(side) for side in point.spatial) or "-"
+        mark = "*" if point in conventional else " "
+        rows.append((f"{point.position}{mark}", str(point.stage), point.module, str(point.channels), size))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    align = (str.rjust, str.rjust, str.ljust, str.rjust, str.rjust)
+    return ["  ".join(fit(cell, width) for fit, cell, width in zip(align, row, widths)) for row in rows]

@@ -1,0 +1,101 @@
+"""Options that together make a recipe, for ``train`` and ``compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import apply
+
+if TYPE_CHECKING:
+    from pursuhint.training import Recipe
+
+__all__ = ["build_recipe", "recipe_options"]
+
+_OWN = (
+    click.option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="Settings to start from: a name of 'pursuhint list recipes' or a YAML file. Options override it.",
+    ),
+    click.option(
+        "--loss",
+        "losses",
+        metavar="NAME[=WEIGHT][:key=value,...]",
+        multiple=True,
+        help="A term of the total loss, e.g. kd, at=1000 or at=1000:p=1. Without a weight, the paper's. "
+        "Repeatable; replaces the recipe's losses. Cross-entropy (ce) is added unless a loss contains it.",
+    ),
+    click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training data.  [default: 240]"),
+    click.option("--lr", type=float, help="Base learning rate.  [default: 0.05]"),
+    click.option(
+        "--val-fraction",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Share of the training data set aside to choose the best epoch.  [default: 0]",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bf16", "fp16"]),
+        help="Automatic mixed precision.  [default: float32]",
+    ),
+    click.option(
+        "--set",
+        "assignments",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Any other key of the recipe, e.g. optimizer.weight_decay=1e-4 or schedule.kind=step. Repeatable.",
+    ),
+)
+
+
+def recipe_options(command: Any) -> Any:
+    """Add the options that `build_recipe` reads."""
+    for option in reversed(_OWN):
+        command = option(command)
+    return apply(
+        "teacher", "teacher_checkpoint", "student", "data", "data_root", "download", "image_size", "workers",
+        "batch_size",
+    )(command)  # fmt: skip
+
+
+def build_recipe(options: dict[str, Any], **more: Any) -> Recipe:
+    """The recipe that the options describe.
+
+    Args:
+        options: the values of `recipe_options`, by parameter name; None for what was not given.
+        more: further entries, which win, as nested dictionaries.
+
+    Raises:
+        PursuhintError: no student, an unknown key or a wrong value.
+    """
+    from pursuhint.errors import PursuhintError
+    from pursuhint.training import Recipe, parse_losses
+
+    values: dict[str, Any] = Recipe.load(options["recipe"]).to_dict() if options["recipe"] else {}
+
+    def put(section: str, key: str, value: Any) -> None:
+        if value is not None and value is not False:
+            values[section] = {**(values.get(section) or {}), key: str(value) if isinstance(value, Path) else value}
+
+    put("student", "network", options["student"])
+    put("teacher", "network", options["teacher"])
+    if options["teacher_checkpoint"] is not None and not values.get("teacher"):
+        raise PursuhintError("--teacher-checkpoint needs --teacher NAME, the network that it belongs to")
+    put("teacher", "checkpoint", options["teacher_checkpoint"])
+    for key, option in (
+        ("name", "data"), ("root", "data_root"), ("download", "download"), ("image_size", "image_size"),
+        ("workers", "workers"), ("val_fraction", "val_fraction"),
+    ):  # fmt: skip
+        put("data", key, options[option])
+    put("optimizer", "lr", options["lr"])
+    if options["losses"]:
+        values["losses"] = parse_losses(options["losses"])
+    for key in ("epochs", "batch_size", "precision"):
+        if options[key] is not None:
+            values[key] = options[key]
+    values |= more
+    if "student" not in values:
+        raise PursuhintError("which network is to be trained? give --student NAME, or a --recipe that names one")
+    return Recipe.from_dict(values, source="the options").override(options["assignments"])

@@ -1,0 +1,53 @@
+"""``pursuhint select``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import apply, examples, folder_argument
+
+__all__ = ["command"]
+
+
+@click.command(
+    "select",
+    short_help="Choose hint positions again from an analysis, without running the network.",
+    epilog=examples(
+        "pursuhint select analysis --k 4 --out hints-4.json",
+        "pursuhint select analysis --algorithm segments --position medoid --out hints.json",
+    ),
+)
+@folder_argument("analysis")
+@apply("metric", "k", "algorithm", "normalise", "position", "json")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="JSON to write."
+)
+def command(
+    analysis: Path,
+    metrics: tuple[str, ...],
+    k: int | None,
+    algorithm: str,
+    normalise: bool,
+    position: str,
+    as_json: bool,
+    out: Path,
+) -> None:
+    """Choose hint positions from the similarities in the folder ANALYSIS and write them to a JSON file."""
+    from pursuhint.analysis import Analysis
+    from pursuhint.errors import PursuhintError
+
+    from .results import print_plan
+
+    if len(metrics) > 1:
+        raise PursuhintError(f"select takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
+    plan = Analysis.load(analysis).select(
+        metric=metrics[0] if metrics else None,
+        k=k,
+        algorithm=algorithm,
+        normalise=normalise,
+        position=position,
+    )
+    plan.save(out)
+    print_plan(plan, as_json=as_json)

@@ -1,0 +1,62 @@
+"""``pursuhint train``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import apply, examples
+from .recipe_options import build_recipe, recipe_options
+
+__all__ = ["command"]
+
+STRATEGIES = ("conventional", "centers", "chosen", "random")
+
+
+@click.command(
+    "train",
+    short_help="Train a network, alone or distilled from a teacher.",
+    epilog=examples(
+        "pursuhint train --student resnet32 --data cifar100 --recipe cifar100-vanilla --out runs/teacher",
+        "pursuhint train --teacher resnet32 --teacher-checkpoint runs/teacher/student.safetensors \\",
+        "    --student resnet8 --data cifar100 --hints analysis/hints.json --loss kd --loss at --out runs/at",
+        "accelerate launch -m pursuhint train --recipe imagenet-pursuhint --out runs/imagenet",
+    ),
+)
+@recipe_options
+@click.option(
+    "--hints",
+    metavar="FILE|STRATEGY",
+    help="Where the teacher's hints are taken: a hints.json, or conventional (stage ends), centers (stage "
+    "centres), chosen (analyse and cluster first) or random.  [default: conventional, if a loss needs hints]",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: 0]")
+@apply("device", "out", "quiet", "json")
+def command(
+    hints: str | None, seed: int | None, device: str | None, out: Path, quiet: bool, as_json: bool, **options: Any
+) -> None:
+    """Train a student: alone, or distilled from a teacher with any sum of losses.
+
+    OUT becomes a run folder: recipe.yaml (which alone repeats the run), metrics.jsonl, the weights of the last
+    and the best epoch, and report.html. The same command continues a run that was interrupted.
+    """
+    from pursuhint.training import train
+
+    from .networks import default_device
+    from .progress import TrainingProgress, say
+    from .results import print_run
+
+    more: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if hints is not None:
+        more["hints"] = {"strategy": hints} if hints in STRATEGIES else {"file": hints}
+    recipe = build_recipe(options, **more)
+    with TrainingProgress(quiet=quiet) as progress:
+        record = train(recipe, out, device=default_device(device), on_event=progress)
+    if record.is_main_process:
+        from pursuhint.report import write_report
+
+        page = write_report(out)
+        print_run(record, as_json=as_json)
+        say(f"written: {out / 'student.safetensors'}, {page}", quiet)
