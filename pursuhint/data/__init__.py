@@ -102,8 +102,8 @@ def load_dataset(
         The data; see :class:`ImageData`.
 
     Raises:
-        PursuhintError: unknown name; the data is missing, incomplete, damaged or mislabelled; ``val_fraction``
-            or ``image_size`` out of range.
+        PursuhintError: unknown name; the data is missing, incomplete, damaged or mislabelled;
+            ``val_fraction`` or ``image_size`` is out of range.
     """
     from pursuhint.data.sources import default_root
 
@@ -111,7 +111,9 @@ def load_dataset(
     entry = "folder:PATH" if colon and kind == "folder" else name
     load = resolve(lookup("data set", DATASETS, entry))
     if entry == "folder:PATH" and path in ("", "PATH"):
-        raise PursuhintError("folder: needs the path of a folder with train/ and val/, as in folder:photos/birds")
+        raise PursuhintError(
+            "folder: needs the path of a folder with train/ and val/, as in folder:photos/birds"
+        )
     if not 0 <= val_fraction < 1:
         raise PursuhintError(f"the validation fraction must be at least 0 and below 1, got {val_fraction}")
     options: dict[str, Any] = {}
@@ -124,5 +126,7 @@ def load_dataset(
     if entry == "folder:PATH":
         data: ImageData = load(path, **options)
     else:
-        data = load(Path(root).expanduser() if root is not None else default_root(), download=download, **options)
+        data = load(
+            Path(root).expanduser() if root is not None else default_root(), download=download, **options
+        )
     return data.with_validation(val_fraction, seed=seed) if val_fraction else data

@@ -144,7 +144,7 @@ class CropFlip:
         return CropFlipDraws(
             top=torch.randint(positions, (count,), generator=generator),
             left=torch.randint(positions, (count,), generator=generator),
-            flip=torch.rand(count, generator=generator) < 0.5,
+            flip=torch.rand(count, dtype=torch.float32, generator=generator) < 0.5,
         )
 
     def apply(self, images: Tensor, draws: CropFlipDraws) -> Tensor:
@@ -185,15 +185,16 @@ class ResizedCropFlip:
             Top, left, height and width of the crop in pixels, and whether to flip.
         """
         box = self._draw_box(height, width, generator)
-        mirrored = bool(torch.rand(1, generator=generator) < 0.5)
+        mirrored = bool(torch.rand(1, dtype=torch.float32, generator=generator) < 0.5)
         return box, self.flip and mirrored
 
     def _draw_box(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
         # In float32 and in this order, so that a generator in the same state gives torchvision's crops.
-        log_ratio = torch.log(torch.tensor(self.ratio)).tolist()
+        log_ratio = torch.log(torch.tensor(self.ratio, dtype=torch.float32)).tolist()
+        number = torch.empty(1, dtype=torch.float32)
         for _ in range(10):
-            area = height * width * torch.empty(1).uniform_(*self.scale, generator=generator).item()
-            shape = torch.exp(torch.empty(1).uniform_(*log_ratio, generator=generator)).item()
+            area = height * width * number.uniform_(*self.scale, generator=generator).item()
+            shape = number.uniform_(*log_ratio, generator=generator).exp().item()
             w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
             if 0 < w <= width and 0 < h <= height:
                 top = int(torch.randint(height - h + 1, (1,), generator=generator))

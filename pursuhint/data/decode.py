@@ -10,9 +10,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms import functional as transforms
 
 from pursuhint.data.splits import FileSplit
 from pursuhint.errors import PursuhintError
@@ -47,7 +46,12 @@ class ImageHeader(NamedTuple):
 
 
 def _damaged(path: Path, error: Exception) -> PursuhintError:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):
+        reason = "it is not an image of a known kind"
+    elif isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
+    else:
+        reason = " ".join(str(error).split()) or type(error).__name__
     return PursuhintError(f"cannot read the image {path}: {reason}; replace or remove the file")
 
 
@@ -78,10 +82,10 @@ def read_image(path: Path, channels: int) -> Image.Image:
         PursuhintError: the file is missing, truncated or damaged, or has more than 8 bits a channel.
     """
     try:
-        with Image.open(path) as image:
-            _check_depth(path, image.mode)
-            if image.mode == "P" and "transparency" in image.info:
-                image = image.convert("RGBA")  # Pillow warns when such a palette is converted in one step
+        with Image.open(path) as file:
+            _check_depth(path, file.mode)
+            # Pillow warns when a palette with transparency is converted in one step.
+            image = file.convert("RGBA") if file.mode == "P" and "transparency" in file.info else file
             return image.convert("L" if channels == 1 else "RGB")
     except PursuhintError:
         raise
@@ -92,7 +96,9 @@ def read_image(path: Path, channels: int) -> Image.Image:
 def to_tensor(image: Image.Image) -> Tensor:
     """uint8 tensor of shape (channels, height, width)."""
     pixels = np.array(image)
-    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return torch.from_numpy(
+        pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    )
 
 
 def fit(image: Image.Image, size: tuple[int, int], *, margin: float = 1.0) -> Image.Image:
@@ -110,19 +116,26 @@ def fit(image: Image.Image, size: tuple[int, int], *, margin: float = 1.0) -> Im
         return image
     height, width = round(size[0] * margin), round(size[1] * margin)
     if height * image.width >= width * image.height:  # the height decides how far to enlarge
-        covering = height, height * image.width // image.height
+        width = height * image.width // image.height
     else:
-        covering = width * image.height // image.width, width
-    resized = transforms.resize(image, list(covering), antialias=True)
-    return transforms.center_crop(resized, list(size))
+        height = width * image.height // image.width
+    # round() goes to the even neighbour, as in torchvision: one pixel matters when results are compared
+    top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
+    covering = image.resize((width, height), Image.Resampling.BILINEAR)
+    return covering.crop((left, top, left + size[1], top + size[0]))
 
 
 def resized_crop(
     image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int], *, mirrored: bool
 ) -> Image.Image:
-    """Cut out a box (top, left, height, width), resize it to ``size`` and mirror it if asked."""
-    cut = transforms.resized_crop(image, *box, list(size), antialias=True)
-    return transforms.hflip(cut) if mirrored else cut
+    """Cut out a box (top, left, height, width), resize it to ``size`` and mirror it if asked.
+
+    The same as torchvision's ``resized_crop`` (bilinear, antialiased) and ``hflip``.
+    """
+    top, left, height, width = box
+    cut = image.crop((left, top, left + width, top + height))
+    cut = cut.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else cut
 
 
 def read_headers(paths: Iterable[Path]) -> list[ImageHeader]:

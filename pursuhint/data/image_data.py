@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip, channel_statistics
-from pursuhint.data.splits import FileSplit, MemorySplit, Split, check_labels, hold_out
+from pursuhint.data.splits import MemorySplit, Split, check_labels, hold_out
 from pursuhint.errors import PursuhintError
 
 __all__ = ["ImageData"]
+
+NO_AUGMENTATION = CropFlip(padding=0, flip=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ class ImageData:
     train: Split
     test: Split
     val: Split | None = None
-    augmentation: Augmentation = CropFlip()
+    augmentation: Augmentation = NO_AUGMENTATION
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.num_classes:
@@ -128,7 +130,7 @@ class ImageData:
         class_names: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        augmentation: CropFlip | None = None,
+        augmentation: CropFlip = NO_AUGMENTATION,
         val_fraction: float = 0.0,
         seed: int = 0,
     ) -> ImageData:
@@ -137,7 +139,8 @@ class ImageData:
         Args:
             name: what to call the data in messages and reports.
             train: images and labels. Images: tensor or array of shape (samples, channels, height, width),
-                uint8 in 0..255 or floating point in any range. Labels: integers, shape (samples,).
+                uint8 in 0..255 or floating point in any range; kept on the CPU, and not copied where
+                that is not needed. Labels: integers, shape (samples,).
             test: the same, with the same channels, height and width.
             num_classes: default: one more than the largest label, or the number of ``class_names``.
             class_names: default: the labels as text.
@@ -185,13 +188,13 @@ class ImageData:
             class_names=names,
             train=MemorySplit.whole(train_images, train_labels),
             test=MemorySplit.whole(test_images, test_labels),
-            augmentation=augmentation if augmentation is not None else CropFlip(),
+            augmentation=augmentation,
         )
         return data.with_validation(val_fraction, seed=seed) if val_fraction else data
 
 
 def _checked(images: Any, labels: Any, where: str) -> tuple[Tensor, Tensor]:
-    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    images, labels = torch.as_tensor(images).detach().cpu(), torch.as_tensor(labels).detach().cpu()
     if images.ndim != 4:
         raise PursuhintError(
             f"{where}: images must have shape (samples, channels, height, width), got {tuple(images.shape)}"
@@ -214,5 +217,3 @@ def _checked(images: Any, labels: Any, where: str) -> tuple[Tensor, Tensor]:
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise PursuhintError(f"{where}: labels must be integers, got {labels.dtype}")
     return images, labels.to(torch.int64)
-
-

@@ -16,7 +16,7 @@ ROOT_VARIABLE = "PURSUHINT_DATA"
 
 
 def default_root() -> Path:
-    """The folder named by the environment variable ``PURSUHINT_DATA``, else ``~/.cache/pursuhint/datasets``."""
+    """What the environment variable ``PURSUHINT_DATA`` says, else ``~/.cache/pursuhint/datasets``."""
     named = os.environ.get(ROOT_VARIABLE)
     return Path(named).expanduser() if named else Path.home() / ".cache" / "pursuhint" / "datasets"
 
@@ -45,7 +45,7 @@ def require_files(name: str, folder: Path, files: tuple[str, ...]) -> None:
     absent = [file for file in files if not (folder / file).is_file()]
     if absent:
         raise PursuhintError(
-            f"{name} in {folder} is incomplete: no {', '.join(absent)}; remove the folder and download it again"
+            f"{name} in {folder} is incomplete: no {', '.join(absent)}; remove the folder and get it again"
         )
 
 

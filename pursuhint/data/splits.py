@@ -15,7 +15,7 @@ from pursuhint.errors import PursuhintError
 __all__ = ["FileSplit", "MemorySplit", "Split", "check_labels", "hold_out"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MemorySplit:
     """Images in memory, shared by every loader that reads them.
 
@@ -26,10 +26,10 @@ class MemorySplit:
         indices: int64, shape (samples,): position of each sample in the full training (or test) set.
     """
 
-    images: Tensor = field(repr=False)
-    labels: Tensor = field(repr=False)
-    indices: Tensor = field(repr=False)
-    _copies: dict[torch.device, MemorySplit] = field(default_factory=dict, init=False, repr=False)
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    _copies: dict[torch.device, MemorySplit] = field(default_factory=dict, init=False)
 
     @classmethod
     def whole(cls, images: Tensor, labels: Tensor) -> MemorySplit:
@@ -38,6 +38,9 @@ class MemorySplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} samples)"
 
     def select(self, positions: Tensor) -> MemorySplit:
         """The samples at ``positions`` of this split, in that order, with the indices they had."""
@@ -56,7 +59,7 @@ class MemorySplit:
         return self._copies[actual]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FileSplit:
     """Image files, decoded by the loader when they are needed.
 
@@ -69,9 +72,9 @@ class FileSplit:
     """
 
     folder: Path
-    paths: np.ndarray = field(repr=False)
-    labels: Tensor = field(repr=False)
-    indices: Tensor = field(repr=False)
+    paths: np.ndarray
+    labels: Tensor
+    indices: Tensor
 
     @classmethod
     def whole(cls, folder: Path, paths: np.ndarray, labels: Tensor) -> FileSplit:
@@ -80,6 +83,9 @@ class FileSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} samples)"
 
     def path(self, position: int) -> Path:
         """The file of one sample."""
@@ -138,8 +144,8 @@ def hold_out(labels: Tensor, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
     room = (sizes - 1).clamp_min(0)
     if not 1 <= count <= int(room.sum()):
         raise PursuhintError(
-            f"cannot hold out {count} of {len(labels)} samples in {int((sizes > 0).sum())} classes: "
-            f"at least 1, and every class must keep one, so at most {int(room.sum())}"
+            f"cannot hold out {count} of {len(labels)} samples: at least 1, and every class keeps one, "
+            f"so at most {int(room.sum())}"
         )
     share = sizes * count  # in units of 1 / len(labels), so that the arithmetic is exact
     quota = torch.minimum(share // len(labels), room)

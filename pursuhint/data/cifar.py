@@ -1,0 +1,304 @@
+"""CIFAR-10 and CIFAR-100, from the files that their authors publish."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pursuhint.data.augment import CropFlip
+from pursuhint.data.image_data import ImageData
+from pursuhint.data.sources import download_archive, missing, require_files
+from pursuhint.data.splits import MemorySplit, check_labels
+from pursuhint.errors import PursuhintError
+
+__all__ = ["load_cifar10", "load_cifar100", "read_pickle"]
+
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where one of the two data sets keeps what."""
+
+    name: str
+    num_classes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    python_folder: str
+    python_train: tuple[str, ...]
+    python_test: str
+    python_names: tuple[str, str]  # file and key of the class names
+    python_labels: str
+    binary_folder: str
+    binary_train: tuple[str, ...]
+    binary_test: str
+    binary_names: str
+    binary_label_bytes: int  # bytes before the pixels; the last of them is the label
+
+
+_CIFAR10 = _Layout(
+    name="cifar10",
+    num_classes=10,
+    # Over all pixels of the training set. The widely copied std (0.2023, 0.1994, 0.2010) is another quantity,
+    # the mean of the standard deviations of single images.
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+    python_folder="cifar-10-batches-py",
+    python_train=tuple(f"data_batch_{i}" for i in range(1, 6)),
+    python_test="test_batch",
+    python_names=("batches.meta", "label_names"),
+    python_labels="labels",
+    binary_folder="cifar-10-batches-bin",
+    binary_train=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+    binary_test="test_batch.bin",
+    binary_names="batches.meta.txt",
+    binary_label_bytes=1,
+)
+
+_CIFAR100 = _Layout(
+    name="cifar100",
+    num_classes=100,
+    # The constants of the reference training code, and so those that published checkpoints were trained with.
+    mean=(0.5071, 0.4867, 0.4408),
+    std=(0.2675, 0.2565, 0.2761),
+    python_folder="cifar-100-python",
+    python_train=("train",),
+    python_test="test",
+    python_names=("meta", "fine_label_names"),
+    python_labels="fine_labels",
+    binary_folder="cifar-100-binary",
+    binary_train=("train.bin",),
+    binary_test="test.bin",
+    binary_names="fine_label_names.txt",
+    binary_label_bytes=2,
+)
+
+
+def load_cifar10(root: Path, *, download: bool = False) -> ImageData:
+    """Load CIFAR-10: 50,000 training and 10,000 test images, RGB, 32x32, 10 classes.
+
+    Reads ``root/cifar-10-batches-py`` (see :func:`read_pickle`) or ``root/cifar-10-batches-bin``.
+    Augmentation: crop after 4 pixels of padding, flip.
+
+    Reference: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009,
+    https://www.cs.toronto.edu/~kriz/cifar.html.
+
+    Raises:
+        PursuhintError: missing, incomplete or damaged files, or a download that failed.
+    """
+    return _load(_CIFAR10, root, download)
+
+
+def load_cifar100(root: Path, *, download: bool = False) -> ImageData:
+    """Load CIFAR-100 with its 100 fine labels: 50,000 training and 10,000 test images, RGB, 32x32.
+
+    Reads ``root/cifar-100-python`` (see :func:`read_pickle`) or ``root/cifar-100-binary``. Augmentation:
+    crop after 4 pixels of padding, flip. Reference: as for :func:`load_cifar10`.
+
+    Raises:
+        PursuhintError: missing, incomplete or damaged files, or a download that failed.
+    """
+    return _load(_CIFAR100, root, download)
+
+
+def _load(layout: _Layout, root: Path, download: bool) -> ImageData:
+    python, binary = root / layout.python_folder, root / layout.binary_folder
+    if not python.is_dir() and not binary.is_dir():
+        if not download:
+            files = ", ".join((*layout.python_train, layout.python_test, layout.python_names[0]))
+            raise missing(
+                layout.name, python, f"the files {files}", remedy="fetch it with --download (download=True)"
+            )
+        _download(layout, root)
+    if python.is_dir():
+        require_files(layout.name, python, (*layout.python_train, layout.python_test, layout.python_names[0]))
+        parts = [_read_python(python / file, layout) for file in layout.python_train]
+        test = _read_python(python / layout.python_test, layout)
+        names = _python_names(python / layout.python_names[0], layout)
+    else:
+        require_files(layout.name, binary, (*layout.binary_train, layout.binary_test, layout.binary_names))
+        parts = [_read_binary(binary / file, layout) for file in layout.binary_train]
+        test = _read_binary(binary / layout.binary_test, layout)
+        names = _binary_names(binary / layout.binary_names, layout)
+    return ImageData(
+        name=layout.name,
+        num_classes=layout.num_classes,
+        in_channels=3,
+        image_size=(SIDE, SIDE),
+        mean=layout.mean,
+        std=layout.std,
+        class_names=names,
+        train=MemorySplit.whole(
+            torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        ),
+        test=MemorySplit.whole(*test),
+        augmentation=CropFlip(padding=4, flip=True),
+    )
+
+
+def _download(layout: _Layout, root: Path) -> None:
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    source = CIFAR10 if layout is _CIFAR10 else CIFAR100
+    download_archive(layout.name, url=source.url, md5=source.tgz_md5, root=root, folder=layout.python_folder)
+
+
+class _PickledDtype:
+    """Stands for a numpy dtype while a pickle is read: keeps what the file says and does nothing with it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __setstate__(self, state: Any) -> None:
+        """Byte order and alignment: of no meaning for bytes, the only type that is accepted."""
+
+
+class _PickledArray:
+    """Stands for a numpy array while a pickle is read."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def pixels(self) -> np.ndarray:
+        """The array, if it is what a CIFAR batch holds: uint8, shape (samples, 3072), as many bytes as that.
+
+        Raises:
+            ValueError: it is anything else.
+        """
+        match self.state:
+            case (
+                int(),
+                (int() as rows, int() as columns),
+                _PickledDtype() as dtype,
+                fortran,
+                bytes() as raw,
+            ):
+                if dtype.arguments[:1] not in ((b"u1",), ("u1",)):
+                    raise ValueError(f"pixels of type {dtype.arguments[:1]}, expected u1 (bytes)")
+                if columns != PIXELS or rows < 1 or len(raw) != rows * columns:
+                    raise ValueError(
+                        f"pixels of shape ({rows}, {columns}) in {len(raw)} bytes, expected rows of {PIXELS}"
+                    )
+                flat = np.frombuffer(raw, dtype=np.uint8)
+                return flat.reshape((rows, columns), order="F" if fortran else "C")
+        raise ValueError("its array is not stored as numpy stores one")
+
+
+_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+
+
+class _InertUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        # A new function or class each time: a pickle can set attributes on what it is given.
+        if (module in _ARRAY_MODULES and name == "_reconstruct") or (module, name) == ("numpy", "ndarray"):
+            return lambda *arguments: _PickledArray(*arguments)
+        if (module, name) == ("numpy", "dtype"):
+            return lambda *arguments: _PickledDtype(*arguments)
+        raise _ForeignName(f"{module}.{name}")
+
+
+class _ForeignName(Exception):
+    pass
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """Read one of CIFAR's pickled dictionaries without running code that it may carry.
+
+    A pickle is a small program, and its dangerous instructions can only call what the file has imported by
+    name. Here an import is answered with nothing but inert stand-ins for the three names that an array of
+    CIFAR is made of (``numpy.core.multiarray._reconstruct``, ``numpy.ndarray``, ``numpy.dtype``): no
+    function of numpy or of any other module is ever called by the file. The stand-ins record what the file
+    says, and :func:`load_cifar10` turns that into an array after it has checked type, shape and size. Every
+    other name ends the reading with an error. The files were written by Python 2, so text arrives as bytes
+    (``encoding="bytes"``); keys are decoded.
+
+    Args:
+        path: for example ``cifar-10-batches-py/data_batch_1``.
+
+    Returns:
+        The dictionary.
+
+    Raises:
+        PursuhintError: the file is unreadable, truncated, no dictionary, or refers to any other name.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _InertUnpickler(file, encoding="bytes").load()
+    except _ForeignName as error:
+        raise PursuhintError(
+            f"{path} asks to run {error}, which no CIFAR file does; nothing was run, do not trust this file"
+        ) from None
+    except Exception as error:  # a damaged pickle can stumble over anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PursuhintError(f"cannot read {path}: {reason}; it is truncated or damaged") from error
+    if not isinstance(content, dict):
+        raise PursuhintError(
+            f"cannot read {path}: it holds a {type(content).__name__}, expected a dictionary"
+        )
+    return {_text(key): value for key, value in content.items()}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _read_python(path: Path, layout: _Layout) -> tuple[Tensor, Tensor]:
+    content = read_pickle(path)
+    data, labels = content.get("data"), content.get(layout.python_labels)
+    if not isinstance(data, _PickledArray) or not isinstance(labels, list):
+        raise PursuhintError(f"{path} is not a batch of {layout.name}: no data or no {layout.python_labels}")
+    try:
+        pixels = data.pixels()
+    except ValueError as error:
+        raise PursuhintError(f"cannot read {path}: {error}") from error
+    if len(labels) != len(pixels) or not all(type(label) is int for label in labels):
+        raise PursuhintError(
+            f"{path}: {len(pixels)} images need as many whole-number labels, got {len(labels)}"
+        )
+    return _images_and_labels(pixels, np.array(labels), path, layout)
+
+
+def _read_binary(path: Path, layout: _Layout) -> tuple[Tensor, Tensor]:
+    raw = np.fromfile(path, dtype=np.uint8)
+    record = layout.binary_label_bytes + PIXELS
+    if raw.size == 0 or raw.size % record:
+        raise PursuhintError(
+            f"cannot read {path}: {raw.size} bytes, expected a multiple of {record}; "
+            "it is truncated or damaged"
+        )
+    records = raw.reshape(-1, record)
+    pixels, labels = records[:, layout.binary_label_bytes :], records[:, layout.binary_label_bytes - 1]
+    return _images_and_labels(pixels, labels, path, layout)
+
+
+def _images_and_labels(
+    pixels: np.ndarray, labels: np.ndarray, path: Path, layout: _Layout
+) -> tuple[Tensor, Tensor]:
+    numbers = torch.from_numpy(labels.astype(np.int64))
+    check_labels(numbers, layout.num_classes, str(path))
+    return torch.from_numpy(pixels.reshape(-1, 3, SIDE, SIDE).copy()), numbers
+
+
+def _python_names(path: Path, layout: _Layout) -> tuple[str, ...]:
+    names = read_pickle(path).get(layout.python_names[1])
+    return _checked_names(path, names if isinstance(names, list) else [], layout)
+
+
+def _binary_names(path: Path, layout: _Layout) -> tuple[str, ...]:
+    return _checked_names(path, path.read_text(encoding="utf-8").split(), layout)
+
+
+def _checked_names(path: Path, names: list[Any], layout: _Layout) -> tuple[str, ...]:
+    if len(names) != layout.num_classes:
+        raise PursuhintError(f"{path} names {len(names)} classes, expected {layout.num_classes}")
+    return tuple(map(_text, names))

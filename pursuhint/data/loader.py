@@ -1,0 +1,312 @@
+"""Loaders: epochs of batches that depend on a seed and the epoch's number, and on nothing else."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pursuhint.data.augment import CropFlip, ResizedCropFlip, normalise
+from pursuhint.data.batch import Batch
+from pursuhint.data.decode import fit, read_image, resized_crop, to_tensor
+from pursuhint.data.image_data import ImageData
+from pursuhint.data.seeds import derived_generator, stable_permutation
+from pursuhint.data.splits import FileSplit, MemorySplit, Split
+from pursuhint.errors import PursuhintError
+
+__all__ = ["Loader", "make_loader", "sample_indices"]
+
+EVALUATION_MARGIN = 256 / 224
+
+
+def make_loader(
+    data: ImageData,
+    split: str,
+    *,
+    batch_size: int,
+    training: bool,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    augment: bool | None = None,
+    drop_last: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    subset: Tensor | None = None,
+) -> Loader:
+    """Make a loader for one split.
+
+    Splits in memory live on ``device`` as they are (one copy, shared by all loaders of the same data) and are
+    augmented there in batches; files are decoded and augmented by ``workers`` processes.
+
+    Args:
+        data: the data set.
+        split: ``train``, ``val`` or ``test``.
+        batch_size: samples in a batch, of all processes together.
+        training: shuffle each epoch; otherwise the order is that of the split (or of ``subset``).
+        seed: of order and augmentation.
+        device: where batches arrive.
+        workers: processes that decode files, kept from epoch to epoch; 0 decodes in this process. Not used
+            for data in memory. The batches do not depend on it.
+        augment: whether to augment; default: as ``training`` says.
+        drop_last: leave out the last batch when it is smaller than ``batch_size``.
+        shard: (which, of how many): this process's part of every batch. Parts are disjoint, differ in size by
+            at most one sample and together are the batch of a single process, so evaluation counts every
+            sample once. In training every process must take part in every step, so a last batch with fewer
+            samples than processes is left out.
+        subset: indices (as in ``Batch.indices``) of the samples to use, in this order when not training.
+
+    Raises:
+        PursuhintError: no such split, a number out of range, or an index that the split does not have.
+    """
+    chosen = data.split(split)
+    if batch_size < 1:
+        raise PursuhintError(f"batch_size must be at least 1, got {batch_size}")
+    if workers < 0:
+        raise PursuhintError(f"workers must be at least 0, got {workers}")
+    which, shards = shard
+    if not 0 <= which < shards:
+        raise PursuhintError(f"shard must be (which, of how many) with which below it, got {shard}")
+    if batch_size < shards:
+        raise PursuhintError(f"batch_size {batch_size} cannot be shared by {shards} processes")
+    positions = (
+        torch.arange(len(chosen)) if subset is None else _positions(chosen, subset, f"{data.name} {split}")
+    )
+    if drop_last and len(positions) < batch_size:
+        raise PursuhintError(
+            f"drop_last leaves no batch of {batch_size}: {data.name} {split} has {len(positions)} samples"
+        )
+    order = _Order(positions, batch_size, training, seed, drop_last, which, shards)
+    augment = training if augment is None else augment
+    device = torch.device(device)
+    if isinstance(chosen, MemorySplit):
+        return MemoryLoader(data, chosen, order, augment, device)
+    return FileLoader(data, chosen, order, augment, device, workers)
+
+
+def sample_indices(data: ImageData, count: int, seed: int = 0) -> Tensor:
+    """Draw training samples for an analysis, without replacement and each with the same probability.
+
+    Args:
+        data: the data set.
+        count: how many; all of the training split when it has no more.
+        seed: another seed draws other samples. The draw is the same on every version of every library.
+
+    Returns:
+        Ascending indices as in ``Batch.indices``, int64, shape (min(count, len(data.train)),).
+
+    Raises:
+        PursuhintError: ``count`` is below 1.
+    """
+    if count < 1:
+        raise PursuhintError(f"at least 1 sample must be drawn, got {count}")
+    if count >= len(data.train):
+        return data.train.indices.clone()
+    return data.train.indices[stable_permutation(len(data.train), seed)[:count]].sort().values
+
+
+def _positions(split: Split, subset: Tensor, where: str) -> Tensor:
+    """Positions in ``split`` of the samples with the indices ``subset``."""
+    if subset.ndim != 1 or len(subset) == 0 or subset.is_floating_point() or subset.dtype == torch.bool:
+        raise PursuhintError(
+            f"subset must be a list of sample indices, got {subset.dtype} of shape {tuple(subset.shape)}"
+        )
+    subset = subset.cpu()
+    ordered, order = split.indices.sort()
+    place = torch.searchsorted(ordered, subset).clamp_max(len(ordered) - 1)
+    unknown = ordered[place] != subset
+    if unknown.any():
+        raise PursuhintError(
+            f"subset names {int(unknown.sum())} samples that the split {where} does not have, "
+            f"for example {int(subset[unknown][0])}"
+        )
+    return order[place]
+
+
+class _Order:
+    """Which samples form the batches of an epoch, and which of them are this process's."""
+
+    def __init__(
+        self,
+        positions: Tensor,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        drop_last: bool,
+        which: int,
+        shards: int,
+    ) -> None:
+        self.positions, self.batch_size, self.shuffle, self.seed = positions, batch_size, shuffle, seed
+        self.which, self.shards = which, shards
+        full, rest = divmod(len(positions), batch_size)
+        keep_rest = rest > 0 and not drop_last and (rest >= shards or not shuffle)
+        self.num_samples = full * batch_size + (rest if keep_rest else 0)
+        if self.num_samples == 0:
+            raise PursuhintError(f"{len(positions)} samples are too few to train on with {shards} processes")
+        # Parts of a batch differ by at most one sample, the first shards having the larger ones.
+        self.num_batches = full + (1 if keep_rest and which < rest else 0)
+
+    def batches(self, epoch: int) -> list[Tensor]:
+        """Positions in the split of every batch of an epoch, this process's part of each."""
+        order = self.positions
+        if self.shuffle:
+            order = order[torch.randperm(len(order), generator=derived_generator("order", self.seed, epoch))]
+        parts = [
+            batch.tensor_split(self.shards)[self.which]
+            for batch in order[: self.num_samples].split(self.batch_size)
+        ]
+        return parts[: self.num_batches]
+
+
+class Loader(abc.ABC):
+    """Batches of one split, epoch by epoch. Made by :func:`make_loader`.
+
+    Order and augmentation of an epoch are a function of the seed and the epoch's number: whatever was
+    iterated before, on any device, with any number of workers. The global random generators are neither read
+    nor changed. ``len(loader)`` is the number of batches an epoch has in this process.
+    """
+
+    def __init__(self, data: ImageData, order: _Order, augment: bool, device: torch.device) -> None:
+        self.device = device
+        self._order = order
+        self._augment = augment
+        self._mean = torch.tensor(data.mean, dtype=torch.float32, device=device)
+        self._std = torch.tensor(data.std, dtype=torch.float32, device=device)
+
+    def __len__(self) -> int:
+        return self._order.num_batches
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in an epoch, of all shards together."""
+        return self._order.num_samples
+
+    @abc.abstractmethod
+    def epoch(self, number: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, on the loader's device.
+
+        Args:
+            number: of the epoch, from 0. Without shuffling and augmentation all epochs are the same.
+        """
+
+
+class MemoryLoader(Loader):
+    """Batches of a :class:`MemorySplit`, cut, augmented and normalised on the device."""
+
+    def __init__(
+        self, data: ImageData, split: MemorySplit, order: _Order, augment: bool, device: torch.device
+    ) -> None:
+        super().__init__(data, order, augment, device)
+        assert isinstance(data.augmentation, CropFlip)  # ImageData made sure
+        self._augmentation = data.augmentation
+        self._split = split.on(device)
+
+    def epoch(self, number: int = 0) -> Iterator[Batch]:
+        parts = self._order.batches(number)
+        draws = None
+        if self._augment:
+            # One draw for every sample of the split, so that a sample's augmentation does not depend on the
+            # batch or the subset that it is in. Drawn on the CPU, so that every device gets the same.
+            generator = derived_generator("augmentation", self._order.seed, number)
+            draws = self._augmentation.draw(len(self._split), generator).to(self.device)
+        everything = torch.cat(parts).to(self.device)  # one transfer an epoch, not one a batch
+        for positions in everything.split([len(part) for part in parts]):
+            images = self._split.images[positions]
+            if draws is not None:
+                images = self._augmentation.apply(images, draws[positions])
+            images = normalise(images, self._mean, self._std)
+            yield Batch(images, self._split.labels[positions], self._split.indices[positions])
+
+
+class FileLoader(Loader):
+    """Batches of a :class:`FileSplit`, decoded and augmented by worker processes."""
+
+    def __init__(
+        self,
+        data: ImageData,
+        split: FileSplit,
+        order: _Order,
+        augment: bool,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        super().__init__(data, order, augment, device)
+        self._split = split
+        self._keys = _Keys()
+        self._running: object = None
+        self._images: DataLoader = DataLoader(
+            _Files(data, split, order.seed, augment),
+            batch_sampler=self._keys,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+            collate_fn=_stack,
+            generator=torch.Generator(),  # else DataLoader draws its workers' seed from the global generator
+        )
+
+    def epoch(self, number: int = 0) -> Iterator[Batch]:
+        parts = self._order.batches(number)
+        self._keys.epoch, self._keys.parts = number, parts
+        self._running = this = object()
+        batches = iter(self._images)
+        for positions in parts:
+            if self._running is not this:
+                raise RuntimeError("another epoch of this loader was begun: its workers serve one at a time")
+            images = next(batches)
+            if isinstance(images, PursuhintError):
+                # A new one: an exception that is a local of the frame that raises it keeps the frame, and
+                # with it the workers, alive until the garbage collector comes by.
+                raise PursuhintError(*images.args)
+            images = normalise(images.to(self.device, non_blocking=True), self._mean, self._std)
+            labels, indices = self._split.labels[positions], self._split.indices[positions]
+            yield Batch(images, labels.to(self.device), indices.to(self.device))
+
+
+class _Keys:
+    """The batch sampler of a :class:`FileLoader`: (epoch, position) of every sample.
+
+    The epoch travels with each position because persistent workers keep the data set they were born with.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.parts: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for part in self.parts:
+            yield [(self.epoch, position) for position in part.tolist()]
+
+
+class _Files(Dataset):
+    """Decodes and augments one file; uint8, so that little has to travel between processes."""
+
+    def __init__(self, data: ImageData, split: FileSplit, seed: int, augment: bool) -> None:
+        assert isinstance(data.augmentation, ResizedCropFlip)  # ImageData made sure
+        self.augmentation = data.augmentation
+        self.channels, self.size = data.in_channels, data.image_size
+        self.split, self.seed, self.augment = split, seed, augment
+
+    def __getitem__(self, key: tuple[int, int]) -> Tensor | PursuhintError:
+        epoch, position = key
+        try:
+            image = read_image(self.split.path(position), self.channels)
+        except PursuhintError as error:
+            return error  # raised by a worker, it would arrive with the worker's traceback as its message
+        if not self.augment:
+            return to_tensor(fit(image, self.size, margin=EVALUATION_MARGIN))
+        index = int(self.split.indices[position])
+        generator = derived_generator("augmentation", self.seed, epoch, index)
+        box, mirrored = self.augmentation.draw(image.height, image.width, generator)
+        return to_tensor(resized_crop(image, box, self.size, mirrored=mirrored))
+
+
+def _stack(images: list[Tensor | PursuhintError]) -> Tensor | PursuhintError:
+    for image in images:
+        if isinstance(image, PursuhintError):
+            return image
+    return torch.stack([image for image in images if isinstance(image, Tensor)])

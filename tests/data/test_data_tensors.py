@@ -1,0 +1,104 @@
+"""Images brought by the user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pursuhint.data import CropFlip, ImageData, make_loader
+from pursuhint.data.splits import MemorySplit
+from pursuhint.errors import PursuhintError
+
+IMAGES = torch.randint(0, 256, (20, 3, 6, 5), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+LABELS = torch.arange(20) % 4
+
+
+def make(
+    train: tuple[Any, Any] = (IMAGES, LABELS), test: tuple[Any, Any] = (IMAGES, LABELS), **options: Any
+) -> ImageData:
+    return ImageData.from_tensors("mine", train=train, test=test, **options)
+
+
+def test_what_is_known_about_the_images_is_found_out() -> None:
+    data = make()
+    assert (data.name, data.num_classes, data.in_channels, data.image_size) == ("mine", 4, 3, (6, 5))
+    assert data.class_names == ("0", "1", "2", "3")
+    assert data.val is None
+    assert data.augmentation == CropFlip(padding=0, flip=False)
+    torch.testing.assert_close(torch.tensor(data.mean), (IMAGES.float() / 255).mean((0, 2, 3)))
+
+
+def test_a_training_epoch_is_standardised() -> None:
+    (batch,) = make_loader(make(), "train", batch_size=20, training=False).epoch()
+    torch.testing.assert_close(batch.images.mean((0, 2, 3)), torch.zeros(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(batch.images.std((0, 2, 3), correction=0), torch.ones(3))
+
+
+def test_floats_of_any_scale_are_taken_as_they_are() -> None:
+    images = torch.randn(20, 1, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
+    data = make((images, LABELS), (images, LABELS), mean=(1.0,), std=(2.0,))
+    assert isinstance(data.train, MemorySplit)
+    assert data.train.images.dtype == torch.float32
+    (batch,) = make_loader(data, "train", batch_size=20, training=False).epoch()
+    assert torch.equal(batch.images, (images.float() - 1) / 2)
+
+
+def test_arrays_and_lists_will_do() -> None:
+    data = make((IMAGES.numpy(), LABELS.tolist()), (IMAGES.numpy(), np.asarray(LABELS, dtype=np.int32)))
+    assert torch.equal(data.train.labels, LABELS)
+    assert data.test.labels.dtype == torch.int64
+
+
+def test_own_names_constants_augmentation_and_validation() -> None:
+    data = make(
+        class_names=("a", "b", "c", "d", "e"),
+        mean=(0.1, 0.2, 0.3),
+        augmentation=CropFlip(padding=1, flip=True),
+        val_fraction=0.25,
+        seed=2,
+    )
+    assert (data.num_classes, data.mean) == (5, (0.1, 0.2, 0.3))
+    assert data.augmentation == CropFlip(padding=1, flip=True)
+    assert data.val is not None
+    assert torch.bincount(data.val.labels).tolist() in ([1, 1, 1, 2], [2, 1, 1, 1])
+
+
+NAN = IMAGES.float().index_fill(0, torch.tensor([7]), float("nan"))
+INFINITE = IMAGES.float().index_fill(0, torch.tensor([3, 4]), float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ((NAN, LABELS), "mine, train split: 1 images hold NaN or infinity, the first is sample 7"),
+        ((INFINITE, LABELS), "mine, train split: 2 images hold NaN or infinity, the first is sample 3"),
+        ((IMAGES[:, 0], LABELS), r"must have shape \(samples, .* got \(20, 6, 5\); images.unsqueeze\(1\)"),
+        ((IMAGES[0, 0], LABELS), r"must have shape .* got \(6, 5\)$"),
+        ((IMAGES, LABELS[:-1]), r"20 images but labels of shape \(19,\)"),
+        ((IMAGES, LABELS[:, None]), r"20 images but labels of shape \(20, 1\)"),
+        ((IMAGES.int(), LABELS), "images must be uint8 or floating point, got torch.int32"),
+        ((IMAGES, LABELS.float()), "labels must be integers, got torch.float32"),
+        ((IMAGES, LABELS > 1), "labels must be integers, got torch.bool"),
+        ((IMAGES, LABELS - 1), "train split: sample 0 has label -1, expected 0 to 2"),
+        ((IMAGES[:0], LABELS[:0]), "hold no pixel"),
+        ((IMAGES.float(), LABELS), "training images are torch.float32, test images torch.uint8"),
+        ((IMAGES[..., :-1], LABELS), r"training images have shape \(3, 6, 4\), test images \(3, 6, 5\)"),
+    ],
+)
+def test_wrong_training_data_is_explained(train: tuple[Any, Any], message: str) -> None:
+    with pytest.raises(PursuhintError, match=message):
+        make(train)
+
+
+def test_a_test_label_that_training_does_not_have_is_refused() -> None:
+    with pytest.raises(PursuhintError, match=r"mine, test split: sample 0 has label 4, expected 0 to 3"):
+        make(test=(IMAGES, LABELS + 4))
+    assert make(test=(IMAGES, LABELS + 4), num_classes=8).num_classes == 8
+
+
+def test_a_nan_in_the_test_images_is_found_too() -> None:
+    with pytest.raises(PursuhintError, match="mine, test split: 1 images hold NaN"):
+        make((IMAGES.float(), LABELS), (NAN, LABELS))
