@@ -50,7 +50,7 @@ DATASETS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_RESIZABLE = ("imagenet", "folder:PATH")
+_SIZED_WHEN_LOADED = ("imagenet", "folder:PATH")
 
 _LAZY = {
     "Augmentation": "pursuhint.data.augment:Augmentation",
@@ -95,8 +95,8 @@ def load_dataset(
         val_fraction: share of the training samples, in [0, 1), held out as ``data.val``: stratified by class,
             the same for the same seed everywhere, and taken out of ``data.train``.
         seed: chooses the samples of the validation split; nothing else depends on it.
-        image_size: side in pixels of the square images of ``imagenet`` (default 224) and ``folder:PATH``
-            (default: see :func:`load_folder`). The other data sets have one size.
+        image_size: side in pixels of the square images. Default: the data set's own size; 224 for
+            ``imagenet``; for ``folder:PATH`` see :func:`load_folder`.
 
     Returns:
         The data; see :class:`ImageData`.
@@ -117,11 +117,9 @@ def load_dataset(
     if not 0 <= val_fraction < 1:
         raise PursuhintError(f"the validation fraction must be at least 0 and below 1, got {val_fraction}")
     options: dict[str, Any] = {}
-    if image_size is not None:
-        if entry not in _RESIZABLE:
-            raise PursuhintError(f"{name} has one image size; image_size is for {' and '.join(_RESIZABLE)}")
-        if image_size < 1:
-            raise PursuhintError(f"image_size must be at least 1 pixel, got {image_size}")
+    if image_size is not None and image_size < 1:
+        raise PursuhintError(f"image_size must be at least 1 pixel, got {image_size}")
+    if image_size is not None and entry in _SIZED_WHEN_LOADED:
         options["image_size"] = image_size
     if entry == "folder:PATH":
         data: ImageData = load(path, **options)
@@ -129,4 +127,6 @@ def load_dataset(
         data = load(
             Path(root).expanduser() if root is not None else default_root(), download=download, **options
         )
+    if image_size is not None and entry not in _SIZED_WHEN_LOADED:
+        data = data.resized(image_size)
     return data.with_validation(val_fraction, seed=seed) if val_fraction else data

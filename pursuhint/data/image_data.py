@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 
 from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip, channel_statistics
 from pursuhint.data.splits import MemorySplit, Split, check_labels, hold_out
@@ -118,6 +119,46 @@ class ImageData:
             raise PursuhintError(f"the validation fraction must be above 0 and below 1, got {fraction}")
         kept, held_out = hold_out(self.train.labels, round(fraction * len(self.train)), seed=seed)
         return replace(self, train=self.train.select(kept), val=self.train.select(held_out))
+
+    def resized(self, size: int) -> ImageData:
+        """The same images, enlarged or reduced to squares of ``size`` pixels.
+
+        Bilinear with antialiasing, as torchvision's ``Resize``; the crop padding grows in proportion. Mean
+        and standard deviation stay those of the original images.
+
+        Args:
+            size: height and width in pixels.
+
+        Raises:
+            PursuhintError: the images are files, whose loaders decide on the size, or ``size`` is below 1.
+        """
+        if size < 1:
+            raise PursuhintError(f"image_size must be at least 1 pixel, got {size}")
+        if self.image_size == (size, size):
+            return self
+        if not all(isinstance(split, MemorySplit) for split in self.splits.values()):
+            raise PursuhintError(f"{self.name} is read from files; give image_size when it is loaded")
+
+        def resize(split: Split | None) -> MemorySplit | None:
+            if not isinstance(split, MemorySplit):
+                return None
+            images = F.resize(split.images, [size, size], antialias=True)
+            return MemorySplit(images, split.labels, split.indices)
+
+        train, test, augmentation = resize(self.train), resize(self.test), self.augmentation
+        assert train is not None
+        assert test is not None
+        if isinstance(augmentation, CropFlip):
+            padding = round(augmentation.padding * size / self.image_size[0])
+            augmentation = replace(augmentation, padding=padding)
+        return replace(
+            self,
+            image_size=(size, size),
+            train=train,
+            test=test,
+            val=resize(self.val),
+            augmentation=augmentation,
+        )
 
     @classmethod
     def from_tensors(

@@ -78,15 +78,6 @@ def test_a_wrong_validation_fraction_is_refused_before_anything_is_read(
         load_dataset("cifar10", root=tmp_path, val_fraction=fraction)
 
 
-def test_an_image_size_is_only_for_data_that_can_be_resized() -> None:
-    with pytest.raises(
-        PursuhintError, match="digits has one image size; image_size is for imagenet and folder:PATH"
-    ):
-        load_dataset("digits", image_size=16)
-    with pytest.raises(PursuhintError, match="image_size must be at least 1 pixel, got 0"):
-        load_dataset("imagenet", image_size=0)
-
-
 def test_the_root_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PURSUHINT_DATA", str(tmp_path / "data"))
     assert default_root() == tmp_path / "data"
