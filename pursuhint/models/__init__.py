@@ -6,13 +6,13 @@ read and written by ``pursuhint.models.checkpoint``.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pursuhint.errors import PursuhintError
+from pursuhint.models.factory import call_factory
 from pursuhint.tables import lookup, resolve
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
     Args:
         name: one of ``MODELS`` (case does not matter); ``wrn_DEPTH_WIDTH`` with a depth of 6 n + 4;
             ``torchvision:NAME`` or ``timm:NAME`` for a classification network of those packages (timm is an
-            extra); or ``package.module:factory`` for your own. The last imports and calls that code; it is given
-            ``num_classes`` and ``in_channels`` where its signature has them.
+            extra); or ``package.module:factory`` for your own. The last imports and calls that code; it is
+            given ``num_classes`` and ``in_channels`` where its signature has them.
         num_classes: number of logits, at least 1.
         in_channels: channels of the images, at least 1.
         **options: further keywords of the network, such as ``width`` of MobileNetV2.
@@ -91,25 +91,21 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
     for label, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if value < 1:
             raise PursuhintError(f"{label} must be at least 1, got {value}")
-    source, colon, rest = name.partition(":")
-    if colon:
-        # Through importlib, so that this module's own import stays light.
-        external = importlib.import_module("pursuhint.models.external")
-        if source == "torchvision":
-            return external.torchvision_model(rest, num_classes, in_channels, options)
-        if source == "timm":
-            return external.timm_model(rest, num_classes, in_channels, options)
-        return external.imported_model(name, num_classes, in_channels, options)
-    calling = importlib.import_module("pursuhint.models.calling")
+    if ":" in name:
+        from pursuhint.models.external import external_model  # imports PyTorch
+
+        return external_model(name, num_classes=num_classes, in_channels=in_channels, **options)
     sizes = {"num_classes": num_classes, "in_channels": in_channels}
     if wide := _WIDE_RESNET_NAME.fullmatch(name):
         sizes |= {"depth": int(wide[1]), "width": int(wide[2])}
-        return calling.call_factory(name, resolve(_WIDE_RESNET), sizes, options)
-    return calling.call_factory(name, _zoo_factory(name), sizes, options)
+        return call_factory(name, resolve(_WIDE_RESNET), sizes, options)
+    return call_factory(name, _zoo_factory(name), sizes, options)
 
 
 def _zoo_factory(name: str) -> Callable[..., nn.Module]:
     by_lower_case = {known.lower(): known for known in MODELS}
     if "." in name and name.lower() not in by_lower_case:
-        raise PursuhintError(f"no network named {name!r}; for a function of your own write package.module:function")
+        raise PursuhintError(
+            f"no network named {name!r}; for a function of your own write package.module:function"
+        )
     return resolve(lookup("network", MODELS, by_lower_case.get(name.lower(), name)))

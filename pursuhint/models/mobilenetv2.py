@@ -2,8 +2,8 @@
 
 M. Sandler, A. Howard, M. Zhu, A. Zhmoginov and L.-C. Chen, MobileNetV2: Inverted Residuals and Linear
 Bottlenecks, CVPR 2018, https://arxiv.org/abs/1801.04381. As in RepDistiller and mdistiller, whose state-dict
-keys and numbers these are, the width is 0.5 unless told otherwise, the activation is ReLU rather than ReLU6, the
-second stage keeps the resolution, and channels are cut to whole numbers rather than to multiples of 8.
+keys and numbers these are, the width is 0.5 unless told otherwise, the activation is ReLU rather than ReLU6,
+the second stage keeps the resolution, and channels are cut to whole numbers rather than to multiples of 8.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (batch, in_channels, height, width) to (batch, out_channels, height / stride, width / stride)."""
+        """Map (batch, in_channels, H, W) to (batch, out_channels, H / stride, W / stride)."""
         out = self.conv(features)
         return features + out if self.adds_input else out
 
@@ -66,8 +66,8 @@ class MobileNetV2(nn.Module):
     Args:
         num_classes: number of logits.
         in_channels: channels of the images.
-        width: factor on all channel counts, at least 1/16; the 1280 channels before the classifier grow with it
-            but do not shrink.
+        width: factor on all channel counts, at least 1/16; the 1280 channels before the classifier grow
+            with it but do not shrink.
         expansion: channels inside a block, in multiples of its input's.
 
     Raises:
@@ -110,6 +110,6 @@ class MobileNetV2(nn.Module):
         init_fan_out_normal(self, linear_std=0.01)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (batch, num_classes), of images of any size, shape (batch, in_channels, height, width)."""
+        """Logits, (batch, num_classes), of images of any size, (batch, in_channels, height, width)."""
         out = self.conv2(self.blocks(self.conv1(images)))
         return self.classifier(self.avgpool(out).flatten(1))

@@ -51,7 +51,7 @@ class BasicBlock(nn.Module):
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (batch, in_channels, height, width) to (batch, out_channels, height / stride, width / stride)."""
+        """Map (batch, in_channels, H, W) to (batch, out_channels, H / stride, W / stride)."""
         out = self.relu1(self.bn1(self.conv1(features)))
         out = self.bn2(self.conv2(out))
         return self.relu2(out + self.downsample(features))
@@ -99,7 +99,7 @@ class CifarResNet(nn.Module):
         init_kaiming_fan_out(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (batch, num_classes), of images of any size, shape (batch, in_channels, height, width)."""
+        """Logits, (batch, num_classes), of images of any size, (batch, in_channels, height, width)."""
         out = self.relu(self.bn1(self.conv1(images)))
         out = self.layer3(self.layer2(self.layer1(out)))
         return self.fc(self.avgpool(out).flatten(1))

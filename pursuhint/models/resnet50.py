@@ -45,7 +45,7 @@ class Bottleneck(nn.Module):
         self.relu3 = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (batch, in_channels, height, width) to (batch, 4 channels, height / stride, width / stride)."""
+        """Map (batch, in_channels, H, W) to (batch, 4 channels, H / stride, W / stride)."""
         out = self.relu1(self.bn1(self.conv1(features)))
         out = self.relu2(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -76,7 +76,7 @@ class ResNet50(nn.Module):
         init_kaiming_fan_out(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (batch, num_classes), of images of any size, shape (batch, in_channels, height, width)."""
+        """Logits, (batch, num_classes), of images of any size, (batch, in_channels, height, width)."""
         out = self.relu(self.bn1(self.conv1(images)))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         return self.linear(self.avgpool(out).flatten(1))

@@ -1,9 +1,9 @@
 """ShuffleNet (first version) for small images.
 
-X. Zhang, X. Zhou, M. Lin and J. Sun, ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile
-Devices, CVPR 2018, https://arxiv.org/abs/1707.01083, with 3 groups and a 1x1 stem of stride 1. State-dict keys
-and numbers are those of RepDistiller and mdistiller, which unlike the paper activate after the depthwise
-convolution as well.
+X. Zhang, X. Zhou, M. Lin and J. Sun, ShuffleNet: An Extremely Efficient Convolutional Neural Network for
+Mobile Devices, CVPR 2018, https://arxiv.org/abs/1707.01083, with 3 groups and a 1x1 stem of stride 1.
+State-dict keys and numbers are those of RepDistiller and mdistiller, which unlike the paper activate after
+the depthwise convolution as well.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _STEM = 24
 class ShuffleUnit(nn.Module):
     """Grouped 1x1, shuffle, depthwise 3x3 and grouped 1x1 convolution, beside a shortcut.
 
-    At stride 1 the input is added; at stride 2 the averaged input is put beside the result. The last activation
-    acts on the sum or on both parts.
+    At stride 1 the input is added; at stride 2 the averaged input is put beside the result. The last
+    activation acts on the sum or on both parts.
 
     Args:
         in_channels: channels of the input.
@@ -50,7 +50,7 @@ class ShuffleUnit(nn.Module):
         self.relu3 = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (batch, in_channels, height, width) to (batch, out_channels, height / stride, width / stride)."""
+        """Map (batch, in_channels, H, W) to (batch, out_channels, H / stride, W / stride)."""
         out = self.shuffle(self.relu1(self.bn1(self.conv1(features))))
         out = self.relu2(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -80,7 +80,7 @@ class ShuffleV1(nn.Module):
         self.linear = nn.Linear(960, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (batch, num_classes), of images of any size, shape (batch, in_channels, height, width)."""
+        """Logits, (batch, num_classes), of images of any size, (batch, in_channels, height, width)."""
         out = self.relu(self.bn1(self.conv1(images)))
         out = self.layer3(self.layer2(self.layer1(out)))
         return self.linear(self.avgpool(out).flatten(1))
@@ -88,4 +88,6 @@ class ShuffleV1(nn.Module):
 
 def _stage(units: int, in_channels: int, out_channels: int) -> nn.Sequential:
     first = ShuffleUnit(in_channels, out_channels, stride=2)
-    return nn.Sequential(first, *(ShuffleUnit(out_channels, out_channels, stride=1) for _ in range(units - 1)))
+    return nn.Sequential(
+        first, *(ShuffleUnit(out_channels, out_channels, stride=1) for _ in range(units - 1))
+    )

@@ -1,8 +1,8 @@
 """ShuffleNet V2 for small images.
 
 N. Ma, X. Zhang, H.-T. Zheng and J. Sun, ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture
-Design, ECCV 2018, https://arxiv.org/abs/1807.11164, at width 1, with a 1x1 stem of stride 1. State-dict keys and
-numbers are those of RepDistiller and mdistiller.
+Design, ECCV 2018, https://arxiv.org/abs/1807.11164, at width 1, with a 1x1 stem of stride 1. State-dict keys
+and numbers are those of RepDistiller and mdistiller.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class SplitUnit(nn.Module):
     """Pass half of the channels through, transform the other half, and shuffle.
 
     The last activation acts on both halves together. The half that is passed through is the output of an
-    activation and therefore not negative, so that this changes no number; but the input of that activation then
-    has all channels, like the pre-activation of the reference networks.
+    activation and therefore not negative, so that this changes no number; but the input of that activation
+    then has all channels, like the pre-activation of the reference networks.
 
     Args:
         channels: of the input and of the output; even.
@@ -42,7 +42,7 @@ class SplitUnit(nn.Module):
         self.shuffle = ChannelShuffle(2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (batch, channels, height, width) to the same shape."""
+        """Map (batch, channels, H, W) to the same shape."""
         passed, out = features.chunk(2, dim=1)
         out = self.relu1(self.bn1(self.conv1(out)))
         out = self.bn2(self.conv2(out))
@@ -76,7 +76,7 @@ class DownUnit(nn.Module):
         self.shuffle = ChannelShuffle(2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (batch, in_channels, height, width) to (batch, out_channels, height / 2, width / 2)."""
+        """Map (batch, in_channels, H, W) to (batch, out_channels, H / 2, W / 2)."""
         left = self.bn2(self.conv2(self.bn1(self.conv1(features))))
         right = self.relu1(self.bn3(self.conv3(features)))
         right = self.bn5(self.conv5(self.bn4(self.conv4(right))))
@@ -108,7 +108,7 @@ class ShuffleV2(nn.Module):
         self.linear = nn.Linear(1024, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (batch, num_classes), of images of any size, shape (batch, in_channels, height, width)."""
+        """Logits, (batch, num_classes), of images of any size, (batch, in_channels, height, width)."""
         out = self.relu1(self.bn1(self.conv1(images)))
         out = self.layer3(self.layer2(self.layer1(out)))
         out = self.relu2(self.bn2(self.conv2(out)))

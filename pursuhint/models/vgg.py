@@ -1,8 +1,8 @@
 """VGG networks with batch normalisation for small images.
 
 K. Simonyan and A. Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015,
-https://arxiv.org/abs/1409.1556, table 1, with batch normalisation, global pooling and one linear layer in place
-of three. State-dict keys and numbers are those of RepDistiller and mdistiller.
+https://arxiv.org/abs/1409.1556, table 1, with batch normalisation, global pooling and one linear layer in
+place of three. State-dict keys and numbers are those of RepDistiller and mdistiller.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["VGG", "vgg8", "vgg11", "vgg13", "vgg16", "vgg19"]
 class VGG(nn.Module):
     """Five stages of 64, 128, 256, 512 and 512 channels.
 
-    The last activation of stage i is the module ``relu{i}``, outside the stage's ``block{i}``, whose numbering
-    is that of the published state dicts.
+    The last activation of stage i is the module ``relu{i}``, outside the stage's ``block{i}``, whose
+    numbering is that of the published state dicts.
 
     Args:
         convolutions: convolutions in each of the five stages.
@@ -71,7 +71,7 @@ class VGG(nn.Module):
         out = self.pool1(self.relu1(self.block1(out)))
         out = self.pool2(self.relu2(self.block2(out)))
         out = self.relu3(self.block3(out))
-        # The reference pools here for images exactly 64 pixels high (Tiny ImageNet); larger ones need it as much.
+        # The reference pools here for images exactly 64 pixels high (Tiny ImageNet); larger ones need it too.
         if height >= 64:
             out = self.pool3(out)
         out = self.relu4(self.block4(out))

@@ -39,7 +39,7 @@ class WideBlock(nn.Module):
             self.convShortcut = conv1x1(in_channels, out_channels, stride=stride)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (batch, in_channels, height, width) to (batch, out_channels, height / stride, width / stride)."""
+        """Map (batch, in_channels, H, W) to (batch, out_channels, H / stride, W / stride)."""
         activated = self.relu1(self.bn1(features))
         out = self.relu2(self.bn2(self.conv1(activated)))
         out = self.conv2(self.dropout(out))
@@ -74,8 +74,8 @@ class WideResNet(nn.Module):
         dropout: probability of zeroing an activation inside a block, in [0, 1).
 
     Raises:
-        PursuhintError: ``depth`` is not 6 n + 4 for an n of at least 1, ``width`` is below 1, or ``dropout`` is
-            not in [0, 1).
+        PursuhintError: ``depth`` is not 6 n + 4 for an n of at least 1, ``width`` is below 1, or ``dropout``
+            is not in [0, 1).
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class WideResNet(nn.Module):
         init_fan_out_normal(self, linear_std=None)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (batch, num_classes), of images of any size, shape (batch, in_channels, height, width)."""
+        """Logits, (batch, num_classes), of images of any size, (batch, in_channels, height, width)."""
         out = self.block3(self.block2(self.block1(self.conv1(images))))
         out = self.relu(self.bn1(out))
         return self.fc(self.avgpool(out).flatten(1))

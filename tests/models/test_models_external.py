@@ -1,0 +1,174 @@
+"""Networks of torchvision, of timm and of the user."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from pursuhint.errors import PursuhintError
+from pursuhint.models import create_model
+
+needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is an extra")
+
+OWN_CODE = """
+from torch import nn
+
+def small(num_classes, in_channels, hidden=4):
+    return nn.Sequential(nn.Conv2d(in_channels, hidden, 3), nn.Flatten(), nn.LazyLinear(num_classes))
+
+def fixed():
+    return nn.Linear(64, 10)
+
+def anything(**keywords):
+    network = nn.Identity()
+    network.keywords = keywords
+    return network
+
+def demanding(depth, *, num_classes):
+    return nn.Linear(depth, num_classes)
+
+def wrong():
+    return "a string"
+
+def broken():
+    raise RuntimeError("inside")
+
+network = nn.Linear(2, 2)
+number = 3
+"""
+
+
+@pytest.fixture
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = "pursuhint_own_networks"
+    (tmp_path / f"{name}.py").write_text(OWN_CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return name
+
+
+@pytest.mark.parametrize("name", ["resnet34", "mobilenet_v2"])
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_torchvision(name: str, in_channels: int) -> None:
+    network = create_model(f"torchvision:{name}", num_classes=7, in_channels=in_channels).eval()
+    assert network(torch.zeros(2, in_channels, 64, 64)).shape == (2, 7)
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    expected = (2 / (first.out_channels * 9)) ** 0.5 if name == "mobilenet_v2" else (2 / (64 * 49)) ** 0.5
+    assert float(first.weight.detach().std()) == pytest.approx(
+        expected, rel=0.15
+    )  # He, whatever the channels
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_torchvision_networks_put_out_a_tensor_in_training_too(name: str) -> None:
+    with torch.device("meta"):
+        network = create_model(f"torchvision:{name}", num_classes=3)
+        assert network.train()(torch.zeros(2, 3, 96, 96)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet35", {}, "no classification network 'resnet35'; did you mean .*'resnet34'"),
+        ("fasterrcnn_resnet50_fpn", {}, "no classification network"),
+        ("resnet18", {"weights": "DEFAULT"}, "weights would fetch weights; give a checkpoint file"),
+        ("resnet18", {"wdth": 2}, "torchvision:resnet18 cannot be built with wdth"),
+        ("resnet18", {"width_per_group": 32}, "cannot be built with width_per_group: BasicBlock only"),
+    ],
+)
+def test_torchvision_errors(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PursuhintError, match=message):
+        create_model(f"torchvision:{name}", num_classes=2, **options)
+
+
+def test_other_channels_need_a_first_convolution_to_replace() -> None:
+    from pursuhint.models.external import _replace_first_convolution
+
+    for network in (nn.Linear(3, 3), nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(3, 4, 1))):
+        with pytest.raises(PursuhintError, match=r"does not start with a convolution of 3 channels.* take 5"):
+            _replace_first_convolution("name", network, 5)
+
+
+@needs_timm
+def test_timm() -> None:
+    network = create_model("timm:resnet10t", num_classes=7, in_channels=2).eval()
+    assert network(torch.zeros(2, 2, 32, 32)).shape == (2, 7)
+
+
+@needs_timm
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("convnext_tinyy", {}, "timm has no network 'convnext_tinyy'; did you mean 'convnext_tiny'"),
+        ("hf-hub:someone/something", {}, "timm has no network 'hf-hub:someone/something'"),
+        ("resnet10t", {"pretrained": True}, "pretrained would fetch weights"),
+        ("resnet10t", {"nonsense": 1}, "timm:resnet10t cannot be built with nonsense"),
+    ],
+)
+def test_timm_errors(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PursuhintError, match=message):
+        create_model(f"timm:{name}", num_classes=2, **options)
+
+
+def test_timm_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    really_import = builtins.__import__
+
+    def without_timm(name: str, *arguments: Any, **keywords: Any) -> Any:
+        if name == "timm":
+            raise ModuleNotFoundError("No module named 'timm'")
+        return really_import(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without_timm)
+    with pytest.raises(PursuhintError, match=r"needs timm: pip install 'pursuhint\[timm\]'"):
+        create_model("timm:resnet10t", num_classes=2)
+
+
+def test_own_factory_gets_what_it_takes(own_code: str) -> None:
+    network = create_model(f"{own_code}:small", num_classes=6, in_channels=2, hidden=3)
+    assert network(torch.zeros(1, 2, 8, 8)).shape == (1, 6)
+    assert network[0].out_channels == 3
+    assert isinstance(create_model(f"{own_code}:fixed", num_classes=6), nn.Linear)
+    network = create_model(f"{own_code}:anything", num_classes=6, in_channels=2, extra="x")
+    assert network.keywords == {"num_classes": 6, "in_channels": 2, "extra": "x"}
+    assert create_model(f"{own_code}:demanding", num_classes=6, depth=5).in_features == 5
+
+
+@pytest.mark.parametrize(
+    ("attribute", "options", "message"),
+    [
+        ("smal", {}, "has no 'smal'; did you mean 'small'"),
+        ("small", {"hiden": 2}, "small has no option 'hiden'; did you mean 'hidden'?"),
+        ("small", {"num_classes_": 2}, "has no option 'num_classes_'"),
+        ("demanding", {}, "demanding needs the option 'depth'"),
+        ("wrong", {}, "wrong returned a str, not a torch.nn.Module"),
+        ("network", {}, "network is a network, not a function or class that builds a network"),
+        ("number", {}, "number is a int, not a function"),
+        ("", {}, "is not of the form package.module:factory"),
+    ],
+)
+def test_own_factory_errors(own_code: str, attribute: str, options: dict[str, int], message: str) -> None:
+    with pytest.raises(PursuhintError, match=message):
+        create_model(f"{own_code}:{attribute}", num_classes=6, **options)
+
+
+@pytest.mark.parametrize("module", ["pursuhint_nowhere.networks", ".relative", "double..dot"])
+def test_own_module_that_cannot_be_imported(module: str) -> None:
+    with pytest.raises(PursuhintError, match=r"cannot import .*; is its folder on PYTHONPATH\?"):
+        create_model(f"{module}:factory", num_classes=2)
+
+
+def test_builtin_factories_say_that_they_are_opaque() -> None:
+    with pytest.raises(PursuhintError, match="builtins:dict does not say what it takes"):
+        create_model("builtins:dict", num_classes=2)
+
+
+def test_an_error_inside_own_code_keeps_its_traceback(own_code: str) -> None:
+    with pytest.raises(RuntimeError, match="inside"):
+        create_model(f"{own_code}:broken", num_classes=2)
