@@ -64,17 +64,13 @@ class FeatureShape:
         channels: width.
         spatial: (height, width) of a feature map, (tokens,) of a sequence, () of a vector.
         activation: ``"post"`` or ``"pre"``, see `pursuhint.points.HintPoint`.
-        module: name of the sub-block, for messages.
+        module: name of the sub-block, for losses that look at the modules around it.
     """
 
     channels: int
     spatial: tuple[int, ...]
     activation: Literal["pre", "post"] = "post"
     module: str = ""
-
-    def __str__(self) -> str:
-        size = "x".join(str(length) for length in (self.channels, *self.spatial))
-        return f"{self.module} ({size})" if self.module else size
 
 
 @dataclass(frozen=True)
@@ -151,6 +147,7 @@ class Loss(nn.Module):
         extra_taps: names of modules that `prepare` has added to the student; their outputs are appended to
             the student features that this loss gets.
         alters_student: `prepare` changes the student, so that `export` has something to do.
+        warm_up_only: the loss is computed in its `stages` and not in the main one.
     """
 
     title: str = ""
@@ -167,6 +164,7 @@ class Loss(nn.Module):
     no_grad_parameters: tuple[str, ...] = ()
     extra_taps: tuple[str, ...] = ()
     alters_student: bool = False
+    warm_up_only: bool = False
 
     # -- building ----------------------------------------------------------------------------------------
 
@@ -200,7 +198,7 @@ class Loss(nn.Module):
         """
         if "student_features" in cls.takes and not context.pairs:
             raise PursuhintError(
-                f"{cls.title} compares hint points, but there are none; give a hint plan with at least one pair"
+                f"{cls.title} compares hint points, but there are none; give a hint plan with a pair or more"
             )
         if cls.needs_teacher_classifier and context.teacher_classifier is None:
             raise PursuhintError(f"{cls.title} uses the teacher's classifier, but there is no teacher")
@@ -216,26 +214,26 @@ class Loss(nn.Module):
 
     @classmethod
     def checked(cls, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Hyperparameters by name, once their names and types have been checked.
+        """Hyperparameters by name, once their names and types have been checked; lists become tuples.
 
         Raises:
             PursuhintError: a name is unknown (with a suggestion) or a value of the wrong type.
         """
         known = cls.hyperparameters()
         types = typing.get_type_hints(cls.__init__)
+        result = {}
         for name, value in hyperparameters.items():
             if name not in known:
                 hint = did_you_mean(name, known) if known else "it has none"
                 raise PursuhintError(f"{cls.title} has no hyperparameter {name!r}; {hint}")
             check = TypeAdapter(types[name], config=ConfigDict(strict=True, allow_inf_nan=False))
+            result[name] = tuple(value) if isinstance(value, list) else value  # YAML has no tuples
             try:
-                check.validate_python(tuple(value) if isinstance(value, list) else value)
+                check.validate_python(result[name])
             except ValidationError as error:
                 expected = error.errors()[0]["msg"].removeprefix("Input should be ")
-                raise PursuhintError(
-                    f"{cls.title}: {name} must be {expected}, got {value!r}"
-                ) from None
-        return dict(hyperparameters)
+                raise PursuhintError(f"{cls.title}: {name} must be {expected}, got {value!r}") from None
+        return result
 
     # -- computing ---------------------------------------------------------------------------------------
 
@@ -464,6 +462,7 @@ _DESCRIPTION = (
     "needs_input_gradients",
     "extra_taps",
     "alters_student",
+    "warm_up_only",
 )
 
 

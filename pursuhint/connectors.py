@@ -1,0 +1,105 @@
+"""Learned maps from the student's features to the teacher's, built from plain sizes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pursuhint.errors import PursuhintError
+
+__all__ = ["ConvRegressor", "PointwiseNetwork"]
+
+Size = tuple[int, int]
+
+
+class ConvRegressor(nn.Module):
+    """One convolution with batch norm and, if wanted, ReLU, to the teacher's width and size.
+
+    The convolution is the first of these that gives the teacher's height and width:
+
+    1. the student's is twice the teacher's: 3x3, stride 2, padding 1;
+    2. the teacher's is twice the student's: transposed 4x4, stride 2, padding 1;
+    3. the student's is at least the teacher's: (1 + H_s - H_t) x (1 + W_s - W_t), no padding; 1x1 for equal
+       sizes. Its weights grow with the square of the difference;
+    4. otherwise: the map is averaged down to the smaller height and the smaller width of both, then 1x1. The
+       caller does the same to the teacher's map (``output_size``).
+
+    The first three are those of the reference implementation of FitNet, which fails on other sizes.
+
+    Args:
+        student_channels: channels that come in.
+        teacher_channels: channels that go out.
+        student_size: height and width that come in.
+        teacher_size: height and width that are wanted.
+        relu: end in a ReLU. Right for targets that are not negative, wrong for others.
+
+    Attributes:
+        output_size: height and width that go out: ``teacher_size``, but in the last case.
+    """
+
+    def __init__(
+        self,
+        student_channels: int,
+        teacher_channels: int,
+        student_size: Size,
+        teacher_size: Size,
+        *,
+        relu: bool = True,
+    ) -> None:
+        super().__init__()
+        (height, width), (target_height, target_width) = student_size, teacher_size
+        self.output_size: Size = teacher_size
+        self.pool: nn.Module = nn.Identity()
+        if (height, width) == (2 * target_height, 2 * target_width):
+            self.conv: nn.Module = nn.Conv2d(
+                student_channels, teacher_channels, kernel_size=3, stride=2, padding=1
+            )
+        elif (2 * height, 2 * width) == (target_height, target_width):
+            self.conv = nn.ConvTranspose2d(
+                student_channels, teacher_channels, kernel_size=4, stride=2, padding=1
+            )
+        elif height >= target_height and width >= target_width:
+            kernel = (1 + height - target_height, 1 + width - target_width)
+            self.conv = nn.Conv2d(student_channels, teacher_channels, kernel_size=kernel)
+        else:
+            self.output_size = (min(height, target_height), min(width, target_width))
+            self.pool = nn.AdaptiveAvgPool2d(self.output_size)
+            self.conv = nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
+        self.bn = nn.BatchNorm2d(teacher_channels)
+        self.relu: nn.Module = nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, C_s, H_s, W_s) to (N, C_t, *output_size).
+
+        Raises:
+            PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
+        """
+        features = self.conv(self.pool(features))
+        if self.bn.training and features.numel() == features.shape[1]:
+            raise PursuhintError(
+                "a batch of one sample with a 1x1 feature map cannot be normalised in training; "
+                "use a larger batch, or drop the incomplete last one"
+            )
+        output: Tensor = self.relu(self.bn(features))
+        return output
+
+
+class PointwiseNetwork(nn.Module):
+    """Three 1x1 convolutions without bias, with ReLUs between them: a map for every position alike.
+
+    Args:
+        student_channels: channels that come in.
+        teacher_channels: channels in between and out.
+    """
+
+    def __init__(self, student_channels: int, teacher_channels: int) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False)
+        self.conv1 = nn.Conv2d(teacher_channels, teacher_channels, kernel_size=1, bias=False)
+        self.conv2 = nn.Conv2d(teacher_channels, teacher_channels, kernel_size=1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, C_s, H, W) to (N, C_t, H, W)."""
+        hidden = torch.relu(self.conv1(torch.relu(self.conv0(features))))
+        output: Tensor = self.conv2(hidden)
+        return output

@@ -1,0 +1,533 @@
+"""The student, the frozen teacher and the weighted losses between them, as one module."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from pursuhint.errors import PursuhintError
+from pursuhint.losses import get_loss
+from pursuhint.losses.base import FeatureShape, Loss, LossContext, WarmUp
+from pursuhint.losses.cross_entropy import CrossEntropyLoss
+from pursuhint.points import HintPoint
+from pursuhint.probe import Probe, Tap, Trace, evaluating, find_classifier
+
+if TYPE_CHECKING:
+    from pursuhint.data.batch import Batch
+    from pursuhint.hints import HintPlan
+
+__all__ = ["Distiller", "Losses", "Term", "TermOptions", "loss_context"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One addend of the total loss.
+
+    Attributes:
+        loss: what is computed.
+        weight: what it is multiplied by, at least 0; None for the loss's default.
+        student_points: which of the distiller's student points this loss sees, by index; None for all.
+        teacher_points: the same for the teacher.
+    """
+
+    loss: Loss
+    weight: float | None = None
+    student_points: tuple[int, ...] | None = None
+    teacher_points: tuple[int, ...] | None = None
+
+
+class TermOptions(Protocol):
+    """How a term is asked for by name: its weight, and the loss's hyperparameters."""
+
+    @property
+    def weight(self) -> float | None:
+        """At least 0, or None for the default."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Hyperparameters by name."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a distiller returns for one batch.
+
+    Attributes:
+        total: weighted sum of the terms, to call ``backward`` on.
+        parts: every term by name, not weighted and without gradient. Tells which one is not finite.
+        logits: the student's own, (N, classes), without gradient.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+    logits: Tensor
+
+
+class Distiller(nn.Module):
+    """Compute the weighted sum of losses between a student and its teacher.
+
+    The total is that of PURSUhInT, eq. 8: ``sum of weight * loss`` over the terms. This is the one module to
+    train, wrap for several processes and save: it contains the student and what the losses learn. The teacher
+    follows it from device to device, but is not part of it: it is frozen, always in evaluation mode, and in
+    neither ``parameters()`` nor ``state_dict()``.
+
+    Args:
+        student: the network to train. A loss may extend or wrap it (`Loss.prepare`): afterwards use
+            ``distiller.student``, and `export` for the network to keep.
+        terms: losses by name.
+        teacher: the network to learn from; frozen in place. None if no loss needs it.
+        student_points: hint points of the student, paired with the teacher's by their order.
+        teacher_points: hint points of the teacher.
+
+    Raises:
+        PursuhintError: there is no term, none has a weight, or a weight is not a number of at least 0; a loss
+            needs a teacher and there is none; cross-entropy is given beside a loss that contains it; student
+            and teacher are one network; a hint point does not exist.
+
+    Example:
+        >>> terms = {"ce": Term(CrossEntropyLoss(), 0.1), "kd": Term(SoftTargetLoss(), 0.9)}
+        >>> distiller = Distiller(student, terms, teacher=teacher)
+        >>> distiller(batch).total.backward()
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        terms: Mapping[str, Term],
+        *,
+        teacher: nn.Module | None = None,
+        student_points: Sequence[HintPoint] = (),
+        teacher_points: Sequence[HintPoint] = (),
+    ) -> None:
+        super().__init__()
+        if student is teacher:
+            raise PursuhintError("student and teacher are the same network; copy it for self-distillation")
+        _check_terms(terms)
+        _check_teacher({name: term.loss.needs_teacher for name, term in terms.items()}, teacher)
+        self.weights: dict[str, float] = {
+            name: _checked_weight(name, term.loss.default_weight if term.weight is None else term.weight)
+            for name, term in terms.items()
+        }
+        if not any(self.weights.values()):
+            raise PursuhintError("every loss has weight 0, so there is nothing to learn from")
+        for term in terms.values():
+            student = term.loss.prepare(student)
+        self.student = student
+        self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
+
+        self._student_points = tuple(student_points)
+        self._teacher_points = tuple(teacher_points)
+        self._selected: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        for name, term in terms.items():
+            chosen = _selection(name, term.student_points, len(student_points))
+            for module in term.loss.extra_taps:
+                chosen = (*chosen, len(self._student_points))
+                self._student_points = (*self._student_points, _output_of(module))
+            self._selected[name] = (chosen, _selection(name, term.teacher_points, len(teacher_points)))
+
+        # Unregistered, so that optimisers, checkpoints and process groups never see it.
+        self._teacher: list[nn.Module] = []
+        if teacher is not None and any(term.loss.needs_teacher for term in terms.values()):
+            self._teacher.append(teacher.requires_grad_(False).eval())
+        self._warm_up: WarmUp | None = None
+        self._active: tuple[str, ...] = ()
+        self.enter()
+
+    # -- building ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def build(
+        cls,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        losses: Mapping[str, TermOptions | float | None],
+        plan: HintPlan | Mapping[str, HintPlan] | None,
+        num_classes: int,
+        num_samples: int,
+        example: Tensor,
+    ) -> Distiller:
+        """Make a distiller from names.
+
+        A weight of None is the paper's. Cross-entropy without a weight, or not named at all, gets the
+        smallest weight that the other losses' papers give it; it is left out beside a loss that contains it.
+        Name it with weight 0 to train without.
+
+        Args:
+            student: the network to train.
+            teacher: the network to learn from, or None.
+            losses: by name (`pursuhint.losses.LOSSES`): weight and options, a weight, or None.
+            plan: the pairs of hint points; one for each loss by name where they differ; None without hints.
+            num_classes: classes of the task.
+            num_samples: size of the training set.
+            example: images of the size that both networks will see, (N, C, H, W). Both are run on them once,
+                in evaluation mode, which leaves statistics and random numbers alone.
+
+        Raises:
+            PursuhintError: a name is unknown; a loss refuses its options or the networks; the plan names a
+                point that does not exist; as the constructor.
+        """
+        kinds = {name: get_loss(name) for name in losses}
+        asked = {name: _weight_and_options(entry) for name, entry in losses.items()}
+        weights = _with_classification(kinds, {name: weight for name, (weight, _) in asked.items()})
+        kinds = {name: kinds.get(name) or get_loss(name) for name in weights}
+        _check_teacher({name: kind.needs_teacher for name, kind in kinds.items()}, teacher)
+
+        pairs = {
+            name: _pairs(plan, name) if "student_features" in kinds[name].takes else [] for name in kinds
+        }
+        context = loss_context(
+            student,
+            teacher if any(kind.needs_teacher for kind in kinds.values()) else None,
+            [pair for some in pairs.values() for pair in some],
+            num_classes,
+            num_samples,
+            example,
+            embeddings=any(
+                kind.needs_teacher_classifier or {"student_embedding", "teacher_embedding"} & set(kind.takes)
+                for kind in kinds.values()
+            ),
+        )
+        shapes = iter(context.pairs)
+        student_points = list(dict.fromkeys(own for some in pairs.values() for own, _ in some))
+        teacher_points = list(dict.fromkeys(other for some in pairs.values() for _, other in some))
+        terms = {}
+        for name, kind in kinds.items():
+            own_context = replace(context, pairs=tuple(next(shapes) for _ in pairs[name]))
+            terms[name] = Term(
+                _moved_to(student, kind.build(own_context, **asked[name][1] if name in asked else {})),
+                weights[name],
+                tuple(student_points.index(own) for own, _ in pairs[name]),
+                tuple(teacher_points.index(other) for _, other in pairs[name]),
+            )
+        return cls(
+            student, terms, teacher=teacher, student_points=student_points, teacher_points=teacher_points
+        )
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch) -> Losses:
+        """Run both networks on a batch and compare them. The teacher runs only as deep as the losses look.
+
+        Args:
+            batch: images, labels and sample indices, on the device of the student.
+        """
+        losses = {name: self.loss(name) for name in self._active}
+        differentiate = any(loss.needs_input_gradients for loss in losses.values())
+        if differentiate:
+            batch = replace(batch, images=batch.images.detach().requires_grad_())
+        student = self._student_probe(batch.images)
+        assert student.logits is not None
+        logits = student.logits.detach()
+        teacher = None
+        if self._teacher_probe is not None:
+            with contextlib.nullcontext() if differentiate else torch.no_grad():
+                teacher = self._teacher_probe(batch.images)
+        for loss in losses.values():
+            student = _transformed(student, loss)
+            teacher = _transformed(teacher, loss) if teacher is not None else None
+        constant = _detached(teacher) if teacher is not None else None
+
+        parts: dict[str, Tensor] = {}
+        addends = []
+        for name, loss in losses.items():
+            weight = self.weights[name] if self._warm_up is None else 1.0
+            own, other = self._selected[name]
+            seen = teacher if loss.needs_input_gradients else constant
+            with contextlib.nullcontext() if weight else torch.no_grad():
+                value = loss.compute(
+                    _only(student, own), _only(seen, other) if seen is not None else None, batch
+                )
+            parts[name] = value.detach()
+            if weight:  # 0 times infinity would spoil the total
+                addends.append(weight * value)
+        return Losses(torch.stack(addends).sum(), parts, logits)
+
+    def train(self, mode: bool = True) -> Distiller:
+        """Set student and losses to training mode; the teacher stays in evaluation mode.
+
+        So does the student in a warm-up that does not train it.
+        """
+        super().train(mode)
+        for teacher in self._teacher:
+            teacher.eval()
+        if self._warm_up is not None and not self._warm_up.trains_student:
+            self.student.eval()
+        return self
+
+    def loss(self, name: str) -> Loss:
+        """The loss of a term."""
+        return cast(Loss, self.losses[name])
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        """The frozen teacher; None if no loss looks at one."""
+        return self._teacher[0] if self._teacher else None
+
+    # -- stages --------------------------------------------------------------------------------------------
+
+    def warm_ups(self) -> tuple[tuple[str, WarmUp], ...]:
+        """The stages that losses ask for before the main one, as (name of the term, stage), in order."""
+        return tuple((name, stage) for name in self.losses for stage in self.loss(name).stages())
+
+    def enter(self, term: str | None = None, warm_up: WarmUp | None = None) -> None:
+        """Begin a stage: the main one, or a warm-up of one term, which is then computed alone, not weighted.
+
+        Call it when resuming, too: the stage is not part of the state.
+
+        Args:
+            term: the term that warms up; None for the main stage.
+            warm_up: one of its stages.
+        """
+        self._warm_up = warm_up
+        if term is None:
+            self._active = tuple(name for name in self.losses if not self.loss(name).warm_up_only)
+        else:
+            self._active = (term,)
+        for name in self.losses:
+            self.loss(name).enter(warm_up.name if warm_up is not None and name == term else None)
+        self._attach_probes()
+        self.train(self.training)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What the present stage trains: everything in the main one, else what its warm-up names."""
+        if self._warm_up is None:
+            parameters = list(self.parameters())
+        else:
+            modules: list[nn.Module] = [self.student] if self._warm_up.trains_student else []
+            modules += [self.losses[name] for name in self._active]
+            parameters = [parameter for module in modules for parameter in module.parameters()]
+        return [parameter for parameter in parameters if parameter.requires_grad]
+
+    # -- afterwards ----------------------------------------------------------------------------------------
+
+    def export(self) -> nn.Module:
+        """The student as it is kept and evaluated.
+
+        Returns:
+            ``distiller.student`` itself where no loss alters it; otherwise a copy that the losses have turned
+            into a network of its own, in the same mode.
+        """
+        if not any(self.loss(name).alters_student for name in self.losses):
+            return self.student
+        student = copy.deepcopy(self.student)
+        for name in reversed(tuple(self.losses)):
+            student = self.loss(name).export(student)
+        return student
+
+    # -- inner workings ------------------------------------------------------------------------------------
+
+    def _attach_probes(self) -> None:
+        losses = {name: self.loss(name) for name in self._active}
+        takes = {entry for loss in losses.values() for entry in loss.takes}
+        self._student_probe = Probe(
+            self.student, self._student_points, embedding="student_embedding" in takes
+        )
+        self._teacher_probe = None
+        if self._teacher and any(loss.needs_teacher for loss in losses.values()):
+            self._teacher_probe = Probe(
+                self._teacher[0],
+                self._teacher_points,
+                logits="teacher_logits" in takes,
+                embedding="teacher_embedding" in takes,
+            )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
+        """Let ``to``, ``cuda``, ``double`` and the like reach the teacher as well."""
+        super()._apply(fn, recurse)
+        for teacher in self._teacher:
+            teacher._apply(fn, recurse)
+        return self
+
+
+def loss_context(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    pairs: Sequence[tuple[HintPoint, HintPoint]],
+    num_classes: int,
+    num_samples: int,
+    example: Tensor,
+    *,
+    embeddings: bool = True,
+) -> LossContext:
+    """What `Loss.build` needs to know about two networks, measured on them.
+
+    Args:
+        student: the network to train.
+        teacher: the network to learn from, or None.
+        pairs: hint points of the student and the teacher.
+        num_classes: classes of the task.
+        num_samples: size of the training set.
+        example: images of the size that both will see, (N, C, H, W). Both networks are run on one of them in
+            evaluation mode; statistics and random numbers stay as they are.
+        embeddings: whether to look for embeddings and the teacher's classifier too.
+
+    Raises:
+        PursuhintError: the student's logits do not fit the number of classes, a point does not exist, or a
+            network cannot run on the example.
+    """
+    own = _measured(student, [pair[0] for pair in pairs], example, embeddings)
+    assert own.logits is not None
+    if own.logits.shape[1] != num_classes:
+        raise PursuhintError(
+            f"the student gives {own.logits.shape[1]} scores a sample, but the task has {num_classes} classes"
+        )
+    other = (
+        Trace() if teacher is None else _measured(teacher, [pair[1] for pair in pairs], example, embeddings)
+    )
+    classifier = None
+    if teacher is not None and embeddings:
+        classifier = find_classifier(teacher, _moved(example, teacher))[1]
+    return LossContext(
+        pairs=tuple(
+            (_shape(mine, seen), _shape(theirs, shown))
+            for (mine, theirs), seen, shown in zip(pairs, own.features, other.features)
+        ),
+        num_classes=num_classes,
+        num_samples=num_samples,
+        student_embedding=_width(own.embedding),
+        teacher_embedding=_width(other.embedding),
+        teacher_classifier=classifier,
+        teacher_classes=_width(other.logits) or None,
+        student=student,
+        teacher=teacher,
+        example=example,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Looking at the networks
+
+
+@torch.no_grad()
+def _measured(network: nn.Module, points: Sequence[HintPoint], example: Tensor, embedding: bool) -> Trace:
+    """One image through a network, leaving no trace in it nor in the random numbers."""
+    images = _moved(example[:1], network)
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), evaluating(network):
+        return Probe(network, points, embedding=embedding)(images)
+
+
+def _reference(network: nn.Module) -> Tensor | None:
+    return next((parameter for parameter in network.parameters() if parameter.is_floating_point()), None)
+
+
+def _moved(images: Tensor, network: nn.Module) -> Tensor:
+    """Images as a network's weights have it: their device and precision."""
+    like = _reference(network)
+    return images if like is None else images.to(like)
+
+
+def _moved_to(network: nn.Module, loss: Loss) -> Loss:
+    like = _reference(network)
+    return loss if like is None else loss.to(like.device, like.dtype)
+
+
+def _shape(point: HintPoint, features: Tensor) -> FeatureShape:
+    shape = tuple(features.shape)
+    channels, spatial = (shape[1], shape[2:]) if len(shape) != 3 else (shape[2], shape[1:2])
+    return FeatureShape(channels, spatial, point.activation, point.module)
+
+
+def _width(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.shape[1]
+
+
+def _output_of(module: str) -> HintPoint:
+    """The output of a module that a loss has added to the student; no candidate, so without a position."""
+    return HintPoint(module, 0, 0, "post", 0, (), 0, Tap(module, "output", copy=True))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Looking at what was recorded
+
+
+def _only(trace: Trace, indices: Sequence[int]) -> Trace:
+    return replace(trace, features=tuple(trace.features[index] for index in indices))
+
+
+def _transformed(trace: Trace, loss: Loss) -> Trace:
+    return trace if trace.logits is None else replace(trace, logits=loss.transform_logits(trace.logits))
+
+
+def _detached(trace: Trace) -> Trace:
+    return Trace(
+        None if trace.logits is None else trace.logits.detach(),
+        None if trace.embedding is None else trace.embedding.detach(),
+        tuple(features.detach() for features in trace.features),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Reading what was asked for
+
+
+def _weight_and_options(entry: TermOptions | float | None) -> tuple[float | None, Mapping[str, Any]]:
+    if entry is None or isinstance(entry, int | float):
+        return entry, {}
+    return entry.weight, entry.options
+
+
+def _with_classification(
+    kinds: Mapping[str, type[Loss]], weights: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """Weights by name, with cross-entropy first where it is missing and its default weight filled in."""
+    result = dict(weights)
+    if not any(kind.contains_classification for kind in kinds.values()):
+        result = {"ce": None, **result}
+    if result.get("ce", 0.0) is None:
+        result["ce"] = min((kinds[name].default_ce_weight for name in weights if name != "ce"), default=1.0)
+    return result
+
+
+def _pairs(plan: HintPlan | Mapping[str, HintPlan] | None, name: str) -> list[tuple[HintPoint, HintPoint]]:
+    """Pairs of hint points, the student's first."""
+    own = plan.get(name) if isinstance(plan, Mapping) else plan
+    pairs = []
+    for pair in own.pairs if own is not None else ():
+        if pair.student is None:
+            raise PursuhintError(
+                f"hint point {pair.teacher} of the teacher has no counterpart; "
+                "pair the plan with the student first (HintPlan.with_student)"
+            )
+        pairs.append((pair.student, pair.teacher))
+    return pairs
+
+
+def _check_teacher(needs_teacher: Mapping[str, bool], teacher: nn.Module | None) -> None:
+    for name, needed in needs_teacher.items():
+        if needed and teacher is None:
+            raise PursuhintError(f"loss {name!r} needs a teacher, but there is none")
+
+
+def _check_terms(terms: Mapping[str, Term]) -> None:
+    if not terms:
+        raise PursuhintError("a distiller needs at least one loss")
+    containing = {name: term.loss for name, term in terms.items() if term.loss.contains_classification}
+    for name, loss in containing.items():
+        for other, other_loss in containing.items():
+            if isinstance(loss, CrossEntropyLoss) and not isinstance(other_loss, CrossEntropyLoss):
+                raise PursuhintError(
+                    f"loss {other!r} contains the classification term already; leave out {name!r}"
+                )
+
+
+def _checked_weight(name: str, weight: float) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise PursuhintError(f"the weight of loss {name!r} must be a number of at least 0, got {weight!r}")
+    return float(weight)
+
+
+def _selection(name: str, chosen: Sequence[int] | None, available: int) -> tuple[int, ...]:
+    if chosen is None:
+        return tuple(range(available))
+    for index in chosen:
+        if not 0 <= index < available:
+            raise PursuhintError(f"loss {name!r} asks for hint point {index}, but there are {available}")
+    return tuple(chosen)

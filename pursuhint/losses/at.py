@@ -1,0 +1,95 @@
+"""Attention transfer (Zagoruyko and Komodakis, 2017)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from pursuhint.losses.base import FeatureShape, HintLoss, check_positive
+from pursuhint.losses.maps import as_maps, map_sizes, pool_to_smaller
+
+__all__ = ["AttentionTransferLoss", "attention_map"]
+
+
+def attention_map(features: Tensor, p: int = 2, *, absolute: bool = False) -> Tensor:
+    """Where a layer is active, whatever its channels mean.
+
+    Args:
+        features: (N, C, H, W).
+        p: exponent, at least 1.
+        absolute: take absolute values first; matters for odd exponents and signed features.
+
+    Returns:
+        (N, H * W): mean over the channels of ``features ** p``, of unit length per sample. A sample that is
+        zero everywhere gives zeros.
+    """
+    powers = (features.abs() if absolute else features).pow(p)
+    return F.normalize(powers.mean(1).flatten(1), dim=1, eps=1e-12)
+
+
+class AttentionTransferLoss(HintLoss):
+    r"""Ask the student to look where the teacher looks.
+
+    With :math:`a(f)` the mean of :math:`f^p` over the channels, flattened and scaled to unit length,
+
+    .. math:: L = \frac{1}{b h w} \lVert a(f_S) - a(f_T) \rVert_2^2 ,
+
+    summed over the pairs of hint points. Channels may differ; where sizes do, the larger map is averaged down
+    first (adaptive average pooling). Nothing is learned.
+
+    This is the form of the CIFAR-100 benchmark of Tian et al. (ICLR 2020), to which the weight 1000 belongs.
+    The paper sums the Euclidean distances without squaring them or averaging over positions, and takes
+    absolute values, which that code leaves out: ``absolute`` brings them back. Both agree for even exponents.
+
+    Reference: S. Zagoruyko and N. Komodakis, Paying More Attention to Attention: Improving the Performance of
+    Convolutional Neural Networks via Attention Transfer, ICLR 2017, https://arxiv.org/abs/1612.03928.
+
+    Args:
+        p: exponent, a whole number of at least 1.
+        absolute: use :math:`|f|^p`, as the paper writes; matters for odd ``p`` and signed features.
+
+    Raises:
+        PursuhintError: ``p`` is not positive.
+
+    Example:
+        >>> loss = AttentionTransferLoss()
+        >>> loss(torch.randn(8, 16, 4, 4), torch.randn(8, 64, 2, 2)).shape
+        torch.Size([])
+    """
+
+    title = "AT"
+    paper = "Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017"
+    default_weight = 1000.0
+
+    def __init__(self, *, p: int = 2, absolute: bool = False) -> None:
+        super().__init__()
+        check_positive(p=p)
+        self.p = p
+        self.absolute = absolute
+
+    @classmethod
+    def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
+        """Nothing to derive; shapes that cannot be compared are refused here."""
+        map_sizes(student, teacher)
+        return {}
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare the features of one hint point.
+
+        Args:
+            student: (N, C_s, H_s, W_s), or tokens (N, T, C_s).
+            teacher: (N, C_t, H_t, W_t), or tokens (N, T, C_t).
+
+        Returns:
+            Scalar in [0, 4 / (H * W)]; zero when both maps of attention agree.
+
+        Raises:
+            PursuhintError: the batch sizes differ, or the features cannot be compared.
+        """
+        student, teacher = pool_to_smaller(*as_maps(student, teacher))
+        difference = attention_map(student, self.p, absolute=self.absolute) - attention_map(
+            teacher, self.p, absolute=self.absolute
+        )
+        return difference.square().mean()

@@ -1,0 +1,142 @@
+"""Spherical knowledge distillation (Guo et al., 2020)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pursuhint.errors import PursuhintError
+from pursuhint.losses.base import LogitLoss, check_positive, check_same_classes
+from pursuhint.losses.kd import soft_target_divergence
+from pursuhint.losses.processes import mean_over_processes
+
+__all__ = ["SphericalLoss", "SphericalNormalisation"]
+
+SphericalNormalisation = Literal["unit_norm_mean_teacher_norm", "std_rescale", "layer_norm"]
+
+
+class SphericalLoss(LogitLoss):
+    r"""Compare the directions of the logits, not their lengths.
+
+    With normalised logits :math:`a` of the student and :math:`b` of the teacher,
+
+    .. math:: L = \alpha \, \frac{T^2}{n} \sum_i \mathrm{KL}(\mathrm{softmax}(b_i / T) \,\|\,
+              \mathrm{softmax}(a_i / T)) + (1 - \alpha) \, \mathrm{CE}(a, y) .
+
+    The classification term is part of the method, and on the normalised logits, whose length is bounded: it
+    cannot reach zero. Three normalisations go by the name of the method:
+
+    - ``unit_norm_mean_teacher_norm``: both logits on a sphere whose radius is the mean length of the
+      teacher's logits in the batch (a constant). The paper's wording, and what PURSUhInT summarises; the
+      default.
+    - ``std_rescale``: the student's logits times the ratio of the standard deviations (unbiased, per sample)
+      of teacher and student, without centring; the teacher's as they are. What the authors' script runs.
+    - ``layer_norm``: both centred and divided by their standard deviation (biased, per sample), times
+      ``multiplier``. Kept as comments in that script and recommended in its description.
+
+    Where these divide by zero (equal logits under ``std_rescale``, zero ones under
+    ``unit_norm_mean_teacher_norm``) the division is left out for that sample, so that value and gradient stay
+    finite.
+
+    Reference: J. Guo, M. Chen, Y. Hu, C. Zhu, X. He and D. Cai, Spherical Knowledge Distillation,
+    https://arxiv.org/abs/2010.07485 (2020). The weight 0.9 is that of the first 60 epochs of its ImageNet
+    schedule; none is published for CIFAR-100.
+
+    Args:
+        normalisation: one of the three names above.
+        temperature: divides the normalised logits in the divergence, above 0.
+        alpha: weight of the divergence, in [0, 1]; the cross-entropy gets the rest.
+        multiplier: length scale of ``layer_norm``, above 0: roughly the standard deviation of the teacher's
+            logits.
+        eps: added to the variance in ``layer_norm``, above 0.
+
+    Raises:
+        PursuhintError: a value is out of its range.
+
+    Example:
+        >>> loss = SphericalLoss(normalisation="layer_norm")
+        >>> loss(torch.randn(8, 10), torch.randn(8, 10), torch.arange(8)).shape
+        torch.Size([])
+    """
+
+    title = "SKD"
+    paper = "Guo et al., Spherical Knowledge Distillation, arXiv 2010.07485, 2020"
+    contains_classification = True
+
+    def __init__(
+        self,
+        *,
+        normalisation: SphericalNormalisation = "unit_norm_mean_teacher_norm",
+        temperature: float = 4.0,
+        alpha: float = 0.9,
+        multiplier: float = 2.0,
+        eps: float = 1e-7,
+    ) -> None:
+        super().__init__()
+        if normalisation not in get_args(SphericalNormalisation):
+            names = ", ".join(get_args(SphericalNormalisation))
+            raise PursuhintError(f"normalisation must be one of {names}; got {normalisation!r}")
+        check_positive(temperature=temperature, multiplier=multiplier, eps=eps)
+        if not 0 <= alpha <= 1:
+            raise PursuhintError(f"alpha must be in [0, 1], got {alpha}")
+        self.normalisation = normalisation
+        self.temperature = temperature
+        self.alpha = alpha
+        self.multiplier = multiplier
+        self.eps = eps
+        self.couples_batch = normalisation == "unit_norm_mean_teacher_norm"  # through the radius alone
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """Compare the logits of one batch with each other and with the labels.
+
+        Args:
+            student: (N, classes).
+            teacher: (N, classes).
+            labels: class numbers, (N,).
+
+        Returns:
+            Scalar, above 0.
+
+        Raises:
+            PursuhintError: the numbers of samples or classes differ.
+        """
+        divergence, classification = self.terms(student, teacher, labels).values()
+        return divergence + classification
+
+    def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The two addends, weighted: ``kd`` and ``ce``."""
+        check_same_classes(self.title, student, teacher)
+        student, teacher = self.normalise(student, teacher)
+        return {
+            "kd": self.alpha * soft_target_divergence(student, teacher, self.temperature),
+            "ce": (1 - self.alpha) * F.cross_entropy(student, labels),
+        }
+
+    def normalise(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits that are compared, :math:`a` and :math:`b`, (N, classes) each."""
+        if self.normalisation == "std_rescale":
+            return _over(student, student.std(1, keepdim=True)) * teacher.std(1, keepdim=True), teacher
+        if self.normalisation == "layer_norm":
+            size = student.shape[1:]
+            return (
+                self.multiplier * F.layer_norm(student, size, eps=self.eps),
+                self.multiplier * F.layer_norm(teacher, size, eps=self.eps),
+            )
+        radius = self.radius(teacher)
+        return (
+            radius * _over(student, torch.linalg.vector_norm(student, dim=1, keepdim=True)),
+            radius * _over(teacher, torch.linalg.vector_norm(teacher, dim=1, keepdim=True)),
+        )
+
+    def radius(self, teacher: Tensor) -> Tensor:
+        """Mean length of the teacher's logits over the batch, in all processes; scalar without gradient."""
+        return mean_over_processes(torch.linalg.vector_norm(teacher.detach(), dim=1))
+
+
+def _over(logits: Tensor, length: Tensor) -> Tensor:
+    """Logits over their length, (N, 1); as they are where the length is zero up to rounding."""
+    rounding = 16 * torch.finfo(logits.dtype).eps * logits.detach().abs().amax(1, keepdim=True)
+    return logits / torch.where(length > rounding, length, torch.ones_like(length))

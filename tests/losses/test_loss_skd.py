@@ -1,0 +1,140 @@
+"""Spherical distillation: three normalisations of one idea."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn import functional as F
+
+from pursuhint.errors import PursuhintError
+from pursuhint.losses.processes import mean_over_processes
+from pursuhint.losses.skd import SphericalLoss, SphericalNormalisation
+
+NORMALISATIONS = get_args(SphericalNormalisation)
+
+
+@pytest.fixture
+def logits():
+    generator = torch.Generator().manual_seed(0)
+    return 3 * torch.randn(2, 5, 7, generator=generator, dtype=torch.float64)
+
+
+@pytest.fixture(params=NORMALISATIONS)
+def loss(request):
+    return SphericalLoss(normalisation=request.param)
+
+
+LABELS = torch.tensor([0, 6, 3, 3, 1])
+
+
+def normalised_by_loop(student, teacher, normalisation, multiplier=2.0, eps=1e-7):
+    def length(z):
+        return math.sqrt(sum(x * x for x in z))
+
+    def variance(z, divisor):
+        mean = sum(z) / len(z)
+        return sum((x - mean) ** 2 for x in z) / divisor
+
+    radius = sum(length(z) for z in teacher) / len(teacher)
+    a, b = [], []
+    for z_s, z_t in zip(student, teacher):
+        if normalisation == "unit_norm_mean_teacher_norm":
+            a.append([radius * x / length(z_s) for x in z_s])
+            b.append([radius * x / length(z_t) for x in z_t])
+        elif normalisation == "std_rescale":
+            ratio = math.sqrt(variance(z_t, len(z_t) - 1) / variance(z_s, len(z_s) - 1))
+            a.append([ratio * x for x in z_s])
+            b.append(z_t)
+        else:
+            for source, target in ((z_s, a), (z_t, b)):
+                mean, scale = sum(source) / len(source), math.sqrt(variance(source, len(source)) + eps)
+                target.append([multiplier * (x - mean) / scale for x in source])
+    return torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)
+
+
+def test_equals_the_formula_as_a_loop(loss, logits):
+    student, teacher = logits
+    a, b = normalised_by_loop(student.tolist(), teacher.tolist(), loss.normalisation)
+    p, q = (b / 4).softmax(1), (a / 4).softmax(1)
+    expected = 0.9 * 16 * (p * (p / q).log()).sum() / 5 + 0.1 * F.cross_entropy(a, LABELS)
+    torch.testing.assert_close(loss(student, teacher, LABELS), expected, rtol=1e-12, atol=0)
+
+
+def test_length_of_the_students_logits_does_not_matter(loss, logits):
+    student, teacher = logits
+    loss.eps = 1e-30
+    torch.testing.assert_close(loss(student, teacher, LABELS), loss(7 * student, teacher, LABELS))
+
+
+def test_predictions_do_not_change(loss, logits):
+    student, teacher = loss.normalise(*logits)
+    assert torch.equal(student.argmax(1), logits[0].argmax(1))
+    assert torch.equal(teacher.argmax(1), logits[1].argmax(1))
+
+
+def test_same_direction_leaves_only_classification(loss, logits):
+    terms = loss.terms(0.5 * logits[1], logits[1], LABELS)
+    torch.testing.assert_close(terms["kd"], torch.zeros_like(terms["kd"]), rtol=0, atol=1e-9)
+    assert terms["ce"] > 0
+
+
+def test_normalised_logits_lie_on_the_teachers_mean_sphere(logits):
+    loss = SphericalLoss()
+    for side in loss.normalise(*logits):
+        torch.testing.assert_close(side.norm(dim=1), loss.radius(logits[1]).expand(5))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_logits_stay_finite(loss, value, dtype):
+    teacher = torch.randn(5, 7, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    student = teacher.clone()
+    student[2] = value
+    student.requires_grad_()
+    result = loss(student, teacher, LABELS)
+    result.backward()
+    assert result.isfinite()
+    assert student.grad.isfinite().all()
+    assert student.grad.abs().max() < 1e5
+    assert loss(student.detach(), torch.full_like(teacher, value), LABELS).isfinite()
+
+
+def test_saturated_logits_stay_finite(loss):
+    student = torch.tensor([[1e4, 0.0, -1e4]], requires_grad=True)
+    result = loss(student, torch.tensor([[-1e4, 0.0, 1e4]]), torch.tensor([2]))
+    result.backward()
+    assert result.isfinite()
+    assert student.grad.isfinite().all()
+
+
+def test_contains_the_classification_term():
+    assert SphericalLoss.contains_classification
+
+
+def test_refuses_what_is_out_of_range():
+    with pytest.raises(PursuhintError, match=r"alpha must be in \[0, 1\], got 1.5"):
+        SphericalLoss(alpha=1.5)
+    with pytest.raises(PursuhintError, match="multiplier must be positive, got 0"):
+        SphericalLoss(multiplier=0.0)
+    with pytest.raises(PursuhintError, match=r"normalisation must be one of unit_norm.*; got 'cube'"):
+        SphericalLoss(normalisation="cube")
+
+
+def _joined_mean(rank, file, results):
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    values = torch.arange(3.0) if rank == 0 else torch.tensor([10.0])  # batches of different sizes
+    results[rank] = mean_over_processes(values).item()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_mean_is_that_of_the_joined_batch(tmp_path):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(_joined_mean, args=(tmp_path / "meeting", results), nprocs=2)
+        assert dict(results) == {0: 13 / 4, 1: 13 / 4}
