@@ -89,6 +89,7 @@ def command(
             position=position,
             algorithm=algorithm,
             normalise=normalise,
+            network_name=teacher,
             on_progress=progress,
         )
     analysis.save(out)

@@ -77,6 +77,8 @@ def run(arguments: list[str] | None = None) -> Any:
 
     A bug keeps its traceback. Ctrl-C ends with status 130, a reader that went away (``| head``) with 141.
     """
+    # For package.module:factory in the current folder; last, so that no file here can stand in for a library.
+    sys.path.append(os.getcwd())
     try:
         return main.main(args=arguments, prog_name="pursuhint", standalone_mode=True)
     except PursuhintError as error:

@@ -46,7 +46,7 @@ def command(
         metric=metrics[0] if metrics else None,
         k=k,
         algorithm=algorithm,
-        normalise=normalise,
+        normalise=normalise or None,
         position=position,
     )
     plan.save(out)

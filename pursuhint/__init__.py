@@ -15,8 +15,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pursuhint.analysis import Analysis, analyze
-    from pursuhint.clustering import Clustering, kmeans, segments
-    from pursuhint.collect import collect
+    from pursuhint.clustering import Clustering
+    from pursuhint.clustering.kmeans import kmeans
+    from pursuhint.clustering.segments import segments
     from pursuhint.data import Batch, ImageData, load_dataset, make_loader
     from pursuhint.distiller import Distiller
     from pursuhint.errors import PursuhintError
@@ -48,7 +49,6 @@ __all__ = [
     "Trace",
     "__version__",
     "analyze",
-    "collect",
     "compare",
     "conventional_points",
     "create_model",
@@ -70,8 +70,9 @@ __all__ = [
 
 _HOMES = {
     "analysis": "Analysis analyze",
-    "clustering": "Clustering kmeans segments",
-    "collect": "collect",
+    "clustering": "Clustering",
+    "clustering.kmeans": "kmeans",
+    "clustering.segments": "segments",
     "data": "Batch ImageData load_dataset make_loader",
     "distiller": "Distiller",
     "errors": "PursuhintError",
@@ -94,7 +95,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pursuhint.tables import resolve
 
-    # A function may share its name with the module that holds it (collect, compare); the function wins.
     value = globals()[name] = resolve(f"{__name__}.{_HOME[name]}:{name}")
     return value
 

@@ -1,1 +1,43 @@
-"""clustering."""
+"""Groups of similar layers, from a precomputed similarity matrix.
+
+An algorithm is a function of a similarity (layers, layers), the number of clusters ``k`` and the keyword
+``normalise``, and returns a `Clustering`; it is one file and one line of `ALGORITHMS`. Names are resolved on
+use, so that listing algorithms imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from pursuhint.tables import lookup, resolve
+
+if TYPE_CHECKING:
+    from pursuhint.clustering.result import Clustering
+
+__all__ = ["ALGORITHMS", "Clustering", "get_algorithm"]
+
+ALGORITHMS: Mapping[str, str] = MappingProxyType(
+    {
+        "kmeans": "pursuhint.clustering.kmeans:kmeans",
+        "segments": "pursuhint.clustering.segments:segments",
+    }
+)
+"""Algorithm names, as typed on the command line, and where their functions live."""
+
+
+def get_algorithm(name: str) -> Callable[..., Clustering]:
+    """The clustering function of a given name.
+
+    Raises:
+        PursuhintError: there is none; the message suggests the closest name.
+    """
+    algorithm: Callable[..., Clustering] = resolve(lookup("clustering algorithm", ALGORITHMS, name))
+    return algorithm
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Clustering":
+        return resolve("pursuhint.clustering.result:Clustering")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -116,7 +116,7 @@ def r2cca_matrix(moments: LayerMoments) -> Tensor:
     Raises:
         PursuhintError: fewer than two samples.
     """
-    shared, _ = _shared_variances(moments)
+    shared, _ = moments.once(_shared_variances)
     widths = torch.tensor(moments.widths, dtype=torch.float64, device=shared.device)
     return shared / torch.minimum(widths[:, None], widths)
 
@@ -134,7 +134,7 @@ def r2cca_rank_matrix(moments: LayerMoments) -> Tensor:
     Raises:
         PursuhintError: fewer than two samples.
     """
-    shared, ranks = _shared_variances(moments)
+    shared, ranks = moments.once(_shared_variances)
     return shared / torch.minimum(ranks[:, None], ranks)
 
 

@@ -32,13 +32,15 @@ def _checked(name: str, features: Tensor) -> Tensor:
             f"{name} must be of shape (samples, features), got {tuple(features.shape)}; "
             "average feature maps over space first (pursuhint.probe.pool)"
         )
+    if len(features) < 2:
+        raise PursuhintError(f"similarity needs at least 2 samples, got {len(features)}")
     if not features.is_floating_point():
         raise PursuhintError(f"{name} must hold floating-point numbers, got {features.dtype}")
     if not bool(torch.isfinite(features).all()):
         raise PursuhintError(f"{name} holds NaN or infinity")
     features = features.detach().to(torch.float64)
-    # Every metric ignores one common scale, so take out the power of two that keeps squares of squares inside
-    # the range of float64.
+    # Every metric ignores one common scale, so take out the power of two that keeps squares of squares
+    # inside the range of float64.
     _, exponent = torch.frexp(features.abs().max())
     return torch.ldexp(features, -exponent)
 
@@ -58,7 +60,7 @@ def centred_pair(x: Tensor, y: Tensor) -> tuple[list[Tensor], list[float]]:
         y: shape (samples, other features), any floating-point type.
 
     Returns:
-        Both centred, in float64 and scaled by a power of two to values below 2, and the `noise_floor` of each.
+        Both centred, in float64 and scaled by a power of two to values below 2; the `noise_floor` of each.
 
     Raises:
         PursuhintError: a shape or type is wrong, a value is not finite, the numbers of samples differ, or
@@ -67,8 +69,6 @@ def centred_pair(x: Tensor, y: Tensor) -> tuple[list[Tensor], list[float]]:
     matrices = (_checked("x", x), _checked("y", y))
     if len(x) != len(y):
         raise PursuhintError(f"x and y must hold the same samples, got {len(x)} and {len(y)}")
-    if len(x) < 2:
-        raise PursuhintError(f"similarity needs at least 2 samples, got {len(x)}")
     if x.device != y.device:
         raise PursuhintError(f"x and y must be on the same device, got {x.device} and {y.device}")
     floors = [

@@ -10,8 +10,9 @@ exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ from pursuhint.errors import PursuhintError
 from pursuhint.similarity.checks import noise_floor
 
 __all__ = ["LayerMoments"]
+
+Derived = TypeVar("Derived")
 
 
 class LayerMoments:
@@ -70,6 +73,7 @@ class LayerMoments:
         self.eps = [0.0] * len(self.widths)
         """Relative spacing of the type each layer's features came in (the coarsest, if several)."""
         self._batches = 0
+        self._derived: dict[Callable[..., Any], Any] = {}
         self._shift: Tensor | None = None
         self._sum = torch.zeros(self.total_width, dtype=dtype, device=self.device)
         self._second = torch.zeros(self.total_width, self.total_width, dtype=dtype, device=self.device)
@@ -117,21 +121,22 @@ class LayerMoments:
             return
         z = torch.cat([layer.detach().to(self.device, self.dtype) for layer in features], dim=1)
         if not bool(torch.isfinite(z).all()):
-            bad = next(i for i, block in enumerate(self.blocks) if not bool(torch.isfinite(z[:, block]).all()))
+            bad = next(
+                i for i, block in enumerate(self.blocks) if not bool(torch.isfinite(z[:, block]).all())
+            )
             raise PursuhintError(
                 f"the features of {self.names[bad]} hold NaN or infinity in batch {self._batches + 1}"
             )
         if self._shift is None:
             # Written relative to the first sample, so that a constant column is shifted to exactly zero.
             self._shift = z[0] + (z - z[0]).mean(0)
+        self._derived.clear()
         z -= self._shift
         self._sum += z.sum(0)
         self._second.addmm_(z.T, z)
         self.count += len(z)
         self._batches += 1
-        self.eps = [
-            max(eps, torch.finfo(layer.dtype).eps) for eps, layer in zip(self.eps, features)
-        ]
+        self.eps = [max(eps, torch.finfo(layer.dtype).eps) for eps, layer in zip(self.eps, features)]
 
     def _check(self, features: Sequence[Tensor]) -> None:
         if len(features) != len(self):
@@ -162,6 +167,7 @@ class LayerMoments:
             return
         if self._shift is None:
             self._shift = other._shift.to(self.device, self.dtype)
+        self._derived.clear()
         total, second = other._about(self._shift)
         self._sum += total
         self._second += second
@@ -195,6 +201,7 @@ class LayerMoments:
         dist.all_reduce(source, dist.ReduceOp.MIN)
         if int(source) == world:
             return
+        self._derived.clear()
         shift = torch.zeros_like(self._sum) if self._shift is None else self._shift.clone()
         dist.broadcast(shift, int(source))
         if self._shift is not None:
@@ -227,7 +234,7 @@ class LayerMoments:
         return self._shift[block] + self._sum[block] / self.count
 
     def rows(self, i: int) -> Tensor:
-        """Cross-products of layer ``i`` with all layers, both centred: shape (width of i, P), a new tensor."""
+        """Cross-products of layer ``i`` with all layers, both centred: (width of i, P), a new tensor."""
         self.require(1)
         block = self.blocks[i]
         return torch.addr(self._second[block], self._sum[block], self._sum, alpha=-1.0 / self.count)
@@ -253,6 +260,13 @@ class LayerMoments:
         scatter = self.cross(i, i)
         largest = scatter.abs().max().clamp_min(torch.finfo(self.dtype).tiny)
         return torch.linalg.matrix_norm(scatter / largest) * largest
+
+    def once(self, compute: Callable[[LayerMoments], Derived]) -> Derived:
+        """``compute(self)``, remembered until samples are added: for work that several metrics share."""
+        if compute not in self._derived:
+            self._derived[compute] = compute(self)
+        result: Derived = self._derived[compute]
+        return result
 
     def constant_layers(self) -> tuple[int, ...]:
         """Indices (from 0) of the layers that do not vary beyond the rounding of their features."""

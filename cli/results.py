@@ -1,0 +1,140 @@
+"""Results on stdout: for people, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pursuhint.analysis import Analysis
+    from pursuhint.hints import HintPlan
+    from pursuhint.training import RunRecord
+
+__all__ = ["print_analysis", "print_plan", "print_run", "table"]
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines of a plain table: first column left, the others right."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in (header, *rows)
+    ]
+
+
+def _positions(plan: HintPlan) -> str:
+    return ", ".join(str(point.position) for point in plan.teacher_points)
+
+
+def print_plan(plan: HintPlan, *, as_json: bool) -> None:
+    """The hint positions of a plan and how they were chosen."""
+    if as_json:
+        points = [point.to_dict() for point in plan.teacher_points]
+        click.echo(json.dumps({"origin": plan.origin, "hint_points": points}))
+        return
+    click.echo(f"hint positions {_positions(plan)} ({_origin(plan.origin)})")
+    for point in plan.teacher_points:
+        click.echo(f"  {point}")
+
+
+def _origin(origin: dict[str, Any]) -> str:
+    words = [str(origin[key]) for key in ("metric", "algorithm") if key in origin]
+    words += [f"k = {origin['k']}"] if "k" in origin else []
+    words += [f"{origin['position']} of each cluster"] if "position" in origin else []
+    return ", ".join(words) or str(origin.get("strategy", "chosen by hand"))
+
+
+def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
+    """What an analysis found: clusters, positions, and how far k-means is from the optimum."""
+    found: dict[str, Any] = {
+        "network": analysis.network,
+        "data": analysis.data,
+        "samples": analysis.num_samples,
+        "layers": len(analysis.candidates),
+        "excluded": [point.module for point in analysis.excluded],
+        "hint_positions": [point.position for point in analysis.plan.teacher_points],
+        "hint_points": [point.module for point in analysis.plan.teacher_points],
+        "seconds": {
+            "collect": analysis.seconds.collect,
+            "forward": analysis.seconds.forward,
+            "over_forward": analysis.seconds.over_forward,
+        },
+        "clusterings": {
+            metric: {
+                name: {
+                    "inertia": clustering.inertia,
+                    "contiguous": clustering.contiguous,
+                    "clusters": [
+                        [analysis.candidates[i].position for i in clustering.members(c)]
+                        for c in range(max(clustering.labels) + 1)
+                    ],
+                }
+                for name, clustering in algorithms.items()
+            }
+            for metric, algorithms in analysis.clusterings.items()
+        },
+        "kmeans_above_optimum": {metric: analysis.gap(metric) for metric in analysis.metrics},
+    }
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(
+        f"{found['layers']} layers of {analysis.network} on {analysis.num_samples:,} images of {analysis.data}: "
+        f"{analysis.images_per_second:,.0f} images/s; similarity and clustering took "
+        f"{analysis.seconds.over_forward:.3f} of the forward pass"
+    )
+    for point in analysis.excluded:
+        click.echo(f"left out, since its features do not vary: {point}")
+    rows = [
+        (
+            metric,
+            name,
+            f"{clustering['inertia']:.4f}",
+            "yes" if clustering["contiguous"] else "no",
+            " | ".join(_ranges(members) for members in clustering["clusters"]),
+        )
+        for metric, algorithms in found["clusterings"].items()
+        for name, clustering in algorithms.items()
+    ]
+    lines = table(("metric", "algorithm", "inertia", "contiguous", "clusters (positions)"), rows)
+    for line in lines:
+        click.echo(line)
+    for metric, gap in found["kmeans_above_optimum"].items():
+        if abs(gap) > 1e-9:
+            where = "above" if gap > 0 else "below"
+            click.echo(f"{metric}: k-means ends {abs(gap):.1%} {where} the best contiguous partition")
+    print_plan(analysis.plan, as_json=False)
+
+
+def _ranges(numbers: list[int]) -> str:
+    """``[1, 2, 3, 7]`` as ``1-3, 7``."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def print_run(record: RunRecord, *, as_json: bool) -> None:
+    """How a training run ended."""
+    if as_json:
+        numbers = {"last": record.last, "best": {**record.best, "chosen_on": record.chosen_on}}
+        click.echo(json.dumps({"run": str(record.path), **numbers}))
+        return
+    last, best = record.last, record.best
+    click.echo(f"last epoch ({last['epoch']}): test top-1 {last['test_top1']:.2f} %, top-5 {last['test_top5']:.2f} %")
+    click.echo(
+        f"best epoch ({best['epoch']}, chosen on {record.chosen_on}): test top-1 {best['test_top1']:.2f} %"
+        + (
+            ""
+            if record.chosen_on == "val"
+            else "; chosen on the test images themselves, so a little too good: use --val-fraction"
+        )
+    )

@@ -1,0 +1,113 @@
+r"""Distances between layers and clusters when only similarities are known.
+
+A positive semi-definite similarity :math:`S` is a table of inner products: of unit vectors in a kernel's
+feature space for CKA, where :math:`1 - \mathrm{CKA}` is half a squared distance. The centroid of a cluster
+:math:`c` is then the mean of those vectors, and the squared distance of layer i to it is
+
+.. math:: S_{ii} - 2\,\mathrm{mean}_{j \in c} S_{ij} + \mathrm{mean}_{j, l \in c} S_{jl} .
+
+The same expressions are used for a similarity that is not positive semi-definite; a squared distance can be
+negative then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pursuhint.clustering.result import check_k
+from pursuhint.errors import PursuhintError
+
+__all__ = ["checked_similarity", "inertia", "inertia_of", "squared_distances", "tie_width"]
+
+Matrix = NDArray[np.float64]
+
+
+def inertia(similarity: Tensor, labels: Sequence[int], *, normalise: bool = False) -> float:
+    r"""Sum over layers of the squared distance to the centroid of their cluster.
+
+    .. math:: \sum_i S_{ii} - \sum_c \frac{1}{|c|} \sum_{j, l \in c} S_{jl} .
+
+    Args:
+        similarity: (layers, layers).
+        labels: cluster of each layer, any integers.
+        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+
+    Raises:
+        PursuhintError: the similarity is not a finite square matrix, or the number of labels differs.
+    """
+    matrix = checked_similarity(similarity, normalise=normalise)
+    if len(labels) != len(matrix):
+        raise PursuhintError(f"{len(labels)} labels for {len(matrix)} layers")
+    return inertia_of(matrix, np.asarray(labels))
+
+
+def inertia_of(matrix: Matrix, labels: NDArray[np.int64]) -> float:
+    """`inertia` of a matrix that has been checked."""
+    groups = [labels == label for label in np.unique(labels)]
+    return float(np.trace(matrix) - sum(_mean_within(matrix, group) * group.sum() for group in groups))
+
+
+def _mean_within(matrix: Matrix, members: NDArray[np.bool_]) -> float:
+    return float(matrix[np.ix_(members, members)].mean())
+
+
+def squared_distances(matrix: Matrix, labels: NDArray[np.int64], k: int) -> Matrix:
+    """Squared distance of every layer to the centroid of every cluster, (layers, k). No cluster is empty."""
+    distances = np.empty((len(matrix), k))
+    for cluster in range(k):
+        members = labels == cluster
+        to_members = matrix[:, members].mean(axis=1)
+        distances[:, cluster] = matrix.diagonal() - 2 * to_members + _mean_within(matrix, members)
+    return distances
+
+
+def tie_width(matrix: Matrix) -> float:
+    """Squared distances closer than this are equal but for rounding."""
+    return 1e-12 * float(np.abs(matrix).max())
+
+
+def checked_similarity(similarity: Tensor, *, normalise: bool, k: int | None = None) -> Matrix:
+    """Check a similarity and the number of clusters wanted of it.
+
+    Args:
+        similarity: (layers, layers). One that is not symmetric (PWCCA) is replaced by the mean of itself and
+            its transpose.
+        normalise: divide by the square roots of the diagonal on both sides.
+        k: number of clusters.
+
+    Returns:
+        The similarity as a float64 array.
+
+    Raises:
+        PursuhintError: it is not square, holds NaN or infinity, or cannot be normalised; or k is below 2 or
+            above the number of layers.
+    """
+    matrix: Matrix = torch.as_tensor(similarity).detach().cpu().double().numpy().copy()
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
+        raise PursuhintError(f"similarity must be of shape (layers, layers), got {matrix.shape}")
+    finite = np.isfinite(matrix)
+    if not finite.all():
+        layer = int(np.argmax((~finite).sum(axis=1))) + 1
+        raise PursuhintError(
+            f"similarity holds NaN or infinity, most in the row of layer {layer} of {len(matrix)}; "
+            "leave out layers that do not vary"
+        )
+    if k is not None:
+        check_k(k, len(matrix))
+    matrix = (matrix + matrix.T) / 2
+    if normalise:
+        diagonal = matrix.diagonal()
+        if (diagonal <= 0).any():
+            layer = int(np.argmin(diagonal)) + 1
+            raise PursuhintError(
+                f"cannot normalise: layer {layer} of {len(matrix)} has similarity {diagonal[layer - 1]:g} "
+                "with itself"
+            )
+        length = np.sqrt(diagonal)
+        matrix = matrix / np.outer(length, length)
+    return matrix
