@@ -15,15 +15,15 @@ __all__ = ["command"]
     "analyze",
     short_help="Measure how alike a network's layers are and choose hint positions.",
     epilog=examples(
-        "pursuhint analyze --teacher resnet110 --teacher-checkpoint resnet110.pth --data cifar100 --out analysis",
-        "pursuhint analyze --teacher torchvision:resnet34 --data folder:photos --metric cka --metric r2cca \\",
-        "    --k 4 --out analysis",
+        "pursuhint analyze --teacher resnet110 --teacher-checkpoint resnet110.pth --data cifar100 \\",
+        "    --metric cka --metric r2cca --out analysis",
+        "pursuhint analyze --teacher torchvision:resnet34 --data folder:photos --k 4 --out analysis",
     ),
 )
 @apply(
-    "teacher", "teacher_checkpoint", "data", "data_root", "download", "image_size", "metric", "k", "algorithm",
-    "normalise", "position", "activation", "include", "samples", "batch_size", "seed", "device", "out", "quiet",
-    "json",
+    "teacher", "teacher_checkpoint", "data", "data_root", "download", "image_size", "metric", "k",
+    "algorithm", "normalise", "position", "activation", "include", "samples", "batch_size", "seed", "device",
+    "out", "quiet", "json",
 )  # fmt: skip
 @click.option("--num-classes", type=click.IntRange(min=2), help="Of the teacher.  [default: the data set's]")
 def command(

@@ -68,7 +68,9 @@ def command(
         images = load_data(data, data_root, download, image_size)
         network, name = load_network(teacher, teacher_checkpoint, images), f"{teacher}, {teacher_checkpoint}"
     else:
-        raise PursuhintError("what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint")
+        raise PursuhintError(
+            "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint"
+        )
     if split == "val" and images.val is None:
         raise PursuhintError("there is no validation split; the run was made without --val-fraction")
     loader = make_loader(

@@ -26,7 +26,9 @@ __all__ = ["command"]
 )
 @click.argument("network")
 @apply("data", "data_root", "download", "image_size", "activation", "include", "json")
-@click.option("--size", type=click.IntRange(min=1), help="Side of the images, instead of those of a data set.")
+@click.option(
+    "--size", type=click.IntRange(min=1), help="Side of the images, instead of those of a data set."
+)
 @click.option("--channels", type=click.IntRange(min=1), default=3, show_default=True, help="With --size.")
 def command(
     network: str,
@@ -62,7 +64,9 @@ def command(
     points = find_hint_points(model, example, activation=activation, include=include)  # type: ignore[arg-type]
     conventional = conventional_points(model, points)
     if as_json:
-        click.echo(json.dumps([point.to_dict() | {"conventional": point in conventional} for point in points]))
+        click.echo(
+            json.dumps([point.to_dict() | {"conventional": point in conventional} for point in points])
+        )
         return
     click.echo(f"{len(points)} sub-blocks of {network} ({activation}-activation); * marks conventional hints")
     for line in _table(points, conventional):

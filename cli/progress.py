@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["CountProgress", "TrainingProgress", "say"]
+__all__ = ["CountProgress", "StudyProgress", "TrainingProgress", "say"]
 
 
 def say(message: str, quiet: bool = False) -> None:
@@ -173,10 +171,39 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-@contextmanager
-def stage(message: str, quiet: bool) -> Iterator[None]:
-    """Say what begins, and how long it took."""
-    started = time.monotonic()
-    say(f"{message} ...", quiet)
-    yield
-    say(f"{message}: {time.monotonic() - started:.1f} s", quiet)
+class StudyProgress(TrainingProgress):
+    """Progress of many runs: parts of a study, a line a run, and a bar for the epochs of the current one."""
+
+    def _on_PhaseStarted(self, event: Any) -> None:
+        self.title = ""
+        self._line(f"{event.text} ...")
+
+    def _on_ArmStarted(self, event: Any) -> None:
+        self.title = f"[{event.number} of {event.total}] {event.arm}, seed {event.seed}: "
+        self._forget_run()
+
+    def _on_ArmFinished(self, event: Any) -> None:
+        note = {"trained": "", "found": " (was there)", "same": " (same positions as another arm)"}
+        self.title = ""
+        self._line(
+            f"[{event.number} of {event.total}] {event.arm}, seed {event.seed}: "
+            f"test top-1 {event.top1:.2f} %{note.get(event.source, '')}"
+        )
+        self._forget_run()
+
+    def _forget_run(self) -> None:
+        self.begun = 0
+        if self.bars is not None and self.task is not None:
+            self.bars.remove_task(self.task)
+        self.task = None
+
+    def _on_RunStarted(self, event: Any) -> None:
+        if not self.title:
+            super()._on_RunStarted(event)
+
+    def _on_HintsChosen(self, event: Any) -> None:
+        pass  # the table at the end has the positions
+
+    def _on_EpochFinished(self, event: Any) -> None:
+        if not self.title:  # the teacher
+            super()._on_EpochFinished(event)

@@ -18,7 +18,8 @@ _OWN = (
     click.option(
         "--recipe",
         metavar="NAME|FILE",
-        help="Settings to start from: a name of 'pursuhint list recipes' or a YAML file. Options override it.",
+        help="Settings to start from: a name of 'pursuhint list recipes' or a YAML file. "
+        "Options override it.",
     ),
     click.option(
         "--loss",
@@ -28,7 +29,9 @@ _OWN = (
         help="A term of the total loss, e.g. kd, at=1000 or at=1000:p=1. Without a weight, the paper's. "
         "Repeatable; replaces the recipe's losses. Cross-entropy (ce) is added unless a loss contains it.",
     ),
-    click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training data.  [default: 240]"),
+    click.option(
+        "--epochs", type=click.IntRange(min=1), help="Passes over the training data.  [default: 240]"
+    ),
     click.option("--lr", type=float, help="Base learning rate.  [default: 0.05]"),
     click.option(
         "--val-fraction",
@@ -45,7 +48,8 @@ _OWN = (
         "assignments",
         metavar="KEY=VALUE",
         multiple=True,
-        help="Any other key of the recipe, e.g. optimizer.weight_decay=1e-4 or schedule.kind=step. Repeatable.",
+        help="Any other key of the recipe, e.g. optimizer.weight_decay=1e-4 or schedule.kind=step. "
+        "Repeatable.",
     ),
 )
 
@@ -77,7 +81,10 @@ def build_recipe(options: dict[str, Any], **more: Any) -> Recipe:
 
     def put(section: str, key: str, value: Any) -> None:
         if value is not None and value is not False:
-            values[section] = {**(values.get(section) or {}), key: str(value) if isinstance(value, Path) else value}
+            values[section] = {
+                **(values.get(section) or {}),
+                key: str(value) if isinstance(value, Path) else value,
+            }
 
     put("student", "network", options["student"])
     put("teacher", "network", options["teacher"])
@@ -97,5 +104,7 @@ def build_recipe(options: dict[str, Any], **more: Any) -> Recipe:
             values[key] = options[key]
     values |= more
     if "student" not in values:
-        raise PursuhintError("which network is to be trained? give --student NAME, or a --recipe that names one")
+        raise PursuhintError(
+            "which network is to be trained? give --student NAME, or a --recipe that names one"
+        )
     return Recipe.from_dict(values, source="the options").override(options["assignments"])

@@ -10,9 +10,10 @@ import click
 if TYPE_CHECKING:
     from pursuhint.analysis import Analysis
     from pursuhint.hints import HintPlan
+    from pursuhint.study import Comparison, DemoResult
     from pursuhint.training import RunRecord
 
-__all__ = ["print_analysis", "print_plan", "print_run", "table"]
+__all__ = ["print_analysis", "print_comparison", "print_demo", "print_plan", "print_run", "table"]
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
@@ -84,8 +85,8 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     click.echo(
-        f"{found['layers']} layers of {analysis.network} on {analysis.num_samples:,} images of {analysis.data}: "
-        f"{analysis.images_per_second:,.0f} images/s; similarity and clustering took "
+        f"{found['layers']} layers of {analysis.network} on {analysis.num_samples:,} images of "
+        f"{analysis.data}: {analysis.images_per_second:,.0f} images/s; similarity and clustering took "
         f"{analysis.seconds.over_forward:.3f} of the forward pass"
     )
     for point in analysis.excluded:
@@ -129,7 +130,9 @@ def print_run(record: RunRecord, *, as_json: bool) -> None:
         click.echo(json.dumps({"run": str(record.path), **numbers}))
         return
     last, best = record.last, record.best
-    click.echo(f"last epoch ({last['epoch']}): test top-1 {last['test_top1']:.2f} %, top-5 {last['test_top5']:.2f} %")
+    click.echo(
+        f"last epoch ({last['epoch']}): test top-1 {last['test_top1']:.2f} %, top-5 {last['test_top5']:.2f} %"
+    )
     click.echo(
         f"best epoch ({best['epoch']}, chosen on {record.chosen_on}): test top-1 {best['test_top1']:.2f} %"
         + (
@@ -138,3 +141,68 @@ def print_run(record: RunRecord, *, as_json: bool) -> None:
             else "; chosen on the test images themselves, so a little too good: use --val-fraction"
         )
     )
+
+
+def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
+    """The arms of a comparison, and what follows."""
+    if as_json:
+        click.echo(comparison.model_dump_json(by_alias=True))
+        return
+    rows = []
+    for arm in comparison.arms:
+        spread = (
+            f"{arm.last.mean:.2f} ± {arm.last.std:.2f}"
+            if arm.last.std is not None
+            else f"{arm.last.mean:.2f}"
+        )
+        rows.append((arm.title, arm.positions_text, spread))
+    click.echo(
+        f"{comparison.student.name} taught by {comparison.teacher.name} on {comparison.data.name}, "
+        f"{len(comparison.seeds)} seeds; {comparison.outcome}"
+    )
+    for line in table(("hints", "teacher positions", "mean ± std"), rows):
+        click.echo(line)
+    for sentences in comparison.sentences.values():
+        for sentence in sentences:
+            click.echo(sentence)
+    for note in comparison.notes:
+        click.echo(f"note: {note}")
+
+
+def print_demo(result: DemoResult, *, as_json: bool) -> None:
+    """The demo's teacher, analysis and comparison."""
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "out": str(result.path),
+                    "report": str(result.report),
+                    "teacher_top1": result.teacher.last["test_top1"],
+                    "hint_positions": [point.position for point in result.analysis.plan.teacher_points],
+                    "comparison": result.comparison.model_dump(mode="json", by_alias=True),
+                    "seconds": result.seconds,
+                }
+            )
+        )
+        return
+    teacher = result.teacher
+    click.echo(f"teacher: {teacher.recipe.student.network}, test top-1 {teacher.last['test_top1']:.2f} %")
+    click.echo("")
+    print_analysis(result.analysis, as_json=False)
+    _print_matrix(result.analysis)
+    click.echo("")
+    print_comparison(result.comparison, as_json=False)
+
+
+def _print_matrix(analysis: Analysis) -> None:
+    """The similarity matrix, where it fits a terminal."""
+    similarity = analysis.similarities[analysis.metrics[0]]
+    if len(similarity.points) > 12:
+        return
+    rows = [
+        (f"{point.position} {point.module}", *(f"{value:.2f}" for value in row))
+        for point, row in zip(similarity.points, similarity.values.tolist())
+    ]
+    click.echo(f"similarity ({similarity.metric})")
+    for line in table(("", *(str(point.position) for point in similarity.points)), rows):
+        click.echo(line)

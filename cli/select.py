@@ -22,7 +22,11 @@ __all__ = ["command"]
 @folder_argument("analysis")
 @apply("metric", "k", "algorithm", "normalise", "position", "json")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="JSON to write."
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="FILE",
+    help="JSON to write.",
 )
 def command(
     analysis: Path,

@@ -35,12 +35,18 @@ STRATEGIES = ("conventional", "centers", "chosen", "random")
 @click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: 0]")
 @apply("device", "out", "quiet", "json")
 def command(
-    hints: str | None, seed: int | None, device: str | None, out: Path, quiet: bool, as_json: bool, **options: Any
+    hints: str | None,
+    seed: int | None,
+    device: str | None,
+    out: Path,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Train a student: alone, or distilled from a teacher with any sum of losses.
 
-    OUT becomes a run folder: recipe.yaml (which alone repeats the run), metrics.jsonl, the weights of the last
-    and the best epoch, and report.html. The same command continues a run that was interrupted.
+    OUT becomes a run folder: recipe.yaml (which alone repeats the run), metrics.jsonl, the weights of the
+    last and the best epoch, and report.html. The same command continues a run that was interrupted.
     """
     from pursuhint.training import train
 

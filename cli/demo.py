@@ -1,0 +1,43 @@
+"""``pursuhint demo``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import apply, examples
+
+__all__ = ["command"]
+
+
+@click.command(
+    "demo",
+    short_help="The whole story on real data in a few minutes.",
+    epilog=examples("pursuhint demo", "pursuhint demo --out /tmp/demo --device cpu"),
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("pursuhint-demo"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder to write to; what is there already is picked up.",
+)
+@apply("device", "quiet", "json")
+def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
+    """The whole story on scikit-learn's handwritten digits, which need no download.
+
+    Trains a teacher, measures how alike its layers are, chooses hint positions, trains students with hints at
+    chosen, conventional and random positions over several seeds, and writes a report.
+    """
+    from pursuhint.study import demo
+
+    from .networks import default_device
+    from .progress import StudyProgress, say
+    from .results import print_demo
+
+    with StudyProgress(quiet=quiet) as progress:
+        result = demo(out, device=default_device(device), on_event=progress)
+    print_demo(result, as_json=as_json)
+    say(f"the report: {result.report}", quiet)

@@ -1,0 +1,78 @@
+"""points, analyze and select."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def test_points_lists_positions_and_marks_the_conventional_ones(pursuhint):
+    done = pursuhint("points", "resnet110", "--size", "32")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("54 sub-blocks of resnet110")
+    assert [line.split()[0] for line in lines if "*" in line.split()[0]] == ["18*", "36*", "54*"]
+    rows = json.loads(pursuhint("points", "resnet110", "--size", "32", "--json").stdout)
+    assert [row["position"] for row in rows if row["conventional"]] == [18, 36, 54]
+
+
+def test_analyze_then_select(pursuhint, teacher_file, tmp_path):
+    out = tmp_path / "analysis"
+    done = pursuhint(
+        "analyze", "--teacher", "resnet8", "--teacher-checkpoint", teacher_file, "--samples", "150",
+        "--metric", "cka", "--metric", "r2cca", "--k", "2", "--out", out, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["samples"] == 150
+    assert len(found["hint_positions"]) == 2
+    assert set(found["clusterings"]) == {"cka", "r2cca"}
+    assert "report.html" in done.stderr
+    written = json.loads((out / "hints.json").read_text())
+    assert written["schema"] == 1
+    assert json.loads((out / "analysis.json").read_text())["seconds"]["collect"] > 0
+    again = pursuhint(
+        "select", out, "--k", "3", "--position", "last", "--out", tmp_path / "three.json", "--json"
+    )
+    assert again.returncode == 0, again.stderr
+    assert [point["position"] for point in json.loads(again.stdout)["hint_points"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("analyze", "--teacher", "resnt8"), "no network named 'resnt8'; did you mean 'resnet8'"),
+        (
+            ("analyze", "--teacher", "resnet8", "--data", "cifar1000"),
+            "no data set named 'cifar1000'; did you mean",
+        ),
+        (
+            ("analyze", "--teacher", "resnet8", "--metric", "ckaa"),
+            "no metric named 'ckaa'; did you mean 'cka'",
+        ),
+        (("analyze", "--teacher", "resnet8", "--k", "12"), "cannot choose 12 hint points from 3 layers"),
+        (("analyze", "--teacher", "resnet8", "--teacher-checkpoint", "gone.pth"), "gone.pth"),
+        (("analyze", "--teacher", "resnet8", "--points", "layer9.*"), "'layer9.*' matches no module"),
+        (("analyze",), "which network? give --teacher NAME"),
+        (("analyze", "--teacher", "resnet8", "--device", "tpu7"), "device 'tpu7' cannot be used"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(pursuhint, tmp_path, arguments, message):
+    out = tmp_path / "out"
+    done = pursuhint(*arguments, "--out", out)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("note:")][-1].startswith(
+        "pursuhint: "
+    )
+    assert "Traceback" not in done.stderr
+    assert not (out / "analysis.json").exists()
+
+
+def test_analyze_as_a_process_from_another_folder(process, tmp_path):
+    done = process("analyze", "--teacher", "resnet8", "--samples", "64", "--out", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 layers of resnet8 on 64 images of digits")
+    assert "random weights" in done.stderr
+    assert (tmp_path / "here" / "report.html").stat().st_size > 10_000

@@ -1,0 +1,48 @@
+"""Help teaches, and costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pursuhint.cli.main import COMMANDS
+
+from pursuhint import __version__
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in COMMANDS)], ids=lambda words: " ".join(words) or "main"
+)
+def test_help_imports_no_torch_and_shows_an_example(command):
+    code = (
+        "import sys\n"
+        "from pursuhint.cli.main import run\n"
+        f"try: run({[*command, '--help']!r})\n"
+        "finally: print('HEAVY', sorted({'torch', 'matplotlib', 'sklearn', 'accelerate'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "HEAVY []" in done.stdout
+    assert "pursuhint " + (command[0] if command else "demo") in done.stdout
+
+
+def test_version(pursuhint):
+    assert __version__ in pursuhint("--version").stdout
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(pursuhint):
+    done = pursuhint("anlyze")
+    assert done.returncode == 2
+    assert "did you mean 'analyze'?" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["models", "datasets", "losses", "metrics", "recipes"])
+def test_lists(pursuhint, kind):
+    import json
+
+    plain = pursuhint("list", kind)
+    assert plain.returncode == 0
+    rows = json.loads(pursuhint("list", kind, "--verbose", "--json").stdout)
+    assert len(rows) == len([line for line in plain.stdout.splitlines() if not line.startswith(" ")])
+    assert all(len(row) > 1 for row in rows)
