@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,18 +29,6 @@ def pursuhint(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
             run(words)
         captured = capsys.readouterr()
         return subprocess.CompletedProcess(words, int(stop.value.code or 0), captured.out, captured.err)
-
-    return call
-
-
-@pytest.fixture
-def process() -> Callable[..., Finished]:
-    """Call ``python -m pursuhint`` as a process of its own."""
-
-    def call(*arguments: str | Path, cwd: Path | None = None) -> Finished:
-        words = [sys.executable, "-m", "pursuhint", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240)
 
     return call
 
