@@ -7,13 +7,20 @@ from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["ConvRegressor", "PointwiseNetwork"]
+__all__ = [
+    "Bottleneck",
+    "ConvRegressor",
+    "NormalisedConv",
+    "PointwiseNetwork",
+    "check_can_normalise",
+    "match_width",
+]
 
 Size = tuple[int, int]
 
 
 class ConvRegressor(nn.Module):
-    """One convolution with batch norm and, if wanted, ReLU, to the teacher's width and size.
+    """One convolution with batch norm and ReLU, if wanted, to the teacher's width and size.
 
     The convolution is the first of these that gives the teacher's height and width:
 
@@ -32,6 +39,7 @@ class ConvRegressor(nn.Module):
         student_size: height and width that come in.
         teacher_size: height and width that are wanted.
         relu: end in a ReLU. Right for targets that are not negative, wrong for others.
+        norm: batch norm behind the convolution.
 
     Attributes:
         output_size: height and width that go out: ``teacher_size``, but in the last case.
@@ -45,6 +53,7 @@ class ConvRegressor(nn.Module):
         teacher_size: Size,
         *,
         relu: bool = True,
+        norm: bool = True,
     ) -> None:
         super().__init__()
         (height, width), (target_height, target_width) = student_size, teacher_size
@@ -65,7 +74,7 @@ class ConvRegressor(nn.Module):
             self.output_size = (min(height, target_height), min(width, target_width))
             self.pool = nn.AdaptiveAvgPool2d(self.output_size)
             self.conv = nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
-        self.bn = nn.BatchNorm2d(teacher_channels)
+        self.bn: nn.Module = nn.BatchNorm2d(teacher_channels) if norm else nn.Identity()
         self.relu: nn.Module = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
@@ -75,11 +84,7 @@ class ConvRegressor(nn.Module):
             PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
         """
         features = self.conv(self.pool(features))
-        if self.bn.training and features.numel() == features.shape[1]:
-            raise PursuhintError(
-                "a batch of one sample with a 1x1 feature map cannot be normalised in training; "
-                "use a larger batch, or drop the incomplete last one"
-            )
+        check_can_normalise(features, self.bn)
         output: Tensor = self.relu(self.bn(features))
         return output
 
@@ -103,3 +108,94 @@ class PointwiseNetwork(nn.Module):
         hidden = torch.relu(self.conv1(torch.relu(self.conv0(features))))
         output: Tensor = self.conv2(hidden)
         return output
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions without bias, with batch norm and ReLU behind each or all but the last.
+
+    Args:
+        student_channels: channels that come in.
+        hidden_channels: channels in between.
+        teacher_channels: channels that go out.
+        end_in_relu: batch norm and ReLU behind the last convolution too.
+    """
+
+    def __init__(
+        self, student_channels: int, hidden_channels: int, teacher_channels: int, *, end_in_relu: bool
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(student_channels, hidden_channels, kernel_size=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(hidden_channels)
+        self.conv2 = nn.Conv2d(hidden_channels, hidden_channels, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(hidden_channels)
+        self.conv3 = nn.Conv2d(hidden_channels, teacher_channels, kernel_size=1, bias=False)
+        self.bn3: nn.Module = nn.BatchNorm2d(teacher_channels) if end_in_relu else nn.Identity()
+        self.relu: nn.Module = nn.ReLU() if end_in_relu else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, C_s, H, W) to (N, C_t, H, W).
+
+        Raises:
+            PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
+        """
+        features = self.conv1(features)
+        check_can_normalise(features, self.bn1)
+        features = torch.relu(self.bn1(features))
+        features = torch.relu(self.bn2(self.conv2(features)))
+        output: Tensor = self.relu(self.bn3(self.conv3(features)))
+        return output
+
+
+class NormalisedConv(nn.Module):
+    """A convolution without bias and a batch norm, at the student's size.
+
+    Args:
+        student_channels: channels that come in.
+        teacher_channels: channels that go out.
+        kernel_size: odd sizes keep height and width, even ones take one position away from each.
+    """
+
+    def __init__(self, student_channels: int, teacher_channels: int, kernel_size: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            student_channels, teacher_channels, kernel_size, padding=(kernel_size - 1) // 2, bias=False
+        )
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        self.bn = nn.BatchNorm2d(teacher_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, C_s, H, W) to (N, C_t, H, W).
+
+        Raises:
+            PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
+        """
+        features = self.conv(features)
+        check_can_normalise(features, self.bn)
+        output: Tensor = self.bn(features)
+        return output
+
+
+def match_width(student_channels: int, teacher_channels: int) -> nn.Module:
+    """Nothing where both widths are equal, else a 1x1 convolution without bias from one to the other."""
+    if student_channels == teacher_channels:
+        return nn.Identity()
+    return nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False)
+
+
+def check_can_normalise(features: Tensor, network: nn.Module) -> None:
+    """Refuse features of which batch norms in training mode would get a single value per channel.
+
+    Args:
+        features: what comes in, (N, C, ...).
+        network: a batch norm, or a network that has some.
+
+    Raises:
+        PursuhintError: they would have to divide by a standard deviation of zero.
+    """
+    if features.numel() == features.shape[1] and any(
+        isinstance(module, nn.BatchNorm2d) and module.training for module in network.modules()
+    ):
+        raise PursuhintError(
+            "a batch of one sample with a 1x1 feature map cannot be normalised in training; "
+            "use a larger batch, or drop the incomplete last one"
+        )

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
+from pursuhint.heads import find_last_map
 from pursuhint.losses import get_loss
-from pursuhint.losses.base import FeatureShape, Loss, LossContext, WarmUp
+from pursuhint.losses.base import FeatureShape, Loss, LossContext, Network, WarmUp
 from pursuhint.losses.cross_entropy import CrossEntropyLoss
-from pursuhint.points import HintPoint
+from pursuhint.points import HintPoint, find_hint_points
 from pursuhint.probe import Probe, Tap, Trace, evaluating, find_classifier
 
 if TYPE_CHECKING:
@@ -136,6 +137,10 @@ class Distiller(nn.Module):
         self._teacher: list[nn.Module] = []
         if teacher is not None and any(term.loss.needs_teacher for term in terms.values()):
             self._teacher.append(teacher.requires_grad_(False).eval())
+        # A name that DistributedDataParallel looks for: what it need not send to the other processes.
+        self._ddp_params_and_buffers_to_ignore = [
+            f"losses.{name}.{buffer}" for name, term in terms.items() for buffer in term.loss.shared_buffers
+        ]
         self._warm_up: WarmUp | None = None
         self._active: tuple[str, ...] = ()
         self.enter()
@@ -152,6 +157,9 @@ class Distiller(nn.Module):
         num_classes: int,
         num_samples: int,
         example: Tensor,
+        *,
+        labels: Tensor | None = None,
+        batch_size: int | None = None,
     ) -> Distiller:
         """Make a distiller from names.
 
@@ -168,6 +176,9 @@ class Distiller(nn.Module):
             num_samples: size of the training set.
             example: images of the size that both networks will see, (N, C, H, W). Both are run on them once,
                 in evaluation mode, which leaves statistics and random numbers alone.
+            labels: class of every training sample by its index, (num_samples,), for losses that draw
+                negatives of other classes; -1 for samples that are held out of training.
+            batch_size: samples in a batch, over all processes, for losses that have it built in.
 
         Raises:
             PursuhintError: a name is unknown; a loss refuses its options or the networks; the plan names a
@@ -180,12 +191,32 @@ class Distiller(nn.Module):
         _check_teacher({name: kind.needs_teacher for name, kind in kinds.items()}, teacher)
 
         pairs = {
-            name: _pairs(plan, name) if "student_features" in kinds[name].takes else [] for name in kinds
+            name: _pairs(plan, name)
+            if kind.needs_hint_plan()
+            else _last_maps(kind, student, teacher, example)
+            for name, kind in kinds.items()
         }
+        options = {
+            name: kind.checked(asked[name][1] if name in asked else {}) for name, kind in kinds.items()
+        }
+        chosen = {
+            name: kind.choose_points(
+                pairs[name], _candidates(student, teacher, pairs[name], example), **options[name]
+            )
+            for name, kind in kinds.items()
+        }
+        points = {
+            name: ([own for own, _ in pairs[name]], [other for _, other in pairs[name]])
+            if selection is None
+            else selection
+            for name, selection in chosen.items()
+        }
+        student_points = list(dict.fromkeys(own for owns, _ in points.values() for own in owns))
+        teacher_points = list(dict.fromkeys(other for _, others in points.values() for other in others))
         context = loss_context(
             student,
             teacher if any(kind.needs_teacher for kind in kinds.values()) else None,
-            [pair for some in pairs.values() for pair in some],
+            [],
             num_classes,
             num_samples,
             example,
@@ -193,18 +224,26 @@ class Distiller(nn.Module):
                 kind.needs_teacher_classifier or {"student_embedding", "teacher_embedding"} & set(kind.takes)
                 for kind in kinds.values()
             ),
+            labels=labels,
+            points=(student_points, teacher_points),
         )
-        shapes = iter(context.pairs)
-        student_points = list(dict.fromkeys(own for some in pairs.values() for own, _ in some))
-        teacher_points = list(dict.fromkeys(other for some in pairs.values() for _, other in some))
+        context = replace(context, batch_size=batch_size)
+        student_shapes = dict(zip(student_points, context.student_shapes))
+        teacher_shapes = dict(zip(teacher_points, context.teacher_shapes))
         terms = {}
         for name, kind in kinds.items():
-            own_context = replace(context, pairs=tuple(next(shapes) for _ in pairs[name]))
+            own_shapes = tuple(student_shapes[own] for own in points[name][0])
+            other_shapes = tuple(teacher_shapes[other] for other in points[name][1])
+            own_context = (
+                replace(context, pairs=tuple(zip(own_shapes, other_shapes)), chosen=None)
+                if chosen[name] is None
+                else replace(context, pairs=(), chosen=(own_shapes, other_shapes))
+            )
             terms[name] = Term(
-                _moved_to(student, kind.build(own_context, **asked[name][1] if name in asked else {})),
+                _moved_to(student, kind.build(own_context, **options[name])),
                 weights[name],
-                tuple(student_points.index(own) for own, _ in pairs[name]),
-                tuple(teacher_points.index(other) for _, other in pairs[name]),
+                tuple(student_points.index(own) for own in points[name][0]),
+                tuple(teacher_points.index(other) for other in points[name][1]),
             )
         return cls(
             student, terms, teacher=teacher, student_points=student_points, teacher_points=teacher_points
@@ -295,6 +334,16 @@ class Distiller(nn.Module):
         self._attach_probes()
         self.train(self.training)
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Tell the losses how far the main stage is. Call it before every epoch of it, when resuming too.
+
+        Args:
+            epoch: number of the epoch that begins, from 0.
+            epochs: how many the main stage has.
+        """
+        for name in self.losses:
+            self.loss(name).begin_epoch(epoch, epochs)
+
     def trainable_parameters(self) -> list[nn.Parameter]:
         """What the present stage trains: everything in the main one, else what its warm-up names."""
         if self._warm_up is None:
@@ -355,6 +404,8 @@ def loss_context(
     example: Tensor,
     *,
     embeddings: bool = True,
+    labels: Tensor | None = None,
+    points: tuple[Sequence[HintPoint], Sequence[HintPoint]] | None = None,
 ) -> LossContext:
     """What `Loss.build` needs to know about two networks, measured on them.
 
@@ -367,28 +418,30 @@ def loss_context(
         example: images of the size that both will see, (N, C, H, W). Both networks are run on one of them in
             evaluation mode; statistics and random numbers stay as they are.
         embeddings: whether to look for embeddings and the teacher's classifier too.
+        labels: as `LossContext.labels`.
+        points: hint points of the student and of the teacher that are not in pairs; given instead of them.
 
     Raises:
         PursuhintError: the student's logits do not fit the number of classes, a point does not exist, or a
             network cannot run on the example.
     """
-    own = _measured(student, [pair[0] for pair in pairs], example, embeddings)
+    mine, theirs = ([own for own, _ in pairs], [other for _, other in pairs]) if points is None else points
+    own = _measured(student, mine, example, embeddings)
     assert own.logits is not None
     if own.logits.shape[1] != num_classes:
         raise PursuhintError(
             f"the student gives {own.logits.shape[1]} scores a sample, but the task has {num_classes} classes"
         )
-    other = (
-        Trace() if teacher is None else _measured(teacher, [pair[1] for pair in pairs], example, embeddings)
-    )
+    other = Trace() if teacher is None else _measured(teacher, theirs, example, embeddings)
     classifier = None
     if teacher is not None and embeddings:
         classifier = find_classifier(teacher, _moved(example, teacher))[1]
+    shapes = (
+        tuple(_shape(point, features) for point, features in zip(mine, own.features)),
+        tuple(_shape(point, features) for point, features in zip(theirs, other.features)),
+    )
     return LossContext(
-        pairs=tuple(
-            (_shape(mine, seen), _shape(theirs, shown))
-            for (mine, theirs), seen, shown in zip(pairs, own.features, other.features)
-        ),
+        pairs=tuple(zip(*shapes)) if points is None else (),
         num_classes=num_classes,
         num_samples=num_samples,
         student_embedding=_width(own.embedding),
@@ -398,6 +451,8 @@ def loss_context(
         student=student,
         teacher=teacher,
         example=example,
+        labels=labels,
+        chosen=None if points is None else shapes,
     )
 
 
@@ -432,7 +487,7 @@ def _moved_to(network: nn.Module, loss: Loss) -> Loss:
 def _shape(point: HintPoint, features: Tensor) -> FeatureShape:
     shape = tuple(features.shape)
     channels, spatial = (shape[1], shape[2:]) if len(shape) != 3 else (shape[2], shape[1:2])
-    return FeatureShape(channels, spatial, point.activation, point.module)
+    return FeatureShape(channels, spatial, point.activation, point.module, point)
 
 
 def _width(tensor: Tensor | None) -> int:
@@ -498,6 +553,33 @@ def _pairs(plan: HintPlan | Mapping[str, HintPlan] | None, name: str) -> list[tu
             )
         pairs.append((pair.student, pair.teacher))
     return pairs
+
+
+def _last_maps(
+    kind: type[Loss], student: nn.Module, teacher: nn.Module | None, example: Tensor
+) -> list[tuple[HintPoint, HintPoint]]:
+    """The pair of points of a loss that looks at the last maps; none for others."""
+    if not kind.at_last_map:
+        return []
+    assert teacher is not None
+    return [(find_last_map(student, example), find_last_map(teacher, example))]
+
+
+def _candidates(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    pairs: Sequence[tuple[HintPoint, HintPoint]],
+    example: Tensor,
+) -> Callable[[Network], Sequence[HintPoint]]:
+    """Finds all sub-blocks of either network, read as the points of the plan are."""
+
+    def find(name: Network) -> Sequence[HintPoint]:
+        network = student if name == "student" else teacher
+        assert network is not None  # losses without a teacher have no hint points
+        activation = pairs[0][1].activation if pairs else "post"
+        return find_hint_points(network, _moved(example[:1], network), activation=activation)
+
+    return find
 
 
 def _check_teacher(needs_teacher: Mapping[str, bool], teacher: nn.Module | None) -> None:

@@ -8,6 +8,7 @@ exist only during a call and are removed even when it fails.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "ActivationCalls",
     "Call",
     "Record",
+    "all_tensors",
     "classifier_call",
     "evaluating",
     "find_classifier",
@@ -32,21 +34,35 @@ __all__ = [
 ]
 
 
-def first_tensor(value: Any) -> Tensor | None:
-    """The tensor meant by a module's input or output: itself, or the first one in a tuple or mapping.
+def all_tensors(value: Any) -> tuple[Tensor, ...]:
+    """Every tensor in a module's input or output: itself, or those in tuples, lists and mappings.
 
-    An output with a ``logits`` entry (as many libraries return) means that entry.
+    An output with a ``logits`` entry (as many libraries return) begins with that entry.
     """
     if isinstance(value, Tensor):
-        return value
+        return (value,)
+    found: list[Tensor] = []
     logits = value.get("logits") if isinstance(value, Mapping) else getattr(value, "logits", None)
     if isinstance(logits, Tensor):
-        return logits
+        found.append(logits)
     if isinstance(value, Mapping):
         value = tuple(value.values())
     if isinstance(value, (tuple, list)):
-        return next((found for item in value if (found := first_tensor(item)) is not None), None)
-    return None
+        found.extend(tensor for item in value for tensor in all_tensors(item))
+    return tuple(found)
+
+
+def first_tensor(value: Any, samples: int | None = None) -> Tensor | None:
+    """The tensor meant by a module's input or output: the first of `all_tensors`.
+
+    Args:
+        value: what a module received or returned.
+        samples: size of the batch. Given this, the first tensor with one entry a sample comes before those
+            without (the patches of all images in one axis, say, or a table of positions).
+    """
+    found = all_tensors(value)
+    own = [tensor for tensor in found if samples is None or (tensor.ndim > 0 and len(tensor) == samples)]
+    return next(iter(own or found), None)
 
 
 # Activations, as modules and as functions. Sigmoid, softmax and their hard forms are left out: inside a
@@ -137,12 +153,14 @@ class Call:
     """Which call of this module (or of functions directly in this module), from 0."""
     started: int
     input: Tensor | None = None
+    inputs: tuple[Tensor, ...] = ()
+    """All tensors that it received; ``input`` is the one meant."""
     output: Tensor | None = None
     ended: int = -1
     children: list[Call] = field(default_factory=list)
     ends_in: Call | None = None
-    """The last activation inside, when what this module returns is that activation's output (or a
-    rearrangement of it, such as a channel shuffle)."""
+    """The activation inside whose output this module returns, as it is or rearranged (as by a channel
+    shuffle)."""
     input_version: int = 0
     output_version: int = 0
 
@@ -183,6 +201,8 @@ class Record:
 
     calls: tuple[Call, ...]
     output: Tensor
+    samples: int
+    """Size of the batch."""
 
     def last_calls(self) -> dict[str, Call]:
         """The last call of every module, by name."""
@@ -190,12 +210,21 @@ class Record:
 
 
 def _same_values(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors hold the same numbers, in whatever order."""
-    if first.numel() != second.numel() or first.dtype != second.dtype:
+    """Whether two tensors hold the same numbers, in whatever order; no for a constant, which says nothing."""
+    if first.numel() != second.numel() or first.dtype != second.dtype or first.min() == first.max():
         return False
     if not torch.isclose(first.double().sum(), second.double().sum(), rtol=1e-9, atol=1e-9):
         return False
     return torch.equal(first.flatten().sort().values, second.flatten().sort().values)
+
+
+def _telling(example: Tensor) -> Tensor:
+    """The example, or a pattern of its shape where it is constant: from zeros all layers look alike."""
+    if example.is_floating_point() and example.numel() > 1 and example.min() == example.max():
+        return (
+            torch.linspace(-2, 2, example.numel(), device=example.device).reshape(example.shape).to(example)
+        )
+    return example
 
 
 @torch.no_grad()
@@ -215,10 +244,14 @@ def record_calls(network: nn.Module, example: Tensor) -> Record:
     ordinals: dict[tuple[str, bool], int] = {}
     clock = iter(range(1 << 62))
 
-    def begin(name: str, module: nn.Module | None, argument: Tensor | None) -> Call:
+    samples = len(example)
+
+    def begin(name: str, module: nn.Module | None, arguments: Any) -> Call:
         key = (name, module is None)
         ordinals[key] = ordinals.get(key, -1) + 1
+        argument = first_tensor(arguments, samples)
         call = Call(name, module, stack[-1] if stack else None, ordinals[key], next(clock), argument)
+        call.inputs = all_tensors(arguments)
         call.input_version = argument._version if argument is not None else 0
         if call.parent is not None:
             call.parent.children.append(call)
@@ -226,18 +259,23 @@ def record_calls(network: nn.Module, example: Tensor) -> Record:
         return call
 
     def finish(call: Call, output: Any) -> None:
-        call.output = first_tensor(output)
+        call.output = first_tensor(output, samples)
         call.output_version = call.output._version if call.output is not None else 0
         call.ended = next(clock)
-        last = next((c for c in reversed(calls) if c.started > call.started and c.is_activation), None)
-        if last is None or last.output is None or call.output is None:
+        # In reverse, because a call's own calls are at the end of the list.
+        inside = itertools.takewhile(lambda inner: inner is not call, reversed(calls))
+        activations = [inner for inner in inside if inner.is_activation and inner.output is not None]
+        if call.output is None or not activations:
             return
+        call.ends_in = next((inner for inner in activations if call.returns_output_of(inner)), None)
+        last = activations[0]
+        assert last.output is not None
         untouched = not last.output_overwritten  # x = relu(x); x += skip is not the activation's output
-        if call.returns_output_of(last) or (untouched and _same_values(last.output, call.output)):
+        if call.ends_in is None and untouched and _same_values(last.output, call.output):
             call.ends_in = last
 
     def enter(name: str, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        stack.append(begin(name, module, first_tensor((*arguments, *named.values()))))
+        stack.append(begin(name, module, (*arguments, *named.values())))
 
     def leave(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         finish(stack.pop(), output)
@@ -263,7 +301,7 @@ def record_calls(network: nn.Module, example: Tensor) -> Record:
             )
             handles.append(module.register_forward_hook(leave))
         with evaluating(network), ActivationCalls(before, after):
-            output = first_tensor(network(example))
+            output = first_tensor(network(_telling(example)), samples)
     except PursuhintError:
         raise
     except Exception as error:
@@ -277,7 +315,7 @@ def record_calls(network: nn.Module, example: Tensor) -> Record:
             handle.remove()
     if output is None:
         raise PursuhintError(f"{type(network).__name__} returned no tensor; expected logits (N, classes)")
-    return Record(tuple(calls), output)
+    return Record(tuple(calls), output, samples)
 
 
 def _owns_weights(module: nn.Module) -> bool:

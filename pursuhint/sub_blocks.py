@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -28,17 +29,13 @@ class SubBlock:
     name: str
     end: Call
     activation: Call | None
-    width: int | None  # of its last layer with weights, to tell (N, C, H, W) from (N, H, W, C)
+    channels_last: bool
+    """Whether its output is (N, H, W, C)."""
 
     @property
     def features(self) -> Tensor:
         assert self.end.output is not None
         return self.end.output
-
-    @property
-    def channels_last(self) -> bool:
-        shape = self.features.shape
-        return len(shape) == 4 and self.width not in (None, shape[1]) and self.width == shape[3]
 
     def post(self) -> Tap:
         end = self.end
@@ -52,6 +49,15 @@ class SubBlock:
         kind: TapKind = "functional-input" if activation.module is None else "input"
         copy = activation.input_overwritten
         return Tap(activation.name, kind, activation.ordinal, copy, self.channels_last)
+
+
+def _sub_block(record: Record, name: str, end: Call, activation: Call | None, whole: Call) -> SubBlock:
+    """A sub-block whose layers are those inside the call ``whole``."""
+    return SubBlock(name, end, activation, _is_channels_last(record, end, whole))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What modules are
 
 
 def _is_norm(module: nn.Module | None) -> bool:
@@ -82,25 +88,35 @@ def _has_own_weights(module: nn.Module) -> bool:
     return not _is_norm(module) and any(p.ndim >= 2 for p in module.parameters(recurse=False))
 
 
-def _weighted_layers(module: nn.Module) -> int:
-    return sum(_has_own_weights(inner) for inner in module.modules())
-
-
 def _is_container(module: nn.Module) -> bool:
     """Runs its children one after the other, or is not run at all."""
     return isinstance(module, (nn.ModuleList, nn.ModuleDict)) or type(module).forward is nn.Sequential.forward
 
 
-def _holds_sequence(module: nn.Module) -> bool:
-    """Whether a run of several sub-blocks of one kind stands somewhere inside: a stage, not a sub-block."""
-    for inner in module.modules():
-        kinds: dict[type, int] = {}
-        for child in inner.children():
-            if not _is_container(child) and _weighted_layers(child) >= 2:
-                kinds[type(child)] = kinds.get(type(child), 0) + 1
-        if any(count >= 2 for count in kinds.values()) and (_is_container(inner) or inner is not module):
-            return True
-    return False
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.conv._ConvNd) and module.groups == module.in_channels > 1
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What calls are
+
+
+def _inner_calls(call: Call) -> Iterator[Call]:
+    """A call and everything called within it."""
+    yield call
+    for child in call.children:
+        yield from _inner_calls(child)
+
+
+def _outer_calls(call: Call) -> Iterator[Call]:
+    """The calls that a call happened in."""
+    while call.parent is not None:
+        call = call.parent
+        yield call
+
+
+def _weighted_calls(call: Call) -> list[Call]:
+    return [inner for inner in _inner_calls(call) if inner.module and _has_own_weights(inner.module)]
 
 
 def _is_chain(call: Call) -> bool:
@@ -114,89 +130,310 @@ def _is_chain(call: Call) -> bool:
     )
 
 
-def find_sub_blocks(network: nn.Module, record: Record) -> list[SubBlock]:
-    """The sub-blocks of a network, or the conv-norm-activation units of one that has fewer than two.
-
-    A sub-block is an outermost module that holds two or more layers with weights and is more than a chain
-    of them. Modules that hold a run of sub-blocks (stages, encoders, containers) are entered.
-    """
-    blocks, layers = _collect(network, record, known=None)
-    if len(blocks) >= 2:
-        # Among sub-blocks, a chain with a class of its own is one too, unless it is a stage that holds
-        # some: the first block of an EfficientNet has no skip connection.
-        return _collect(network, record, known={block.end.module for block in blocks})[0]
-    units = [_unit(record, layer) for layer in layers]
-    maps = [unit for unit in units if unit.features.ndim > 2]
-    return blocks + (maps or units)
-
-
-def _collect(
-    network: nn.Module, record: Record, *, known: set[nn.Module | None] | None
-) -> tuple[list[SubBlock], list[Call]]:
-    """Walk down the modules; return sub-blocks, and layers with weights that stand outside of any.
-
-    Args:
-        known: sub-blocks found so far; chains that hold none of them are then taken whole.
-    """
-    last = record.last_calls()
-    classifier = classifier_call(record).module
-    # A kind of module is a chain only if all of its instances are: an inverted residual without its skip
-    # connection is still an inverted residual.
-    branching = {
-        type(call.module) for call in last.values() if call.module is not None and not _is_chain(call)
-    }
-    blocks: list[SubBlock] = []
-    layers: list[Call] = []
-
-    def is_entered(module: nn.Module) -> bool:
-        if module is network or _is_container(module) or _holds_sequence(module):
-            return True
-        if type(module) in branching or not any(module.children()):
-            return False
-        return known is None or any(inner in known for inner in module.modules())
-
-    def visit(name: str, module: nn.Module) -> None:
-        if is_entered(module):
-            for child_name, child in module.named_children():
-                visit(f"{name}.{child_name}" if name else child_name, child)
-            return
-        call = last.get(name)
-        if call is None or call.output is None or any(inner is classifier for inner in module.modules()):
-            return  # not run, or the head of the network
-        weights = _weighted_layers(module)
-        if weights >= 2 and call.output.ndim >= 2 and not _is_gate(call):
-            blocks.append(SubBlock(name, call, call.ends_in, _width(call)))
-        elif weights == 1:
-            layers.append(call)
-
-    visit("", network)
-    return blocks, layers
-
-
-def _inner_calls(call: Call) -> Iterator[Call]:
-    """A call and everything called within it."""
-    yield call
-    for child in call.children:
-        yield from _inner_calls(child)
+def _positions(tensor: Tensor | None) -> int:
+    """Places in space of a map, or tokens; 1 for a vector."""
+    return 1 if tensor is None or tensor.ndim < 3 else tensor[0, 0].numel()
 
 
 def _is_gate(call: Call) -> bool:
     """Whether a module weighs the channels of a map by what it sees of their means (squeeze-excitation)."""
-
-    def positions(tensor: Tensor | None) -> int:
-        return 1 if tensor is None or tensor.ndim < 3 else tensor[0, 0].numel()
-
-    inside = [inner for inner in _inner_calls(call) if inner.module and _has_own_weights(inner.module)]
-    return positions(call.output) > 1 and all(positions(inner.input) == 1 for inner in inside)
+    return _positions(call.output) > 1 and all(
+        _positions(inner.input) == 1 for inner in _weighted_calls(call)
+    )
 
 
-def _width(call: Call) -> int | None:
-    """Output width of the last layer with weights that ran inside a call."""
-    sizes = [
-        (inner.ended, getattr(inner.module, "out_channels", getattr(inner.module, "out_features", None)))
-        for inner in _inner_calls(call)
-    ]
-    return max(((ended, size) for ended, size in sizes if isinstance(size, int)), default=(0, None))[1]
+def _is_vector_layer(call: Call) -> bool:
+    """Whether a layer sees one vector a sample: linear, or a convolution that covers all of its input."""
+    if isinstance(call.module, nn.modules.conv._ConvNd) and call.input is not None and call.input.ndim > 2:
+        unpadded = not any(p for p in call.module.padding if isinstance(p, int))
+        return unpadded and tuple(call.input.shape[2:]) == tuple(call.module.kernel_size)
+    return isinstance(call.module, nn.Linear) and call.input is not None and call.input.ndim <= 2
+
+
+def _is_head(call: Call) -> bool:
+    """Whether a module works on one vector a sample, as the layers of a classifier do."""
+    layers = _weighted_calls(call)
+    return bool(layers) and all(map(_is_vector_layer, layers))
+
+
+def _channel_axis(call: Call) -> int | None:
+    """Which axis of its four-dimensional input a layer takes for channels; None if it cannot be told."""
+    module, entered = call.module, call.input
+    if module is None or entered is None or entered.ndim != 4:
+        return None
+    if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
+        return 1
+    name = type(module).__name__.lower()
+    if "norm" in name and name.endswith("2d"):
+        return 1
+    shape = getattr(module, "normalized_shape", None)
+    if isinstance(module, nn.Linear) or (_is_norm(module) and isinstance(shape, (tuple, list))):
+        return 3
+    return None
+
+
+def _is_channels_last(record: Record, end: Call, whole: Call) -> bool:
+    """Whether the output of a sub-block is (N, H, W, C).
+
+    Told by a layer that takes exactly this output; or, where the sub-block keeps the shape, exactly its
+    input. With neither, by the last layer inside: linear, and as wide as the last axis alone.
+    """
+    output = end.output
+    if output is None or output.ndim != 4:
+        return False
+    for call in record.calls:
+        if end.feeds(call) and (axis := _channel_axis(call)) is not None:
+            return axis == 3
+    if whole.input is not None and whole.input.shape == output.shape:
+        for call in _inner_calls(whole):
+            same = call.input is whole.input and call.input_version == whole.input_version
+            if same and (axis := _channel_axis(call)) is not None:
+                return axis == 3
+    last = max(_weighted_calls(whole), key=lambda call: call.ended, default=whole)
+    width = getattr(last.module, "out_features", None)
+    return width == output.shape[3] and width != output.shape[1]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The search
+
+
+def find_sub_blocks(network: nn.Module, record: Record) -> list[SubBlock]:
+    """The sub-blocks of a network, or the conv-norm-activation units of one that has fewer than two.
+
+    A sub-block is an outermost module that holds two or more layers with weights and is more than a chain
+    of them. Modules that hold a run of sub-blocks (stages, encoders, containers) are entered, unless several
+    runs stand side by side in them and exchange their results (HRNet). The stem, which reads the image, and
+    the head are none.
+    """
+    search = _Search(network, record)
+    found = search.sub_blocks()
+    calls = found if len(found) >= 2 else search.separable_convolutions()
+    if len(calls) >= 2:
+        # Modules of a sub-block's kind, or in its company, are sub-blocks too, even without a skip connection
+        # (the first block of an EfficientNet) or with a single layer (those of an EfficientNetV2).
+        calls = search.with_companions(calls)
+        return [_sub_block(record, call.name, call, call.ends_in, call) for call in calls]
+    single = [_sub_block(record, call.name, call, call.ends_in, call) for call in found]
+    layers = search.layers()
+    units = [_unit(record, layer) for layer in layers if not _is_head(layer)]
+    maps = [unit for unit in units if unit.features.ndim > 2]
+    return single + (maps or [_unit(record, layer) for layer in layers])
+
+
+class _Search:
+    """A walk down the modules of a network, by what each did in a recorded forward pass."""
+
+    def __init__(self, network: nn.Module, record: Record) -> None:
+        self.network = network
+        self.record = record
+        self.last = record.last_calls()
+        self.classifier = classifier_call(record).module
+        self.of_module = {call.module: call for call in self.last.values()}
+        calls = [(type(call.module), call) for call in self.last.values() if call.module is not None]
+        # What one module of a kind does is what the kind is: an inverted residual without its skip connection
+        # is still an inverted residual.
+        self.branching = {kind for kind, call in calls if not _is_chain(call)}
+        self.gates = {kind for kind, call in calls if _is_gate(call)}
+        self.heads = {kind for kind, _ in calls} - {kind for kind, call in calls if not _is_head(call)}
+        self._weights: dict[nn.Module, int] = {}
+        self._holding: dict[nn.Module, bool] = {}
+        own = [m for m in network.modules() if m is not network and not _is_container(m)]
+        self.stages = {type(module) for module in own if self._holds_run(module)}
+
+    # -- what stands inside ------------------------------------------------------------------------------
+
+    def _can_be_sub_block(self, module: nn.Module, layers: int = 2) -> bool:
+        """Whether it has enough layers, is no gate, and returns one entry a sample."""
+        call = self.of_module.get(module)
+        return (
+            not _is_container(module)
+            and type(module) not in self.gates | self.heads
+            and call is not None
+            and call.output is not None
+            and call.output.ndim >= 2
+            and len(call.output) == self.record.samples
+            and self._weighted_layers(module) >= layers
+        )
+
+    def _weighted_layers(self, module: nn.Module) -> int:
+        """How many layers with weights it is made of."""
+        if module not in self._weights:
+            inside = sum(map(self._weighted_layers, module.children()))
+            self._weights[module] = inside + _has_own_weights(module)
+        return self._weights[module]
+
+    def _holds_sub_block(self, module: nn.Module) -> bool:
+        """Whether it is a sub-block or stage, rather than a chain of layers with a name of its own."""
+        if module not in self._holding:
+            itself = type(module) in self.branching and self._can_be_sub_block(module)
+            self._holding[module] = itself or any(map(self._holds_sub_block, module.children()))
+        return self._holding[module]
+
+    def _holds_run(self, module: nn.Module) -> bool:
+        """Whether a run of several sub-blocks of one kind stands somewhere inside."""
+        for inner in module.modules():
+            if not (isinstance(inner, nn.Sequential) or _is_container(inner) or inner is not module):
+                continue
+            members = [m for m in inner.children() if self._can_be_sub_block(m) and self._holds_sub_block(m)]
+            if any(count >= 2 for count in Counter(map(type, members)).values()):
+                return True
+        return False
+
+    def _is_short_stage(self, module: nn.Module) -> bool:
+        """Whether a module of a stage's kind keeps its one sub-block where others keep several."""
+        return type(module) in self.stages and any(
+            self._holds_sub_block(child)
+            for inner in module.modules()
+            if _is_container(inner)
+            for child in inner.children()
+            if not _is_container(child)
+        )
+
+    def _runs_in_parallel(self, module: nn.Module) -> bool:
+        """Whether several of the tensors that it receives each enter sub-blocks of their own."""
+        call = self.of_module.get(module)
+        if call is None or len(call.inputs) < 2:
+            return False
+        streams = {
+            id(child.input)
+            for child in call.children
+            if child.module is not None
+            and any(child.input is received for received in call.inputs)
+            and self._holds_sub_block(child.module)
+        }
+        return len(streams) >= 2
+
+    # -- walking -----------------------------------------------------------------------------------------
+
+    def _is_entered(self, module: nn.Module) -> bool:
+        if module is self.network or _is_container(module):
+            return True
+        if self._holds_run(module) or self._is_short_stage(module):
+            return not self._runs_in_parallel(module)
+        return any(module.children()) and type(module) not in self.branching
+
+    def _leaves(self, taken: Iterable[nn.Module] = ()) -> Iterator[Call]:
+        """Calls of the outermost modules that are not entered, and of those in ``taken``."""
+        taken = set(taken)
+
+        def visit(name: str, module: nn.Module) -> Iterator[Call]:
+            if module not in taken and self._is_entered(module):
+                for child_name, child in module.named_children():
+                    yield from visit(f"{name}.{child_name}" if name else child_name, child)
+                return
+            call = self.last.get(name)
+            if call is None or call.output is None or call.output.ndim < 2:
+                return  # not run
+            if not any(inner is self.classifier for inner in module.modules()):
+                yield call
+
+        return visit("", self.network)
+
+    def sub_blocks(self) -> list[Call]:
+        """Modules that are more than a chain of layers."""
+        found = [call for call in self._leaves() if call.module and self._can_be_sub_block(call.module)]
+        found = self._outermost(found)
+        return self._without_stem(self._with_trailing_layers(found))
+
+    def _with_trailing_layers(self, calls: list[Call]) -> list[Call]:
+        """With chains of a kind that is made of one sub-block and further layers in its place."""
+        inside: dict[nn.Module, list[Call]] = {}
+        for call in calls:
+            for module in self._around(call.name):
+                inside.setdefault(module, []).append(call)
+        wide = {type(module) for module, found in inside.items() if len(found) > 1}
+
+        def widest(call: Call) -> Call:
+            best = call
+            for module in self._around(call.name):
+                if module is self.network or type(module) in self.stages | self.branching:
+                    break
+                if _is_container(module):
+                    continue
+                if type(module) in wide or not self._can_be_sub_block(module):
+                    break
+                best = self.of_module[module]
+            assert best.module is not None
+            assert call.module is not None
+            more = self._weighted_layers(best.module) > self._weighted_layers(call.module)
+            return best if more else call
+
+        return [widest(call) for call in calls]
+
+    def separable_convolutions(self) -> list[Call]:
+        """Chains of a kind that factorises a convolution: one layer in a network of nothing else."""
+        chosen = [
+            module
+            for module in self.of_module
+            if module is not None
+            and module is not self.network
+            and self._can_be_sub_block(module)
+            and type(module) not in self.stages
+            and sum(map(_is_depthwise, module.modules())) == 1
+        ]
+        return self._outermost([call for call in self._leaves(chosen) if call.module in set(chosen)])
+
+    def with_companions(self, blocks: list[Call]) -> list[Call]:
+        """Sub-blocks and, in depth order, what else belongs among them."""
+        kinds = {type(call.module) for call in blocks}
+        company = {self._company(call.name) for call in blocks}
+
+        def belongs(call: Call) -> bool:
+            module = call.module
+            if module is None or module in known or not self._can_be_sub_block(module, layers=1):
+                return False
+            if type(module) in kinds:
+                return not all(_is_depthwise(inner) for inner in module.modules() if _has_own_weights(inner))
+            if not any(module.children()) or self._company(call.name) not in company:
+                return False
+            keeps_shape = call.input is not None and call.output is not None
+            keeps_shape = keeps_shape and call.input.shape == call.output.shape  # type: ignore[union-attr]
+            return self._weighted_layers(module) >= 2 or (type(module) in self.branching and keeps_shape)
+
+        known = {call.module for call in blocks}
+        holding = {inner for call in blocks for inner in self._around(call.name)}
+        chains = [
+            call.module
+            for call in self.last.values()
+            if call.module is not None
+            and call.module not in holding
+            and call.module is not self.network
+            and not _is_container(call.module)
+        ]
+        leaves = list(self._leaves([module for module in chains if module is not None]))
+        found = [call for call in leaves if call.module in known or belongs(call)]
+        return self._without_stem(self._outermost(found))
+
+    def _around(self, name: str) -> Iterator[nn.Module]:
+        """The modules that a module stands in, by their names."""
+        while name:
+            name = name.rpartition(".")[0]
+            yield self.network.get_submodule(name)
+
+    def _company(self, name: str) -> tuple[str, str]:
+        """The nearest module around that is no container, and where in it the containers begin."""
+        parts = name.split(".")
+        for end in range(len(parts) - 1, -1, -1):
+            holder = ".".join(parts[:end])
+            if end == 0 or not _is_container(self.network.get_submodule(holder)):
+                return holder, parts[end] if end < len(parts) - 1 else ""
+        raise AssertionError("the network itself stands around every module")
+
+    def _outermost(self, calls: list[Call]) -> list[Call]:
+        """Without modules that ran inside another one of them."""
+        return [call for call in calls if not any(outer in calls for outer in _outer_calls(call))]
+
+    def _without_stem(self, calls: list[Call]) -> list[Call]:
+        """Without the module that takes the image, if there is only one of its kind and enough others."""
+        image = self.record.calls[0].input
+        kinds = Counter(type(call.module) for call in calls)
+        rest = [call for call in calls if call.input is not image or kinds[type(call.module)] > 1]
+        return rest if len(rest) >= 2 else calls
+
+    def layers(self) -> list[Call]:
+        """Layers with weights outside of any sub-block."""
+        return [call for call in self._leaves() if call.module and self._weighted_layers(call.module) == 1]
 
 
 def _unit(record: Record, layer: Call) -> SubBlock:
@@ -223,12 +460,17 @@ def _unit(record: Record, layer: Call) -> SubBlock:
             activation = step
         if step.module is not None:
             name = step.name
-    return SubBlock(name, end, activation, _width(layer))
+    return _sub_block(record, name, end, activation, layer)
 
 
 def matching_blocks(
     record: Record, blocks: list[SubBlock], patterns: Sequence[str], network: str
 ) -> list[SubBlock]:
+    """The sub-blocks, or else the modules, whose names match patterns.
+
+    Raises:
+        PursuhintError: a pattern matches nothing that runs.
+    """
     last = record.last_calls()
     by_name = {block.name: block for block in blocks}
     chosen: dict[str, SubBlock] = {}
@@ -243,5 +485,5 @@ def matching_blocks(
             raise PursuhintError(
                 f"pattern {pattern!r} matches no module that {network} runs; {did_you_mean(pattern, last)}"
             )
-        chosen.update({call.name: SubBlock(call.name, call, call.ends_in, _width(call)) for call in calls})
+        chosen.update({call.name: _sub_block(record, call.name, call, call.ends_in, call) for call in calls})
     return list(chosen.values())

@@ -203,6 +203,53 @@ def test_refuses_classification_twice(student, teacher):
         )
 
 
+# -- points that a loss chooses itself ---------------------------------------------------------------------
+
+
+def test_a_loss_may_choose_its_own_points(student, teacher, batch):
+    deep = Net(3, blocks=3)
+    distiller = build(deep, teacher, {"afd": None, "at": None}, make_plan(deep, teacher, ("blocks.1",)))
+    afd = distiller.loss("afd")
+    assert (len(afd.student_key), len(afd.teacher_query)) == (3, 1)
+    distiller(batch).total.backward()
+    assert all(parameter.grad is not None for parameter in distiller.parameters())
+
+    everything = SimpleNamespace(weight=None, options={"teacher_points": "all"})
+    distiller = build(student, teacher, {"afd": everything})
+    afd = distiller.loss("afd")
+    assert (len(afd.student_key), len(afd.teacher_query)) == (2, 2)
+    assert distiller(batch).total.isfinite()
+
+    with pytest.raises(PursuhintError, match="AFD compares hint points, but there are none"):
+        build(student, teacher, {"afd": None})
+
+
+def test_labels_of_the_training_set_reach_the_losses(student, teacher, batch):
+    labels = torch.arange(50) % CLASSES
+    crd = SimpleNamespace(weight=None, options={"negatives": 7})
+    distiller = build(student, teacher, {"crd": crd}, labels=labels)
+    drawn = distiller.loss("crd").draw(batch.indices)
+    assert (labels[drawn[:, 1:]] != labels[batch.indices][:, None]).all()
+    distiller(batch).total.backward()
+    with pytest.raises(PursuhintError, match="needs the classes of the training samples"):
+        build(student, teacher, {"crd": crd})
+
+
+def test_large_buffers_are_not_sent_between_processes(student, teacher):
+    class Remembering(LabelLoss):
+        shared_buffers = ("bank",)
+
+        def forward(self, student, labels):
+            return student.sum()
+
+    loss = Remembering()
+    loss.register_buffer("bank", torch.zeros(3))
+    distiller = Distiller(student, {"mine": Term(loss)})
+    ignored = distiller._ddp_params_and_buffers_to_ignore
+    assert ignored == ["losses.mine.bank"]
+    assert set(ignored) <= dict(distiller.named_buffers()).keys()
+
+
 # -- the teacher ------------------------------------------------------------------------------------------
 
 

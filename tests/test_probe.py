@@ -223,3 +223,9 @@ def test_points_of_another_network_are_refused(images):
         PursuhintError, match=r"layer1\.3 \(position 4 of 54, post\) is not a module of Cifar"
     ):
         Probe(ready("resnet20"), points)
+
+
+def test_a_black_image_finds_the_same_points_in_an_untrained_network():
+    network = create_model("wrn_16_1", num_classes=10)
+    noise = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert points_of(network, torch.zeros(1, 3, 32, 32), "pre") == points_of(network, noise, "pre")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,7 @@ from pursuhint.tables import did_you_mean
 
 if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
+    from pursuhint.points import HintPoint
     from pursuhint.probe import Trace
 
 __all__ = [
@@ -34,7 +35,9 @@ __all__ = [
     "LogitLoss",
     "Loss",
     "LossContext",
+    "Network",
     "WarmUp",
+    "check_choice",
     "check_non_negative",
     "check_positive",
     "check_same_batch",
@@ -53,6 +56,8 @@ Input = Literal[
     "teacher_features",
 ]
 
+Network = Literal["student", "teacher"]
+
 _BATCH_FIELDS = frozenset({"images", "labels", "indices"})
 
 
@@ -65,12 +70,14 @@ class FeatureShape:
         spatial: (height, width) of a feature map, (tokens,) of a sequence, () of a vector.
         activation: ``"post"`` or ``"pre"``, see `pursuhint.points.HintPoint`.
         module: name of the sub-block, for losses that look at the modules around it.
+        point: the hint point itself, for losses that read the features again while building.
     """
 
     channels: int
     spatial: tuple[int, ...]
     activation: Literal["pre", "post"] = "post"
     module: str = ""
+    point: HintPoint | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,11 @@ class LossContext:
         student: the student, for losses that look for a place in it. Read while building, never kept.
         teacher: the teacher, for losses that read its weights, norms say. Read while building, never kept.
         example: images that both networks can run on, (N, C, H, W).
+        labels: class of every training sample by its index, (num_samples,); -1 for samples that are held out
+            of training. None if not known.
+        chosen: student's and teacher's features of a loss that chooses its own hint points
+            (`Loss.choose_points`); None for those of the pairs.
+        batch_size: samples in a batch, over all processes; None if not known.
     """
 
     pairs: tuple[tuple[FeatureShape, FeatureShape], ...]
@@ -100,6 +112,19 @@ class LossContext:
     student: nn.Module | None = None
     teacher: nn.Module | None = None
     example: Tensor | None = None
+    labels: Tensor | None = None
+    chosen: tuple[tuple[FeatureShape, ...], tuple[FeatureShape, ...]] | None = None
+    batch_size: int | None = None
+
+    @property
+    def student_shapes(self) -> tuple[FeatureShape, ...]:
+        """The student's features, as ``forward`` gets them."""
+        return tuple(own for own, _ in self.pairs) if self.chosen is None else self.chosen[0]
+
+    @property
+    def teacher_shapes(self) -> tuple[FeatureShape, ...]:
+        """The teacher's features, as ``forward`` gets them."""
+        return tuple(other for _, other in self.pairs) if self.chosen is None else self.chosen[1]
 
 
 @dataclass(frozen=True)
@@ -140,6 +165,8 @@ class Loss(nn.Module):
         couples_batch: the samples of a batch enter together, so that the loss of a batch is not the mean of
             the losses of its parts.
         takes: what ``forward`` is given, in order. Features come as one list for all hint points.
+        at_last_map: its one pair of hint points is the map that each network averages into its embedding
+            (`pursuhint.heads.find_last_map`), whatever the hint plan says.
         needs_teacher_classifier: `LossContext.teacher_classifier` must be set.
         needs_input_gradients: the loss differentiates logits by the images: these then require gradients
             and the teacher runs with a graph.
@@ -148,6 +175,8 @@ class Loss(nn.Module):
             the student features that this loss gets.
         alters_student: `prepare` changes the student, so that `export` has something to do.
         warm_up_only: the loss is computed in its `stages` and not in the main one.
+        shared_buffers: names of buffers that are alike in all processes whatever happens, and too large to be
+            sent around for every batch: memory banks, queues.
     """
 
     title: str = ""
@@ -159,12 +188,14 @@ class Loss(nn.Module):
     looks_at: str = ""
     couples_batch: bool = False
     takes: tuple[Input, ...] = ()
+    at_last_map: bool = False
     needs_teacher_classifier: bool = False
     needs_input_gradients: bool = False
     no_grad_parameters: tuple[str, ...] = ()
     extra_taps: tuple[str, ...] = ()
     alters_student: bool = False
     warm_up_only: bool = False
+    shared_buffers: tuple[str, ...] = ()
 
     # -- building ----------------------------------------------------------------------------------------
 
@@ -196,12 +227,37 @@ class Loss(nn.Module):
         Raises:
             PursuhintError: it does.
         """
-        if "student_features" in cls.takes and not context.pairs:
+        if "student_features" in cls.takes and not (context.student_shapes and context.teacher_shapes):
             raise PursuhintError(
                 f"{cls.title} compares hint points, but there are none; give a hint plan with a pair or more"
             )
         if cls.needs_teacher_classifier and context.teacher_classifier is None:
             raise PursuhintError(f"{cls.title} uses the teacher's classifier, but there is no teacher")
+
+    @classmethod
+    def needs_hint_plan(cls) -> bool:
+        """Whether it looks at the hint points of a plan."""
+        return "student_features" in cls.takes and not cls.at_last_map
+
+    @classmethod
+    def choose_points(
+        cls,
+        pairs: Sequence[tuple[HintPoint, HintPoint]],
+        candidates: Callable[[Network], Sequence[HintPoint]],
+        **hyperparameters: Any,
+    ) -> tuple[Sequence[HintPoint], Sequence[HintPoint]] | None:
+        """Hint points that the loss sees where they are not the pairs of the plan.
+
+        Args:
+            pairs: points of the student and the teacher, as the hint plan has them; none without a plan.
+            candidates: finds all sub-blocks of one of the networks, in depth order.
+            **hyperparameters: what `build` will be given.
+
+        Returns:
+            Points of the student and points of the teacher, not necessarily equally many, each in the order
+            in which ``forward`` gets their features; None for the pairs as they are.
+        """
+        return None
 
     @classmethod
     def hyperparameters(cls) -> Mapping[str, Any]:
@@ -227,7 +283,7 @@ class Loss(nn.Module):
                 hint = did_you_mean(name, known) if known else "it has none"
                 raise PursuhintError(f"{cls.title} has no hyperparameter {name!r}; {hint}")
             check = TypeAdapter(types[name], config=ConfigDict(strict=True, allow_inf_nan=False))
-            result[name] = tuple(value) if isinstance(value, list) else value  # YAML has no tuples
+            result[name] = _without_lists(value)  # YAML has no tuples
             try:
                 check.validate_python(result[name])
             except ValidationError as error:
@@ -253,9 +309,11 @@ class Loss(nn.Module):
         Raises:
             PursuhintError: a record lacks what the loss takes.
         """
-        inputs = [self._input(name, student, teacher, batch) for name in self.takes]
+        inputs = _at_least_float32([self._input(name, student, teacher, batch) for name in self.takes])
+        if self.needs_input_gradients:  # the very tensor that the features were computed from
+            inputs = [batch.images if name == "images" else value for name, value in zip(self.takes, inputs)]
         with torch.autocast(batch.images.device.type, enabled=False):
-            value: Tensor = self(*_at_least_float32(inputs))
+            value: Tensor = self(*inputs)
         return value
 
     def terms(self, *inputs: Any) -> dict[str, Tensor]:
@@ -297,20 +355,30 @@ class Loss(nn.Module):
     def enter(self, stage: str | None) -> None:
         """A stage begins: the name of one of `stages`, or None for the main stage."""
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """An epoch of the main stage begins. For losses whose strength or form changes in time.
+
+        Called again for the epoch that a resumed run goes on with, so that nothing of it needs to be saved.
+
+        Args:
+            epoch: its number, from 0.
+            epochs: how many the main stage has.
+        """
+
 
 class LabelLoss(Loss):
     """Compares the student's logits with the labels: ``forward(student_logits, labels)``."""
 
     looks_at = "labels"
     needs_teacher = False
-    takes = ("student_logits", "labels")
+    takes: tuple[Input, ...] = ("student_logits", "labels")
 
 
 class LogitLoss(Loss):
     """Compares logits of the same classes: ``forward(student_logits, teacher_logits, labels)``."""
 
     looks_at = "logits"
-    takes = ("student_logits", "teacher_logits", "labels")
+    takes: tuple[Input, ...] = ("student_logits", "teacher_logits", "labels")
 
     @classmethod
     def check_context(cls, context: LossContext) -> None:
@@ -326,7 +394,7 @@ class EmbeddingLoss(Loss):
     """
 
     looks_at = "embedding"
-    takes = ("student_embedding", "teacher_embedding")
+    takes: tuple[Input, ...] = ("student_embedding", "teacher_embedding")
 
 
 class HintsLoss(Loss):
@@ -336,7 +404,7 @@ class HintsLoss(Loss):
     """
 
     looks_at = "hint points"
-    takes = ("student_features", "teacher_features")
+    takes: tuple[Input, ...] = ("student_features", "teacher_features")
 
 
 class HintLoss(Loss):
@@ -346,7 +414,7 @@ class HintLoss(Loss):
     """
 
     looks_at = "hint points"
-    takes = ("student_features", "teacher_features")
+    takes: tuple[Input, ...] = ("student_features", "teacher_features")
 
     @classmethod
     def build(cls, context: LossContext, **hyperparameters: Any) -> Loss:
@@ -357,7 +425,12 @@ class HintLoss(Loss):
         """
         options = cls.checked(hyperparameters)
         cls.check_context(context)
-        return HintSum([cls(**{**cls.pair_arguments(*pair), **options}) for pair in context.pairs])
+        return HintSum([cls(**{**own, **options}) for own in cls.all_pair_arguments(context)])
+
+    @classmethod
+    def all_pair_arguments(cls, context: LossContext) -> list[dict[str, Any]]:
+        """`pair_arguments` of every pair; for losses in which a pair needs more than its own shapes."""
+        return [cls.pair_arguments(*pair) for pair in context.pairs]
 
     @classmethod
     def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
@@ -389,6 +462,9 @@ class HintSum(Loss):
             setattr(self, name, getattr(first, name))
         self.no_grad_parameters = tuple(
             f"hints.{index}.{name}" for index, hint in enumerate(hints) for name in hint.no_grad_parameters
+        )
+        self.shared_buffers = tuple(
+            f"hints.{index}.{name}" for index, hint in enumerate(hints) for name in hint.shared_buffers
         )
         self.hints = nn.ModuleList(hints)
 
@@ -447,6 +523,11 @@ class HintSum(Loss):
         for hint in self._each():
             hint.enter(stage)
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Tell every pair."""
+        for hint in self._each():
+            hint.begin_epoch(epoch, epochs)
+
 
 _DESCRIPTION = (
     "title",
@@ -458,6 +539,7 @@ _DESCRIPTION = (
     "looks_at",
     "couples_batch",
     "takes",
+    "at_last_map",
     "needs_teacher_classifier",
     "needs_input_gradients",
     "extra_taps",
@@ -479,6 +561,10 @@ def _at_least_float32(values: Sequence[Any]) -> list[Any]:
         return value
 
     return [convert(value) for value in values]
+
+
+def _without_lists(value: Any) -> Any:
+    return tuple(map(_without_lists, value)) if isinstance(value, list | tuple) else value
 
 
 def _tensors(values: Sequence[Any]) -> list[Tensor]:
@@ -540,3 +626,20 @@ def check_non_negative(**values: float) -> None:
     for name, value in values.items():
         if not value >= 0:
             raise PursuhintError(f"{name} must not be negative, got {value}")
+
+
+def check_choice(choices: Any, **values: str) -> None:
+    """Refuse what is none of the values of a ``Literal``.
+
+    Args:
+        choices: the ``Literal``.
+        **values: what is checked, by name.
+
+    Raises:
+        PursuhintError: one is none of them; the message names it.
+    """
+    for name, value in values.items():
+        if value not in typing.get_args(choices):
+            raise PursuhintError(
+                f"{name} must be one of {', '.join(typing.get_args(choices))}; got {value!r}"
+            )

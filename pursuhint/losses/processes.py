@@ -1,12 +1,14 @@
-"""Statistics of a batch that is spread over several processes."""
+"""A batch that is spread over several processes, seen as one."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["mean_over_processes"]
+__all__ = ["gather", "mean_over_processes", "own_part", "world_size"]
 
 
 @torch.no_grad()
@@ -19,8 +21,70 @@ def mean_over_processes(values: Tensor) -> Tensor:
     Returns:
         Scalar without gradient, equal in all processes; the plain mean where there is only one.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if world_size() == 1:
         return values.mean()
     total = torch.stack([values.sum(), values.new_tensor(float(len(values)))])
     dist.all_reduce(total)
     return total[0] / total[1]
+
+
+def world_size() -> int:
+    """How many processes share a batch; 1 where nothing is distributed."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather(values: Tensor) -> Tensor:
+    """The rows of all processes, in the order of their ranks, with gradient.
+
+    The gradient of a row is the sum of the gradients that all processes have for it. Where every process
+    computes the loss of the joined batch, and the gradients of shared parameters are averaged over the
+    processes afterwards (as data-parallel training does), the result is the gradient of that one loss.
+
+    Args:
+        values: (N, ...); N may differ between processes.
+
+    Returns:
+        (sum of all N, ...), alike in all processes; ``values`` itself where there is only one.
+    """
+    if world_size() == 1:
+        return values
+    counts = _counts(values)
+    padding = values.new_zeros(max(counts) - len(values), *values.shape[1:])
+    parts: Tensor = _Gather.apply(torch.cat([values, padding]))
+    return torch.cat([part[:count] for part, count in zip(parts, counts)])
+
+
+def own_part(values: Tensor, like: Tensor) -> Tensor:
+    """Of joined rows those of this process.
+
+    Args:
+        values: rows of all processes, as `gather` gives them.
+        like: what this process gave to `gather`, or anything of as many rows.
+    """
+    if world_size() == 1:
+        return values
+    start = sum(_counts(like)[: dist.get_rank()])
+    return values[start : start + len(like)]
+
+
+def _counts(values: Tensor) -> list[int]:
+    own = torch.tensor([len(values)], device=values.device)
+    counts = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(counts, own)
+    return [int(count) for count in counts]
+
+
+class _Gather(torch.autograd.Function):
+    """Equally many rows of every process, (processes, N, ...)."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        parts = [torch.empty_like(values) for _ in range(world_size())]
+        dist.all_gather(parts, values.contiguous())
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total[dist.get_rank()]

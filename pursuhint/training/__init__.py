@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pursuhint.tables import resolve
+from pursuhint import tables
 
 if TYPE_CHECKING:
     from pursuhint.training.evaluation import Evaluation, evaluate
@@ -18,21 +18,35 @@ if TYPE_CHECKING:
         StepDone,
     )
     from pursuhint.training.loss_option import parse_loss, parse_losses
-    from pursuhint.training.recipe import Recipe
+    from pursuhint.training.recipe import (
+        DataConfig,
+        HintsConfig,
+        LossConfig,
+        NetworkConfig,
+        OptimizerConfig,
+        Recipe,
+        ScheduleConfig,
+    )
     from pursuhint.training.record import RunRecord
     from pursuhint.training.run import train
     from pursuhint.training.stages import Stage
 
 __all__ = [
+    "DataConfig",
     "EpochFinished",
     "EpochStarted",
     "Evaluation",
     "Event",
     "HintsChosen",
+    "HintsConfig",
+    "LossConfig",
+    "NetworkConfig",
+    "OptimizerConfig",
     "Recipe",
     "Resumed",
     "RunRecord",
     "RunStarted",
+    "ScheduleConfig",
     "Stage",
     "StepDone",
     "evaluate",
@@ -42,10 +56,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DataConfig": "recipe",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
+    "HintsConfig": "recipe",
+    "LossConfig": "recipe",
+    "NetworkConfig": "recipe",
+    "OptimizerConfig": "recipe",
     "Recipe": "recipe",
     "RunRecord": "record",
+    "ScheduleConfig": "recipe",
     "Stage": "stages",
     "parse_loss": "loss_option",
     "parse_losses": "loss_option",
@@ -57,4 +77,4 @@ def __getattr__(name: str) -> Any:
     """Import on first use, so that reading recipes and command-line help needs no torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return resolve(f"{__name__}.{_HOMES.get(name, 'events')}:{name}")
+    return tables.resolve(f"{__name__}.{_HOMES.get(name, 'events')}:{name}")

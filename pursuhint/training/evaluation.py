@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pursuhint.data import Loader
 from pursuhint.errors import PursuhintError
+from pursuhint.probe import evaluating
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -46,10 +47,8 @@ def evaluate(
     Raises:
         PursuhintError: the split is empty.
     """
-    flags = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        sums: Tensor | None = None  # cross-entropy, top-1 hits, top-5 hits, samples: read once, at the end
+    sums: Tensor | None = None  # cross-entropy, top-1 hits, top-5 hits, samples: read once, at the end
+    with evaluating(network):
         for batch in loader.epoch(0):
             logits = network(batch.images)
             wide = torch.float32 if logits.device.type == "mps" else torch.float64
@@ -58,9 +57,6 @@ def evaluate(
             counts = torch.stack([ranked[:, 0].sum(), ranked.sum(), torch.ones_like(batch.labels).sum()])
             terms = torch.cat([entropy[None], counts.to(wide)])
             sums = terms if sums is None else sums + terms
-    finally:
-        for module, training in flags:
-            module.training = training
     if sums is None:
         raise PursuhintError("cannot evaluate on an empty split")
     loss, top1, top5, count = (reduce(sums) if reduce else sums).tolist()

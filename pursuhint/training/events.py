@@ -56,7 +56,7 @@ class EpochStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """``step`` of ``steps`` is done; ``samples`` is the number of samples seen in this epoch by this process."""
+    """``step`` of ``steps`` is done; this process has seen ``samples`` samples in this epoch."""
 
     step: int
     steps: int

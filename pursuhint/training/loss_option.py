@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,9 @@ def parse_value(text: str) -> Any:
     try:
         return tidy_numbers(yaml.safe_load(text))
     except yaml.YAMLError:
-        raise PursuhintError(f"cannot read the value {text!r}; quote text that holds special characters") from None
+        raise PursuhintError(
+            f"cannot read the value {text!r}; quote text that holds special characters"
+        ) from None
 
 
 def tidy_numbers(value: Any) -> Any:
@@ -64,7 +67,7 @@ def parse_loss(text: str) -> tuple[str, dict[str, Any]]:
     if not name.strip() or (has_weight and (isinstance(weight, bool) or not isinstance(weight, int | float))):
         raise PursuhintError(f"cannot read the loss {text!r}; {_FORM}")
     entry: dict[str, Any] = {"weight": weight}
-    for option in filter(None, tail.split(",")):
+    for option in filter(None, re.split(r",(?![^\[]*\])", tail)):  # commas inside a list belong to it
         key, has_value, value = option.partition("=")
         if not (key.strip() and has_value):
             raise PursuhintError(f"cannot read {option!r} in the loss {text!r}; {_FORM}")

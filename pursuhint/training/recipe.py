@@ -1,8 +1,8 @@
 """The recipe: everything that decides how a run goes, as data.
 
 A recipe is a YAML file with the keys below; every key has a default but the student. Short forms are allowed
-where there is one obvious meaning: ``student: resnet8`` for ``student: {network: resnet8}``, ``data: digits``,
-``losses: {at: 1000}``. An unknown key is an error that suggests the nearest one.
+where there is one obvious meaning: ``student: resnet8`` for ``student: {network: resnet8}``,
+``data: digits``, ``losses: {at: 1000}``. An unknown key is an error that suggests the nearest one.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from pursuhint.clustering import ALGORITHMS
 from pursuhint.errors import PursuhintError
 from pursuhint.files import write_text
 from pursuhint.losses import LOSSES
 from pursuhint.recipes import RECIPES, recipe_text
+from pursuhint.similarity import METRICS
 from pursuhint.tables import did_you_mean, lookup
 from pursuhint.training.loss_option import parse_value, tidy_numbers
 
@@ -59,11 +61,13 @@ class NetworkConfig(_Section):
             was passed from Python.
         checkpoint: file of weights; None keeps the initial ones.
         options: further arguments of the network, e.g. ``{width: 0.5}``.
+        num_classes: classes of a teacher of another task; None for those of the data set.
     """
 
     network: str
     checkpoint: str | None = None
     options: Options = {}
+    num_classes: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -80,13 +84,15 @@ class DataConfig(_Section):
         download: fetch the data when they are not there.
         val_fraction: share of the training split that is set aside to choose the best epoch, in [0, 1).
         workers: processes that decode files; only for data sets that do not fit into memory.
+        image_size: side in pixels of the images of ``imagenet`` and ``folder:PATH``; None for their default.
     """
 
     name: str = "digits"
     root: str | None = None
     download: bool = False
-    val_fraction: float = Field(0.0, ge=0, lt=1)
-    workers: int = Field(0, ge=0)
+    val_fraction: float = Field(default=0.0, ge=0, lt=1)
+    workers: int = Field(default=0, ge=0)
+    image_size: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -116,16 +122,16 @@ class HintsConfig(_Section):
 
     file: str | None = None
     strategy: Literal["conventional", "centers", "chosen", "random", "explicit"] = "conventional"
-    k: int | None = Field(None, ge=1)
+    k: int | None = Field(default=None, ge=1)
     metric: str = "cka"
     algorithm: str = "kmeans"
     position: str = "center"
     activation: Literal["pre", "post"] = "post"
-    samples: int = Field(10_000, ge=2)
+    samples: int = Field(default=10_000, ge=2)
     points: tuple[str, ...] = ()
     student_points: tuple[str, ...] = ()
     pairing: Literal["conventional", "even"] = "conventional"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -134,6 +140,8 @@ class HintsConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> HintsConfig:
+        lookup("metric", METRICS, self.metric)
+        lookup("clustering algorithm", ALGORITHMS, self.algorithm)
         if self.file is None and (self.strategy == "explicit") != bool(self.points):
             raise PursuhintError(
                 "hints.points and hints.strategy do not fit: give points with strategy 'explicit', "
@@ -155,14 +163,14 @@ class LossConfig(_Section):
         options: hyperparameters, checked by the loss itself.
     """
 
-    weight: FiniteFloat | None = Field(None, ge=0)
+    weight: FiniteFloat | None = Field(default=None, ge=0)
     options: Options = {}
 
     @model_validator(mode="before")
     @classmethod
     def _from_short_form(cls, value: Any) -> Any:
-        if isinstance(value, LossConfig):
-            return value
+        if isinstance(value, LossConfig) or (isinstance(value, Mapping) and "options" in value):
+            return value  # the attributes themselves, as Python code gives them
         if isinstance(value, Mapping):
             options = {key: entry for key, entry in value.items() if key != "weight"}
             return {"weight": value.get("weight"), "options": options}
@@ -185,10 +193,10 @@ class OptimizerConfig(_Section):
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
-    lr: FiniteFloat = Field(0.05, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
+    lr: FiniteFloat = Field(default=0.05, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
-    weight_decay: FiniteFloat = Field(5e-4, ge=0)
+    weight_decay: FiniteFloat = Field(default=5e-4, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> OptimizerConfig:
@@ -213,12 +221,12 @@ class ScheduleConfig(_Section):
 
     kind: Literal["step", "cosine", "one-cycle", "constant"] = "step"
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    gamma: FiniteFloat = Field(0.1, gt=0)
-    warmup_epochs: int = Field(0, ge=0)
-    warmup_start: float = Field(0.01, ge=0, le=1)
-    floor: float = Field(0.0, ge=0, le=1)
-    peak: float = Field(0.3, gt=0, lt=1)
-    start: float = Field(0.04, ge=0, le=1)
+    gamma: FiniteFloat = Field(default=0.1, gt=0)
+    warmup_epochs: int = Field(default=0, ge=0)
+    warmup_start: float = Field(default=0.01, ge=0, le=1)
+    floor: float = Field(default=0.0, ge=0, le=1)
+    peak: float = Field(default=0.3, gt=0, lt=1)
+    start: float = Field(default=0.04, ge=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -230,7 +238,9 @@ class ScheduleConfig(_Section):
         if list(self.milestones) != sorted(set(self.milestones)):
             raise PursuhintError(f"schedule.milestones must increase, got {list(self.milestones)}")
         if self.kind == "one-cycle" and self.warmup_epochs:
-            raise PursuhintError("schedule.warmup_epochs must be 0 with kind 'one-cycle', which has its own rise")
+            raise PursuhintError(
+                "schedule.warmup_epochs must be 0 with kind 'one-cycle', which has its own rise"
+            )
         return self
 
 
@@ -248,8 +258,8 @@ class Recipe(_Section):
         schedule: the learning rate over the run.
         epochs: passes over the training split.
         batch_size: samples a step, over all processes.
-        seed: of the initial weights, the order of samples, the augmentation and everything else that is drawn.
-        precision: ``float32``, or automatic mixed precision in ``bf16`` or ``fp16`` (the latter on a GPU only).
+        seed: of the initial weights, the order of samples, the augmentation and whatever else is drawn.
+        precision: ``float32``, or automatic mixed precision in ``bf16`` or, on a GPU, ``fp16``.
     """
 
     student: NetworkConfig
@@ -259,9 +269,9 @@ class Recipe(_Section):
     losses: dict[str, LossConfig] = {}
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    epochs: int = Field(240, ge=1)
-    batch_size: int = Field(64, ge=1)
-    seed: int = Field(0, ge=0, lt=2**31)
+    epochs: int = Field(default=240, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
 
     @model_validator(mode="after")
@@ -363,11 +373,17 @@ class Recipe(_Section):
         return type(self).from_dict(values)
 
 
-_SHORT_FORMS = {"student": "network", "teacher": "network", "data": "name", "hints": "strategy", "schedule": "kind"}
+_SHORT_FORMS = {
+    "student": "network",
+    "teacher": "network",
+    "data": "name",
+    "hints": "strategy",
+    "schedule": "kind",
+}
 
 
 def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set a nested entry; a section that is None starts from its defaults, a short form keeps the rest of it."""
+    """Set a nested entry. A section that is None starts from its defaults; a short form keeps the rest."""
     if isinstance(_get(values, path), dict) and not isinstance(value, dict):
         if path[0] == "losses" and len(path) == 2:
             path = [*path, "weight"]
@@ -419,6 +435,9 @@ def _explain(detail: ErrorDetails) -> str:
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
         return f"{name!r} has no choice {detail['input']!r}; {did_you_mean(str(detail['input']), choices)}"
+    if kind in ("model_type", "dict_type"):
+        return f"{name!r} must be a mapping of keys to values{got}"
+    message = message.split(", ")[0]
     for start, verb in (("Input should be ", "must be "), ("Input should ", "must ")):
         if message.startswith(start):
             return f"{name!r} {verb}{message.removeprefix(start)}{got}"

@@ -51,7 +51,7 @@ def one_cycle(progress: float, *, peak: float = 0.3, start: float = 0.04, floor:
         floor: factor at the end (PyTorch ends at 4e-6, which is as good as the 0 here).
 
     Reference: L. Smith and N. Topin, Super-Convergence: Very Fast Training of Neural Networks Using Large
-    Learning Rates, 2019, https://arxiv.org/abs/1708.07120; the cosine form is that of PyTorch's ``OneCycleLR``.
+    Learning Rates, 2019, https://arxiv.org/abs/1708.07120; the cosine form is PyTorch's ``OneCycleLR``.
     """
     if progress < peak:
         return 1.0 + (start - 1.0) * 0.5 * (1.0 + math.cos(math.pi * progress / peak))

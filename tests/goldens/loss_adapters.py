@@ -6,6 +6,7 @@ refuses whatever it does not know, so that nothing in a case passes unnoticed.
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -87,8 +88,7 @@ class Setup:
         return {ours: self.options.pop(theirs) for ours, theirs in names.items() if theirs in self.options}
 
     def role(self, name: str) -> Any:
-        value = self.roles.pop(name)
-        return [self.tensors[entry] for entry in value] if isinstance(value, list) else self.tensors[value]
+        return _looked_up(self.roles.pop(name), self.tensors)
 
 
 @dataclass
@@ -100,6 +100,8 @@ class Prepared:
     parameter_name: Callable[[str], str] = lambda name: name
     term_names: Mapping[str, str] = field(default_factory=dict)  # ours -> the case's, where they differ
     state: Callable[[], dict[str, Tensor]] = dict
+    terms: Callable[[], dict[str, Tensor]] | None = None  # where the case's terms are not the addends
+    settled: tuple[str, ...] = ()  # parameters and buffers of ours that the case need not give values for
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,7 @@ def run_case(case: LossCase, dtype: torch.dtype) -> Outcome:
     """
     differentiated = set(case.expected.get("grad", {}))
     documented = case.entry["parameters"]
-    roles = case.entry["inputs"].values()
-    names = {name for role in roles for name in (role if isinstance(role, list) else [role])}
+    names = set(_array_names(case.entry["inputs"]))
     tensors = {}
     for name in names:
         tensor = torch.from_numpy(case.arrays[name])
@@ -139,7 +140,7 @@ def run_case(case: LossCase, dtype: torch.dtype) -> Outcome:
     forgotten = {
         name
         for name in own.keys() - {prepared.parameter_name(name) for name in documented}
-        if not name.endswith("num_batches_tracked")
+        if not name.endswith("num_batches_tracked") and name not in prepared.settled
     }
     assert not forgotten, f"the case gives no values for {sorted(forgotten)}"
     with torch.no_grad():
@@ -149,7 +150,7 @@ def run_case(case: LossCase, dtype: torch.dtype) -> Outcome:
             tensor.copy_(value)
 
     buffers = {name: tensor.clone() for name, tensor in loss.named_buffers()}
-    terms = {prepared.term_names.get(name, name): term for name, term in loss.terms(*prepared.inputs).items()}
+    terms = loss.terms(*prepared.inputs)
     after_terms = {name: tensor.clone() for name, tensor in loss.named_buffers()}
     with torch.no_grad():  # the call itself starts from the state that the case gives
         for name, tensor in loss.named_buffers():
@@ -157,13 +158,36 @@ def run_case(case: LossCase, dtype: torch.dtype) -> Outcome:
     value = loss(*prepared.inputs)
     for name, tensor in loss.named_buffers():
         assert torch.equal(tensor, after_terms[name]), f"{name} depends on how the loss is called"
-    value.backward()
+    if value.requires_grad:  # a measure of quality has no gradient
+        value.backward()
+    arrays = {documented[name]: tensor for name, tensor in ours.items() if isinstance(documented[name], str)}
+    gradients = {name: tensor.grad for name, tensor in (arrays | tensors | ours).items()}
+    states = ours | prepared.state()
+    if prepared.terms is not None:
+        terms = prepared.terms()
     return Outcome(
         value.detach(),
-        {name: term.detach() for name, term in terms.items()},
-        {name: tensor.grad for name, tensor in (tensors | ours).items()},
-        {name: tensor.detach() for name, tensor in (ours | prepared.state()).items()},
+        {prepared.term_names.get(name, name): term.detach() for name, term in terms.items()},
+        gradients,
+        {name: tensor.detach() for name, tensor in states.items()},
     )
+
+
+def _array_names(value: Any) -> list[str]:
+    """The arrays that an entry of a manifest names: one, a list of them, or a mapping of either."""
+    if isinstance(value, str):
+        return [value]
+    return [
+        name for part in (value.values() if isinstance(value, dict) else value) for name in _array_names(part)
+    ]
+
+
+def _looked_up(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, str):
+        return tensors[value]
+    if isinstance(value, dict):
+        return {name: _looked_up(part, tensors) for name, part in value.items()}
+    return [_looked_up(part, tensors) for part in value]
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -322,7 +346,7 @@ def _vid(setup: Setup) -> Prepared:
     return Prepared(loss, inputs, parameter_name)
 
 
-ADAPTERS: Mapping[str, Callable[[Setup], Prepared]] = {
+ADAPTERS: dict[str, Callable[[Setup], Prepared]] = {
     "ce": _ce,
     "kd": _kd,
     "skd": _skd,
@@ -330,3 +354,8 @@ ADAPTERS: Mapping[str, Callable[[Setup], Prepared]] = {
     "fitnet": _fitnet,
     "vid": _vid,
 }
+
+# Further adapters, one module a group. They are imported last, because they use what is defined above.
+GROUPS = ("adapters_attention", "adapters_classic", "adapters_modern")
+for group in GROUPS:
+    ADAPTERS |= importlib.import_module(group).ADAPTERS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ import torch
 from golden_cases import golden_folder
 from torch import Tensor
 
-from pursuhint.similarity import METRICS, LayerMoments, get_metric
+from pursuhint.similarity import METRICS, LayerMoments, LayerRows, get_metric
+from pursuhint.similarity.blocks import LayerBlocks
 
 SCHEMA = "similarity-goldens-1"
 
 METRIC_OF_ARRAY = {
     "linear_cka": "cka",
-    "debiased_linear_cka": "cka-debiased",
-    "rbf_cka": "cka-rbf",
-    "rbf_cka_pairs": "cka-rbf-pairs",
+    "debiased_linear_cka": "debiased-cka",
+    "rbf_cka": "rbf-cka",
+    "rbf_cka_pairs": "rbf-cka-pairs",
     "r2cca": "r2cca",
     "r2cca_rank": "r2cca-rank",
     "yanai_gcd": "gcd",
@@ -31,7 +32,9 @@ METRIC_OF_ARRAY = {
 }
 
 
-def tolerance(array: str) -> float:
+def tolerance(array: str, dtype: torch.dtype = torch.float64) -> float:
+    if dtype == torch.float32:
+        return 1e-4
     return 1e-8 if array.startswith("rbf") else 1e-9
 
 
@@ -54,9 +57,9 @@ def is_layer(name: str) -> bool:
     return name[0] == "x" and name[1:].isdigit()
 
 
-def layers_of(arrays: dict[str, np.ndarray]) -> list[Tensor]:
+def layers_of(arrays: dict[str, np.ndarray], dtype: torch.dtype = torch.float64) -> list[Tensor]:
     names = sorted(filter(is_layer, arrays), key=lambda name: int(name[1:]))
-    return [torch.from_numpy(arrays[name].astype(np.float64)) for name in names]
+    return [torch.from_numpy(arrays[name].astype(np.float64)).to(dtype) for name in names]
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
@@ -80,14 +83,41 @@ def in_pairs(metric: str, layers: list[Tensor]) -> np.ndarray:
     return np.array([[float(pair(x, y)) for y in layers] for x in layers])
 
 
-def streamed(metric: str, layers: list[Tensor]) -> np.ndarray:
-    """In batches of 1, 2, 4, ... samples and a rest."""
-    moments = LayerMoments([layer.shape[1] for layer in layers])
+def batches(layers: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Batches of 1, 2, 4, ... samples and a rest."""
     start, size = 0, 1
     while start < len(layers[0]):
-        moments.update([layer[start : start + size] for layer in layers])
+        yield [layer[start : start + size] for layer in layers]
         start, size = start + size, 2 * size
+
+
+def streamed(metric: str, layers: list[Tensor]) -> np.ndarray:
+    moments = LayerMoments([layer.shape[1] for layer in layers])
+    for batch in batches(layers):
+        moments.update(batch)
     return get_metric(metric).matrix(moments).numpy()
+
+
+def from_rows(metric: str, layers: list[Tensor]) -> np.ndarray:
+    rows = LayerRows([layer.shape[1] for layer in layers])
+    for batch in batches(layers):
+        rows.update(batch)
+    return get_metric(metric).matrix(rows).numpy()
+
+
+def in_blocks(metric: str, layers: list[Tensor]) -> np.ndarray:
+    groups = [range(i, i + 1) for i in range(len(layers))]
+    blocks = LayerBlocks([layer.shape[1] for layer in layers], get_metric(metric).strips, groups)
+    for strips in blocks.passes():
+        for batch in batches(layers):
+            strips.update(batch)
+    return get_metric(metric).matrix(blocks).numpy()
+
+
+def ways(metric: str) -> list[Callable[[str, list[Tensor]], np.ndarray]]:
+    """All ways to compute a metric."""
+    from_features = [in_pairs, from_rows]
+    return from_features if get_metric(metric).needs == "rows" else [*from_features, streamed, in_blocks]
 
 
 def defined(expected: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -103,28 +133,31 @@ def discrepancy(actual: np.ndarray, array: str, arrays: dict[str, np.ndarray]) -
     return float(np.where(np.isnan(difference), np.inf, difference).max(initial=0.0))
 
 
+def test_every_array_has_a_metric():
+    assert {case.values[1] for case in CASES} <= METRIC_OF_ARRAY.keys()
+    assert set(METRIC_OF_ARRAY.values()) == METRICS.keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["", "float32"])
 @pytest.mark.parametrize(("path", "array"), CASES)
-def test_case(path, array):
-    metric = METRIC_OF_ARRAY.get(array, array)
-    if metric not in METRICS:
-        pytest.skip(f"no metric for {array!r} yet")
+def test_case(path, array, dtype):
     arrays = load(path)
-    for compute in (in_pairs, streamed):
-        found = discrepancy(compute(metric, layers_of(arrays)), array, arrays)
-        assert found <= tolerance(array), f"{compute.__name__}: off by {found:g}"
+    metric = METRIC_OF_ARRAY[array]
+    for compute in ways(metric):
+        found = discrepancy(compute(metric, layers_of(arrays, dtype)), array, arrays)
+        assert found <= tolerance(array, dtype), f"{compute.__name__}: off by {found:g}"
 
 
-@pytest.mark.parametrize(
-    ("path", "array"), [case for case in CASES if METRIC_OF_ARRAY.get(case.values[1]) in METRICS]
-)
+@pytest.mark.parametrize(("path", "array"), CASES)
 def test_altered_case_fails(path, array):
     arrays = load(path)
     compared = np.argwhere(defined(arrays[array], arrays))
     row, column = compared[len(compared) // 2]
     arrays[array] = arrays[array].copy()
     arrays[array][row, column] += 1e-6
-    for compute in (in_pairs, streamed):
-        actual = compute(METRIC_OF_ARRAY[array], layers_of(arrays))
+    metric = METRIC_OF_ARRAY[array]
+    for compute in ways(metric):
+        actual = compute(metric, layers_of(arrays))
         assert discrepancy(actual, array, arrays) > tolerance(array)
 
 
@@ -136,7 +169,7 @@ def test_layers_without_variance_are_nan_in_every_metric():
     generator = torch.Generator().manual_seed(0)
     layers = [torch.full((20, 3), 0.1).double(), torch.randn(20, 4, generator=generator).double()]
     for metric in METRICS:
-        for compute in (in_pairs, streamed):
+        for compute in ways(metric):
             actual = compute(metric, layers)
             assert np.isnan(actual[0]).all()
             assert np.isnan(actual[:, 0]).all()

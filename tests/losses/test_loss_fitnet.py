@@ -86,3 +86,46 @@ def test_the_regressor_is_learned():
         optimizer.step()
         values.append(value.item())
     assert values[-1] < 0.9 * values[0]
+
+
+# -- as in the paper --------------------------------------------------------------------------------------
+
+
+def test_half_the_sum_of_the_squares_of_a_sample():
+    loss = FitNetLoss(3, 4, (3, 5), (3, 5), reduction="half-sum").eval()
+    student, teacher = torch.randn(2, 3, 3, 5), torch.randn(2, 4, 3, 5)
+    expected = 0.5 * (loss.regressor(student) - teacher).square().sum((1, 2, 3)).mean()
+    torch.testing.assert_close(loss(student, teacher), expected)
+
+
+def test_the_regressor_may_do_without_batch_norm():
+    loss = FitNetLoss(3, 4, (1, 1), (1, 1), norm=False, relu=False)
+    assert not list(loss.buffers())
+    student, teacher = torch.randn(1, 3, 1, 1), torch.randn(1, 4, 1, 1)
+    conv = loss.regressor.conv
+    mapped = conv.weight[:, :, 0, 0] @ student[0, :, 0, 0] + conv.bias
+    expected = (mapped - teacher[0, :, 0, 0]).square().mean()
+    torch.testing.assert_close(loss(student, teacher), expected)
+
+
+def test_one_stage_unless_two_are_asked_for():
+    post = FeatureShape(3, (2, 2))
+    loss = FitNetLoss.build(context((post, post)))
+    assert not loss.stages()
+    assert not loss.warm_up_only
+    loss.enter(None)
+    assert all(p.requires_grad for p in loss.parameters())
+
+    loss = FitNetLoss.build(context((post, post)), two_stages=True, warm_up_epochs=7)
+    (stage,) = loss.stages()
+    assert (stage.epochs, stage.trains_student, stage.lr) == (7, True, None)
+    assert loss.warm_up_only
+    loss.enter(None)
+    assert not any(p.requires_grad for p in loss.parameters())
+    loss.enter(stage.name)
+    assert all(p.requires_grad for p in loss.parameters())
+
+
+def test_refuses_a_warm_up_of_no_epochs():
+    with pytest.raises(PursuhintError, match="warm_up_epochs must be positive, got 0"):
+        FitNetLoss(3, 4, (1, 1), (1, 1), two_stages=True, warm_up_epochs=0)

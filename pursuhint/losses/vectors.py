@@ -1,0 +1,48 @@
+"""Scale vectors to unit length, and values to mean 0 and deviation 1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["standardised", "unit_length"]
+
+
+def unit_length(vectors: Tensor, *, dim: int = -1, eps: float = 1e-12) -> Tensor:
+    """Scale vectors to length 1; those not longer than ``eps`` are divided by ``eps`` and are constants.
+
+    The values are those of `torch.nn.functional.normalize`. Its gradient at a vector of zeros (a dead unit, a
+    duplicate sample) is 1 / eps times whatever comes in, which one step of training does not survive.
+
+    Args:
+        vectors: any shape.
+        dim: the axis along which a vector lies.
+        eps: above 0.
+
+    Returns:
+        The shape of ``vectors``.
+    """
+    length = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
+    long_enough = length > eps
+    return torch.where(long_enough, vectors / length.where(long_enough, 1.0), vectors.detach() / eps)
+
+
+def standardised(values: Tensor, *, dim: int) -> Tensor:
+    """Subtract the mean along an axis and divide by the (unbiased) standard deviation.
+
+    Where the deviation is zero up to rounding the result is zero, and a constant: there is no gradient
+    towards the directions in which noise would have to be told from information.
+
+    Args:
+        values: any shape.
+        dim: the axis of the mean.
+
+    Returns:
+        The shape of ``values``.
+    """
+    centred = values - values.mean(dim, keepdim=True)
+    degrees = max(values.shape[dim] - 1, 1)
+    deviation = torch.linalg.vector_norm(centred, dim=dim, keepdim=True) / degrees**0.5
+    rounding = 16 * torch.finfo(values.dtype).eps * values.detach().abs().amax(dim, keepdim=True)
+    varies = deviation > rounding
+    return torch.where(varies, centred / deviation.where(varies, 1.0), torch.zeros_like(centred))

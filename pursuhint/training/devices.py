@@ -1,0 +1,80 @@
+"""Where a run takes place: the device, and Accelerate on it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from pursuhint.errors import PursuhintError
+
+__all__ = ["build_accelerator", "choose_device", "keep_random_state"]
+
+_MIXED = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+def choose_device(device: torch.device | str | None) -> torch.device:
+    """The device that is meant.
+
+    Args:
+        device: as PyTorch names it; None for the best there is.
+
+    Raises:
+        PursuhintError: there is no such device here.
+    """
+    if device is None:
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return torch.device("cpu") if found is None else found
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise PursuhintError(f"there is no device {str(device)!r} here; use 'cpu'") from None
+    return chosen
+
+
+def build_accelerator(device: torch.device, precision: str) -> Accelerator:
+    """Accelerate for one device and precision.
+
+    Accelerate keeps its settings for the life of the process. Runs with others can follow each other all the
+    same: its state is renewed where it does not fit.
+
+    Args:
+        device: under a launcher every process gets its own device of this type.
+        precision: ``float32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        PursuhintError: the device cannot compute in this precision.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise PursuhintError("precision 'fp16' needs a GPU; use 'bf16' or 'float32' on the CPU")
+    if device.type == "cuda" and device.index is not None and not torch.distributed.is_initialized():
+        torch.cuda.set_device(device)
+
+    def build() -> Accelerator:
+        return Accelerator(cpu=device.type == "cpu", mixed_precision=_MIXED[precision])
+
+    with contextlib.suppress(ValueError):  # settings of an earlier run that cannot be changed
+        accelerator = build()
+        if accelerator.device.type == device.type:
+            return accelerator
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    return build()
+
+
+@contextlib.contextmanager
+def keep_random_state(device: torch.device) -> Iterator[None]:
+    """Leave the caller's global random generators as they were; loading a state changes them all."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

@@ -1,0 +1,255 @@
+"""From a resolved recipe to objects: data, networks, hint points, distiller.
+
+Whatever can be wrong with a run shows here, before anything is written.
+"""
+
+from __future__ import annotations
+
+import copy
+import glob
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pursuhint.data import ImageData, Loader, load_dataset, make_loader
+from pursuhint.data.seeds import derived_seed
+from pursuhint.distiller import Distiller
+from pursuhint.errors import PursuhintError
+from pursuhint.hints import HintPlan, check_position, default_k
+from pursuhint.losses import get_loss
+from pursuhint.models import create_model
+from pursuhint.models.checkpoint import load_weights
+from pursuhint.points import HintPoint, find_hint_points
+from pursuhint.training.recipe import DataConfig, HintsConfig, NetworkConfig, Recipe
+
+__all__ = [
+    "Parts",
+    "build_distiller",
+    "evaluation_loaders",
+    "load_data",
+    "pair_with_student",
+    "prepare",
+    "training_loader",
+]
+
+_EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of.
+
+    Attributes:
+        data: the data set.
+        student: the network to train, with its initial weights.
+        teacher: the network to learn from, or None.
+        plan: hint points of both networks; None without hints, or while they are still to be chosen.
+        example: two images' worth of zeros, of the data's size.
+    """
+
+    data: ImageData
+    student: nn.Module
+    teacher: nn.Module | None
+    plan: HintPlan | None
+    example: Tensor
+
+
+def prepare(
+    recipe: Recipe,
+    *,
+    student: nn.Module | None = None,
+    teacher: nn.Module | None = None,
+    data: ImageData | None = None,
+    plan: HintPlan | None = None,
+) -> Parts:
+    """Load the data, build the networks and look up the hint points.
+
+    Args:
+        recipe: resolved.
+        student: used (a copy of it) instead of the recipe's.
+        teacher: the same.
+        data: used instead of the recipe's.
+        plan: used instead of the recipe's.
+
+    Raises:
+        PursuhintError: whatever is wrong with any of them, or with their going together.
+    """
+    data = load_data(recipe.data) if data is None else data
+    example = torch.zeros(2, data.in_channels, *data.image_size)
+    if recipe.student.num_classes not in (None, data.num_classes):
+        raise PursuhintError(
+            f"student.num_classes is {recipe.student.num_classes}, "
+            f"but {data.name} has {data.num_classes} classes"
+        )
+    torch.manual_seed(derived_seed(recipe.seed, "student"))
+    own = copy.deepcopy(student).cpu() if student is not None else _build(recipe.student, data, "student")
+    other = None
+    if teacher is not None:
+        other = copy.deepcopy(teacher).cpu()
+    elif recipe.teacher is not None:
+        other = _build(recipe.teacher, data, "teacher")
+    if recipe.hints is not None:
+        assert other is not None
+        plan = _plan(recipe.hints, plan, own, other, example)
+    if teacher is None and recipe.teacher is not None and recipe.teacher.checkpoint is None:
+        raise PursuhintError(
+            f"the teacher {recipe.teacher.network} has no weights; "
+            "give teacher.checkpoint (--teacher-checkpoint FILE)"
+        )
+    parts = Parts(data, own, other, plan, example)
+    if recipe.hints is not None and plan is None:
+        _try_other_losses(recipe, parts)
+    return parts
+
+
+def load_data(config: DataConfig) -> ImageData:
+    """The data set of a recipe. Its validation split is the same for every seed of a run.
+
+    Raises:
+        PursuhintError: it is not there or damaged, or was passed from Python.
+    """
+    if config.name.startswith("python:"):
+        raise PursuhintError(f"the data {config.name} were passed from Python; pass them again")
+    return load_dataset(
+        config.name,
+        root=config.root,
+        download=config.download,
+        val_fraction=config.val_fraction,
+        image_size=config.image_size,
+    )
+
+
+def build_distiller(recipe: Recipe, parts: Parts, plan: HintPlan | None) -> Distiller:
+    """The distiller of a run; what its losses learn starts from the run's seed."""
+    torch.manual_seed(derived_seed(recipe.seed, "losses"))
+    data = parts.data
+    return Distiller.build(
+        parts.student,
+        parts.teacher,
+        recipe.losses,
+        plan,
+        data.num_classes,
+        data.num_samples,
+        parts.example,
+        labels=_training_labels(data),
+        batch_size=recipe.batch_size,
+    )
+
+
+def _training_labels(data: ImageData) -> Tensor:
+    """Class of every training sample by its index; -1 for those of the validation split."""
+    labels = torch.full((data.num_samples,), -1)
+    labels[data.train.indices] = data.train.labels
+    return labels
+
+
+def training_loader(recipe: Recipe, data: ImageData, device: torch.device, shard: tuple[int, int]) -> Loader:
+    """Batches to train on. A last batch of a single sample is left out: batch norms cannot learn from it."""
+    return make_loader(
+        data,
+        "train",
+        batch_size=recipe.batch_size,
+        training=True,
+        seed=recipe.seed,
+        device=device,
+        workers=recipe.data.workers,
+        drop_last=len(data.train) > recipe.batch_size > 1 and len(data.train) % recipe.batch_size == 1,
+        shard=shard,
+    )
+
+
+def evaluation_loaders(
+    recipe: Recipe, data: ImageData, device: torch.device, shard: tuple[int, int]
+) -> dict[str, Loader]:
+    """Batches of the validation split, if there is one, and of the test split."""
+    return {
+        split: make_loader(
+            data,
+            split,
+            batch_size=max(recipe.batch_size, _EVALUATION_BATCH),
+            training=False,
+            device=device,
+            workers=recipe.data.workers,
+            shard=shard,
+        )
+        for split in ("val", "test")
+        if split in data.splits
+    }
+
+
+def _build(config: NetworkConfig, data: ImageData, role: str) -> nn.Module:
+    if config.network.startswith("python:"):
+        raise PursuhintError(f"the {role} {config.network} was passed from Python; pass it again")
+    network = create_model(
+        config.network,
+        num_classes=config.num_classes or data.num_classes,
+        in_channels=data.in_channels,
+        **config.options,
+    )
+    if config.checkpoint is not None:
+        load_weights(network, config.checkpoint)
+    return network
+
+
+def _plan(
+    hints: HintsConfig, plan: HintPlan | None, student: nn.Module, teacher: nn.Module, example: Tensor
+) -> HintPlan | None:
+    """The hint points, looked up in both networks; None when they will be chosen by an analysis."""
+    if plan is not None:
+        plan = plan.bind(teacher, example, student_network=student)
+        return plan if plan.student_points else pair_with_student(plan, hints, student, example)
+    check_position(hints.position)
+    points = find_hint_points(teacher, example, activation=hints.activation)
+    k = default_k(points) if hints.k is None else hints.k
+    if hints.strategy == "chosen":
+        # What an analysis would find out only at its end: k fits both networks.
+        pair_with_student(HintPlan.random(points, k, hints.seed), hints, student, example)
+        return None
+    if hints.strategy == "conventional":
+        plan = HintPlan.conventional(teacher, points)
+    elif hints.strategy == "centers":
+        plan = HintPlan.stage_centers(points)
+    elif hints.strategy == "random":
+        plan = HintPlan.random(points, k, hints.seed)
+    else:
+        plan = HintPlan.explicit(_with_named(points, hints.points, teacher, example), hints.points)
+    return pair_with_student(plan, hints, student, example)
+
+
+def pair_with_student(plan: HintPlan, hints: HintsConfig, student: nn.Module, example: Tensor) -> HintPlan:
+    """Complete a plan with the student's points, as the recipe names or pairs them."""
+    activation = plan.teacher_points[0].activation
+    points = find_hint_points(student, example, activation=activation)
+    points = _with_named(points, hints.student_points, student, example)
+    return plan.with_student(points, student, pairing=hints.student_points or hints.pairing)
+
+
+def _with_named(
+    points: tuple[HintPoint, ...], names: tuple[str, ...], network: nn.Module, example: Tensor
+) -> tuple[HintPoint, ...]:
+    """The candidates, and modules that are none of their own accord but have been named."""
+    modules, known = dict(network.named_modules()), {point.module for point in points}
+    for name in names:
+        if name in modules and name not in known:
+            pattern = glob.escape(name)
+            points += find_hint_points(network, example, activation=points[0].activation, include=[pattern])
+    return points
+
+
+def _try_other_losses(recipe: Recipe, parts: Parts) -> None:
+    """Before an analysis: are the losses that do not wait for its result all right?"""
+    others = {name: config for name, config in recipe.losses.items() if not get_loss(name).needs_hint_plan()}
+    if any(config.weight for config in others.values()):
+        data, student = parts.data, copy.deepcopy(parts.student)
+        Distiller.build(
+            student,
+            parts.teacher,
+            others,
+            None,
+            data.num_classes,
+            data.num_samples,
+            parts.example,
+            labels=_training_labels(data),
+            batch_size=recipe.batch_size,
+        )

@@ -1,0 +1,72 @@
+"""Stages: what trains, for how long and at which learning rate. A run is a list of them for one loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pursuhint.distiller import Distiller
+from pursuhint.losses.base import WarmUp
+from pursuhint.training.recipe import OptimizerConfig, Recipe, ScheduleConfig
+from pursuhint.training.schedules import learning_rate_factor
+
+__all__ = ["Stage", "build_optimizer", "plan_stages"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of a run. Which terms are computed and which parameters train follows from ``warm_up``.
+
+    Attributes:
+        name: ``"main"``, or ``"term:stage"`` for a warm-up that a loss asks for.
+        epochs: at least 1.
+        optimizer: every stage begins with a new one.
+        schedule: of the learning rate, over the epochs of this stage.
+        term: the only term of a warm-up; None for all of them.
+        warm_up: the warm-up itself; None in the main stage.
+    """
+
+    name: str
+    epochs: int
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    term: str | None = None
+    warm_up: WarmUp | None = None
+
+    def enter(self, distiller: Distiller) -> list[nn.Parameter]:
+        """Let the stage begin, and say which parameters it trains."""
+        distiller.enter(self.term, self.warm_up)
+        return distiller.trainable_parameters()
+
+    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
+        """The learning rate of a step of this stage, counted from 0."""
+        factor = learning_rate_factor(
+            self.schedule, step=step, steps_per_epoch=steps_per_epoch, epochs=self.epochs
+        )
+        return self.optimizer.lr * factor
+
+
+def plan_stages(recipe: Recipe, distiller: Distiller) -> tuple[Stage, ...]:
+    """The warm-ups that the losses ask for, each at a constant learning rate, and the main stage."""
+    warm_ups = []
+    for term, warm_up in distiller.warm_ups():
+        optimizer = recipe.optimizer.model_copy(update={"lr": warm_up.lr or recipe.optimizer.lr})
+        constant = ScheduleConfig(kind="constant")
+        warm_ups.append(Stage(f"{term}:{warm_up.name}", warm_up.epochs, optimizer, constant, term, warm_up))
+    return (*warm_ups, Stage("main", recipe.epochs, recipe.optimizer, recipe.schedule))
+
+
+def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser of a stage, over one group of parameters."""
+    if config.name == "adamw":
+        betas = (config.momentum, 0.999)
+        return torch.optim.AdamW(parameters, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        parameters,
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+    )

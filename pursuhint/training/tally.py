@@ -1,0 +1,73 @@
+"""What happened in an epoch, added up on the device and read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from pursuhint.distiller import Losses
+
+__all__ = ["CHECK_EVERY", "Tally"]
+
+CHECK_EVERY = 50
+"""Steps between two looks at whether a loss was not finite; each makes the host wait for the device once."""
+
+_NEVER = 2**62
+
+
+class Tally:
+    """Sums of losses and hits over an epoch.
+
+    `add` puts work on the device and never waits for it; `problem` and `means` read the result.
+    """
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._sums = torch.empty(0)
+        self._first_bad = torch.empty(0)
+
+    @torch.no_grad()
+    def add(self, step: int, losses: Losses, labels: Tensor) -> None:
+        """Count one batch.
+
+        Args:
+            step: number of the step in its epoch, from 1.
+            losses: what the distiller returned.
+            labels: of the batch, (batch,).
+        """
+        if not self._names:
+            self._names = ("loss", *losses.parts)
+            wide = torch.float32 if labels.device.type == "mps" else torch.float64
+            self._sums = torch.zeros(len(self._names) + 2, dtype=wide, device=labels.device)
+            self._first_bad = torch.full((len(self._names),), _NEVER, device=labels.device)
+        values = torch.stack([losses.total.detach(), *losses.parts.values()]).to(self._sums.dtype)
+        hits = (losses.logits.argmax(dim=1) == labels).sum()
+        size = len(labels)
+        self._sums += torch.cat([values * size, hits[None].to(values.dtype), values.new_full((1,), size)])
+        bad = ~values.isfinite() & (self._first_bad == _NEVER)
+        self._first_bad = self._first_bad.masked_fill(bad, step)
+
+    def problem(self) -> tuple[str, int] | None:
+        """The first loss that was not finite, in words, and the step at which that was; None if all were."""
+        first_bad = self._first_bad.tolist()
+        step = min(first_bad, default=_NEVER)
+        if step == _NEVER:
+            return None
+        terms = [repr(name) for name, bad in zip(self._names, first_bad) if bad == step and name != "loss"]
+        if not terms:
+            return "the weighted total of the losses", step
+        return f"loss term {' and '.join(terms)}", step
+
+    def means(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """``train_loss``, ``train_<term>`` for every term (unweighted) and ``train_top1`` in percent.
+
+        Args:
+            reduce: adds a tensor up over all processes.
+        """
+        *sums, hits, samples = reduce(self._sums).tolist()
+        means = {f"train_{name}": value / samples for name, value in zip(self._names, sums)}
+        return {**means, "train_top1": 100 * hits / samples, "samples": samples}

@@ -1,0 +1,46 @@
+"""Losses as they are typed on the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from pursuhint.errors import PursuhintError
+from pursuhint.training import Recipe, parse_loss, parse_losses
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("at", ("at", {"weight": None})),
+        ("at=1000", ("at", {"weight": 1000})),
+        ("at=1e3", ("at", {"weight": 1000.0})),
+        ("at=1000:p=2,foo=bar", ("at", {"weight": 1000, "p": 2, "foo": "bar"})),
+        ("at:p=2", ("at", {"weight": None, "p": 2})),
+        ("kd=.9:temperature=4.0,flag=true", ("kd", {"weight": 0.9, "temperature": 4.0, "flag": True})),
+        ("vid:eps=1e-5", ("vid", {"weight": None, "eps": 1e-5})),
+        (
+            "reviewkd:levels=[h, 2, 1],review=no",
+            ("reviewkd", {"weight": None, "levels": ["h", 2, 1], "review": False}),
+        ),
+    ],
+)
+def test_reads(text, expected):
+    assert parse_loss(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "=3", "at=", "at=much", "at=true", "at:p", "at:=2", "at=1:p=2,q"])
+def test_refuses(text):
+    with pytest.raises(PursuhintError, match="write NAME, NAME=WEIGHT or NAME=WEIGHT:key=value"):
+        parse_loss(text)
+
+
+def test_several_make_the_losses_of_a_recipe():
+    losses = parse_losses(["ce=0.1", "kd=0.9", "at:p=1"])
+    recipe = Recipe.from_dict({"student": "resnet8", "losses": losses})
+    assert {name: loss.weight for name, loss in recipe.losses.items()} == {"ce": 0.1, "kd": 0.9, "at": None}
+    assert recipe.losses["at"].options == {"p": 1}
+
+
+def test_a_loss_given_twice_is_an_error():
+    with pytest.raises(PursuhintError, match="'at' is given twice"):
+        parse_losses(["at=1", "at=2"])

@@ -1,0 +1,92 @@
+"""Stages: a loss that asks for a warm-up gets it from the same loop, and resumes in it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pursuhint.errors import PursuhintError
+from pursuhint.losses import LOSSES
+from pursuhint.losses.base import EmbeddingLoss, WarmUp
+from pursuhint.training import Recipe, train
+
+
+class Warming(EmbeddingLoss):
+    """A regression of the teacher's embedding whose projection is learned first, with the student at rest."""
+
+    title = "Warming"
+
+    def __init__(self, student_width: int, teacher_width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(student_width, teacher_width)
+
+    @classmethod
+    def arguments(cls, context):
+        return {"student_width": context.student_embedding, "teacher_width": context.teacher_embedding}
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return nn.functional.mse_loss(self.project(student), teacher)
+
+    def stages(self):
+        return (WarmUp("projection", epochs=2, trains_student=False, lr=0.2),)
+
+
+@pytest.fixture
+def recipe(monkeypatch, make_recipe) -> Recipe:
+    table = {**LOSSES, "warming": f"{__name__}:Warming"}
+    monkeypatch.setattr("pursuhint.losses.LOSSES", table)
+    monkeypatch.setattr("pursuhint.training.recipe.LOSSES", table)
+    return make_recipe(losses={"warming": 1}, epochs=2, batch_size=256)
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def test_warm_up_comes_first_and_counts_as_epochs(recipe, tmp_path):
+    events: list = []
+    record = train(recipe, tmp_path / "run", device="cpu", on_event=events.append)
+    assert [line["stage"] for line in record.metrics] == ["warming:projection"] * 2 + ["main"] * 2
+    assert [line["epoch"] for line in record.metrics] == [1, 2, 3, 4]
+    assert [line["lr"] for line in record.metrics] == [0.2, 0.2, 0.05, 0.05]
+    assert "train_ce" not in record.metrics[0]
+    assert "train_ce" in record.metrics[2]
+    first, second = record.metrics[:2]
+    assert second["train_warming"] < first["train_warming"]
+    assert second["test_loss"] == first["test_loss"]  # the student was at rest
+    assert record.metrics[3]["test_loss"] != first["test_loss"]
+    assert next(event for event in events if type(event).__name__ == "RunStarted").epochs == 4
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3, 4])
+def test_resumes_in_every_stage_and_between_them(recipe, tmp_path, epoch):
+    def stop(event) -> None:
+        if type(event).__name__ == "EpochFinished" and event.metrics["epoch"] == epoch:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "run", device="cpu", on_event=stop)
+    (tmp_path / "run" / "student.safetensors").unlink()
+    train(recipe, tmp_path / "run", device="cpu")
+    train(recipe, tmp_path / "whole", device="cpu")
+    weights = [(tmp_path / name / "student.safetensors").read_bytes() for name in ("run", "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_parameters_that_the_caller_has_frozen_stay_frozen(alone, tmp_path):
+    from pursuhint.models import create_model
+    from pursuhint.models.checkpoint import read_state_dict
+
+    torch.manual_seed(0)
+    student = create_model("resnet8", num_classes=10, in_channels=1)
+    student.conv1.weight.requires_grad_(False)
+    record = train(alone.override("epochs=1"), tmp_path / "run", device="cpu", student=student)
+    trained = read_state_dict(record.path / "student.safetensors")
+    assert torch.equal(trained["conv1.weight"], student.conv1.weight)
+    assert not torch.equal(trained["fc.weight"], student.fc.weight)
+
+
+def test_a_loss_unknown_to_the_table_is_refused(make_recipe):
+    with pytest.raises(PursuhintError, match="no loss named 'warming'"):
+        make_recipe(losses={"warming": 1})
