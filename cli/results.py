@@ -197,7 +197,7 @@ def print_demo(result: DemoResult, *, as_json: bool) -> None:
 def _print_matrix(analysis: Analysis) -> None:
     """The similarity matrix, where it fits a terminal."""
     similarity = analysis.similarities[analysis.metrics[0]]
-    if len(similarity.points) > 12:
+    if len(similarity.points) > 18:
         return
     rows = [
         (f"{point.position} {point.module}", *(f"{value:.2f}" for value in row))

@@ -1,1 +1,43 @@
-"""report."""
+"""Pictures and the HTML page that tell what a folder holds.
+
+Importing this package imports no Matplotlib; the names below are resolved when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pursuhint.tables import resolve
+
+if TYPE_CHECKING:
+    from pursuhint.report.figures import (
+        Difference,
+        Series,
+        comparison_plot,
+        inertia_curves,
+        position_map,
+        save_figure,
+        series_colours,
+        similarity_heatmap,
+        training_curves,
+    )
+    from pursuhint.report.page import write_report
+
+__all__ = [
+    "Difference",
+    "Series",
+    "comparison_plot",
+    "inertia_curves",
+    "position_map",
+    "save_figure",
+    "series_colours",
+    "similarity_heatmap",
+    "training_curves",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return resolve(f"{__name__}.{'page' if name == 'write_report' else 'figures'}:{name}")

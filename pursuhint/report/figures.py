@@ -15,17 +15,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from pursuhint.errors import PursuhintError
 from pursuhint.files import atomic_path
+from pursuhint.report.drawing import (
+    _ORANGE,
+    CYCLE,
+    DASHES,
+    GREY,
+    INK,
+    MARKERS,
+    PALE,
+    TEXT,
+    canvas,
+    check_layers,
+    check_positions,
+    cluster_colours,
+    cluster_letter,
+    depth_ticks,
+    draw_stages,
+    draw_strip,
+    legend_below,
+    mark_hints,
+    outline_clusters,
+    plain_axes,
+    tidy,
+    write_beside,
+)
 
 __all__ = [
     "Difference",
@@ -39,16 +60,6 @@ __all__ = [
     "training_curves",
 ]
 
-# Okabe and Ito (2008), Color Universal Design; yellow and black are left out: one is too pale for a line on
-# white, the other is kept for text.
-_ORANGE, _SKY, _GREEN, _BLUE, _RED, _PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
-_CYCLE = (_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _RED)
-_DARK = (_BLUE, _RED)  # those on which white text reads better than black
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
-_INK, _GREY, _PALE = "#222222", "#767676", "#E4E4E4"
-
-_TEXT = 9.0  # points; the smallest text is one point smaller
 _DPI = 200
 
 
@@ -100,8 +111,8 @@ def save_figure(figure: Figure, path: Path | str, *, svg: bool = False) -> Path:
 def series_colours(names: Sequence[str]) -> dict[str, str]:
     """A colour for every name, the same in every picture of the same arms; ``alone`` is always grey."""
     others = [name for name in names if name != "alone"]
-    colours = {name: _CYCLE[index % len(_CYCLE)] for index, name in enumerate(others)}
-    return {name: colours.get(name, _GREY) for name in names}
+    colours = {name: CYCLE[index % len(CYCLE)] for index, name in enumerate(others)}
+    return {name: colours.get(name, GREY) for name in names}
 
 
 def similarity_heatmap(
@@ -111,6 +122,7 @@ def similarity_heatmap(
     clusters: Sequence[int] | None = None,
     hints: Sequence[int] = (),
     stages: Sequence[int] | None = None,
+    positions: Sequence[int] | None = None,
     title: str = "",
 ) -> Figure:
     """Similarity of every pair of layers, with clusters outlined and hint positions marked.
@@ -122,6 +134,8 @@ def similarity_heatmap(
         clusters: cluster of every layer, from 0; None draws no borders.
         hints: chosen positions, counted from 1.
         stages: resolution stage of every layer, from 1; None draws none.
+        positions: position of every layer, ascending; the default counts them from 1. They differ from that
+            when layers are left out of the matrix.
         title: a heading; empty for none.
 
     Raises:
@@ -134,30 +148,33 @@ def similarity_heatmap(
     if not np.isfinite(matrix).all():
         raise PursuhintError("the similarities hold a value that is not finite")
     layers = len(matrix)
-    _check_layers("clusters", clusters, layers)
-    _check_layers("stages", stages, layers)
-    _check_positions(hints, layers)
+    check_layers("clusters", clusters, layers)
+    check_layers("stages", stages, layers)
+    check_layers("positions", positions, layers)
+    numbers = list(range(1, layers + 1) if positions is None else positions)
+    check_positions(hints, numbers)
+    places = [numbers.index(hint) for hint in hints]
 
     # All lengths in inches, from the outside in.
     side = min(6.0, max(3.4, 0.105 * layers + 0.6))
     strip, gap = 0.17, 0.04
     left, right, bottom = 0.75, 1.05, 0.58 + (strip + gap if stages is not None else 0.0)
     top = 0.12 + (0.34 if title else 0.0) + (0.42 if hints else 0.0) + (strip + gap if clusters else 0.0)
-    figure, place = _canvas(left + side + right, bottom + side + top)
+    figure, place = canvas(left + side + right, bottom + side + top)
     axes = place(left, bottom, side, side)
 
     low = min(math.floor(matrix.min() * 10) / 10, 0.9)
     image = axes.imshow(
         matrix, cmap="viridis", vmin=low, vmax=max(1.0, float(matrix.max())), interpolation="nearest"
     )
-    ticks = _depth_ticks(layers)
-    axes.set_xticks([tick - 1 for tick in ticks], [str(tick) for tick in ticks])
-    axes.set_yticks([tick - 1 for tick in ticks], [str(tick) for tick in ticks])
+    ticks = depth_ticks(numbers)
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.set_yticks(list(ticks), list(ticks.values()))
     below = (strip + gap) * 72 if stages is not None else 0.0
-    axes.tick_params(labelsize=_TEXT, colors=_INK, length=2.5, width=0.6)
+    axes.tick_params(labelsize=TEXT, colors=INK, length=2.5, width=0.6)
     axes.tick_params(axis="x", pad=2 + below, length=0 if below else 2.5)
-    axes.set_xlabel("layer position, in depth order", fontsize=_TEXT, color=_INK)
-    axes.set_ylabel("layer position", fontsize=_TEXT, color=_INK)
+    axes.set_xlabel("layer position, in depth order", fontsize=TEXT, color=INK)
+    axes.set_ylabel("layer position", fontsize=TEXT, color=INK)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -167,41 +184,41 @@ def similarity_heatmap(
         for row in range(layers):
             for column in range(layers):
                 value = matrix[row, column]
-                colour = _INK if value > middle else "white"
+                colour = INK if value > middle else "white"
                 axes.text(
-                    column, row, f"{value:.2f}", ha="center", va="center", fontsize=_TEXT - 1, color=colour
+                    column, row, f"{value:.2f}", ha="center", va="center", fontsize=TEXT - 1, color=colour
                 )
 
     above = bottom + side + gap
     if clusters is not None:
-        _outline_clusters(axes, clusters)
-        letters = [_letter(cluster) for cluster in clusters]
-        _strip(place(left, above, side, strip), clusters, letters, _cluster_colours(clusters))
-        _beside(figure, left + side + 0.08, above + strip / 2, "clusters")
+        outline_clusters(axes, clusters)
+        letters = [cluster_letter(cluster) for cluster in clusters]
+        draw_strip(place(left, above, side, strip), clusters, letters, cluster_colours(clusters))
+        write_beside(figure, left + side + 0.08, above + strip / 2, "clusters")
         above += strip + gap
     if stages is not None:
-        _stage_strip(place(left, bottom - gap - strip, side, strip), stages)
+        draw_stages(place(left, bottom - gap - strip, side, strip), stages)
     if hints:
         label = "hint" if len(hints) == 1 else "hints"
         header = place(left, above, side, 0.40)
-        _mark_hints(header, hints, layers, inches=side)
-        _beside(figure, left + side + 0.08, above + 0.26, f"{label} at")
+        mark_hints(header, dict(zip(places, hints)), layers, inches=side)
+        write_beside(figure, left + side + 0.08, above + 0.26, f"{label} at")
         if not annotated:
             axes.plot(
-                [hint - 1 for hint in hints],
-                [hint - 1 for hint in hints],
+                places,
+                places,
                 linestyle="none",
                 marker="o",
                 markersize=5,
                 markerfacecolor="white",
-                markeredgecolor=_INK,
+                markeredgecolor=INK,
                 markeredgewidth=1.0,
             )
 
     bar_axes = place(left + side + 0.18, bottom, 0.16, side * 0.94)
     bar = figure.colorbar(image, cax=bar_axes)
-    bar.set_label(metric, fontsize=_TEXT, color=_INK)
-    bar.ax.tick_params(labelsize=_TEXT, colors=_INK, length=2.5, width=0.6)
+    bar.set_label(metric, fontsize=TEXT, color=INK)
+    bar.ax.tick_params(labelsize=TEXT, colors=INK, length=2.5, width=0.6)
     bar.outline.set_visible(False)
     if title:
         figure.text(
@@ -210,8 +227,8 @@ def similarity_heatmap(
             title,
             ha="center",
             va="top",
-            fontsize=_TEXT + 2,
-            color=_INK,
+            fontsize=TEXT + 2,
+            color=INK,
         )
     return figure
 
@@ -240,33 +257,34 @@ def position_map(
         raise PursuhintError("a map of positions needs at least one row")
     clusters = clusters or {}
     for name, positions in rows.items():
-        _check_positions(positions, layers)
-        _check_layers(f"clusters of {name}", clusters.get(name), layers)
-    _check_layers("stages", stages, layers)
+        check_positions(positions, range(1, layers + 1))
+        check_layers(f"clusters of {name}", clusters.get(name), layers)
+    check_layers("stages", stages, layers)
 
     height, strip = 0.44, 0.17
     left, right, width = 0.35 + 0.075 * max(len(name) for name in rows), 0.2, 6.2
     bottom = 0.52 + (strip + 0.05 if stages is not None else 0.0)
     top = 0.12 + (0.34 if title else 0.0)
-    figure, place = _canvas(left + width + right, bottom + height * len(rows) + top)
+    figure, place = canvas(left + width + right, bottom + height * len(rows) + top)
     for index, (name, positions) in enumerate(rows.items()):
         y = bottom + height * (len(rows) - 1 - index)
         labels = clusters.get(name)
         axes = place(left, y + 0.02, width, strip * 0.8)
         if labels is None:
-            _strip(axes, [0] * layers, [""] * layers, [_PALE] * layers)
+            draw_strip(axes, [0] * layers, [""] * layers, [PALE] * layers)
         else:
-            _strip(axes, labels, [_letter(c) for c in labels], _cluster_colours(labels), text=False)
+            draw_strip(axes, labels, [cluster_letter(c) for c in labels], cluster_colours(labels), text=False)
         header = place(left, y + 0.02 + strip * 0.8, width, height - strip * 0.8 - 0.04)
-        _mark_hints(header, positions, layers, inches=width, leader=False)
+        marks = {position - 1: position for position in positions}
+        mark_hints(header, marks, layers, inches=width, leader=False)
         figure.text(
             (left - 0.1) / figure.get_figwidth(),
             (y + 0.17) / figure.get_figheight(),
             name,
             ha="right",
             va="center",
-            fontsize=_TEXT,
-            color=_INK,
+            fontsize=TEXT,
+            color=INK,
         )
     axis = place(left, bottom - 0.06, width, 0.04)
     axis.set_xlim(-0.5, layers - 0.5)
@@ -274,14 +292,14 @@ def position_map(
     axis.yaxis.set_major_locator(NullLocator())
     for spine in axis.spines.values():
         spine.set_visible(False)
-    ticks = _depth_ticks(layers)
-    axis.set_xticks([tick - 1 for tick in ticks], [str(tick) for tick in ticks])
+    ticks = depth_ticks(range(1, layers + 1))
+    axis.set_xticks(list(ticks), list(ticks.values()))
     below = 0.0
     if stages is not None:
-        _stage_strip(place(left, bottom - 0.06 - strip, width, strip), stages)
+        draw_stages(place(left, bottom - 0.06 - strip, width, strip), stages)
         below = strip * 72
-    axis.tick_params(axis="x", labelsize=_TEXT, colors=_INK, length=0, pad=3 + below)
-    axis.set_xlabel("layer position of the teacher, in depth order", fontsize=_TEXT, color=_INK)
+    axis.tick_params(axis="x", labelsize=TEXT, colors=INK, length=0, pad=3 + below)
+    axis.set_xlabel("layer position of the teacher, in depth order", fontsize=TEXT, color=INK)
     if title:
         figure.text(
             (left + width / 2) / figure.get_figwidth(),
@@ -289,8 +307,8 @@ def position_map(
             title,
             ha="center",
             va="top",
-            fontsize=_TEXT + 2,
-            color=_INK,
+            fontsize=TEXT + 2,
+            color=INK,
         )
     return figure
 
@@ -310,15 +328,15 @@ def inertia_curves(
     """
     if not curves or not all(curves.values()):
         raise PursuhintError("inertia curves need at least one algorithm and one value of k each")
-    figure, axes = _plain(5.2, 3.4, title)
+    figure, axes = plain_axes(5.2, 3.6, title)
     for index, (name, curve) in enumerate(curves.items()):
         ks = sorted(curve)
         axes.plot(
             ks,
             [curve[k] for k in ks],
-            color=_CYCLE[(0, 5)[index]] if index < 2 else _CYCLE[index % len(_CYCLE)],
-            linestyle=_DASHES[index % len(_DASHES)],
-            marker=_MARKERS[index % len(_MARKERS)],
+            color=CYCLE[(0, 5)[index]] if index < 2 else CYCLE[index % len(CYCLE)],
+            linestyle=DASHES[index % len(DASHES)],
+            marker=MARKERS[index % len(MARKERS)],
             markersize=5,
             markerfacecolor="white" if index else None,
             linewidth=1.5,
@@ -326,21 +344,24 @@ def inertia_curves(
         )
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("number of clusters k", fontsize=_TEXT, color=_INK)
-    axes.set_ylabel("inertia (lower is tighter)", fontsize=_TEXT, color=_INK)
+    axes.set_xlabel("number of clusters k", fontsize=TEXT, color=INK)
+    axes.set_ylabel("inertia (lower is tighter)", fontsize=TEXT, color=INK)
     if chosen is not None:
-        axes.axvline(chosen, color=_GREY, linewidth=1.0, linestyle=(0, (2, 2)), zorder=0)
+        axes.axvline(chosen, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)), zorder=0)
+        low, high = axes.get_xlim()
+        right = chosen < (low + high) / 2
         axes.annotate(
             f"used: k = {chosen}",
             (chosen, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(4, -2),
+            xytext=(4 if right else -4, -2),
             textcoords="offset points",
+            ha="left" if right else "right",
             va="top",
-            fontsize=_TEXT - 1,
-            color=_GREY,
+            fontsize=TEXT - 1,
+            color=GREY,
         )
-    _legend(axes)
+    legend_below(figure, axes, inches=5.0)
     return figure
 
 
@@ -377,7 +398,7 @@ def training_curves(
     longest = 0
     for index, entry in enumerate(series):
         colour = palette[entry.name]
-        dashes = "-" if alone else _DASHES[(index // len(_CYCLE) + index) % len(_DASHES)]
+        dashes = "-" if alone else DASHES[(index // len(CYCLE) + index) % len(DASHES)]
         for axes, kind in ((accuracy, "top1"), (loss, "loss")):
             curves = [_curve(run, f"{split}_{kind}", entry.name) for run in entry.runs if len(run)]
             if alone:
@@ -388,7 +409,7 @@ def training_curves(
                         values,
                         color=_ORANGE,
                         linewidth=1.4,
-                        linestyle=_DASHES[1],
+                        linestyle=DASHES[1],
                         label="training",
                         marker="s" if len(values) == 1 else None,
                         markersize=5,
@@ -412,8 +433,8 @@ def training_curves(
             longest = max(longest, len(mean))
             if kind == "top1":
                 lowest += [values[len(values) // 4] for _, values in curves]
-    accuracy.set_ylabel("accuracy (top-1, %)", fontsize=_TEXT, color=_INK)
-    loss.set_ylabel("loss" if alone else f"{split} loss (cross-entropy)", fontsize=_TEXT, color=_INK)
+    accuracy.set_ylabel("accuracy (top-1, %)", fontsize=TEXT, color=INK)
+    loss.set_ylabel("loss" if alone else f"{split} loss (cross-entropy)", fontsize=TEXT, color=INK)
     if longest >= 8:
         accuracy.set_ylim(bottom=max(0.0, 5 * math.floor((min(lowest) - 2) / 5)))
     accuracy.set_ylim(top=min(accuracy.get_ylim()[1], 101.0))
@@ -422,21 +443,12 @@ def training_curves(
         loss.set_yscale("log")
         _readable_log(loss)
     for axes in (accuracy, loss):
-        _tidy(axes)
+        tidy(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_xlabel("epoch", fontsize=_TEXT, color=_INK)
-    handles, labels = accuracy.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=min(len(labels), 6),
-        fontsize=_TEXT,
-        frameon=False,
-        handlelength=2.6,
-    )
+        axes.set_xlabel("epoch", fontsize=TEXT, color=INK)
+    legend_below(figure, accuracy, inches=8.2)
     if title:
-        figure.suptitle(title, fontsize=_TEXT + 2, color=_INK)
+        figure.suptitle(title, fontsize=TEXT + 2, color=INK)
     return figure
 
 
@@ -487,7 +499,7 @@ def comparison_plot(
             values[row],
             ys[row] + steps,
             linestyle="none",
-            marker=_MARKERS[row % len(_MARKERS)],
+            marker=MARKERS[row % len(MARKERS)],
             markersize=6,
             markerfacecolor=palette[name],
             markeredgecolor="white",
@@ -495,12 +507,12 @@ def comparison_plot(
             zorder=3,
         )
         mean = float(values[row].mean())
-        left.plot([mean, mean], [ys[row] - 0.3, ys[row] + 0.3], color=_INK, linewidth=2.0, zorder=2)
-    left.set_xlabel(measure, fontsize=_TEXT, color=_INK)
+        left.plot([mean, mean], [ys[row] - 0.3, ys[row] + 0.3], color=INK, linewidth=2.0, zorder=2)
+    left.set_xlabel(measure, fontsize=TEXT, color=INK)
     left.set_yticks(ys, names)
     left.set_ylim(len(names) - 0.4, -0.6)
 
-    right.axvline(0, color=_GREY, linewidth=1.0, zorder=1)
+    right.axvline(0, color=GREY, linewidth=1.0, zorder=1)
     texts: list[tuple[float, str]] = []
     for row, name in enumerate(names):
         if name == control:
@@ -527,7 +539,7 @@ def comparison_plot(
             difference.mean,
             ys[row],
             linestyle="none",
-            marker=_MARKERS[row % len(_MARKERS)],
+            marker=MARKERS[row % len(MARKERS)],
             markersize=7,
             markerfacecolor=palette[name] if decided else "white",
             markeredgecolor=palette[name],
@@ -537,212 +549,27 @@ def comparison_plot(
         texts.append((ys[row], text if interval else f"{text}  no interval"))
     limit = max(abs(edge) for edge in right.get_xlim())
     right.set_xlim(-limit, limit)
-    right.set_xlabel(f"difference to {control} (points)", fontsize=_TEXT, color=_INK)
+    right.set_xlabel(f"difference to {control} (points)", fontsize=TEXT, color=INK)
     for y, text in texts:
         right.annotate(
             text,
             (1.02, y),
             xycoords=("axes fraction", "data"),
             va="center",
-            fontsize=_TEXT - 0.5,
-            color=_INK,
+            fontsize=TEXT - 0.5,
+            color=INK,
             family="DejaVu Sans Mono",
         )
     for axes in (left, right):
-        _tidy(axes)
-        axes.grid(axis="x", color=_PALE, linewidth=0.7)
+        tidy(axes)
+        axes.grid(axis="x", color=PALE, linewidth=0.7)
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
     if title:
-        figure.suptitle(title, fontsize=_TEXT + 2, color=_INK)
+        figure.suptitle(title, fontsize=TEXT + 2, color=INK)
     return figure
-
-
-# ---------------------------------------------------------------------------------------------- parts
-
-
-def _canvas(width: float, height: float) -> tuple[Figure, Any]:
-    """A figure and a function that places axes on it, all in inches from the lower left corner."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-
-    def place(x: float, y: float, w: float, h: float) -> Axes:
-        return figure.add_axes((x / width, y / height, w / width, h / height))
-
-    return figure, place
-
-
-def _plain(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    _tidy(axes)
-    if title:
-        axes.set_title(title, fontsize=_TEXT + 2, color=_INK)
-    return figure, axes
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_GREY)
-        axes.spines[side].set_linewidth(0.7)
-    axes.tick_params(labelsize=_TEXT, colors=_INK, length=3, width=0.7)
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(fontsize=_TEXT, frameon=False, handlelength=3.0)
-
-
-def _depth_ticks(layers: int) -> list[int]:
-    """Positions to label: all of up to 12 layers; of more, 1 and the multiples of a step."""
-    if layers <= 12:
-        return list(range(1, layers + 1))
-    step = next((step for step in (2, 5, 10, 20, 50, 100) if layers / step <= 12), 200)
-    return [1, *range(step, layers + 1, step)] if step > 2 else list(range(1, layers + 1, 2))
-
-
-def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
-    """Maximal stretches of equal neighbours as (first, last)."""
-    starts = [0] + [i for i in range(1, len(values)) if values[i] != values[i - 1]]
-    ends = [start - 1 for start in starts[1:]] + [len(values) - 1]
-    return list(zip(starts, ends, strict=True))
-
-
-def _letter(cluster: int) -> str:
-    """Name of a cluster: A, B, ..., Z, then numbers; positions are numbers already."""
-    return chr(ord("A") + cluster) if cluster < 26 else str(cluster + 1)
-
-
-def _cluster_colours(clusters: Sequence[int]) -> list[str]:
-    return [_CYCLE[cluster % len(_CYCLE)] for cluster in clusters]
-
-
-def _outline_clusters(axes: Axes, clusters: Sequence[int]) -> None:
-    """Frame every cluster's block; a cluster in several stretches has frames off the diagonal too."""
-    stretches = _runs(clusters)
-    halo = [patheffects.Stroke(linewidth=2.6, foreground=_INK), patheffects.Normal()]
-    for first, last in stretches:
-        for other, other_last in stretches:
-            if clusters[first] != clusters[other]:
-                continue
-            axes.add_patch(
-                Rectangle(
-                    (first - 0.5, other - 0.5),
-                    last - first + 1,
-                    other_last - other + 1,
-                    fill=False,
-                    edgecolor="white",
-                    linewidth=1.6,
-                    joinstyle="miter",
-                    path_effects=halo,
-                    clip_on=False,
-                    zorder=3,
-                )
-            )
-
-
-def _strip(
-    axes: Axes,
-    values: Sequence[int],
-    names: Sequence[str],
-    colours: Sequence[str],
-    *,
-    text: bool = True,
-) -> None:
-    """A band along the depth of the network, one stretch of colour for every run of equal values."""
-    layers = len(values)
-    axes.imshow(
-        np.arange(layers)[None],
-        cmap=ListedColormap(list(colours)),
-        aspect="auto",
-        interpolation="nearest",
-        vmin=-0.5,
-        vmax=layers - 0.5,
-    )
-    axes.set_axis_off()
-    inches = axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
-    for first, last in _runs(values):
-        if first:
-            axes.axvline(first - 0.5, color="white", linewidth=1.2)
-        room = (last - first + 1) / layers * inches
-        name = names[first]
-        if text and room < 0.075 * len(name) + 0.04:
-            name = name.split()[-1]  # "stage 3" becomes "3"
-        if text and name and room >= 0.075 * len(name) + 0.02:
-            ink = "white" if colours[first] in _DARK else _INK
-            axes.text(
-                (first + last) / 2, 0, name, ha="center", va="center_baseline", fontsize=_TEXT - 1, color=ink
-            )
-
-
-def _stage_strip(axes: Axes, stages: Sequence[int]) -> None:
-    greys = {stage: ("#CFCFCF", "#EDEDED")[index % 2] for index, stage in enumerate(sorted(set(stages)))}
-    _strip(axes, stages, [f"stage {stage}" for stage in stages], [greys[s] for s in stages])
-
-
-def _mark_hints(axes: Axes, hints: Sequence[int], layers: int, *, inches: float, leader: bool = True) -> None:
-    """Triangles that point down at the chosen positions, with the positions written above them.
-
-    Labels that would overlap are moved apart sideways and joined to their triangle.
-    """
-    axes.set_xlim(-0.5, layers - 0.5)
-    axes.set_ylim(0, 1)
-    axes.set_axis_off()
-    ordered = sorted(set(hints))
-    spots = [float(hint - 1) for hint in ordered]
-    width = 0.075 * len(str(max(ordered, default=1)))
-    places = _spread(spots, (width + 0.05) / inches * layers, -0.5, layers - 0.5)
-    triangle, text = (0.16, 0.52) if leader else (0.24, 0.48)
-    axes.plot(
-        spots,
-        [triangle] * len(spots),
-        linestyle="none",
-        marker="v",
-        markersize=min(6.0, 60 * inches / layers),
-        color=_INK,
-    )
-    for hint, spot, place in zip(ordered, spots, places, strict=True):
-        if abs(place - spot) * inches / layers > 0.5 * width:
-            axes.plot([spot, place], [triangle + 0.1, text], color=_GREY, linewidth=0.6)
-        axes.text(
-            place, text, str(hint), ha="center", va="bottom", fontsize=_TEXT, color=_INK, fontweight="bold"
-        )
-
-
-def _spread(spots: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """The places nearest to sorted ``spots`` (least squares) that are ``gap`` apart and inside [low, high].
-
-    Less one gap for every label to the left, the places need only be in order, which makes this an isotonic
-    regression: neighbours that are out of order are pooled at their mean.
-    """
-    if not spots:
-        return []
-    gap = min(gap, (high - low) / len(spots))
-    pools: list[tuple[float, int]] = []
-    for index, spot in enumerate(spots):
-        mean, size = spot - index * gap, 1
-        while pools and pools[-1][0] > mean:
-            before, count = pools.pop()
-            mean, size = (before * count + mean * size) / (count + size), count + size
-        pools.append((mean, size))
-    first, last = low + gap / 2, high - gap / 2 - (len(spots) - 1) * gap
-    fitted = [min(max(mean, first), last) for mean, size in pools for _ in range(size)]
-    return [place + index * gap for index, place in enumerate(fitted)]
-
-
-def _beside(figure: Figure, x: float, y: float, text: str) -> None:
-    figure.text(
-        x / figure.get_figwidth(),
-        y / figure.get_figheight(),
-        text,
-        ha="left",
-        va="center",
-        fontsize=_TEXT - 1,
-        color=_GREY,
-    )
 
 
 def _curve(run: Sequence[Mapping[str, Any]], key: str, name: str) -> tuple[list[float], list[float]]:
@@ -770,14 +597,3 @@ def _readable_log(axes: Axes) -> None:
     axes.yaxis.set_major_locator(FixedLocator([mark for mark in marks if low <= mark <= high]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _check_layers(what: str, values: Sequence[int] | None, layers: int) -> None:
-    if values is not None and len(values) != layers:
-        raise PursuhintError(f"{layers} layers but {len(values)} {what}")
-
-
-def _check_positions(positions: Sequence[int], layers: int) -> None:
-    for position in positions:
-        if not 1 <= position <= layers:
-            raise PursuhintError(f"hint position {position} is not one of the {layers} layers")

@@ -1,1 +1,68 @@
-"""study."""
+"""Many runs and what they show together: comparisons with honest statistics, and the demo.
+
+Importing this package imports no torch; the names below are resolved when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pursuhint.study.arms import ARMS, CONTROLS, Arm
+from pursuhint.tables import resolve
+
+if TYPE_CHECKING:
+    from pursuhint.study.comparison import ArmResult, Comparison, SeedResult
+    from pursuhint.study.events import ArmFinished, ArmStarted, PhaseStarted
+    from pursuhint.study.run_comparison import compare
+    from pursuhint.study.run_demo import DemoResult, demo
+    from pursuhint.study.statistics import (
+        PairedComparison,
+        Summary,
+        compare_pairs,
+        conclusion,
+        correct_for_multiplicity,
+        detectable_difference,
+        holm,
+        summarize,
+    )
+
+__all__ = [
+    "ARMS",
+    "CONTROLS",
+    "Arm",
+    "ArmFinished",
+    "ArmResult",
+    "ArmStarted",
+    "Comparison",
+    "DemoResult",
+    "PairedComparison",
+    "PhaseStarted",
+    "SeedResult",
+    "Summary",
+    "compare",
+    "compare_pairs",
+    "conclusion",
+    "correct_for_multiplicity",
+    "demo",
+    "detectable_difference",
+    "holm",
+    "summarize",
+]
+
+_HOMES = {
+    "ArmFinished": "events",
+    "ArmResult": "comparison",
+    "ArmStarted": "events",
+    "Comparison": "comparison",
+    "DemoResult": "run_demo",
+    "PhaseStarted": "events",
+    "SeedResult": "comparison",
+    "compare": "run_comparison",
+    "demo": "run_demo",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return resolve(f"{__name__}.{_HOMES.get(name, 'statistics')}:{name}")

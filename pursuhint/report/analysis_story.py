@@ -1,0 +1,266 @@
+"""The report on an analysis: how layers resemble each other, which were chosen, and how sure that is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from pursuhint.analysis import Analysis
+from pursuhint.hints import choose_positions
+from pursuhint.points import HintPoint, stage_ends
+from pursuhint.report.figures import inertia_curves, similarity_heatmap
+from pursuhint.report.parts import AnalysisStory, Gallery, Grid, MetricStory, Page
+from pursuhint.report.words import (
+    HINTS_IN_SHORT,
+    capital,
+    count,
+    footer,
+    listed,
+    metric_title,
+    ranges,
+    toy_limit,
+)
+from pursuhint.similarity import get_metric
+
+__all__ = ["agreement", "algorithm_title", "analysis_story", "gap_sentence", "tell_analysis"]
+
+_MEANING = {
+    "cka": "1 means that two layers arrange the images alike up to a rotation and a change of scale, 0 that "
+    "they have nothing in common.",
+    "r2cca": "1 means that every direction of one layer can be computed linearly from the other. A layer "
+    "with fewer independent directions than channels has less than 1 with itself, so the layers are grouped "
+    "by the same measure taken relative to that number.",
+}
+_MEMBER = {
+    "center": "The middle layer of a group",
+    "first": "The first layer of a group",
+    "last": "The last layer of a group",
+    "medoid": "The layer nearest to the mean of a group",
+}
+
+
+def tell_analysis(analysis: Analysis, folder: Path, gallery: Gallery) -> Page:
+    """The page of an analysis alone.
+
+    Args:
+        analysis: what was found.
+        folder: where it lies.
+        gallery: where pictures go.
+    """
+    plan, metric = analysis.plan, analysis.metrics[0]
+    names = [f"{point.module} (position {point.position})" for point in plan.teacher_points]
+    how = {"kmeans": "k-means", "segments": "the best contiguous groups"}.get(
+        _used(analysis), _used(analysis)
+    )
+    when = "after" if analysis.points[0].activation == "post" else "before"
+    return Page(
+        title=f"Hint positions for {analysis.network} on {analysis.data}",
+        subtitle="Which layers of a trained network should teach? An analysis by PursuHint.",
+        summary=(
+            f"Of the {len(analysis.points)} sub-blocks of {analysis.network}, the hints should come from "
+            f"{listed(names)}: chosen by {metric_title(metric)} and {how}, with k = {len(plan)}.",
+            agreement(analysis),
+            f"{gap_sentence(analysis, metric)}.{_certainty(analysis, metric)}",
+        ),
+        question=(f"{HINTS_IN_SHORT} This analysis does that for one teacher; it trains no student.",),
+        setting_title="Teacher and data",
+        setting=(
+            ("Teacher", f"{analysis.network}, {len(analysis.points)} sub-blocks"),
+            ("Data", f"{analysis.data}, {analysis.num_samples:,} training images"),
+            ("Features", f"{when} the last activation of a sub-block, averaged over space"),
+            ("Images a second", f"{analysis.images_per_second:,.0f} on {analysis.device}"),
+        ),
+        analysis=analysis_story(analysis, gallery),
+        limits=(
+            f"The similarities describe one trained network on {analysis.num_samples:,} images; another "
+            "training of the same network, or other images, may give other groups.",
+            "Similar layers need not be equally good teachers. Whether the chosen positions help a student, "
+            "only training students can show (pursuhint compare).",
+            "Features are averaged over space before they are compared, so what differs only in place does "
+            "not count.",
+            *toy_limit(analysis.data),
+        ),
+        repeat=("The hint points are in hints.json; a student is trained with them by:",),
+        commands=(
+            f"pursuhint train --teacher {shlex.quote(analysis.network)} --teacher-checkpoint FILE "
+            f"--student NAME --data {shlex.quote(analysis.data)} "
+            f"--hints {shlex.quote(f'{folder.name}/hints.json')} --loss kd --loss at --out runs/student",
+        ),
+        recipes=(),
+        environment=(
+            ("Seed of the draw of images", str(analysis.seed)),
+            ("CPU threads", str(analysis.threads)),
+            ("Batch size", str(analysis.batch_size)),
+        ),
+        footer=footer({}),
+    )
+
+
+def analysis_story(analysis: Analysis, gallery: Gallery) -> AnalysisStory:
+    """The sections on similarity and on the choice, for any page that has an analysis."""
+    seconds = analysis.seconds
+    more = sum(seconds.similarity.values()) + sum(seconds.clustering.values())
+    layers, k = len(analysis.points), len(analysis.plan)
+    paragraphs = [
+        f"The teacher was shown {analysis.num_samples:,} training images without augmentation. What each of "
+        f"its {layers} sub-blocks computed was averaged over space, and every pair of sub-blocks was "
+        f"compared over all images. The pass over the images took {seconds.collect:.1f} s; the similarities "
+        f"of all pairs and the groups took {more:.2f} s more.",
+    ]
+    if analysis.excluded:
+        names = listed([point.module for point in analysis.excluded])
+        verb, it = ("does", "it") if len(analysis.excluded) == 1 else ("do", "them")
+        paragraphs.append(f"{names} {verb} not vary over these images, so the pictures leave {it} out.")
+    position = _position(analysis)
+    others = [
+        name for name in analysis.clusterings[analysis.metrics[0]] if name not in ("kmeans", "segments")
+    ]
+    more_ways = f"; to compare with, also by {listed([_noun(name) for name in others])}" if others else ""
+    choice = (
+        f"{count(k, 'hint')} {'was' if k == 1 else 'were'} wanted, so the layers were put into "
+        f"{count(k, 'group')}: by k-means, as the paper does, and by the best division of the depth into "
+        f"unbroken stretches (best contiguous), which k-means can miss{more_ways}. "
+        f"{_MEMBER.get(position, 'One layer of a group')} becomes its hint position.",
+        agreement(analysis),
+        *(f"{capital(between.sentence())}." for between in analysis.agreements),
+    )
+    return AnalysisStory(
+        paragraphs=tuple(paragraphs),
+        choice=choice,
+        positions=_positions_grid(analysis),
+        metrics=tuple(_metric_story(analysis, metric, gallery) for metric in analysis.metrics),
+    )
+
+
+def gap_sentence(analysis: Analysis, metric: str) -> str:
+    """How far k-means is from the best contiguous groups, without a full stop."""
+    found, gap, title = analysis.clusterings[metric], analysis.gap(metric), metric_title(metric)
+    kmeans, best = found["kmeans"], found["segments"]
+    if kmeans.labels == best.labels:
+        return f"By {title}, k-means found the best contiguous groups (inertia {best.inertia:.3f})"
+    shape = "groups" if kmeans.contiguous else "groups that are not contiguous,"
+    if gap > 0:
+        return (
+            f"By {title}, k-means stopped at {shape} with an inertia of {kmeans.inertia:.3f}; the best "
+            f"contiguous groups have {best.inertia:.3f}, so k-means is {100 * gap:.1f} % above what is "
+            "possible"
+        )
+    return (
+        f"By {title}, k-means found {shape} with an inertia of {kmeans.inertia:.3f}, at least as tight as "
+        f"the best contiguous groups ({best.inertia:.3f})"
+    )
+
+
+def agreement(analysis: Analysis) -> str:
+    """Do metrics and ways of grouping agree on where the hints are?"""
+    ways = [
+        [point.position for point in _chosen(analysis, metric, algorithm)]
+        for metric in analysis.metrics
+        for algorithm in analysis.clusterings[metric]
+    ]
+    chosen = sorted(point.position for point in analysis.plan.teacher_points)
+    apart = max(abs(a - b) for other in ways for a, b in zip(chosen, other, strict=True))
+    number = count(len(ways), "way")
+    if apart == 0:
+        return f"All {number} of choosing (metric and grouping) agree on the positions."
+    return (
+        f"The {number} of choosing (metric and grouping) do not all agree: a hint of another way is up to "
+        f"{count(apart, 'position')} away from the chosen one."
+    )
+
+
+def _certainty(analysis: Analysis, metric: str) -> str:
+    """How often the same positions come out when images are left out, if that was tried."""
+    if metric not in analysis.certainty:
+        return ""
+    return f" {capital(analysis.certainty_sentence(metric))}."
+
+
+def algorithm_title(algorithm: str) -> str:
+    """How tables call a clustering algorithm."""
+    titles = {"kmeans": "k-means", "segments": "best contiguous", "kmedoids": "k-medoids"}
+    return titles.get(algorithm, algorithm)
+
+
+def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricStory:
+    title, algorithm, candidates = metric_title(metric), _used(analysis), analysis.candidates
+    picture = similarity_heatmap(
+        analysis.similarities[metric].values.numpy(),
+        metric=title,
+        clusters=analysis.clusterings[metric][algorithm].labels,
+        hints=[point.position for point in _chosen(analysis, metric, algorithm)],
+        stages=[point.stage for point in candidates],
+        positions=[point.position for point in candidates],
+    )
+    caption = (
+        f"{capital(title)} of every pair of the {len(candidates)} sub-blocks, from the shallowest (top left) "
+        f"to the deepest. {_MEANING.get(metric, '')} White frames are the groups (clusters) found by "
+        f"{algorithm_title(algorithm)}, triangles the hint positions that they give"
+        f"{', which are the chosen ones' if metric == analysis.metrics[0] else ''}; the grey band shows the "
+        "resolution stages."
+    )
+    curves = {algorithm_title(name): curve for name, curve in analysis.curves[metric].items()}
+    inertia = None
+    if curves and all(len(curve) > 1 for curve in curves.values()):
+        inertia = gallery.hang(
+            f"inertia-{metric}",
+            inertia_curves(curves, chosen=len(analysis.plan)),
+            f"Inertia against the number of groups by {title}",
+            "Inertia, the sum of squared distances to the means of the groups, for other numbers of groups. "
+            "Where k-means lies above the best contiguous groups, it stopped too early.",
+        )
+    return MetricStory(
+        title=capital(title),
+        heatmap=gallery.hang(f"similarity-{metric}", picture, f"{title} of all pairs of layers", caption),
+        verdict=f"{gap_sentence(analysis, metric)}.{_certainty(analysis, metric)}",
+        clusters=_clusters_grid(analysis, metric),
+        inertia=inertia,
+    )
+
+
+def _positions_grid(analysis: Analysis) -> Grid:
+    rows = []
+    for metric in analysis.metrics:
+        for algorithm in analysis.clusterings[metric]:
+            used = (metric, algorithm) == (analysis.metrics[0], _used(analysis))
+            name = f"{capital(metric_title(metric))}, {algorithm_title(algorithm)}"
+            rows.append((name, *_where(_chosen(analysis, metric, algorithm)), "chosen" if used else ""))
+    rows.append(("Stage ends (convention)", *_where(stage_ends(analysis.points)), ""))
+    return Grid(("Way of choosing", "Positions", "Sub-blocks", ""), tuple(rows))
+
+
+def _clusters_grid(analysis: Analysis, metric: str) -> Grid:
+    rows = []
+    for algorithm, clustering in analysis.clusterings[metric].items():
+        chosen = {point.position for point in _chosen(analysis, metric, algorithm)}
+        groups = []
+        for cluster in range(clustering.k):
+            letter = chr(ord("A") + cluster) if cluster < 26 else str(cluster + 1)
+            members = {analysis.candidates[index].position for index in clustering.members(cluster)}
+            hint = listed([str(position) for position in sorted(members & chosen)])
+            groups.append(f"{letter}: {ranges(sorted(members))} (hint {hint})")
+        rows.append((capital(algorithm_title(algorithm)), "; ".join(groups), f"{clustering.inertia:.3f}"))
+    return Grid(("Way of grouping", "Groups of layers", "Inertia"), tuple(rows), frozenset({2}))
+
+
+def _chosen(analysis: Analysis, metric: str, algorithm: str) -> list[HintPoint]:
+    values = analysis.similarities[get_metric(metric).for_clustering].values
+    layers = choose_positions(analysis.clusterings[metric][algorithm], _position(analysis), values)
+    return [analysis.candidates[layer] for layer in layers]
+
+
+def _position(analysis: Analysis) -> str:
+    return str(analysis.plan.origin.get("position", "center"))
+
+
+def _used(analysis: Analysis) -> str:
+    return str(analysis.plan.origin.get("algorithm", "kmeans"))
+
+
+def _noun(algorithm: str) -> str:
+    return {"hierarchical": "hierarchical clustering"}.get(algorithm, algorithm_title(algorithm))
+
+
+def _where(points: Sequence[HintPoint]) -> tuple[str, str]:
+    return ", ".join(str(point.position) for point in points), ", ".join(point.module for point in points)

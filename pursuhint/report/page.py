@@ -1,0 +1,75 @@
+"""One self-contained HTML page about what a folder holds: no script, no font, no picture from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from pursuhint.files import make_folder, write_text
+from pursuhint.report.analysis_story import tell_analysis
+from pursuhint.report.comparison_story import tell_comparison
+from pursuhint.report.contents import Contents
+from pursuhint.report.parts import Gallery, Page
+from pursuhint.report.run_story import tell_run
+
+__all__ = ["render", "tell", "write_report"]
+
+
+def write_report(folder: Path | str) -> Path:
+    """Tell the story of an analysis, a run, a comparison or a demo.
+
+    Args:
+        folder: what a command, or `pursuhint.train`, `pursuhint.compare`, `pursuhint.study.demo` or
+            `pursuhint.Analysis.save`, wrote to.
+
+    Returns:
+        The page, ``FOLDER/report.html``. Its pictures are embedded, and lie in ``FOLDER/figures`` as well.
+
+    Raises:
+        PursuhintError: the folder holds nothing known or something unfinished, or cannot be written.
+    """
+    contents = Contents.of(folder)
+    gallery = Gallery(make_folder(contents.folder / "figures"))
+    path = contents.folder / "report.html"
+    write_text(path, render(tell(contents, gallery)))
+    return path
+
+
+def tell(contents: Contents, gallery: Gallery) -> Page:
+    """The story of a folder.
+
+    Args:
+        contents: what it holds.
+        gallery: where pictures go.
+    """
+    if contents.comparison is not None:
+        return tell_comparison(contents, contents.comparison, gallery)
+    if contents.run is not None:
+        return tell_run(contents.run, contents.analysis, gallery)
+    assert contents.analysis is not None
+    return tell_analysis(contents.analysis, contents.folder, gallery)
+
+
+def render(page: Page) -> str:
+    """A page as HTML. Every value is escaped, whatever is in it."""
+    files = resources.files("pursuhint.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["typeset"] = _typeset
+    template = environment.from_string(files.joinpath("page.html").read_text(encoding="utf-8"))
+    # The style sheet is our own file, and its quotes must stay quotes.
+    css = Markup(files.joinpath("page.css").read_text(encoding="utf-8"))
+    return template.render(page=page, css=css)
+
+
+def _typeset(text: str) -> str:
+    """Real minus signs, and no line break between a number and its per cent sign or around ``±``."""
+    text = re.sub(r"(?<![\w.,/-])-(?=\d)", "−", text)
+    return re.sub(
+        r" (?=%)", "\N{NO-BREAK SPACE}", re.sub(r" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}", text)
+    )

@@ -1,0 +1,156 @@
+"""What a page is made of: plain values that the template shows, with nothing of HTML in them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from pursuhint.report.figures import save_figure
+from pursuhint.study.arms import Arm
+
+__all__ = [
+    "AnalysisStory",
+    "Card",
+    "ComparisonStory",
+    "ControlStory",
+    "Gallery",
+    "Grid",
+    "MetricStory",
+    "Page",
+    "Picture",
+    "RunStory",
+]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, embedded.
+
+    Attributes:
+        data: the PNG file in base64.
+        alt: what it shows, for those who cannot see it.
+        caption: how to read it.
+        width: pixels at which its text has the size of the page's.
+    """
+
+    data: str
+    alt: str
+    caption: str
+    width: int
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The folder that pictures are saved to."""
+
+    folder: Path
+
+    def hang(self, name: str, figure: Figure, alt: str, caption: str) -> Picture:
+        """Save a figure as ``<name>.png`` and embed it.
+
+        Raises:
+            PursuhintError: it cannot be written.
+        """
+        path = save_figure(figure, self.folder / f"{name}.png")
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+        return Picture(data, alt, caption, width=round(figure.get_figwidth() * 100))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table; ``numbers`` are the indices of the columns that are aligned as numbers."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Card:
+    """One number that matters, with what it is."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True)
+class MetricStory:
+    """How alike the layers are by one metric, and their clusters."""
+
+    title: str
+    heatmap: Picture
+    verdict: str
+    clusters: Grid
+    inertia: Picture | None
+
+
+@dataclass(frozen=True)
+class AnalysisStory:
+    """The analysis of a teacher."""
+
+    paragraphs: tuple[str, ...]
+    choice: tuple[str, ...]
+    positions: Grid
+    metrics: tuple[MetricStory, ...]
+
+
+@dataclass(frozen=True)
+class RunStory:
+    """One run."""
+
+    pairs_text: str
+    pairs: Grid | None
+    results: Grid
+    best_text: str
+    curves: Picture
+    terms: Grid
+
+
+@dataclass(frozen=True)
+class ControlStory:
+    """The arms against one control."""
+
+    title: str
+    text: str
+    sentences: tuple[str, ...]
+    table: Grid
+
+
+@dataclass(frozen=True)
+class ComparisonStory:
+    """The students, arm by arm."""
+
+    design: str
+    table: Grid
+    notes: tuple[str, ...]
+    plot: Picture
+    controls: tuple[ControlStory, ...]
+    map: Picture | None
+    curves: Picture
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that a report shows, in the order of the page."""
+
+    title: str
+    subtitle: str
+    summary: tuple[str, ...]
+    question: tuple[str, ...]
+    setting_title: str
+    setting: tuple[tuple[str, str], ...]
+    limits: tuple[str, ...]
+    repeat: tuple[str, ...]
+    commands: tuple[str, ...]
+    recipes: tuple[tuple[str, str], ...]
+    environment: tuple[tuple[str, str], ...]
+    footer: str
+    cards: tuple[Card, ...] = ()
+    arms: tuple[Arm, ...] = ()
+    teacher_curves: Picture | None = None
+    analysis: AnalysisStory | None = None
+    run: RunStory | None = None
+    comparison: ComparisonStory | None = None

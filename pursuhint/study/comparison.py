@@ -1,0 +1,306 @@
+"""What a comparison leaves behind: accuracies, positions, paired statistics and plain sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pursuhint.errors import PursuhintError
+from pursuhint.files import read_json, write_json
+from pursuhint.study.arms import ARMS, CONTROLS
+from pursuhint.study.statistics import (
+    PairedComparison,
+    Summary,
+    compare_pairs,
+    conclusion,
+    correct_for_multiplicity,
+    summarize,
+)
+
+__all__ = [
+    "OUTCOME",
+    "ArmResult",
+    "Comparison",
+    "DataFacts",
+    "NetworkFacts",
+    "SeedResult",
+    "against_controls",
+    "first_of_same",
+    "notes_on",
+]
+
+FILE = "compare.json"
+OUTCOME = "test accuracy (top-1, percent) after the last epoch"
+"""The one number by which arms are compared, fixed before anything is trained."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class SeedResult(_Frozen):
+    """One run of an arm.
+
+    Attributes:
+        seed: its seed.
+        folder: its run folder, relative to the comparison's; with ``same_as``, that of the other arm.
+        same_as: the arm whose run this is, when both have the same hint points for this seed; None for a run
+            of its own.
+        positions: the teacher's hint positions, from 1, in depth order; none for the student alone.
+        modules: their names.
+        last_top1: test accuracy after the last epoch, percent.
+        best_top1: test accuracy after the best epoch, percent.
+        best_epoch: which that was, from 1.
+        seconds: time spent training.
+    """
+
+    seed: int
+    folder: str
+    same_as: str | None = None
+    positions: tuple[int, ...] = ()
+    modules: tuple[str, ...] = ()
+    last_top1: float
+    best_top1: float
+    best_epoch: int
+    seconds: float
+
+
+class ArmResult(_Frozen):
+    """One arm over all seeds.
+
+    Attributes:
+        name: as in `pursuhint.study.arms.ARMS`.
+        runs: one a seed, in the order of the comparison's seeds.
+        last: accuracy after the last epoch: the primary outcome.
+        best: accuracy after the best epoch; flattering when the best epoch was chosen on the test split.
+    """
+
+    name: str
+    runs: tuple[SeedResult, ...]
+    last: Summary
+    best: Summary
+
+    @classmethod
+    def of(cls, name: str, runs: Sequence[SeedResult]) -> ArmResult:
+        """An arm from its runs."""
+        return cls(
+            name=name,
+            runs=tuple(runs),
+            last=summarize([run.last_top1 for run in runs]),
+            best=summarize([run.best_top1 for run in runs]),
+        )
+
+    @property
+    def title(self) -> str:
+        """How tables call it."""
+        return title_of(self.name)
+
+    @property
+    def positions(self) -> tuple[tuple[int, ...], ...]:
+        """Hint positions, one entry a seed; a single entry when all seeds have the same."""
+        every = tuple(run.positions for run in self.runs)
+        return every[:1] if len(set(every)) == 1 else every
+
+    @property
+    def positions_text(self) -> str:
+        """The positions as a table shows them: ``"2, 5, 8"``, ``"1, 4, 9 / 2, 3, 6"``, ``"none"``."""
+        return " / ".join(", ".join(map(str, entry)) or "none" for entry in self.positions)
+
+
+class NetworkFacts(_Frozen):
+    """A network of the comparison.
+
+    Attributes:
+        name: as in the recipe.
+        parameters: trainable numbers.
+        top1: test accuracy in percent, of the teacher; None for the student, whose arms have theirs.
+    """
+
+    name: str
+    parameters: int
+    top1: float | None = None
+
+
+class DataFacts(_Frozen):
+    """Sizes of the data: name, samples in the training and the test split, classes, and of an image."""
+
+    name: str
+    train: int
+    test: int
+    num_classes: int
+    in_channels: int
+    image_size: tuple[int, int]
+
+
+class Comparison(_Frozen):
+    """A finished comparison.
+
+    Attributes:
+        path: its folder.
+        outcome: by what arms are compared.
+        recipe: settings shared by all arms, resolved; its seed, hint strategy and points do not apply.
+        seeds: in the order in which every arm lists its runs.
+        k: number of hints of the arms that choose.
+        metric: similarity metric of the arms that cluster.
+        position: which member of a cluster they take.
+        chosen_on: the split on which ``best`` epochs were chosen.
+        data: sizes of the data.
+        teacher: its size and accuracy.
+        student: its size.
+        arms: in the order asked for.
+        against: by control: comparisons of the primary outcome, corrected (Holm) for their number.
+        sentences: by control: what each of these says, in words.
+        notes: what else a reader has to know, such as arms that turned out to be the same.
+        environment: versions, device, command; see ``environment.json`` of a run.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    path: Path = Field(exclude=True)
+    outcome: str = OUTCOME
+    recipe: dict[str, Any]
+    seeds: tuple[int, ...]
+    k: int
+    metric: str
+    position: str
+    chosen_on: Literal["val", "test"]
+    data: DataFacts
+    teacher: NetworkFacts
+    student: NetworkFacts
+    arms: tuple[ArmResult, ...]
+    against: dict[str, tuple[PairedComparison, ...]]
+    sentences: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+    environment: dict[str, Any]
+
+    def save(self) -> None:
+        """Write ``compare.json`` into the comparison's folder.
+
+        Raises:
+            PursuhintError: it cannot be written.
+        """
+        write_json(self.path / FILE, self.model_dump(mode="json", by_alias=True))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Comparison:
+        """Read a comparison's folder.
+
+        Raises:
+            PursuhintError: it holds no finished comparison, or one that is damaged or of another schema.
+        """
+        path = Path(folder) / FILE
+        values = read_json(path, "comparison")
+        schema = values.get("schema") if isinstance(values, dict) else None
+        if schema != 1:
+            raise PursuhintError(f"{path} has schema {schema}; this version of PursuHint reads schema 1")
+        try:
+            return cls.model_validate({**values, "path": Path(folder)})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise PursuhintError(f"{path} is damaged: {where}: {first['msg']}") from None
+
+    def arm(self, name: str) -> ArmResult:
+        """An arm by name.
+
+        Raises:
+            PursuhintError: the comparison has no such arm.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise PursuhintError(f"no arm {name!r}; there are {', '.join(arm.name for arm in self.arms)}")
+
+
+def against_controls(
+    arms: Sequence[ArmResult],
+) -> tuple[dict[str, tuple[PairedComparison, ...]], dict[str, tuple[str, ...]]]:
+    """Compare the arms with their controls.
+
+    Every arm is compared with ``conventional``; those that put hints elsewhere are also compared with
+    ``centers``, the control that clustering must beat. Without either, the first arm is the control. Arms
+    that are the same runs count once in the correction for several comparisons.
+
+    Returns:
+        Comparisons and sentences, by control, both in the order of the arms.
+    """
+    by_name = {arm.name: arm for arm in arms}
+    against, sentences = {}, {}
+    for control in [name for name in CONTROLS if name in by_name] or [arms[0].name]:
+        spared = () if control != "centers" or "conventional" not in by_name else ("alone", "conventional")
+        others = [arm for arm in arms if arm.name != control and arm.name not in spared]
+        first = first_of_same(others)
+        raw = [
+            compare_pairs(arm.name, arm.last.values, control, by_name[control].last.values)
+            for arm in others
+            if first[arm.name] == arm.name
+        ]
+        corrected = {comparison.arm: comparison for comparison in correct_for_multiplicity(raw)}
+        against[control] = tuple(
+            dataclasses.replace(corrected[first[arm.name]], arm=arm.name) for arm in others
+        )
+        sentences[control] = tuple(
+            _sentence(arm, by_name[control], comparison, first)
+            for arm, comparison in zip(others, against[control], strict=True)
+        )
+    return against, sentences
+
+
+def notes_on(arms: Sequence[ArmResult], *, asked_k: int) -> tuple[str, ...]:
+    """What a reader has to know besides the numbers."""
+    notes = []
+    first = first_of_same(arms)
+    for arm in arms:
+        if first[arm.name] != arm.name:
+            other = title_of(first[arm.name])
+            notes.append(
+                f"{_capital(arm.title)} has the same hint positions as {other} ({arm.positions_text}): they "
+                "are one and the same set of runs, trained once."
+            )
+        else:
+            shared = [run for run in arm.runs if run.same_as is not None]
+            for run in shared:
+                notes.append(
+                    f"{_capital(arm.title)} has, for seed {run.seed}, the same hint positions as "
+                    f"{title_of(run.same_as or '')}; that run is shared."
+                )
+    for arm in arms:
+        counts = {len(run.positions) for run in arm.runs}
+        if arm.name != "alone" and counts != {asked_k}:
+            notes.append(
+                f"{_capital(arm.title)} has {max(counts)} hints where the chosen arms have {asked_k}, so its "
+                "difference to them is not one of place alone."
+            )
+    return tuple(notes)
+
+
+def title_of(name: str) -> str:
+    """How tables and sentences call an arm."""
+    return ARMS[name].title if name in ARMS else name
+
+
+def first_of_same(arms: Sequence[ArmResult]) -> dict[str, str]:
+    """For every arm, the first arm that consists of the same runs."""
+    seen: dict[tuple[str, ...], str] = {}
+    return {arm.name: seen.setdefault(tuple(run.folder for run in arm.runs), arm.name) for arm in arms}
+
+
+def _sentence(
+    arm: ArmResult, control: ArmResult, comparison: PairedComparison, first: Mapping[str, str]
+) -> str:
+    if [run.folder for run in arm.runs] == [run.folder for run in control.runs]:
+        return (
+            f"nothing to compare: {arm.title} has the same hint positions as {control.title} "
+            f"({arm.positions_text})"
+        )
+    sentence = conclusion(comparison, arm=arm.title, control=control.title)
+    if first[arm.name] != arm.name:
+        sentence += f" (the same runs as {title_of(first[arm.name])})"
+    return sentence
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

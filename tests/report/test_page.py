@@ -1,0 +1,244 @@
+"""The HTML page: complete, self-contained, and safe whatever the names in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from study_runs import few_digits, recipe, untrained, write_teacher
+
+from pursuhint.analysis import Analysis, analyze
+from pursuhint.errors import PursuhintError
+from pursuhint.report import write_report
+from pursuhint.report.comparison_story import answer
+from pursuhint.report.page import render
+from pursuhint.report.parts import Page
+from pursuhint.report.words import (
+    command_line,
+    count,
+    duration,
+    listed,
+    ranges,
+    signed,
+    thousands,
+)
+from pursuhint.study import compare
+from pursuhint.training import RunRecord
+
+HOSTILE = '<script>alert("x")</script>"onload="y'
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    arms = ("alone", "conventional", "kmeans", "random")
+    return compare(
+        recipe(write_teacher(folder, "resnet20")),
+        folder / "compared",
+        arms=arms,
+        seeds=(0, 1),
+        data=few_digits(),
+        device="cpu",
+    )
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory) -> Analysis:
+    found = analyze(
+        untrained("resnet20"), few_digits(), metrics=("cka", "r2cca"), k=3, network_name="resnet20"
+    )
+    found.save(tmp_path_factory.mktemp("analysed"))
+    return found
+
+
+class Links(HTMLParser):
+    """Collects what a page would load, and the tags that it opens without closing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in ("img", "meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def read(path) -> tuple[str, str, Links]:
+    """Page, its text without tags, and what it links to."""
+    source = path.read_text(encoding="utf-8")
+    links = Links()
+    links.feed(source)
+    assert links.open == []
+    without = re.sub(r"<style>.*?</style>|<[^>]*>", " ", source, flags=re.S)
+    return source, re.sub(r"\s+", " ", html.unescape(without)), links
+
+
+def check_self_contained(source: str, links: Links) -> None:
+    assert not [link for link in links.loads if not link.startswith("data:image/png;base64,")]
+    assert not {"script", "link", "iframe", "object", "form", "base"} & set(links.tags)
+    assert "http://" not in source
+    assert "https://" not in source
+    assert "@import" not in source
+    assert "url(" not in source
+
+
+def test_comparison(comparison):
+    path = write_report(comparison.path)
+    assert path == comparison.path / "report.html"
+    source, text, links = read(path)
+    check_self_contained(source, links)
+    assert len(links.loads) == 5  # similarity, inertia, comparison, positions, training
+    for arm in comparison.arms:
+        assert f"{arm.last.mean:.2f} ± {arm.last.std:.2f} %" in text
+        assert arm.positions_text in text
+    for sentence in comparison.sentences["conventional"]:
+        assert re.sub(r"(?<= )-", "−", sentence)[1:] in text
+    assert (
+        "pursuhint.compare(pursuhint.Recipe.load('compared/recipe.yaml')" in text
+    )  # the data came from Python
+    assert answer(comparison) in text
+    for name in ("similarity-cka", "inertia-cka", "comparison", "positions", "training-students"):
+        assert (comparison.path / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_run(comparison):
+    run = RunRecord.load(comparison.path / "arms/conventional/seed-1")
+    source, text, links = read(write_report(run.path))
+    check_self_contained(source, links)
+    assert f"{run.last['test_top1']:.2f} %" in text
+    assert "layer1.2 (position 3 of 9, post)" in text
+    assert "last sub-block of every resolution stage" in text
+    assert "AT (at)" in text
+    assert f"{run.metrics[0]['train_at']:.4g}" in text
+
+
+def test_run_without_a_teacher(comparison):
+    _, text, _ = read(write_report(comparison.path / "arms/alone/seed-0"))
+    assert "resnet8 trained alone" in text
+    assert "The hint points were" not in text
+
+
+def test_unfinished_run_says_so(comparison, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(comparison.path / "arms/alone/seed-0", folder)
+    (folder / "result.json").unlink()
+    assert "The run is not finished" in read(write_report(folder))[1]
+    (folder / "metrics.jsonl").unlink()
+    with pytest.raises(PursuhintError, match="has no finished epoch"):
+        write_report(folder)
+
+
+def test_analysis(analysis, tmp_path):
+    analysis.save(tmp_path / "a")
+    source, text, links = read(write_report(tmp_path / "a"))
+    check_self_contained(source, links)
+    assert len(links.loads) == 4
+    assert ", ".join(str(point.position) for point in analysis.plan.teacher_points) in text
+    assert f"{analysis.clusterings['cka']['kmeans'].inertia:.3f}" in text
+    assert "R²CCA" in text
+    assert "--hints a/hints.json" in text
+
+
+def test_analysis_with_a_layer_left_out(tmp_path):
+    """A block whose output is always zero is like nothing else."""
+    network = untrained("resnet14")
+    torch.nn.init.constant_(network.layer3[1].bn2.bias, -1e6)
+    found = analyze(network, few_digits(), k=2)
+    assert [point.position for point in found.excluded] == [6]
+    found.save(tmp_path)
+    _, text, _ = read(write_report(tmp_path))
+    assert "layer3.1 does not vary over these images, so the pictures leave it out" in text
+    assert "every pair of the 5 sub-blocks" in text
+
+
+def test_hostile_names_are_shown_and_not_run(analysis, tmp_path):
+    folder = tmp_path / "a'b\"&<i>"
+    dataclasses.replace(analysis, network=HOSTILE, data=HOSTILE).save(folder)
+    source, text, links = read(write_report(folder))
+    check_self_contained(source, links)
+    assert "<script" not in source
+    assert HOSTILE in text
+
+
+def test_everything_in_a_page_is_escaped():
+    """Every string of a page, wherever the template puts it."""
+    text = {field.name: (HOSTILE,) for field in dataclasses.fields(Page) if field.name in _LISTS}
+    rows = dict.fromkeys(("setting", "recipes", "environment"), ((HOSTILE, HOSTILE),))
+    page = Page(title=HOSTILE, subtitle=HOSTILE, setting_title=HOSTILE, footer=HOSTILE, **text, **rows)
+    assert "<script" not in render(page)
+
+
+_LISTS = ("summary", "question", "limits", "repeat", "commands")
+
+
+def test_the_page_is_the_same_when_written_again(comparison):
+    folder = comparison.path / "arms/conventional/seed-0"
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+def test_folders_with_nothing_known_are_refused(tmp_path):
+    with pytest.raises(PursuhintError, match="holds no analysis, run, comparison or demo"):
+        write_report(tmp_path)
+    with pytest.raises(PursuhintError, match="no folder"):
+        write_report(tmp_path / "missing")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("file", "message"), [("settings.json", "comparison"), ("demo.json", "demo")])
+def test_unfinished_studies_are_refused(file, message, tmp_path):
+    (tmp_path / file).write_text("{}", encoding="utf-8")
+    with pytest.raises(PursuhintError, match=f"the {message} in .* is not finished"):
+        write_report(tmp_path)
+
+
+def test_answers_follow_the_statistics(comparison):
+    pair = comparison.against["conventional"][1]
+    assert pair.arm == "kmeans"
+
+    def said(**changes) -> str:
+        changed = dataclasses.replace(pair, std=0.1, **changes)
+        return answer(comparison.model_copy(update={"against": {"conventional": (changed,)}}))
+
+    none = {"adjusted_p_value": 0.5, "low": -1.0, "high": 1.0}
+    assert said(**none) == (
+        "In 2 seeds there is no evidence that the chosen positions teach better or worse than the "
+        "conventional ones."
+    )
+    clear = {"adjusted_p_value": 0.01, "low": 0.5, "high": 1.0}
+    assert said(**clear) == (
+        "The place of the hints made a difference here: chosen (k-means) is better than conventional."
+    )
+    assert "is worse than" in said(adjusted_p_value=0.01, low=-1.0, high=-0.5)
+    assert "does not survive the correction" in said(adjusted_p_value=0.2, low=0.1, high=1.0)
+
+
+def test_numbers_as_people_write_them():
+    assert (count(1, "hint"), count(3, "hint")) == ("1 hint", "3 hints")
+    assert (listed([]), listed(["a"]), listed(["a", "b", "c"])) == ("", "a", "a, b and c")
+    assert ranges([1, 2, 3, 7, 9, 10]) == "1 to 3, 7, 9 to 10"
+    assert (signed(0.004), signed(-0.004), signed(-1.2), signed(0.33)) == ("0.00", "0.00", "-1.20", "+0.33")
+    assert (thousands(999), thousands(466_618), thousands(1_730_714)) == ("999", "467\u00a0k", "1.7\u00a0M")
+    assert (duration(45), duration(600), duration(9000)) == ("45 s", "10 min", "2.5 h")
+
+
+def test_command_lines_lose_the_folder_of_their_program():
+    assert command_line(["/home/me/venv/bin/pursuhint", "demo", "--out", "my demo"]) == (
+        "pursuhint demo --out 'my demo'"
+    )
+    assert command_line(["/site-packages/pursuhint/__main__.py", "demo"]) == "python -m pursuhint demo"
+    assert command_line(["/home/me/study.py"]) == "from Python (study.py)"
+    assert command_line([]) == ""

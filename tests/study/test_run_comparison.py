@@ -1,0 +1,251 @@
+"""Comparisons from the first run to the last, on a handful of images."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from study_runs import few_digits, recipe, untrained, write_teacher
+
+from pursuhint.errors import PursuhintError
+from pursuhint.models import create_model
+from pursuhint.study import ARMS, Comparison, compare
+from pursuhint.training import RunRecord
+
+
+@pytest.fixture(scope="module")
+def data():
+    return few_digits()
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return write_teacher(tmp_path_factory.mktemp("teacher"), "resnet20")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data, teacher) -> Comparison:
+    """All arms over two seeds."""
+    return compare(
+        recipe(teacher), tmp_path_factory.mktemp("comparison") / "all", seeds=(0, 1), data=data, device="cpu"
+    )
+
+
+def test_every_arm_and_seed_has_a_result_in_an_ordinary_run_folder(finished):
+    assert [arm.name for arm in finished.arms] == list(ARMS)
+    for arm in finished.arms:
+        assert [run.seed for run in arm.runs] == [0, 1]
+        for run in arm.runs:
+            record = RunRecord.load(finished.path / run.folder)
+            assert record.finished
+            assert record.recipe.seed == run.seed
+            assert record.last["test_top1"] == run.last_top1
+            if record.plan is not None:
+                assert tuple(p.position for p in record.plan.teacher_points) == run.positions
+
+
+def test_the_arms_put_their_hints_where_they_say(finished):
+    assert finished.arm("alone").positions == ((),)
+    assert finished.arm("conventional").positions == ((3, 6, 9),)
+    assert finished.arm("centers").positions == ((2, 5, 8),)
+    assert len(finished.arm("random").positions) == 2
+    for run in finished.arm("random").runs:
+        origin = json.loads((finished.path / run.folder / "hints.json").read_text(encoding="utf-8"))["origin"]
+        assert origin["seed"] == run.seed or run.same_as
+
+
+def test_the_student_alone_has_no_teacher_and_the_others_share_all_losses(finished):
+    alone = RunRecord.load(finished.path / "arms/alone/seed-0").recipe
+    taught = RunRecord.load(finished.path / "arms/conventional/seed-0").recipe
+    assert alone.teacher is None
+    weights = [{name: term.weight for name, term in r.losses.items()} for r in (alone, taught)]
+    assert weights == [{"ce": 1.0}, {"ce": 1.0, "kd": 0.9, "at": 100.0}]
+
+
+def test_what_is_in_the_file_is_what_was_returned(finished):
+    assert Comparison.load(finished.path) == finished
+    assert 0 <= finished.teacher.top1 <= 100
+    assert finished.teacher.parameters > finished.student.parameters > 70_000
+    assert (finished.data.train, finished.data.test) == (128, 64)
+
+
+def test_a_second_call_trains_nothing_and_changes_nothing(finished, data, teacher):
+    file = finished.path / "compare.json"
+    before, events = file.read_bytes(), []
+    again = compare(
+        recipe(teacher), finished.path, seeds=(0, 1), data=data, device="cpu", on_event=events.append
+    )
+    names = Counter(type(event).__name__ for event in events)
+    assert set(names) == {"ArmStarted", "ArmFinished"}
+    assert {event.source for event in events if hasattr(event, "source")} <= {"found", "same"}
+    assert again == finished
+    assert file.read_bytes() == before
+
+
+def test_an_interrupted_comparison_goes_on(finished, data, teacher, tmp_path):
+    events = []
+    options = {"arms": ("alone", "conventional"), "seeds": (0, 1), "data": data, "device": "cpu"}
+
+    def stop(event):
+        if type(event).__name__ == "ArmStarted" and event.number == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(recipe(teacher), tmp_path / "c", on_event=stop, **options)
+    assert not (tmp_path / "c" / "compare.json").exists()
+    result = compare(recipe(teacher), tmp_path / "c", on_event=events.append, **options)
+    done = [event.source for event in events if type(event).__name__ == "ArmFinished"]
+    assert done == ["found", "found", "trained", "trained"]
+    for arm in ("alone", "conventional"):
+        assert result.arm(arm).last.values == finished.arm(arm).last.values
+
+
+def test_a_teacher_of_other_classes_is_refused_before_the_student_alone_is_trained(data, tmp_path):
+    teacher = create_model("resnet14", num_classes=5, in_channels=1)
+    with pytest.raises(PursuhintError, match="teacher has 5 classes, student 10"):
+        compare(recipe(write_teacher(tmp_path)), tmp_path / "c", data=data, teacher=teacher, device="cpu")
+    assert not (tmp_path / "c").exists()
+
+
+def test_seeds_can_be_added_but_not_dropped(data, teacher, tmp_path):
+    out, arms = tmp_path / "c", ("alone", "conventional")
+    compare(recipe(teacher), out, arms=arms, seeds=(0,), data=data, device="cpu")
+    more = compare(recipe(teacher), out, arms=arms, seeds=(0, 5), data=data, device="cpu")
+    assert more.seeds == (0, 5)
+    before = (out / "compare.json").read_bytes()
+    with pytest.raises(PursuhintError, match="also has the seeds 5; seeds can be added but not dropped"):
+        compare(recipe(teacher), out, arms=arms, seeds=(0,), data=data, device="cpu")
+    assert (out / "compare.json").read_bytes() == before
+
+
+def test_another_comparison_is_refused_by_what_differs(finished, data, teacher, tmp_path):
+    before = sorted(str(path) for path in finished.path.rglob("*"))
+    with pytest.raises(PursuhintError, match=r"losses\.at\.weight is 100\.0 there and 500\.0 here"):
+        compare(
+            recipe(teacher, losses={"ce": 1.0, "kd": 0.9, "at": 500.0}),
+            finished.path,
+            seeds=(0, 1),
+            data=data,
+            device="cpu",
+        )
+    with pytest.raises(PursuhintError, match="the data has changed since"):
+        compare(recipe(teacher), finished.path, seeds=(0, 1), data=few_digits(100), device="cpu")
+    assert sorted(str(path) for path in finished.path.rglob("*")) == before
+
+
+def test_a_run_folder_is_not_overwritten(finished, data, teacher):
+    run = finished.path / "arms/alone/seed-0"
+    before = (run / "recipe.yaml").read_bytes()
+    with pytest.raises(PursuhintError, match=r"holds something else \(recipe\.yaml, but no settings\.json\)"):
+        compare(recipe(teacher), run, data=data, device="cpu")
+    assert (run / "recipe.yaml").read_bytes() == before
+
+
+def test_another_teacher_of_the_same_name_is_refused(data, tmp_path):
+    arms = ("alone", "conventional")
+    teacher = untrained("resnet14", seed=1)
+    values = recipe(write_teacher(tmp_path))
+    compare(values, tmp_path / "c", arms=arms, seeds=(0,), data=data, teacher=teacher, device="cpu")
+    with pytest.raises(PursuhintError, match="the teacher has changed since"):
+        compare(
+            values,
+            tmp_path / "c",
+            arms=arms,
+            seeds=(0,),
+            data=data,
+            teacher=untrained("resnet14", seed=2),
+            device="cpu",
+        )
+
+
+def test_arms_with_equal_positions_share_their_runs(data, tmp_path):
+    """A resnet8 has one block a stage, so that every arm with three hints takes all of them."""
+    events = []
+    result = compare(
+        recipe(write_teacher(tmp_path, "resnet8")),
+        tmp_path / "c",
+        seeds=(3,),
+        data=data,
+        device="cpu",
+        on_event=events.append,
+    )
+    sources = {event.arm: event.source for event in events if type(event).__name__ == "ArmFinished"}
+    assert sources == {
+        "alone": "trained",
+        "conventional": "trained",
+        "centers": "same",
+        "kmeans": "same",
+        "segments": "same",
+        "random": "same",
+    }
+    assert sorted(path.name for path in (tmp_path / "c" / "arms").iterdir()) == ["alone", "conventional"]
+    assert result.arm("kmeans").runs[0].same_as == "conventional"
+    assert "nothing to compare" in result.sentences["conventional"][1]
+    assert sum("one and the same set of runs" in note for note in result.notes) == 4
+
+
+def test_all_arms_of_a_seed_start_from_the_same_weights_and_see_the_same_batches(data, teacher, tmp_path):
+    """With next to no learning rate weights stay as they began, and batch statistics tell the batches."""
+    still = recipe(teacher, optimizer={"lr": 1e-12, "weight_decay": 0.0, "momentum": 0.0})
+    result = compare(
+        still, tmp_path / "c", arms=("alone", "conventional", "kmeans"), seeds=(0, 1), data=data, device="cpu"
+    )
+
+    def weights(arm: str, seed: int) -> dict[str, torch.Tensor]:
+        run = next(run for run in result.arm(arm).runs if run.seed == seed)
+        return load_file(result.path / run.folder / "student.safetensors")
+
+    for arm in ("conventional", "kmeans"):
+        for seed in (0, 1):
+            alone = weights("alone", seed)
+            for name, value in weights(arm, seed).items():
+                torch.testing.assert_close(value, alone[name], rtol=1e-6, atol=1e-7, msg=name)
+    first, second = weights("alone", 0), weights("alone", 1)
+    assert not torch.allclose(first["conv1.weight"], second["conv1.weight"])
+
+
+def test_leaves_the_callers_random_numbers_alone(finished, data, teacher):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    compare(recipe(teacher), finished.path, seeds=(0, 1), data=data, device="cpu")
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arms": ("alone", "kmean")}, "no arm named 'kmean'; did you mean 'kmeans'"),
+        ({"arms": ("alone",)}, "at least two arms, each named once, got alone"),
+        ({"arms": ("alone", "alone")}, "each named once, got alone, alone"),
+        ({"seeds": ()}, r"at least one seed, and each once, got \[\]"),
+        ({"seeds": (1, 1)}, r"at least one seed, and each once, got \[1, 1\]"),
+    ],
+)
+def test_wrong_arms_and_seeds_are_refused_before_anything_happens(options, message, data, teacher, tmp_path):
+    with pytest.raises(PursuhintError, match=message):
+        compare(recipe(teacher), tmp_path / "c", **{"data": data, "device": "cpu", **options})
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": {"kd": 0.9}}, r"no loss of the recipe looks at hint points \(ce, kd\)"),
+        ({"hints": {"strategy": "explicit", "points": ["layer1.0"]}}, "the arms of a comparison choose them"),
+        ({"hints": {"k": 40}}, "40"),
+        ({"hints": {"k": 5}}, "the student has 3 candidate points, fewer than the 5 hint points"),
+        ({"losses": {"at": 1.0, "skd": 1.0, "ce": 1.0}}, "ce"),
+        ({"teacher": None}, "needs a teacher"),
+        ({"student": "resnet9"}, "resnet9"),
+    ],
+)
+def test_recipes_that_cannot_be_compared_are_refused_before_anything_happens(
+    changes, message, data, teacher, tmp_path
+):
+    with pytest.raises(PursuhintError, match=message):
+        compare(recipe(teacher, **changes), tmp_path / "c", data=data, device="cpu")
+    assert not (tmp_path / "c").exists()
