@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pursuhint.analysis import Analysis, analyze
+    from pursuhint.between import compare_networks
     from pursuhint.clustering import Clustering
     from pursuhint.clustering.kmeans import kmeans
     from pursuhint.clustering.segments import segments
@@ -50,6 +51,7 @@ __all__ = [
     "__version__",
     "analyze",
     "compare",
+    "compare_networks",
     "conventional_points",
     "create_model",
     "evaluate",
@@ -70,6 +72,7 @@ __all__ = [
 
 _HOMES = {
     "analysis": "Analysis analyze",
+    "between": "compare_networks",
     "clustering": "Clustering",
     "clustering.kmeans": "kmeans",
     "clustering.segments": "segments",

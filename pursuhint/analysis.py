@@ -3,234 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
 
+from pursuhint.analysis_result import Analysis, AnalysisSeconds, certainty_of_choice, choose_plan
 from pursuhint.clustering import ALGORITHMS, Clustering, get_algorithm
+from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
+from pursuhint.clustering.choose_k import AUTO, choose_k, curves_over_k
 from pursuhint.clustering.result import check_k
-from pursuhint.collect import CollectSeconds, collect
+from pursuhint.collect import CollectSeconds, collect, empty_statistics
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
 from pursuhint.errors import PursuhintError
-from pursuhint.files import make_folder, read_json, write_json
-from pursuhint.hints import HintPlan, check_position, default_k, validated
+from pursuhint.hints import check_position, choose_positions, default_k
+from pursuhint.parted_pass import SAVE_EVERY, Accumulator, fingerprint, forget, parted_pass
 from pursuhint.points import Activation, HintPoint, find_hint_points
+from pursuhint.sampling import SampleOrder
 from pursuhint.similarity import get_metric
+from pursuhint.similarity.forms import Form, choose_form, default_memory_limit
+from pursuhint.similarity.kernel import with_exact_median
 from pursuhint.similarity.layers import LayerSimilarity
+from pursuhint.similarity.metric import Metric
 from pursuhint.similarity.moments import LayerMoments
+from pursuhint.similarity.resampling import PARTS, SMALLEST_PART, Resampled, resample
+from pursuhint.similarity.rows import LayerRows
+from pursuhint.similarity.shards import MomentShards, RowParts, processes
+from pursuhint.similarity.statistics import LayerStatistics
 
 __all__ = ["Analysis", "AnalysisSeconds", "analyze"]
 
-LARGEST_K_OF_CURVES = 8
-
-
-@dataclass(frozen=True)
-class AnalysisSeconds:
-    """Where the time went, in seconds (the paper's Table 1 has the first and the last two, for its code).
-
-    Attributes:
-        collect: the whole pass over the data.
-        data: waiting for batches.
-        forward: running the network and averaging features over space.
-        accumulate: adding features to the moments.
-        similarity: by metric, from moments to a matrix.
-        clustering: by metric asked for: all algorithms at the chosen k, and the inertia curves.
-    """
-
-    collect: float
-    data: float
-    forward: float
-    accumulate: float
-    similarity: dict[str, float]
-    clustering: dict[str, float]
-
-    @property
-    def over_forward(self) -> float:
-        """Everything that the analysis adds to the forward pass, as a fraction of the forward pass."""
-        added = self.accumulate + sum(self.similarity.values()) + sum(self.clustering.values())
-        return added / self.forward
-
-
-@dataclass(frozen=True, eq=False)
-class Analysis:
-    """Similarity and clusters of a network's layers, and the hint points chosen from them.
-
-    Attributes:
-        network: name of the network.
-        data: name of the data set.
-        points: all candidates, in depth order.
-        excluded: those whose features do not vary over the samples. They have no similarity to anything, and
-            are in none of the matrices and clusterings.
-        metrics: the metrics asked for; the first one chose the plan.
-        similarities: by metric: those asked for, and those that these are clustered with.
-        clusterings: by metric asked for, by algorithm: all algorithms at the plan's k.
-        curves: by metric asked for, by algorithm: inertia for k = 2, 3, ... (to 8, and below the number of
-            layers).
-        plan: the hint points.
-        num_samples: how many training images the network was run on.
-        seed: of the draw of those images.
-        normalise: whether layers were given unit length before clustering.
-        batch_size: images in a batch.
-        device: where the network ran.
-        threads: CPU threads that torch used.
-        seconds: where the time went.
-    """
-
-    network: str
-    data: str
-    points: tuple[HintPoint, ...]
-    excluded: tuple[HintPoint, ...]
-    metrics: tuple[str, ...]
-    similarities: Mapping[str, LayerSimilarity]
-    clusterings: Mapping[str, Mapping[str, Clustering]]
-    curves: Mapping[str, Mapping[str, Mapping[int, float]]]
-    plan: HintPlan
-    num_samples: int
-    seed: int
-    normalise: bool
-    batch_size: int
-    device: str
-    threads: int
-    seconds: AnalysisSeconds
-
-    @property
-    def candidates(self) -> tuple[HintPoint, ...]:
-        """The layers of the matrices and clusterings."""
-        return tuple(point for point in self.points if point not in self.excluded)
-
-    @property
-    def images_per_second(self) -> float:
-        """Speed of the pass over the data."""
-        return self.num_samples / self.seconds.collect
-
-    def gap(self, metric: str) -> float:
-        """How far k-means is from the best contiguous partition, as a fraction of the latter's inertia.
-
-        Zero when it found that partition; below zero when it found a better one that is not contiguous.
-        """
-        found = self._of(self.clusterings, metric)
-        best = found["segments"].inertia
-        return (found["kmeans"].inertia - best) / best if best > 0 else 0.0
-
-    def _of(self, table: Mapping[str, Mapping[str, Clustering]], metric: str) -> Mapping[str, Clustering]:
-        if metric not in table:
-            raise PursuhintError(f"metric {metric!r} was not analysed; there are {', '.join(table)}")
-        return table[metric]
-
-    def select(
-        self,
-        *,
-        k: int | None = None,
-        metric: str | None = None,
-        algorithm: str = "kmeans",
-        position: str = "center",
-        normalise: bool | None = None,
-    ) -> HintPlan:
-        """Choose hint points anew from the same similarities, without the network.
-
-        Args:
-            k: number of hint points; default: `pursuhint.hints.default_k`.
-            metric: one of those analysed; default: the first.
-            algorithm: see `pursuhint.clustering.ALGORITHMS`.
-            position: see `pursuhint.hints.choose_positions`.
-            normalise: see `pursuhint.clustering.kmeans.kmeans`; default: as in this analysis.
-
-        Raises:
-            PursuhintError: the metric was not analysed, a name is unknown or k is out of range.
-        """
-        metric = self.metrics[0] if metric is None else metric
-        normalise = self.normalise if normalise is None else normalise
-        if metric not in self.similarities:
-            raise PursuhintError(
-                f"metric {metric!r} was not analysed; there are {', '.join(self.similarities)}"
-            )
-        return _plan(self.similarities, metric, k, algorithm, position, normalise, self.seed)
-
-    def save(self, folder: Path | str) -> None:
-        """Write ``similarity-<metric>.npz``, ``hints.json`` and, when those are there, ``analysis.json``.
-
-        Raises:
-            PursuhintError: the folder cannot be written.
-        """
-        folder = make_folder(folder)
-        for metric, similarity in self.similarities.items():
-            similarity.save(folder / f"similarity-{metric}.npz")
-        self.plan.save(folder / "hints.json")
-        file = _AnalysisFile(
-            network=self.network,
-            data=self.data,
-            points=list(self.points),
-            excluded=[point.module for point in self.excluded],
-            metrics=list(self.metrics),
-            similarities=list(self.similarities),
-            clusterings={metric: dict(found) for metric, found in self.clusterings.items()},
-            curves={
-                metric: {algorithm: dict(curve) for algorithm, curve in curves.items()}
-                for metric, curves in self.curves.items()
-            },
-            num_samples=self.num_samples,
-            seed=self.seed,
-            normalise=self.normalise,
-            batch_size=self.batch_size,
-            device=self.device,
-            threads=self.threads,
-            seconds=self.seconds,
-        )
-        summary = {
-            "images_per_second": self.images_per_second,
-            "hint_points": [str(point) for point in self.plan.teacher_points],
-            "gap": {metric: self.gap(metric) for metric in self.metrics},
-            "contiguous": {
-                metric: {name: clustering.contiguous for name, clustering in found.items()}
-                for metric, found in self.clusterings.items()
-            },
-        }
-        write_json(
-            folder / "analysis.json", {**file.model_dump(mode="json", by_alias=True), "summary": summary}
-        )
-
-    @classmethod
-    def load(cls, folder: Path | str) -> Analysis:
-        """Read what `save` wrote.
-
-        Raises:
-            PursuhintError: a file is missing, damaged, or does not fit the others.
-        """
-        folder = Path(folder)
-        path = folder / "analysis.json"
-        file = validated(_AnalysisFile, read_json(path, "analysis"), f"the analysis {path}")
-        similarities = {
-            metric: LayerSimilarity.load(folder / f"similarity-{metric}.npz") for metric in file.similarities
-        }
-        analysis = cls(
-            network=file.network,
-            data=file.data,
-            points=tuple(file.points),
-            excluded=tuple(point for point in file.points if point.module in file.excluded),
-            metrics=tuple(file.metrics),
-            similarities=similarities,
-            clusterings=file.clusterings,
-            curves=file.curves,
-            plan=HintPlan.load(folder / "hints.json"),
-            num_samples=file.num_samples,
-            seed=file.seed,
-            normalise=file.normalise,
-            batch_size=file.batch_size,
-            device=file.device,
-            threads=file.threads,
-            seconds=file.seconds,
-        )
-        for metric, similarity in similarities.items():
-            if similarity.points != analysis.candidates:
-                raise PursuhintError(
-                    f"similarity-{metric}.npz and analysis.json in {folder} list different layers"
-                )
-        return analysis
+Parts = MomentShards | RowParts
 
 
 def analyze(
@@ -238,10 +45,10 @@ def analyze(
     data: ImageData,
     *,
     metrics: Sequence[str] = ("cka",),
-    k: int | None = None,
+    k: int | Literal["auto"] | None = None,
     samples: int = 10_000,
     seed: int = 0,
-    activation: Activation = "post",
+    activation: Activation | Literal["both"] = "post",
     batch_size: int = 256,
     device: torch.device | str = "cpu",
     workers: int = 0,
@@ -249,6 +56,11 @@ def analyze(
     position: str = "center",
     algorithm: str = "kmeans",
     normalise: bool = False,
+    memory_limit: int | None = None,
+    exact_median: bool = False,
+    certainty: bool = True,
+    state: Path | str | None = None,
+    save_every: float = SAVE_EVERY,
     network_name: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
@@ -257,16 +69,25 @@ def analyze(
     One pass over un-augmented training images gathers the moments of all layers together; every metric and
     every clustering follows from those. R2CCA gives a rank-deficient layer a similarity below 1 with itself,
     so layers are clustered with its rank-normalised form, and both matrices are reported. k-means (the
-    paper's) and the best contiguous partition are always both computed, whichever chooses the plan.
+    paper's), the best contiguous partition and the other algorithms are always all computed, whichever
+    chooses the plan.
+
+    How sure the choice is follows from the statistics of ten random parts of the images, which the pass keeps
+    apart: the choice is made again with each part left out and on random halves of the parts.
+
+    In a distributed run (``accelerate launch``, or any default process group) the processes share the pass,
+    batch by batch, and all return the same analysis: that of a single process, to rounding.
 
     Args:
         network: the teacher; moved to ``device``, and otherwise left as it was.
         data: where samples are drawn from: the training split.
         metrics: names of `pursuhint.similarity.METRICS`; the first one chooses the plan.
-        k: number of hint points, at least 2; default: `pursuhint.hints.default_k`.
+        k: number of hint points, at least 2; ``"auto"``: that with the highest silhouette, see
+            `pursuhint.clustering.choose_k.choose_k`; default: `pursuhint.hints.default_k`.
         samples: how many images to draw, without replacement; all if there are fewer. The paper uses 10,000.
         seed: of the draw.
-        activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block.
+        activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block; or
+            ``"both"`` in one pass: the analysis of the former, which holds that of the latter as ``pre``.
         batch_size: images in a batch; does not change the result.
         device: where to run.
         workers: processes that decode image files; see `pursuhint.data.make_loader`.
@@ -275,13 +96,23 @@ def analyze(
         position: which member of a cluster becomes its hint point; see `pursuhint.hints.choose_positions`.
         algorithm: which clustering chooses the plan; a name of `pursuhint.clustering.ALGORITHMS`.
         normalise: give layers unit length before clustering; see `pursuhint.clustering.kmeans.kmeans`.
+        memory_limit: bytes that the statistics of the layers may take on ``device``, beside the network and
+            its feature maps; see `pursuhint.similarity.forms.choose_form`. With too little for all pairs of
+            layers at once the data go through the network several times.
+        exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
+        certainty: keep the statistics of parts of the images apart and say how sure the choice is. Needs 40
+            images, and that all pairs of layers fit the memory limit at once.
+        state: folder in which a long pass keeps its state; a pass over the same images with the same network
+            and settings goes on from there. Removed when the analysis is complete.
+        save_every: seconds between two states.
         network_name: what the analysis calls the network; default: the name of its class.
-        on_progress: called after each batch with the number of samples done and the number in all.
+        on_progress: called after each batch with the number of samples done and the number in all: of this
+            process, over all passes.
 
     Raises:
-        PursuhintError: a name is unknown, a number is out of range, there are fewer than two layers, or the
-            network cannot run on the data; all before the pass over the data begins. After it: features are
-            not finite, or too few layers vary for k hint points.
+        PursuhintError: a name is unknown, a number is out of range, there are fewer than two layers, the
+            network cannot run on the data, or the memory limit is too low; all before the pass over the data
+            begins. After it: features are not finite, or too few layers vary for k hint points.
     """
     names = _metrics_to_compute(metrics)
     get_algorithm(algorithm)
@@ -291,7 +122,7 @@ def analyze(
     indices = sample_indices(data, samples, seed)
     network = network.to(device)
 
-    def batches_of(size: int, chosen: torch.Tensor, workers: int = 0) -> Iterator[Batch]:
+    def batches_of(chosen: Tensor, *, size: int = batch_size, workers: int = workers) -> Iterable[Batch]:
         loader = make_loader(
             data,
             "train",
@@ -303,72 +134,384 @@ def analyze(
         )
         return loader.epoch(0)
 
-    example = next(batches_of(1, indices[:1])).images
-    points = find_hint_points(network, example, activation=activation, include=include)
-    if len(points) < 2:
-        raise PursuhintError(
-            f"similarity needs at least 2 layers; {type(network).__name__} has only {points[0]}"
+    example = next(iter(batches_of(indices[:1], size=1, workers=0))).images
+    sides: tuple[Activation, ...] = ("post", "pre") if activation == "both" else (activation,)
+    points = {side: find_hint_points(network, example, activation=side, include=include) for side in sides}
+    for found in points.values():
+        if len(found) < 2:
+            raise PursuhintError(
+                f"similarity needs at least 2 layers; {type(network).__name__} has only {found[0]}"
+            )
+        if isinstance(k, int):
+            check_k(k, len(found))
+    computed = [with_exact_median(get_metric(name)) if exact_median else get_metric(name) for name in names]
+    limit = default_memory_limit(device) if memory_limit is None else memory_limit
+    forms = {
+        side: choose_form(
+            [point.channels for point in found],
+            computed,
+            samples=len(indices),
+            memory_limit=limit // len(sides),
+            device=device,
         )
-    if k is not None:
-        check_k(k, len(points))
-
-    def on_batch(done: int) -> None:
-        if on_progress is not None:
-            on_progress(done, len(indices))
-
+        for side, found in points.items()
+    }
+    order = SampleOrder.of(
+        indices,
+        parts=PARTS if certainty and len(indices) >= PARTS * SMALLEST_PART else 1,
+        seed=seed,
+        batch_size=batch_size,
+    )
     spent = CollectSeconds()
-    moments = collect(
+    gather = _gather_in_passes if any(form.passes > 1 for form in forms.values()) else _gather
+    gathered = gather(
         network,
         points,
-        batches_of(batch_size, indices, workers),
+        forms,
+        order,
+        batches_of,
         device=device,
-        on_batch=on_batch,
-        seconds=spent,
+        room=limit // len(sides),
+        spent=spent,
+        on_progress=on_progress,
+        state=state,
+        save_every=save_every,
+        identity={"example": example, "metrics": names, "activation": activation, "data": data.name},
     )
-    matrices, similarity_seconds = _matrices(moments, names)
+    choice = _Choice(tuple(dict.fromkeys(metrics)), k, algorithm, position, normalise, seed)
+    analyses: list[Analysis] = []
+    for side, (statistics, parts) in gathered.items():
+        analysis = _analysis(points[side], statistics, parts, computed, choice, spent)
+        analyses.append(
+            replace(
+                analysis,
+                network=type(network).__name__ if network_name is None else network_name,
+                data=data.name,
+                batch_size=batch_size,
+                device=str(device),
+            )
+        )
+        # The same number on either side, so that the two can be compared.
+        choice = replace(choice, k=len(analysis.plan))
+    if state is not None:
+        forget(state)
+    if len(analyses) == 1:
+        return analyses[0]
+    post, pre = analyses
+    return replace(post, pre=pre, agreements=(*post.agreements, *_between_activations(post, pre, choice)))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What was asked for, once the statistics are there; see `analyze`."""
+
+    metrics: tuple[str, ...]
+    k: int | Literal["auto"] | None
+    algorithm: str
+    position: str
+    normalise: bool
+    seed: int
+
+
+# ---------------------------------------------------------------------------------------------------------
+# From the network to statistics
+
+Gathered = Mapping[Activation, tuple[LayerStatistics, Parts | None]]
+
+
+def _gather(
+    network: nn.Module,
+    points: Mapping[Activation, Sequence[HintPoint]],
+    forms: Mapping[Activation, Form],
+    order: SampleOrder,
+    batches_of: Callable[[Tensor], Iterable[Batch]],
+    *,
+    device: torch.device | str,
+    room: int,
+    spent: CollectSeconds,
+    on_progress: Callable[[int, int], None] | None,
+    state: Path | str | None,
+    save_every: float,
+    identity: dict[str, Any],
+) -> Gathered:
+    """Statistics of all points from one pass, with those of the parts, if there are several."""
+    accumulators: dict[Activation, Parts] = {}
+    for side, found in points.items():
+        statistics = empty_statistics([(network, found)], form=forms[side], device=device)
+        if isinstance(statistics, LayerRows):
+            accumulators[side] = RowParts(statistics, order)
+        else:
+            assert isinstance(statistics, LayerMoments)
+            # What is left beside the moments of everything and those of a union of parts.
+            left = max(0, room - 2 * forms[side].bytes)
+            accumulators[side] = MomentShards(statistics, order, room=left)
+    total = sum(step.samples for step in order.steps(*processes()))
+    taps: dict[str, tuple[Sequence[HintPoint], Accumulator]] = {
+        side: (points[side], accumulators[side]) for side in points
+    }
+    if state is not None:
+        names = [str(point.to_dict()) for found in points.values() for point in found]
+        kinds = [(form.kind, str(form.products)) for form in forms.values()]
+        identity = {"identity": fingerprint(network, order, points=names, kinds=kinds, **identity)}
+    parted_pass(
+        network,
+        taps,
+        order,
+        batches_of,
+        device=device,
+        seconds=spent,
+        on_batch=None if on_progress is None else lambda done: on_progress(done, total),
+        state=state,
+        save_every=save_every,
+        identity=identity["identity"] if state is not None else "",
+    )
+    several = len(order.sizes) > 1
+    return {side: (parts.finish(), parts if several else None) for side, parts in accumulators.items()}
+
+
+def _gather_in_passes(
+    network: nn.Module,
+    points: Mapping[Activation, Sequence[HintPoint]],
+    forms: Mapping[Activation, Form],
+    order: SampleOrder,
+    batches_of: Callable[[Tensor], Iterable[Batch]],
+    *,
+    device: torch.device | str,
+    spent: CollectSeconds,
+    on_progress: Callable[[int, int], None] | None,
+    **_: Any,
+) -> Gathered:
+    """Statistics of all points where memory is too small for those of all pairs of layers at once."""
+    if processes()[1] > 1:
+        form = next(form for form in forms.values() if form.passes > 1)
+        raise PursuhintError(
+            f"the memory limit allows {form} only, and processes cannot share these; raise the limit or use "
+            "one process"
+        )
+    total = len(order) * sum(form.passes for form in forms.values())
+    gathered: dict[Activation, tuple[LayerStatistics, Parts | None]] = {}
+    before = 0
+    for side, found in points.items():
+
+        def on_batch(done: int, before: int = before) -> None:
+            if on_progress is not None:
+                on_progress(before + done, total)
+
+        statistics = collect(
+            network,
+            found,
+            lambda: batches_of(order.indices),
+            form=forms[side],
+            device=device,
+            on_batch=on_batch,
+            seconds=spent,
+        )
+        before += len(order) * forms[side].passes
+        gathered[side] = (statistics, None)
+    return gathered
+
+
+# ---------------------------------------------------------------------------------------------------------
+# From statistics to clusters and positions
+
+
+def _analysis(
+    points: tuple[HintPoint, ...],
+    statistics: LayerStatistics,
+    parts: Parts | None,
+    computed: Sequence[Metric],
+    choice: _Choice,
+    spent: CollectSeconds,
+) -> Analysis:
+    """The analysis, but for the names of network and data."""
+    certainty_seconds: dict[str, float] = {}
+    resampled: dict[str, Resampled] = {}
+    whole: dict[str, tuple[Tensor, float]] = {}
+    if parts is not None:
+        resampled, certainty_seconds = _resampled(parts, computed, choice.seed)
+        for metric in computed:
+            matrix = resampled[metric.name].whole
+            if metric.needs == "rows" and matrix is not None:
+                whole[metric.name] = (matrix, certainty_seconds.pop(metric.name))
+    matrices, similarity_seconds = _matrices(
+        statistics, [metric for metric in computed if metric.name not in whole]
+    )
+    for name, (matrix, seconds) in whole.items():
+        matrices[name], similarity_seconds[name] = matrix, seconds
     kept = [i for i in range(len(points)) if not any(m[i, i].isnan() for m in matrices.values())]
     excluded = tuple(point for i, point in enumerate(points) if i not in kept)
-    k = _check_candidates([points[i] for i in kept], excluded, k)
-    similarities = {
-        name: LayerSimilarity(points, matrix.cpu(), name, moments.count).subset(kept)
-        for name, matrix in matrices.items()
-    }
+    candidates = [points[i] for i in kept]
+    _check_candidates(candidates, excluded, choice.k)
+    similarities = {}
+    for metric in computed:
+        parted = resampled.get(metric.name)
+        similarities[metric.name] = LayerSimilarity(
+            points,
+            matrices[metric.name].cpu(),
+            metric.name,
+            statistics.count,
+            None if parted is None else parted.left_out.float().cpu(),
+            None if parted is None else parted.halves.float().cpu(),
+        ).subset(kept)
+
+    curves, silhouettes, seconds_of_curves = _curves(similarities, choice)
+    if isinstance(choice.k, int):
+        k = choice.k
+    elif choice.k == AUTO:
+        first = choice.metrics[0]
+        k = choose_k(curves[first][choice.algorithm], silhouettes[first][choice.algorithm]).k
+    else:
+        k = default_k(candidates)
     clusterings: dict[str, dict[str, Clustering]] = {}
-    curves: dict[str, dict[str, dict[int, float]]] = {}
     clustering_seconds = {}
-    for metric in dict.fromkeys(metrics):
+    certainty = {}
+    for metric_name in choice.metrics:
+        similarity = similarities[get_metric(metric_name).for_clustering]
         began = time.perf_counter()
-        values = similarities[get_metric(metric).for_clustering].values
-        clusterings[metric] = {}
-        curves[metric] = {}
-        for name in ALGORITHMS:
-            cluster = get_algorithm(name)
-            clusterings[metric][name] = cluster(values, k, normalise=normalise)
-            curves[metric][name] = {
-                count: cluster(values, count, normalise=normalise).inertia
-                for count in range(2, min(len(kept) - 1, LARGEST_K_OF_CURVES) + 1)
-            }
-        clustering_seconds[metric] = time.perf_counter() - began
-    return Analysis(
-        network=type(network).__name__ if network_name is None else network_name,
-        data=data.name,
+        clusterings[metric_name] = {
+            name: get_algorithm(name)(similarity.values, k, normalise=choice.normalise) for name in ALGORITHMS
+        }
+        clustering_seconds[metric_name] = seconds_of_curves[metric_name] + time.perf_counter() - began
+        began = time.perf_counter()
+        found = certainty_of_choice(similarity, k, choice.algorithm, choice.position, choice.normalise)
+        if found is not None:
+            certainty[metric_name] = found
+            spent_before = certainty_seconds.get(metric_name, 0.0)
+            certainty_seconds[metric_name] = spent_before + time.perf_counter() - began
+    plan = choose_plan(
+        similarities,
+        choice.metrics[0],
+        choice.k if choice.k == AUTO else k,
+        choice.algorithm,
+        choice.position,
+        choice.normalise,
+        choice.seed,
+    )
+    analysis = Analysis(
+        network="",
+        data="",
         points=points,
         excluded=excluded,
-        metrics=tuple(dict.fromkeys(metrics)),
+        metrics=choice.metrics,
         similarities=similarities,
         clusterings=clusterings,
         curves=curves,
-        plan=_plan(similarities, metrics[0], k, algorithm, position, normalise, seed),
-        num_samples=moments.count,
-        seed=seed,
-        normalise=normalise,
-        batch_size=batch_size,
-        device=str(device),
+        silhouettes=silhouettes,
+        plan=plan,
+        num_samples=statistics.count,
+        seed=choice.seed,
+        normalise=choice.normalise,
+        batch_size=0,
+        device="",
         threads=torch.get_num_threads(),
         seconds=AnalysisSeconds(
-            spent.total, spent.data, spent.forward, spent.accumulate, similarity_seconds, clustering_seconds
+            spent.total,
+            spent.data,
+            spent.forward,
+            spent.accumulate,
+            similarity_seconds,
+            clustering_seconds,
+            certainty_seconds,
         ),
+        processes=processes()[1],
+        certainty=certainty,
     )
+    return replace(analysis, agreements=_between_metrics(analysis, choice))
+
+
+def _resampled(
+    parts: Parts, metrics: Sequence[Metric], seed: int
+) -> tuple[dict[str, Resampled], dict[str, float]]:
+    """Matrices on parts of the samples, and seconds, by metric; work that several share is charged to all."""
+    statistics = parts.rows if isinstance(parts, RowParts) else parts.moments
+    resampled: dict[str, Resampled] = {}
+    seconds: dict[str, float] = {}
+    for needs in ("moments", "rows"):
+        wanted = [metric for metric in metrics if metric.needs == needs]
+        if not wanted:
+            continue
+        source = parts
+        began = time.perf_counter()
+        if needs == "moments" and isinstance(parts, RowParts) and parts.prefer_moments:
+            source = MomentShards.of_rows(parts)
+        for group in _shared(wanted, source):
+            resampled |= resample(source, group, samples=statistics.count, seed=seed)
+            now = time.perf_counter()
+            for metric in group:
+                seconds[metric.name] = (now - began) / len(group)
+            began = now
+    return resampled, seconds
+
+
+def _shared(metrics: Sequence[Metric], parts: Parts) -> list[list[Metric]]:
+    """Metrics in groups that share work: those that are computed union by union are one group."""
+    alone = [[metric] for metric in metrics if metric.at_once(parts) is not None]
+    together = [metric for metric in metrics if metric.at_once(parts) is None]
+    return [*alone, together] if together else alone
+
+
+def _curves(
+    similarities: Mapping[str, LayerSimilarity], choice: _Choice
+) -> tuple[dict[str, dict[str, dict[int, float]]], dict[str, dict[str, dict[int, float]]], dict[str, float]]:
+    """Inertia and silhouette by metric, algorithm and k, and seconds by metric."""
+    inertias: dict[str, dict[str, dict[int, float]]] = {}
+    silhouettes: dict[str, dict[str, dict[int, float]]] = {}
+    seconds = {}
+    algorithms = {name: get_algorithm(name) for name in ALGORITHMS}  # importing one takes its time
+    for metric in choice.metrics:
+        began = time.perf_counter()
+        values = similarities[get_metric(metric).for_clustering].values
+        inertias[metric], silhouettes[metric] = {}, {}
+        for name, cluster in algorithms.items():
+            found = curves_over_k(cluster, values, normalise=choice.normalise)
+            inertias[metric][name], silhouettes[metric][name] = found
+        seconds[metric] = time.perf_counter() - began
+    return inertias, silhouettes, seconds
+
+
+def _between_metrics(analysis: Analysis, choice: _Choice) -> tuple[Agreement, ...]:
+    everything = range(len(analysis.candidates))
+    return tuple(
+        _agreement(first, second, (analysis, first, everything), (analysis, second, everything), choice)
+        for first, second in combinations(analysis.metrics, 2)
+    )
+
+
+def _between_activations(post: Analysis, pre: Analysis, choice: _Choice) -> tuple[Agreement, ...]:
+    """For each metric; layers that vary on one side only are left out of clusterings and similarities."""
+    there = [{point.position: i for i, point in enumerate(side.candidates)} for side in (post, pre)]
+    common = sorted(there[0].keys() & there[1].keys())
+    layers = [[side[position] for position in common] for side in there]
+    return tuple(
+        _agreement(
+            f"{metric} after the activations",
+            f"{metric} before the activations",
+            (post, metric, layers[0]),
+            (pre, metric, layers[1]),
+            choice,
+        )
+        for metric in post.metrics
+    )
+
+
+def _agreement(
+    first: str,
+    second: str,
+    one: tuple[Analysis, str, Sequence[int]],
+    other: tuple[Analysis, str, Sequence[int]],
+    choice: _Choice,
+) -> Agreement:
+    """Compare two analyses (or metrics) on some of the layers of each."""
+    labels, similarities, positions = [], [], []
+    for analysis, metric, layers in (one, other):
+        clustering = analysis.clusterings[metric][choice.algorithm]
+        similarity = analysis.similarities[get_metric(metric).for_clustering]
+        chosen = choose_positions(clustering, choice.position, similarity.values)
+        labels.append([clustering.labels[layer] for layer in layers])
+        similarities.append(similarity.subset(layers).values)
+        positions.append(tuple(analysis.candidates[layer].position for layer in chosen))
+    correlation = rank_correlation(*similarities)
+    return Agreement(first, second, rand_index(*labels), correlation, *positions)
 
 
 def _metrics_to_compute(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -380,65 +523,32 @@ def _metrics_to_compute(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def _matrices(
-    moments: LayerMoments, names: Sequence[str]
+    layers: LayerStatistics, metrics: Sequence[Metric]
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    """Matrices and seconds by metric; work that several share is charged to all alike."""
+    sharing = [metric for metric in metrics if metric.strips]
+    began = time.perf_counter()
+    layers.sweep(function for metric in sharing for function in metric.strips)
+    shared = time.perf_counter() - began
     matrices, seconds = {}, {}
-    for name in names:
+    for metric in metrics:
         began = time.perf_counter()
-        matrices[name] = get_metric(name).matrix(moments)
-        seconds[name] = time.perf_counter() - began
+        matrices[metric.name] = metric.matrix(layers)
+        seconds[metric.name] = time.perf_counter() - began
+        if metric in sharing:
+            seconds[metric.name] += shared / len(sharing)
     return matrices, seconds
 
 
-def _check_candidates(candidates: Sequence[HintPoint], excluded: Sequence[HintPoint], k: int | None) -> int:
-    """The number of hint points, once it is known which layers vary."""
+def _check_candidates(
+    candidates: Sequence[HintPoint], excluded: Sequence[HintPoint], k: int | Literal["auto"] | None
+) -> None:
+    """Now that it is known which layers vary."""
     left = len(candidates)
-    enough = 2 if k is None else k
+    enough = k if isinstance(k, int) else 2
     if left < enough:
         names = ", ".join(point.module for point in excluded)
         raise PursuhintError(
             f"only {left} of {left + len(excluded)} layers vary over the samples, too few for {enough} hint "
             f"points; these do not: {names}"
         )
-    return default_k(candidates) if k is None else k
-
-
-def _plan(
-    similarities: Mapping[str, LayerSimilarity],
-    metric: str,
-    k: int | None,
-    algorithm: str,
-    position: str,
-    normalise: bool,
-    seed: int,
-) -> HintPlan:
-    clustered_with = get_metric(metric).for_clustering
-    plan = HintPlan.choose(
-        similarities[clustered_with], k=k, algorithm=algorithm, position=position, normalise=normalise
-    )
-    return HintPlan(
-        plan.pairs, {**plan.origin, "metric": metric, "clustered_with": clustered_with, "seed": seed}
-    )
-
-
-class _AnalysisFile(BaseModel):
-    """analysis.json. Its entry ``summary`` is for readers, and is computed again from the rest."""
-
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
-
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    network: str
-    data: str
-    points: list[HintPoint]
-    excluded: list[str]
-    metrics: list[str]
-    similarities: list[str]
-    clusterings: dict[str, dict[str, Clustering]]
-    curves: dict[str, dict[str, dict[int, float]]]
-    num_samples: int
-    seed: int
-    normalise: bool
-    batch_size: int
-    device: str
-    threads: int
-    seconds: AnalysisSeconds

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from pursuhint.clustering import Clustering, get_algorithm
+from pursuhint.clustering.choose_k import AUTO, choose_k, curves_over_k
 from pursuhint.clustering.inertia import checked_similarity, squared_distances, tie_width
 from pursuhint.clustering.result import check_k
 from pursuhint.errors import PursuhintError
@@ -128,8 +129,8 @@ class HintPlan:
 
     Attributes:
         pairs: in the order in which hints are numbered; by depth, unless named in another order.
-        origin: how they were chosen: ``strategy`` and, as they apply, ``metric``, ``k``, ``algorithm``,
-            ``position``, ``normalise``, ``num_samples``, ``seed``, ``pairing``. Plain values.
+        origin: how they were chosen: ``strategy`` and, as they apply, ``metric``, ``k``, ``k_reason``,
+            ``algorithm``, ``position``, ``normalise``, ``num_samples``, ``seed``, ``pairing``. Plain values.
 
     Raises:
         PursuhintError: there is no pair, a teacher's point occurs twice, or only some have a student's point.
@@ -177,7 +178,7 @@ class HintPlan:
         cls,
         similarity: LayerSimilarity,
         *,
-        k: int | None = None,
+        k: int | Literal["auto"] | None = None,
         algorithm: str = "kmeans",
         position: str = "center",
         normalise: bool = False,
@@ -187,8 +188,10 @@ class HintPlan:
         Args:
             similarity: of the teacher's layers. It is clustered as it is; for raw R2CCA of rank-deficient
                 layers use the rank-normalised metric, as `pursuhint.analysis.analyze` does.
-            k: number of hint points, at least 2; default: see `default_k`.
-            algorithm: ``"kmeans"``, the paper's, or ``"segments"``; see `pursuhint.clustering`.
+            k: number of hint points, at least 2; ``"auto"``: the one with the highest silhouette, see
+                `pursuhint.clustering.choose_k.choose_k` (``origin["k_reason"]`` says why); default: see
+                `default_k`.
+            algorithm: ``"kmeans"``, the paper's, or another name of `pursuhint.clustering.ALGORITHMS`.
             position: which member of a cluster is taken; see `choose_positions`.
             normalise: see `pursuhint.clustering.kmeans.kmeans`.
 
@@ -196,13 +199,20 @@ class HintPlan:
             PursuhintError: a name is unknown, k is out of range, or the similarity is not finite.
         """
         check_position(position)
-        k = default_k(similarity.points) if k is None else k
-        clustering = get_algorithm(algorithm)(similarity.values, k, normalise=normalise)
+        cluster = get_algorithm(algorithm)
+        reason = {}
+        if k == AUTO:
+            choice = choose_k(*curves_over_k(cluster, similarity.values, normalise=normalise))
+            k, reason = choice.k, {"k_reason": choice.reason}
+        elif k is None:
+            k = default_k(similarity.points)
+        clustering = cluster(similarity.values, k, normalise=normalise)
         layers = choose_positions(clustering, position, similarity.values)
         origin = {
             "strategy": "chosen",
             "metric": similarity.metric,
             "k": k,
+            **reason,
             "algorithm": algorithm,
             "position": position,
             "normalise": normalise,

@@ -11,6 +11,7 @@ from analysis_networks import noise_images, plain_network, points_of
 from torch import nn
 
 from pursuhint.analysis import Analysis, analyze
+from pursuhint.clustering import ALGORITHMS
 from pursuhint.clustering.inertia import inertia
 from pursuhint.clustering.segments import segments
 from pursuhint.collect import collect
@@ -153,7 +154,7 @@ def test_one_stage_gets_three_hint_points(data):
 def test_two_layers_are_enough(data):
     found = analyze(plain_network(((2, 4),)), data, samples=30)
     assert positions(found.plan) == [1, 2]
-    assert found.curves["cka"] == {"kmeans": {}, "segments": {}}
+    assert found.curves["cka"] == found.silhouettes["cka"] == {name: {} for name in ALGORITHMS}
 
 
 def kill(network, index):
@@ -200,7 +201,7 @@ def test_layers_without_variance_are_left_out_and_named(data, tmp_path):
     ],
 )
 def test_mistakes_are_found_before_the_pass(network, data, options, message, monkeypatch):
-    monkeypatch.setattr("pursuhint.analysis.collect", lambda *a, **k: pytest.fail("ran the network"))
+    monkeypatch.setattr("pursuhint.analysis._gather", lambda *a, **k: pytest.fail("ran the network"))
     with pytest.raises(PursuhintError, match=message):
         analyze(network, data, **options)
 

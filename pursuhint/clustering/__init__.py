@@ -22,6 +22,8 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
     {
         "kmeans": "pursuhint.clustering.kmeans:kmeans",
         "segments": "pursuhint.clustering.segments:segments",
+        "kmedoids": "pursuhint.clustering.kmedoids:kmedoids",
+        "hierarchical": "pursuhint.clustering.hierarchical:hierarchical",
     }
 )
 """Algorithm names, as typed on the command line, and where their functions live."""

@@ -71,7 +71,9 @@ def tie_width(matrix: Matrix) -> float:
     return 1e-12 * float(np.abs(matrix).max())
 
 
-def checked_similarity(similarity: Tensor, *, normalise: bool, k: int | None = None) -> Matrix:
+def checked_similarity(
+    similarity: Tensor, *, normalise: bool, k: int | None = None, what: str = "similarity"
+) -> Matrix:
     """Check a similarity and the number of clusters wanted of it.
 
     Args:
@@ -79,9 +81,10 @@ def checked_similarity(similarity: Tensor, *, normalise: bool, k: int | None = N
             its transpose.
         normalise: divide by the square roots of the diagonal on both sides.
         k: number of clusters.
+        what: what to call the matrix in error messages.
 
     Returns:
-        The similarity as a float64 array.
+        The similarity as a float64 array, symmetric.
 
     Raises:
         PursuhintError: it is not square, holds NaN or infinity, or cannot be normalised; or k is below 2 or
@@ -89,12 +92,12 @@ def checked_similarity(similarity: Tensor, *, normalise: bool, k: int | None = N
     """
     matrix: Matrix = torch.as_tensor(similarity).detach().cpu().double().numpy().copy()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
-        raise PursuhintError(f"similarity must be of shape (layers, layers), got {matrix.shape}")
+        raise PursuhintError(f"{what} must be of shape (layers, layers), got {matrix.shape}")
     finite = np.isfinite(matrix)
     if not finite.all():
         layer = int(np.argmax((~finite).sum(axis=1))) + 1
         raise PursuhintError(
-            f"similarity holds NaN or infinity, most in the row of layer {layer} of {len(matrix)}; "
+            f"{what} holds NaN or infinity, most in the row of layer {layer} of {len(matrix)}; "
             "leave out layers that do not vary"
         )
     if k is not None:

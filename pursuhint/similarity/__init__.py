@@ -16,44 +16,87 @@ from pursuhint.tables import lookup, resolve
 if TYPE_CHECKING:
     from pursuhint.similarity.cca import r2cca, r2cca_matrix, r2cca_rank, r2cca_rank_matrix
     from pursuhint.similarity.cka import linear_cka, linear_cka_matrix
+    from pursuhint.similarity.debiased import debiased_cka, debiased_cka_matrix
+    from pursuhint.similarity.gcd import yanai_gcd, yanai_gcd_matrix
+    from pursuhint.similarity.kernel import rbf_cka, rbf_cka_matrix, rbf_cka_pairs
     from pursuhint.similarity.layers import LayerSimilarity
-    from pursuhint.similarity.metric import Metric
+    from pursuhint.similarity.metric import Metric, similarities_between, similarity_matrices
     from pursuhint.similarity.moments import LayerMoments
+    from pursuhint.similarity.networks import NetworkSimilarity
+    from pursuhint.similarity.procrustes import procrustes_matrix, procrustes_similarity
+    from pursuhint.similarity.projection_weighted import pwcca, pwcca_matrix
+    from pursuhint.similarity.rows import LayerRows
+    from pursuhint.similarity.singular_vectors import svcca, svcca_matrix
+    from pursuhint.similarity.statistics import LayerStatistics
 
 __all__ = [
     "METRICS",
     "LayerMoments",
+    "LayerRows",
     "LayerSimilarity",
+    "LayerStatistics",
     "Metric",
+    "NetworkSimilarity",
+    "debiased_cka",
+    "debiased_cka_matrix",
     "get_metric",
     "linear_cka",
     "linear_cka_matrix",
+    "procrustes_matrix",
+    "procrustes_similarity",
+    "pwcca",
+    "pwcca_matrix",
     "r2cca",
     "r2cca_matrix",
     "r2cca_rank",
     "r2cca_rank_matrix",
+    "rbf_cka",
+    "rbf_cka_matrix",
+    "rbf_cka_pairs",
+    "similarities_between",
+    "similarity_matrices",
+    "svcca",
+    "svcca_matrix",
+    "yanai_gcd",
+    "yanai_gcd_matrix",
 ]
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
         "cka": "pursuhint.similarity.cka:LINEAR_CKA",
+        "debiased-cka": "pursuhint.similarity.debiased:DEBIASED_CKA",
+        "rbf-cka": "pursuhint.similarity.kernel:RBF_CKA",
+        "rbf-cka-pairs": "pursuhint.similarity.kernel:RBF_CKA_PAIRS",
         "r2cca": "pursuhint.similarity.cca:R2CCA",
         "r2cca-rank": "pursuhint.similarity.cca:R2CCA_RANK",
+        "gcd": "pursuhint.similarity.gcd:GCD",
+        "svcca": "pursuhint.similarity.singular_vectors:SVCCA",
+        "pwcca": "pursuhint.similarity.projection_weighted:PWCCA",
+        "procrustes": "pursuhint.similarity.procrustes:PROCRUSTES",
     }
 )
 """Metric names, as typed on the command line, and where their `Metric` lives."""
 
 _HOMES = MappingProxyType(
     {
-        "LayerMoments": "moments",
-        "LayerSimilarity": "layers",
-        "Metric": "metric",
-        "linear_cka": "cka",
-        "linear_cka_matrix": "cka",
-        "r2cca": "cca",
-        "r2cca_matrix": "cca",
-        "r2cca_rank": "cca",
-        "r2cca_rank_matrix": "cca",
+        name: home
+        for home, names in {
+            "cca": "r2cca r2cca_matrix r2cca_rank r2cca_rank_matrix",
+            "cka": "linear_cka linear_cka_matrix",
+            "debiased": "debiased_cka debiased_cka_matrix",
+            "gcd": "yanai_gcd yanai_gcd_matrix",
+            "kernel": "rbf_cka rbf_cka_matrix rbf_cka_pairs",
+            "layers": "LayerSimilarity",
+            "metric": "Metric similarities_between similarity_matrices",
+            "moments": "LayerMoments",
+            "networks": "NetworkSimilarity",
+            "procrustes": "procrustes_matrix procrustes_similarity",
+            "projection_weighted": "pwcca pwcca_matrix",
+            "rows": "LayerRows",
+            "statistics": "LayerStatistics",
+            "singular_vectors": "svcca svcca_matrix",
+        }.items()
+        for name in names.split()
     }
 )
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from pursuhint.similarity.checks import centred_pair
+from pursuhint.similarity.canonical import ranks_of, shared_variance, shared_variances
 from pursuhint.similarity.metric import Metric
-from pursuhint.similarity.moments import LayerMoments
+from pursuhint.similarity.shards import MomentShards
+from pursuhint.similarity.statistics import LayerStatistics
+from pursuhint.similarity.unions import shared_variances_of_unions
 
 __all__ = ["R2CCA", "R2CCA_RANK", "r2cca", "r2cca_matrix", "r2cca_rank", "r2cca_rank_matrix"]
-
-RELATIVE_EIGENVALUE = 1e-10
-"""A direction counts towards the rank when its eigenvalue exceeds this fraction of the largest one (and the
-noise floor), which is a singular value of 1e-5 of the largest."""
 
 
 def r2cca(x: Tensor, y: Tensor) -> Tensor:
@@ -53,7 +49,7 @@ def r2cca(x: Tensor, y: Tensor) -> Tensor:
         >>> round(float(r2cca(x, x @ torch.randn(8, 8) + 1)), 3)
         1.0
     """
-    shared, _ = _shared_variance(x, y)
+    shared, _, _ = shared_variance(x, y)
     return shared / min(x.shape[1], y.shape[1])
 
 
@@ -76,38 +72,15 @@ def r2cca_rank(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         PursuhintError: as `r2cca`.
     """
-    shared, rank = _shared_variance(x, y)
-    return shared / rank
+    shared, rank_x, rank_y = shared_variance(x, y)
+    return shared / max(1, min(rank_x, rank_y))
 
 
-def _shared_variance(x: Tensor, y: Tensor) -> tuple[Tensor, int]:
-    """Sum of squared canonical correlations, and the smaller rank; (NaN, 1) when a side has none."""
-    matrices, floors = centred_pair(x, y)
-    bases = [_basis(matrix, floor) for matrix, floor in zip(matrices, floors)]
-    rank = min(basis.shape[1] for basis in bases)
-    if rank == 0:
-        return torch.full((), math.nan, dtype=torch.float64, device=x.device), 1
-    return (bases[0].T @ bases[1]).square().sum(), rank
-
-
-def _basis(centred: Tensor, floor: float) -> Tensor:
-    """Orthonormal basis of the column space, (samples, rank)."""
-    # From the matrix itself, not from its Gram matrix: squaring would double the digits that
-    # ill-conditioned features cost.
-    left, singular, _ = torch.linalg.svd(centred, full_matrices=False)
-    return left[:, _kept(singular.square(), floor)]
-
-
-def _kept(eigenvalues: Tensor, floor: float) -> Tensor:
-    """Which eigenvalues count towards the rank."""
-    return eigenvalues > max(RELATIVE_EIGENVALUE * float(eigenvalues.max()), floor)
-
-
-def r2cca_matrix(moments: LayerMoments) -> Tensor:
+def r2cca_matrix(layers: LayerStatistics) -> Tensor:
     """Mean squared canonical correlation of all pairs of layers; see `r2cca`.
 
     Args:
-        moments: of at least two samples.
+        layers: statistics of at least two samples.
 
     Returns:
         (layers, layers), float64, symmetric; the diagonal is rank over width. NaN in the rows and columns of
@@ -116,16 +89,15 @@ def r2cca_matrix(moments: LayerMoments) -> Tensor:
     Raises:
         PursuhintError: fewer than two samples.
     """
-    shared, _ = moments.once(_shared_variances)
-    widths = torch.tensor(moments.widths, dtype=torch.float64, device=shared.device)
-    return shared / torch.minimum(widths[:, None], widths)
+    widths = torch.tensor(layers.widths, dtype=torch.float64, device=layers.device)
+    return layers.over_strips(shared_variances) / torch.minimum(widths[:, None], widths)
 
 
-def r2cca_rank_matrix(moments: LayerMoments) -> Tensor:
+def r2cca_rank_matrix(layers: LayerStatistics) -> Tensor:
     """Mean squared canonical correlation over existing directions, of all pairs; see `r2cca_rank`.
 
     Args:
-        moments: of at least two samples.
+        layers: statistics of at least two samples.
 
     Returns:
         (layers, layers), float64, symmetric, diagonal 1; NaN in the rows and columns of layers without
@@ -134,38 +106,48 @@ def r2cca_rank_matrix(moments: LayerMoments) -> Tensor:
     Raises:
         PursuhintError: fewer than two samples.
     """
-    shared, ranks = moments.once(_shared_variances)
+    shared, ranks = layers.over_strips(shared_variances), ranks_of(layers)
     return shared / torch.minimum(ranks[:, None], ranks)
 
 
-def _shared_variances(moments: LayerMoments) -> tuple[Tensor, Tensor]:
-    r"""Sums of squared canonical correlations of all pairs (NaN where a rank is 0), and the ranks.
+def r2cca_of_unions(parts: MomentShards, unions: Tensor) -> Tensor:
+    """`r2cca_matrix` of several unions of parts of the samples, (unions, layers, layers).
 
-    With :math:`W_i` a whitening of layer i, :math:`W_i^\top C_{ii} W_i = I`, the canonical correlations of
-    two layers are the singular values of :math:`W_i^\top C_{ij} W_j`. Each layer is whitened once; the
-    joint scatter matrix is then multiplied by all whitenings from both sides, a layer at a time.
+    Args:
+        parts: moments of the parts.
+        unions: which parts belong to each union, (unions, parts); at least two samples in each.
     """
-    moments.require(2)
-    whitenings = [_whitening(moments, i) for i in range(len(moments))]
-    ranks = torch.tensor([w.shape[1] for w in whitenings], device=moments.device)
-    layer_of_row = torch.arange(len(moments), device=moments.device).repeat_interleave(ranks)
-    # One side first: C W, stored transposed, (all directions, P).
-    half = torch.cat([w.T @ moments.rows(i) for i, w in enumerate(whitenings)])
-    shared = torch.zeros(len(moments), len(moments), dtype=half.dtype, device=half.device)
-    for i, (w, block) in enumerate(zip(whitenings, moments.blocks)):
-        shared[i].index_add_(0, layer_of_row, (half[:, block] @ w).square_().sum(1))
-    shared = (shared + shared.T) / 2
-    shared[ranks == 0, :] = math.nan
-    shared[:, ranks == 0] = math.nan
-    return shared, ranks.to(shared)
+    shared, _ = shared_variances_of_unions(parts, unions)
+    widths = shared.new_tensor(parts.moments.widths)
+    return shared / torch.minimum(widths[:, None], widths)
 
 
-def _whitening(moments: LayerMoments, i: int) -> Tensor:
-    """(width, rank) matrix that makes the features of layer ``i`` uncorrelated, each of sum of squares 1."""
-    eigenvalues, vectors = torch.linalg.eigh(moments.cross(i, i))
-    kept = _kept(eigenvalues, moments.noise_floor(i))
-    return vectors[:, kept] / eigenvalues[kept].sqrt()
+def r2cca_rank_of_unions(parts: MomentShards, unions: Tensor) -> Tensor:
+    """`r2cca_rank_matrix` of several unions of parts of the samples, (unions, layers, layers).
+
+    Args:
+        parts: moments of the parts.
+        unions: which parts belong to each union, (unions, parts); at least two samples in each.
+    """
+    shared, ranks = shared_variances_of_unions(parts, unions)
+    return shared / torch.minimum(ranks[:, :, None], ranks[:, None, :])
 
 
-R2CCA = Metric("r2cca", "R²CCA", r2cca, r2cca_matrix, for_clustering="r2cca-rank")
-R2CCA_RANK = Metric("r2cca-rank", "R²CCA by rank", r2cca_rank, r2cca_rank_matrix, for_clustering="r2cca-rank")
+R2CCA = Metric(
+    "r2cca",
+    "R²CCA",
+    r2cca,
+    r2cca_matrix,
+    for_clustering="r2cca-rank",
+    strips=(shared_variances,),
+    of_unions=r2cca_of_unions,
+)
+R2CCA_RANK = Metric(
+    "r2cca-rank",
+    "R²CCA by rank",
+    r2cca_rank,
+    r2cca_rank_matrix,
+    for_clustering="r2cca-rank",
+    strips=(shared_variances,),
+    of_unions=r2cca_rank_of_unions,
+)

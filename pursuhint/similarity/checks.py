@@ -7,7 +7,11 @@ from torch import Tensor
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["centred_pair", "noise_floor"]
+__all__ = ["RELATIVE_EIGENVALUE", "above_rounding", "centred_pair", "noise_floor", "rotated"]
+
+RELATIVE_EIGENVALUE = 1e-10
+"""A direction counts towards the rank when its eigenvalue exceeds this fraction of the largest one (and the
+noise floor), which is a singular value of 1e-5 of the largest."""
 
 
 def noise_floor(mean_square: Tensor, count: int, eps: float) -> float:
@@ -24,6 +28,11 @@ def noise_floor(mean_square: Tensor, count: int, eps: float) -> float:
         eps: relative spacing of the floating-point type in which the features were computed.
     """
     return 4.0 * eps**2 / 12.0 * count * float(mean_square.max())
+
+
+def above_rounding(energies: Tensor, floor: float) -> Tensor:
+    """Which eigenvalues of a scatter matrix count towards the rank, given its `noise_floor`."""
+    return energies > max(RELATIVE_EIGENVALUE * float(energies.max()), floor)
 
 
 def _checked(name: str, features: Tensor) -> Tensor:
@@ -76,3 +85,18 @@ def centred_pair(x: Tensor, y: Tensor) -> tuple[list[Tensor], list[float]]:
         for matrix, features in zip(matrices, (x, y))
     ]
     return [_centred(matrix) for matrix in matrices], floors
+
+
+def rotated(centred: Tensor) -> Tensor:
+    """The same features in no more coordinates than there are samples, for metrics that ignore rotation.
+
+    Args:
+        centred: shape (samples, features).
+
+    Returns:
+        (samples, min(samples, features)), with the same inner products between samples.
+    """
+    samples, width = centred.shape
+    if width <= samples:
+        return centred
+    return torch.linalg.qr(centred.T, mode="r").R.T

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from pursuhint.similarity.checks import centred_pair
-from pursuhint.similarity.metric import Metric
-from pursuhint.similarity.moments import LayerMoments
+from pursuhint.similarity.kernel import linear_cka_of_row_unions
+from pursuhint.similarity.metric import Metric, masked, undefined
+from pursuhint.similarity.statistics import LayerStatistics, Strip
+from pursuhint.similarity.unions import linear_cka_of_unions
 
-__all__ = ["LINEAR_CKA", "linear_cka", "linear_cka_matrix"]
+__all__ = ["LINEAR_CKA", "linear_cka", "linear_cka_matrix", "scaled_squared_norms", "squared_norm"]
 
 
 def linear_cka(x: Tensor, y: Tensor) -> Tensor:
@@ -47,15 +47,15 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
         1.0
     """
     (x, y), (floor_x, floor_y) = centred_pair(x, y)
-    own_x, own_y = _squared_norm(x, x), _squared_norm(y, y)
+    own_x, own_y = squared_norm(x, x), squared_norm(y, y)
     if own_x.sqrt() <= floor_x or own_y.sqrt() <= floor_y:
-        return torch.full((), math.nan, dtype=torch.float64, device=x.device)
+        return undefined(x)
     # Scaled first, so that features of any magnitude stay inside the range of float64 when squared again.
     x, y = x / own_x**0.25, y / own_y**0.25
-    return _squared_norm(x, y) / (_squared_norm(x, x).sqrt() * _squared_norm(y, y).sqrt())
+    return squared_norm(x, y) / (squared_norm(x, x).sqrt() * squared_norm(y, y).sqrt())
 
 
-def _squared_norm(x: Tensor, y: Tensor) -> Tensor:
+def squared_norm(x: Tensor, y: Tensor) -> Tensor:
     """Squared Frobenius norm of x^T y, by whichever of its two forms is cheaper."""
     samples = len(x)
     if samples**2 < x.shape[1] * y.shape[1]:
@@ -63,14 +63,11 @@ def _squared_norm(x: Tensor, y: Tensor) -> Tensor:
     return (x.T @ y).square().sum()
 
 
-def linear_cka_matrix(moments: LayerMoments) -> Tensor:
+def linear_cka_matrix(layers: LayerStatistics) -> Tensor:
     """Linear CKA of all pairs of layers; see `linear_cka`.
 
-    Every pair is a block of the joint scatter matrix of all layers, so squaring that matrix elementwise and
-    adding up its blocks gives all numerators and denominators.
-
     Args:
-        moments: of at least two samples.
+        layers: statistics of at least two samples.
 
     Returns:
         (layers, layers), float64, symmetric, diagonal 1; NaN in the rows and columns of layers without
@@ -79,21 +76,34 @@ def linear_cka_matrix(moments: LayerMoments) -> Tensor:
     Raises:
         PursuhintError: fewer than two samples.
     """
-    moments.require(2)
-    layers = len(moments)
-    scale = torch.cat([moments.variation(i).sqrt().expand(width) for i, width in enumerate(moments.widths)])
-    norms = torch.zeros(layers, layers, dtype=torch.float64, device=moments.device)
-    for i, block in enumerate(moments.blocks):
-        # Scaled first, so that layers of any magnitude stay inside the range of float64 when squared.
-        columns = moments.rows(i).double().div_(scale).div_(scale[block.start]).square_().sum(0)
-        norms[i].index_add_(0, moments.layer_of_column, columns)
-    norms = (norms + norms.T) / 2
+    norms = layers.over_strips(scaled_squared_norms)
     own = norms.diagonal().sqrt()
-    similarity = norms / torch.outer(own, own)
-    constant = list(moments.constant_layers())
-    similarity[constant, :] = math.nan
-    similarity[:, constant] = math.nan
-    return similarity
+    return masked(norms / torch.outer(own, own), layers)
 
 
-LINEAR_CKA = Metric("cka", "linear CKA", linear_cka, linear_cka_matrix, for_clustering="cka")
+def scaled_squared_norms(strip: Strip) -> Tensor:
+    """Squared Frobenius norms of cross-products with all deeper layers, each layer scaled by its variation.
+
+    The numerators of CKA, and on the diagonal the squares of its denominators, all close to 1.
+    """
+    layers, i = strip.layers, strip.i
+    # Scaled first, so that layers of any magnitude stay inside the range of the type when squared.
+    scales = torch.stack([layers.variation(j) for j in range(i, len(layers))]).sqrt()
+    scales = scales.clamp_min(torch.finfo(scales.dtype).tiny)
+    columns = (strip.cross / (scales[0] * scales[strip.layer_of_column])).square_().sum(0)
+    norms = torch.zeros(len(layers) - i, dtype=columns.dtype, device=columns.device)
+    return norms.index_add_(0, strip.layer_of_column, columns).double()
+
+
+LINEAR_CKA = Metric(
+    "cka",
+    "linear CKA",
+    linear_cka,
+    linear_cka_matrix,
+    for_clustering="cka",
+    strips=(scaled_squared_norms,),
+    single=True,
+    of_unions=linear_cka_of_unions,
+    of_row_unions=linear_cka_of_row_unions,
+    many_unions=True,
+)

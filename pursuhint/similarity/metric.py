@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
+import torch
 from torch import Tensor
 
-from pursuhint.similarity.moments import LayerMoments
+from pursuhint.errors import PursuhintError
+from pursuhint.similarity.shards import MomentShards, RowParts
+from pursuhint.similarity.statistics import LayerStatistics, StripFunction
 
-__all__ = ["Metric"]
+__all__ = ["Metric", "Needs", "masked", "similarities_between", "similarity_matrices", "undefined"]
+
+Needs = Literal["moments", "rows"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +27,88 @@ class Metric:
         name: as in `pursuhint.similarity.METRICS`.
         title: for figures and reports, ``"linear CKA"``.
         pair: function of two representation matrices (samples, features) that returns a float64 scalar.
-        matrix: the same for all pairs of layers, from their moments: (layers, layers), float64.
+        matrix: the same for all pairs of layers, from their statistics: (layers, layers), float64.
         for_clustering: name of the metric that layers are clustered with when this one is asked for. It is
             the metric's own name unless the metric does not give a layer the similarity 1 with itself.
+        strips: the functions of strips of cross-products that ``matrix`` builds on, if any.
+        needs: ``"moments"``, which any `LayerStatistics` offers, or ``"rows"``: the features themselves.
+        symmetric: whether the similarity of x and y is that of y and x. If not, row i of the matrix is the
+            view of layer i, and what needs a symmetric matrix takes the mean with the transpose.
+        of_unions: gives the matrices on several unions of parts of the samples at once, (unions, layers,
+            layers), from the moments of the parts and a table (unions, parts) of which belong to each; None
+            where they are computed one by one.
+        of_row_unions: the same where the features themselves are kept in parts.
+        many_unions: whether a hundred unions cost no more than a few.
+        single: whether products of features may be computed in float32, with sums in float64, at an error
+            below 1e-4.
     """
 
     name: str
     title: str
     pair: Callable[[Tensor, Tensor], Tensor]
-    matrix: Callable[[LayerMoments], Tensor]
+    matrix: Callable[[LayerStatistics], Tensor]
     for_clustering: str
+    strips: tuple[StripFunction, ...] = ()
+    needs: Needs = "moments"
+    symmetric: bool = True
+    single: bool = False
+    of_unions: Callable[[MomentShards, Tensor], Tensor] | None = None
+    of_row_unions: Callable[[RowParts, Tensor], Tensor] | None = None
+    many_unions: bool = False
+
+    def at_once(self, parts: MomentShards | RowParts) -> Callable[[Tensor], Tensor] | None:
+        """From a table of unions of these parts to their matrices, if there is a way to have all at once."""
+        if isinstance(parts, RowParts):
+            return None if self.of_row_unions is None else partial(self.of_row_unions, parts)
+        return None if self.of_unions is None else partial(self.of_unions, parts)
+
+
+def similarity_matrices(layers: LayerStatistics, metrics: Sequence[Metric]) -> dict[str, Tensor]:
+    """Similarities of all pairs of layers by several metrics, which share their work.
+
+    Args:
+        layers: statistics of at least two samples.
+        metrics: from `pursuhint.similarity.get_metric`.
+
+    Returns:
+        For each metric's name (layers, layers), float64, as its `Metric.matrix`.
+
+    Raises:
+        PursuhintError: there are too few samples, or a metric needs another form of statistics.
+    """
+    layers.sweep(function for metric in metrics for function in metric.strips)
+    return {metric.name: metric.matrix(layers) for metric in metrics}
+
+
+def similarities_between(layers: LayerStatistics, first: int, metrics: Sequence[Metric]) -> dict[str, Tensor]:
+    """Similarities of the first few layers to all others, for two networks in one `LayerStatistics`.
+
+    Args:
+        layers: joint statistics of all layers of one network and then all of another.
+        first: how many layers the first network has.
+        metrics: from `pursuhint.similarity.get_metric`.
+
+    Returns:
+        For each metric's name (first, layers - first), float64. Of a metric that is not symmetric, the view
+        of the first network's layers.
+
+    Raises:
+        PursuhintError: as `similarity_matrices`, or either network has no layers.
+    """
+    if not 0 < first < len(layers):
+        raise PursuhintError(f"the first network must have 1 to {len(layers) - 1} of the layers, got {first}")
+    matrices = similarity_matrices(layers, metrics)
+    return {name: matrix[:first, first:] for name, matrix in matrices.items()}
+
+
+def masked(values: Tensor, layers: LayerStatistics) -> Tensor:
+    """The values, with NaN in rows and columns of layers that do not vary; in place."""
+    constant = list(layers.constant_layers())
+    values[constant, :] = torch.nan
+    values[:, constant] = torch.nan
+    return values
+
+
+def undefined(like: Tensor) -> Tensor:
+    """The similarity to something without variance: 0/0, a float64 scalar NaN."""
+    return torch.full((), torch.nan, dtype=torch.float64, device=like.device)

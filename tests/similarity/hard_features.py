@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import scipy.spatial
 import torch
 from torch import Tensor
 
@@ -117,23 +120,89 @@ def basis(x: Tensor) -> np.ndarray:
 
 
 def reference(metric: str, layers: list[Tensor]) -> np.ndarray:
-    """(layers, layers), pair by pair from the definition."""
-    values = np.empty((len(layers), len(layers)))
-    for i, x in enumerate(layers):
-        for j, y in enumerate(layers):
-            values[i, j] = _reference_pair(metric, x, y)
-    return values
+    """(layers, layers), pair by pair from the definition; NaN where that is not unique."""
+    return np.array([[REFERENCES[metric](x, y) for y in layers] for x in layers])
 
 
-def _reference_pair(metric: str, x: Tensor, y: Tensor) -> float:
-    if metric == "cka":
-        xc, yc = _centred(x), _centred(y)
-        xc, yc = xc / np.linalg.norm(xc), yc / np.linalg.norm(yc)
-        own = np.linalg.norm(xc.T @ xc) * np.linalg.norm(yc.T @ yc)
-        return float(np.linalg.norm(xc.T @ yc) ** 2 / own)
-    qx, qy = basis(x), basis(y)
-    shared = float(np.linalg.norm(qx.T @ qy) ** 2)
-    if metric == "r2cca":
-        return shared / min(x.shape[1], y.shape[1])
-    assert metric == "r2cca-rank"
-    return shared / min(qx.shape[1], qy.shape[1])
+def _cka(x: Tensor, y: Tensor) -> float:
+    xc, yc = _centred(x), _centred(y)
+    xc, yc = xc / np.linalg.norm(xc), yc / np.linalg.norm(yc)
+    own = np.linalg.norm(xc.T @ xc) * np.linalg.norm(yc.T @ yc)
+    return float(np.linalg.norm(xc.T @ yc) ** 2 / own)
+
+
+def _unbiased_hsic(kernel: np.ndarray, other: np.ndarray) -> float:
+    n = len(kernel)
+    k, m = (matrix - np.diag(np.diag(matrix)) for matrix in (kernel, other))
+    one = np.ones(n)
+    sums = (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
+    return float((np.trace(k @ m) + sums - 2 / (n - 2) * (one @ k @ m @ one)) / (n * (n - 3)))
+
+
+def _debiased_cka(x: Tensor, y: Tensor) -> float:
+    xc, yc = _centred(x), _centred(y)
+    k, m = (c @ c.T / np.linalg.norm(c) ** 2 for c in (xc, yc))
+    return _unbiased_hsic(k, m) / np.sqrt(_unbiased_hsic(k, k) * _unbiased_hsic(m, m))
+
+
+def _kernel(x: Tensor, over: str) -> np.ndarray:
+    xc = _centred(x) / np.abs(_centred(x)).max()
+    distances = scipy.spatial.distance.cdist(xc, xc)
+    if over == "all":
+        scale = np.sqrt(np.median(distances**2))
+    else:
+        scale = np.median(distances[np.triu_indices(len(xc), 1)])
+    kernel = np.exp(-(distances**2) / (2 * (0.8 * scale) ** 2))
+    kernel = kernel - kernel.mean(0)
+    return kernel - kernel.mean(1, keepdims=True)
+
+
+def _rbf_cka(x: Tensor, y: Tensor, over: str) -> float:
+    k, m = _kernel(x, over), _kernel(y, over)
+    return float(np.trace(k @ m) / np.linalg.norm(k) / np.linalg.norm(m))
+
+
+def _shared(x: Tensor, y: Tensor) -> float:
+    return float(np.linalg.norm(basis(x).T @ basis(y)) ** 2)
+
+
+def _rank(x: Tensor) -> int:
+    return basis(x).shape[1]
+
+
+def _svcca(x: Tensor, y: Tensor) -> float:
+    leading = []
+    for layer in (x, y):
+        left, singular, _ = np.linalg.svd(_centred(layer), full_matrices=False)
+        explained = np.cumsum(singular**2) / np.sum(singular**2)
+        leading.append(left[:, : int(np.argmax(explained >= 0.99)) + 1])
+    return float(np.linalg.svd(leading[0].T @ leading[1], compute_uv=False).mean())
+
+
+def _pwcca(x: Tensor, y: Tensor) -> float:
+    axes, correlations, _ = np.linalg.svd(basis(x).T @ basis(y), full_matrices=False)
+    gaps = -np.diff(correlations)
+    if (gaps < 1e-6).any() and correlations[0] - correlations[-1] > 1e-6:
+        return np.nan
+    weights = np.abs((basis(x) @ axes).T @ _centred(x)).sum(1)
+    return float((weights * correlations).sum() / weights.sum())
+
+
+def _procrustes(x: Tensor, y: Tensor) -> float:
+    xc, yc = _centred(x), _centred(y)
+    xc, yc = xc / np.linalg.norm(xc), yc / np.linalg.norm(yc)
+    return float(np.linalg.svd(xc.T @ yc, compute_uv=False).sum())
+
+
+REFERENCES: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "cka": _cka,
+    "debiased-cka": _debiased_cka,
+    "rbf-cka": lambda x, y: _rbf_cka(x, y, "all"),
+    "rbf-cka-pairs": lambda x, y: _rbf_cka(x, y, "pairs"),
+    "r2cca": lambda x, y: _shared(x, y) / min(x.shape[1], y.shape[1]),
+    "r2cca-rank": lambda x, y: _shared(x, y) / min(_rank(x), _rank(y)),
+    "gcd": lambda x, y: _shared(x, y) / np.sqrt(_rank(x) * _rank(y)),
+    "svcca": _svcca,
+    "pwcca": _pwcca,
+    "procrustes": _procrustes,
+}

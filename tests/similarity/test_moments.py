@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from hard_features import hard_set
+from statistics_forms import LINEAR_METRICS
 from torch import distributed as dist
 
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity import METRICS, LayerMoments, get_metric
+from pursuhint.similarity import LayerMoments, get_metric
 
 
 def moments_of(layers, size=1000, **options):
@@ -26,7 +27,7 @@ def assert_same(actual, expected):
         torch.testing.assert_close(actual.mean(i), expected.mean(i), rtol=1e-12, atol=1e-12)
         scale = float(expected.cross(i, i).abs().max())
         torch.testing.assert_close(actual.cross(i, i), expected.cross(i, i), rtol=0, atol=1e-12 * scale)
-    for name in METRICS:
+    for name in LINEAR_METRICS:
         torch.testing.assert_close(
             get_metric(name).matrix(actual), get_metric(name).matrix(expected), rtol=0, atol=1e-10
         )
@@ -43,7 +44,8 @@ def test_equals_numpy(layers):
     np.testing.assert_allclose(moments.mean(1), y.mean(0), rtol=1e-13)
     expected = (x - x.mean(0)).T @ (y - y.mean(0))
     np.testing.assert_allclose(moments.cross(0, 1), expected, rtol=0, atol=1e-11 * np.abs(expected).max())
-    torch.testing.assert_close(moments.rows(0)[:, moments.blocks[1]], moments.cross(0, 1))
+    torch.testing.assert_close(moments.strip(0)[:, moments.blocks[1]], moments.cross(0, 1))
+    torch.testing.assert_close(moments.cross(1, 0), moments.cross(0, 1).T)
 
 
 @pytest.mark.parametrize("size", [1, 3, 64])

@@ -9,21 +9,25 @@ import numpy as np
 import pytest
 import torch
 from hard_features import SETS, basis, hard_set, reference
+from statistics_forms import FORMS, LINEAR_METRICS, batches, statistics_of
 
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity import METRICS, LayerMoments, get_metric
+from pursuhint.similarity import (
+    METRICS,
+    LayerMoments,
+    get_metric,
+    similarities_between,
+    similarity_matrices,
+    svcca,
+)
 
 METRIC_NAMES = list(METRICS)
-
-
-def moments_of(layers, sizes=(1, 7, 64)):
-    moments = LayerMoments([layer.shape[1] for layer in layers])
-    start = 0
-    while start < len(layers[0]):
-        for size in sizes:
-            moments.update([layer[start : start + size] for layer in layers])
-            start += size
-    return moments
+CASES = [
+    (name, form)
+    for name in METRIC_NAMES
+    for form in FORMS
+    if form == "rows" or get_metric(name).needs == "moments"
+]
 
 
 @pytest.fixture
@@ -47,10 +51,21 @@ def others(features, generator):
 def test_equals_definition(name, hard):
     layers = hard_set(hard)
     metric = get_metric(name)
+    if name == "debiased-cka" and len(layers[0]) < 4:
+        with pytest.raises(PursuhintError, match="debiased CKA needs at least 4 samples, got 2"):
+            metric.pair(*layers[:2])
+        with pytest.raises(PursuhintError, match="debiased CKA needs at least 4 samples, got 2"):
+            metric.matrix(statistics_of("moments", layers))
+        return
     expected = reference(name, layers)
-    pairs = [[float(metric.pair(x, y)) for y in layers] for x in layers]
-    np.testing.assert_allclose(pairs, expected, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(metric.matrix(moments_of(layers)), expected, rtol=0, atol=1e-10)
+    assert np.isfinite(expected).all() or name == "pwcca"
+    pairs = np.array([[float(metric.pair(x, y)) for y in layers] for x in layers])
+    assert np.isfinite(pairs).all()
+    unique = np.isfinite(expected)
+    np.testing.assert_allclose(pairs[unique], expected[unique], rtol=0, atol=1e-10)
+    for form in FORMS if metric.needs == "moments" else ["rows"]:
+        matrix = metric.matrix(statistics_of(form, layers, metrics=[name]))
+        np.testing.assert_allclose(matrix, pairs, rtol=0, atol=1e-10, err_msg=form)
 
 
 def test_the_hard_sets_are_hard():
@@ -71,17 +86,22 @@ def test_rank_rule_sees_through_float32_rounding(name):
     metric = get_metric(name)
     expected = reference(name, [x, x])[0, 1] / (2 if name == "r2cca" else 1)
     assert float(metric.pair(copied, copied)) == pytest.approx(expected, abs=1e-3)
-    assert float(metric.matrix(moments_of([copied]))[0, 0]) == pytest.approx(expected, abs=1e-3)
+    for form in FORMS if metric.needs == "moments" else ["rows"]:
+        matrix = metric.matrix(statistics_of(form, [copied], metrics=[name]))
+        assert float(matrix[0, 0]) == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", METRIC_NAMES)
 def test_rotation_shift_and_scale_do_not_matter(name, features, others, generator):
     pair = get_metric(name).pair
     rotation = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0]
-    torch.testing.assert_close(pair(-7 * features @ rotation + 5, others), pair(features, others))
+    torch.testing.assert_close(pair(others, -7 * features @ rotation + 5), pair(others, features))
+    torch.testing.assert_close(pair(-7 * features + 5, others), pair(features, others))
+    if name != "pwcca":  # whose weights add up what single features of x share with a direction
+        torch.testing.assert_close(pair(features @ rotation, others), pair(features, others))
 
 
-@pytest.mark.parametrize("name", ["r2cca", "r2cca-rank"])
+@pytest.mark.parametrize("name", ["r2cca", "r2cca-rank", "gcd"])
 def test_invertible_maps_do_not_matter_to_cca(name, features, others, generator):
     pair = get_metric(name).pair
     mapped = features @ torch.randn(6, 6, generator=generator, dtype=torch.float64)
@@ -98,48 +118,53 @@ def test_invertible_maps_matter_to_cka(features, others):
 def test_symmetric_in_range_and_one_with_itself(name, features, others):
     pair = get_metric(name).pair
     assert 0 < float(pair(features, others)) < 1
-    torch.testing.assert_close(pair(features, others), pair(others, features))
     torch.testing.assert_close(pair(features, features), torch.ones((), dtype=torch.float64))
+    if get_metric(name).symmetric:
+        torch.testing.assert_close(pair(features, others), pair(others, features))
+    else:
+        assert abs(pair(features, others) - pair(others, features)) > 1e-6
 
 
-@pytest.mark.parametrize("name", METRIC_NAMES)
-def test_order_of_samples_does_not_matter(name, features, others, generator):
+@pytest.mark.parametrize(("name", "form"), CASES)
+def test_order_of_samples_does_not_matter(name, form, features, others, generator):
     metric = get_metric(name)
     order = torch.randperm(120, generator=generator)
     torch.testing.assert_close(
-        metric.matrix(moments_of([features[order], others[order]])),
-        metric.matrix(moments_of([features, others], sizes=(50,))),
+        metric.matrix(statistics_of(form, [features[order], others[order]], metrics=[name])),
+        metric.matrix(statistics_of(form, [features, others], sizes=(50,), metrics=[name])),
         rtol=0,
         atol=1e-12,
     )
 
 
-@pytest.mark.parametrize("name", METRIC_NAMES)
+@pytest.mark.parametrize(("name", "form"), CASES)
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
-def test_any_magnitude(name, features, others, scale):
+def test_any_magnitude(name, form, features, others, scale):
     metric = get_metric(name)
     expected = metric.pair(features, others)
     torch.testing.assert_close(metric.pair(features * scale, others), expected)
-    torch.testing.assert_close(metric.matrix(moments_of([features * scale, others]))[0, 1], expected)
+    matrix = metric.matrix(statistics_of(form, [features * scale, others], metrics=[name]))
+    torch.testing.assert_close(matrix[0, 1], expected)
 
 
 def test_r2cca_counts_columns_and_its_rank_form_directions(features):
     doubled = torch.cat([features, features], dim=1)
     assert float(get_metric("r2cca").pair(doubled, doubled)) == pytest.approx(0.5)
     assert float(get_metric("r2cca-rank").pair(doubled, doubled)) == pytest.approx(1)
-    matrix = get_metric("r2cca").matrix(moments_of([features, doubled]))
+    matrix = get_metric("r2cca").matrix(statistics_of("moments", [features, doubled]))
     torch.testing.assert_close(matrix, torch.tensor([[1, 1], [1, 0.5]], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("name", METRIC_NAMES)
+@pytest.mark.parametrize(("name", "form"), CASES)
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
-def test_no_variance_is_nan(name, features, value):
+def test_no_variance_is_nan(name, form, features, value):
     metric = get_metric(name)
     constant = torch.full((120, 4), value, dtype=torch.float64)
     assert metric.pair(constant, features).isnan()
     assert metric.pair(features, constant).isnan()
     expected = torch.tensor([[1, torch.nan], [torch.nan, torch.nan]], dtype=torch.float64)
-    torch.testing.assert_close(metric.matrix(moments_of([features, constant])), expected, equal_nan=True)
+    matrix = metric.matrix(statistics_of(form, [features, constant], metrics=[name]))
+    torch.testing.assert_close(matrix, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", METRIC_NAMES)
@@ -152,15 +177,15 @@ def test_variance_below_the_rounding_of_the_type_is_none(name, features):
     assert not metric.pair(half, features).isnan()
 
 
-@pytest.mark.parametrize("name", METRIC_NAMES)
+@pytest.mark.parametrize(("name", "form"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_low_precision_features_are_computed_in_float64(name, features, others, dtype):
+def test_low_precision_features_are_computed_in_float64(name, form, features, others, dtype):
     metric = get_metric(name)
     x, y = features.to(dtype), others.to(dtype)
     actual = metric.pair(x, y)
     assert actual.dtype == torch.float64
     torch.testing.assert_close(actual, metric.pair(x.double(), y.double()), rtol=0, atol=1e-12)
-    matrix = metric.matrix(moments_of([x, y]))
+    matrix = metric.matrix(statistics_of(form, [x, y], metrics=[name]))
     torch.testing.assert_close(matrix[0, 1], actual, rtol=0, atol=1e-12)
 
 
@@ -187,12 +212,10 @@ def test_bad_input_is_explained(name, x, y, message):
         get_metric(name).pair(x, y)
 
 
-@pytest.mark.parametrize("name", METRIC_NAMES)
-def test_matrix_needs_two_samples(name):
-    moments = LayerMoments([2])
-    moments.update([torch.ones(1, 2)])
+@pytest.mark.parametrize(("name", "form"), CASES)
+def test_matrix_needs_two_samples(name, form):
     with pytest.raises(PursuhintError, match="at least 2 samples, got 1"):
-        get_metric(name).matrix(moments)
+        get_metric(name).matrix(statistics_of(form, [torch.ones(1, 2)], metrics=[name]))
 
 
 def test_table_names_metrics_and_what_they_are_clustered_with():
@@ -222,3 +245,105 @@ def test_public_names_exist():
             assert getattr(package, name) is not None
         with pytest.raises(AttributeError, match="no attribute 'nothing'"):
             _ = package.nothing
+
+
+def test_debiased_cka_of_independent_features_is_near_zero_where_cka_is_not(generator):
+    x, y = (torch.randn(30, 40, generator=generator, dtype=torch.float64) for _ in range(2))
+    assert float(get_metric("cka").pair(x, y)) > 0.5
+    assert abs(float(get_metric("debiased-cka").pair(x, y))) < 0.1
+
+
+def test_a_feature_of_one_sample_is_nothing_to_debiased_cka(features):
+    one = torch.zeros(120, 3, dtype=torch.float64)
+    one[7, 1] = 1
+    metric = get_metric("debiased-cka")
+    assert metric.pair(one, features).isnan()
+    matrix = metric.matrix(statistics_of("moments", [one, features]))
+    assert matrix.isnan().tolist() == [[True, True], [True, False]]
+
+
+def test_gcd_notices_what_r2cca_by_rank_does_not(features):
+    half = features[:, :3]
+    assert float(get_metric("r2cca-rank").pair(features, half)) == pytest.approx(1)
+    assert float(get_metric("gcd").pair(features, half)) == pytest.approx((3 / 6) ** 0.5)
+
+
+def test_svcca_keeps_the_share_of_variance_asked_for(generator):
+    x = torch.linalg.qr(torch.randn(50, 4, generator=generator, dtype=torch.float64))[0]
+    x = x - x.mean(0)
+    left, _, right = torch.linalg.svd(x, full_matrices=False)
+    spectrum = torch.tensor([10.0, 1.0, 0.1, 0.01], dtype=torch.float64)
+    x = (left * spectrum) @ right
+    for count, share in ((1, 0.98), (2, 0.999), (3, 0.99999), (4, 1.0)):
+        one = left[:, count - 1 : count]
+        kept = float(svcca(x, one, variance=share))
+        assert kept == pytest.approx(1)
+        if count < 4:
+            assert float(svcca(x, left[:, count : count + 1], variance=share)) == pytest.approx(0, abs=1e-6)
+    for wrong in (0.0, 1.5):
+        with pytest.raises(PursuhintError, match="variance must be above 0 and at most 1"):
+            svcca(x, x, variance=wrong)
+
+
+def test_pwcca_of_tied_correlations_does_not_depend_on_the_basis(generator):
+    # Fewer samples than both ranks together: the two spans share directions, all of correlation 1.
+    x, y = (torch.randn(30, 20, generator=generator, dtype=torch.float64) for _ in range(2))
+    pair = get_metric("pwcca").pair
+    expected = pair(x, y)
+    assert 0 < float(expected) < 1
+    mixed = y @ torch.randn(20, 20, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(pair(x, mixed), expected)
+    order = torch.randperm(30, generator=generator)
+    torch.testing.assert_close(pair(x[order], y[order]), expected)
+
+
+def test_procrustes_is_the_best_rotation(features, others, generator):
+    x, y = (layer - layer.mean(0) for layer in (features, others))
+    x, y = torch.nn.functional.pad(x / x.norm(), (0, 3)), y / y.norm()
+    best = float(get_metric("procrustes").pair(features, others))
+    tried = [
+        float((x @ torch.linalg.qr(torch.randn(9, 9, generator=generator, dtype=torch.float64))[0] * y).sum())
+        for _ in range(50)
+    ]
+    assert max(tried) < best
+    left, _, right = torch.linalg.svd(x.T @ y)
+    assert float((x @ left @ right * y).sum()) == pytest.approx(best)
+
+
+def test_single_precision_products_are_enough_for_the_metrics_that_say_so():
+    names = [name for name in METRIC_NAMES if get_metric(name).single]
+    assert names == ["cka", "procrustes"]
+    for hard in SETS:
+        layers = [layer.float() for layer in hard_set(hard)]
+        if hard == "different-scales":  # squares of squares leave the range of float32
+            continue
+        exact, rough = (
+            LayerMoments([layer.shape[1] for layer in layers], products=products)
+            for products in (torch.float64, torch.float32)
+        )
+        for batch in batches(layers, [64]):
+            exact.update(batch)
+            rough.update(batch)
+        for name in names:
+            matrix = get_metric(name).matrix
+            torch.testing.assert_close(matrix(rough), matrix(exact), rtol=0, atol=1e-5)
+
+
+def test_several_metrics_share_their_work(features, others):
+    layers = statistics_of("moments", [features, others])
+    metrics = [get_metric(name) for name in LINEAR_METRICS]
+    found = similarity_matrices(layers, metrics)
+    assert list(found) == LINEAR_METRICS
+    for name, matrix in found.items():
+        torch.testing.assert_close(matrix, get_metric(name).matrix(layers), rtol=0, atol=0)
+
+
+def test_between_two_networks(features, others):
+    layers = [features, others, features[:, :3]]
+    found = similarities_between(statistics_of("moments", layers), 1, [get_metric("pwcca")])["pwcca"]
+    pair = get_metric("pwcca").pair
+    expected = torch.stack([pair(features, others), pair(features, layers[2])])[None]
+    torch.testing.assert_close(found, expected)
+    for first in (0, 3):
+        with pytest.raises(PursuhintError, match=f"must have 1 to 2 of the layers, got {first}"):
+            similarities_between(statistics_of("moments", layers), first, [get_metric("cka")])

@@ -1,0 +1,87 @@
+"""How many clusters? Inertia and silhouette over k, and a choice that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pursuhint.clustering.result import Clustering
+from pursuhint.clustering.silhouette import silhouette
+from pursuhint.errors import PursuhintError
+
+__all__ = ["AUTO", "LARGEST_K", "KChoice", "choose_k", "curves_over_k"]
+
+AUTO = "auto"
+"""What stands for "choose it" where a number of clusters is expected."""
+
+LARGEST_K = 8
+"""The largest number of clusters that curves and automatic choice look at."""
+
+
+@dataclass(frozen=True)
+class KChoice:
+    """A number of clusters, and why.
+
+    Attributes:
+        k: the number.
+        reason: a sentence with the numbers that decided.
+    """
+
+    k: int
+    reason: str
+
+
+def curves_over_k(
+    algorithm: Callable[..., Clustering], similarity: Tensor, *, normalise: bool = False
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Inertia and silhouette of an algorithm's clusterings over k.
+
+    Args:
+        algorithm: see `pursuhint.clustering.get_algorithm`.
+        similarity: (layers, layers).
+        normalise: see `pursuhint.clustering.kmeans.kmeans`.
+
+    Returns:
+        Inertia by k and mean silhouette by k, for k = 2, 3, ... up to `LARGEST_K` and below the number of
+        layers; both empty for two layers.
+    """
+    inertias, silhouettes = {}, {}
+    for k in range(2, min(len(similarity) - 1, LARGEST_K) + 1):
+        found = algorithm(similarity, k, normalise=normalise)
+        inertias[k] = found.inertia
+        silhouettes[k] = silhouette(similarity, found.labels, normalise=normalise)
+    return inertias, silhouettes
+
+
+def choose_k(inertias: Mapping[int, float], silhouettes: Mapping[int, float]) -> KChoice:
+    """The number of clusters with the highest mean silhouette; the smaller of two that are equal.
+
+    Inertia does not choose: it falls with every cluster. It is told beside the silhouette, because layers
+    that change little by little have no natural number of groups, and then k = 2 often has the highest
+    silhouette by a narrow lead.
+
+    Args:
+        inertias: inertia by k.
+        silhouettes: mean silhouette by the same k; none when there are only two layers, which are two
+            clusters.
+
+    Raises:
+        PursuhintError: the two have different k.
+    """
+    if inertias.keys() != silhouettes.keys():
+        raise PursuhintError(
+            f"inertias for k = {sorted(inertias)} but silhouettes for k = {sorted(silhouettes)}"
+        )
+    if not silhouettes:
+        return KChoice(2, "k = 2: there are only two layers")
+    ranking = sorted(silhouettes, key=lambda k: (-silhouettes[k], k))
+    k = ranking[0]
+    tried = f"k = {min(silhouettes)} to {max(silhouettes)}" if len(silhouettes) > 1 else f"k = {k} alone"
+    reason = f"k = {k}: silhouette {silhouettes[k]:.3f}, the highest of {tried}"
+    if len(ranking) > 1:
+        reason += f" (next: {silhouettes[ranking[1]]:.3f} at k = {ranking[1]})"
+    sides = [f"{inertias[other]:.3g} at k = {other}" for other in (k - 1, k + 1) if other in inertias]
+    reason += f"; inertia {inertias[k]:.3g}" + (f", against {' and '.join(sides)}" if sides else "")
+    return KChoice(k, reason)

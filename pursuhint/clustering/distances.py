@@ -1,0 +1,91 @@
+r"""Distances between layers from similarities, and similarities from distances.
+
+A table of inner products says how far apart things are,
+
+.. math:: d_{ij}^2 = S_{ii} + S_{jj} - 2 S_{ij},
+
+and distances say which inner products they have about their common centre. So every algorithm of this package
+clusters either: what needs distances (k-medoids, linkage, silhouettes) takes them from a similarity, and what
+was measured as a distance is clustered through `similarity_of`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pursuhint.clustering.inertia import Matrix, checked_similarity
+from pursuhint.errors import PursuhintError
+
+__all__ = ["distances_between", "distances_of", "similarity_of"]
+
+ZERO = 1e-6
+"""A distance of a layer from itself up to this fraction of the largest is rounding."""
+
+
+def distances_of(similarity: Tensor, *, normalise: bool = False) -> Tensor:
+    r"""Distance of every pair of layers, :math:`\sqrt{S_{ii} + S_{jj} - 2 S_{ij}}`.
+
+    For CKA, R2CCA by rank and others with a unit diagonal this is :math:`\sqrt{2 (1 - S_{ij})}`. Where a
+    similarity that is not positive semi-definite gives a negative square, the distance is 0.
+
+    Args:
+        similarity: (layers, layers); one that is not symmetric is averaged with its transpose.
+        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+
+    Returns:
+        (layers, layers), float64, symmetric, diagonal 0.
+
+    Raises:
+        PursuhintError: the similarity is not a finite square matrix.
+
+    Example:
+        >>> distances_of(torch.tensor([[1.0, 0.5], [0.5, 1.0]]))
+        tensor([[0., 1.],
+                [1., 0.]], dtype=torch.float64)
+    """
+    return torch.from_numpy(distances_between(checked_similarity(similarity, normalise=normalise)))
+
+
+def distances_between(matrix: Matrix) -> Matrix:
+    """`distances_of` of a matrix that has been checked."""
+    own = matrix.diagonal()
+    squares = own[:, None] + own - 2 * matrix
+    np.fill_diagonal(squares, 0.0)
+    distances: Matrix = np.sqrt(np.maximum(squares, 0.0))
+    return distances
+
+
+def similarity_of(distances: Tensor) -> Tensor:
+    r"""The similarity whose distances these are: :math:`-\tfrac12 J D^{\circ 2} J` with :math:`J` centring.
+
+    Inner products about the centre of all layers (classical scaling), so that
+    ``distances_of(similarity_of(d))`` is ``d`` and any clustering algorithm can start from distances.
+
+    Reference: W. S. Torgerson, Multidimensional Scaling: I. Theory and Method, Psychometrika 17 (1952),
+    401-419.
+
+    Args:
+        distances: (layers, layers), not negative, diagonal 0; if not symmetric, averaged with its transpose.
+
+    Returns:
+        (layers, layers), float64, symmetric; positive semi-definite when the distances are Euclidean.
+
+    Raises:
+        PursuhintError: the distances are not a finite square matrix, one is negative, or a layer is not at
+            distance 0 from itself.
+    """
+    matrix = checked_similarity(distances, normalise=False, what="distances")
+    if (matrix < 0).any():
+        raise PursuhintError(f"distances must not be negative, got {matrix.min():g}")
+    if (matrix.diagonal() > ZERO * matrix.max()).any():
+        layer = int(np.argmax(matrix.diagonal())) + 1
+        raise PursuhintError(
+            f"distances must be 0 on the diagonal, got {matrix[layer - 1, layer - 1]:g} for layer {layer}; "
+            "similarities are clustered as they are"
+        )
+    np.fill_diagonal(matrix, 0.0)
+    squares = torch.from_numpy(matrix).square()
+    centred = squares - squares.mean(0) - squares.mean(1)[:, None] + squares.mean()
+    return centred / -2

@@ -1,0 +1,54 @@
+"""k-medoids: clusters round layers that exist, instead of round their means."""
+
+from __future__ import annotations
+
+import kmedoids as package
+import numpy as np
+from torch import Tensor
+
+from pursuhint.clustering.distances import distances_between
+from pursuhint.clustering.inertia import checked_similarity, inertia_of
+from pursuhint.clustering.kmeans import seeds
+from pursuhint.clustering.result import Clustering, number_by_depth
+
+__all__ = ["kmedoids"]
+
+
+def kmedoids(similarity: Tensor, k: int, *, normalise: bool = False) -> Clustering:
+    r"""Choose k layers such that the distances of all layers to the nearest one add up to little.
+
+    Minimises :math:`\sum_i \min_{m} d_{im}` over k medoids :math:`m` by exchanging one medoid at a time
+    (FasterPAM), from the seeds of `pursuhint.clustering.kmeans.seeds` and without any chance. Distances are
+    those of `pursuhint.clustering.distances.distances_of`, not squared, so single outlying layers weigh less
+    than in k-means. A layer as near to two medoids joins the shallower one.
+
+    Reference: E. Schubert and P. J. Rousseeuw, Fast and Eager k-Medoids Clustering, Information Systems 101
+    (2021), https://doi.org/10.1016/j.is.2021.101804; computed by their package ``kmedoids``.
+
+    Args:
+        similarity: (layers, layers); one that is not symmetric is averaged with its transpose. Start from
+            distances with `pursuhint.clustering.distances.similarity_of`.
+        k: number of clusters, from 2 to the number of layers.
+        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+
+    Returns:
+        A local optimum. ``inertia`` is that of k-means for these groups, so that algorithms can be compared;
+        it is not what was minimised.
+
+    Raises:
+        PursuhintError: the similarity is not a finite square matrix, or k is out of range.
+
+    Example:
+        >>> kmedoids(torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)), 2).labels
+        (0, 0, 0, 1, 1)
+    """
+    matrix = checked_similarity(similarity, normalise=normalise, k=k)
+    distances = distances_between(matrix)
+    start = np.array(seeds(len(matrix), k), dtype=np.uint64)
+    found = package.fasterpam(distances, start, n_cpu=1)
+    medoids = np.sort(np.asarray(found.medoids, dtype=np.int64))
+    # The package may give a medoid that equals another to that other's cluster, which leaves its own empty.
+    labels = distances[:, medoids].argmin(axis=1)
+    labels[medoids] = np.arange(k)
+    numbered = number_by_depth(labels.tolist())
+    return Clustering(numbered, inertia_of(matrix, np.asarray(numbered)), max(1, found.n_iter), "kmedoids")

@@ -1,0 +1,61 @@
+"""How well separated clusters are: the silhouette."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from pursuhint.clustering.distances import distances_between
+from pursuhint.clustering.inertia import checked_similarity
+from pursuhint.errors import PursuhintError
+
+__all__ = ["silhouette"]
+
+
+def silhouette(similarity: Tensor, labels: Sequence[int], *, normalise: bool = False) -> float:
+    r"""Mean silhouette width of a clustering.
+
+    With :math:`a` the mean distance of a layer to the others of its cluster and :math:`b` the smallest mean
+    distance to another cluster, its silhouette is :math:`(b - a) / \max(a, b)`: 1 for a layer at home, below
+    0 for one that belongs elsewhere, and 0 by definition for one that is alone in its cluster. Distances are
+    those of `pursuhint.clustering.distances.distances_of`.
+
+    Reference: P. J. Rousseeuw, Silhouettes: a Graphical Aid to the Interpretation and Validation of Cluster
+    Analysis, Journal of Computational and Applied Mathematics 20 (1987), 53-65.
+
+    Args:
+        similarity: (layers, layers); one that is not symmetric is averaged with its transpose.
+        labels: cluster of each layer, any integers, at least two different ones.
+        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+
+    Returns:
+        A number in [-1, 1].
+
+    Raises:
+        PursuhintError: the similarity is not a finite square matrix, the number of labels differs, or there
+            is only one cluster.
+
+    Example:
+        >>> round(silhouette(torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)), [0, 0, 0, 1, 1]), 6)
+        1.0
+    """
+    matrix = checked_similarity(similarity, normalise=normalise)
+    if len(labels) != len(matrix):
+        raise PursuhintError(f"{len(labels)} labels for {len(matrix)} layers")
+    clusters, own = np.unique(np.asarray(labels), return_inverse=True)
+    if len(clusters) < 2:
+        raise PursuhintError("the silhouette needs at least 2 clusters, got 1")
+    members = np.equal.outer(own, np.arange(len(clusters))).astype(float)  # (layers, clusters)
+    sizes = members.sum(axis=0)
+    sums = distances_between(matrix) @ members
+    rows = np.arange(len(matrix))
+    inside = sums[rows, own] / np.maximum(sizes[own] - 1, 1)
+    means = sums / sizes
+    means[rows, own] = np.inf
+    outside = means.min(axis=1)
+    larger = np.maximum(inside, outside)
+    defined = (sizes[own] > 1) & (larger > 0)
+    widths = np.where(defined, (outside - inside) / np.where(defined, larger, 1.0), 0.0)
+    return float(widths.mean())

@@ -1,0 +1,66 @@
+"""Arrays with a description, as one ``.npz`` file that holds data and no code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pursuhint.errors import PursuhintError
+from pursuhint.files import atomic_path
+
+__all__ = ["read_archive", "write_archive"]
+
+
+def write_archive(path: Path | str, header: Mapping[str, Any], arrays: Mapping[str, Tensor | None]) -> None:
+    """Write arrays and a JSON text ``header``; arrays that are None are left out.
+
+    Raises:
+        PursuhintError: the file cannot be written.
+    """
+    given = {name: array.cpu().numpy() for name, array in arrays.items() if array is not None}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **given, header=np.array(json.dumps(header)))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def read_archive(
+    path: Path | str, what: str, schema: int
+) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
+    """The header and the arrays of what `write_archive` wrote.
+
+    What goes wrong while they are used inside the ``with`` block is taken for a damaged file too.
+
+    Args:
+        path: of the file.
+        what: what it should hold, for messages: ``"layer similarity"``.
+        schema: the ``schema`` entry that the header must have.
+
+    Raises:
+        PursuhintError: the file is missing, damaged or of another kind.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            header = json.loads(str(arrays["header"]))
+            tensors = {name: torch.from_numpy(arrays[name]) for name in arrays if name != "header"}
+        if header["schema"] != schema:
+            found = header["schema"]
+            raise ValueError(f"it has schema {found}; this version of PursuHint reads schema {schema}")
+        yield header, tensors
+    except FileNotFoundError:
+        raise PursuhintError(f"no {what} at {path}; the file does not exist") from None
+    except OSError as error:
+        raise PursuhintError(f"cannot read the {what} {path}: {error.strerror or error}") from error
+    except (
+        EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error, PursuhintError
+    ) as error:  # fmt: skip
+        raise PursuhintError(f"{path} is not a {what} of PursuHint, or damaged: {error}") from error

@@ -1,0 +1,77 @@
+"""What the metrics of the CCA family share: spans of features, and sums of squared canonical correlations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pursuhint.similarity.checks import above_rounding, centred_pair
+from pursuhint.similarity.statistics import LayerStatistics, Strip
+
+__all__ = ["Span", "ranks_of", "shared_variance", "shared_variances", "spans"]
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """What the centred features of a layer span.
+
+    Attributes:
+        centred: (samples, features).
+        left: (samples, rank), orthonormal, directions of largest variance first.
+        energies: all squared singular values, largest first, those beyond the rank included.
+    """
+
+    centred: Tensor
+    left: Tensor
+    energies: Tensor
+
+    @property
+    def rank(self) -> int:
+        """Number of directions that exist."""
+        return self.left.shape[1]
+
+
+def spans(x: Tensor, y: Tensor) -> tuple[Span, Span]:
+    """Spans of two representation matrices, after the rank rule; of rank 0 when there is no variance.
+
+    Raises:
+        PursuhintError: as `pursuhint.similarity.checks.centred_pair`.
+    """
+    (x, y), (floor_x, floor_y) = centred_pair(x, y)
+    return _span(x, floor_x), _span(y, floor_y)
+
+
+def _span(centred: Tensor, floor: float) -> Span:
+    # From the matrix itself, not from its Gram matrix: squaring would double the digits that
+    # ill-conditioned features cost.
+    left, singular, _ = torch.linalg.svd(centred, full_matrices=False)
+    energies = singular.square()
+    return Span(centred, left[:, above_rounding(energies, floor)], energies)
+
+
+def shared_variance(x: Tensor, y: Tensor) -> tuple[Tensor, int, int]:
+    """Sum of squared canonical correlations and both ranks; NaN when a rank is 0."""
+    first, second = spans(x, y)
+    shared = (first.left.T @ second.left).square().sum()
+    if min(first.rank, second.rank) == 0:
+        shared = torch.full_like(shared, math.nan)
+    return shared, first.rank, second.rank
+
+
+def shared_variances(strip: Strip) -> Tensor:
+    """Sums of squared canonical correlations with all deeper layers; NaN when a rank is 0.
+
+    The canonical correlations of two layers are the singular values of the product of their bases.
+    """
+    shared = torch.stack([coupling.square().sum() for _, coupling in strip.couplings()])
+    ranks = ranks_of(strip.layers)[strip.i :]
+    return torch.where((ranks == 0) | (ranks[0] == 0), math.nan, shared.double())
+
+
+def ranks_of(layers: LayerStatistics) -> Tensor:
+    """Number of directions that exist in each layer, (layers,), float64."""
+    ranks = [layers.basis(i).rank for i in range(len(layers))]
+    return torch.tensor(ranks, dtype=torch.float64, device=layers.device)

@@ -1,0 +1,510 @@
+"""Centred kernel alignment with a Gaussian (RBF) kernel, over tiles of pairs of samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pursuhint.data.seeds import stable_permutation
+from pursuhint.errors import PursuhintError
+from pursuhint.similarity.checks import centred_pair
+from pursuhint.similarity.metric import Metric
+from pursuhint.similarity.rows import LayerRows
+from pursuhint.similarity.shards import RowParts
+from pursuhint.similarity.statistics import LayerStatistics
+
+__all__ = [
+    "RBF_CKA",
+    "RBF_CKA_PAIRS",
+    "Over",
+    "bandwidths",
+    "rbf_cka",
+    "rbf_cka_matrices",
+    "rbf_cka_matrix",
+    "rbf_cka_pairs",
+    "with_exact_median",
+]
+
+Over = Literal["all", "pairs"]
+"""Which distances the bandwidth is the median of: squared ones over all entries of the distance matrix, its
+zero diagonal included, or plain ones over pairs of different samples."""
+
+FRACTION = 0.8
+"""Bandwidth over median distance (Kornblith et al. use 0.2, 0.4 and 0.8)."""
+
+MEDIAN_ROWS = 2000
+"""How many samples the median distance is taken from, if there are more and it need not be exact."""
+
+MEDIAN_SEED = 0
+"""Of the draw of those samples."""
+
+
+def rbf_cka(x: Tensor, y: Tensor, *, fraction: float = FRACTION, over: Over = "all") -> Tensor:
+    r"""CKA of two representation matrices with a Gaussian kernel.
+
+    With :math:`d_{ab}` the distance of samples a and b in the features of x, and :math:`m_X` the median of
+    :math:`d^2` over all :math:`N^2` entries, the zero diagonal included,
+
+    .. math:: K_{ab} = \exp\left( -\frac{d_{ab}^2}{2 \cdot 0.8^2 \, m_X} \right), \qquad
+        \mathrm{CKA} = \frac{\mathrm{tr}(K_c L_c)}{\lVert K_c \rVert_F \, \lVert L_c \rVert_F} ,
+
+    where L is the kernel of y and the index c means that row and column means are removed. With
+    ``over="pairs"`` :math:`\sqrt{m_X}` is the median of d over the pairs of different samples instead. The
+    median is exact here. Invariances are those of `pursuhint.similarity.cka.linear_cka`.
+
+    Reference: S. Kornblith, M. Norouzi, H. Lee and G. Hinton, Similarity of Neural Network Representations
+    Revisited, ICML 2019, https://arxiv.org/abs/1905.00414, section 3 and the code that they published.
+
+    Args:
+        x: shape (samples, features), any floating-point type; computed in float64.
+        y: shape (samples, other features).
+        fraction: bandwidth as a fraction of the median distance.
+        over: which distances the median is of.
+
+    Returns:
+        Float64 scalar in [0, 1]; NaN when a median is zero: a side has no variance beyond the rounding of its
+        type, or most of its samples are equal.
+
+    Raises:
+        PursuhintError: a shape or type is wrong, a value is not finite, the numbers of samples differ, there
+            are fewer than two samples, or ``fraction`` is not positive.
+
+    Example:
+        >>> x = torch.randn(100, 8)
+        >>> round(float(rbf_cka(x, -3 * x)), 6)
+        1.0
+    """
+    centred_pair(x, y)
+    rows = LayerRows([x.shape[1], y.shape[1]], device=x.device)
+    rows.update([x, y])
+    return rbf_cka_matrix(rows, fraction=fraction, over=over, median_rows=None)[0, 1]
+
+
+def rbf_cka_pairs(x: Tensor, y: Tensor, *, fraction: float = FRACTION) -> Tensor:
+    """`rbf_cka` with the median of plain distances over pairs of different samples."""
+    return rbf_cka(x, y, fraction=fraction, over="pairs")
+
+
+def rbf_cka_matrix(
+    layers: LayerStatistics,
+    *,
+    fraction: float = FRACTION,
+    over: Over = "all",
+    median_rows: int | None = MEDIAN_ROWS,
+) -> Tensor:
+    """RBF CKA of all pairs of layers; see `rbf_cka`.
+
+    Pairs of samples are gone through in tiles that hold the kernels of all layers: memory does not grow with
+    the square of the number of samples, time does.
+
+    Args:
+        layers: `LayerRows` of at least two samples.
+        fraction: bandwidth as a fraction of the median distance.
+        over: which distances the median is of.
+        median_rows: how many samples the median is taken from, drawn by the fixed seed 0 when there are more;
+            None for the exact median of all. From 2,000 of 10,000 samples the similarities differ from exact
+            ones by some 1e-4.
+
+    Returns:
+        (layers, layers), float64, symmetric, diagonal 1; NaN in the rows and columns of layers whose median
+        is zero.
+
+    Raises:
+        PursuhintError: these are not `LayerRows`, there are fewer than two samples, or a number is out of
+            range.
+    """
+    rows = _rows(layers)
+    groups = torch.zeros(rows.count, dtype=torch.int64)
+    chosen = torch.ones(1, 1, dtype=torch.bool)
+    return rbf_cka_matrices(rows, groups, chosen, fraction=fraction, over=over, median_rows=median_rows)[0]
+
+
+def rbf_cka_matrices(
+    layers: LayerStatistics,
+    groups: Tensor,
+    subsets: Tensor,
+    *,
+    fraction: float = FRACTION,
+    over: Over = "all",
+    median_rows: int | None = MEDIAN_ROWS,
+) -> Tensor:
+    """RBF CKA of all pairs of layers on several unions of groups of samples, from one pass over the pairs.
+
+    The bandwidth of each layer is that of all samples in every subset.
+
+    Args:
+        layers: `LayerRows` of at least two samples.
+        groups: which group each sample belongs to, from 0, shape (samples,).
+        subsets: for each subset, whether a group is part of it, shape (subsets, groups).
+        fraction: as for `rbf_cka_matrix`.
+        over: as for `rbf_cka_matrix`.
+        median_rows: as for `rbf_cka_matrix`.
+
+    Returns:
+        (subsets, layers, layers), float64; see `rbf_cka_matrix`.
+
+    Raises:
+        PursuhintError: as for `rbf_cka_matrix`, or the groups do not fit the samples.
+    """
+    rows = _rows(layers)
+    rows.require(2)
+    if not fraction > 0:
+        raise PursuhintError(f"fraction must be positive, got {fraction}")
+    number = subsets.shape[1]
+    if groups.shape != (rows.count,) or int(groups.min()) < 0 or int(groups.max()) >= number:
+        raise PursuhintError(f"groups must be {rows.count} numbers from 0 to {number - 1}, one a sample")
+    squared = bandwidths(rows, over=over, median_rows=median_rows) * fraction**2
+    return _pair_sums(rows, squared, groups, number).similarities(subsets)
+
+
+def rbf_cka_of_row_unions(
+    parts: RowParts, unions: Tensor, *, over: Over = "all", median_rows: int | None = MEDIAN_ROWS
+) -> Tensor:
+    """`rbf_cka_matrices` of parts of the samples, (unions, layers, layers)."""
+    return rbf_cka_matrices(parts.rows, parts.groups, unions, over=over, median_rows=median_rows)
+
+
+def linear_cka_of_row_unions(parts: RowParts, unions: Tensor) -> Tensor:
+    """Linear CKA of all pairs of layers on several unions of parts, from one pass over the pairs of samples.
+
+    For fewer samples than features, where this is less work than the products of features.
+
+    Args:
+        parts: the features of all samples, in parts.
+        unions: which parts belong to each union, (unions, parts); at least two samples in each.
+
+    Returns:
+        (unions, layers, layers), float64, each as `pursuhint.similarity.cka.linear_cka_matrix` of the union.
+    """
+    rows = parts.rows
+    constant = list(rows.constant_layers())
+    spreads = torch.stack([rows.spread(i) for i in range(len(rows))]) / rows.count
+    spreads[constant] = 0.0
+    sums = _pair_sums(rows, spreads, parts.groups, len(parts), kind=_Products)
+    return sums.similarities(unions)
+
+
+def with_exact_median(metric: Metric) -> Metric:
+    """The same metric with the exact median distance; a metric without a median is returned as it is."""
+    if metric.name not in (RBF_CKA.name, RBF_CKA_PAIRS.name):
+        return metric
+    over: Over = "pairs" if metric.name == RBF_CKA_PAIRS.name else "all"
+    return replace(
+        metric,
+        matrix=partial(rbf_cka_matrix, over=over, median_rows=None),
+        of_row_unions=partial(rbf_cka_of_row_unions, over=over, median_rows=None),
+    )
+
+
+def _rows(layers: LayerStatistics) -> LayerRows:
+    if not isinstance(layers, LayerRows):
+        raise PursuhintError(
+            "RBF CKA compares pairs of samples and needs the features themselves (LayerRows), "
+            f"not {type(layers).__name__}; name the metric when collecting"
+        )
+    return layers
+
+
+# -- the pass over pairs of samples -------------------------------------------------------------------------
+
+
+@dataclass
+class _PairSums:
+    """Sums over pairs of samples of the kernels of all layers, by the groups that the two samples are of.
+
+    Attributes:
+        products: (groups, groups, layers, layers), products of two layers' kernels.
+        row_sums: (layers, samples, groups), kernel of a sample with all of a group.
+        group_of_row: (samples,).
+        defined: (layers,), whether the layer has a bandwidth.
+    """
+
+    products: Tensor
+    row_sums: Tensor
+    group_of_row: Tensor
+    defined: Tensor
+
+    def similarities(self, subsets: Tensor) -> Tensor:
+        """CKA on unions of groups, (subsets, layers, layers)."""
+        return torch.stack(
+            [self._similarity(subset) for subset in subsets.to(self.products.device, torch.bool)]
+        )
+
+    def _similarity(self, chosen: Tensor) -> Tensor:
+        # With row sums r and total t of a kernel, removing row and column means turns sum(K L) into
+        # sum(K L) - 2/n r_K r_L + t_K t_L / n^2.
+        row_sums = self.row_sums[:, chosen[self.group_of_row]][:, :, chosen].sum(2)
+        n = row_sums.shape[1]
+        totals = row_sums.sum(1)
+        products = self.products[chosen][:, chosen].sum((0, 1))
+        centred = products - 2 / n * (row_sums @ row_sums.T) + torch.outer(totals, totals) / n**2
+        own = centred.diagonal()
+        # Kernels are at most 1: what is left of n^2 of them below this is rounding.
+        own = torch.where(self.defined & (own > 1e-13 * n**2), own, math.nan).sqrt()
+        similarity = centred / own / own[:, None]
+        return (similarity + similarity.T) / 2
+
+
+def _pair_sums(
+    rows: LayerRows,
+    squared_bandwidths: Tensor,
+    groups: Tensor,
+    number: int,
+    kind: type[_Scaled] | None = None,
+) -> _PairSums:
+    kind = _Scaled if kind is None else kind
+    layers, device = len(rows), rows.device
+    order = groups.argsort(stable=True)
+    sizes = torch.bincount(groups, minlength=number).tolist()
+    defined = squared_bandwidths > 0
+    scales = torch.where(defined, squared_bandwidths.rsqrt(), 0.0)
+    products = torch.zeros(number, number, layers, layers, dtype=torch.float64, device=device)
+    row_sums = torch.zeros(layers, rows.count, number, dtype=torch.float64, device=device)
+    tall, wide = _tile(layers, device)
+    buffer = torch.empty(layers * tall * tall, dtype=torch.float64, device=device)
+
+    def blocks(length: int) -> Iterator[tuple[int, slice]]:
+        start = 0
+        for group, size in enumerate(sizes):
+            for offset in range(0, size, length):
+                yield group, slice(start + offset, start + min(offset + length, size))
+            start += size
+
+    for first, upper in blocks(tall):
+        left = kind(rows, order[upper], scales)
+        for second, lower in blocks(wide):
+            if lower.start < upper.start:
+                continue
+            inside = lower.stop <= upper.stop
+            if inside and lower.start > upper.start:
+                continue  # part of the square on the diagonal, which the first of these blocks stands for
+            right = left if inside else kind(rows, order[lower], scales)
+            kernels = left.kernels(right, buffer)
+            flat = kernels.view(layers, -1)
+            sums = flat @ flat.T
+            products[first, second] += sums
+            row_sums[:, upper, second] += kernels.sum(2)
+            if not inside:
+                products[second, first] += sums
+                row_sums[:, lower, first] += kernels.sum(1)
+    return _PairSums(products, row_sums, groups[order].to(device), defined)
+
+
+def _tile(layers: int, device: torch.device) -> tuple[int, int]:
+    """Height and width of a tile of pairs of samples."""
+    # On the CPU what is made of a tile should stay in the cache; an accelerator wants large ones.
+    if device.type == "cpu":
+        return 256, 64
+    side = max(64, min(2048, math.isqrt((256 << 20) // (8 * layers))))
+    return side, side
+
+
+class _Scaled:
+    """Some samples in all layers, centred and divided by the bandwidths."""
+
+    def __init__(self, rows: LayerRows, samples: Tensor, scales: Tensor) -> None:
+        features = rows.centred(samples.to(rows.device))
+        self.layers = []
+        for block, scale in zip(rows.blocks, scales):
+            scaled = features[:, block] * scale
+            half = torch.linalg.vecdot(scaled, scaled)[:, None] / -2
+            self.layers.append((scaled, half, torch.ones_like(half)))
+        self.height = len(features)
+
+    # -|x - y|^2 / 2 = x y - x x / 2 - y y / 2 is one product of extended rows.
+
+    @cached_property
+    def _left(self) -> list[Tensor]:
+        return [torch.cat([x, half, one], dim=1) for x, half, one in self.layers]
+
+    @cached_property
+    def _right(self) -> list[Tensor]:
+        return [torch.cat([y, one, half], dim=1).T for y, half, one in self.layers]
+
+    def kernels(self, other: _Scaled, buffer: Tensor) -> Tensor:
+        """Kernels of these samples with others, minus a constant, (layers, samples, others)."""
+        shape = len(self.layers), self.height, other.height
+        kernels = buffer[: math.prod(shape)].view(shape)
+        for out, left, right in zip(kernels, self._left, other._right):
+            torch.mm(left, right, out=out)
+        # Centring removes any constant; without it less of the precision goes into the mean.
+        return kernels.clamp_max_(0).exp_().sub_(_TYPICAL)
+
+
+class _Products(_Scaled):
+    """The same with inner products for kernels."""
+
+    def kernels(self, other: _Scaled, buffer: Tensor) -> Tensor:
+        """Inner products of these samples with others, (layers, samples, others)."""
+        shape = len(self.layers), self.height, other.height
+        kernels = buffer[: math.prod(shape)].view(shape)
+        for out, (left, _, _), (right, _, _) in zip(kernels, self.layers, other.layers):
+            torch.mm(left, right.T, out=out)
+        return kernels
+
+
+_TYPICAL = math.exp(-0.5 / FRACTION**2)
+"""The kernel at the median distance."""
+
+
+# -- bandwidths ---------------------------------------------------------------------------------------------
+
+
+def bandwidths(rows: LayerRows, *, over: Over = "all", median_rows: int | None = MEDIAN_ROWS) -> Tensor:
+    """Squared median distance of samples in each layer.
+
+    Args:
+        rows: features of at least two samples.
+        over: ``"all"``: the median of squared distances over all entries of the distance matrix, its zero
+            diagonal included; ``"pairs"``: the square of the median distance over pairs of different samples.
+        median_rows: how many samples it is taken from, drawn by a fixed seed and by the samples' numbers when
+            there are more (then the same quantile of the distances between these); None for all.
+
+    Returns:
+        (layers,), float64; zero where the median is zero, or no larger than rounding explains.
+
+    Raises:
+        PursuhintError: there are fewer than two samples, or ``median_rows`` is below 2.
+    """
+    rows.require(2)
+    if over not in ("all", "pairs"):
+        raise PursuhintError(f"the median is over 'all' or 'pairs', not {over!r}")
+    if median_rows is not None and median_rows < 2:
+        raise PursuhintError(f"a median distance needs at least 2 samples, got median_rows={median_rows}")
+    count = rows.count
+    chosen: slice | Tensor = slice(None)
+    if median_rows is not None and median_rows < count:
+        drawn = stable_permutation(count, MEDIAN_SEED)[:median_rows]
+        chosen = rows.numbers.argsort(stable=True)[drawn].to(rows.device)
+    squared = []
+    for i, block in enumerate(rows.blocks):
+        features = rows.centred(chosen, block)
+        median = _squared_median(features, count, over)
+        norms = torch.linalg.vecdot(features, features)
+        # Rounding of a difference of two features, and of the computed distances.
+        rounding = 4 * rows.eps[i] ** 2 / 6 * float(rows.mean_square(i).sum())
+        rounding = max(rounding, 16 * torch.finfo(norms.dtype).eps * float(norms.max()))
+        squared.append(median if median > rounding else 0.0)
+    return torch.tensor(squared, dtype=torch.float64, device=rows.device)
+
+
+def _squared_median(features: Tensor, count: int, over: Over) -> float:
+    """The median for ``count`` samples, of which ``features`` holds all or some."""
+    some = len(features)
+    pairs = some * (some - 1) // 2
+    if some < count:
+        # The quantile that the median over all samples is, among the distances of these.
+        quantile = 0.5 if over == "pairs" else max(0.0, (count / 2 - 1) / (count - 1))
+        place = quantile * (pairs - 1)
+        lower, upper = _neighbours(features, min(int(place), pairs - 1))
+        if over == "pairs":
+            lower, upper = math.sqrt(lower), math.sqrt(upper)
+        median = lower + (place - int(place)) * (upper - lower)
+        return median**2 if over == "pairs" else median
+    if over == "pairs":
+        lower, upper = _neighbours(features, (pairs - 1) // 2)
+        upper = lower if pairs % 2 else upper
+        return ((math.sqrt(lower) + math.sqrt(upper)) / 2) ** 2
+    # Sorted, all N^2 entries are N zeros and then every pair twice.
+    places = [(entry - some) // 2 for entry in ((some**2 - 1) // 2, some**2 // 2)]
+    lower, upper = _neighbours(features, max(0, places[0]))
+    values = [0.0 if place < 0 else lower if place == max(0, places[0]) else upper for place in places]
+    return sum(values) / 2
+
+
+def _neighbours(features: Tensor, place: int) -> tuple[float, float]:
+    """The squared distance of pairs at a place of their sorted order, from 0, and the next larger one."""
+    some = len(features)
+    if some * (some - 1) // 2 <= HELD:
+        return _sorted_at(torch.cat(list(_squared_distances(features))), place)
+    # Too many to hold: bracket the place by quantiles of a sample of the distances, count what lies below the
+    # bracket, and keep what lies inside. If that is too much again, its own sample gives a narrower bracket.
+    few = features[:: some // 1000 + 1]
+    sample = torch.cat(list(_squared_distances(few))).sort().values
+    quantile, width = place / (some * (some - 1) // 2), 0.02
+    bottom, top = 0.0, math.inf
+    while True:
+        low = bottom if quantile < width else float(sample[int((quantile - width) * len(sample))])
+        high = top if quantile + width >= 1 else float(sample[int((quantile + width) * len(sample))])
+        below, inside, kept = _inside(features, low, high)
+        if not (below <= place and place + 1 < below + inside):
+            if (low, high) == (bottom, top):  # the last place of all, which has no next
+                return _sorted_at(kept, place - below)
+            width *= 4
+        elif inside == len(kept):
+            return _sorted_at(kept, place - below)
+        elif low == high:
+            return low, high
+        else:
+            sample, quantile, width = kept.sort().values, (place - below) / inside, 0.02
+            bottom, top = low, high
+
+
+HELD = 4_000_000
+"""How many distances are held at once, 8 bytes each."""
+
+
+def _sorted_at(values: Tensor, place: int) -> tuple[float, float]:
+    here = values.kthvalue(place + 1).values
+    if int((values <= here).sum()) > place + 1:
+        return float(here), float(here)
+    larger = values[values > here]
+    return float(here), float(larger.min() if len(larger) else here)
+
+
+def _inside(features: Tensor, low: float, high: float) -> tuple[int, int, Tensor]:
+    """How many squared distances lie below and within bounds, and those within, or every so many of them."""
+    below, inside, step = 0, 0, 1
+    kept: list[Tensor] = []
+    for distances in _squared_distances(features):
+        below += int((distances < low).sum())
+        found = distances[(distances >= low) & (distances <= high)]
+        inside += len(found)
+        kept.append(found[::step])
+        if sum(map(len, kept)) > HELD:
+            kept, step = [torch.cat(kept)[::2]], 2 * step
+    return below, inside, torch.cat(kept)
+
+
+def _squared_distances(features: Tensor) -> Iterator[Tensor]:
+    """Of all pairs of different samples, in parts."""
+    norms = torch.linalg.vecdot(features, features)
+    for top in range(0, len(features), 512):
+        rows = slice(top, top + 512)
+        for left in range(top, len(features), 2048):
+            columns = slice(left, left + 2048)
+            sums = norms[rows, None] + norms[columns]
+            squared = sums.addmm_(features[rows], features[columns].T, alpha=-2).clamp_min_(0)
+            if left < top + 512:
+                pairs = torch.ones_like(squared, dtype=torch.bool).triu_(top - left + 1)
+                yield squared[pairs]
+            else:
+                yield squared.flatten()
+
+
+RBF_CKA = Metric(
+    "rbf-cka",
+    "RBF CKA",
+    rbf_cka,
+    rbf_cka_matrix,
+    for_clustering="rbf-cka",
+    needs="rows",
+    of_row_unions=rbf_cka_of_row_unions,
+    many_unions=True,
+)
+RBF_CKA_PAIRS = Metric(
+    "rbf-cka-pairs",
+    "RBF CKA, median over pairs",
+    rbf_cka_pairs,
+    partial(rbf_cka_matrix, over="pairs"),
+    for_clustering="rbf-cka-pairs",
+    needs="rows",
+    of_row_unions=partial(rbf_cka_of_row_unions, over="pairs"),
+    many_unions=True,
+)

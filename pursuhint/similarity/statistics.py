@@ -1,0 +1,351 @@
+r"""What every form of the statistics of all layers offers to the metrics.
+
+There are three forms, and a metric does not notice which one it reads: `LayerMoments` (streamed, memory
+independent of the number of samples), `LayerRows` (the pooled features themselves, the dual form for fewer
+samples than features), and `LayerBlocks` (streamed several times, a part of the pairs of layers each time).
+
+Metrics read *strips*: the cross-products :math:`X_i^\top X_j` of one layer i with itself and all deeper
+layers, all centred. A strip may be given in rotated coordinates of each layer, which no metric minds.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from pursuhint.errors import PursuhintError
+from pursuhint.similarity.checks import above_rounding, noise_floor
+
+__all__ = ["Basis", "LayerStatistics", "Strip", "StripFunction"]
+
+Derived = TypeVar("Derived")
+
+
+class Basis:
+    """An orthonormal basis of what the centred features of a layer span.
+
+    Attributes:
+        whitening: (coordinates, rank); features times this have orthonormal columns, those of largest
+            variance first.
+        scales: (rank,), the singular values of the centred features, largest first.
+        energies: (coordinates,), all squared singular values, largest first, none below zero.
+    """
+
+    def __init__(self, scatter: Tensor, floor: float) -> None:
+        eigenvalues, vectors = torch.linalg.eigh(scatter)
+        self.energies = eigenvalues.flip(0).clamp_min(0)
+        rank = int(above_rounding(self.energies, floor).sum())
+        self.scales = self.energies[:rank].sqrt()
+        self.whitening = vectors.flip(1)[:, :rank] / self.scales
+
+    @property
+    def rank(self) -> int:
+        """Number of directions that exist."""
+        return len(self.scales)
+
+
+class Strip:
+    """Layer ``i`` against itself and all deeper layers.
+
+    Args:
+        layers: the statistics that it comes from.
+        i: index of the layer, from 0.
+    """
+
+    def __init__(self, layers: LayerStatistics, i: int) -> None:
+        self.layers = layers
+        self.i = i
+
+    @cached_property
+    def cross(self) -> Tensor:
+        """Centred cross-products, (coordinates of i, coordinates of i, i + 1, ...)."""
+        return self.layers.strip(self.i)
+
+    @cached_property
+    def layer_of_column(self) -> Tensor:
+        """For each column, how many layers deeper than ``i`` its layer is."""
+        return _repeated(range(len(self.layers) - self.i), self.layers.coordinates[self.i :], self.cross)
+
+    def blocks(self) -> Iterator[tuple[int, Tensor]]:
+        """Every layer j >= i with the cross-products of i and j."""
+        yield from split_columns(self.i, self.cross, self.layers.coordinates)
+
+    @cached_property
+    def _coupling(self) -> Tensor:
+        return self.layers.coupling(self)
+
+    def couplings(self) -> Iterator[tuple[int, Tensor]]:
+        r"""Every layer j >= i with :math:`Q_i^\top Q_j`, whose singular values are canonical correlations.
+
+        Shape (rank of i, rank of j), computed once for all that ask.
+        """
+        ranks = [self.layers.basis(j).rank if j >= self.i else 0 for j in range(len(self.layers))]
+        yield from split_columns(self.i, self._coupling, ranks)
+
+
+def split_columns(first: int, columns: Tensor, sizes: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """The columns of each layer from the first on, by index; ``sizes`` counts those of all layers."""
+    yield from enumerate(columns.split(list(sizes[first:]), dim=1), start=first)
+
+
+def _repeated(values: Iterable[int], times: Sequence[int], like: Tensor) -> Tensor:
+    return torch.tensor(list(values), device=like.device).repeat_interleave(
+        torch.tensor(list(times), device=like.device)
+    )
+
+
+StripFunction = Callable[[Strip], Tensor]
+"""Turns the strip of layer i into one number for each layer j >= i: shape (layers - i,). Shape
+(2, layers - i) when the number for (i, j), the first row, differs from that for (j, i)."""
+
+
+class LayerStatistics(ABC):
+    """Statistics of the pooled features of all layers over a set of samples, for all pairs of layers.
+
+    Args:
+        widths: number of features of each layer.
+        names: what to call each layer in error messages; ``layer 1``, ``layer 2``, ... by default.
+        device: where they are kept; features are moved there if they are elsewhere.
+
+    Raises:
+        PursuhintError: there is no layer, a width is not positive, or the number of names differs.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        names: Sequence[str] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.widths = tuple(int(width) for width in widths)
+        if not self.widths or min(self.widths) < 1:
+            raise PursuhintError(f"widths must be one or more positive numbers, got {list(widths)}")
+        self.names = tuple(names) if names else tuple(f"layer {i + 1}" for i in range(len(self.widths)))
+        if len(self.names) != len(self.widths):
+            raise PursuhintError(f"{len(self.names)} names for {len(self.widths)} layers")
+        self.device = torch.device(device)
+        self.count = 0
+        self.eps = [0.0] * len(self.widths)
+        """Relative spacing of the type each layer's features came in (the coarsest, if several)."""
+        self._batches = 0
+        self._derived: dict[Callable[..., Any], Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} layers, {self.total_width} features, {self.count} samples)"
+
+    # -- layout ----------------------------------------------------------------------------------------------
+
+    @property
+    def total_width(self) -> int:
+        """P, the sum of the widths."""
+        return sum(self.widths)
+
+    @cached_property
+    def blocks(self) -> tuple[slice, ...]:
+        """The columns that belong to each layer."""
+        ends = [sum(self.widths[: i + 1]) for i in range(len(self.widths))]
+        return tuple(slice(end - width, end) for end, width in zip(ends, self.widths))
+
+    @property
+    def coordinates(self) -> tuple[int, ...]:
+        """In how many coordinates a strip gives each layer: at most its width."""
+        return self.widths
+
+    # -- accumulating ----------------------------------------------------------------------------------------
+
+    def update(
+        self, features: Sequence[Tensor], *, batch: int | None = None, samples: Tensor | None = None
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            features: one tensor a layer, each of shape (batch, width), any floating-point type. An empty
+                batch changes nothing.
+            batch: what number to give the batch in an error message; by default batches are counted from 1.
+            samples: integer numbers that identify the samples, (batch,), their order of arrival by default.
+                What draws some of the samples by seed goes by them, and so does not depend on the order.
+
+        Raises:
+            PursuhintError: the number of layers, a shape or a type is wrong, or a value is not finite (the
+                message names the layer and the batch); nothing has been added then.
+        """
+        self._check(features)
+        if len(features[0]) == 0:
+            return
+        z = self._side_by_side(features)
+        if not bool(torch.isfinite(z).all()):
+            bad = next(
+                i for i, block in enumerate(self.blocks) if not bool(torch.isfinite(z[:, block]).all())
+            )
+            number = self._batches + 1 if batch is None else batch
+            raise PursuhintError(f"the features of {self.names[bad]} hold NaN or infinity in batch {number}")
+        self._derived.clear()
+        self._add(z, samples)
+        self.count += len(z)
+        self._batches += 1
+        self.eps = [max(eps, torch.finfo(layer.dtype).eps) for eps, layer in zip(self.eps, features)]
+
+    def _check(self, features: Sequence[Tensor]) -> None:
+        if len(features) != len(self):
+            raise PursuhintError(f"expected the features of {len(self)} layers, got {len(features)}")
+        for name, width, layer in zip(self.names, self.widths, features):
+            if layer.ndim != 2 or layer.shape[1] != width:
+                raise PursuhintError(
+                    f"the features of {name} must be of shape (batch, {width}), got {tuple(layer.shape)}"
+                )
+            if len(layer) != len(features[0]):
+                raise PursuhintError(
+                    f"{name} has features of {len(layer)} samples, {self.names[0]} of {len(features[0])}"
+                )
+            if not layer.is_floating_point():
+                raise PursuhintError(f"the features of {name} must be floating-point, got {layer.dtype}")
+
+    @abstractmethod
+    def _side_by_side(self, features: Sequence[Tensor]) -> Tensor:
+        """A checked batch as one new matrix (batch, P) of the type in which it is added."""
+
+    @abstractmethod
+    def _add(self, z: Tensor, samples: Tensor | None) -> None:
+        """Add a checked batch, which may be overwritten."""
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def require(self, samples: int) -> None:
+        """Make sure that enough samples have been seen.
+
+        Raises:
+            PursuhintError: fewer than ``samples``.
+        """
+        if self.count < samples:
+            raise PursuhintError(f"similarity needs at least {samples} samples, got {self.count}")
+
+    @abstractmethod
+    def mean(self, i: int) -> Tensor:
+        """Mean features of layer ``i`` (from 0), shape (width,)."""
+
+    @abstractmethod
+    def scatter(self, i: int) -> Tensor:
+        """Centred cross-products of layer ``i`` with itself, in the coordinates of its strips, a new tensor.
+
+        ``count`` times the covariance, up to rotation.
+        """
+
+    @abstractmethod
+    def mean_square(self, i: int) -> Tensor:
+        """Mean over samples of the squared features of layer ``i``, not centred, shape (width,)."""
+
+    @abstractmethod
+    def strip(self, i: int) -> Tensor:
+        """Centred cross-products of layer ``i`` with layers i, i + 1, ...; see `Strip`."""
+
+    @abstractmethod
+    def loadings(self, i: int) -> Tensor:
+        r"""The centred features of layer ``i`` in its basis, :math:`Q_i^\top X_i`, shape (rank, width)."""
+
+    @abstractmethod
+    def row_norm_products(self) -> Tensor:
+        r"""For all pairs of layers, the sum over samples of the product of both squared norms.
+
+        :math:`\sum_n \lVert x_{i,n} \rVert^2 \lVert x_{j,n} \rVert^2` of centred features, (layers, layers).
+        """
+
+    def basis(self, i: int) -> Basis:
+        """Orthonormal basis of what layer ``i`` spans, after the rank rule."""
+        return self.once(_bases)[i]
+
+    def _basis(self, i: int) -> Basis:
+        return Basis(self.scatter(i), self.noise_floor(i))
+
+    def coupling(self, strip: Strip) -> Tensor:
+        """Products of the basis of a strip's layer with those of the same and all deeper layers."""
+        # From the left once; then layer by layer from the right.
+        half = self.basis(strip.i).whitening.T @ strip.cross
+        parts = split_columns(strip.i, half, self.coordinates)
+        return torch.cat([part @ self.basis(j).whitening for j, part in parts], dim=1)
+
+    def noise_floor(self, i: int) -> float:
+        """Largest eigenvalue of ``scatter(i)`` that rounding alone explains; see `checks.noise_floor`."""
+        return noise_floor(self.mean_square(i), self.count, self.eps[i])
+
+    def variation(self, i: int) -> Tensor:
+        """Frobenius norm of ``scatter(i)``: how much layer ``i`` varies at all, a scalar."""
+        return self.once(_variations)[i]
+
+    def spread(self, i: int) -> Tensor:
+        """Sum over samples of the squared distance to the mean: the trace of ``scatter(i)``, a scalar."""
+        return self.once(_spreads)[i]
+
+    def constant_layers(self) -> tuple[int, ...]:
+        """Indices (from 0) of the layers that do not vary beyond the rounding of their features."""
+        return self.once(_constant_layers)
+
+    def once(self, compute: Callable[[Any], Derived]) -> Derived:
+        """``compute(self)``, remembered until samples are added: for work that several metrics share."""
+        if compute not in self._derived:
+            self._derived[compute] = compute(self)
+        result: Derived = self._derived[compute]
+        return result
+
+    def sweep(self, functions: Iterable[StripFunction]) -> None:
+        """Evaluate several functions while going once over the strips; `over_strips` has the values then."""
+        self.require(2)
+        missing = [function for function in dict.fromkeys(functions) if function not in self._derived]
+        if not missing:
+            return
+        tables = {function: self._table() for function in missing}
+        for i in range(len(self)):
+            self._enter(tables, Strip(self, i))
+        self._derived |= tables
+
+    def over_strips(self, function: StripFunction) -> Tensor:
+        """Values of a function of strips for all pairs of layers, (layers, layers), remembered.
+
+        Raises:
+            PursuhintError: fewer than two samples.
+        """
+        self.sweep([function])
+        table: Tensor = self._derived[function]
+        return table.clone()
+
+    def _table(self) -> Tensor:
+        return torch.full((len(self), len(self)), math.nan, dtype=torch.float64, device=self.device)
+
+    @staticmethod
+    def _enter(tables: dict[StripFunction, Tensor], strip: Strip) -> None:
+        for function, table in tables.items():
+            values = function(strip)
+            upper, lower = values if values.ndim == 2 else (values, values)
+            table[strip.i :, strip.i] = lower
+            table[strip.i, strip.i :] = upper
+
+
+def _bases(layers: LayerStatistics) -> list[Basis]:
+    return [layers._basis(i) for i in range(len(layers))]
+
+
+def _variations(layers: LayerStatistics) -> Tensor:
+    return torch.stack([_norm(layers.scatter(i)) for i in range(len(layers))])
+
+
+def _norm(scatter: Tensor) -> Tensor:
+    # Scaled first, so that layers of any magnitude stay inside the range of the type when squared.
+    largest = scatter.abs().max().clamp_min(torch.finfo(scatter.dtype).tiny)
+    return torch.linalg.matrix_norm(scatter / largest) * largest
+
+
+def _spreads(layers: LayerStatistics) -> Tensor:
+    return torch.stack([layers.scatter(i).trace() for i in range(len(layers))])
+
+
+def _constant_layers(layers: LayerStatistics) -> tuple[int, ...]:
+    return tuple(i for i in range(len(layers)) if float(layers.variation(i)) <= layers.noise_floor(i))

@@ -1,0 +1,84 @@
+"""The scripts in benchmarks/ measure what they say, and docs/networks.md is what they wrote."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from pursuhint.similarity import debiased_cka, linear_cka
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+analysis = script("analysis")
+networks = script("networks")
+
+
+@pytest.fixture(scope="module")
+def features():
+    """Rectified features of 40 samples in batches of 8, with large means."""
+    generator = np.random.default_rng(0)
+    values = np.maximum(3 + generator.standard_normal((40, 12)), 0).astype(np.float32)
+    return analysis.Features(values, (3, 4, 5), 8)
+
+
+def test_references_are_the_metrics_of_the_library(features):
+    exact = analysis.references(features)
+    layers = [torch.from_numpy(layer).double() for layer in features.layers]
+    for name, metric in (("cka", linear_cka), ("debiased-cka", debiased_cka)):
+        expected = [[float(metric(x, y)) for y in layers] for x in layers]
+        np.testing.assert_allclose(exact[name], expected, atol=1e-12)
+    assert np.abs(exact["minibatch"] - exact["debiased-cka"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", analysis.CONTENDERS)
+def test_contenders_agree_with_their_formula(features, name):
+    contender = analysis.CONTENDERS[name]
+    if importlib.util.find_spec(contender.needs) is None:
+        pytest.skip(f"{name} is not installed")
+    if not name.startswith(("pursuhint", "naive")):
+        pytest.skip(f"{name} is somebody else's, and warns")
+    own, whole = analysis.errors(contender.run(features), analysis.references(features), features)
+    assert own == whole
+    assert own < (1e-12 if name.startswith("pursuhint") else 1e-5)
+
+
+def test_features_survive_the_way_to_another_process(features, tmp_path):
+    features.save(tmp_path / "features.npz")
+    again = analysis.Features.load(tmp_path / "features.npz")
+    np.testing.assert_array_equal(again.values, features.values)
+    assert (again.widths, again.batch) == (features.widths, features.batch)
+    assert [batch.shape for batch in again.batches] == [(8, 12)] * 5
+
+
+def rows_of_the_table() -> dict[str, str]:
+    lines = (ROOT / "docs" / "networks.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| `")]
+    return {line.split("`")[1]: line for line in rows}
+
+
+def test_the_table_of_networks_lists_all_that_are_tried():
+    assert list(rows_of_the_table()) == [name for name, _ in networks.networks()]
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet20", "wrn_40_2", "torchvision:mobilenet_v3_small", "timm:lcnet_035", "timm:starnet_s050"]
+)
+def test_the_table_of_networks_says_what_is_found_today(name):
+    ((found, size),) = networks.networks([name])
+    assert f"| {' | '.join(networks.attempt(found, size).cells())} |" == rows_of_the_table()[name]
