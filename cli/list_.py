@@ -18,8 +18,9 @@ def _models(verbose: bool) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]] = [{"name": name} for name in model_names()]
     if verbose:
-        from pursuhint.models.checkpoint import count_parameters
         from torch import device
+
+        from pursuhint.models.checkpoint import count_parameters
 
         for row in rows:
             with device("meta"):
