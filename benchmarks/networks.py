@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pursuhint.collect import collect
 from pursuhint.data import Batch
@@ -89,7 +89,7 @@ NOTES = {
     "nest": "axes: blocks of the image, tokens in each",
     "mobilevitv2": "transformer blocks have the axes (pixel in patch, patch)",
     "convmixer": "plain: each depthwise and each pointwise convolution with its activation",
-    "gcvit": "the blocks that make global queries count too; `--include 'stages.?.blocks.*'` leaves them out",
+    "gcvit": "the blocks that make global queries count too; `--points 'stages.?.blocks.*'` leaves them out",
     "mobilenetv4_conv": "stages of single convolutions hold no sub-block",
     "tf_efficientnetv2_b0": "the first stage, one single convolution, holds no sub-block",
     "maxvit_t": "the three residual parts of a block count one by one",
@@ -193,7 +193,7 @@ hand from their submodules (`tests/test_points_families.py`).
   norm that follows is read; `same` where there is neither, so that before and after are the same features.
   Numbers say for how many sub-blocks each holds.
 
-Where the choice does not suit you, name modules yourself: `--include 'stages.2.*'`.
+Where the choice does not suit you, name modules yourself: `--points 'stages.2.*'`.
 
 """
 
@@ -215,6 +215,7 @@ def attempt(name: str, size: int) -> Row:
     torch.manual_seed(0)
     network = create_model(name, num_classes=10).train()
     images = torch.randn(16, 3, size, size, generator=torch.Generator().manual_seed(1))
+    give_statistics(network, images)
     found: dict[Activation, tuple[HintPoint, ...]] = {}
     for activation in ("post", "pre"):
         points = found[activation] = find_hint_points(network, images, activation=activation)
@@ -230,6 +231,19 @@ def attempt(name: str, size: int) -> Row:
     if not torch.isfinite(matrix).all():
         raise PursuhintError(f"{name}: the similarity of some layers is not finite")
     return Row(name, size, found["post"], before_the_activation(found["pre"], found["post"]))
+
+
+def give_statistics(network: nn.Module, images: Tensor) -> None:
+    """Give the norms of a network with random weights the statistics of these images.
+
+    Without them features can grow or vanish with depth until all images look alike.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = 1.0
+    if norms:
+        with torch.no_grad():
+            network(images)
 
 
 def check(name: str, points: Sequence[HintPoint], whole: Sequence[Tensor], ended: Sequence[Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -17,13 +18,15 @@ __all__ = ["command"]
     epilog=examples(
         "pursuhint analyze --teacher resnet110 --teacher-checkpoint resnet110.pth --data cifar100 \\",
         "    --metric cka --metric r2cca --out analysis",
-        "pursuhint analyze --teacher torchvision:resnet34 --data folder:photos --k 4 --out analysis",
+        "pursuhint analyze --teacher torchvision:resnet34 --data folder:photos --k auto --out analysis",
+        "accelerate launch -m pursuhint analyze --teacher torchvision:vit_b_16 --data imagenet --out vit",
     ),
 )
 @apply(
-    "teacher", "teacher_checkpoint", "data", "data_root", "download", "image_size", "metric", "k",
-    "algorithm", "normalise", "position", "activation", "include", "samples", "batch_size", "seed", "device",
-    "out", "quiet", "json",
+    "teacher", "teacher_checkpoint", "data", "data_root", "download", "image_size", "metric",
+    "k_or_auto", "algorithm", "normalise", "position", "activations", "pooling", "include", "samples",
+    "batch_size", "certainty", "memory_limit", "exact_median", "seed", "device", "workers", "out",
+    "quiet", "json",
 )  # fmt: skip
 @click.option("--num-classes", type=click.IntRange(min=2), help="Of the teacher.  [default: the data set's]")
 def command(
@@ -34,16 +37,21 @@ def command(
     download: bool,
     image_size: int | None,
     metrics: tuple[str, ...],
-    k: int | None,
+    k: int | Literal["auto"] | None,
     algorithm: str,
     normalise: bool,
     position: str,
     activation: str,
+    pooling: str,
     include: tuple[str, ...],
     samples: int,
     batch_size: int | None,
+    certainty: bool,
+    memory_limit: int | None,
+    exact_median: bool,
     seed: int,
     device: str | None,
+    workers: int | None,
     out: Path,
     quiet: bool,
     as_json: bool,
@@ -53,15 +61,17 @@ def command(
 
     Training images stream through the network once; every pair of layers is compared exactly. The folder
     OUT receives analysis.json, the similarity matrices, hints.json for 'pursuhint train --hints', figures,
-    and report.html.
+    and report.html. A long pass keeps its state there: the same command goes on where it was stopped. Under
+    'accelerate launch' processes share the pass.
     """
     from pursuhint.analysis import analyze
     from pursuhint.errors import PursuhintError
     from pursuhint.files import make_folder
+    from pursuhint.pooling import get_pooling
     from pursuhint.report import write_report
     from pursuhint.similarity import get_metric
 
-    from .networks import default_device, load_data, load_network
+    from .networks import Processes, default_device, load_data, load_network
     from .progress import CountProgress, say
     from .results import print_analysis
 
@@ -70,28 +80,39 @@ def command(
     chosen = metrics or ("cka",)
     for name in chosen:
         get_metric(name)
-    device = default_device(device)
-    images = load_data(data, data_root, download, image_size)
-    network = load_network(teacher, teacher_checkpoint, images, num_classes=num_classes, quiet=quiet)
-    make_folder(out)
-    with CountProgress(f"looking at {teacher}", unit="images", quiet=quiet) as progress:
-        analysis = analyze(
-            network,
-            images,
-            metrics=chosen,
-            k=k,
-            samples=samples,
-            seed=seed,
-            activation=activation,  # type: ignore[arg-type]
-            batch_size=batch_size or 256,
-            device=device,
-            include=include,
-            position=position,
-            algorithm=algorithm,
-            normalise=normalise,
-            network_name=teacher,
-            on_progress=progress,
-        )
+    get_pooling(pooling)
+    with Processes(default_device(device)) as processes:
+        quiet = quiet or not processes.main
+        with processes.main_first():
+            images = load_data(data, data_root, download, image_size)
+        network = load_network(teacher, teacher_checkpoint, images, num_classes=num_classes, quiet=quiet)
+        make_folder(out)
+        with CountProgress(f"looking at {teacher}", unit="images", quiet=quiet) as progress:
+            analysis = analyze(
+                processes.share(network),
+                images,
+                metrics=chosen,
+                k=k,
+                samples=samples,
+                seed=seed,
+                activation=activation,  # type: ignore[arg-type]
+                pooling=pooling,
+                batch_size=batch_size or 256,
+                device=processes.device,
+                workers=workers or 0,
+                include=include,
+                position=position,
+                algorithm=algorithm,
+                normalise=normalise,
+                memory_limit=memory_limit,
+                exact_median=exact_median,
+                certainty=certainty,
+                state=out / "state",
+                network_name=teacher,
+                on_progress=progress,
+            )
+        if not processes.main:
+            return
     analysis.save(out)
     page = write_report(out)
     print_analysis(analysis, as_json=as_json)

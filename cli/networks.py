@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pursuhint.errors import PursuhintError
 
@@ -14,7 +16,54 @@ if TYPE_CHECKING:
 
     from pursuhint.data import ImageData
 
-__all__ = ["default_device", "example_image", "load_data", "load_network"]
+__all__ = ["Processes", "default_device", "example_image", "load_data", "load_network"]
+
+
+class Processes:
+    """The processes that a launcher (``accelerate launch``, ``torchrun``) started together; usually one.
+
+    Args:
+        device: the kind of device to run on.
+
+    Attributes:
+        device: this process's own.
+        main: whether this is the process that speaks and writes.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.main = True
+        self._state: Any = None
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from accelerate import PartialState
+
+            self._state = PartialState(cpu=device.startswith("cpu"))
+            self.device = str(self._state.device)
+            self.main = bool(self._state.is_main_process)
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._state is not None:
+            self._state.destroy_process_group()
+
+    def main_first(self) -> contextlib.AbstractContextManager[None]:
+        """Let the main process do something before the others do it, such as a download."""
+        first: contextlib.AbstractContextManager[None] = (
+            contextlib.nullcontext() if self._state is None else self._state.main_process_first()
+        )
+        return first
+
+    def share(self, network: nn.Module) -> nn.Module:
+        """The network on this process's device, with the main process's weights: they may be random."""
+        network = network.to(self.device)
+        if self._state is not None:
+            from torch import distributed
+
+            for tensor in network.state_dict().values():
+                distributed.broadcast(tensor, 0)
+        return network
 
 
 def default_device(device: str | None) -> str:

@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
 
 from pursuhint.clustering import ALGORITHMS
+from pursuhint.pooling import POOLINGS
 from pursuhint.similarity import METRICS
 
 __all__ = ["apply", "examples", "folder_argument"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 POSITIONS = ("center", "last", "first", "medoid")
+
+
+class KOrAuto(click.ParamType):
+    """A number of hints, or the word auto."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        if value == "auto" or isinstance(value, int):
+            return value
+        try:
+            return click.IntRange(min=2).convert(value, param, context)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither a number from 2 up nor 'auto'", param, context)
+
+
+class Size(click.ParamType):
+    """A number of bytes: 2000000, 500MB, 1.5GB, 4GiB."""
+
+    name = "size"
+    UNITS: Mapping[str, int] = MappingProxyType(
+        {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+    )
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(value).lower())
+        if found is None or found[2] not in self.UNITS or not float(found[1]):
+            self.fail(f"{value!r} is not a size such as 500MB or 4GB", param, context)
+        return int(float(found[1]) * self.UNITS[found[2]])
 
 
 def _path(**checks: Any) -> click.Path:
@@ -64,6 +98,11 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "k": click.option(
         "--k", type=click.IntRange(min=2), help="Number of hints.  [default: number of resolution stages]"
     ),
+    "k_or_auto": click.option(
+        "--k",
+        type=KOrAuto(),
+        help="Number of hints; auto takes the highest silhouette.  [default: number of resolution stages]",
+    ),
     "algorithm": click.option(
         "--algorithm",
         type=click.Choice(list(ALGORITHMS)),
@@ -87,6 +126,38 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         default="post",
         show_default=True,
         help="Features after or before the last activation of a sub-block.",
+    ),
+    "activations": click.option(
+        "--activation",
+        type=click.Choice(["post", "pre", "both"]),
+        default="post",
+        show_default=True,
+        help="Features after or before the last activation of a sub-block, or both and how far they agree.",
+    ),
+    "pooling": click.option(
+        "--pooling",
+        metavar="NAME",
+        default="mean",
+        show_default=True,
+        help=f"From maps and tokens to one vector an image: {', '.join(POOLINGS)}. none keeps a grid of "
+        "2 x 2 places, none:4 one of 4 x 4.",
+    ),
+    "certainty": click.option(
+        "--certainty/--no-certainty",
+        default=True,
+        show_default=True,
+        help="Choose again on parts of the images, to say how sure the choice is.",
+    ),
+    "memory_limit": click.option(
+        "--memory-limit",
+        metavar="SIZE",
+        type=Size(),
+        help="Memory for the statistics of the layers, e.g. 500MB or 4GB.  [default: half of what there is]",
+    ),
+    "exact_median": click.option(
+        "--exact-median",
+        is_flag=True,
+        help="Take the bandwidth of RBF kernels from all images, not from 2,000 of them.",
     ),
     "samples": click.option(
         "--samples",

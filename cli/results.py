@@ -10,11 +10,20 @@ import click
 
 if TYPE_CHECKING:
     from pursuhint.analysis import Analysis
+    from pursuhint.clustering.stability import Certainty
     from pursuhint.hints import HintPlan
     from pursuhint.study import Comparison, DemoResult
     from pursuhint.training import RunRecord
 
-__all__ = ["print_analysis", "print_comparison", "print_demo", "print_plan", "print_run", "table"]
+__all__ = [
+    "print_analysis",
+    "print_comparison",
+    "print_demo",
+    "print_plan",
+    "print_run",
+    "print_selection",
+    "table",
+]
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -51,8 +60,62 @@ def _origin(origin: dict[str, Any]) -> str:
     return ", ".join(words) or str(origin.get("strategy", "chosen by hand"))
 
 
+def print_selection(
+    analysis: Analysis, plan: HintPlan, certainty: Certainty | None, *, as_json: bool
+) -> None:
+    """Positions chosen anew from an analysis, why so many, and how sure that is."""
+    sentence = None
+    if certainty is not None:
+        sentence = certainty.sentence([point.position for point in analysis.candidates])
+    if as_json:
+        points = [point.to_dict() for point in plan.teacher_points]
+        frequency = None if certainty is None else _frequencies(analysis, certainty)
+        found = {"sentence": sentence, "frequency": frequency}
+        click.echo(json.dumps({"origin": plan.origin, "hint_points": points, "certainty": found}))
+        return
+    print_plan(plan, as_json=False)
+    _print_reason(analysis, plan)
+    if sentence is not None:
+        click.echo(sentence)
+
+
+def _frequencies(analysis: Analysis, certainty: Certainty) -> dict[str, float]:
+    """Share of half-samples in which each position was chosen, of those chosen at all."""
+    pairs = zip(analysis.candidates, certainty.frequency)
+    return {str(point.position): share for point, share in pairs if share > 0}
+
+
+def _print_reason(analysis: Analysis, plan: HintPlan) -> None:
+    """Inertia and silhouette over k, and what was made of them, when k was not given."""
+    if "k_reason" not in plan.origin:
+        return
+    metric, algorithm = plan.origin["metric"], plan.origin["algorithm"]
+    if metric in analysis.curves and analysis.normalise == plan.origin["normalise"]:
+        inertias = analysis.curves[metric][algorithm]
+        silhouettes = analysis.silhouettes[metric][algorithm]
+        rows = [(str(k), f"{inertias[k]:.4f}", f"{silhouettes[k]:.3f}") for k in inertias]
+        for line in table(("k", "inertia", "silhouette"), rows):
+            click.echo(line)
+    click.echo(plan.origin["k_reason"])
+
+
+def _print_certainty(analysis: Analysis) -> None:
+    """How sure the choices and the similarities are."""
+    for metric in analysis.certainty:
+        click.echo(f"{metric}: {analysis.certainty_sentence(metric)}")
+        error = analysis.similarities[metric].standard_error
+        if error is not None and len(error) > 1:
+            off = error[~error.new_ones(error.shape).bool().tril()]
+            click.echo(
+                f"{metric}: standard error of a similarity {float(off.median()):.1g} (median over pairs), "
+                f"{float(off.max()):.1g} at most"
+            )
+    for agreement in analysis.agreements:
+        click.echo(agreement.sentence())
+
+
 def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
-    """What an analysis found: clusters, positions, and how far k-means is from the optimum."""
+    """What an analysis found: clusters, positions, and how sure that is."""
     found: dict[str, Any] = {
         "network": analysis.network,
         "data": analysis.data,
@@ -65,6 +128,7 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
             "collect": analysis.seconds.collect,
             "forward": analysis.seconds.forward,
             "over_forward": analysis.seconds.over_forward,
+            "certainty": sum(analysis.seconds.certainty.values()),
         },
         "clusterings": {
             metric: {
@@ -81,6 +145,16 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
             for metric, algorithms in analysis.clusterings.items()
         },
         "kmeans_above_optimum": {metric: analysis.gap(metric) for metric in analysis.metrics},
+        "k_reason": analysis.plan.origin.get("k_reason"),
+        "certainty": {
+            metric: {
+                "sentence": analysis.certainty_sentence(metric),
+                "together": certainty.together,
+                "frequency": _frequencies(analysis, certainty),
+            }
+            for metric, certainty in analysis.certainty.items()
+        },
+        "agreements": [agreement.sentence() for agreement in analysis.agreements],
     }
     if as_json:
         click.echo(json.dumps(found))
@@ -89,6 +163,11 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
         f"{found['layers']} layers of {analysis.network} on {analysis.num_samples:,} images of "
         f"{analysis.data}: {analysis.images_per_second:,.0f} images/s; similarity and clustering took "
         f"{analysis.seconds.over_forward:.3f} of the forward pass"
+        + (
+            f", of which {sum(analysis.seconds.certainty.values()):.2f} s for certainty"
+            if analysis.seconds.certainty
+            else ""
+        )
     )
     for point in analysis.excluded:
         click.echo(f"left out, since its features do not vary: {point}")
@@ -110,7 +189,9 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
         if abs(gap) > 1e-9:
             where = "above" if gap > 0 else "below"
             click.echo(f"{metric}: k-means ends {abs(gap):.1%} {where} the best contiguous partition")
+    _print_certainty(analysis)
     print_plan(analysis.plan, as_json=False)
+    _print_reason(analysis, analysis.plan)
 
 
 def _ranges(numbers: list[int]) -> str:

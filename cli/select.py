@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -16,11 +17,11 @@ __all__ = ["command"]
     short_help="Choose hint positions again from an analysis, without running the network.",
     epilog=examples(
         "pursuhint select analysis --k 4 --out hints-4.json",
-        "pursuhint select analysis --algorithm segments --position medoid --out hints.json",
+        "pursuhint select analysis --k auto --algorithm segments --position medoid --out hints.json",
     ),
 )
 @folder_argument("analysis")
-@apply("metric", "k", "algorithm", "normalise", "position", "json")
+@apply("metric", "k_or_auto", "algorithm", "normalise", "position", "json")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -31,7 +32,7 @@ __all__ = ["command"]
 def command(
     analysis: Path,
     metrics: tuple[str, ...],
-    k: int | None,
+    k: int | Literal["auto"] | None,
     algorithm: str,
     normalise: bool,
     position: str,
@@ -42,16 +43,25 @@ def command(
     from pursuhint.analysis import Analysis
     from pursuhint.errors import PursuhintError
 
-    from .results import print_plan
+    from .results import print_selection
 
     if len(metrics) > 1:
         raise PursuhintError(f"select takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
-    plan = Analysis.load(analysis).select(
-        metric=metrics[0] if metrics else None,
+    found = Analysis.load(analysis)
+    metric = metrics[0] if metrics else found.metrics[0]
+    plan = found.select(
+        metric=metric,
         k=k,
         algorithm=algorithm,
         normalise=normalise or None,
         position=position,
     )
+    certainty = found.certainty_of(
+        metric=metric,
+        k=len(plan),
+        algorithm=algorithm,
+        normalise=normalise or None,
+        position=position,
+    )
     plan.save(out)
-    print_plan(plan, as_json=as_json)
+    print_selection(found, plan, certainty, as_json=as_json)

@@ -2,7 +2,8 @@
 
 The parts, in the order in which data flow through them::
 
-    network + data -> collect -> LayerMoments -> LayerSimilarity -> Clustering -> HintPlan -> Distiller -> student
+    network + data -> collect -> LayerMoments -> LayerSimilarity -> Clustering -> HintPlan
+        -> Distiller -> student
 
 Names below are imported on first use, so that ``import pursuhint`` costs nothing.
 """

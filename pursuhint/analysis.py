@@ -17,12 +17,13 @@ from pursuhint.clustering import ALGORITHMS, Clustering, get_algorithm
 from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
 from pursuhint.clustering.choose_k import AUTO, choose_k, curves_over_k
 from pursuhint.clustering.result import check_k
-from pursuhint.collect import CollectSeconds, collect, empty_statistics
+from pursuhint.collect import CollectSeconds, collect, empty_statistics, pooled_widths
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
 from pursuhint.errors import PursuhintError
 from pursuhint.hints import check_position, choose_positions, default_k
 from pursuhint.parted_pass import SAVE_EVERY, Accumulator, fingerprint, forget, parted_pass
 from pursuhint.points import Activation, HintPoint, find_hint_points
+from pursuhint.pooling import Pooling, get_pooling
 from pursuhint.sampling import SampleOrder
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.forms import Form, choose_form, default_memory_limit
@@ -49,6 +50,7 @@ def analyze(
     samples: int = 10_000,
     seed: int = 0,
     activation: Activation | Literal["both"] = "post",
+    pooling: str = "mean",
     batch_size: int = 256,
     device: torch.device | str = "cpu",
     workers: int = 0,
@@ -88,6 +90,8 @@ def analyze(
         seed: of the draw.
         activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block; or
             ``"both"`` in one pass: the analysis of the former, which holds that of the latter as ``pre``.
+        pooling: from feature maps and tokens to one vector a sample: ``"mean"`` (the paper's), ``"max"``,
+            ``"class-token"``, or ``"none"`` for several places of a map; see `pursuhint.pooling.get_pooling`.
         batch_size: images in a batch; does not change the result.
         device: where to run.
         workers: processes that decode image files; see `pursuhint.data.make_loader`.
@@ -104,7 +108,7 @@ def analyze(
             images, and that all pairs of layers fit the memory limit at once.
         state: folder in which a long pass keeps its state; a pass over the same images with the same network
             and settings goes on from there. Removed when the analysis is complete.
-        save_every: seconds between two states.
+        save_every: seconds between two states; see `pursuhint.parted_pass.parted_pass`.
         network_name: what the analysis calls the network; default: the name of its class.
         on_progress: called after each batch with the number of samples done and the number in all: of this
             process, over all passes.
@@ -115,6 +119,7 @@ def analyze(
             begins. After it: features are not finite, or too few layers vary for k hint points.
     """
     names = _metrics_to_compute(metrics)
+    pool = get_pooling(pooling)
     get_algorithm(algorithm)
     check_position(position)
     if samples < 2:
@@ -142,13 +147,14 @@ def analyze(
             raise PursuhintError(
                 f"similarity needs at least 2 layers; {type(network).__name__} has only {found[0]}"
             )
+        pool.check(found)
         if isinstance(k, int):
             check_k(k, len(found))
     computed = [with_exact_median(get_metric(name)) if exact_median else get_metric(name) for name in names]
     limit = default_memory_limit(device) if memory_limit is None else memory_limit
     forms = {
         side: choose_form(
-            [point.channels for point in found],
+            pooled_widths(found, pool),
             computed,
             samples=len(indices),
             memory_limit=limit // len(sides),
@@ -170,13 +176,20 @@ def analyze(
         forms,
         order,
         batches_of,
+        pooling=pool,
         device=device,
         room=limit // len(sides),
         spent=spent,
         on_progress=on_progress,
         state=state,
         save_every=save_every,
-        identity={"example": example, "metrics": names, "activation": activation, "data": data.name},
+        identity={
+            "example": example,
+            "metrics": names,
+            "activation": activation,
+            "pooling": str(pool),
+            "data": data.name,
+        },
     )
     choice = _Choice(tuple(dict.fromkeys(metrics)), k, algorithm, position, normalise, seed)
     analyses: list[Analysis] = []
@@ -187,6 +200,7 @@ def analyze(
                 analysis,
                 network=type(network).__name__ if network_name is None else network_name,
                 data=data.name,
+                pooling=str(pool),
                 batch_size=batch_size,
                 device=str(device),
             )
@@ -226,6 +240,7 @@ def _gather(
     order: SampleOrder,
     batches_of: Callable[[Tensor], Iterable[Batch]],
     *,
+    pooling: Pooling,
     device: torch.device | str,
     room: int,
     spent: CollectSeconds,
@@ -237,7 +252,7 @@ def _gather(
     """Statistics of all points from one pass, with those of the parts, if there are several."""
     accumulators: dict[Activation, Parts] = {}
     for side, found in points.items():
-        statistics = empty_statistics([(network, found)], form=forms[side], device=device)
+        statistics = empty_statistics([(network, found)], pooling=pooling, form=forms[side], device=device)
         if isinstance(statistics, LayerRows):
             accumulators[side] = RowParts(statistics, order)
         else:
@@ -258,6 +273,7 @@ def _gather(
         taps,
         order,
         batches_of,
+        pooling=pooling,
         device=device,
         seconds=spent,
         on_batch=None if on_progress is None else lambda done: on_progress(done, total),
@@ -266,7 +282,10 @@ def _gather(
         identity=identity["identity"] if state is not None else "",
     )
     several = len(order.sizes) > 1
-    return {side: (parts.finish(), parts if several else None) for side, parts in accumulators.items()}
+    gathered = {side: (parts.finish(), parts if several else None) for side, parts in accumulators.items()}
+    if processes()[1] > 1:
+        spent.take_slowest(device)  # after finish, which a process that had no batch begins with
+    return gathered
 
 
 def _gather_in_passes(
@@ -276,6 +295,7 @@ def _gather_in_passes(
     order: SampleOrder,
     batches_of: Callable[[Tensor], Iterable[Batch]],
     *,
+    pooling: Pooling,
     device: torch.device | str,
     spent: CollectSeconds,
     on_progress: Callable[[int, int], None] | None,
@@ -301,6 +321,7 @@ def _gather_in_passes(
             network,
             found,
             lambda: batches_of(order.indices),
+            pooling=pooling,
             form=forms[side],
             device=device,
             on_batch=on_batch,

@@ -76,6 +76,7 @@ class Analysis:
         seed: of the draw of those images.
         normalise: whether layers were given unit length before clustering.
         batch_size: images in a batch.
+        pooling: how features became one vector a sample, as `pursuhint.pooling.get_pooling` takes it.
         device: where the network ran.
         threads: CPU threads that torch used.
         seconds: where the time went.
@@ -104,6 +105,7 @@ class Analysis:
     threads: int
     seconds: AnalysisSeconds
     silhouettes: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
+    pooling: str = "mean"
     processes: int = 1
     certainty: Mapping[str, Certainty] = field(default_factory=dict)
     agreements: tuple[Agreement, ...] = ()
@@ -234,6 +236,7 @@ class Analysis:
             device=self.device,
             threads=self.threads,
             seconds=self.seconds,
+            pooling=self.pooling,
             processes=self.processes,
             certainty=dict(self.certainty),
             agreements=list(self.agreements),
@@ -285,6 +288,7 @@ class Analysis:
             threads=file.threads,
             seconds=file.seconds,
             silhouettes=file.silhouettes,
+            pooling=file.pooling,
             processes=file.processes,
             certainty=file.certainty,
             agreements=tuple(file.agreements),
@@ -372,6 +376,7 @@ class _AnalysisFile(BaseModel):
     threads: int
     seconds: AnalysisSeconds
     silhouettes: dict[str, dict[str, dict[int, float]]] = Field(default_factory=dict)
+    pooling: str = "mean"
     processes: int = 1
     certainty: dict[str, Certainty] = Field(default_factory=dict)
     agreements: list[Agreement] = Field(default_factory=list)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
-from pursuhint.collect import collect_together
+from pursuhint.collect import collect_together, pooled_widths
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
 from pursuhint.errors import PursuhintError
 from pursuhint.points import Activation, HintPoint, find_hint_points
+from pursuhint.pooling import get_pooling
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.forms import choose_form
 from pursuhint.similarity.kernel import with_exact_median
@@ -29,6 +30,7 @@ def compare_networks(
     samples: int = 10_000,
     seed: int = 0,
     activation: Activation = "post",
+    pooling: str = "mean",
     teacher_points: Sequence[HintPoint] | None = None,
     student_points: Sequence[HintPoint] | None = None,
     batch_size: int = 256,
@@ -51,6 +53,7 @@ def compare_networks(
         samples: how many images to draw, without replacement; all if there are fewer.
         seed: of the draw, which for equal samples and seed is that of `pursuhint.analysis.analyze`.
         activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block.
+        pooling: from features to one vector a sample; see `pursuhint.pooling.get_pooling`.
         teacher_points: which of its points to compare; all by default.
         student_points: which of its points to compare; all by default.
         batch_size: images in a batch; does not change the result.
@@ -98,8 +101,9 @@ def compare_networks(
         network.to(device)
         found = find_hint_points(network, example, activation=activation) if points is None else points
         networks.append((network, tuple(found)))
+    pool = get_pooling(pooling)
     form = choose_form(
-        [point.channels for _, points in networks for point in points],
+        pooled_widths([point for _, points in networks for point in points], pool),
         computed,
         samples=len(indices),
         memory_limit=memory_limit,
@@ -110,7 +114,7 @@ def compare_networks(
         if on_progress is not None:
             on_progress(done, form.passes * len(indices))
 
-    layers = collect_together(networks, batches, form=form, device=device, on_batch=on_batch)
+    layers = collect_together(networks, batches, pooling=pool, form=form, device=device, on_batch=on_batch)
     (_, of_teacher), (_, of_student) = networks
     found_values = similarities_between(layers, len(of_teacher), computed)
     return {

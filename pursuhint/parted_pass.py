@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from pursuhint.collect import CollectSeconds, clock, pooled_batches
+from pursuhint.collect import MEAN, CollectSeconds, clock, pooled_batches
 from pursuhint.data.batch import Batch
 from pursuhint.errors import PursuhintError
 from pursuhint.files import make_folder, read_json, write_json
 from pursuhint.points import HintPoint
+from pursuhint.pooling import Pooling
 from pursuhint.sampling import SampleOrder
 from pursuhint.similarity.shards import processes
 
@@ -50,6 +51,7 @@ def parted_pass(
     order: SampleOrder,
     batches_of: Callable[[Tensor], Iterable[Batch]],
     *,
+    pooling: Pooling = MEAN,
     device: torch.device | str = "cpu",
     seconds: CollectSeconds | None = None,
     on_batch: Callable[[int], None] | None = None,
@@ -69,12 +71,15 @@ def parted_pass(
         order: of the samples of all processes.
         batches_of: gives the batches of the samples with some indices, in their order and of the order's
             batch size.
+        pooling: from features to one vector a sample; see `pursuhint.pooling`.
         device: where the network runs.
         seconds: where to add the time spent, that before an interruption included.
-        on_batch: called after each batch with the number of this process's samples so far.
+        on_batch: called after each batch, and when going on from a state, with the number of this process's
+            samples so far.
         state: folder for the state, which several processes may share; none is kept without it.
         identity: of everything that the result depends on, see `fingerprint`.
-        save_every: seconds between two states, more if writing one takes more than a twentieth of that.
+        save_every: seconds between two states, more if writing one takes more than a twentieth of that; 0 for
+            a state after every batch.
 
     Returns:
         Whether it went on from a state.
@@ -89,10 +94,12 @@ def parted_pass(
     steps = order.steps(*processes())
     samples = sum(step.samples for step in steps[:done])
     resumed = done > 0
+    if resumed and on_batch is not None:
+        on_batch(samples)
     if done < len(steps):
         points = [point for points, _ in taps.values() for point in points]
         batches = batches_of(order.indices_of(steps[done:]))
-        stream = pooled_batches([(network, points)], batches, device=device, seconds=seconds)
+        stream = pooled_batches([(network, points)], batches, pooling=pooling, device=device, seconds=seconds)
         last, pause = time.perf_counter(), save_every
         with contextlib.closing(stream):
             for pooled, indices in stream:
@@ -107,7 +114,7 @@ def parted_pass(
                 if saved is not None and now - last >= pause:
                     saved.save(accumulators, seconds)
                     last = time.perf_counter()
-                    pause = max(save_every, (last - now) / SHARE_OF_SAVING)
+                    pause = max(save_every, (last - now) / SHARE_OF_SAVING) if save_every else 0.0
                 if on_batch is not None:
                     on_batch(samples)
     return resumed
@@ -143,9 +150,7 @@ class _State:
         self.slot = 1 - self.slot
         for name, accumulator in accumulators.items():
             accumulator.write(self._prefix(name), self.slot)
-        write_json(
-            self.latest, {"identity": self.identity, "slot": self.slot, "seconds": asdict(seconds)}
-        )
+        write_json(self.latest, {"identity": self.identity, "slot": self.slot, "seconds": asdict(seconds)})
 
     def load(
         self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds, device: torch.device | str

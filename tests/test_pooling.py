@@ -7,11 +7,15 @@ import sys
 
 import pytest
 import torch
-from analysis_networks import TokenNetwork, plain_network, points_of, vector_network
+from analysis_networks import TokenNetwork, noise_images, plain_network, points_of, vector_network
 
+from pursuhint.analysis import Analysis, analyze
+from pursuhint.between import compare_networks
+from pursuhint.data import make_loader
 from pursuhint.errors import PursuhintError
 from pursuhint.pooling import POOLINGS, ClassToken, GridOfPositions, MaxPooling, MeanPooling, get_pooling
 from pursuhint.probe import Probe, pool
+from pursuhint.similarity import linear_cka
 
 MAPS = torch.randn(3, 5, 6, 8, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.randn(3, 17, 5, generator=torch.Generator().manual_seed(1))
@@ -81,3 +85,37 @@ def test_other_numbers_of_axes_are_refused():
 def test_listing_names_imports_nothing_heavy():
     code = "import sys, pursuhint.pooling; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["max", "none:2"])
+def test_an_analysis_compares_the_pooled_features(name):
+    network, data = plain_network(), noise_images()
+    found = analyze(network, data, pooling=name, k=2)
+    images = next(make_loader(data, "train", batch_size=60, training=False).epoch(0)).images
+    features = [get_pooling(name)(layer) for layer in Probe(network.eval(), found.points)(images).features]
+    expected = torch.stack([torch.stack([linear_cka(x, y) for y in features]) for x in features])
+    torch.testing.assert_close(found.similarities["cka"].values, expected, atol=1e-5, rtol=0)
+    assert found.pooling == name
+
+
+def test_an_analysis_remembers_its_pooling(tmp_path):
+    analyze(plain_network(), noise_images(), pooling="none:3", k=2, certainty=False).save(tmp_path)
+    assert Analysis.load(tmp_path).pooling == "none:3"
+
+
+def test_a_pooling_that_does_not_fit_is_refused_before_the_pass():
+    seen: list[int] = []
+    with pytest.raises(PursuhintError, match="is a feature map and has no class token"):
+        analyze(
+            plain_network(), noise_images(), pooling="class-token", on_progress=lambda *done: seen.append(1)
+        )
+    with pytest.raises(PursuhintError, match="no pooling named 'sum'"):
+        analyze(plain_network(), noise_images(), pooling="sum")
+    assert seen == []
+
+
+def test_two_networks_are_compared_with_the_pooling():
+    network, data = plain_network(), noise_images()
+    found = compare_networks(network, network, data, pooling="max")["cka"].values
+    own = analyze(network, data, pooling="max", k=2).similarities["cka"].values
+    torch.testing.assert_close(found, own, atol=1e-9, rtol=0)

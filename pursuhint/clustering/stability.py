@@ -19,7 +19,9 @@ class Certainty:
     The images are divided at random into parts. The choice is made again on halves of the parts, drawn
     without replacement, and on all parts but one. Halves have half of the images, so they scatter more than
     another draw of as many images would (by a factor of about the square root of two): a choice that is the
-    same in nearly all halves is safe.
+    same in nearly all halves is safe. Similarities of the CCA family also rise when there are fewer images,
+    the more the wider the layers, so halves may agree on other positions than everything does; then more
+    images may change the choice again.
 
     Attributes:
         chosen: the layers chosen on all images, by index from 0.

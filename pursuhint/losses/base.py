@@ -348,6 +348,19 @@ class Loss(nn.Module):
         """Turn a prepared student into the network that is kept; called on a copy, which may be changed."""
         return student
 
+    @classmethod
+    def rebuild(cls, student: nn.Module, weights: Mapping[str, Tensor], example: Tensor) -> nn.Module:
+        """Give a new student the form in which `export` left a trained one, so that it fits its weights.
+
+        For losses whose exported student has other parameters than the student had.
+
+        Args:
+            student: as it was before `prepare`; may be changed.
+            weights: the exported student's, by name.
+            example: images of the size that it was trained on, (N, C, H, W).
+        """
+        return student
+
     def stages(self) -> Sequence[WarmUp]:
         """Stages to run before the main one, in order."""
         return ()

@@ -310,8 +310,8 @@ class ComplementaryRelationLoss(EmbeddingLoss):
             gradient = "cosine" if student_width == teacher_width else "contrast"
         if gradient == "cosine" and student_width != teacher_width:
             raise PursuhintError(
-                f"the cosine of gradients needs embeddings of equal width, got {student_width} of the student "
-                f"and {teacher_width} of the teacher; set gradient to 'contrast'"
+                f"the cosine of gradients needs embeddings of equal width, got {student_width} of the "
+                f"student and {teacher_width} of the teacher; set gradient to 'contrast'"
             )
         options: dict[str, Any] = {
             "embedder": embedder,

@@ -159,8 +159,8 @@ class PathwayLoss(HintsLoss):
         self.kd_weight = kd_weight
         if process is not None and {len(row) for row in process} != {len(pathways)}:
             raise PursuhintError(
-                f"every row of the process must have one number for each of the {len(pathways)} pathways, got "
-                f"rows of {sorted({len(row) for row in process})}"
+                f"every row of the process must have one number for each of the {len(pathways)} pathways, "
+                f"got rows of {sorted({len(row) for row in process})}"
             )
         self.process = None if process is None else torch.tensor(process, dtype=torch.float64)
         self.alpha = nn.Parameter(torch.ones(len(pathways)), requires_grad=False)

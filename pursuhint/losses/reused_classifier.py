@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +18,8 @@ from pursuhint.losses.maps import Size, as_maps, map_sizes, pool_to, pool_to_sma
 
 __all__ = ["Projector", "ReusedClassifierLoss"]
 
+_NAME = "projector"
+
 
 class Projector(nn.Module):
     """From the student's last map to the teacher's: pooled to a size, then a `Bottleneck`.
@@ -25,15 +28,23 @@ class Projector(nn.Module):
         student_channels: channels that come in.
         teacher_channels: channels that go out.
         size: height and width that go out; maps of another size are averaged to it first.
-        factor: the width in between is ``teacher_channels`` divided by this, rounded down.
+        hidden_channels: width in between.
     """
 
-    def __init__(self, student_channels: int, teacher_channels: int, size: Size, factor: int) -> None:
+    def __init__(
+        self, student_channels: int, teacher_channels: int, size: Size, hidden_channels: int
+    ) -> None:
         super().__init__()
         self.size = size
-        self.layers = Bottleneck(
-            student_channels, teacher_channels // factor, teacher_channels, end_in_relu=True
-        )
+        self.register_buffer("output_size", torch.tensor(size))  # goes with the weights, for `rebuild`
+        self.layers = Bottleneck(student_channels, hidden_channels, teacher_channels, end_in_relu=True)
+
+    @classmethod
+    def like(cls, weights: Mapping[str, Tensor]) -> Projector:
+        """A projector that these weights fit, by name."""
+        first, last = weights["layers.conv1.weight"], weights["layers.conv3.weight"]
+        height, width = weights["output_size"].tolist()
+        return cls(first.shape[1], last.shape[0], (height, width), hidden_channels=first.shape[0])
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, C_s, H, W) to (N, C_t, *size)."""
@@ -110,12 +121,12 @@ class ReusedClassifierLoss(HintsLoss):
                 "SimKD reuses a linear classifier, but the teacher's is a "
                 f"{type(teacher_classifier).__name__}"
             )
-        self.extra_taps = (head.place("projector"),)
+        self.extra_taps = (head.place(_NAME),)
         self._new_layers = (
             student_channels,
             teacher_channels,
             smaller_size(student_size, teacher_size),
-            factor,
+            teacher_channels // factor,
         )
         self._head = head
         self._classifier = [teacher_classifier]  # in a list, so that it does not become a part of the loss
@@ -151,8 +162,19 @@ class ReusedClassifierLoss(HintsLoss):
         like = next(student.parameters())
         projector = Projector(*self._new_layers).to(like.device, like.dtype)
         classifier = copy.deepcopy(self._classifier[0]).to(like.device, like.dtype).requires_grad_(False)
-        self._head.insert(student, "projector", projector)
+        self._head.insert(student, _NAME, projector)
         self._head.change_classifier(student, lambda own: classifier)
+        return student
+
+    @classmethod
+    def rebuild(cls, student: nn.Module, weights: Mapping[str, Tensor], example: Tensor) -> nn.Module:
+        """Put a projector and a classifier of the right sizes into a new student."""
+        head = find_head(student, example)
+        prefix = f"{head.place(_NAME)}."
+        own = {name.removeprefix(prefix): part for name, part in weights.items() if name.startswith(prefix)}
+        head.insert(student, _NAME, Projector.like(own))
+        classes, width = weights[f"{head.classifier}.weight"].shape
+        head.change_classifier(student, lambda own: nn.Linear(width, classes))
         return student
 
     def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pursuhint.analysis import Analysis
+from pursuhint.clustering.hierarchical import linkage_tree
 from pursuhint.hints import choose_positions
 from pursuhint.points import HintPoint, stage_ends
-from pursuhint.report.figures import inertia_curves, similarity_heatmap
-from pursuhint.report.parts import AnalysisStory, Gallery, Grid, MetricStory, Page
+from pursuhint.report.figures import inertia_curves, silhouette_curves, similarity_heatmap
+from pursuhint.report.interactive import Layer, live_map_of_layers
+from pursuhint.report.layer_figures import dendrogram
+from pursuhint.report.parts import AnalysisStory, Gallery, Grid, MetricStory, Page, Picture
 from pursuhint.report.words import (
     HINTS_IN_SHORT,
     capital,
@@ -68,7 +71,7 @@ def tell_analysis(analysis: Analysis, folder: Path, gallery: Gallery) -> Page:
         setting=(
             ("Teacher", f"{analysis.network}, {len(analysis.points)} sub-blocks"),
             ("Data", f"{analysis.data}, {analysis.num_samples:,} training images"),
-            ("Features", f"{when} the last activation of a sub-block, averaged over space"),
+            ("Features", f"{when} the last activation of a sub-block, {pooled(analysis.pooling)}"),
             ("Images a second", f"{analysis.images_per_second:,.0f} on {analysis.device}"),
         ),
         analysis=analysis_story(analysis, gallery),
@@ -77,8 +80,7 @@ def tell_analysis(analysis: Analysis, folder: Path, gallery: Gallery) -> Page:
             "training of the same network, or other images, may give other groups.",
             "Similar layers need not be equally good teachers. Whether the chosen positions help a student, "
             "only training students can show (pursuhint compare).",
-            "Features are averaged over space before they are compared, so what differs only in place does "
-            "not count.",
+            *_pooling_limit(analysis.pooling),
             *toy_limit(analysis.data),
         ),
         repeat=("The hint points are in hints.json; a student is trained with them by:",),
@@ -104,9 +106,9 @@ def analysis_story(analysis: Analysis, gallery: Gallery) -> AnalysisStory:
     layers, k = len(analysis.points), len(analysis.plan)
     paragraphs = [
         f"The teacher was shown {analysis.num_samples:,} training images without augmentation. What each of "
-        f"its {layers} sub-blocks computed was averaged over space, and every pair of sub-blocks was "
-        f"compared over all images. The pass over the images took {seconds.collect:.1f} s; the similarities "
-        f"of all pairs and the groups took {more:.2f} s more.",
+        f"its {layers} sub-blocks computed, {pooled(analysis.pooling)}, was compared for every pair of "
+        f"sub-blocks over all images. The pass over the images took {seconds.collect:.1f} s; the "
+        f"similarities of all pairs and the groups took {more:.2f} s more.",
     ]
     if analysis.excluded:
         names = listed([point.module for point in analysis.excluded])
@@ -123,7 +125,7 @@ def analysis_story(analysis: Analysis, gallery: Gallery) -> AnalysisStory:
         f"unbroken stretches (best contiguous), which k-means can miss{more_ways}. "
         f"{_MEMBER.get(position, 'One layer of a group')} becomes its hint position.",
         agreement(analysis),
-        *(f"{capital(between.sentence())}." for between in analysis.agreements),
+        *(f"Agreement of {between.sentence()}." for between in analysis.agreements),
     )
     return AnalysisStory(
         paragraphs=tuple(paragraphs),
@@ -170,6 +172,26 @@ def agreement(analysis: Analysis) -> str:
     )
 
 
+def pooled(pooling: str) -> str:
+    """How features became one vector an image, in words."""
+    side = pooling.partition(":")[2]
+    return {
+        "mean": "averaged over space",
+        "max": "as its largest values over space",
+        "class-token": "as the class token has it",
+    }.get(pooling, f"on a grid of {side} x {side} places")
+
+
+def _pooling_limit(pooling: str) -> tuple[str, ...]:
+    """What the pooling leaves out."""
+    if pooling.startswith("none"):
+        return ()
+    return (
+        "Features are pooled over space before they are compared, so what differs only in place does not "
+        "count.",
+    )
+
+
 def _certainty(analysis: Analysis, metric: str) -> str:
     """How often the same positions come out when images are left out, if that was tried."""
     if metric not in analysis.certainty:
@@ -185,24 +207,66 @@ def algorithm_title(algorithm: str) -> str:
 
 def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricStory:
     title, algorithm, candidates = metric_title(metric), _used(analysis), analysis.candidates
+    similarity = analysis.similarities[metric]
+    labels = analysis.clusterings[metric][algorithm].labels
+    hints = {point.position for point in _chosen(analysis, metric, algorithm)}
+    conventional = {point.position for point in stage_ends(candidates)}
+    certainty = analysis.certainty.get(metric)
     picture = similarity_heatmap(
-        analysis.similarities[metric].values.numpy(),
+        similarity.values.numpy(),
         metric=title,
-        clusters=analysis.clusterings[metric][algorithm].labels,
-        hints=[point.position for point in _chosen(analysis, metric, algorithm)],
+        clusters=labels,
+        hints=sorted(hints),
+        conventional=sorted(conventional),
         stages=[point.stage for point in candidates],
         positions=[point.position for point in candidates],
+        frequencies=None if certainty is None else certainty.frequency,
+    )
+    alt = f"{title} of all pairs of layers"
+    live = live_map_of_layers(
+        similarity.values.numpy(),
+        [
+            Layer(
+                point.module,
+                point.position,
+                stage=point.stage,
+                cluster=label,
+                chosen=point.position in hints,
+                conventional=point.position in conventional,
+                frequency=None if certainty is None else certainty.frequency[index],
+            )
+            for index, (point, label) in enumerate(zip(candidates, labels))
+        ],
+        metric=title,
+        label=alt,
+        errors=None if similarity.standard_error is None else similarity.standard_error.numpy(),
     )
     caption = (
         f"{capital(title)} of every pair of the {len(candidates)} sub-blocks, from the shallowest (top left) "
         f"to the deepest. {_MEANING.get(metric, '')} White frames are the groups (clusters) found by "
-        f"{algorithm_title(algorithm)}, triangles the hint positions that they give"
-        f"{', which are the chosen ones' if metric == analysis.metrics[0] else ''}; the grey band shows the "
-        "resolution stages."
+        f"{algorithm_title(algorithm)}, filled triangles the hint positions that they give"
+        f"{', which are the chosen ones' if metric == analysis.metrics[0] else ''}, open ones the "
+        "conventional ones; the grey band shows the resolution stages."
     )
+    if certainty is not None:
+        caption += (
+            f" The bars beside the map show in how many of {certainty.halves} random halves of the images "
+            "each layer would have been chosen."
+        )
     curves = {algorithm_title(name): curve for name, curve in analysis.curves[metric].items()}
-    inertia = None
+    inertia = silhouette = None
     if curves and all(len(curve) > 1 for curve in curves.values()):
+        of_groups = {
+            algorithm_title(name): curve for name, curve in analysis.silhouettes.get(metric, {}).items()
+        }
+        if of_groups and all(of_groups.values()):
+            silhouette = gallery.hang(
+                f"silhouette-{metric}",
+                silhouette_curves(of_groups, chosen=len(analysis.plan)),
+                f"Mean silhouette against the number of groups by {title}",
+                "Silhouette: how much nearer a layer is to its own group than to the nearest other one, on "
+                "average, from -1 to 1. A number of groups that stands out has a peak here.",
+            )
         inertia = gallery.hang(
             f"inertia-{metric}",
             inertia_curves(curves, chosen=len(analysis.plan)),
@@ -212,10 +276,37 @@ def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricSt
         )
     return MetricStory(
         title=capital(title),
-        heatmap=gallery.hang(f"similarity-{metric}", picture, f"{title} of all pairs of layers", caption),
+        heatmap=gallery.hang(f"similarity-{metric}", picture, alt, caption, live=live),
         verdict=f"{gap_sentence(analysis, metric)}.{_certainty(analysis, metric)}",
         clusters=_clusters_grid(analysis, metric),
         inertia=inertia,
+        silhouette=silhouette,
+        tree=_tree(analysis, metric, gallery),
+    )
+
+
+def _tree(analysis: Analysis, metric: str, gallery: Gallery) -> Picture | None:
+    """The tree of similar layers, where layers were grouped hierarchically."""
+    clustering = analysis.clusterings[metric].get("hierarchical")
+    if clustering is None:
+        return None
+    title, candidates = metric_title(metric), analysis.candidates
+    values = analysis.similarities[get_metric(metric).for_clustering].values
+    figure = dendrogram(
+        linkage_tree(values, normalise=analysis.normalise),
+        clusters=clustering.labels,
+        hints=[point.position for point in _chosen(analysis, metric, "hierarchical")],
+        positions=[point.position for point in candidates],
+        names=[point.module for point in candidates],
+        measure="distance at which groups are joined (Ward)",
+    )
+    return gallery.hang(
+        f"tree-{metric}",
+        figure,
+        f"Tree of the layers that are similar by {title}",
+        "Layers that are joined on the left are nearly alike; the further to the right two groups meet, the "
+        f"more they differ by {title}. Colours and letters are the groups of hierarchical clustering, bold "
+        "the hint positions that they give.",
     )
 
 

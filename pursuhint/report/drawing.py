@@ -34,6 +34,7 @@ __all__ = [
     "draw_strip",
     "legend_below",
     "mark_hints",
+    "marker_size",
     "outline_clusters",
     "plain_axes",
     "spread",
@@ -207,13 +208,18 @@ def mark_hints(
     width = 0.075 * len(str(max(hints.values(), default=1)))
     places = spread(spots, (width + 0.05) / inches * layers, -0.5, layers - 0.5)
     triangle, text = (0.16, 0.52) if leader else (0.24, 0.48)
-    size = min(6.0, 60 * inches / layers)
+    size = marker_size(inches, layers)
     axes.plot(spots, [triangle] * len(spots), linestyle="none", marker="v", markersize=size, color=INK)
     for spot, place in zip(spots, places, strict=True):
         if abs(place - spot) * inches / layers > 0.5 * width:
             axes.plot([spot, place], [triangle + 0.1, text], color=GREY, linewidth=0.6)
         label = str(hints[spot])
         axes.text(place, text, label, ha="center", va="bottom", fontsize=TEXT, color=INK, fontweight="bold")
+
+
+def marker_size(inches: float, layers: int) -> float:
+    """Points that a mark on a layer may take where so many layers share a length."""
+    return min(6.0, max(4.0, 60 * inches / layers))
 
 
 def spread(spots: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -249,7 +255,7 @@ def write_beside(figure: Figure, x: float, y: float, text: str) -> None:
     )
 
 
-def check_layers(what: str, values: Sequence[int] | None, layers: int) -> None:
+def check_layers(what: str, values: Sequence[Any] | None, layers: int) -> None:
     if values is not None and len(values) != layers:
         raise PursuhintError(f"{layers} layers but {len(values)} {what}")
 

@@ -42,6 +42,7 @@ from pursuhint.report.drawing import (
     draw_strip,
     legend_below,
     mark_hints,
+    marker_size,
     outline_clusters,
     plain_axes,
     tidy,
@@ -56,6 +57,7 @@ __all__ = [
     "position_map",
     "save_figure",
     "series_colours",
+    "silhouette_curves",
     "similarity_heatmap",
     "training_curves",
 ]
@@ -121,8 +123,10 @@ def similarity_heatmap(
     metric: str = "similarity",
     clusters: Sequence[int] | None = None,
     hints: Sequence[int] = (),
+    conventional: Sequence[int] = (),
     stages: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
+    frequencies: Sequence[float] | None = None,
     title: str = "",
 ) -> Figure:
     """Similarity of every pair of layers, with clusters outlined and hint positions marked.
@@ -133,9 +137,12 @@ def similarity_heatmap(
         metric: name of the metric, for the colour bar.
         clusters: cluster of every layer, from 0; None draws no borders.
         hints: chosen positions, counted from 1.
+        conventional: positions that convention would choose, marked by open triangles.
         stages: resolution stage of every layer, from 1; None draws none.
         positions: position of every layer, ascending; the default counts them from 1. They differ from that
             when layers are left out of the matrix.
+        frequencies: share of half-samples, in [0, 1], in which every layer was chosen, drawn as bars beside
+            the matrix; None draws none.
         title: a heading; empty for none.
 
     Raises:
@@ -151,15 +158,18 @@ def similarity_heatmap(
     check_layers("clusters", clusters, layers)
     check_layers("stages", stages, layers)
     check_layers("positions", positions, layers)
+    check_layers("frequencies", frequencies, layers)
     numbers = list(range(1, layers + 1) if positions is None else positions)
-    check_positions(hints, numbers)
+    check_positions([*hints, *conventional], numbers)
     places = [numbers.index(hint) for hint in hints]
 
     # All lengths in inches, from the outside in.
     side = min(6.0, max(3.4, 0.105 * layers + 0.6))
     strip, gap = 0.17, 0.04
-    left, right, bottom = 0.75, 1.05, 0.58 + (strip + gap if stages is not None else 0.0)
-    top = 0.12 + (0.34 if title else 0.0) + (0.42 if hints else 0.0) + (strip + gap if clusters else 0.0)
+    bars = 0.86 if frequencies is not None else 0.0
+    left, right, bottom = 0.75, 1.05 + bars, 0.58 + (strip + gap if stages is not None else 0.0)
+    rows = (strip + gap if clusters else 0.0) + (strip + gap if conventional else 0.0)
+    top = 0.12 + (0.34 if title else 0.0) + (0.42 if hints else 0.0) + rows
     figure, place = canvas(left + side + right, bottom + side + top)
     axes = place(left, bottom, side, side)
 
@@ -198,6 +208,26 @@ def similarity_heatmap(
         above += strip + gap
     if stages is not None:
         draw_stages(place(left, bottom - gap - strip, side, strip), stages)
+    if frequencies is not None:
+        _draw_frequencies(place(left + side + 0.12, bottom, bars - 0.28, side), frequencies, places)
+    if conventional:
+        row = place(left, above, side, strip)
+        row.set_xlim(-0.5, layers - 0.5)
+        row.set_ylim(0, 1)
+        row.set_axis_off()
+        row.plot(
+            [numbers.index(position) for position in conventional],
+            [0.45] * len(conventional),
+            linestyle="none",
+            marker="v",
+            markersize=marker_size(side, layers),
+            markerfacecolor="white",
+            markeredgecolor=INK,
+            markeredgewidth=0.9,
+            clip_on=False,
+        )
+        write_beside(figure, left + side + 0.08, above + strip / 2, "convention")
+        above += strip + gap
     if hints:
         label = "hint" if len(hints) == 1 else "hints"
         header = place(left, above, side, 0.40)
@@ -215,7 +245,7 @@ def similarity_heatmap(
                 markeredgewidth=1.0,
             )
 
-    bar_axes = place(left + side + 0.18, bottom, 0.16, side * 0.94)
+    bar_axes = place(left + side + 0.18 + bars, bottom, 0.16, side * 0.94)
     bar = figure.colorbar(image, cax=bar_axes)
     bar.set_label(metric, fontsize=TEXT, color=INK)
     bar.ax.tick_params(labelsize=TEXT, colors=INK, length=2.5, width=0.6)
@@ -326,43 +356,25 @@ def inertia_curves(
     Raises:
         PursuhintError: there is no curve, or an empty one.
     """
-    if not curves or not all(curves.values()):
-        raise PursuhintError("inertia curves need at least one algorithm and one value of k each")
-    figure, axes = plain_axes(5.2, 3.6, title)
-    for index, (name, curve) in enumerate(curves.items()):
-        ks = sorted(curve)
-        axes.plot(
-            ks,
-            [curve[k] for k in ks],
-            color=CYCLE[(0, 5)[index]] if index < 2 else CYCLE[index % len(CYCLE)],
-            linestyle=DASHES[index % len(DASHES)],
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=5,
-            markerfacecolor="white" if index else None,
-            linewidth=1.5,
-            label=name,
-        )
+    figure, axes = _curves_over_k(curves, chosen, "inertia (lower is tighter)", title)
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("number of clusters k", fontsize=TEXT, color=INK)
-    axes.set_ylabel("inertia (lower is tighter)", fontsize=TEXT, color=INK)
-    if chosen is not None:
-        axes.axvline(chosen, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)), zorder=0)
-        low, high = axes.get_xlim()
-        right = chosen < (low + high) / 2
-        axes.annotate(
-            f"used: k = {chosen}",
-            (chosen, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(4 if right else -4, -2),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            va="top",
-            fontsize=TEXT - 1,
-            color=GREY,
-        )
-    legend_below(figure, axes, inches=5.0)
     return figure
+
+
+def silhouette_curves(
+    curves: Mapping[str, Mapping[int, float]], *, chosen: int | None = None, title: str = ""
+) -> Figure:
+    """Mean silhouette against the number of clusters.
+
+    Args:
+        curves: for every algorithm, mean silhouette by k.
+        chosen: the k that was used, marked with a line.
+        title: a heading; empty for none.
+
+    Raises:
+        PursuhintError: there is no curve, or an empty one.
+    """
+    return _curves_over_k(curves, chosen, "mean silhouette (higher is clearer)", title)[0]
 
 
 def training_curves(
@@ -570,6 +582,66 @@ def comparison_plot(
     if title:
         figure.suptitle(title, fontsize=TEXT + 2, color=INK)
     return figure
+
+
+def _curves_over_k(
+    curves: Mapping[str, Mapping[int, float]], chosen: int | None, measure: str, title: str
+) -> tuple[Figure, Axes]:
+    if not curves or not all(curves.values()):
+        raise PursuhintError("curves over k need at least one algorithm and one value of k each")
+    figure, axes = plain_axes(5.2, 3.6, title)
+    for index, (name, curve) in enumerate(curves.items()):
+        ks = sorted(curve)
+        axes.plot(
+            ks,
+            [curve[k] for k in ks],
+            color=CYCLE[(0, 5)[index]] if index < 2 else CYCLE[index % len(CYCLE)],
+            linestyle=DASHES[index % len(DASHES)],
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=5,
+            markerfacecolor="white" if index else None,
+            linewidth=1.5,
+            label=name,
+        )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.margins(y=0.16)
+    axes.set_xlabel("number of clusters k", fontsize=TEXT, color=INK)
+    axes.set_ylabel(measure, fontsize=TEXT, color=INK)
+    if chosen is not None:
+        axes.axvline(chosen, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)), zorder=0)
+        low, high = axes.get_xlim()
+        right = chosen < (low + high) / 2
+        axes.annotate(
+            f"used: k = {chosen}",
+            (chosen, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4 if right else -4, -2),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            va="top",
+            fontsize=TEXT - 1,
+            color=GREY,
+        )
+    legend_below(figure, axes, inches=5.0)
+    return figure, axes
+
+
+def _draw_frequencies(axes: Axes, frequencies: Sequence[float], chosen: Sequence[int]) -> None:
+    """How often every layer was chosen, a bar a row; those of the chosen layers are dark."""
+    layers = len(frequencies)
+    colours = [CYCLE[0] if layer in chosen else "#B7B7B7" for layer in range(layers)]
+    axes.barh(range(layers), frequencies, height=0.86, color=colours, linewidth=0)
+    axes.set_ylim(layers - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.yaxis.set_major_locator(NullLocator())
+    axes.set_xticks([0, 1], ["0", "100 %"])
+    axes.grid(axis="x", color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    tidy(axes)
+    axes.spines["left"].set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(labelsize=TEXT - 1, length=0, pad=2)
+    axes.set_xlabel("chosen in\nhalf-samples", fontsize=TEXT - 1, color=INK)
 
 
 def _curve(run: Sequence[Mapping[str, Any]], key: str, name: str) -> tuple[list[float], list[float]]:

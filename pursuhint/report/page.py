@@ -1,4 +1,8 @@
-"""One self-contained HTML page about what a folder holds: no script, no font, no picture from elsewhere."""
+"""One self-contained HTML page about what a folder holds: no script, no font, no picture from elsewhere.
+
+The one script of the page is ours and lies in it; the page's policy names it by its hash, so that a browser
+runs nothing else, whatever is in the names that the page shows.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from pursuhint.files import make_folder, write_text
 from pursuhint.report.analysis_story import tell_analysis
 from pursuhint.report.comparison_story import tell_comparison
 from pursuhint.report.contents import Contents
+from pursuhint.report.interactive import script, script_hash
 from pursuhint.report.parts import Gallery, Page
 from pursuhint.report.run_story import tell_run
 
@@ -62,9 +67,10 @@ def render(page: Page) -> str:
     )
     environment.filters["typeset"] = _typeset
     template = environment.from_string(files.joinpath("page.html").read_text(encoding="utf-8"))
-    # The style sheet is our own file, and its quotes must stay quotes.
+    # Style sheet and script are our own files, and their quotes must stay quotes.
     css = Markup(files.joinpath("page.css").read_text(encoding="utf-8"))
-    return template.render(page=page, css=css)
+    program, policy = (Markup(script()), script_hash()) if page.interactive else (None, None)
+    return template.render(page=page, css=css, script=program, script_hash=policy)
 
 
 def _typeset(text: str) -> str:

@@ -34,12 +34,15 @@ class Picture:
         alt: what it shows, for those who cannot see it.
         caption: how to read it.
         width: pixels at which its text has the size of the page's.
+        live: what an interactive map in its place shows, from `pursuhint.report.interactive`; None where the
+            picture has none. The picture stays for paper, and for browsers that run no scripts.
     """
 
     data: str
     alt: str
     caption: str
     width: int
+    live: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Gallery:
 
     folder: Path
 
-    def hang(self, name: str, figure: Figure, alt: str, caption: str) -> Picture:
+    def hang(self, name: str, figure: Figure, alt: str, caption: str, *, live: str | None = None) -> Picture:
         """Save a figure as ``<name>.png`` and embed it.
 
         Raises:
@@ -56,7 +59,7 @@ class Gallery:
         """
         path = save_figure(figure, self.folder / f"{name}.png")
         data = base64.b64encode(path.read_bytes()).decode("ascii")
-        return Picture(data, alt, caption, width=round(figure.get_figwidth() * 100))
+        return Picture(data, alt, caption, round(figure.get_figwidth() * 100), live)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class MetricStory:
     verdict: str
     clusters: Grid
     inertia: Picture | None
+    silhouette: Picture | None = None
+    tree: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ class RunStory:
     best_text: str
     curves: Picture
     terms: Grid
+    likeness: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -154,3 +160,12 @@ class Page:
     analysis: AnalysisStory | None = None
     run: RunStory | None = None
     comparison: ComparisonStory | None = None
+
+    @property
+    def interactive(self) -> bool:
+        """Whether it has a picture that needs a script."""
+        metrics = self.analysis.metrics if self.analysis is not None else ()
+        pictures = [metric.heatmap for metric in metrics]
+        if self.run is not None and self.run.likeness is not None:
+            pictures.append(self.run.likeness)
+        return any(picture.live is not None for picture in pictures)

@@ -118,7 +118,7 @@ def debiased_cka_matrix(layers: LayerStatistics) -> Tensor:
     )
     own = dependence.diagonal()
     own = torch.where(own > SMALLEST, own, torch.nan).sqrt()
-    return masked(dependence / own / own[:, None], layers)
+    return masked(dependence / torch.outer(own, own), layers)
 
 
 DEBIASED_CKA = Metric(

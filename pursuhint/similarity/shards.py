@@ -342,7 +342,9 @@ def _next(steps: Sequence[Step], done: int, features: Sequence[Tensor]) -> Step:
 
 def _reduced(sums: MomentSums, moments: LayerMoments) -> MomentSums:
     """The sums of all processes together."""
-    total = sums.to(moments.device)
+    # In one order in all processes, whatever their parts were read from.
+    tensors = {name: sums.tensors[name].to(moments.device, copy=True) for name in sorted(sums.tensors)}
+    total = replace(sums, tensors=tensors)
     counts = torch.tensor([total.count, total.batches], device=moments.device)
     eps = torch.tensor(total.eps, dtype=moments.dtype, device=moments.device)
     for tensor in (*total.tensors.values(), counts):

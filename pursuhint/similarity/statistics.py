@@ -86,7 +86,9 @@ class Strip:
         Shape (rank of i, rank of j), computed once for all that ask.
         """
         ranks = [self.layers.basis(j).rank if j >= self.i else 0 for j in range(len(self.layers))]
-        yield from split_columns(self.i, self._coupling, ranks)
+        for j, coupling in split_columns(self.i, self._coupling, ranks):
+            # With itself it is the identity, which rounding must not blur.
+            yield j, torch.eye(ranks[j]).to(coupling) if j == self.i else coupling
 
 
 def split_columns(first: int, columns: Tensor, sizes: Sequence[int]) -> Iterator[tuple[int, Tensor]]:

@@ -104,8 +104,11 @@ class RunRecord:
         Raises:
             PursuhintError: no such weights, or a student passed from Python, which has no name.
         """
+        import torch
+
+        from pursuhint.losses import get_loss
         from pursuhint.models import create_model
-        from pursuhint.models.checkpoint import load_weights
+        from pursuhint.models.checkpoint import load_weights, read_state_dict
 
         files = {"last": "student.safetensors", "best": "best.safetensors"}
         if weights not in files:
@@ -123,6 +126,10 @@ class RunRecord:
             in_channels=sizes["in_channels"],
             **self.recipe.student.options,
         )
+        trained = read_state_dict(self.path / files[weights])
+        example = torch.zeros(1, sizes["in_channels"], *sizes["image_size"])
+        for loss in self.recipe.losses:
+            student = get_loss(loss).rebuild(student, trained, example)
         load_weights(student, self.path / files[weights])
         return student.eval()
 

@@ -265,7 +265,14 @@ def _simkd(setup: Setup) -> Prepared:
             "logits_eval_after": evaluated.features(student)[1],
         }
 
-    return Prepared(whole, [student, teacher], parameter_name, {"loss": "simkd_mse"}, state)
+    return Prepared(
+        whole,
+        [student, teacher],
+        parameter_name,
+        {"loss": "simkd_mse"},
+        state,
+        settled=("student.pool.projector.output_size",),
+    )
 
 
 def _norm(setup: Setup) -> Prepared:
@@ -274,6 +281,8 @@ def _norm(setup: Setup) -> Prepared:
     options = setup.given(
         segments="N", logit_scale="logit_scale", eps="logit_norm_eps", transform="transform"
     )
+    if setup.case.entry["variant"] == "plain" or not setup.option("residual", default=True):
+        options["transform"] = "plain"
     if options["segments"] == 1 and "expand.conv.weight" not in setup.case.entry["parameters"]:
         options["transform"] = "none"
     whole = _AtLastMap(NToOneLoss, student, teacher, tail, **options)
@@ -308,7 +317,7 @@ def _norm(setup: Setup) -> Prepared:
         )
         names = ("s0", "p_expand_conv_weight", "p_contract_conv_weight", "fc_weight")
         return {
-            "ramp": torch.tensor(whole.loss.strength),
+            "ramp": torch.tensor(whole.loss.strength, dtype=torch.float64),
             "expanded_train": features[-1],
             "logits_train": logits,
             "logits_eval": evaluated,

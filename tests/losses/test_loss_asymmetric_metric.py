@@ -49,7 +49,9 @@ def test_given_tuples_are_summed():
     members = torch.tensor([[[0.0, 1.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.1]]])
     mask = torch.tensor([[True, True, False]])
     value = asymmetric_contrast(anchors, members, mask, 0.5, 0.0)
-    assert value.item() == pytest.approx(0.5 * 2 + 0.5 * 0.25)  # the far negative and the masked one add nothing
+    assert value.item() == pytest.approx(
+        0.5 * 2 + 0.5 * 0.25
+    )  # the far negative and the masked one add nothing
 
 
 def test_widths_may_differ(embeddings):

@@ -44,7 +44,10 @@ def test_equals_the_formula_as_a_loop(inputs, orientation, max_weight, temperatu
     for z_kd, z_cls, z_t, y in zip(own.tolist(), student.tolist(), teacher, labels.tolist()):
         kd, cls = standardised_entropy(z_kd, y, 1e-7), standardised_entropy(z_cls, y, 1e-7)
         weights.append(min(max_weight, 1 + (cls / kd if orientation == "inverse" else kd / cls)))
-        p, q = (z_t / temperature).softmax(0), (torch.tensor(z_kd, dtype=torch.float64) / temperature).softmax(0)
+        p, q = (
+            (z_t / temperature).softmax(0),
+            (torch.tensor(z_kd, dtype=torch.float64) / temperature).softmax(0),
+        )
         divergences.append(float((p * (p / q).log()).sum()))
     mean = sum(weights) / 5
     expected = temperature**2 * sum(w / mean * d for w, d in zip(weights, divergences)) / 5
@@ -95,7 +98,7 @@ def test_equal_and_saturated_logits_stay_finite(value):
 
 
 def test_refuses_what_is_out_of_range_and_other_classes():
-    with pytest.raises(PursuhintError, match="max_weight must be at least 1, got 0.5"):
+    with pytest.raises(PursuhintError, match=r"max_weight must be at least 1, got 0\.5"):
         make(max_weight=0.5)
     with pytest.raises(PursuhintError, match=r"warm_up must be in \[0, 1\], got 2"):
         make(warm_up=2.0)

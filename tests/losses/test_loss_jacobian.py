@@ -15,7 +15,9 @@ from pursuhint.losses.jacobian import AttentionJacobianLoss, JacobianLoss
 @pytest.fixture
 def networks():
     torch.manual_seed(0)
-    return [nn.Sequential(nn.Flatten(), nn.Linear(12, w), nn.Tanh(), nn.Linear(w, 5)).double() for w in (4, 7)]
+    return [
+        nn.Sequential(nn.Flatten(), nn.Linear(12, w), nn.Tanh(), nn.Linear(w, 5)).double() for w in (4, 7)
+    ]
 
 
 @pytest.fixture

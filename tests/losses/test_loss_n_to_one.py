@@ -92,7 +92,11 @@ def test_all_terms_see_normalised_logits():
 @pytest.mark.parametrize(
     ("ramp", "epochs", "expected"),
     [
-        ("cifar", 240, {0: 0.1, 9: 0.1, 10: 0.5, 19: 0.5, 20: 1, 179: 1, 180: 0.5, 209: 0.5, 210: 0.1, 239: 0.1}),
+        (
+            "cifar",
+            240,
+            {0: 0.1, 9: 0.1, 10: 0.5, 19: 0.5, 20: 1, 179: 1, 180: 0.5, 209: 0.5, 210: 0.1, 239: 0.1},
+        ),
         ("cifar", 24, {0: 0.1, 1: 0.5, 2: 1, 17: 1, 18: 0.5, 21: 0.1}),
         ("imagenet", 100, {0: 0.1, 5: 0.5, 15: 0.9, 59: 0.9, 60: 0.5, 80: 0.1}),
         ("none", 7, {0: 1, 6: 1}),
@@ -113,7 +117,9 @@ def test_without_a_transform_the_map_itself_is_compared():
     maps = [F.relu(net.conv(Batch.images)) for net in (student, teacher)]
     torch.testing.assert_close(distiller(Batch).parts["norm"], F.mse_loss(*maps).detach())
     assert distiller.export() is student
-    with pytest.raises(PursuhintError, match="compares one segment of equal width; got segments=8, 4 channels"):
+    with pytest.raises(
+        PursuhintError, match="compares one segment of equal width; got segments=8, 4 channels"
+    ):
         build(Net(4), Net(6), transform="none")
 
 

@@ -64,7 +64,7 @@ def test_loss_and_logits_are_those_of_the_formula(own, other):
 
 
 def test_projector_is_the_one_of_the_paper():
-    projector = Projector(4, 7, (2, 2), 2)
+    projector = Projector(4, 7, (2, 2), 3)
     shapes = [tuple(parameter.shape) for parameter in projector.parameters() if parameter.ndim == 4]
     assert shapes == [(3, 4, 1, 1), (3, 3, 3, 3), (7, 3, 1, 1)]
     assert projector(torch.randn(2, 4, 4, 4)).shape == (2, 7, 2, 2)
@@ -90,7 +90,12 @@ def test_the_exported_student_is_what_was_trained():
     exported = distiller.export()
     torch.testing.assert_close(exported(Batch.images), distiller.student(Batch.images))
     assert {"conv.weight", "avgpool.projector.layers.conv1.weight", "fc.weight"} < set(exported.state_dict())
-    again = build(Net(4), Net(6)).export()
+
+
+@pytest.mark.parametrize(("stride", "factor"), [(1, 2), (2, 4)])
+def test_an_exported_student_can_be_rebuilt_for_its_weights(stride, factor):
+    exported = build(Net(4), Net(8, stride), factor=factor).eval().export()
+    again = ReusedClassifierLoss.rebuild(Net(4), exported.state_dict(), EXAMPLE)
     again.load_state_dict(exported.state_dict())
     torch.testing.assert_close(again.eval()(Batch.images), exported(Batch.images))
 
@@ -105,17 +110,16 @@ def test_a_student_with_the_teachers_map_leaves_nothing_to_learn():
 def test_refuses_networks_it_cannot_change():
     with pytest.raises(PursuhintError, match="teacher has 7 classes, student 5; SimKD gives"):
         build(Net(4), Net(6, classes=7))
-    with pytest.raises(PursuhintError, match="factor must be at most the 6 channels .* got 7"):
+    with pytest.raises(PursuhintError, match=r"factor must be at most the 6 channels .* got 7"):
         build(Net(4), Net(6), factor=7)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 5))
     with pytest.raises(PursuhintError, match="Sequential has no place behind its last feature map"):
         build(flat, Net(6))
+    student, teacher = Net(4), Net(6)
+    loss = build(copy.deepcopy(student), teacher).loss("simkd")
+    terms = {"one": Term(loss), "two": Term(copy.deepcopy(loss))}
     with pytest.raises(PursuhintError, match="two losses change the head"):
-        student, teacher = Net(4), Net(6)
-        loss = build(copy.deepcopy(student), teacher).loss("simkd")
-        Distiller(
-            student, {"one": Term(loss), "two": Term(copy.deepcopy(loss))}, teacher=teacher
-        )
+        Distiller(student, terms, teacher=teacher)
 
 
 def test_needs_no_hint_plan():

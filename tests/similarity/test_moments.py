@@ -10,7 +10,7 @@ from statistics_forms import LINEAR_METRICS
 from torch import distributed as dist
 
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity import LayerMoments, get_metric
+from pursuhint.similarity import LayerMoments, LayerRows, get_metric
 
 
 def moments_of(layers, size=1000, **options):
@@ -177,9 +177,18 @@ def _reduce_in_process(rank: int, folder: str) -> None:
     moments = moments_of([layer[shares[rank]] for layer in layers], 32)
     moments.all_reduce()
     assert_same(moments, moments_of(layers))
-    untouched = LayerMoments([2])
-    untouched.all_reduce()
-    assert untouched.count == 0
+    first = int(shares[rank].start or 0)
+    rows = LayerRows(moments.widths)
+    rows.update(
+        share := [layer[shares[rank]] for layer in layers], samples=first + torch.arange(len(share[0]))
+    )
+    rows.all_reduce()
+    assert torch.equal(rows.features(1), layers[1])
+    assert torch.equal(rows.numbers, torch.arange(len(layers[0])))
+    assert_same(rows, moments_of(layers))
+    for untouched in (LayerMoments([2]), LayerRows([2])):
+        untouched.all_reduce()
+        assert untouched.count == 0
     dist.destroy_process_group()
 
 
