@@ -116,6 +116,7 @@ def debiased_cka_matrix(layers: LayerStatistics) -> Tensor:
         - n / (n - 2) * rows
         + torch.outer(spreads, spreads) / ((n - 1) * (n - 2))
     )
+    dependence = (dependence + dependence.T) / 2  # the products of row norms are symmetric up to rounding
     own = dependence.diagonal()
     own = torch.where(own > SMALLEST, own, torch.nan).sqrt()
     return masked(dependence / torch.outer(own, own), layers)
