@@ -4,14 +4,17 @@ The features of a network's sub-blocks are gathered once, averaged over space, a
 all pairs of layers on these same features, each in a process of its own. Printed for each: its time, the
 time as a part of that of the forward pass, the memory that it takes beyond the features, and two errors:
 
-- against its own formula computed in float64 (for the tools that average over minibatches: that average over
-  all of them), which is what rounding, or a mistake, costs;
+- against its own formula computed with NumPy in float64 (for the tools that average over minibatches: that
+  average over all of them), which is what rounding, or a mistake, costs;
 - against the value over all samples, which is what the estimator costs.
 
-Tools that are not installed are skipped, and named: pip install torch-cka ckatorch pytorch-cka
+Tools that are not installed are skipped, and named: pip install torch-cka ckatorch pytorch-cka cka-pytorch
 
     python benchmarks/analysis.py
-    python benchmarks/analysis.py --samples 10000 --threads 1 --only pursuhint
+    python benchmarks/analysis.py --samples 1024 4096 9984 --threads 1 --only pursuhint
+
+On a machine that does other work too, ``--clock cpu`` measures the processor's time instead of that on the
+wall; with several threads it is their sum.
 """
 
 from __future__ import annotations
@@ -120,6 +123,20 @@ def pytorch_cka(features: Features) -> Matrices:
     return {"minibatch": found[0].double().numpy()}
 
 
+def cka_pytorch(features: Features) -> Matrices:
+    """Minibatch CKA of cka-pytorch."""
+    import torch
+    from cka_pytorch import CKACalculator
+
+    names = [f"layers.{i}" for i in range(len(features.widths))]
+    calculator = CKACalculator(
+        _network_of(features), _network_of(features), names, names,
+        device=torch.device("cpu"), verbose=False,
+    )  # fmt: skip
+    batches = [(torch.from_numpy(batch), None) for batch in features.batches]
+    return {"minibatch": calculator.calculate_cka_matrix(batches, num_epochs=1).double().numpy()}
+
+
 def naive_features(features: Features) -> Matrices:
     """Linear CKA pair by pair in NumPy, float32, from the features."""
 
@@ -203,8 +220,9 @@ CONTENDERS: Mapping[str, Contender] = {
     "torch-cka": Contender(torch_cka, "torch_cka"),
     "ckatorch": Contender(ckatorch, "ckatorch"),
     "pytorch-cka": Contender(pytorch_cka, "cka"),
+    "cka-pytorch": Contender(cka_pytorch, "cka_pytorch"),
     "naive NumPy": Contender(naive_features),
-    "naive NumPy, Gram": Contender(naive_grams, largest=4000),
+    "naive NumPy, Gram": Contender(naive_grams, largest=1024),
 }
 
 
@@ -213,33 +231,43 @@ CONTENDERS: Mapping[str, Contender] = {
 
 
 def references(features: Features) -> Matrices:
-    """Linear CKA over all samples in both forms, and its minibatch form, in plain float64."""
+    """Linear CKA over all samples in both forms, its minibatch form, and R2CCA, in plain float64."""
     layers = [layer.astype(np.float64) for layer in features.layers]
-    count = len(features.values)
+    centred = [layer - layer.mean(0) for layer in layers]
     minibatch = sum(
         _unbiased_hsic([layer[start : start + features.batch] for layer in layers])
-        for start in range(0, count, features.batch)
+        for start in range(0, len(features.values), features.batch)
     )
-    centred = [layer - layer.mean(0) for layer in layers]
     biased = np.array([[np.square(x.T @ y).sum() for y in centred] for x in centred])
+    bases = [_basis(layer) for layer in centred]
+    shared = np.array([[np.square(x.T @ y).sum() for y in bases] for x in bases])
     return {
         "cka": _normalised(biased),
         "debiased-cka": _normalised(_unbiased_hsic(layers)),
         "minibatch": _normalised(np.asarray(minibatch)),
+        "r2cca": shared / np.minimum.outer(features.widths, features.widths),
     }
+
+
+def _basis(centred: Array) -> Array:
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    return left[:, singular > 1e-5 * singular[0]]
 
 
 def _unbiased_hsic(layers: Sequence[Array]) -> Array:
     """HSIC_1 of Song et al. (2012) of all pairs of layers with linear kernels."""
     count = len(layers[0])
     centred = [layer - layer.mean(0) for layer in layers]  # changes nothing but rounding
-    grams = [x @ x.T for x in centred]
-    for gram in grams:
-        np.fill_diagonal(gram, 0)
-    flat = np.stack([gram.ravel() for gram in grams])
-    rows = np.stack([gram.sum(0) for gram in grams])
+    trace = np.zeros((len(layers), len(layers)))
+    rows = np.empty((len(layers), count))
+    for start in range(0, count, 64):
+        some = np.arange(start, min(start + 64, count))
+        kernels = np.stack([x[some] @ x.T for x in centred])
+        kernels[:, some - start, some] = 0
+        rows[:, some] = kernels.sum(2)
+        flat = kernels.reshape(len(layers), -1)
+        trace += flat @ flat.T
     sums = rows.sum(1)
-    trace = flat @ flat.T
     middle = np.outer(sums, sums) / ((count - 1) * (count - 2))
     return (trace + middle - 2 / (count - 2) * (rows @ rows.T)) / (count * (count - 3))
 
@@ -249,34 +277,70 @@ def _normalised(hsic: Array) -> Array:
     return hsic / np.outer(own, own)
 
 
-def pair_references(features: Features, name: str, layers: Sequence[int]) -> Array:
-    """A metric of some pairs of layers from the two-matrix function, in float64."""
+def rbf_references(layers: Sequence[NDArray[np.float32]]) -> tuple[Array, Array]:
+    """RBF CKA of some layers in plain float64.
+
+    Returns:
+        With the bandwidth that the library takes from some of the samples, and with the exact one.
+    """
     import torch
 
-    from pursuhint.similarity import get_metric
+    from pursuhint.similarity import LayerRows
+    from pursuhint.similarity.bandwidth import bandwidths
 
-    pair = get_metric(name).pair
-    chosen = [torch.from_numpy(features.layers[i].astype(np.float32)) for i in layers]
-    return np.array([[float(pair(x, y)) for y in chosen] for x in chosen])
+    rows = LayerRows([layer.shape[1] for layer in layers])
+    rows.update([torch.from_numpy(np.ascontiguousarray(layer)) for layer in layers])
+    distances = []
+    for layer in layers:
+        centred = layer.astype(np.float64) - layer.astype(np.float64).mean(0)
+        norms = np.square(centred).sum(1)
+        squared = np.maximum(norms[:, None] + norms - 2 * centred @ centred.T, 0)
+        np.fill_diagonal(squared, 0)
+        distances.append(squared)
+    ours = bandwidths(rows).tolist()
+    exact = [float(np.median(squared)) for squared in distances]
+    first, second = (
+        _normalised(_inner_products([_gaussian(*pair) for pair in zip(distances, medians)]))
+        for medians in (ours, exact)
+    )
+    return first, second
+
+
+def _gaussian(squared: Array, median: float) -> Array:
+    kernel = np.exp(squared / (-2 * 0.8**2 * median))
+    kernel -= kernel.mean(0)
+    kernel -= kernel.mean(1)[:, None]
+    return kernel
+
+
+def _inner_products(kernels: Sequence[Array]) -> Array:
+    return np.array([[np.vdot(k, l) for l in kernels] for k in kernels])  # noqa: E741
 
 
 # ---------------------------------------------------------------------------------------------------------
 # Measuring
 
 
-def gather(network_name: str, samples: int, batch: int) -> tuple[Features, float]:
+CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def gather(
+    network_name: str, samples: int, batch: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[Features, float]:
     """Features of a network on digits enlarged to 32 x 32, and the seconds of the forward pass."""
     import torch
     from torch.nn import functional as F
 
-    from pursuhint.data import load_dataset
+    from pursuhint.data import MemorySplit, load_dataset
     from pursuhint.models import create_model
     from pursuhint.points import find_hint_points
     from pursuhint.probe import Probe, evaluating, pool
 
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    digits = load_dataset("digits").train.images.float() / 255
+    train = load_dataset("digits").train
+    assert isinstance(train, MemorySplit)
+    digits = train.images.float() / 255
     chosen = digits[torch.randint(len(digits), (samples,), generator=generator)]
     chosen = F.interpolate(chosen, size=32, mode="bilinear").expand(-1, 3, -1, -1)
     images = chosen + 0.1 * torch.randn(chosen.shape, generator=generator)
@@ -289,10 +353,10 @@ def gather(network_name: str, samples: int, batch: int) -> tuple[Features, float
     with evaluating(network), torch.no_grad():
         probe(images[:batch])
         pooled = []
-        began = time.perf_counter()
+        began = clock()
         for some in images.split(batch):
             pooled.append(torch.cat([pool(layer) for layer in probe(some).features], dim=1))
-        seconds = time.perf_counter() - began
+        seconds = clock() - began
     values = torch.cat(pooled).numpy()
     return Features(values, tuple(point.channels for point in points), batch), seconds
 
@@ -315,7 +379,7 @@ def reset_peak_memory() -> int:
     return peak_memory()
 
 
-def run_one(name: str, path: Path, out: Path) -> None:
+def run_one(name: str, path: Path, out: Path, clock: Callable[[], float]) -> None:
     """Run a contender on saved features in this process; write its matrices and what it cost."""
     warnings.simplefilter("ignore")
     features = Features.load(path)
@@ -323,9 +387,9 @@ def run_one(name: str, path: Path, out: Path) -> None:
     # Once on a few rows: libraries load parts of themselves when first used.
     contender.run(Features(features.values[: 2 * features.batch].copy(), features.widths, features.batch))
     before = reset_peak_memory()
-    began = time.perf_counter()
+    began = clock()
     matrices = contender.run(features)
-    seconds = time.perf_counter() - began
+    seconds = clock() - began
     np.savez(out, seconds=seconds, memory=peak_memory() - before, **matrices)  # type: ignore[arg-type]
 
 
@@ -338,19 +402,27 @@ def in_process(arguments: Sequence[str], threads: int) -> str:
     return done.stderr if done.returncode else ""
 
 
+LARGEST_KERNEL = 4096
+"""Samples beyond which matrices of all pairs of them are not held for a reference."""
+
+
 def errors(found: Matrices, exact: Matrices, features: Features) -> tuple[float, float]:
     """Largest error against the same formula in float64, and against the value over all samples."""
     own, whole = 0.0, 0.0
-    few = range(0, len(features.widths), max(1, len(features.widths) // 6))
     for name, matrix in found.items():
-        if name in exact:
-            reference = exact["debiased-cka"] if name == "minibatch" else exact[name]
-            own = max(own, largest(matrix - exact[name]))
-            whole = max(whole, largest(matrix - reference))
+        if name == "rbf-cka":
+            few = list(range(0, len(features.widths), max(1, len(features.widths) // 6)))
+            if len(features.values) > LARGEST_KERNEL:
+                return float("nan"), float("nan")
+            formula, value = rbf_references([features.layers[i] for i in few])
+            matrix = matrix[np.ix_(few, few)]
         else:
-            some = matrix[np.ix_(few, few)]
-            difference = largest(some - pair_references(features, name, list(few)))
-            own, whole = max(own, difference), max(whole, difference)
+            formula = exact[name]
+            value = exact["debiased-cka"] if name == "minibatch" else formula
+        if matrix.shape != formula.shape:
+            return float("nan"), float("nan")
+        own = max(own, largest(matrix - formula))
+        whole = max(whole, largest(matrix - value))
     return own, whole
 
 
@@ -359,13 +431,15 @@ def largest(difference: Array) -> float:
 
 
 def compare(
-    network: str, samples: int, batch: int, threads: int, names: Sequence[str]
+    network: str, samples: int, batch: int, threads: int, names: Sequence[str], clock: str = "wall"
 ) -> list[dict[str, Any]]:
     """Measure contenders at one number of threads, and print a line each."""
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "features.npz", Path(folder) / "found.npz"
-        failure = in_process(["--gather", network, str(samples), str(batch), str(path)], threads)
+        failure = in_process(
+            ["--gather", network, str(samples), str(batch), str(path), "--clock", clock], threads
+        )
         if failure:
             raise SystemExit(failure)
         features = Features.load(path)
@@ -374,7 +448,7 @@ def compare(
         print(
             f"\n{network}, {len(features.widths)} layers, {sum(features.widths):,} features, {samples:,} "
             f"samples in batches of {batch}, {threads} thread{'s' if threads > 1 else ''}: "
-            f"forward pass {forward:.2f} s\n"
+            f"forward pass {forward:.2f} s ({clock} clock)\n"
             f"{'':18} {'time':>9} {'/ forward':>10} {'memory':>9} {'own float64':>12} {'all samples':>12}"
         )
         for name in names:
@@ -385,7 +459,7 @@ def compare(
             if contender.largest is not None and samples > contender.largest:
                 print(f"{name:18} skipped: more than {contender.largest:,} samples")
                 continue
-            failure = in_process(["--one", name, str(path), str(out)], threads)
+            failure = in_process(["--one", name, str(path), str(out), "--clock", clock], threads)
             if failure:
                 print(f"{name:18} failed: {failure.strip().splitlines()[-1]}")
                 results.append({"contender": name, "threads": threads, "failed": failure.strip()})
@@ -413,30 +487,34 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--network", default="resnet110")
-    parser.add_argument("--samples", type=int, default=1024, help="a multiple of the batch (%(default)s)")
+    parser.add_argument(
+        "--samples", type=int, nargs="+", default=[1024, 2048], help="multiples of the batch (%(default)s)"
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", nargs="+", default=[""], help="contenders whose names contain a word")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="which time (%(default)s)")
     parser.add_argument("--json", type=Path, help="also write the results here")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--gather", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        run_one(options.one[0], Path(options.one[1]), Path(options.one[2]))
+        run_one(options.one[0], Path(options.one[1]), Path(options.one[2]), CLOCKS[options.clock])
         return 0
     if options.gather:
         network, samples, batch, file = options.gather
-        features, seconds = gather(network, int(samples), int(batch))
+        features, seconds = gather(network, int(samples), int(batch), CLOCKS[options.clock])
         features.save(Path(file))
         Path(file).with_suffix(".seconds").write_text(str(seconds))
         return 0
-    if options.samples % options.batch or options.batch < 4:
+    if any(samples % options.batch for samples in options.samples) or options.batch < 4:
         parser.error("--samples must be a multiple of --batch, and --batch at least 4")
     names = [name for name in CONTENDERS if any(word in name for word in options.only)]
     results = [
         result
         for threads in options.threads
-        for result in compare(options.network, options.samples, options.batch, threads, names)
+        for samples in options.samples
+        for result in compare(options.network, samples, options.batch, threads, names, options.clock)
     ]
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")

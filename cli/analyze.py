@@ -25,7 +25,7 @@ __all__ = ["command"]
 @apply(
     "teacher", "teacher_checkpoint", "data", "data_root", "download", "image_size", "metric",
     "k_or_auto", "algorithm", "normalise", "position", "activations", "pooling", "include", "samples",
-    "batch_size", "certainty", "memory_limit", "exact_median", "seed", "device", "workers", "out",
+    "batch_size", "certainty", "memory_limit", "exact_median", "seed", "device", "autocast", "workers", "out",
     "quiet", "json",
 )  # fmt: skip
 @click.option("--num-classes", type=click.IntRange(min=2), help="Of the teacher.  [default: the data set's]")
@@ -51,6 +51,7 @@ def command(
     exact_median: bool,
     seed: int,
     device: str | None,
+    autocast: str | None,
     workers: int | None,
     out: Path,
     quiet: bool,
@@ -60,9 +61,9 @@ def command(
     """Measure how alike the teacher's layers are, cluster them, and choose hint positions.
 
     Training images stream through the network once; every pair of layers is compared exactly. The folder
-    OUT receives analysis.json, the similarity matrices, hints.json for 'pursuhint train --hints', figures,
-    and report.html. A long pass keeps its state there: the same command goes on where it was stopped. Under
-    'accelerate launch' processes share the pass.
+    OUT receives analysis.json and analysis.npz (for 'pursuhint select'), hints.json (for 'pursuhint train
+    --hints'), figures, and report.html. A long pass keeps its state there: the same command goes on where it
+    was stopped. Under 'accelerate launch' processes share the pass.
     """
     from pursuhint.analysis import analyze
     from pursuhint.errors import PursuhintError
@@ -85,7 +86,9 @@ def command(
         quiet = quiet or not processes.main
         with processes.main_first():
             images = load_data(data, data_root, download, image_size)
-        network = load_network(teacher, teacher_checkpoint, images, num_classes=num_classes, quiet=quiet)
+        network = load_network(
+            teacher, teacher_checkpoint, images, num_classes=num_classes, quiet=quiet, seed=seed
+        )
         make_folder(out)
         with CountProgress(f"looking at {teacher}", unit="images", quiet=quiet) as progress:
             analysis = analyze(
@@ -99,6 +102,7 @@ def command(
                 pooling=pooling,
                 batch_size=batch_size or 256,
                 device=processes.device,
+                autocast=autocast,
                 workers=workers or 0,
                 include=include,
                 position=position,

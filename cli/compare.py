@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ __all__ = ["command", "parse_seeds"]
 
 @click.command(
     "compare",
-    short_help="Compare chosen, conventional and random hint positions over seeds.",
+    short_help="Compare hint positions, or methods, over seeds.",
     epilog=examples(
         "pursuhint compare --teacher resnet32 --teacher-checkpoint runs/teacher/student.safetensors \\",
         "    --student resnet8 --data cifar100 --loss kd --loss at --metric r2cca --seeds 0-4 --out compare",
         "pursuhint compare --recipe pursuhint-post-resnet110 --teacher-checkpoint resnet110.pth \\",
         "    --out compare",
+        "pursuhint compare --method kd --method at --method crd+kd --teacher resnet32 \\",
+        "    --teacher-checkpoint runs/teacher/student.safetensors --student resnet8 --data cifar100 \\",
+        "    --out methods",
     ),
 )
 @recipe_options
@@ -31,13 +35,31 @@ __all__ = ["command", "parse_seeds"]
     "arms",
     type=click.Choice(list(ARMS)),
     multiple=True,
-    help="What to compare; repeatable.  [default: all]",
+    help="Which hint positions to compare; repeatable.  [default: all]",
 )
+@click.option(
+    "--method",
+    "methods",
+    metavar="NAME[+NAME...]",
+    multiple=True,
+    help="Compare methods instead of hint positions: losses as --loss takes them, joined by + where several "
+    "go together; repeatable. 'all' is every loss by itself. The student alone is always there.",
+)
+@click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Students in training at the same time.  [default: all of a seed]",
+)
+@click.option("--streams", is_flag=True, help="On a GPU, give every student in training a stream of its own.")
 @click.option("--seeds", default="0-2", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")
 @apply("metric", "k", "position", "activation", "samples", "device", "out", "quiet", "json")
 def command(
     arms: tuple[str, ...],
+    methods: tuple[str, ...],
     seeds: str,
+    at_once: int | None,
+    streams: bool,
     metrics: tuple[str, ...],
     k: int | None,
     position: str,
@@ -49,40 +71,70 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train the same student with hints at different places, over several seeds, and compare.
+    """Train the same student in several ways, over several seeds, and compare.
 
-    All arms of a seed start from the same weights and see the same batches, so that differences are paired.
-    OUT receives every run, compare.json and report.html. The same command continues where it was stopped;
-    with more arms or seeds it adds them.
+    By default the ways differ in where the hints are; with --method, in the loss. All students of a seed
+    train side by side: they start from the same weights, see the same batches and share one pass of the
+    teacher, so that differences are paired. OUT receives every run, compare.json (methods.json) and
+    report.html. The same command continues where it was stopped; with more arms, methods or seeds it adds
+    them.
     """
     from pursuhint.errors import PursuhintError
     from pursuhint.report import write_report
-    from pursuhint.study import compare
+    from pursuhint.study import compare, compare_methods
 
     from .networks import default_device
-    from .progress import StudyProgress, say
-    from .results import print_comparison
+    from .progress import say
+    from .results import print_comparison, print_methods
+    from .study_progress import StudyProgress
 
     if len(metrics) > 1:
         raise PursuhintError(f"compare takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
+    if arms and methods:
+        raise PursuhintError("--arm compares hint positions and --method losses; give one or the other")
     recipe = build_recipe(options)
     typed = click.core.ParameterSource.COMMANDLINE
     source = click.get_current_context().get_parameter_source
     hints = {"k": k, "position": position, "activation": activation, "samples": samples}
     changed = [f"hints.{key}={value}" for key, value in hints.items() if source(key) is typed]
     recipe = recipe.override([*changed, *(f"hints.metric={metric}" for metric in metrics)])
-    with StudyProgress(quiet=quiet) as progress:
-        comparison = compare(
-            recipe,
-            out,
-            arms=arms or tuple(ARMS),
-            seeds=parse_seeds(seeds),
-            device=default_device(device),
-            on_event=progress,
-        )
+    where, numbers = default_device(device), parse_seeds(seeds)
+    with StudyProgress(quiet=quiet or not _is_main()) as progress:
+        if methods:
+            study = compare_methods(
+                recipe,
+                out,
+                methods=None if methods == ("all",) else methods,
+                seeds=numbers,
+                device=where,
+                at_once=at_once,
+                streams=streams,
+                on_event=progress,
+            )
+        else:
+            comparison = compare(
+                recipe,
+                out,
+                arms=arms or tuple(ARMS),
+                seeds=numbers,
+                device=where,
+                at_once=at_once,
+                streams=streams,
+                on_event=progress,
+            )
+    if not _is_main():
+        return
     page = write_report(out)
-    print_comparison(comparison, as_json=as_json)
-    say(f"written: {out / 'compare.json'}, {page}", quiet)
+    if methods:
+        print_methods(study, as_json=as_json)
+    else:
+        print_comparison(comparison, as_json=as_json)
+    say(f"written: {out / ('methods.json' if methods else 'compare.json')}, {page}", quiet)
+
+
+def _is_main() -> bool:
+    """Whether this is the process, of several that a launcher started, that writes and prints."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -34,8 +34,9 @@ def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
     from pursuhint.study import demo
 
     from .networks import default_device
-    from .progress import StudyProgress, say
+    from .progress import say
     from .results import print_demo
+    from .study_progress import StudyProgress
 
     with StudyProgress(quiet=quiet) as progress:
         result = demo(out, device=default_device(device), on_event=progress)

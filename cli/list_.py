@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -46,22 +47,60 @@ def _datasets(verbose: bool) -> list[dict[str, Any]]:
 
 
 def _losses(verbose: bool) -> list[dict[str, Any]]:
-    from pursuhint.losses import LOSSES, get_loss
+    from pursuhint.losses import LOSSES
 
-    rows: list[dict[str, Any]] = [{"name": name} for name in LOSSES]
-    if verbose:
-        for row in rows:
-            loss = get_loss(row["name"])
-            row |= {
-                "title": loss.title,
-                "looks_at": loss.looks_at,
-                "default_weight": loss.default_weight,
-                "weight_of_ce_beside_it": "contains it"
-                if loss.contains_classification
-                else loss.default_ce_weight,
-                "paper": loss.paper,
-            }
-    return rows
+    if not verbose:
+        return [{"name": name} for name in LOSSES]
+    from pursuhint.losses.summary import summarise
+
+    return [
+        {
+            "name": loss.name,
+            "title": loss.title,
+            "looks_at": loss.looks_at,
+            "learns": loss.learns,
+            "default_weight": loss.weight,
+            "weight_of_ce_beside_it": loss.ce_weight,
+            "stages": [
+                *({"name": stage.name, "epochs": stage.epochs} for stage in loss.stages),
+                {"name": "main", "contains_loss": loss.in_main_stage},
+            ],
+            "couples_batch": loss.couples_batch,
+            "bytes_per_sample": loss.bytes_per_sample,
+            "hyperparameters": loss.options,
+            "paper": loss.paper,
+        }
+        for loss in summarise()
+    ]
+
+
+def _loss_lines(row: dict[str, Any]) -> list[str]:
+    """A loss in some lines: what it taps, learns and weighs, its stages, its paper."""
+    beside = row["weight_of_ce_beside_it"]
+    weight = f"weight {row['default_weight']:g}, " + (
+        "contains cross-entropy" if beside is None else f"cross-entropy {beside:g}"
+    )
+    *warm_ups, main = row["stages"]
+    stages = [f"{stage['epochs']} epochs of {stage['name']}" for stage in warm_ups]
+    stages += ["main stage" if main["contains_loss"] else "main stage without it"]
+    notes = [", then ".join(stages)]
+    notes += [f"learns {row['learns']}"] if row["learns"] else []
+    notes += ["couples the samples of a batch"] if row["couples_batch"] else []
+    notes += [f"keeps {row['bytes_per_sample']:g} bytes a sample"] if row["bytes_per_sample"] else []
+    options = ", ".join(f"{key}={_plain(value)}" for key, value in row["hyperparameters"].items())
+    return [
+        f"{row['title']}: looks at {row['looks_at']}; {weight}",
+        "; ".join(notes),
+        *([f"options: {options}"] if options else []),
+        row["paper"],
+    ]
+
+
+def _plain(value: Any) -> str:
+    """A hyperparameter as it is typed."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_plain, value))}]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _metrics(verbose: bool) -> list[dict[str, Any]]:
@@ -77,17 +116,28 @@ def _metrics(verbose: bool) -> list[dict[str, Any]]:
 def _recipes(verbose: bool) -> list[dict[str, Any]]:
     from pursuhint.recipes import RECIPES
 
-    rows: list[dict[str, Any]] = [{"name": name} for name in RECIPES]
+    rows: list[dict[str, Any]] = [{"name": name, "about": about} for name, about in RECIPES.items()]
     if verbose:
         from pursuhint.training import Recipe
+        from pursuhint.training.recipe_text import variant_names
 
         for row in rows:
             recipe = Recipe.load(row["name"])
             teacher = f"{recipe.teacher.network} -> " if recipe.teacher else ""
             losses = " + ".join(recipe.losses) or "ce"
             networks = f"{teacher}{recipe.student.network}"
-            row["about"] = f"{recipe.data.name}, {networks}, {losses}, {recipe.epochs} epochs"
+            row["settings"] = f"{recipe.data.name}, {networks}, {losses}, {recipe.epochs} epochs"
+            row["variants"] = list(variant_names(row["name"]))
     return rows
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    """What is known about a name, a line each; lists as words, nothing for what is empty."""
+    told = {key: ", ".join(value) if isinstance(value, list) else value for key, value in row.items()}
+    lines = [
+        f"{key.replace('_', ' ')}: {value}" for key, value in told.items() if key != "name" and value != ""
+    ]
+    return [line.removeprefix("about: ") for line in lines]
 
 
 KINDS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
@@ -114,10 +164,14 @@ def command(kind: str, verbose: bool, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     width = max(len(row["name"]) for row in rows)
+    tell = _loss_lines if kind == "losses" and verbose else _lines
     for row in rows:
-        head, *rest = [
-            f"{key.replace('_', ' ')}: {value}" for key, value in row.items() if key != "name"
-        ] or [""]
-        click.echo(f"{row['name']:{width}}  {head.removeprefix('about: ')}".rstrip())
+        head, *rest = [part for line in tell(row) for part in _wrapped(line, 98 - width)] or [""]
+        click.echo(f"{row['name']:{width}}  {head}".rstrip())
         for line in rest:
             click.echo(" " * (width + 2) + line)
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """A line in parts of some width, the later ones indented."""
+    return textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)

@@ -23,7 +23,10 @@ COMMANDS = {
     "select": "Choose hint positions again from an analysis, without running the network.",
     "train": "Train a network, alone or distilled from a teacher.",
     "evaluate": "Measure the accuracy of a trained network.",
+    "export": "Write the trained student of a run for other programs.",
+    "pathways": "Search the weights of DistPro's pathways, and write the recipe to train with.",
     "compare": "Compare chosen, conventional and random hint positions over seeds.",
+    "profile": "Measure size and speed of networks, and where a training step's time goes.",
     "report": "Write the HTML report of an analysis, run, comparison or demo.",
     "list": "List models, data sets, losses, metrics or recipes.",
 }
@@ -75,7 +78,8 @@ def main() -> None:
 def run(arguments: list[str] | None = None) -> Any:
     """Entry point: a `PursuhintError` becomes one line on stderr and exit status 1.
 
-    A bug keeps its traceback. Ctrl-C ends with status 130, a reader that went away (``| head``) with 141.
+    A bug keeps its traceback. A run that SIGTERM or Ctrl-C stopped has been saved and ends with status 143 or
+    130, Ctrl-C elsewhere with 130, a reader that went away (``| head``) with 141.
     """
     # For package.module:factory in the current folder; last, so that no file here can stand in for a library.
     sys.path.append(os.getcwd())
@@ -84,6 +88,10 @@ def run(arguments: list[str] | None = None) -> Any:
     except PursuhintError as error:
         click.echo(f"pursuhint: {error}", err=True)
         sys.exit(1)
+    except SystemExit as stopped:
+        if message := getattr(stopped, "message", None):  # a run that was asked to stop
+            click.echo(f"pursuhint: {message}", err=True)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -111,12 +111,19 @@ def load_network(
     num_classes: int | None = None,
     quiet: bool = False,
     role: str = "teacher",
+    seed: int = 0,
 ) -> nn.Module:
-    """A network for a data set, with weights from a file if one is given."""
+    """A network for a data set, with weights from a file if one is given, and else those of a seed."""
+    import torch
+
     from pursuhint.models import create_model
     from pursuhint.models.checkpoint import load_weights
 
-    network = create_model(name, num_classes=num_classes or data.num_classes, in_channels=data.in_channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = create_model(
+            name, num_classes=num_classes or data.num_classes, in_channels=data.in_channels
+        )
     if checkpoint is None:
         say(f"note: no checkpoint was given, so the {role} {name} has random weights", quiet)
     else:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["CountProgress", "StudyProgress", "TrainingProgress", "say"]
+__all__ = ["CountProgress", "TrainingProgress", "clock_time", "is_main_process", "say"]
+
+
+def is_main_process() -> bool:
+    """False in all but one of several processes that a launcher has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def say(message: str, quiet: bool = False) -> None:
@@ -25,7 +33,7 @@ def _bars(console: Console) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
         console=console,
         transient=True,
     )
@@ -76,14 +84,18 @@ class CountProgress:
 class TrainingProgress:
     """Progress of a training run: a callable that takes `pursuhint.training.events`.
 
-    On a terminal a bar shows the running epoch and every finished epoch leaves one line above it; elsewhere
-    there are only the lines, and no more than one every ``interval`` seconds besides the last.
+    On a terminal a bar shows the running epoch with its losses, and every finished epoch leaves one line
+    above it. Elsewhere there are only lines: one for a finished epoch, but no more than one every
+    ``interval`` seconds besides the last, and in long epochs one every ``long_interval`` seconds.
     """
 
-    def __init__(self, title: str = "", *, quiet: bool = False, interval: float = 10.0) -> None:
+    def __init__(
+        self, title: str = "", *, quiet: bool = False, interval: float = 10.0, long_interval: float = 60.0
+    ) -> None:
         self.title = title
         self.quiet = quiet
         self.interval = interval
+        self.long_interval = long_interval
         self.console = Console(stderr=True, highlight=False)
         self.bars = _bars(self.console) if self.console.is_terminal and not quiet else None
         self.task: Any = None
@@ -93,6 +105,8 @@ class TrainingProgress:
         self.epoch = 0
         self.begun = 0
         self.started = 0.0
+        self.first: int | None = None
+        self.losses = ""
 
     def __enter__(self) -> TrainingProgress:
         if self.bars is not None:
@@ -127,27 +141,41 @@ class TrainingProgress:
             self._line(f"{self.title}hint: {pair}")
 
     def _on_Resumed(self, event: Any) -> None:
-        self._line(f"{self.title}resumed after epoch {event.epoch}")
+        step = f" and step {event.step} of the next" if event.step else ""
+        self._line(f"{self.title}resumed after epoch {event.epoch}{step}")
         if event.notice:
             self._line(f"{self.title}{event.notice}")
 
     def _on_EpochStarted(self, event: Any) -> None:
         if not self.begun:
-            self.begun, self.started = event.epoch, time.monotonic()
+            self.begun, self.first = event.epoch, None
         self.epoch, self.epochs, self.steps = event.epoch, event.epochs, event.steps
+        self.losses = ""
         if self.bars is not None:
             total = event.epochs * event.steps
             if self.task is None:
-                self.task = self.bars.add_task(self.title or "training", total=total, speed="")
-            self.bars.update(self.task, total=total, completed=(event.epoch - 1) * event.steps)
+                self.task = self.bars.add_task("", total=total, speed="")
+            name = f"{self.title}epoch {event.epoch} of {event.epochs}"
+            self.bars.update(self.task, total=total, description=name)
 
     def _on_StepDone(self, event: Any) -> None:
+        now = time.monotonic()
+        done = (self.epoch - 1) * self.steps + event.step
+        if self.first is None:  # the first step warms up, and is not timed
+            self.first, self.started = done, now
+        rate = (done - self.first) / max(now - self.started, 1e-9)  # steps a second
+        speed = f"{rate * event.samples / event.step:,.0f} images/s"
         if self.bars is not None:
-            done = (self.epoch - 1) * self.steps + event.step
-            seconds = time.monotonic() - self.started
-            steps = done - (self.begun - 1) * self.steps
-            rate = event.samples / event.step * steps / max(seconds, 1e-9)
-            self.bars.update(self.task, completed=done, speed=f"{rate:,.0f} images/s")
+            self.bars.update(self.task, completed=done, speed=f"{speed}{self.losses}")
+        elif event.step < event.steps and now - max(self.reported, self.started) >= self.long_interval:
+            self.reported = now
+            self._line(
+                f"{self.title}epoch {self.epoch} of {self.epochs}, step {event.step} of {event.steps}"
+                f"{self.losses}, {speed}{self._end(done)}"
+            )
+
+    def _on_LossesSoFar(self, event: Any) -> None:
+        self.losses = f", loss {_terms(event.losses)}"
 
     def _on_EpochFinished(self, event: Any) -> None:
         now = time.monotonic()
@@ -157,53 +185,36 @@ class TrainingProgress:
         self.reported = now
         metrics = event.metrics
         split = "val" if "val_top1" in metrics else "test"
-        left = (now - self.started) / (self.epoch - self.begun + 1) * (self.epochs - self.epoch)
+        losses = {
+            key.removeprefix("train_"): value
+            for key, value in metrics.items()
+            if key.startswith("train_") and key != "train_top1"
+        }
         self._line(
-            f"{self.title}epoch {self.epoch} of {self.epochs}: train loss {metrics['train_loss']:.4g}, "
+            f"{self.title}epoch {self.epoch} of {self.epochs}: train loss {_terms(losses)}, "
             f"{split} top-1 {metrics[f'{split}_top1']:.2f} %{' (best so far)' if event.is_best else ''}, "
-            f"{metrics['samples_per_second']:,.0f} images/s" + (f", {_clock(left)} left" if not last else "")
+            f"{metrics['samples_per_second']:,.0f} images/s{self._end(self.epoch * self.steps)}"
         )
 
+    def _end(self, done: int) -> str:
+        """How long it will take from here, and when it will be over."""
+        left = self.epochs * self.steps - done
+        if not left or self.first is None or done <= self.first:
+            return ""
+        seconds = left * (time.monotonic() - self.started) / (done - self.first)
+        end = datetime.now() + timedelta(seconds=seconds)
+        return f", {clock_time(seconds)} left, until {end:{'%H:%M' if seconds < 43200 else '%d %B %H:%M'}}"
 
-def _clock(seconds: float) -> str:
+
+def _terms(losses: Mapping[str, float]) -> str:
+    """The total, and what it is made of where there is more than one term."""
+    terms = [f"{name} {value:.4g}" for name, value in losses.items() if name != "loss"]
+    total = f"{losses['loss']:.4g}"
+    return total if len(terms) < 2 else f"{total} ({', '.join(terms)})"
+
+
+def clock_time(seconds: float) -> str:
+    """``1:02:03``, or ``2:03`` below an hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-class StudyProgress(TrainingProgress):
-    """Progress of many runs: parts of a study, a line a run, and a bar for the epochs of the current one."""
-
-    def _on_PhaseStarted(self, event: Any) -> None:
-        self.title = ""
-        self._line(f"{event.text} ...")
-
-    def _on_ArmStarted(self, event: Any) -> None:
-        self.title = f"[{event.number} of {event.total}] {event.arm}, seed {event.seed}: "
-        self._forget_run()
-
-    def _on_ArmFinished(self, event: Any) -> None:
-        note = {"trained": "", "found": " (was there)", "same": " (same positions as another arm)"}
-        self.title = ""
-        self._line(
-            f"[{event.number} of {event.total}] {event.arm}, seed {event.seed}: "
-            f"test top-1 {event.top1:.2f} %{note.get(event.source, '')}"
-        )
-        self._forget_run()
-
-    def _forget_run(self) -> None:
-        self.begun = 0
-        if self.bars is not None and self.task is not None:
-            self.bars.remove_task(self.task)
-        self.task = None
-
-    def _on_RunStarted(self, event: Any) -> None:
-        if not self.title:
-            super()._on_RunStarted(event)
-
-    def _on_HintsChosen(self, event: Any) -> None:
-        pass  # the table at the end has the positions
-
-    def _on_EpochFinished(self, event: Any) -> None:
-        if not self.title:  # the teacher
-            super()._on_EpochFinished(event)

@@ -18,8 +18,8 @@ _OWN = (
     click.option(
         "--recipe",
         metavar="NAME|FILE",
-        help="Settings to start from: a name of 'pursuhint list recipes' or a YAML file. "
-        "Options override it.",
+        help="Settings to start from: a name of 'pursuhint list recipes' or a YAML file, with :VARIANT for "
+        "one of its variants. Options override it.",
     ),
     click.option(
         "--loss",

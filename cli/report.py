@@ -15,13 +15,57 @@ __all__ = ["command"]
 @click.command(
     "report",
     short_help="Write the HTML report of an analysis, run, comparison or demo.",
-    epilog=examples("pursuhint report runs/at"),
+    epilog=examples("pursuhint report runs/at", "pursuhint report runs/at --likeness --metric cka"),
 )
 @folder_argument("folder")
-@apply("json")
-def command(folder: Path, as_json: bool) -> None:
+@click.option(
+    "--likeness",
+    is_flag=True,
+    help="First compare every layer of a run's teacher with every layer of its student, before and after "
+    "training. Runs both networks.",
+)
+@apply("metric")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=2),
+    default=1000,
+    show_default=True,
+    help="Training images to compare on, with --likeness.",
+)
+@apply("device", "quiet", "json")
+def command(
+    folder: Path,
+    likeness: bool,
+    metrics: tuple[str, ...],
+    samples: int,
+    device: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Write one self-contained HTML page about what FOLDER holds, and its figures as PNG files."""
+    from pursuhint.errors import PursuhintError
     from pursuhint.report import write_report
 
+    if metrics and not likeness:
+        raise PursuhintError("--metric says how --likeness compares; give both or neither")
+    if len(metrics) > 1:
+        raise PursuhintError(f"report takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
+    if likeness:
+        from pursuhint.likeness import likeness_of_run
+        from pursuhint.training import RunRecord
+
+        from .networks import default_device
+        from .progress import CountProgress
+
+        run = RunRecord.load(folder)
+        with CountProgress("comparing teacher and student", unit="images", quiet=quiet) as progress:
+            found = likeness_of_run(
+                run,
+                metric=metrics[0] if metrics else "cka",
+                samples=samples,
+                device=default_device(device),
+                on_progress=progress,
+            )
+        found.save(folder / "likeness")
     page = write_report(folder)
     click.echo(json.dumps({"report": str(page)}) if as_json else str(page))

@@ -10,9 +10,10 @@ import click
 
 if TYPE_CHECKING:
     from pursuhint.analysis import Analysis
+    from pursuhint.analysis_file import StoredAnalysis
     from pursuhint.clustering.stability import Certainty
     from pursuhint.hints import HintPlan
-    from pursuhint.study import Comparison, DemoResult
+    from pursuhint.study import Comparison, DemoResult, MethodComparison
     from pursuhint.training import RunRecord
 
 __all__ = [
@@ -61,7 +62,7 @@ def _origin(origin: dict[str, Any]) -> str:
 
 
 def print_selection(
-    analysis: Analysis, plan: HintPlan, certainty: Certainty | None, *, as_json: bool
+    analysis: StoredAnalysis, plan: HintPlan, certainty: Certainty | None, *, as_json: bool
 ) -> None:
     """Positions chosen anew from an analysis, why so many, and how sure that is."""
     sentence = None
@@ -79,13 +80,13 @@ def print_selection(
         click.echo(sentence)
 
 
-def _frequencies(analysis: Analysis, certainty: Certainty) -> dict[str, float]:
+def _frequencies(analysis: Analysis | StoredAnalysis, certainty: Certainty) -> dict[str, float]:
     """Share of half-samples in which each position was chosen, of those chosen at all."""
     pairs = zip(analysis.candidates, certainty.frequency)
     return {str(point.position): share for point, share in pairs if share > 0}
 
 
-def _print_reason(analysis: Analysis, plan: HintPlan) -> None:
+def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
     """Inertia and silhouette over k, and what was made of them, when k was not given."""
     if "k_reason" not in plan.origin:
         return
@@ -186,9 +187,9 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
     for line in lines:
         click.echo(line)
     for metric, gap in found["kmeans_above_optimum"].items():
-        if abs(gap) > 1e-9:
-            where = "above" if gap > 0 else "below"
-            click.echo(f"{metric}: k-means ends {abs(gap):.1%} {where} the best contiguous partition")
+        where = f"{abs(gap):.1%} {'above' if gap > 0 else 'below'}" if abs(gap) > 1e-9 else "at"
+        torn = "" if found["clusterings"][metric]["kmeans"]["contiguous"] else ", and is not contiguous"
+        click.echo(f"{metric}: k-means ends {where} the best contiguous partition{torn}")
     _print_certainty(analysis)
     print_plan(analysis.plan, as_json=False)
     _print_reason(analysis, analysis.plan)
@@ -249,6 +250,28 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
             click.echo(sentence)
     for note in comparison.notes:
         click.echo(f"note: {note}")
+
+
+def print_methods(study: MethodComparison, *, as_json: bool) -> None:
+    """The methods of a study, the most accurate first, and what follows."""
+    from pursuhint.report.method_story import findings
+    from pursuhint.report.method_table import method_grid
+
+    if as_json:
+        click.echo(study.model_dump_json(by_alias=True))
+        return
+    click.echo(
+        f"{study.student.name} taught by {study.teacher.name} on {study.data.name}, "
+        f"{len(study.seeds)} seeds; {study.outcome}"
+    )
+    grid = method_grid(study)
+    rows = [tuple(cell.replace("\\", "") for cell in row) for row in grid.rows]
+    for line in table(grid.heads, rows):
+        click.echo(line)
+    for sentence in findings(study):
+        click.echo(sentence)
+    for name, why in study.failed.items():
+        click.echo(f"note: {name} was not trained: {why}")
 
 
 def print_demo(result: DemoResult, *, as_json: bool) -> None:

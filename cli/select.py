@@ -40,14 +40,14 @@ def command(
     out: Path,
 ) -> None:
     """Choose hint positions from the similarities in the folder ANALYSIS and write them to a JSON file."""
-    from pursuhint.analysis import Analysis
+    from pursuhint.analysis_file import StoredAnalysis
     from pursuhint.errors import PursuhintError
 
     from .results import print_selection
 
     if len(metrics) > 1:
         raise PursuhintError(f"select takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
-    found = Analysis.load(analysis)
+    found = StoredAnalysis.load(analysis)
     metric = metrics[0] if metrics else found.metrics[0]
     plan = found.select(
         metric=metric,

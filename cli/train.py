@@ -33,10 +33,31 @@ STRATEGIES = ("conventional", "centers", "chosen", "random")
     "centres), chosen (analyse and cluster first) or random.  [default: conventional, if a loss needs hints]",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: 0]")
+@click.option(
+    "--save-every-steps",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Save the state every N steps too, not only after every epoch.  [default: 0, never]",
+)
+@click.option(
+    "--tracker",
+    "trackers",
+    metavar="NAME",
+    multiple=True,
+    help="Send the metrics to tensorboard or wandb as well. Repeatable.",
+)
+@click.option(
+    "--sync-batchnorm",
+    is_flag=True,
+    help="With several processes, let batch norms see the whole batch, not each process's part of it.",
+)
 @apply("device", "out", "quiet", "json")
 def command(
     hints: str | None,
     seed: int | None,
+    save_every_steps: int | None,
+    trackers: tuple[str, ...],
+    sync_batchnorm: bool,
     device: str | None,
     out: Path,
     quiet: bool,
@@ -46,19 +67,27 @@ def command(
     """Train a student: alone, or distilled from a teacher with any sum of losses.
 
     OUT becomes a run folder: recipe.yaml (which alone repeats the run), metrics.jsonl, the weights of the
-    last and the best epoch, and report.html. The same command continues a run that was interrupted.
+    last and the best epoch, and report.html. The same command continues a run that was interrupted: its
+    state is saved after every epoch, and when Ctrl-C or SIGTERM stops it. Under torchrun or accelerate launch
+    several processes share every batch.
     """
     from pursuhint.training import train
 
     from .networks import default_device
-    from .progress import TrainingProgress, say
+    from .progress import TrainingProgress, is_main_process, say
     from .results import print_run
 
-    more: dict[str, Any] = {} if seed is None else {"seed": seed}
+    given = {
+        "seed": seed,
+        "save_every_steps": save_every_steps,
+        "trackers": trackers or None,
+        "sync_batchnorm": sync_batchnorm or None,
+    }
+    more: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if hints is not None:
         more["hints"] = {"strategy": hints} if hints in STRATEGIES else {"file": hints}
     recipe = build_recipe(options, **more)
-    with TrainingProgress(quiet=quiet) as progress:
+    with TrainingProgress(quiet=quiet or not is_main_process()) as progress:
         record = train(recipe, out, device=default_device(device), on_event=progress)
     if record.is_main_process:
         from pursuhint.report import write_report

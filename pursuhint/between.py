@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
-from pursuhint.collect import collect_together, pooled_widths
+from pursuhint.collect import check_autocast, collect_together, pooled_widths
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
 from pursuhint.errors import PursuhintError
 from pursuhint.points import Activation, HintPoint, find_hint_points
@@ -35,6 +35,7 @@ def compare_networks(
     student_points: Sequence[HintPoint] | None = None,
     batch_size: int = 256,
     device: torch.device | str = "cpu",
+    autocast: str | None = None,
     workers: int = 0,
     memory_limit: int | None = None,
     exact_median: bool = False,
@@ -58,6 +59,7 @@ def compare_networks(
         student_points: which of its points to compare; all by default.
         batch_size: images in a batch; does not change the result.
         device: where to run.
+        autocast: see `pursuhint.analysis.analyze`.
         workers: processes that decode image files; see `pursuhint.data.make_loader`.
         memory_limit: bytes that the statistics of the layers may take; see
             `pursuhint.similarity.forms.choose_form`.
@@ -87,6 +89,7 @@ def compare_networks(
         computed = [with_exact_median(metric) for metric in computed]
     if samples < 2:
         raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
+    check_autocast(autocast, device)
     indices = sample_indices(data, samples, seed)
 
     def batches(size: int = batch_size, chosen: torch.Tensor = indices) -> Iterable[Batch]:
@@ -114,7 +117,15 @@ def compare_networks(
         if on_progress is not None:
             on_progress(done, form.passes * len(indices))
 
-    layers = collect_together(networks, batches, pooling=pool, form=form, device=device, on_batch=on_batch)
+    layers = collect_together(
+        networks,
+        batches,
+        pooling=pool,
+        form=form,
+        device=device,
+        autocast=autocast,
+        on_batch=on_batch,
+    )
     (_, of_teacher), (_, of_student) = networks
     found_values = similarities_between(layers, len(of_teacher), computed)
     return {

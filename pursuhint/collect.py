@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from pursuhint.data.batch import Batch
 from pursuhint.errors import PursuhintError
+from pursuhint.feed import Feed
 from pursuhint.points import HintPoint
 from pursuhint.pooling import MeanPooling, Pooling
 from pursuhint.probe import Probe, evaluating
 from pursuhint.similarity.blocks import LayerBlocks
 from pursuhint.similarity.forms import Form
 from pursuhint.similarity.statistics import LayerStatistics
+from pursuhint.stopwatch import CollectSeconds, Stopwatch
+from pursuhint.tables import lookup
 
 __all__ = [
+    "AUTOCAST",
     "Batches",
     "CollectSeconds",
-    "clock",
+    "check_autocast",
     "collect",
     "collect_together",
     "empty_statistics",
@@ -35,31 +38,21 @@ MEAN = MeanPooling()
 Batches = Iterable[Batch] | Callable[[], Iterable[Batch]]
 """What to run a network on; a function that begins anew when there is more than one pass."""
 
+AUTOCAST: Mapping[str, torch.dtype] = MappingProxyType({"bf16": torch.bfloat16, "fp16": torch.float16})
+"""Types in which a network can be run by automatic mixed precision, by name."""
 
-@dataclass
-class CollectSeconds:
-    """Where the time of a collection went; `collect` adds to it.
 
-    Attributes:
-        data: waiting for batches, in seconds.
-        forward: running the network and pooling its features.
-        accumulate: adding the features to the moments.
+def check_autocast(autocast: str | None, device: torch.device | str) -> None:
+    """Make sure that a network can be run in a type of `AUTOCAST`, if in any.
+
+    Raises:
+        PursuhintError: there is no such type, or the device cannot compute in it.
     """
-
-    data: float = 0.0
-    forward: float = 0.0
-    accumulate: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """All of it."""
-        return self.data + self.forward + self.accumulate
-
-    def take_slowest(self, device: torch.device | str) -> None:
-        """Of the times of all processes of the default group take the longest; every process must call it."""
-        seconds = torch.tensor([self.data, self.forward, self.accumulate], device=device)
-        distributed.all_reduce(seconds, distributed.ReduceOp.MAX)
-        self.data, self.forward, self.accumulate = seconds.tolist()
+    if autocast is None:
+        return
+    lookup("autocast type", {name: name for name in AUTOCAST}, autocast)
+    if autocast == "fp16" and torch.device(device).type == "cpu":
+        raise PursuhintError("autocast 'fp16' needs a GPU; use 'bf16' or none on the CPU")
 
 
 def collect(
@@ -70,6 +63,7 @@ def collect(
     pooling: Pooling = MEAN,
     form: Form | None = None,
     device: torch.device | str = "cpu",
+    autocast: str | None = None,
     on_batch: Callable[[int], None] | None = None,
     seconds: CollectSeconds | None = None,
 ) -> LayerStatistics:
@@ -89,7 +83,9 @@ def collect(
         form: in which form to keep the statistics, from `pursuhint.similarity.forms.choose_form`; moments by
             default.
         device: where batches are moved and statistics are kept. (On a device without float64 they are kept
-            on the CPU.)
+            on the CPU.) On a GPU a batch travels while the network works on the one before.
+        autocast: run the network in ``"bf16"`` or ``"fp16"`` by automatic mixed precision. What is averaged
+            and added up afterwards is not reduced, but features are known to three digits only.
         on_batch: called after each batch with the number of samples so far, over all passes.
         seconds: where to add the time spent, if that is of interest.
 
@@ -107,6 +103,7 @@ def collect(
         pooling=pooling,
         form=form,
         device=device,
+        autocast=autocast,
         on_batch=on_batch,
         seconds=seconds,
     )
@@ -119,6 +116,7 @@ def collect_together(
     pooling: Pooling = MEAN,
     form: Form | None = None,
     device: torch.device | str = "cpu",
+    autocast: str | None = None,
     on_batch: Callable[[int], None] | None = None,
     seconds: CollectSeconds | None = None,
 ) -> LayerStatistics:
@@ -142,6 +140,7 @@ def collect_together(
             f"{form} need the batches again for each pass; give a function that returns them"
         )
     passes = statistics.passes() if isinstance(statistics, LayerBlocks) else (statistics,)
+    watch = Stopwatch(seconds, device)
     done = 0
     for gathered in passes:
         stream = pooled_batches(
@@ -149,16 +148,17 @@ def collect_together(
             batches() if callable(batches) else batches,
             pooling=pooling,
             device=device,
-            seconds=seconds,
+            autocast=autocast,
+            watch=watch,
         )
         with contextlib.closing(stream):
             for pooled, indices in stream:
-                before = clock(device)
-                gathered.update(pooled, samples=indices)
-                seconds.accumulate += clock(device) - before
+                with watch.measure("accumulate"):
+                    gathered.update(pooled, samples=indices)
                 done += len(indices)
                 if on_batch is not None:
                     on_batch(done)
+    watch.settle()
     return statistics
 
 
@@ -196,9 +196,10 @@ def pooled_batches(
     *,
     pooling: Pooling = MEAN,
     device: torch.device | str = "cpu",
-    seconds: CollectSeconds,
+    autocast: str | None = None,
+    watch: Stopwatch,
 ) -> Generator[tuple[list[Tensor], Tensor]]:
-    """Run networks over batches; arguments as for `collect_together`.
+    """Run networks over batches; arguments as for `collect_together`, and a stopwatch for data and forward.
 
     Close the generator when it is not used to its end: only then have the networks their modes back.
 
@@ -206,30 +207,39 @@ def pooled_batches(
         For each batch the pooled features, one (N, width) a point, and the indices of the samples.
 
     Raises:
-        PursuhintError: a point is not reached, or the images of a batch have another shape than those before.
+        PursuhintError: a point is not reached, the images of a batch have another shape than those before, or
+            a network cannot be run in the type of ``autocast``.
     """
     device = torch.device(device)
+    check_autocast(autocast, device)
     probes = [Probe(network, points, logits=False) for network, points in networks]
     shape: torch.Size | None = None
+    number = 0
     with contextlib.ExitStack() as exits:
         for network, _ in networks:
             exits.enter_context(evaluating(network))
-        exits.enter_context(torch.no_grad())
-        before = time.perf_counter()
-        for number, batch in enumerate(batches, start=1):
-            images = batch.images.to(device, non_blocking=True)
+        feed = Feed(batches, device)
+        while True:
+            with watch.measure("data"):
+                batch = feed.take()
+            if batch is None:
+                return
+            number, images = number + 1, batch.images
             if shape is not None and images.shape[1:] != shape:
                 raise PursuhintError(
                     f"the images of batch {number} are of shape {tuple(images.shape[1:])}, those before it "
                     f"of shape {tuple(shape)}; resize them to one size"
                 )
             shape = images.shape[1:]
-            started = clock(device)
-            pooled = [features for probe in probes for features in _pooled(probe, images, pooling)]
-            seconds.data += started - before
-            seconds.forward += clock(device) - started
+            with watch.measure("forward"), torch.no_grad(), _cast(autocast, device):
+                pooled = [features for probe in probes for features in _pooled(probe, images, pooling)]
+            with watch.measure("data"):
+                feed.prepare()
             yield pooled, batch.indices
-            before = time.perf_counter()
+
+
+def _cast(autocast: str | None, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext() if autocast is None else torch.autocast(device.type, AUTOCAST[autocast])
 
 
 def pooled_widths(points: Sequence[HintPoint], pooling: Pooling) -> list[int]:
@@ -256,11 +266,3 @@ _ROOM_ON_ACCELERATOR = 2 << 30
 def _bytes_per_sample(points: Sequence[HintPoint], element_size: int) -> int:
     sizes = (point.channels * torch.Size(point.spatial).numel() for point in points)
     return element_size * sum(sizes)
-
-
-def clock(device: torch.device | str) -> float:
-    """The time at which the device has finished what it was given."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

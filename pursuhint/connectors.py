@@ -20,12 +20,13 @@ Size = tuple[int, int]
 
 
 class ConvRegressor(nn.Module):
-    """One convolution with batch norm and ReLU, if wanted, to the teacher's width and size.
+    """One convolution with maxout, batch norm and ReLU, if wanted, to the teacher's width and size.
 
     The convolution is the first of these that gives the teacher's height and width:
 
-    1. the student's is twice the teacher's: 3x3, stride 2, padding 1;
-    2. the teacher's is twice the student's: transposed 4x4, stride 2, padding 1;
+    1. the student's height is twice the teacher's, and half its width, rounded up, the teacher's: 3x3, stride
+       2, padding 1;
+    2. the teacher's are twice the student's: transposed 4x4, stride 2, padding 1;
     3. the student's is at least the teacher's: (1 + H_s - H_t) x (1 + W_s - W_t), no padding; 1x1 for equal
        sizes. Its weights grow with the square of the difference;
     4. otherwise: the map is averaged down to the smaller height and the smaller width of both, then 1x1. The
@@ -40,6 +41,8 @@ class ConvRegressor(nn.Module):
         teacher_size: height and width that are wanted.
         relu: end in a ReLU. Right for targets that are not negative, wrong for others.
         norm: batch norm behind the convolution.
+        pieces: above 1, the convolution gives so many values for each of the teacher's channels, of which the
+            largest goes on (maxout).
 
     Attributes:
         output_size: height and width that go out: ``teacher_size``, but in the last case.
@@ -54,26 +57,25 @@ class ConvRegressor(nn.Module):
         *,
         relu: bool = True,
         norm: bool = True,
+        pieces: int = 1,
     ) -> None:
         super().__init__()
         (height, width), (target_height, target_width) = student_size, teacher_size
         self.output_size: Size = teacher_size
         self.pool: nn.Module = nn.Identity()
-        if (height, width) == (2 * target_height, 2 * target_width):
-            self.conv: nn.Module = nn.Conv2d(
-                student_channels, teacher_channels, kernel_size=3, stride=2, padding=1
-            )
+        self.pieces = pieces
+        channels = teacher_channels * pieces
+        if (height, (width + 1) // 2) == (2 * target_height, target_width):
+            self.conv: nn.Module = nn.Conv2d(student_channels, channels, kernel_size=3, stride=2, padding=1)
         elif (2 * height, 2 * width) == (target_height, target_width):
-            self.conv = nn.ConvTranspose2d(
-                student_channels, teacher_channels, kernel_size=4, stride=2, padding=1
-            )
+            self.conv = nn.ConvTranspose2d(student_channels, channels, kernel_size=4, stride=2, padding=1)
         elif height >= target_height and width >= target_width:
             kernel = (1 + height - target_height, 1 + width - target_width)
-            self.conv = nn.Conv2d(student_channels, teacher_channels, kernel_size=kernel)
+            self.conv = nn.Conv2d(student_channels, channels, kernel_size=kernel)
         else:
             self.output_size = (min(height, target_height), min(width, target_width))
             self.pool = nn.AdaptiveAvgPool2d(self.output_size)
-            self.conv = nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
+            self.conv = nn.Conv2d(student_channels, channels, kernel_size=1)
         self.bn: nn.Module = nn.BatchNorm2d(teacher_channels) if norm else nn.Identity()
         self.relu: nn.Module = nn.ReLU() if relu else nn.Identity()
 
@@ -84,6 +86,8 @@ class ConvRegressor(nn.Module):
             PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
         """
         features = self.conv(self.pool(features))
+        if self.pieces > 1:
+            features = features.unflatten(1, (-1, self.pieces)).amax(2)
         check_can_normalise(features, self.bn)
         output: Tensor = self.relu(self.bn(features))
         return output

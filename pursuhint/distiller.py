@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from pursuhint.compiled_probe import CompiledProbe
+from pursuhint.engine import Engine
 from pursuhint.errors import PursuhintError
 from pursuhint.heads import find_last_map
 from pursuhint.losses import get_loss
 from pursuhint.losses.base import FeatureShape, Loss, LossContext, Network, WarmUp
+from pursuhint.losses.classification import add_classification
 from pursuhint.losses.cross_entropy import CrossEntropyLoss
 from pursuhint.points import HintPoint, find_hint_points
 from pursuhint.probe import Probe, Tap, Trace, evaluating, find_classifier
+from pursuhint.teacher_pass import TeacherNeeds, TeacherPass
 
 if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
@@ -86,6 +90,7 @@ class Distiller(nn.Module):
         teacher: the network to learn from; frozen in place. None if no loss needs it.
         student_points: hint points of the student, paired with the teacher's by their order.
         teacher_points: hint points of the teacher.
+        engine: how the arithmetic is carried out.
 
     Raises:
         PursuhintError: there is no term, none has a weight, or a weight is not a number of at least 0; a loss
@@ -106,8 +111,10 @@ class Distiller(nn.Module):
         teacher: nn.Module | None = None,
         student_points: Sequence[HintPoint] = (),
         teacher_points: Sequence[HintPoint] = (),
+        engine: Engine | None = None,
     ) -> None:
         super().__init__()
+        self.engine = Engine() if engine is None else engine
         if student is teacher:
             raise PursuhintError("student and teacher are the same network; copy it for self-distillation")
         _check_terms(terms)
@@ -118,8 +125,8 @@ class Distiller(nn.Module):
         }
         if not any(self.weights.values()):
             raise PursuhintError("every loss has weight 0, so there is nothing to learn from")
-        for term in terms.values():
-            student = term.loss.prepare(student)
+        for term in sorted(terms.values(), key=lambda term: not term.loss.alters_student):
+            student = term.loss.prepare(student)  # those that look at the student see it as it will be
         self.student = student
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
 
@@ -141,6 +148,9 @@ class Distiller(nn.Module):
         self._ddp_params_and_buffers_to_ignore = [
             f"losses.{name}.{buffer}" for name, term in terms.items() for buffer in term.loss.shared_buffers
         ]
+        if self.engine.compiles_losses:
+            for loss in terms.values():
+                loss.loss.compile()
         self._warm_up: WarmUp | None = None
         self._active: tuple[str, ...] = ()
         self.enter()
@@ -160,6 +170,7 @@ class Distiller(nn.Module):
         *,
         labels: Tensor | None = None,
         batch_size: int | None = None,
+        engine: Engine | None = None,
     ) -> Distiller:
         """Make a distiller from names.
 
@@ -179,6 +190,7 @@ class Distiller(nn.Module):
             labels: class of every training sample by its index, (num_samples,), for losses that draw
                 negatives of other classes; -1 for samples that are held out of training.
             batch_size: samples in a batch, over all processes, for losses that have it built in.
+            engine: how the arithmetic is carried out.
 
         Raises:
             PursuhintError: a name is unknown; a loss refuses its options or the networks; the plan names a
@@ -186,7 +198,7 @@ class Distiller(nn.Module):
         """
         kinds = {name: get_loss(name) for name in losses}
         asked = {name: _weight_and_options(entry) for name, entry in losses.items()}
-        weights = _with_classification(kinds, {name: weight for name, (weight, _) in asked.items()})
+        weights = add_classification(kinds, {name: weight for name, (weight, _) in asked.items()})
         kinds = {name: kinds.get(name) or get_loss(name) for name in weights}
         _check_teacher({name: kind.needs_teacher for name, kind in kinds.items()}, teacher)
 
@@ -228,6 +240,8 @@ class Distiller(nn.Module):
             points=(student_points, teacher_points),
         )
         context = replace(context, batch_size=batch_size)
+        for kind in kinds.values():
+            context = replace(context, student_embedding=kind.prepared_embedding(context))
         student_shapes = dict(zip(student_points, context.student_shapes))
         teacher_shapes = dict(zip(teacher_points, context.teacher_shapes))
         terms = {}
@@ -246,28 +260,38 @@ class Distiller(nn.Module):
                 tuple(teacher_points.index(other) for other in points[name][1]),
             )
         return cls(
-            student, terms, teacher=teacher, student_points=student_points, teacher_points=teacher_points
+            student,
+            terms,
+            teacher=teacher,
+            student_points=student_points,
+            teacher_points=teacher_points,
+            engine=engine,
         )
 
     # -- training ------------------------------------------------------------------------------------------
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Batch, teacher: Trace | None = None) -> Losses:
         """Run both networks on a batch and compare them. The teacher runs only as deep as the losses look.
 
         Args:
             batch: images, labels and sample indices, on the device of the student.
+            teacher: what the teacher made of this batch, with `teacher_needs` in it, if it has run already:
+                several distillers can so share one pass. It is not used if a loss needs the teacher's
+                gradients with respect to the images.
         """
         losses = {name: self.loss(name) for name in self._active}
         differentiate = any(loss.needs_input_gradients for loss in losses.values())
+        if self.engine.channels_last and batch.images.ndim == 4:
+            batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
         if differentiate:
             batch = replace(batch, images=batch.images.detach().requires_grad_())
         student = self._student_probe(batch.images)
         assert student.logits is not None
         logits = student.logits.detach()
-        teacher = None
-        if self._teacher_probe is not None:
-            with contextlib.nullcontext() if differentiate else torch.no_grad():
-                teacher = self._teacher_probe(batch.images)
+        if self._teacher_pass is None:
+            teacher = None
+        elif teacher is None or differentiate:
+            teacher = self._teacher_pass(batch.images, batch.indices)
         for loss in losses.values():
             student = _transformed(student, loss)
             teacher = _transformed(teacher, loss) if teacher is not None else None
@@ -308,6 +332,20 @@ class Distiller(nn.Module):
     def teacher(self) -> nn.Module | None:
         """The frozen teacher; None if no loss looks at one."""
         return self._teacher[0] if self._teacher else None
+
+    def cache_teacher(self, batches: Iterable[Batch]) -> None:
+        """Run the teacher of the present stage once, and keep what it makes of every sample.
+
+        Args:
+            batches: every sample that will be trained on, as it will look then; see `TeacherPass.fill`.
+        """
+        if self._teacher_pass is not None:
+            self._teacher_pass.fill(batches)
+
+    @property
+    def teacher_needs(self) -> TeacherNeeds | None:
+        """What the present stage looks at in the teacher; None if it does not look at it."""
+        return None if self._teacher_pass is None else self._teacher_pass.needs
 
     # -- stages --------------------------------------------------------------------------------------------
 
@@ -375,17 +413,23 @@ class Distiller(nn.Module):
     def _attach_probes(self) -> None:
         losses = {name: self.loss(name) for name in self._active}
         takes = {entry for loss in losses.values() for entry in loss.takes}
-        self._student_probe = Probe(
-            self.student, self._student_points, embedding="student_embedding" in takes
+        embedding = "student_embedding" in takes
+        self._student_probe = (
+            CompiledProbe(
+                self.student, self._student_points, embedding=embedding, mode=self.engine.compile_mode
+            )
+            if self.engine.compiles_student
+            else Probe(self.student, self._student_points, embedding=embedding)
         )
-        self._teacher_probe = None
+        self._teacher_pass: TeacherPass | None = None
         if self._teacher and any(loss.needs_teacher for loss in losses.values()):
-            self._teacher_probe = Probe(
-                self._teacher[0],
+            needs = TeacherNeeds(
                 self._teacher_points,
                 logits="teacher_logits" in takes,
                 embedding="teacher_embedding" in takes,
+                input_gradients=any(loss.needs_input_gradients for loss in losses.values()),
             )
+            self._teacher_pass = TeacherPass(self._teacher[0], needs, self.engine)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
         """Let ``to``, ``cuda``, ``double`` and the like reach the teacher as well."""
@@ -529,18 +573,6 @@ def _weight_and_options(entry: TermOptions | float | None) -> tuple[float | None
     return entry.weight, entry.options
 
 
-def _with_classification(
-    kinds: Mapping[str, type[Loss]], weights: Mapping[str, float | None]
-) -> dict[str, float | None]:
-    """Weights by name, with cross-entropy first where it is missing and its default weight filled in."""
-    result = dict(weights)
-    if not any(kind.contains_classification for kind in kinds.values()):
-        result = {"ce": None, **result}
-    if result.get("ce", 0.0) is None:
-        result["ce"] = min((kinds[name].default_ce_weight for name in weights if name != "ce"), default=1.0)
-    return result
-
-
 def _pairs(plan: HintPlan | Mapping[str, HintPlan] | None, name: str) -> list[tuple[HintPoint, HintPoint]]:
     """Pairs of hint points, the student's first."""
     own = plan.get(name) if isinstance(plan, Mapping) else plan
@@ -592,12 +624,16 @@ def _check_terms(terms: Mapping[str, Term]) -> None:
     if not terms:
         raise PursuhintError("a distiller needs at least one loss")
     containing = {name: term.loss for name, term in terms.items() if term.loss.contains_classification}
-    for name, loss in containing.items():
-        for other, other_loss in containing.items():
-            if isinstance(loss, CrossEntropyLoss) and not isinstance(other_loss, CrossEntropyLoss):
-                raise PursuhintError(
-                    f"loss {other!r} contains the classification term already; leave out {name!r}"
-                )
+    plain = [name for name, loss in containing.items() if isinstance(loss, CrossEntropyLoss)]
+    others = [name for name in containing if name not in plain]
+    if plain and others:
+        raise PursuhintError(
+            f"loss {others[0]!r} contains the classification term already; leave out {plain[0]!r}"
+        )
+    if len(others) > 1:
+        raise PursuhintError(
+            f"losses {others[0]!r} and {others[1]!r} both contain the classification term; use one of them"
+        )
 
 
 def _checked_weight(name: str, weight: float) -> float:

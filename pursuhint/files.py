@@ -10,17 +10,51 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["atomic_path", "make_folder", "read_json", "sync_folder", "write_json", "write_text"]
+__all__ = [
+    "append_text",
+    "atomic_path",
+    "make_folder",
+    "read_json",
+    "sync_folder",
+    "watch_writes",
+    "write_json",
+    "write_point",
+    "write_text",
+]
+
+_watchers: list[Callable[[Path], None]] = []
 
 
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
+
+
+def write_point(path: Path | str) -> None:
+    """Say that something is about to be made, written, renamed or flushed under this name.
+
+    Everything that is left behind passes here, so that tests can let any of it fail.
+    """
+    for watcher in tuple(_watchers):
+        watcher(Path(path))
+
+
+@contextlib.contextmanager
+def watch_writes(watcher: Callable[[Path], None]) -> Iterator[None]:
+    """Call ``watcher`` with the path at every `write_point` as long as the block lasts.
+
+    An `OSError` that it raises is that of the write: this is how tests fill a disk.
+    """
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
 
 
 def sync_folder(folder: Path) -> None:
@@ -44,6 +78,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     try:
+        write_point(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(descriptor)
@@ -52,11 +87,13 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        write_point(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
+        write_point(path)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
@@ -74,6 +111,23 @@ def write_text(path: Path | str, text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_text(path: Path | str, text: str) -> None:
+    """Append ``text`` (UTF-8) to ``path`` and flush it to the disk. A crash may leave a part of it.
+
+    Raises:
+        PursuhintError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        write_point(path)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise PursuhintError(f"cannot write {path}: {_reason(error)}") from error
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -115,6 +169,7 @@ def make_folder(path: Path | str) -> Path:
     """
     path = Path(path)
     try:
+        write_point(path)
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass

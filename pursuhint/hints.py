@@ -11,15 +11,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor, nn
 
 from pursuhint.clustering import Clustering, get_algorithm
 from pursuhint.clustering.choose_k import AUTO, choose_k, curves_over_k
-from pursuhint.clustering.inertia import checked_similarity, squared_distances, tie_width
+from pursuhint.clustering.inertia import Similarity, checked_similarity, squared_distances, tie_width
 from pursuhint.clustering.result import check_k
 from pursuhint.errors import PursuhintError
 from pursuhint.files import read_json, write_json
@@ -31,14 +30,17 @@ from pursuhint.points import (
     resolve_point,
     stage_ends,
 )
-from pursuhint.similarity.layers import LayerSimilarity
 from pursuhint.tables import did_you_mean, lookup
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = [
     "PAIRINGS",
     "POSITIONS",
     "HintPair",
     "HintPlan",
+    "Measured",
     "check_position",
     "choose_positions",
     "default_k",
@@ -54,7 +56,27 @@ PAIRINGS = ("conventional", "even")
 SCHEMA = 1
 
 
-def choose_positions(clustering: Clustering, position: str, similarity: Tensor) -> tuple[int, ...]:
+class Measured(Protocol):
+    """Similarity of every pair of layers, such as a `pursuhint.similarity.layers.LayerSimilarity`."""
+
+    @property
+    def points(self) -> tuple[HintPoint, ...]:
+        """The layers, in depth order."""
+
+    @property
+    def values(self) -> Similarity:
+        """(layers, layers)."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+
+    @property
+    def num_samples(self) -> int:
+        """How many images it was measured on."""
+
+
+def choose_positions(clustering: Clustering, position: str, similarity: Similarity) -> tuple[int, ...]:
     """One layer of each cluster.
 
     Args:
@@ -92,7 +114,7 @@ def check_position(position: str) -> None:
     lookup("position in a cluster", {name: name for name in POSITIONS}, position)
 
 
-def _medoids(groups: Sequence[tuple[int, ...]], clustering: Clustering, similarity: Tensor) -> list[int]:
+def _medoids(groups: Sequence[tuple[int, ...]], clustering: Clustering, similarity: Similarity) -> list[int]:
     matrix = checked_similarity(similarity, normalise=False)
     if len(matrix) != len(clustering.labels):
         raise PursuhintError(
@@ -176,7 +198,7 @@ class HintPlan:
     @classmethod
     def choose(
         cls,
-        similarity: LayerSimilarity,
+        similarity: Measured,
         *,
         k: int | Literal["auto"] | None = None,
         algorithm: str = "kmeans",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from pursuhint.collect import MEAN, CollectSeconds, clock, pooled_batches
+from pursuhint.collect import MEAN, pooled_batches
 from pursuhint.data.batch import Batch
 from pursuhint.errors import PursuhintError
 from pursuhint.files import make_folder, read_json, write_json
@@ -23,6 +23,7 @@ from pursuhint.points import HintPoint
 from pursuhint.pooling import Pooling
 from pursuhint.sampling import SampleOrder
 from pursuhint.similarity.shards import processes
+from pursuhint.stopwatch import CollectSeconds, Stopwatch
 
 __all__ = ["SAVE_EVERY", "Accumulator", "fingerprint", "forget", "parted_pass"]
 
@@ -53,6 +54,7 @@ def parted_pass(
     *,
     pooling: Pooling = MEAN,
     device: torch.device | str = "cpu",
+    autocast: str | None = None,
     seconds: CollectSeconds | None = None,
     on_batch: Callable[[int], None] | None = None,
     state: Path | str | None = None,
@@ -73,6 +75,7 @@ def parted_pass(
             batch size.
         pooling: from features to one vector a sample; see `pursuhint.pooling`.
         device: where the network runs.
+        autocast: see `pursuhint.collect.collect`.
         seconds: where to add the time spent, that before an interruption included.
         on_batch: called after each batch, and when going on from a state, with the number of this process's
             samples so far.
@@ -99,24 +102,30 @@ def parted_pass(
     if done < len(steps):
         points = [point for points, _ in taps.values() for point in points]
         batches = batches_of(order.indices_of(steps[done:]))
-        stream = pooled_batches([(network, points)], batches, pooling=pooling, device=device, seconds=seconds)
+        watch = Stopwatch(seconds, device)
+        stream = pooled_batches(
+            [(network, points)], batches, pooling=pooling, device=device, autocast=autocast, watch=watch
+        )
         last, pause = time.perf_counter(), save_every
         with contextlib.closing(stream):
             for pooled, indices in stream:
-                began = clock(device)
                 start = 0
-                for own, accumulator in taps.values():
-                    accumulator.update(pooled[start : start + len(own)], samples=indices)
-                    start += len(own)
-                now = clock(device)
-                seconds.accumulate += now - began
+                with watch.measure("accumulate"):
+                    for own, accumulator in taps.values():
+                        accumulator.update(pooled[start : start + len(own)], samples=indices)
+                        start += len(own)
                 samples += len(indices)
+                now = time.perf_counter()
                 if saved is not None and now - last >= pause:
+                    watch.settle()
+                    now = time.perf_counter()
                     saved.save(accumulators, seconds)
+                    watch.restart()
                     last = time.perf_counter()
                     pause = max(save_every, (last - now) / SHARE_OF_SAVING) if save_every else 0.0
                 if on_batch is not None:
                     on_batch(samples)
+        watch.settle()
     return resumed
 
 

@@ -2,7 +2,8 @@
 
 The weights of the pathways do not enter the loss on held-out samples directly, but the student that a
 training step leaves behind depends on them. `validation_after_step` writes this down, `meta_gradient`
-differentiates it, and `search_pathways` goes down that gradient while the student trains.
+differentiates it, and `search_pathways` goes down that gradient while the student trains. For a recipe,
+`pursuhint.training.pathway_process` does all of it.
 """
 
 from __future__ import annotations
@@ -198,6 +199,13 @@ def search_pathways(
 
     Raises:
         PursuhintError: there is no such term, or a value is out of its range.
+
+    Example:
+        >>> terms = {"distpro": LossConfig(options={"weighting": "softmax"})}
+        >>> distiller = Distiller.build(student, teacher, terms, plan, 100, 50_000, images)
+        >>> train, held_out = (make_loader(data, split, batch_size=128, training=True) for split in splits)
+        >>> process = search_pathways(distiller, "distpro", train.epoch, held_out.epoch, epochs=40)
+        >>> options = {"process": process.tolist()}  # of the loss that the student is then trained with
     """
     check_positive(epochs=epochs, alpha_lr=alpha_lr)
     alpha = getattr(dict(distiller.losses.items()).get(term), "alpha", None)

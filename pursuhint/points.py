@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pursuhint.errors import PursuhintError
-from pursuhint.probe import Tap
-from pursuhint.recording import record_calls
-from pursuhint.sub_blocks import find_sub_blocks, matching_blocks
 from pursuhint.tables import did_you_mean
+from pursuhint.taps import Tap
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = [
     "Activation",
@@ -113,6 +112,10 @@ def find_hint_points(
     Raises:
         PursuhintError: the network cannot run on the example, has no candidate, or a pattern matches none.
     """
+    # Here, so that points of a network that is not there can be read without importing torch.
+    from pursuhint.recording import record_calls
+    from pursuhint.sub_blocks import find_sub_blocks, matching_blocks
+
     _check_activation(activation)
     record = record_calls(network, example[:1])
     blocks = find_sub_blocks(network, record)

@@ -77,6 +77,8 @@ class Pooling(ABC):
 class MeanPooling(Pooling):
     """The mean over space or tokens: PURSUhInT, section 3.1.
 
+    Features of half precision are averaged in float32, and stay so: a mean has more digits than its terms.
+
     Example:
         >>> import torch
         >>> MeanPooling()(torch.ones(2, 3, 4, 4)).shape
@@ -84,7 +86,11 @@ class MeanPooling(Pooling):
     """
 
     def __call__(self, features: Tensor) -> Tensor:
-        return features if _axes(features) == 2 else features.mean(_space(features))
+        if _axes(features) == 2:
+            return features
+        from torch import float32  # not needed to list the names
+
+        return features.mean(_space(features), dtype=float32 if features.element_size() < 4 else None)
 
     def __str__(self) -> str:
         return "mean"

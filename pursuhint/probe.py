@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,34 +24,12 @@ from pursuhint.recording import (
     is_activation,
     record_calls,
 )
+from pursuhint.taps import Tap, TapKind
 
 if TYPE_CHECKING:
     from pursuhint.points import HintPoint
 
 __all__ = ["Probe", "Tap", "TapKind", "Trace", "evaluating", "find_classifier", "find_norm", "pool"]
-
-TapKind = Literal["output", "input", "functional-input", "functional-output"]
-
-
-@dataclass(frozen=True)
-class Tap:
-    """How to read one tensor out of a running network.
-
-    Attributes:
-        module: name of the module to watch, ``""`` for the network itself.
-        kind: ``"output"`` or ``"input"`` of the module's call, or the input or output of an activation
-            that the module's own ``forward`` applies as a function (``F.relu(x)``), which no hook sees.
-        call: which call within one forward pass, from 0; of the module, or of the activations applied as
-            functions directly in it.
-        copy: the network overwrites this tensor in place later in the forward pass, so it must be copied.
-        channels_last: the tensor is (N, H, W, C); the probe moves the channels to the second axis.
-    """
-
-    module: str
-    kind: TapKind = "output"
-    call: int = 0
-    copy: bool = False
-    channels_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,12 +185,7 @@ class Probe:
             PursuhintError: a point was not reached, or was overwritten in place in a way that only shows
                 in training mode.
         """
-        taps = self.taps
-        if self.embedding:
-            if self._classifier is None:
-                call = classifier_call(record_calls(self.network, images[:1]))
-                self._classifier = Tap(call.name, "input", call.ordinal, copy=call.input_overwritten)
-            taps = (*taps, self._classifier)
+        taps = self._all_taps(images)
         if not taps:
             return Trace(logits=self._output(self.network(images)))
         seen = _Seen(self.network, taps, len(images), stop=not (self.logits or self.embedding))
@@ -221,7 +194,19 @@ class Probe:
                 output = self.network(images)
             except _Finished:
                 output = None
-        tensors = seen.tensors(self.points)
+        return self._trace(output, seen.tensors(self.points))
+
+    def _all_taps(self, images: Tensor) -> tuple[Tap, ...]:
+        """Those of the points and, behind them, that of the embedding."""
+        if not self.embedding:
+            return self.taps
+        if self._classifier is None:
+            call = classifier_call(record_calls(self.network, images[:1]))
+            self._classifier = Tap(call.name, "input", call.ordinal, copy=call.input_overwritten)
+        return (*self.taps, self._classifier)
+
+    def _trace(self, output: Any, tensors: list[Tensor]) -> Trace:
+        """What is wanted, from the network's output and the tensors at all taps."""
         embedding = None
         if self.embedding:
             embedding = tensors.pop()
@@ -345,7 +330,8 @@ class _Seen:
             what = str(points[index]) if index < len(points) else f"embedding (input of {tap.module!r})"
             if index not in self.found:
                 raise PursuhintError(
-                    f"{what} was not reached in this forward pass of {type(self.network).__name__}"
+                    f"{what} was not reached in this forward pass of {type(self.network).__name__}; "
+                    "choose among modules that every batch goes through"
                 )
             tensor, version = self.found[index]
             if tensor._version != version:

@@ -7,7 +7,6 @@ children, and what each sub-block's output meets next.
 from __future__ import annotations
 
 import fnmatch
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,21 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
-from pursuhint.probe import Tap, TapKind
 from pursuhint.recording import Call, Record, classifier_call
+from pursuhint.structure import (
+    activation_after_norm,
+    has_own_weights,
+    is_chain,
+    is_channels_last,
+    is_container,
+    is_depthwise,
+    is_gate,
+    is_head,
+    is_norm,
+    outer_calls,
+)
 from pursuhint.tables import did_you_mean
+from pursuhint.taps import Tap, TapKind
 
 __all__ = ["SubBlock", "find_sub_blocks", "matching_blocks"]
 
@@ -43,7 +54,7 @@ class SubBlock:
         return Tap(end.name, kind, end.ordinal, end.output_overwritten, self.channels_last)
 
     def pre(self, record: Record) -> Tap:
-        activation = self.activation or _activation_after_norm(record, self.end)
+        activation = self.activation or activation_after_norm(record, self.end)
         if activation is None:
             return self.post()
         kind: TapKind = "functional-input" if activation.module is None else "input"
@@ -53,145 +64,7 @@ class SubBlock:
 
 def _sub_block(record: Record, name: str, end: Call, activation: Call | None, whole: Call) -> SubBlock:
     """A sub-block whose layers are those inside the call ``whole``."""
-    return SubBlock(name, end, activation, _is_channels_last(record, end, whole))
-
-
-# ---------------------------------------------------------------------------------------------------------
-# What modules are
-
-
-def _is_norm(module: nn.Module | None) -> bool:
-    """Whether a module normalises, with no more than a scale and a shift of its own."""
-    return (
-        module is not None
-        and "norm" in type(module).__name__.lower()
-        and not any(isinstance(inner, (nn.Linear, nn.modules.conv._ConvNd)) for inner in module.modules())
-    )
-
-
-def _activation_after_norm(record: Record, block: Call) -> Call | None:
-    """The activation of the norm that a pre-activation block's raw output enters first (wide ResNets)."""
-    for norm in record.calls:
-        if norm.started < block.ended or not _is_norm(norm.module) or not block.feeds(norm):
-            continue
-        for call in record.calls:
-            if (
-                call.is_activation
-                and call.started > norm.started
-                and (norm.feeds(call) or call.parent is norm)
-            ):
-                return call
-    return None
-
-
-def _has_own_weights(module: nn.Module) -> bool:
-    return not _is_norm(module) and any(p.ndim >= 2 for p in module.parameters(recurse=False))
-
-
-def _is_container(module: nn.Module) -> bool:
-    """Runs its children one after the other, or is not run at all."""
-    return isinstance(module, (nn.ModuleList, nn.ModuleDict)) or type(module).forward is nn.Sequential.forward
-
-
-def _is_depthwise(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.conv._ConvNd) and module.groups == module.in_channels > 1
-
-
-# ---------------------------------------------------------------------------------------------------------
-# What calls are
-
-
-def _inner_calls(call: Call) -> Iterator[Call]:
-    """A call and everything called within it."""
-    yield call
-    for child in call.children:
-        yield from _inner_calls(child)
-
-
-def _outer_calls(call: Call) -> Iterator[Call]:
-    """The calls that a call happened in."""
-    while call.parent is not None:
-        call = call.parent
-        yield call
-
-
-def _weighted_calls(call: Call) -> list[Call]:
-    return [inner for inner in _inner_calls(call) if inner.module and _has_own_weights(inner.module)]
-
-
-def _is_chain(call: Call) -> bool:
-    """Whether a module only passes its input through its children, one after the other."""
-    children = call.children
-    return (
-        bool(children)
-        and children[0].input is call.input
-        and all(earlier.feeds(later) for earlier, later in itertools.pairwise(children))
-        and call.returns_output_of(children[-1])
-    )
-
-
-def _positions(tensor: Tensor | None) -> int:
-    """Places in space of a map, or tokens; 1 for a vector."""
-    return 1 if tensor is None or tensor.ndim < 3 else tensor[0, 0].numel()
-
-
-def _is_gate(call: Call) -> bool:
-    """Whether a module weighs the channels of a map by what it sees of their means (squeeze-excitation)."""
-    return _positions(call.output) > 1 and all(
-        _positions(inner.input) == 1 for inner in _weighted_calls(call)
-    )
-
-
-def _is_vector_layer(call: Call) -> bool:
-    """Whether a layer sees one vector a sample: linear, or a convolution that covers all of its input."""
-    if isinstance(call.module, nn.modules.conv._ConvNd) and call.input is not None and call.input.ndim > 2:
-        unpadded = not any(p for p in call.module.padding if isinstance(p, int))
-        return unpadded and tuple(call.input.shape[2:]) == tuple(call.module.kernel_size)
-    return isinstance(call.module, nn.Linear) and call.input is not None and call.input.ndim <= 2
-
-
-def _is_head(call: Call) -> bool:
-    """Whether a module works on one vector a sample, as the layers of a classifier do."""
-    layers = _weighted_calls(call)
-    return bool(layers) and all(map(_is_vector_layer, layers))
-
-
-def _channel_axis(call: Call) -> int | None:
-    """Which axis of its four-dimensional input a layer takes for channels; None if it cannot be told."""
-    module, entered = call.module, call.input
-    if module is None or entered is None or entered.ndim != 4:
-        return None
-    if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
-        return 1
-    name = type(module).__name__.lower()
-    if "norm" in name and name.endswith("2d"):
-        return 1
-    shape = getattr(module, "normalized_shape", None)
-    if isinstance(module, nn.Linear) or (_is_norm(module) and isinstance(shape, (tuple, list))):
-        return 3
-    return None
-
-
-def _is_channels_last(record: Record, end: Call, whole: Call) -> bool:
-    """Whether the output of a sub-block is (N, H, W, C).
-
-    Told by a layer that takes exactly this output; or, where the sub-block keeps the shape, exactly its
-    input. With neither, by the last layer inside: linear, and as wide as the last axis alone.
-    """
-    output = end.output
-    if output is None or output.ndim != 4:
-        return False
-    for call in record.calls:
-        if end.feeds(call) and (axis := _channel_axis(call)) is not None:
-            return axis == 3
-    if whole.input is not None and whole.input.shape == output.shape:
-        for call in _inner_calls(whole):
-            same = call.input is whole.input and call.input_version == whole.input_version
-            if same and (axis := _channel_axis(call)) is not None:
-                return axis == 3
-    last = max(_weighted_calls(whole), key=lambda call: call.ended, default=whole)
-    width = getattr(last.module, "out_features", None)
-    return width == output.shape[3] and width != output.shape[1]
+    return SubBlock(name, end, activation, is_channels_last(record, end, whole))
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -216,7 +89,7 @@ def find_sub_blocks(network: nn.Module, record: Record) -> list[SubBlock]:
         return [_sub_block(record, call.name, call, call.ends_in, call) for call in calls]
     single = [_sub_block(record, call.name, call, call.ends_in, call) for call in found]
     layers = search.layers()
-    units = [_unit(record, layer) for layer in layers if not _is_head(layer)]
+    units = [_unit(record, layer) for layer in layers if not is_head(layer)]
     maps = [unit for unit in units if unit.features.ndim > 2]
     return single + (maps or [_unit(record, layer) for layer in layers])
 
@@ -233,12 +106,12 @@ class _Search:
         calls = [(type(call.module), call) for call in self.last.values() if call.module is not None]
         # What one module of a kind does is what the kind is: an inverted residual without its skip connection
         # is still an inverted residual.
-        self.branching = {kind for kind, call in calls if not _is_chain(call)}
-        self.gates = {kind for kind, call in calls if _is_gate(call)}
-        self.heads = {kind for kind, _ in calls} - {kind for kind, call in calls if not _is_head(call)}
+        self.branching = {kind for kind, call in calls if not is_chain(call)}
+        self.gates = {kind for kind, call in calls if is_gate(call)}
+        self.heads = {kind for kind, _ in calls} - {kind for kind, call in calls if not is_head(call)}
         self._weights: dict[nn.Module, int] = {}
         self._holding: dict[nn.Module, bool] = {}
-        own = [m for m in network.modules() if m is not network and not _is_container(m)]
+        own = [m for m in network.modules() if m is not network and not is_container(m)]
         self.stages = {type(module) for module in own if self._holds_run(module)}
 
     # -- what stands inside ------------------------------------------------------------------------------
@@ -247,7 +120,7 @@ class _Search:
         """Whether it has enough layers, is no gate, and returns one entry a sample."""
         call = self.of_module.get(module)
         return (
-            not _is_container(module)
+            not is_container(module)
             and type(module) not in self.gates | self.heads
             and call is not None
             and call.output is not None
@@ -260,7 +133,7 @@ class _Search:
         """How many layers with weights it is made of."""
         if module not in self._weights:
             inside = sum(map(self._weighted_layers, module.children()))
-            self._weights[module] = inside + _has_own_weights(module)
+            self._weights[module] = inside + has_own_weights(module)
         return self._weights[module]
 
     def _holds_sub_block(self, module: nn.Module) -> bool:
@@ -273,7 +146,7 @@ class _Search:
     def _holds_run(self, module: nn.Module) -> bool:
         """Whether a run of several sub-blocks of one kind stands somewhere inside."""
         for inner in module.modules():
-            if not (isinstance(inner, nn.Sequential) or _is_container(inner) or inner is not module):
+            if not (isinstance(inner, nn.Sequential) or is_container(inner) or inner is not module):
                 continue
             members = [m for m in inner.children() if self._can_be_sub_block(m) and self._holds_sub_block(m)]
             if any(count >= 2 for count in Counter(map(type, members)).values()):
@@ -285,9 +158,9 @@ class _Search:
         return type(module) in self.stages and any(
             self._holds_sub_block(child)
             for inner in module.modules()
-            if _is_container(inner)
+            if is_container(inner)
             for child in inner.children()
-            if not _is_container(child)
+            if not is_container(child)
         )
 
     def _runs_in_parallel(self, module: nn.Module) -> bool:
@@ -307,7 +180,7 @@ class _Search:
     # -- walking -----------------------------------------------------------------------------------------
 
     def _is_entered(self, module: nn.Module) -> bool:
-        if module is self.network or _is_container(module):
+        if module is self.network or is_container(module):
             return True
         if self._holds_run(module) or self._is_short_stage(module):
             return not self._runs_in_parallel(module)
@@ -349,7 +222,7 @@ class _Search:
             for module in self._around(call.name):
                 if module is self.network or type(module) in self.stages | self.branching:
                     break
-                if _is_container(module):
+                if is_container(module):
                     continue
                 if type(module) in wide or not self._can_be_sub_block(module):
                     break
@@ -370,7 +243,7 @@ class _Search:
             and module is not self.network
             and self._can_be_sub_block(module)
             and type(module) not in self.stages
-            and sum(map(_is_depthwise, module.modules())) == 1
+            and sum(map(is_depthwise, module.modules())) == 1
         ]
         return self._outermost([call for call in self._leaves(chosen) if call.module in set(chosen)])
 
@@ -384,7 +257,7 @@ class _Search:
             if module is None or module in known or not self._can_be_sub_block(module, layers=1):
                 return False
             if type(module) in kinds:
-                return not all(_is_depthwise(inner) for inner in module.modules() if _has_own_weights(inner))
+                return not all(is_depthwise(inner) for inner in module.modules() if has_own_weights(inner))
             if not any(module.children()) or self._company(call.name) not in company:
                 return False
             keeps_shape = call.input is not None and call.output is not None
@@ -399,7 +272,7 @@ class _Search:
             if call.module is not None
             and call.module not in holding
             and call.module is not self.network
-            and not _is_container(call.module)
+            and not is_container(call.module)
         ]
         leaves = list(self._leaves([module for module in chains if module is not None]))
         found = [call for call in leaves if call.module in known or belongs(call)]
@@ -416,13 +289,13 @@ class _Search:
         parts = name.split(".")
         for end in range(len(parts) - 1, -1, -1):
             holder = ".".join(parts[:end])
-            if end == 0 or not _is_container(self.network.get_submodule(holder)):
+            if end == 0 or not is_container(self.network.get_submodule(holder)):
                 return holder, parts[end] if end < len(parts) - 1 else ""
         raise AssertionError("the network itself stands around every module")
 
     def _outermost(self, calls: list[Call]) -> list[Call]:
         """Without modules that ran inside another one of them."""
-        return [call for call in calls if not any(outer in calls for outer in _outer_calls(call))]
+        return [call for call in calls if not any(outer in calls for outer in outer_calls(call))]
 
     def _without_stem(self, calls: list[Call]) -> list[Call]:
         """Without the module that takes the image, if there is only one of its kind and enough others."""
@@ -449,7 +322,7 @@ def _unit(record: Record, layer: Call) -> SubBlock:
                 for call in following
                 if end.feeds(call)
                 and call.ended > end.ended
-                and (call.is_activation or (_is_norm(call.module) and end is layer))
+                and (call.is_activation or (is_norm(call.module) and end is layer))
             ),
             None,
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from analysis_networks import noise_images, plain_network, points_of
 from torch import nn
 
 from pursuhint.analysis import Analysis, analyze
+from pursuhint.analysis_file import StoredAnalysis
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.clustering.inertia import inertia
 from pursuhint.clustering.segments import segments
@@ -51,6 +54,8 @@ def assert_equal(actual: Analysis, expected: Analysis) -> None:
                     metric,
                     similarity.num_samples,
                 )
+        elif name == "samples":
+            assert torch.equal(actual.samples, expected.samples)
         else:
             assert getattr(actual, name) == getattr(expected, name), name
 
@@ -201,7 +206,7 @@ def test_layers_without_variance_are_left_out_and_named(data, tmp_path):
     ],
 )
 def test_mistakes_are_found_before_the_pass(network, data, options, message, monkeypatch):
-    monkeypatch.setattr("pursuhint.analysis._gather", lambda *a, **k: pytest.fail("ran the network"))
+    monkeypatch.setattr("pursuhint.analysis.Gathering.run", lambda *a, **k: pytest.fail("ran the network"))
     with pytest.raises(PursuhintError, match=message):
         analyze(network, data, **options)
 
@@ -231,22 +236,67 @@ def test_real_images():
         assert neighbours[:3].mean() > values[0, -1], "neighbours are more alike than the two ends"
 
 
+def test_autocast_is_close_and_recorded(network, data, analysis, tmp_path):
+    found = analyze(network, data, samples=40, seed=3, batch_size=16, autocast="bf16")
+    difference = (found.similarities["cka"].values - analysis.similarities["cka"].values).abs()
+    assert 1e-6 < difference.max() < 0.04
+    found.save(tmp_path)
+    assert Analysis.load(tmp_path).autocast == "bf16"
+    assert analysis.autocast is None
+
+
+@pytest.mark.parametrize(
+    ("autocast", "message"),
+    [
+        ("bf8", "no autocast type named 'bf8'; there are bf16, fp16"),
+        ("fp16", "'fp16' needs a GPU; use 'bf16'"),
+    ],
+)
+def test_autocast_that_cannot_be(network, data, autocast, message):
+    with pytest.raises(PursuhintError, match=message):
+        analyze(network, data, autocast=autocast)
+
+
 # -- files ---------------------------------------------------------------------------------------------------
 
 
 def test_round_trip(analysis, tmp_path):
     analysis.save(tmp_path / "analysis")
     files = {path.name for path in (tmp_path / "analysis").iterdir()}
-    assert files == {
-        "analysis.json",
-        "hints.json",
-        "similarity-cka.npz",
-        "similarity-r2cca.npz",
-        "similarity-r2cca-rank.npz",
-    }
+    assert files == {"analysis.json", "analysis.npz", "hints.json"}
     loaded = Analysis.load(tmp_path / "analysis")
     assert_equal(loaded, analysis)
     assert loaded.select(k=5) == analysis.select(k=5)
+
+
+def test_samples_are_recorded(data, analysis):
+    assert torch.equal(analysis.samples, sample_indices(data, 40, 3))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k": 5},
+        {"k": 3, "position": "last", "algorithm": "segments"},
+        {"k": 2, "metric": "r2cca", "algorithm": "hierarchical", "position": "medoid"},
+        {"k": 4, "algorithm": "kmedoids", "normalise": True},
+    ],
+)
+def test_choosing_from_the_files_alone(analysis, tmp_path, options):
+    analysis.save(tmp_path)
+    stored = StoredAnalysis.load(tmp_path)
+    assert stored.candidates == analysis.candidates
+    assert stored.select(**options) == analysis.select(**options)
+    assert stored.certainty_of(**options) == analysis.certainty_of(**options)
+
+
+def test_choosing_from_the_files_needs_no_torch(folder):
+    code = (
+        "import sys; from pursuhint.analysis_file import StoredAnalysis; "
+        f"found = StoredAnalysis.load({str(folder)!r}); plan = found.select(k=3, metric='r2cca'); "
+        "found.certainty_of(k=3); print(len(plan), 'torch' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["3", "False"]
 
 
 def test_json_tells_the_reader_what_matters(analysis, tmp_path):
@@ -277,8 +327,8 @@ def folder(analysis, tmp_path):
 def test_missing_files(folder, tmp_path):
     with pytest.raises(PursuhintError, match="no analysis at"):
         Analysis.load(tmp_path / "elsewhere")
-    (folder / "similarity-cka.npz").unlink()
-    with pytest.raises(PursuhintError, match=r"no layer similarity at .*similarity-cka\.npz"):
+    (folder / "analysis.npz").unlink()
+    with pytest.raises(PursuhintError, match=r"no set of similarities at .*analysis\.npz"):
         Analysis.load(folder)
 
 
@@ -291,19 +341,44 @@ def test_missing_files(folder, tmp_path):
             lambda file: file["clusterings"]["cka"]["kmeans"].update(labels=[3, 3, 3]),
             "clusters must be numbered from 0",
         ),
-        (lambda file: file.update(excluded=[file["points"][0]["module"]]), "list different layers"),
+        (
+            lambda file: file.update(excluded=[file["points"][0]["module"]]),
+            "no similarities of 7 layers by cka",
+        ),
+        (lambda file: file["similarities"].append("gcd"), "no similarities of 8 layers by gcd"),
+        (lambda file: file.update(arrays="0"), "belongs to another one"),
     ],
 )
 def test_damaged_analysis(folder, change, message):
     file = json.loads((folder / "analysis.json").read_text())
     change(file)
     (folder / "analysis.json").write_text(json.dumps(file))
-    with pytest.raises(PursuhintError, match=rf"analysis\.json.*{message}"):
+    with pytest.raises(PursuhintError, match=rf"analysis\.(json|npz).*{message}"):
         Analysis.load(folder)
 
 
-def test_damaged_similarity(folder):
-    path = folder / "similarity-cka.npz"
+def test_damaged_arrays(folder):
+    path = folder / "analysis.npz"
+    whole = path.read_bytes()
+    for part in (b"", whole[:100], whole[: len(whole) // 2], b"not an archive"):
+        path.write_bytes(part)
+        with pytest.raises(
+            PursuhintError, match=r"analysis\.npz is not a set of similarities of PursuHint, or damaged"
+        ):
+            Analysis.load(folder)
+    np.savez(path, values=np.array([print], dtype=object), header=np.array("{}"))
+    with pytest.raises(PursuhintError, match="allow_pickle=False"):
+        Analysis.load(folder)
+
+
+@pytest.fixture
+def similarity_file(analysis, tmp_path):
+    analysis.similarities["cka"].save(tmp_path / "similarity-cka.npz")
+    return tmp_path / "similarity-cka.npz"
+
+
+def test_damaged_similarity(similarity_file):
+    path = similarity_file
     whole = path.read_bytes()
     for part in (b"", whole[:100], whole[: len(whole) // 2], b"not an archive"):
         path.write_bytes(part)
@@ -313,8 +388,8 @@ def test_damaged_similarity(folder):
             LayerSimilarity.load(path)
 
 
-def test_similarity_files_cannot_run_code(folder):
-    path = folder / "similarity-cka.npz"
+def test_similarity_files_cannot_run_code(similarity_file):
+    path = similarity_file
     np.savez(path, values=np.array([print], dtype=object), header=np.array("{}"))
     with pytest.raises(PursuhintError, match="allow_pickle=False"):
         LayerSimilarity.load(path)
@@ -329,8 +404,8 @@ def test_similarity_files_cannot_run_code(folder):
         ([], "damaged"),
     ],
 )
-def test_similarity_of_another_kind(folder, header, message):
-    path = folder / "similarity-cka.npz"
+def test_similarity_of_another_kind(tmp_path, header, message):
+    path = tmp_path / "similarity-cka.npz"
     np.savez(path, values=np.eye(2), header=np.array(json.dumps(header)))
     with pytest.raises(PursuhintError, match=message):
         LayerSimilarity.load(path)

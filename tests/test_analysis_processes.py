@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from torch import distributed
 from torch.multiprocessing import spawn
 
 from pursuhint.analysis import Analysis, analyze
+from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
+from pursuhint.models import create_model
 from pursuhint.parted_pass import forget
 
 BOTH = ("cka", "r2cca")
@@ -76,7 +79,13 @@ CASES = {
 
 def join(rank, folder):
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=120),
+    )
 
 
 def share(rank, folder):
@@ -129,7 +138,10 @@ def test_two_processes_go_on_after_one_was_killed(tmp_path):
 
 
 def test_the_command_under_a_launcher(tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    # On machines without a GPU this switch, too, means no more than several processes.
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launcher += ["--main_process_port", "0"]
     words = ["-m", "pursuhint", "analyze", "--teacher", "resnet8", "--samples", "150", "--device", "cpu"]
     done = subprocess.run(
         [*launcher, *words, "--metric", "cka", "--batch-size", "32", "--json", "--out", str(tmp_path)],
@@ -141,12 +153,16 @@ def test_the_command_under_a_launcher(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["samples"] == 150, "one process speaks"
     assert done.stderr.count("report.html") == 1
-    # The teacher has random weights, and yet all processes looked at the same network.
-    assert Analysis.load(tmp_path).processes == 2
+    found = Analysis.load(tmp_path)
+    assert found.processes == 2
+    torch.manual_seed(0)  # the teacher has random weights, and yet all processes looked at the same network
+    network = create_model("resnet8", num_classes=10, in_channels=1)
+    expected = analyze(network, load_dataset("digits"), samples=150, batch_size=32)
+    assert_alike(found, expected, 1e-9)
 
 
 def test_passes_over_blocks_cannot_be_shared(monkeypatch):
-    monkeypatch.setattr("pursuhint.analysis.processes", lambda: (0, 2))
+    monkeypatch.setattr("pursuhint.gathering.processes", lambda: (0, 2))
     with pytest.raises(PursuhintError, match="processes cannot share these; raise the limit or use one"):
         alone(memory_limit=30_000)
 

@@ -1,4 +1,4 @@
-"""The scripts in benchmarks/ measure what they say, and docs/networks.md is what they wrote."""
+"""The scripts in benchmarks/ measure what they say, and the tables in docs/ are what they wrote."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from pursuhint.similarity import debiased_cka, linear_cka
+from pursuhint.losses import LOSSES
+from pursuhint.similarity import debiased_cka, linear_cka, r2cca, rbf_cka
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +28,7 @@ def script(name: str) -> ModuleType:
 
 analysis = script("analysis")
 networks = script("networks")
+losses = script("losses")
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +42,13 @@ def features():
 def test_references_are_the_metrics_of_the_library(features):
     exact = analysis.references(features)
     layers = [torch.from_numpy(layer).double() for layer in features.layers]
-    for name, metric in (("cka", linear_cka), ("debiased-cka", debiased_cka)):
+    for name, metric in (("cka", linear_cka), ("debiased-cka", debiased_cka), ("r2cca", r2cca)):
         expected = [[float(metric(x, y)) for y in layers] for x in layers]
         np.testing.assert_allclose(exact[name], expected, atol=1e-12)
     assert np.abs(exact["minibatch"] - exact["debiased-cka"]).max() > 1e-3
+    expected = [[float(rbf_cka(x, y)) for y in layers] for x in layers]
+    for found in analysis.rbf_references(features.layers):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", analysis.CONTENDERS)
@@ -74,6 +79,7 @@ def rows_of_the_table() -> dict[str, str]:
 
 def test_the_table_of_networks_lists_all_that_are_tried():
     assert list(rows_of_the_table()) == [name for name, _ in networks.networks()]
+    assert (ROOT / "docs" / "networks.md").read_text().startswith(networks.INTRODUCTION)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +88,25 @@ def test_the_table_of_networks_lists_all_that_are_tried():
 def test_the_table_of_networks_says_what_is_found_today(name):
     ((found, size),) = networks.networks([name])
     assert f"| {' | '.join(networks.attempt(found, size).cells())} |" == rows_of_the_table()[name]
+
+
+@pytest.mark.parametrize("name", losses.FORMULAS)
+def test_losses_agree_with_the_transcription_of_their_formula(name):
+    result = losses.compared(name, losses.QUICK, torch.device("cpu"), repeats=0)
+    assert result.tolerance == 1e-8
+    assert result.agrees, result
+
+
+def test_every_loss_has_a_formula():
+    assert {name.partition(":")[0] for name in losses.FORMULAS} == set(LOSSES)
+
+
+def test_time_and_memory_of_a_loss_are_measured():
+    result = losses.compared("at", losses.QUICK, torch.device("cpu"), repeats=1)
+    assert min(result.seconds) > 0
+    assert min(result.bytes) > 0
+
+
+def test_the_tables_of_losses_say_what_the_losses_say_today():
+    document = (ROOT / "docs" / "losses.md").read_text()
+    assert losses.filled(document, losses.tables()) == document

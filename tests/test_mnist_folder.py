@@ -39,7 +39,7 @@ def test_analyze_from_the_command_line(process, mnist, tmp_path, teacher, layers
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["samples"], found["layers"]) == (200, layers)
-    values = pursuhint.LayerSimilarity.load(tmp_path / "out" / "similarity-cka.npz").values
+    values = pursuhint.Analysis.load(tmp_path / "out").similarities["cka"].values
     assert torch.equal(values, values.T)
     torch.testing.assert_close(values.diagonal(), torch.ones(layers, dtype=torch.float64))
 

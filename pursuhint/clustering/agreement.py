@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
-from torch import Tensor
 
-from pursuhint.clustering.inertia import checked_similarity
+from pursuhint.clustering.inertia import Similarity, checked_similarity
 from pursuhint.errors import PursuhintError
 
 __all__ = ["Agreement", "rand_index", "rank_correlation"]
@@ -93,7 +91,7 @@ def rand_index(first: Sequence[int], second: Sequence[int]) -> float:
     return 1.0 if largest == expected else (together - expected) / (largest - expected)
 
 
-def rank_correlation(first: Tensor, second: Tensor) -> float | None:
+def rank_correlation(first: Similarity, second: Similarity) -> float | None:
     """Spearman's rank correlation of the similarities of all pairs of different layers.
 
     Args:
@@ -106,6 +104,8 @@ def rank_correlation(first: Tensor, second: Tensor) -> float | None:
     Raises:
         PursuhintError: a similarity is not a finite square matrix, or the numbers of layers differ.
     """
+    from scipy.stats import rankdata  # takes a second to import
+
     matrices = [checked_similarity(values, normalise=False) for values in (first, second)]
     if len(matrices[0]) != len(matrices[1]):
         raise PursuhintError(f"cannot compare similarities of {len(first)} and {len(second)} layers")

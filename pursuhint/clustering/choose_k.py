@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
+from pursuhint.clustering.inertia import Similarity
 from pursuhint.clustering.result import Clustering
 from pursuhint.clustering.silhouette import silhouette
 from pursuhint.errors import PursuhintError
@@ -34,7 +33,7 @@ class KChoice:
 
 
 def curves_over_k(
-    algorithm: Callable[..., Clustering], similarity: Tensor, *, normalise: bool = False
+    algorithm: Callable[..., Clustering], similarity: Similarity, *, normalise: bool = False
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Inertia and silhouette of an algorithm's clusterings over k.
 

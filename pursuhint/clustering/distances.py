@@ -11,12 +11,15 @@ was measured as a distance is clustered through `similarity_of`.
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from pursuhint.clustering.inertia import Matrix, checked_similarity
+import numpy as np
+
+from pursuhint.clustering.inertia import Matrix, Similarity, checked_similarity
 from pursuhint.errors import PursuhintError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["distances_between", "distances_of", "similarity_of"]
 
@@ -24,7 +27,7 @@ ZERO = 1e-6
 """A distance of a layer from itself up to this fraction of the largest is rounding."""
 
 
-def distances_of(similarity: Tensor, *, normalise: bool = False) -> Tensor:
+def distances_of(similarity: Similarity, *, normalise: bool = False) -> Tensor:
     r"""Distance of every pair of layers, :math:`\sqrt{S_{ii} + S_{jj} - 2 S_{ij}}`.
 
     For CKA, R2CCA by rank and others with a unit diagonal this is :math:`\sqrt{2 (1 - S_{ij})}`. Where a
@@ -45,6 +48,8 @@ def distances_of(similarity: Tensor, *, normalise: bool = False) -> Tensor:
         tensor([[0., 1.],
                 [1., 0.]], dtype=torch.float64)
     """
+    import torch
+
     return torch.from_numpy(distances_between(checked_similarity(similarity, normalise=normalise)))
 
 
@@ -57,7 +62,7 @@ def distances_between(matrix: Matrix) -> Matrix:
     return distances
 
 
-def similarity_of(distances: Tensor) -> Tensor:
+def similarity_of(distances: Similarity) -> Tensor:
     r"""The similarity whose distances these are: :math:`-\tfrac12 J D^{\circ 2} J` with :math:`J` centring.
 
     Inner products about the centre of all layers (classical scaling), so that
@@ -76,6 +81,8 @@ def similarity_of(distances: Tensor) -> Tensor:
         PursuhintError: the distances are not a finite square matrix, one is negative, or a layer is not at
             distance 0 from itself.
     """
+    import torch
+
     matrix = checked_similarity(distances, normalise=False, what="distances")
     if (matrix < 0).any():
         raise PursuhintError(f"distances must not be negative, got {matrix.min():g}")
@@ -86,6 +93,6 @@ def similarity_of(distances: Tensor) -> Tensor:
             "similarities are clustered as they are"
         )
     np.fill_diagonal(matrix, 0.0)
-    squares = torch.from_numpy(matrix).square()
+    squares = np.square(matrix)
     centred = squares - squares.mean(0) - squares.mean(1)[:, None] + squares.mean()
-    return centred / -2
+    return torch.from_numpy(centred / -2)

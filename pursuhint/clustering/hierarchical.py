@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
-from torch import Tensor
 
 from pursuhint.clustering.distances import distances_between
-from pursuhint.clustering.inertia import Matrix, checked_similarity, inertia_of
+from pursuhint.clustering.inertia import Matrix, Similarity, checked_similarity, inertia_of
 from pursuhint.clustering.result import Clustering, number_by_depth
 from pursuhint.tables import lookup
 
@@ -23,7 +22,7 @@ LINKAGES: tuple[Linkage, ...] = get_args(Linkage)
 
 
 def hierarchical(
-    similarity: Tensor, k: int, *, normalise: bool = False, linkage: Linkage = "ward"
+    similarity: Similarity, k: int, *, normalise: bool = False, linkage: Linkage = "ward"
 ) -> Clustering:
     """Cut the tree of `linkage_tree` where k groups are left.
 
@@ -60,7 +59,7 @@ def hierarchical(
 
 
 def linkage_tree(
-    similarity: Tensor, *, normalise: bool = False, linkage: Linkage = "ward"
+    similarity: Similarity, *, normalise: bool = False, linkage: Linkage = "ward"
 ) -> NDArray[np.float64]:
     """Which groups are joined, in which order and at which distance: what a dendrogram draws.
 

@@ -13,21 +13,41 @@ negative then.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pursuhint.clustering.result import check_k
 from pursuhint.errors import PursuhintError
 
-__all__ = ["checked_similarity", "inertia", "inertia_of", "squared_distances", "tie_width"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "Matrix",
+    "Similarity",
+    "as_array",
+    "checked_similarity",
+    "inertia",
+    "inertia_of",
+    "squared_distances",
+    "tie_width",
+]
 
 Matrix = NDArray[np.float64]
+Similarity: TypeAlias = "Tensor | Matrix"
+"""What is clustered: a tensor, or a NumPy array, for which torch need not be imported."""
 
 
-def inertia(similarity: Tensor, labels: Sequence[int], *, normalise: bool = False) -> float:
+def as_array(values: Any) -> Matrix:
+    """A tensor or an array as an array of float64 of its own, on the CPU."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
+    return np.array(values, dtype=np.float64)
+
+
+def inertia(similarity: Similarity, labels: Sequence[int], *, normalise: bool = False) -> float:
     r"""Sum over layers of the squared distance to the centroid of their cluster.
 
     .. math:: \sum_i S_{ii} - \sum_c \frac{1}{|c|} \sum_{j, l \in c} S_{jl} .
@@ -72,7 +92,7 @@ def tie_width(matrix: Matrix) -> float:
 
 
 def checked_similarity(
-    similarity: Tensor, *, normalise: bool, k: int | None = None, what: str = "similarity"
+    similarity: Similarity, *, normalise: bool, k: int | None = None, what: str = "similarity"
 ) -> Matrix:
     """Check a similarity and the number of clusters wanted of it.
 
@@ -90,7 +110,7 @@ def checked_similarity(
         PursuhintError: it is not square, holds NaN or infinity, or cannot be normalised; or k is below 2 or
             above the number of layers.
     """
-    matrix: Matrix = torch.as_tensor(similarity).detach().cpu().double().numpy().copy()
+    matrix = as_array(similarity)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
         raise PursuhintError(f"{what} must be of shape (layers, layers), got {matrix.shape}")
     finite = np.isfinite(matrix)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pursuhint.clustering.inertia import (
     Matrix,
+    Similarity,
     checked_similarity,
     inertia_of,
     squared_distances,
@@ -30,7 +30,9 @@ def seeds(layers: int, k: int) -> tuple[int, ...]:
     return tuple(cluster * (layers - 1) // (k - 1) for cluster in range(k))
 
 
-def kmeans(similarity: Tensor, k: int, *, normalise: bool = False, max_iterations: int = 300) -> Clustering:
+def kmeans(
+    similarity: Similarity, k: int, *, normalise: bool = False, max_iterations: int = 300
+) -> Clustering:
     r"""Lloyd's algorithm with the kernel trick: it needs similarities only, never the centroids themselves.
 
     The squared distance of layer i to the centroid of cluster c is

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import kmedoids as package
 import numpy as np
-from torch import Tensor
 
 from pursuhint.clustering.distances import distances_between
-from pursuhint.clustering.inertia import checked_similarity, inertia_of
+from pursuhint.clustering.inertia import Similarity, checked_similarity, inertia_of
 from pursuhint.clustering.kmeans import seeds
 from pursuhint.clustering.result import Clustering, number_by_depth
 
 __all__ = ["kmedoids"]
 
 
-def kmedoids(similarity: Tensor, k: int, *, normalise: bool = False) -> Clustering:
+def kmedoids(similarity: Similarity, k: int, *, normalise: bool = False) -> Clustering:
     r"""Choose k layers such that the distances of all layers to the nearest one add up to little.
 
     Minimises :math:`\sum_i \min_{m} d_{im}` over k medoids :math:`m` by exchanging one medoid at a time

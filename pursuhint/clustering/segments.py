@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from torch import Tensor
 
-from pursuhint.clustering.inertia import Matrix, checked_similarity, inertia_of, tie_width
+from pursuhint.clustering.inertia import Matrix, Similarity, checked_similarity, inertia_of, tie_width
 from pursuhint.clustering.result import Clustering
 
 __all__ = ["segments"]
 
 
-def segments(similarity: Tensor, k: int, *, normalise: bool = False) -> Clustering:
+def segments(similarity: Similarity, k: int, *, normalise: bool = False) -> Clustering:
     r"""Cut the layers, in depth order, into k runs with the lowest possible inertia.
 
     No contiguous partition has a lower one: with :math:`c(a, b)` the inertia of layers a to b - 1 as one

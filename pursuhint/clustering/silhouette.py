@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from pursuhint.clustering.distances import distances_between
-from pursuhint.clustering.inertia import checked_similarity
+from pursuhint.clustering.inertia import Similarity, checked_similarity
 from pursuhint.errors import PursuhintError
 
 __all__ = ["silhouette"]
 
 
-def silhouette(similarity: Tensor, labels: Sequence[int], *, normalise: bool = False) -> float:
+def silhouette(similarity: Similarity, labels: Sequence[int], *, normalise: bool = False) -> float:
     r"""Mean silhouette width of a clustering.
 
     With :math:`a` the mean distance of a layer to the others of its cluster and :math:`b` the smallest mean

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+import numpy as np
 
+from pursuhint.clustering.inertia import Matrix, Similarity, as_array
 from pursuhint.errors import PursuhintError
 
 __all__ = ["Certainty", "certainty_of"]
@@ -71,7 +72,10 @@ def percent(share: float) -> str:
 
 
 def certainty_of(
-    choose: Callable[[Tensor], Sequence[int]], similarity: Tensor, left_out: Tensor, halves: Tensor
+    choose: Callable[[Matrix], Sequence[int]],
+    similarity: Similarity,
+    left_out: Similarity,
+    halves: Similarity,
 ) -> Certainty:
     """Make a choice again on every resampled similarity.
 
@@ -89,7 +93,7 @@ def certainty_of(
     """
     if not len(left_out) or not len(halves):
         raise PursuhintError("certainty needs at least one half of the images, and one with a part left out")
-    chosen = tuple(choose(similarity))
+    chosen = tuple(choose(as_array(similarity)))
     frequency, together = _frequency(choose, halves, chosen)
     left_out_frequency, left_out_together = _frequency(choose, left_out, chosen)
     return Certainty(
@@ -104,11 +108,11 @@ def certainty_of(
 
 
 def _frequency(
-    choose: Callable[[Tensor], Sequence[int]], matrices: Tensor, chosen: tuple[int, ...]
+    choose: Callable[[Matrix], Sequence[int]], matrices: Similarity, chosen: tuple[int, ...]
 ) -> tuple[tuple[float, ...], float]:
     counts = [0] * matrices.shape[-1]
     same = 0
-    for matrix in matrices.double():
+    for matrix in as_array(matrices):
         layers = _choice(choose, matrix)
         same += layers == chosen
         for layer in layers:
@@ -116,10 +120,10 @@ def _frequency(
     return tuple(count / len(matrices) for count in counts), same / len(matrices)
 
 
-def _choice(choose: Callable[[Tensor], Sequence[int]], matrix: Tensor) -> tuple[int, ...]:
+def _choice(choose: Callable[[Matrix], Sequence[int]], matrix: Matrix) -> tuple[int, ...]:
     # NaN fills the row and column of a layer without variance, its own entry included.
-    there = (~matrix.diagonal().isnan()).nonzero().flatten().tolist()
+    there = np.flatnonzero(~np.isnan(matrix.diagonal())).tolist()
     try:
-        return tuple(there[layer] for layer in choose(matrix[there][:, there]))
+        return tuple(there[layer] for layer in choose(matrix[np.ix_(there, there)]))
     except PursuhintError:
         return ()

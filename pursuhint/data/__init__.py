@@ -5,7 +5,7 @@ Importing this package imports no torch; the names below are resolved when they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pursuhint.data.splits import FileSplit, MemorySplit, Split
 
 __all__ = [
+    "AUGMENTATIONS",
     "DATASETS",
     "Augmentation",
     "Batch",
@@ -32,6 +33,7 @@ __all__ = [
     "MemorySplit",
     "ResizedCropFlip",
     "Split",
+    "check_augmentations",
     "load_dataset",
     "load_folder",
     "make_loader",
@@ -49,6 +51,19 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "folder:PATH": "pursuhint.data.folder:load_folder",
     }
 )
+
+AUGMENTATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "standard": "what the data set is usually trained with: crops, and flips where they make sense",
+        "trivial": "TrivialAugment: one of fourteen changes, of random strength",
+        "affine": "rotation, shift and scale, by a little",
+        "color": "brightness, contrast and saturation, by a little",
+        "cutout": "a square is blanked out",
+        "mixup": "two images are blended, and so are their labels",
+        "cutmix": "a rectangle comes from another image, and so does part of the label",
+    }
+)
+"""How training images can be changed, in the order in which that is done; see `pursuhint.data.policies`."""
 
 _SIZED_WHEN_LOADED = ("imagenet", "folder:PATH")
 
@@ -72,6 +87,18 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return resolve(_LAZY[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def check_augmentations(names: Sequence[str]) -> None:
+    """Refuse names that are not in :data:`AUGMENTATIONS`, or are there twice.
+
+    Raises:
+        PursuhintError: one is; the message suggests the nearest name.
+    """
+    for name in names:
+        lookup("augmentation", AUGMENTATIONS, name)
+    if len(set(names)) != len(names):
+        raise PursuhintError(f"each augmentation can be named once, got {','.join(names)}")
 
 
 def load_dataset(

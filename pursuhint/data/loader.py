@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pursuhint.data import check_augmentations
 from pursuhint.data.augment import CropFlip, ResizedCropFlip, normalise
 from pursuhint.data.batch import Batch
 from pursuhint.data.decode import fit, read_image, resized_crop, to_tensor
 from pursuhint.data.image_data import ImageData
+from pursuhint.data.mixing import MIXERS, mix
+from pursuhint.data.policies import POLICIES
 from pursuhint.data.seeds import derived_generator, stable_permutation
 from pursuhint.data.splits import FileSplit, MemorySplit, Split
 from pursuhint.errors import PursuhintError
@@ -20,6 +23,9 @@ from pursuhint.errors import PursuhintError
 __all__ = ["Loader", "make_loader", "sample_indices"]
 
 EVALUATION_MARGIN = 256 / 224
+
+_PREFETCHED = 4
+"""Batches that each worker keeps ready."""
 
 
 def make_loader(
@@ -31,7 +37,7 @@ def make_loader(
     seed: int = 0,
     device: torch.device | str = "cpu",
     workers: int = 0,
-    augment: bool | None = None,
+    augment: bool | Sequence[str] | None = None,
     drop_last: bool = False,
     shard: tuple[int, int] = (0, 1),
     subset: Tensor | None = None,
@@ -50,7 +56,8 @@ def make_loader(
         device: where batches arrive.
         workers: processes that decode files, kept from epoch to epoch; 0 decodes in this process. Not used
             for data in memory. The batches do not depend on it.
-        augment: whether to augment; default: as ``training`` says.
+        augment: names of :data:`pursuhint.data.AUGMENTATIONS`; True for ``standard``, False for none.
+            Default: as ``training`` says.
         drop_last: leave out the last batch when it is smaller than ``batch_size``.
         shard: (which, of how many): this process's part of every batch. Parts are disjoint, differ in size by
             at most one sample and together are the batch of a single process, so evaluation counts every
@@ -80,10 +87,11 @@ def make_loader(
         )
     order = _Order(positions, batch_size, training, seed, drop_last, which, shards)
     augment = training if augment is None else augment
-    device = torch.device(device)
+    names = (("standard",) if augment else ()) if isinstance(augment, bool) else tuple(augment)
+    changes = _Changes(data, chosen, names, seed, torch.device(device))
     if isinstance(chosen, MemorySplit):
-        return MemoryLoader(data, chosen, order, augment, device)
-    return FileLoader(data, chosen, order, augment, device, workers)
+        return MemoryLoader(data, chosen, order, changes)
+    return FileLoader(data, chosen, order, changes, workers)
 
 
 def sample_indices(data: ImageData, count: int, seed: int = 0) -> Tensor:
@@ -160,6 +168,59 @@ class _Order:
         return parts[: self.num_batches]
 
 
+class _Changes:
+    """What happens to images on the device: policies, normalisation, mixing.
+
+    What is drawn for a sample depends on the seed, the epoch and its place in the split alone; how a batch is
+    mixed, on the seed, the epoch and the number of the step.
+    """
+
+    def __init__(
+        self, data: ImageData, split: Split, names: Sequence[str], seed: int, device: torch.device
+    ) -> None:
+        check_augmentations(names)
+        self.standard = "standard" in names
+        self.seed, self.count, self.device = seed, len(split), device
+        self._policies = {name: make() for name, make in POLICIES.items() if name in names}
+        self._mixers = tuple(name for name in MIXERS if name in names)
+        self._mean = torch.tensor(data.mean, dtype=torch.float32, device=device)
+        self._std = torch.tensor(data.std, dtype=torch.float32, device=device)
+        if isinstance(split, MemorySplit) and split.images.dtype != torch.uint8:
+            for name, policy in self._policies.items():
+                if policy.needs_uint8:
+                    raise PursuhintError(
+                        f"augmentation {name!r} is defined for images in 0..255 (uint8), "
+                        f"but {data.name} has {split.images.dtype}; leave it out"
+                    )
+
+    def of_epoch(self, number: int) -> Callable[[int, Tensor, Tensor, Tensor, Tensor], Batch]:
+        """What makes the batches of an epoch.
+
+        Returns:
+            A function of step, places in the split, raw images, labels and indices.
+        """
+        draws = {
+            name: policy.draw(self.count, derived_generator(name, self.seed, number)).to(self.device)
+            for name, policy in self._policies.items()
+        }
+
+        def changed(images: Tensor, positions: Tensor, *, after: bool) -> Tensor:
+            for name, policy in self._policies.items():
+                if policy.after_normalising == after:
+                    images = policy.apply(images, draws[name][positions])
+            return images
+
+        def make(step: int, positions: Tensor, images: Tensor, labels: Tensor, indices: Tensor) -> Batch:
+            images = changed(images, positions, after=False)
+            images = normalise(images, self._mean, self._std)
+            batch = Batch(changed(images, positions, after=True), labels, indices)
+            if not self._mixers:
+                return batch
+            return mix(batch, self._mixers, derived_generator("mixing", self.seed, number, step))
+
+        return make
+
+
 class Loader(abc.ABC):
     """Batches of one split, epoch by epoch. Made by :func:`make_loader`.
 
@@ -168,12 +229,10 @@ class Loader(abc.ABC):
     nor changed. ``len(loader)`` is the number of batches an epoch has in this process.
     """
 
-    def __init__(self, data: ImageData, order: _Order, augment: bool, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, order: _Order, changes: _Changes) -> None:
+        self.device = changes.device
         self._order = order
-        self._augment = augment
-        self._mean = torch.tensor(data.mean, dtype=torch.float32, device=device)
-        self._std = torch.tensor(data.std, dtype=torch.float32, device=device)
+        self._changes = changes
 
     def __len__(self) -> int:
         return self._order.num_batches
@@ -183,41 +242,48 @@ class Loader(abc.ABC):
         """Samples in an epoch, of all shards together."""
         return self._order.num_samples
 
+    def joint_size(self, step: int) -> int:
+        """Samples of all shards together in a batch, counted from 0."""
+        return min(self._order.batch_size, self.num_samples - step * self._order.batch_size)
+
     @abc.abstractmethod
-    def epoch(self, number: int = 0) -> Iterator[Batch]:
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, on the loader's device.
 
         Args:
             number: of the epoch, from 0. Without shuffling and augmentation all epochs are the same.
+            start: how many batches to leave out at the beginning; the others are what they would be anyway.
         """
 
 
 class MemoryLoader(Loader):
     """Batches of a :class:`MemorySplit`, cut, augmented and normalised on the device."""
 
-    def __init__(
-        self, data: ImageData, split: MemorySplit, order: _Order, augment: bool, device: torch.device
-    ) -> None:
-        super().__init__(data, order, augment, device)
+    def __init__(self, data: ImageData, split: MemorySplit, order: _Order, changes: _Changes) -> None:
+        super().__init__(order, changes)
         assert isinstance(data.augmentation, CropFlip)  # ImageData made sure
         self._augmentation = data.augmentation
-        self._split = split.on(device)
+        self._split = split.on(self.device)
 
-    def epoch(self, number: int = 0) -> Iterator[Batch]:
-        parts = self._order.batches(number)
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        parts = self._order.batches(number)[start:]
         draws = None
-        if self._augment:
+        if self._changes.standard:
             # One draw for every sample of the split, so that a sample's augmentation does not depend on the
             # batch or the subset that it is in. Drawn on the CPU, so that every device gets the same.
             generator = derived_generator("augmentation", self._order.seed, number)
             draws = self._augmentation.draw(len(self._split), generator).to(self.device)
+        if not parts:
+            return
+        change = self._changes.of_epoch(number)
         everything = torch.cat(parts).to(self.device)  # one transfer an epoch, not one a batch
-        for positions in everything.split([len(part) for part in parts]):
+        for step, positions in enumerate(everything.split([len(part) for part in parts]), start):
             images = self._split.images[positions]
             if draws is not None:
                 images = self._augmentation.apply(images, draws[positions])
-            images = normalise(images, self._mean, self._std)
-            yield Batch(images, self._split.labels[positions], self._split.indices[positions])
+            yield change(
+                step, positions, images, self._split.labels[positions], self._split.indices[positions]
+            )
 
 
 class FileLoader(Loader):
@@ -228,30 +294,31 @@ class FileLoader(Loader):
         data: ImageData,
         split: FileSplit,
         order: _Order,
-        augment: bool,
-        device: torch.device,
+        changes: _Changes,
         workers: int,
     ) -> None:
-        super().__init__(data, order, augment, device)
+        super().__init__(order, changes)
         self._split = split
         self._keys = _Keys()
         self._running: object = None
         self._images: DataLoader = DataLoader(
-            _Files(data, split, order.seed, augment),
+            _Files(data, split, order.seed, changes.standard),
             batch_sampler=self._keys,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda",
+            pin_memory=self.device.type == "cuda",
+            prefetch_factor=_PREFETCHED if workers > 0 else None,
             collate_fn=_stack,
             generator=torch.Generator(),  # else DataLoader draws its workers' seed from the global generator
         )
 
-    def epoch(self, number: int = 0) -> Iterator[Batch]:
-        parts = self._order.batches(number)
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        parts = self._order.batches(number)[start:]
         self._keys.epoch, self._keys.parts = number, parts
         self._running = this = object()
         batches = iter(self._images)
-        for positions in parts:
+        change = self._changes.of_epoch(number)
+        for step, positions in enumerate(parts, start):
             if self._running is not this:
                 raise RuntimeError("another epoch of this loader was begun: its workers serve one at a time")
             images = next(batches)
@@ -259,9 +326,11 @@ class FileLoader(Loader):
                 # A new one: an exception that is a local of the frame that raises it keeps the frame, and
                 # with it the workers, alive until the garbage collector comes by.
                 raise PursuhintError(*images.args)
-            images = normalise(images.to(self.device, non_blocking=True), self._mean, self._std)
-            labels, indices = self._split.labels[positions], self._split.indices[positions]
-            yield Batch(images, labels.to(self.device), indices.to(self.device))
+            place, labels, indices = (
+                values.to(self.device, non_blocking=True)
+                for values in (positions, self._split.labels[positions], self._split.indices[positions])
+            )
+            yield change(step, place, images.to(self.device, non_blocking=True), labels, indices)
 
 
 class _Keys:

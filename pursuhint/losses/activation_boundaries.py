@@ -58,6 +58,7 @@ class ActivationBoundaryLoss(HintLoss):
 
     title = "AB"
     paper = "Heo et al., Knowledge Transfer via Distillation of Activation Boundaries, AAAI 2019"
+    learns = "a regressor for every pair of points where shapes differ"
     default_weight = 1.0
     warm_up_only = True
 

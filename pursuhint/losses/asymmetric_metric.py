@@ -89,6 +89,7 @@ class AsymmetricMetricLoss(EmbeddingLoss):
 
     title = "AML"
     paper = "Budnik and Avrithis, Asymmetric Metric Learning for Knowledge Transfer, CVPR 2021"
+    learns = "a projection, where the widths differ"
     couples_batch = True
     takes = ("student_embedding", "teacher_embedding", "labels")
 
@@ -161,9 +162,9 @@ class AsymmetricMetricLoss(EmbeddingLoss):
             which negatives count (tuples, K).
         """
         same = labels[:, None] == labels
-        distances = torch.linalg.vector_norm(anchors[:, None] - references, dim=2).masked_fill(
-            same, torch.inf
-        )
+        # In the order of the distances, which the lengths of the anchors do not change.
+        distances = references.square().sum(1) - 2 * anchors @ references.T
+        distances = distances.masked_fill(same, torch.inf)
         nearest = distances.topk(min(self.negatives, len(labels)), dim=1, largest=False)
         anchor, positive = (same & ~torch.eye(len(labels), dtype=torch.bool, device=same.device)).nonzero(
             as_tuple=True

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from pursuhint.losses.base import FeatureShape, HintLoss, check_positive
+from pursuhint.losses.base import FeatureShape, HintLoss, check_choice, check_positive
 from pursuhint.losses.maps import as_maps, map_sizes, pool_to_smaller
+from pursuhint.losses.vectors import unit_length
 
 __all__ = ["AttentionTransferLoss", "attention_map"]
+
+Distance = Literal["mean-square", "euclidean"]
 
 
 def attention_map(features: Tensor, p: int = 2, *, absolute: bool = False) -> Tensor:
@@ -23,10 +26,10 @@ def attention_map(features: Tensor, p: int = 2, *, absolute: bool = False) -> Te
 
     Returns:
         (N, H * W): mean over the channels of ``features ** p``, of unit length per sample. A sample that is
-        zero everywhere gives zeros.
+        zero everywhere gives zeros, and gets no gradient.
     """
     powers = (features.abs() if absolute else features).pow(p)
-    return F.normalize(powers.mean(1).flatten(1), dim=1, eps=1e-12)
+    return unit_length(powers.mean(1).flatten(1))
 
 
 class AttentionTransferLoss(HintLoss):
@@ -39,9 +42,11 @@ class AttentionTransferLoss(HintLoss):
     summed over the pairs of hint points. Channels may differ; where sizes do, the larger map is averaged down
     first (adaptive average pooling). Nothing is learned.
 
-    This is the form of the CIFAR-100 benchmark of Tian et al. (ICLR 2020), to which the weight 1000 belongs.
-    The paper sums the Euclidean distances without squaring them or averaging over positions, and takes
-    absolute values, which that code leaves out: ``absolute`` brings them back. Both agree for even exponents.
+    This is the form of the CIFAR-100 benchmark of Tian et al. (ICLR 2020), to which the weight 1000 belongs;
+    it is the default because published comparisons use it. The paper's formula has half the Euclidean
+    distance, neither squared nor averaged over positions, which ``distance="euclidean"`` averages over the
+    samples; its weight is 1000 divided by the number of positions. It takes absolute values, too, which the
+    benchmark leaves out (``absolute``; both agree for even exponents).
 
     Reference: S. Zagoruyko and N. Komodakis, Paying More Attention to Attention: Improving the Performance of
     Convolutional Neural Networks via Attention Transfer, ICLR 2017, https://arxiv.org/abs/1612.03928.
@@ -49,9 +54,11 @@ class AttentionTransferLoss(HintLoss):
     Args:
         p: exponent, a whole number of at least 1.
         absolute: use :math:`|f|^p`, as the paper writes; matters for odd ``p`` and signed features.
+        distance: ``"mean-square"`` over positions and samples, or half the ``"euclidean"`` distance of the
+            maps of a sample, averaged over samples.
 
     Raises:
-        PursuhintError: ``p`` is not positive.
+        PursuhintError: ``p`` is not positive, or ``distance`` neither of these.
 
     Example:
         >>> loss = AttentionTransferLoss()
@@ -63,11 +70,13 @@ class AttentionTransferLoss(HintLoss):
     paper = "Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017"
     default_weight = 1000.0
 
-    def __init__(self, *, p: int = 2, absolute: bool = False) -> None:
+    def __init__(self, *, p: int = 2, absolute: bool = False, distance: Distance = "mean-square") -> None:
         super().__init__()
         check_positive(p=p)
+        check_choice(Distance, distance=distance)
         self.p = p
         self.absolute = absolute
+        self.distance = distance
 
     @classmethod
     def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
@@ -83,7 +92,8 @@ class AttentionTransferLoss(HintLoss):
             teacher: (N, C_t, H_t, W_t), or tokens (N, T, C_t).
 
         Returns:
-            Scalar in [0, 4 / (H * W)]; zero when both maps of attention agree.
+            Scalar in [0, 4 / (H * W)], or in [0, 1] for Euclidean distances; zero when both maps of attention
+            agree.
 
         Raises:
             PursuhintError: the batch sizes differ, or the features cannot be compared.
@@ -92,4 +102,6 @@ class AttentionTransferLoss(HintLoss):
         difference = attention_map(student, self.p, absolute=self.absolute) - attention_map(
             teacher, self.p, absolute=self.absolute
         )
+        if self.distance == "euclidean":
+            return torch.linalg.vector_norm(difference, dim=1).mean() / 2
         return difference.square().mean()

@@ -42,8 +42,8 @@ class AttentionMatchingLoss(HintsLoss):
     The paper matches all sub-blocks of both networks. PURSUhInT (section 4.2.2) limits the teacher to its
     hint points and leaves the search among the student's sub-blocks as it is: this is the default here,
     because the attention over all pairs is costly for deep teachers. ``teacher_points="all"`` is the paper's
-    method, and needs no hint plan. Sub-blocks that the plan does not name are read as it reads the others,
-    pre- or post-activation; without a plan, post-activation.
+    method, and what is done without a hint plan. Sub-blocks that the plan does not name are read as it reads
+    the others, pre- or post-activation; without a plan, post-activation.
 
     Reference: M. Ji, B. Heo and S. Park, Show, Attend and Distill: Knowledge Distillation via Attention-based
     Feature Matching, AAAI 2021, https://arxiv.org/abs/2102.02973. The weight 200 is that of the authors'
@@ -53,7 +53,8 @@ class AttentionMatchingLoss(HintsLoss):
         student_channels: width of the features at every point of the student, shallow to deep.
         teacher_channels: the same of the teacher.
         attention_width: entries of a query and a key, at least 1.
-        student_points: which sub-blocks of the student take part: ``"all"``, or those of the ``"plan"``.
+        student_points: which sub-blocks of the student take part: ``"all"``, or those of the ``"plan"`` if
+            there is one.
         teacher_points: the same for the teacher.
 
     Raises:
@@ -68,6 +69,7 @@ class AttentionMatchingLoss(HintsLoss):
 
     title = "AFD"
     paper = "Ji, Heo and Park, Show, Attend and Distill, AAAI 2021"
+    learns = "keys, queries and positions of the attention"
     default_weight = 200.0
 
     def __init__(
@@ -112,12 +114,12 @@ class AttentionMatchingLoss(HintsLoss):
         candidates: Callable[[Network], Sequence[HintPoint]],
         **hyperparameters: Any,
     ) -> tuple[Sequence[HintPoint], Sequence[HintPoint]]:
-        """All sub-blocks of a network, or those that the plan names, each once and in depth order."""
+        """All sub-blocks of a network, or those that a plan names, each once and in depth order."""
         options = {**cls.hyperparameters(), **hyperparameters}
         sides: tuple[tuple[Network, int], ...] = (("student", 0), ("teacher", 1))
         chosen = []
         for network, side in sides:
-            if options[f"{network}_points"] == "all":
+            if options[f"{network}_points"] == "all" or not pairs:
                 chosen.append(candidates(network))
             else:
                 named = dict.fromkeys(pair[side] for pair in pairs)

@@ -158,10 +158,13 @@ class Loss(nn.Module):
         paper: citation of its source.
         default_weight: the paper's weight, for CIFAR-100 where the paper gives several.
         default_ce_weight: the paper's weight of the cross-entropy beside it.
+        minimum: the value for a student equal to the teacher, with what the loss learns at its best; None
+            where it follows from the data, as the docstring of ``forward`` or of the class says.
         contains_classification: the loss contains the classification term, so that cross-entropy must not
             be added to it.
         needs_teacher: False for losses that look at the student alone.
         looks_at: what it compares, in words.
+        learns: what is trained beside the student, in words; empty if nothing is.
         couples_batch: the samples of a batch enter together, so that the loss of a batch is not the mean of
             the losses of its parts.
         takes: what ``forward`` is given, in order. Features come as one list for all hint points.
@@ -183,9 +186,11 @@ class Loss(nn.Module):
     paper: str = ""
     default_weight: float = 1.0
     default_ce_weight: float = 1.0
+    minimum: float | None = 0.0
     contains_classification: bool = False
     needs_teacher: bool = True
     looks_at: str = ""
+    learns: str = ""
     couples_batch: bool = False
     takes: tuple[Input, ...] = ()
     at_last_map: bool = False
@@ -296,7 +301,9 @@ class Loss(nn.Module):
     def compute(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
         """The loss of one batch, from the records of both networks.
 
-        Computed in float32 even under autocast (half-precision inputs are converted; float64 stays).
+        Computed in float32 even under autocast (half-precision inputs are converted; float64 stays). Where
+        images are made of two, a loss that looks at labels is the mean of its values with the one and the
+        other labels, weighted by their shares.
 
         Args:
             student: what the student's probe saw.
@@ -314,7 +321,26 @@ class Loss(nn.Module):
             inputs = [batch.images if name == "images" else value for name, value in zip(self.takes, inputs)]
         with torch.autocast(batch.images.device.type, enabled=False):
             value: Tensor = self(*inputs)
+            if batch.other_labels is not None and "labels" in self.takes:
+                others = [
+                    batch.other_labels if name == "labels" else value
+                    for name, value in zip(self.takes, inputs)
+                ]
+                value = batch.share * value + (1 - batch.share) * self(*others)
         return value
+
+    @classmethod
+    def check_mixed_images(cls) -> None:
+        """Refuse images that are made of two (mixup, CutMix) if the loss keeps something of every sample.
+
+        Raises:
+            PursuhintError: it does, by index.
+        """
+        if "indices" in cls.takes:
+            raise PursuhintError(
+                f"{cls.title} remembers samples by their index, but a mixed image is not one sample; "
+                "leave out mixup and cutmix in data.augment"
+            )
 
     def terms(self, *inputs: Any) -> dict[str, Tensor]:
         """The addends of the loss by name; takes what ``forward`` takes, and their sum is what it returns."""
@@ -332,6 +358,11 @@ class Loss(nn.Module):
         return list(value) if field == "features" else value
 
     # -- hooks, all neutral by default ---------------------------------------------------------------------
+
+    @classmethod
+    def prepared_embedding(cls, context: LossContext) -> int:
+        """Width of the student's embedding after `prepare`, for the losses beside this one."""
+        return context.student_embedding
 
     def prepare(self, student: nn.Module) -> nn.Module:
         """Extend or wrap the student before training; called once, when the distiller is made.
@@ -547,9 +578,11 @@ _DESCRIPTION = (
     "paper",
     "default_weight",
     "default_ce_weight",
+    "minimum",
     "contains_classification",
     "needs_teacher",
     "looks_at",
+    "learns",
     "couples_batch",
     "takes",
     "at_last_map",

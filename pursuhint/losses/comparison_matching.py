@@ -13,9 +13,19 @@ from pursuhint.losses.base import EmbeddingLoss, check_choice, check_positive, c
 from pursuhint.losses.processes import gather
 from pursuhint.losses.vectors import unit_length
 
-__all__ = ["ComparisonMatchingLoss", "Comparisons", "Mode", "pairwise_distances", "semi_hard_comparisons"]
+__all__ = [
+    "ComparisonMatchingLoss",
+    "Comparisons",
+    "Mode",
+    "MostNegatives",
+    "pairwise_distances",
+    "semi_hard_comparisons",
+]
 
 Mode = Literal["tuples", "triplets"]
+MostNegatives = int | Literal["fewest"] | None
+
+_NOWHERE = -1e9  # in place of minus infinity: its probability is 0, and nothing is infinite minus infinite
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,8 @@ class Comparisons:
 def pairwise_distances(embedding: Tensor) -> Tensor:
     """Euclidean distances of the directions of embeddings.
 
-    Computed from differences, so that they are exact for samples that lie close together; the gradient at
-    equal samples is zero.
+    Exact for samples that lie close together: float64 takes differences, float32 inner products in float64.
+    The gradient at equal samples is zero.
 
     Args:
         embedding: (N, D).
@@ -63,12 +73,18 @@ def pairwise_distances(embedding: Tensor) -> Tensor:
         (N, N), in [0, 2].
     """
     directions = unit_length(embedding)
-    return torch.cdist(directions, directions, compute_mode="donot_use_mm_for_euclid_dist")
+    if directions.dtype == torch.float64 or directions.device.type == "mps":  # which has no float64
+        return torch.cdist(directions, directions, compute_mode="donot_use_mm_for_euclid_dist")
+    products = directions.double() @ directions.double().T
+    lengths = products.diagonal()
+    squares = lengths[:, None] + lengths - 2 * products
+    apart = squares > 1e-14  # below are rounding errors
+    return squares.where(apart, 1.0).sqrt().where(apart, 0.0).to(directions.dtype)
 
 
 @torch.no_grad()
 def semi_hard_comparisons(
-    distances: Tensor, labels: Tensor, *, margin: float, max_negatives: int | None = None
+    distances: Tensor, labels: Tensor, *, margin: float, max_negatives: MostNegatives = None
 ) -> Comparisons:
     """Compare every pair of a class with the negatives that are a little farther away.
 
@@ -77,7 +93,7 @@ def semi_hard_comparisons(
         labels: class numbers, (N,).
         margin: a negative counts if it is farther from the anchor than the positive, by at most this.
         max_negatives: keep at most so many, those nearest to the anchor (ties: the lower row), sorted by
-            distance; None for all, sorted by row.
+            distance; ``"fewest"`` for as many as every pair of the batch has; None for all, sorted by row.
 
     Returns:
         The comparisons in the order of anchor and positive; pairs without such a negative are left out.
@@ -91,14 +107,19 @@ def semi_hard_comparisons(
     some = chosen.any(1)
     anchor, positive, chosen = anchor[some], positive[some], chosen[some]
     counts = chosen.sum(1)
-    if max_negatives is None:
-        order = (~chosen).long().argsort(dim=1, stable=True)
-    else:
-        order = distances[anchor].masked_fill(~chosen, torch.inf).argsort(dim=1, stable=True)
+    if max_negatives == "fewest":
+        counts = counts.clamp(max=counts.min()) if len(counts) else counts
+    elif max_negatives is not None:
         counts = counts.clamp(max=max_negatives)
     width = int(counts.max()) if len(counts) else 0
     mask = torch.arange(width, device=counts.device) < counts[:, None]
-    return Comparisons(anchor, positive, order[:, :width].where(mask, 0), mask)
+    if max_negatives is None:
+        negative = torch.zeros_like(mask, dtype=torch.long)
+        negative[mask] = chosen.nonzero(as_tuple=True)[1]  # both go row by row
+    else:
+        order = distances[anchor].masked_fill(~chosen, torch.inf).argsort(dim=1, stable=True)
+        negative = order[:, :width].where(mask, 0)
+    return Comparisons(anchor, positive, negative, mask)
 
 
 class ComparisonMatchingLoss(EmbeddingLoss):
@@ -115,9 +136,10 @@ class ComparisonMatchingLoss(EmbeddingLoss):
     weigh the same. Widths may differ. Nothing is learned.
 
     ``k_hat`` limits the number of negatives to :math:`K = \min(K', \hat K)`, as the paper writes; which of
-    them stay is not published: here the nearest to the anchor in the student's embedding. The authors' code
-    has no such limit. Its other mode, ``"triplets"``, takes every negative alone and, by a slip in an
-    average, half the value; the default is ``"tuples"``, which the paper finds better.
+    them stay is not published: here the nearest to the anchor in the student's embedding. The supplement also
+    speaks of the smallest number in the batch, ``"fewest"``. The authors' code has no limit, and so has the
+    default none. Its other mode, ``"triplets"``, takes every negative alone and, by a slip in an average,
+    half the value; the default is ``"tuples"``, which the paper finds better.
 
     Reference: H.-J. Ye, S. Lu and D.-C. Zhan, Distilling Cross-Task Knowledge via Relationship Matching,
     CVPR 2020; extended in Generalized Knowledge Distillation via Relationship Matching, TPAMI 2023,
@@ -127,7 +149,8 @@ class ComparisonMatchingLoss(EmbeddingLoss):
         mode: ``"tuples"`` or ``"triplets"``.
         temperature: :math:`\tau`, above 0.
         margin: how much farther than the positive a negative may be, above 0.
-        k_hat: :math:`\hat K`, most negatives in a comparison, at least 1; None for all.
+        k_hat: :math:`\hat K`, most negatives in a comparison, at least 1; ``"fewest"`` for as many as every
+            comparison of the batch has; None for all.
         scale: :math:`s`, above 0.
 
     Raises:
@@ -150,13 +173,13 @@ class ComparisonMatchingLoss(EmbeddingLoss):
         mode: Mode = "tuples",
         temperature: float = 4.0,
         margin: float = 0.2,
-        k_hat: int | None = None,
+        k_hat: MostNegatives = None,
         scale: float = 1000.0,
     ) -> None:
         super().__init__()
         check_choice(Mode, mode=mode)
         check_positive(temperature=temperature, margin=margin, scale=scale)
-        if k_hat is not None:
+        if isinstance(k_hat, int):
             check_positive(k_hat=k_hat)
         self.mode = mode
         self.temperature = temperature
@@ -183,17 +206,15 @@ class ComparisonMatchingLoss(EmbeddingLoss):
         chosen = self.comparisons(own, gather(labels))
         if not len(chosen.anchor):
             return 0.0 * own.sum()
-        members, mask = chosen.members(), F.pad(chosen.mask, (1, 0), value=True)
+        rows, absent = chosen.anchor[:, None], F.pad(~chosen.mask, (1, 0), value=False)
+        members = chosen.members()
         log_s, log_t = (
-            (-distances[chosen.anchor[:, None], members] / self.temperature)
-            .masked_fill(~mask, -torch.inf)
-            .log_softmax(1)
-            .where(mask, 0.0)
+            (distances[rows, members] / -self.temperature).masked_fill(absent, _NOWHERE).log_softmax(1)
             for distances in (own, other)
         )
-        divergences = (log_t.exp() * (log_t - log_s)).where(mask, 0.0).sum(1)
+        divergence = F.kl_div(log_s, log_t, reduction="batchmean", log_target=True)
         share = 0.5 if self.mode == "triplets" else 1.0
-        return share * self.scale * divergences.mean()
+        return share * self.scale * divergence
 
     def comparisons(self, distances: Tensor, labels: Tensor) -> Comparisons:
         """What is compared with what in a batch.

@@ -264,6 +264,8 @@ class ComplementaryRelationLoss(EmbeddingLoss):
 
     title = "CRCD"
     paper = "Zhu et al., Complementary Relation Contrastive Distillation, CVPR 2021"
+    learns = "a projection of either embedding"
+    minimum = None
     couples_batch = True
     takes = (*EmbeddingLoss.takes, "indices", "labels")
     needs_teacher_classifier = True

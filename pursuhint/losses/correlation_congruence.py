@@ -69,6 +69,7 @@ class CorrelationCongruenceLoss(EmbeddingLoss):
 
     title = "CC"
     paper = "Peng et al., Correlation Congruence for Knowledge Distillation, ICCV 2019"
+    learns = "a projection of either embedding"
     default_weight = 0.02
     couples_batch = True
 

@@ -66,7 +66,9 @@ class DiscriminativeConsistentLoss(EmbeddingLoss):
 
     title = "DCD"
     paper = "Giakoumoglou and Stathaki, Discriminative and Consistent Representation Distillation, 2024"
+    learns = "a projection of either embedding, scale and bias"
     default_weight = 1.0
+    minimum = None
     couples_batch = True
 
     def __init__(

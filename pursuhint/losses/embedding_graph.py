@@ -58,7 +58,9 @@ class EmbeddingGraphLoss(EmbeddingLoss):
 
     title = "EGA"
     paper = "Ma, Chen and Akata, Embedding Graph Alignment, BMVC 2022"
+    learns = "a projection, where the widths differ"
     default_weight = 1.0
+    minimum = None
     couples_batch = True
 
     def __init__(

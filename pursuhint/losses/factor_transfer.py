@@ -87,6 +87,7 @@ class FactorTransferLoss(HintLoss):
 
     title = "FT"
     paper = "Kim, Park and Kwak, Paraphrasing Complex Network: Compression via Factor Transfer, NeurIPS 2018"
+    learns = "a paraphraser of the teacher, a translator of the student"
     default_weight = 200.0
 
     def __init__(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from pursuhint.losses.base import EmbeddingLoss, check_non_negative, check_same_batch
+from pursuhint.losses.base import EmbeddingLoss, check_choice, check_non_negative, check_same_batch
 from pursuhint.losses.processes import gather
 from pursuhint.losses.vectors import unit_length
 
 __all__ = ["FeatureKernelLoss", "feature_kernel"]
+
+Length = Literal["squared", "plain"]
 
 
 def feature_kernel(embedding: Tensor) -> Tensor:
@@ -46,6 +50,8 @@ class FeatureKernelLoss(EmbeddingLoss):
     Args:
         kernel_weight: :math:`\lambda_{kd}`, at least 0.
         length_weight: :math:`\lambda_{fr}`, at least 0.
+        length: ``"squared"``, the objective of the paper, or ``"plain"``, lengths that are not squared, as
+            an implementation by others has it.
 
     Raises:
         PursuhintError: a weight is negative.
@@ -57,13 +63,18 @@ class FeatureKernelLoss(EmbeddingLoss):
 
     title = "FKD"
     paper = "He and Ozay, Feature Kernel Distillation, ICLR 2022"
+    minimum = None
     couples_batch = True
 
-    def __init__(self, *, kernel_weight: float = 10.0, length_weight: float = 1e-3) -> None:
+    def __init__(
+        self, *, kernel_weight: float = 10.0, length_weight: float = 1e-3, length: Length = "squared"
+    ) -> None:
         super().__init__()
+        check_choice(Length, length=length)
         check_non_negative(kernel_weight=kernel_weight, length_weight=length_weight)
         self.kernel_weight = kernel_weight
         self.length_weight = length_weight
+        self.length = length
 
     def forward(self, student: Tensor, *teachers: Tensor) -> Tensor:
         """Compare the embeddings of one batch.
@@ -95,7 +106,10 @@ class FeatureKernelLoss(EmbeddingLoss):
         difference = feature_kernel(student) - wanted
         others = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
         squares = difference.square().where(others, 0.0).sum()
-        return squares / max(1, len(student) * (len(student) - 1)), student.square().sum(1).mean()
+        kernel = squares / max(1, len(student) * (len(student) - 1))
+        if self.length == "plain":
+            return kernel, torch.linalg.vector_norm(student, dim=1).mean()
+        return kernel, student.square().sum(1).mean()
 
     def teacher_kernel(self, *teachers: Tensor) -> Tensor:
         """Mean of the teachers' cosines, (N, N), over all processes."""

@@ -29,8 +29,9 @@ class FitNetLoss(HintLoss):
     Tian et al. (ICLR 2020), and the default because published comparisons use it. The paper has two: with
     ``two_stages`` the hint trains the student up to the hint point, alone and not weighted, for
     ``warm_up_epochs`` at the base learning rate, and is left out of the main stage, which is usually given
-    the term ``kd``. The paper's regressor has no batch norm (``norm=False``; it ends in maxout where the
-    teacher does), and its loss is half the sum of the squares of a sample (``reduction="half-sum"``).
+    the term ``kd``. The paper's regressor has no batch norm and ends in maxout, of two pieces for its
+    networks (``norm=False, relu=False, maxout_pieces=2``), and its loss is half the sum of the squares of a
+    sample (``reduction="half-sum"``).
 
     Reference: A. Romero, N. Ballas, S. E. Kahou, A. Chassang, C. Gatta and Y. Bengio, FitNets: Hints for Thin
     Deep Nets, ICLR 2015, https://arxiv.org/abs/1412.6550.
@@ -44,6 +45,8 @@ class FitNetLoss(HintLoss):
             the teacher and off for pre-activation ones. Turn it off for the outputs of residual blocks that
             end in the sum (wide ResNets), which may be negative too.
         norm: batch norm in the regressor.
+        maxout_pieces: how many values the convolution gives for each of the teacher's channels, of which the
+            largest counts; 1 for a plain convolution.
         reduction: ``"mean"`` of the squares over all elements, or ``"half-sum"``: half their sum over
             channels and positions, averaged over the batch.
         two_stages: prepare the student with the hint first, then leave the hint out.
@@ -52,7 +55,7 @@ class FitNetLoss(HintLoss):
             methods.
 
     Raises:
-        PursuhintError: ``warm_up_epochs`` is not positive.
+        PursuhintError: ``warm_up_epochs`` or ``maxout_pieces`` is not positive.
 
     Example:
         >>> loss = FitNetLoss(16, 64, (4, 4), (2, 2))
@@ -62,6 +65,7 @@ class FitNetLoss(HintLoss):
 
     title = "FitNet"
     paper = "Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015"
+    learns = "a regressor for every pair of points"
     default_weight = 100.0
 
     def __init__(
@@ -73,17 +77,24 @@ class FitNetLoss(HintLoss):
         *,
         relu: bool = True,
         norm: bool = True,
+        maxout_pieces: int = 1,
         reduction: Literal["mean", "half-sum"] = "mean",
         two_stages: bool = False,
         warm_up_epochs: int = 30,
     ) -> None:
         super().__init__()
-        check_positive(warm_up_epochs=warm_up_epochs)
+        check_positive(warm_up_epochs=warm_up_epochs, maxout_pieces=maxout_pieces)
         self.reduction = reduction
         self.warm_up_only = two_stages
         self.warm_up_epochs = warm_up_epochs
         self.regressor = ConvRegressor(
-            student_channels, teacher_channels, student_size, teacher_size, relu=relu, norm=norm
+            student_channels,
+            teacher_channels,
+            student_size,
+            teacher_size,
+            relu=relu,
+            norm=norm,
+            pieces=maxout_pieces,
         )
 
     @classmethod

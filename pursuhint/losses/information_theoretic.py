@@ -39,7 +39,8 @@ class InformationTheoreticLoss(EmbeddingLoss):
     the first term is at least :math:`\lambda_c \log_2 (d \, b^{-2 \alpha})` and negative for good students.
     Units that are constant over the batch, for which that code gives NaN, have the correlation 0, and zero
     embeddings the cosine 0. The paper writes both terms as differences of Renyi entropies; the code, followed
-    here, drops the logarithm of the second.
+    by default because its results are the published ones, drops the logarithms of the second, which
+    ``mutual_logarithms`` brings back: :math:`\log_2 \sum G_{S,ij}^2 - \log_2 \sum G_{ij}^2`.
 
     Reference: R. Miles, A. Lopez Rodriguez and K. Mikolajczyk, Information Theoretic Representation
     Distillation, BMVC 2022, https://arxiv.org/abs/2112.00459. The defaults are those of the authors' loss;
@@ -51,6 +52,7 @@ class InformationTheoreticLoss(EmbeddingLoss):
         correlation_weight: :math:`\lambda_c`, at least 0.
         mutual_weight: :math:`\lambda_m`, at least 0.
         alpha: order of the entropy, above 0.
+        mutual_logarithms: take logarithms to the base of 2 of both sums of the second term.
 
     Raises:
         PursuhintError: a value is out of its range.
@@ -63,7 +65,9 @@ class InformationTheoreticLoss(EmbeddingLoss):
 
     title = "ITRD"
     paper = "Miles et al., Information Theoretic Representation Distillation, BMVC 2022"
+    learns = "a projection of the student's embedding"
     default_weight = 1.0
+    minimum = None
     couples_batch = True
 
     def __init__(
@@ -74,6 +78,7 @@ class InformationTheoreticLoss(EmbeddingLoss):
         correlation_weight: float = 2.0,
         mutual_weight: float = 0.05,
         alpha: float = 1.5,
+        mutual_logarithms: bool = False,
     ) -> None:
         super().__init__()
         check_non_negative(correlation_weight=correlation_weight, mutual_weight=mutual_weight)
@@ -81,6 +86,7 @@ class InformationTheoreticLoss(EmbeddingLoss):
         self.correlation_weight = correlation_weight
         self.mutual_weight = mutual_weight
         self.alpha = alpha
+        self.mutual_logarithms = mutual_logarithms
         self.student_embed = nn.Linear(student_width, teacher_width)
 
     @classmethod
@@ -96,7 +102,8 @@ class InformationTheoreticLoss(EmbeddingLoss):
             teacher: (N, D_t).
 
         Returns:
-            Scalar, at least ``correlation_weight * log2(D_t * N ** (-2 * alpha)) - mutual_weight``.
+            Scalar, at least ``correlation_weight * log2(D_t * N ** (-2 * alpha))``, less ``mutual_weight``
+            (with logarithms ``mutual_weight * log2(N)``).
 
         Raises:
             PursuhintError: the batch sizes differ.
@@ -111,18 +118,21 @@ class InformationTheoreticLoss(EmbeddingLoss):
         teacher = gather(teacher)
         terms = {"correlation": self.correlation_weight * _correlation(mapped, teacher, self.alpha)}
         if self.mutual_weight:
-            terms["mutual"] = self.mutual_weight * _mutual(own, teacher)
+            terms["mutual"] = self.mutual_weight * self._mutual(own, teacher)
         return terms
+
+    def _mutual(self, student: Tensor, teacher: Tensor) -> Tensor:
+        own, other = (vectors @ vectors.T for vectors in (unit_length(student), unit_length(teacher)))
+        purity, joint = _purity(own), _purity(own * other)
+        if not self.mutual_logarithms:
+            return purity - joint
+        known = (purity > 0) & (joint > 0)  # embeddings that are all zero have no entropy
+        return (purity.where(known, 1.0).log() - joint.where(known, 1.0).log()) / math.log(2)
 
 
 def _correlation(student: Tensor, teacher: Tensor, alpha: float) -> Tensor:
     correlations = (standardised(student, dim=0) * standardised(teacher, dim=0)).mean(0)
     return ((correlations - 1).square() ** alpha).sum().log() / math.log(2)
-
-
-def _mutual(student: Tensor, teacher: Tensor) -> Tensor:
-    own, other = (vectors @ vectors.T for vectors in (unit_length(student), unit_length(teacher)))
-    return _purity(own) - _purity(own * other)
 
 
 def _purity(gram: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ class InvariantConsistencyLoss(DiscriminativeConsistentLoss):
     the softmax over the entries of a vector. ``"similarities"`` compares how student and teacher see the
     batch, as the authors' code does; that is DCD, the later form of this method
     (`pursuhint.losses.discriminative_consistent`). The paper's values of :math:`\alpha` and the scale are not
-    known to us; those of the code are the defaults.
+    known to us; those of the code are the defaults. It adds the loss to cross-entropy and KD (eq. 7), which
+    is ``--loss icd --loss kd=1 --loss ce=1``.
 
     Reference: N. Giakoumoglou and T. Stathaki, Invariant Consistency for Knowledge Distillation, arXiv
     2407.11802v1 (2024), https://arxiv.org/abs/2407.11802v1.
@@ -59,6 +60,7 @@ class InvariantConsistencyLoss(DiscriminativeConsistentLoss):
 
     title = "ICD"
     paper = "Giakoumoglou and Stathaki, Invariant Consistency for Knowledge Distillation, 2024"
+    learns = "a projection of either embedding, scale and bias"
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class InverseProbabilityLoss(LogitLoss):
     No implementation was found, and the form of the weights comes from a description of the paper; it does
     not settle beyond doubt which cross-entropy belongs above. ``orientation`` offers both: ``"inverse"`` is
     the formula above, ``"reciprocal"`` :math:`1 + H^{kd} / H^{cls}`. The other choices, which nobody has
-    published, are the limits, the weight 1 and the warm-up.
+    published, are the limits, the weight 1 and the warm-up, and that the weights have the mean 1 in a batch.
 
     Reference: Y. Niu, L. Chen, C. Zhou and H. Zhang, Respecting Transfer Gap in Knowledge Distillation,
     NeurIPS 2022, https://arxiv.org/abs/2210.12787.
@@ -48,6 +48,8 @@ class InverseProbabilityLoss(LogitLoss):
         max_weight: upper limit of a weight before the division by the mean, at least 1.
         warm_up: fraction of the epochs at the beginning in which all weights are 1, because the heads know
             nothing yet; in [0, 1].
+        standardise: scale the logits before the cross-entropies of the weights; the description of the paper
+            calls it essential.
         eps: added to the variance of the logits, above 0.
 
     Raises:
@@ -62,6 +64,7 @@ class InverseProbabilityLoss(LogitLoss):
 
     title = "IPWD"
     paper = "Niu et al., Respecting Transfer Gap in Knowledge Distillation, NeurIPS 2022"
+    learns = "a second classifier, which is dropped in the end"
     couples_batch = True  # through the mean of the weights alone
     takes = (*LogitLoss.takes, "student_embedding")
 
@@ -74,6 +77,7 @@ class InverseProbabilityLoss(LogitLoss):
         orientation: Orientation = "inverse",
         max_weight: float = 10.0,
         warm_up: float = 0.1,
+        standardise: bool = True,
         eps: float = 1e-7,
     ) -> None:
         super().__init__()
@@ -87,6 +91,7 @@ class InverseProbabilityLoss(LogitLoss):
         self.orientation = orientation
         self.max_weight = max_weight
         self.warm_up = warm_up
+        self.standardise = standardise
         self.eps = eps
         self.weighting = True
         self.head = nn.Linear(student_embedding, num_classes)
@@ -142,8 +147,11 @@ class InverseProbabilityLoss(LogitLoss):
             labels: (N,).
         """
         kd, cls = (
-            F.cross_entropy(F.layer_norm(logits, logits.shape[1:], eps=self.eps), labels, reduction="none")
+            F.cross_entropy(self._scaled(logits), labels, reduction="none")
             for logits in (kd_logits, cls_logits)
         )
         above, below = (cls, kd) if self.orientation == "inverse" else (kd, cls)
         return 1 + above / below.clamp(min=torch.finfo(below.dtype).tiny)
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        return F.layer_norm(logits, logits.shape[1:], eps=self.eps) if self.standardise else logits

@@ -16,6 +16,7 @@ __all__ = ["AttentionJacobianLoss", "JacobianLoss", "JacobianReduction", "Jacobi
 
 JacobianReduction = Literal["sample", "element"]
 JacobianTarget = Literal["label", "teacher_argmax"]
+AttentionPlace = Literal["teacher", "own"]
 
 
 def input_gradient(values: Tensor, images: Tensor, *, create_graph: bool) -> Tensor:
@@ -128,7 +129,8 @@ class AttentionJacobianLoss(HintsLoss):
     .. math:: L = \sum_{pairs} \frac{1}{b} \sum_i \lVert J^S_i - J^T_i \rVert_2^2 .
 
     The form of the paper for transfer between tasks, added to attention transfer: the classes may differ.
-    That the place is the teacher's for both networks is our reading. Where sizes differ the larger map is
+    That the place is the teacher's for both networks is our reading, because only then are both gradients of
+    the same thing; ``place="own"`` takes that of each network. Where sizes differ the larger map is
     averaged down first. See `JacobianLoss` for what it costs and for the reductions.
 
     Reference: S. Srinivas and F. Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018, section 5,
@@ -136,6 +138,8 @@ class AttentionJacobianLoss(HintsLoss):
 
     Args:
         reduction: ``"sample"``, the squared distance averaged over samples (the paper), or ``"element"``.
+        place: where the student's attention is looked at: where that of the ``"teacher"`` is largest, or its
+            ``"own"``.
 
     Example:
         >>> images = torch.randn(4, 3, 8, 8, requires_grad=True)
@@ -148,10 +152,12 @@ class AttentionJacobianLoss(HintsLoss):
     takes = (*HintsLoss.takes, "images")
     needs_input_gradients = True
 
-    def __init__(self, *, reduction: JacobianReduction = "sample") -> None:
+    def __init__(self, *, reduction: JacobianReduction = "sample", place: AttentionPlace = "teacher") -> None:
         super().__init__()
         check_choice(JacobianReduction, reduction=reduction)
+        check_choice(AttentionPlace, place=place)
         self.reduction = reduction
+        self.place = place
 
     def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor], images: Tensor) -> Tensor:
         """Compare the gradients of one batch.
@@ -180,8 +186,9 @@ class AttentionJacobianLoss(HintsLoss):
                 for features in pool_to_smaller(*as_maps(student, teacher))
             )
             place = other.argmax(1, keepdim=True)
+            own_place = place if self.place == "teacher" else own.argmax(1, keepdim=True)
             gradients = (
-                input_gradient(own.gather(1, place), images, create_graph=True),
+                input_gradient(own.gather(1, own_place), images, create_graph=True),
                 input_gradient(other.gather(1, place), images, create_graph=False),
             )
             found[f"hint_{index}"] = _difference(*gradients, self.reduction)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pursuhint.losses.base import LogitLoss, check_positive, check_same_classes
+from pursuhint.losses.base import LogitLoss, check_choice, check_positive, check_same_classes
 
 __all__ = ["SoftTargetLoss", "soft_target_divergence"]
+
+Measure = Literal["divergence", "cross-entropy"]
 
 
 def soft_target_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -37,9 +42,10 @@ class SoftTargetLoss(LogitLoss):
     .. math:: L = \frac{T^2}{b} \sum_i \sum_k p_{ik} (\log p_{ik} - \log q_{ik}),
               \quad p = \mathrm{softmax}(z_T / T),\; q = \mathrm{softmax}(z_S / T)
 
-    The factor :math:`T^2` keeps gradients in scale. The paper writes the cross-entropy with soft targets,
-    which differs by the teacher's entropy and has the same gradient. Teacher and student need the same
-    classes.
+    The factor :math:`T^2` keeps gradients in scale. The paper writes the cross-entropy with soft targets
+    (``measure="cross-entropy"``), which is larger by the teacher's entropy and has the same gradient; the
+    divergence, which reaches zero, is what implementations compute, and the default. Teacher and student need
+    the same classes.
 
     Reference: G. Hinton, O. Vinyals and J. Dean, Distilling the Knowledge in a Neural Network, NIPS 2014
     deep learning workshop, https://arxiv.org/abs/1503.02531. The weights 0.9 and, of the cross-entropy, 0.1
@@ -47,9 +53,10 @@ class SoftTargetLoss(LogitLoss):
 
     Args:
         temperature: divides the logits, above 0; above 1 it softens the probabilities.
+        measure: ``"divergence"`` or ``"cross-entropy"``.
 
     Raises:
-        PursuhintError: ``temperature`` is not positive.
+        PursuhintError: ``temperature`` is not positive, or ``measure`` neither of these.
 
     Example:
         >>> SoftTargetLoss(temperature=4.0)(torch.zeros(8, 10), torch.zeros(8, 10), torch.arange(8))
@@ -61,10 +68,12 @@ class SoftTargetLoss(LogitLoss):
     default_weight = 0.9
     default_ce_weight = 0.1
 
-    def __init__(self, *, temperature: float = 4.0) -> None:
+    def __init__(self, *, temperature: float = 4.0, measure: Measure = "divergence") -> None:
         super().__init__()
         check_positive(temperature=temperature)
+        check_choice(Measure, measure=measure)
         self.temperature = temperature
+        self.measure = measure
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compare the logits of one batch.
@@ -75,10 +84,14 @@ class SoftTargetLoss(LogitLoss):
             labels: not used.
 
         Returns:
-            Scalar, at least 0; zero when the probabilities agree.
+            Scalar, at least 0; zero when the probabilities agree. With ``measure="cross-entropy"`` at least
+            the teacher's entropy, and equal to it then.
 
         Raises:
             PursuhintError: the numbers of samples or classes differ.
         """
         check_same_classes(self.title, student, teacher)
+        if self.measure == "cross-entropy":
+            targets = torch.softmax(teacher / self.temperature, dim=1)
+            return self.temperature**2 * F.cross_entropy(student / self.temperature, targets)
         return soft_target_divergence(student, teacher, self.temperature)

@@ -43,7 +43,8 @@ class KnowledgeReviewLoss(HintsLoss):
       its own and all shallower levels, by a transformation for each: the basic form of figure 1.
     - ``fusion="sum"``: maps are added without attention.
     - ``distance="l2"``: the mean squared difference alone.
-    - ``levels`` and ``level_weights`` of the hierarchical context loss.
+    - ``levels`` and ``level_weights`` of the hierarchical context loss. (The report mentions max-pooling in
+      brackets; the authors' code averages, and so does this.)
     - ``residual_output="output"``: what is passed on to the next shallower level is the map that is compared
       with the teacher's, as in the paper's figure 3, brought to the width of the fusion by a 1x1 convolution
       with batch norm. By default it is the fused map in front of the last convolution, as in the code.
@@ -85,6 +86,7 @@ class KnowledgeReviewLoss(HintsLoss):
 
     title = "ReviewKD"
     paper = "Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021"
+    learns = "the blocks that fuse deep and shallow features"
     default_weight = 5.0
     takes: tuple[Input, ...] = (*HintsLoss.takes, "student_embedding", "teacher_embedding")
 
@@ -309,8 +311,9 @@ class ContextDistance(nn.Module):
               \Big/ \sum_l w_l
 
     A level is the number of rows and columns to which both maps are averaged, or relative to the map ``"h"``
-    (the map itself), ``"h-1"``, ``"h/2"`` (rounded down) and so on, which hold for rows and columns alike. A
-    level beyond the map, or below one position, is moved to that limit. A level of a size that has been
+    (the map itself), ``"h-1"``, ``"h/2"`` (rounded down) and so on, which hold for rows and columns alike and
+    leave one of each at least. A number that is not below the height of the map means the map itself, however
+    wide that is: the authors' code, for square maps, looks at heights alone. A level of a size that has been
     compared already is left out, and its weight falls to the next one: a map of 4 x 4 has the levels 4, 2 and
     1 of ``("h", 4, 2, 1)`` with the first three weights, as in the authors' code.
 
@@ -346,8 +349,7 @@ class ContextDistance(nn.Module):
 
     def sizes(self, size: Size) -> tuple[Size, ...]:
         """The different sizes at which maps of a given height and width are compared, in order."""
-        found = {(_side(size[0], *level), _side(size[1], *level)): None for level in self.levels}
-        return tuple(found)
+        return tuple(dict.fromkeys(_level_size(size, *level) for level in self.levels))
 
 
 def _parsed(level: int | str) -> tuple[str, int]:
@@ -362,9 +364,13 @@ def _parsed(level: int | str) -> tuple[str, int]:
     return (match[1], int(match[2])) if match[1] else ("-", 0)
 
 
-def _side(length: int, operation: str, number: int) -> int:
-    asked = {"=": number, "-": length - number, "/": length // max(number, 1)}[operation]
-    return min(max(asked, 1), length)
+def _level_size(size: Size, operation: str, number: int) -> Size:
+    height, width = size
+    if operation == "=":
+        return (number, number) if number < height else size
+    if operation == "-":
+        return max(height - number, 1), max(width - number, 1)
+    return max(height // number, 1), max(width // number, 1)
 
 
 def _size(maps: Tensor) -> Size:

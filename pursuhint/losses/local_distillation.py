@@ -94,6 +94,7 @@ class LocalDistillationLoss(EmbeddingLoss):
 
     title = "Local distillation"
     paper = "Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020"
+    minimum = None
     looks_at = "logits"
     couples_batch = True
     contains_classification = True

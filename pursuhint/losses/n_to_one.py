@@ -37,12 +37,15 @@ class LinearTransform(nn.Module):
         student_channels: width that comes in and goes out.
         expanded_channels: width in between.
         residual: add what came in to what goes out.
+        batch_norm: put a batch norm behind both convolutions.
     """
 
-    def __init__(self, student_channels: int, expanded_channels: int, *, residual: bool) -> None:
+    def __init__(
+        self, student_channels: int, expanded_channels: int, *, residual: bool, batch_norm: bool = True
+    ) -> None:
         super().__init__()
-        self.expand = NormalisedConv(student_channels, expanded_channels)
-        self.contract = NormalisedConv(expanded_channels, student_channels)
+        self.expand = _layer(student_channels, expanded_channels, batch_norm)
+        self.contract = _layer(expanded_channels, student_channels, batch_norm)
         self.residual = residual
 
     def forward(self, features: Tensor) -> Tensor:
@@ -59,12 +62,9 @@ class LinearTransform(nn.Module):
         Args:
             classifier: a linear layer with a bias.
         """
-        scale, shift = _affine(self.expand.bn)
-        outer_scale, outer_shift = _affine(self.contract.bn)
-        matrix = outer_scale[:, None] * (
-            _matrix(self.contract.conv) @ (scale[:, None] * _matrix(self.expand.conv))
-        )
-        constant = outer_scale * (_matrix(self.contract.conv) @ shift) + outer_shift
+        (inner, shift), (outer, outer_shift) = _linear_map(self.expand), _linear_map(self.contract)
+        matrix = outer @ inner
+        constant = outer @ shift + outer_shift
         if self.residual:
             matrix += torch.eye(len(matrix), dtype=matrix.dtype)
         weight = _double(classifier.weight)
@@ -78,17 +78,25 @@ def _double(values: Tensor) -> Tensor:
     return values.detach().cpu().double()
 
 
-def _matrix(layer: nn.Conv2d) -> Tensor:
-    """The weights of a 1x1 convolution, (out, in)."""
-    return _double(layer.weight).flatten(1)
+def _layer(channels_in: int, channels_out: int, batch_norm: bool) -> nn.Module:
+    if batch_norm:
+        return NormalisedConv(channels_in, channels_out)
+    layer = nn.Conv2d(channels_in, channels_out, kernel_size=1, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
 
 
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Factor and shift of a batch norm in evaluation mode."""
+def _linear_map(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Matrix (out, in) and shift (out,) of a 1x1 convolution, with its batch norm in evaluation mode."""
+    if isinstance(layer, nn.Conv2d):
+        return _double(layer.weight).flatten(1), layer.weight.new_zeros(layer.out_channels).cpu().double()
+    assert isinstance(layer, NormalisedConv)
+    norm = layer.bn
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = _double(norm.weight) / (_double(norm.running_var) + norm.eps).sqrt()
-    return scale, _double(norm.bias) - scale * _double(norm.running_mean)
+    matrix = scale[:, None] * _double(layer.conv.weight).flatten(1)
+    return matrix, _double(norm.bias) - scale * _double(norm.running_mean)
 
 
 class NToOneLoss(HintsLoss):
@@ -105,12 +113,13 @@ class NToOneLoss(HintsLoss):
     teacher's map that is :math:`k \ge 2` times as high (wide) is max-pooled by :math:`k`, as in the authors'
     code; where sizes then still differ, the larger map is averaged down.
 
-    The authors' code does three more things, which are options here. The strength :math:`r` follows the
-    epochs; a training of another length goes through the same steps in proportion. The logits of both
-    networks are replaced by ``logit_scale`` times the ones scaled to mean 0 and standard deviation 1 per
-    sample, before cross-entropy and KD: the paper does not say so, but its results have it, so it is the
-    default. For :math:`N = 1` the code has no transform and compares :math:`x` itself, which needs equal
-    widths: ``transform="none"``.
+    The authors' code does three more things, which are options here, and the default, because the published
+    results have them. It puts batch norms behind the two layers, which the paper just calls linear. The
+    strength :math:`r` follows the epochs; a training of another length goes through the same steps in
+    proportion. The logits of both networks are replaced by ``logit_scale`` times the ones scaled to mean 0
+    and standard deviation 1 per sample, before cross-entropy and KD, of which the paper says nothing. For
+    :math:`N = 1` the code has no transform and compares :math:`x` itself, which needs equal widths:
+    ``transform="none"``.
 
     Reference: X. Liu, L. Li, C. Li and A. Yao, NORM: Knowledge Distillation via N-to-One Representation
     Matching, ICLR 2023, https://arxiv.org/abs/2305.13803. For CIFAR-100 the weight is 1; that of
@@ -123,6 +132,7 @@ class NToOneLoss(HintsLoss):
         head: where the student ends; needed unless ``transform`` is ``"none"``.
         segments: :math:`N`, at least 1.
         transform: ``"residual"``; ``"plain"`` without the addition; ``"none"``.
+        batch_norm: whether the layers of the transform have batch norms.
         ramp: steps of the strength: ``"cifar"`` (0.1, 0.5, 1, 0.5, 0.1 from epochs 0, 10, 20, 180, 210 of
             240), ``"imagenet"`` (0.1, 0.5, 0.9, 0.5, 0.1 from epochs 0, 5, 15, 60, 80 of 100) or ``"none"``.
         normalise_logits: whether to replace the logits.
@@ -141,6 +151,7 @@ class NToOneLoss(HintsLoss):
 
     title = "NORM"
     paper = "Liu et al., NORM: Knowledge Distillation via N-to-One Representation Matching, ICLR 2023"
+    learns = "a linear transform, which is folded into the classifier in the end"
     default_ce_weight = 0.1
     looks_at = "last map"
     at_last_map = True
@@ -154,6 +165,7 @@ class NToOneLoss(HintsLoss):
         *,
         segments: int = 8,
         transform: Transform = "residual",
+        batch_norm: bool = True,
         ramp: Ramp = "cifar",
         normalise_logits: bool = True,
         logit_scale: float = 2.5,
@@ -170,6 +182,7 @@ class NToOneLoss(HintsLoss):
             )
         self.segments = segments
         self.transform = transform
+        self.batch_norm = batch_norm
         self.ramp = ramp
         self.normalise_logits = normalise_logits
         self.logit_scale = logit_scale
@@ -209,7 +222,9 @@ class NToOneLoss(HintsLoss):
         """Put the transform behind the last map."""
         if self._head is not None and self.transform != "none":
             like = next(student.parameters())
-            layers = LinearTransform(*self._channels, residual=self.transform == "residual")
+            layers = LinearTransform(
+                *self._channels, residual=self.transform == "residual", batch_norm=self.batch_norm
+            )
             self._head.insert(student, "transform", layers.to(like.device, like.dtype))
         return student
 

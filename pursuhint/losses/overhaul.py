@@ -64,6 +64,7 @@ class FeatureOverhaulLoss(HintLoss):
 
     title = "OFD"
     paper = "Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019"
+    learns = "a connector for every pair of points"
     default_weight = 0.001
 
     teacher_scale: Tensor

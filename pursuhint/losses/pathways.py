@@ -77,7 +77,8 @@ def pathway_weights(alpha: Tensor, weighting: PathwayWeighting, kd_weight: float
 def pyramid_loss(first: Tensor, second: Tensor) -> Tensor:
     """Mean squared error of two maps and of their averages over 4 x 4, 2 x 2 and 1 x 1 regions.
 
-    The weights are 1, 1/2, 1/4 and 1/8, over the sizes that are smaller than the maps, divided by their sum.
+    The weights are 1, 1/2, 1/4 and 1/8, over the sizes that are below the height of the maps, divided by
+    their sum.
 
     Args:
         first: (N, C, H, W).
@@ -85,7 +86,7 @@ def pyramid_loss(first: Tensor, second: Tensor) -> Tensor:
     """
     total, weight, weights = F.mse_loss(first, second), 1.0, 1.0
     for size in (4, 2, 1):
-        if size < min(first.shape[2:]):
+        if size < first.shape[2]:
             weight /= 2
             weights += weight
             total = total + weight * F.mse_loss(pool_to(first, (size, size)), pool_to(second, (size, size)))
@@ -102,18 +103,18 @@ class PathwayLoss(HintsLoss):
     .. math:: L = \sum_p w_p(\alpha) \, \ell(C_p(f^S_{j_p}), f^T_{i_p}) .
 
     What :math:`\alpha` should be, and how it should change in the course of the training, is found by a
-    search (`pursuhint.pathway_search`), which gives one row of :math:`\alpha` an epoch: the ``process``.
-    The training goes through it in proportion, with linear interpolation between rows. The authors' code
-    lacks this step. Without a process :math:`\alpha` is 1 throughout. It is never trained together with the
-    student, which would only find the easiest pathways.
+    search (``pursuhint pathways``, in Python `pursuhint.training.pathway_process` for a recipe and
+    `pursuhint.pathway_search` for anything else), which gives one row of it an epoch: the ``process``.
+    The training goes through it in proportion, with linear interpolation between rows, or in steps without
+    ``interpolate``. The authors' code lacks this step. Without a process :math:`\alpha` is 1 throughout. It
+    is never trained together with the student, which would only find the easiest pathways.
 
     Features are those before the activation (choose the hint points so); the authors take four points.
     Widths and sizes may differ: a connector resizes to the teacher's map. The search weighs with
     ``"softmax"``, the training with ``"scaled_biased_softmax"``.
 
     Reference: X. Deng, D. Sun, S. Newsam and P. Wang, DistPro: Searching a Fast Knowledge Distillation
-        Process via
-    Meta Optimization, ECCV 2022, https://arxiv.org/abs/2204.05547.
+    Process via Meta Optimization, ECCV 2022, https://arxiv.org/abs/2204.05547.
 
     Args:
         students: shapes of the student's features, shallow to deep.
@@ -123,6 +124,8 @@ class PathwayLoss(HintsLoss):
         weighting: how weights follow from :math:`\alpha`, see `pathway_weights`.
         kd_weight: a factor of some of these, at least 0.
         process: :math:`\alpha` of every epoch of a search, (epochs, pathways).
+        interpolate: whether to go linearly from row to row; otherwise each row holds for its share of the
+            epochs.
 
     Raises:
         PursuhintError: a pathway leads nowhere, or the process does not fit the pathways.
@@ -136,6 +139,7 @@ class PathwayLoss(HintsLoss):
 
     title = "DistPro"
     paper = "Deng et al., DistPro: Searching a Fast KD Process via Meta Optimization, ECCV 2022"
+    learns = "a connector for every pathway"
 
     def __init__(
         self,
@@ -146,6 +150,7 @@ class PathwayLoss(HintsLoss):
         weighting: PathwayWeighting = "scaled_biased_softmax",
         kd_weight: float = 1.0,
         process: tuple[tuple[float, ...], ...] | None = None,
+        interpolate: bool = True,
     ) -> None:
         super().__init__()
         check_choice(PathwayWeighting, weighting=weighting)
@@ -157,6 +162,7 @@ class PathwayLoss(HintsLoss):
         self.pathways = tuple((int(i), int(j)) for i, j in pathways)
         self.weighting = weighting
         self.kd_weight = kd_weight
+        self.interpolate = interpolate
         if process is not None and {len(row) for row in process} != {len(pathways)}:
             raise PursuhintError(
                 f"every row of the process must have one number for each of the {len(pathways)} pathways, "
@@ -183,6 +189,9 @@ class PathwayLoss(HintsLoss):
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Go on in the process."""
         if self.process is None:
+            return
+        if not self.interpolate:
+            self.alpha.copy_(self.process[min(epoch * len(self.process) // epochs, len(self.process) - 1)])
             return
         place = epoch * (len(self.process) - 1) / max(1, epochs - 1)
         row = min(int(place), max(0, len(self.process) - 2))

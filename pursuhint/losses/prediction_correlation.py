@@ -15,17 +15,21 @@ def correlation(first: Tensor, second: Tensor, *, eps: float = 1e-8) -> Tensor:
     """Pearson's correlation of rows.
 
     Args:
-        first: (rows, values).
+        first: (rows, values). Rows of equal values, up to rounding, have the correlation 0 and no gradient:
+            that of the formula is 1 / eps there, in a direction that rounding decides.
         second: (rows, values).
-        eps: added to the product of the two lengths, so that rows of equal values give 0.
+        eps: added to the product of the two lengths.
 
     Returns:
         (rows,), in [-1, 1].
     """
-    first = first - first.mean(1, keepdim=True)
+    mean = first.mean(1, keepdim=True)
+    first = first - mean
     second = second - second.mean(1, keepdim=True)
-    lengths = torch.linalg.vector_norm(first, dim=1) * torch.linalg.vector_norm(second, dim=1)
-    return (first * second).sum(1) / (lengths + eps)
+    length = torch.linalg.vector_norm(first, dim=1)
+    correlations = (first * second).sum(1) / (length * torch.linalg.vector_norm(second, dim=1) + eps)
+    rounding = 4 * torch.finfo(first.dtype).eps * first.shape[1] ** 0.5
+    return correlations.where(length > rounding * mean.detach().abs()[:, 0], 0.0)
 
 
 class PredictionCorrelationLoss(LogitLoss):
@@ -117,4 +121,4 @@ class PredictionCorrelationLoss(LogitLoss):
 
 def _as_rows(logits: Tensor) -> Tensor:
     """(N, classes) as it is; one row a pixel of (N, classes, H, W)."""
-    return logits.movedim(1, -1).flatten(0, -2)
+    return logits if logits.ndim == 2 else logits.movedim(1, -1).flatten(0, -2)

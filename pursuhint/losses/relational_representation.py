@@ -75,7 +75,9 @@ class RelationalRepresentationLoss(EmbeddingLoss):
 
     title = "RRD"
     paper = "Giakoumoglou and Stathaki, Relational Representation Distillation, arXiv 2407.12073, 2024"
+    learns = "a projection of either embedding"
     default_weight = 1.0
+    minimum = None
     shared_buffers = ("queue", "queue_pointer")
 
     queue: Tensor

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from pursuhint.losses.base import Loss, LossContext, WarmUp, check_non_negative
-from pursuhint.losses.comparison_matching import ComparisonMatchingLoss, Mode
+from pursuhint.losses.comparison_matching import ComparisonMatchingLoss, Mode, MostNegatives
 from pursuhint.losses.local_distillation import Centers, LocalDistillationLoss, Weighting
 
 __all__ = ["RelationshipMatchingLoss"]
@@ -41,7 +41,8 @@ class RelationshipMatchingLoss(Loss):
         mode: of the comparisons, ``"tuples"`` or ``"triplets"``.
         matching_temperature: of the comparisons, above 0.
         margin: how much farther than the positive a negative may be, above 0.
-        k_hat: most negatives in a comparison, at least 1; None for all.
+        k_hat: most negatives in a comparison, at least 1; ``"fewest"`` for as many as every comparison of
+            the batch has; None for all.
         scale: of the comparisons, above 0.
         temperature: of the local distillation, above 0.
         strength: of the local distillation, at least 0.
@@ -59,6 +60,7 @@ class RelationshipMatchingLoss(Loss):
 
     title = "REFILLED"
     paper = "Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020"
+    minimum = None
     looks_at = "embedding"
     couples_batch = True
     contains_classification = True
@@ -73,7 +75,7 @@ class RelationshipMatchingLoss(Loss):
         mode: Mode = "tuples",
         matching_temperature: float = 4.0,
         margin: float = 0.2,
-        k_hat: int | None = None,
+        k_hat: MostNegatives = None,
         scale: float = 1000.0,
         temperature: float = 2.0,
         strength: float = 2.0,

@@ -92,6 +92,7 @@ class ReusedClassifierLoss(HintsLoss):
 
     title = "SimKD"
     paper = "Chen et al., Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022"
+    learns = "a projector, which the student keeps"
     default_ce_weight = 0.0
     looks_at = "last map"
     at_last_map = True
@@ -156,6 +157,11 @@ class ReusedClassifierLoss(HintsLoss):
             "teacher_classifier": context.teacher_classifier,
             "head": find_head(context.student, context.example),
         }
+
+    @classmethod
+    def prepared_embedding(cls, context: LossContext) -> int:
+        """That of the teacher, whose classifier the student gets."""
+        return context.teacher_embedding
 
     def prepare(self, student: nn.Module) -> nn.Module:
         """Put the projector behind the last map, and the teacher's classifier in the student's place."""

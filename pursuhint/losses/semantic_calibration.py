@@ -60,6 +60,7 @@ class SemanticCalibrationLoss(HintsLoss):
 
     title = "SemCKD"
     paper = "Chen et al., Cross-Layer Distillation with Semantic Calibration, AAAI 2021"
+    learns = "queries, keys, and a regressor for every two layers"
     default_weight = 400.0
     couples_batch = True
 

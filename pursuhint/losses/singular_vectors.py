@@ -67,6 +67,7 @@ class SingularVectorLoss(HintsLoss):
 
     title = "KDSVD"
     paper = "Lee, Kim and Song, Self-supervised Knowledge Distillation Using SVD, ECCV 2018"
+    learns = "a convolution of the student's map, where channels differ"
     default_weight = 1.0
 
     def __init__(

@@ -52,6 +52,8 @@ class SphericalLoss(LogitLoss):
         multiplier: length scale of ``layer_norm``, above 0: roughly the standard deviation of the teacher's
             logits.
         eps: added to the variance in ``layer_norm``, above 0.
+        radius_momentum: share of the radius so far in that of a batch, in [0, 1); above 0 the radius is a
+            running average, begun with that of the first batch. The paper does not say which it is.
 
     Raises:
         PursuhintError: a value is out of its range.
@@ -64,7 +66,10 @@ class SphericalLoss(LogitLoss):
 
     title = "SKD"
     paper = "Guo et al., Spherical Knowledge Distillation, arXiv 2010.07485, 2020"
+    minimum = None
     contains_classification = True
+
+    running_radius: Tensor
 
     def __init__(
         self,
@@ -74,6 +79,7 @@ class SphericalLoss(LogitLoss):
         alpha: float = 0.9,
         multiplier: float = 2.0,
         eps: float = 1e-7,
+        radius_momentum: float = 0.0,
     ) -> None:
         super().__init__()
         if normalisation not in get_args(SphericalNormalisation):
@@ -82,6 +88,11 @@ class SphericalLoss(LogitLoss):
         check_positive(temperature=temperature, multiplier=multiplier, eps=eps)
         if not 0 <= alpha <= 1:
             raise PursuhintError(f"alpha must be in [0, 1], got {alpha}")
+        if not 0 <= radius_momentum < 1:
+            raise PursuhintError(f"radius_momentum must be at least 0 and below 1, got {radius_momentum}")
+        self.radius_momentum = radius_momentum
+        if radius_momentum:
+            self.register_buffer("running_radius", torch.zeros(()))
         self.normalisation = normalisation
         self.temperature = temperature
         self.alpha = alpha
@@ -132,8 +143,19 @@ class SphericalLoss(LogitLoss):
         )
 
     def radius(self, teacher: Tensor) -> Tensor:
-        """Mean length of the teacher's logits over the batch, in all processes; scalar without gradient."""
-        return mean_over_processes(torch.linalg.vector_norm(teacher.detach(), dim=1))
+        """Mean length of the teacher's logits over the batch, in all processes; scalar without gradient.
+
+        With ``radius_momentum`` the running average, which a batch goes into in training mode.
+        """
+        length = mean_over_processes(torch.linalg.vector_norm(teacher.detach(), dim=1))
+        if not self.radius_momentum:
+            return length
+        before = self.running_radius
+        average = torch.where(before > 0, torch.lerp(length, before, self.radius_momentum), length)
+        if not self.training:
+            return torch.where(before > 0, before, length)
+        self.running_radius.copy_(average)
+        return average
 
 
 def _over(logits: Tensor, length: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from pursuhint.probe import pool
 __all__ = ["SoftmaxRegressionLoss", "Variant"]
 
 Variant = Literal["embedding", "feature_map"]
+PredictionDistance = Literal["squared", "cross_entropy"]
 
 
 class SoftmaxRegressionLoss(HintsLoss):
@@ -37,8 +38,9 @@ class SoftmaxRegressionLoss(HintsLoss):
     - ``feature_map``: before it, so that norm and ReLU act on the map. The authors' code, for ImageNet.
 
     Sizes and widths may differ; for networks that average no map into their embedding both are the same. The
-    paper treats the second term as any distance between two predictions and discusses the cross-entropy; both
-    implementations take the squared error. Beside it the benchmark uses KD with weight 1, the authors none.
+    paper treats the second term as any distance between two predictions and discusses the cross-entropy of
+    their probabilities, ``prediction_distance="cross_entropy"``; both implementations take the squared error
+    of the logits, which is the default. Beside it the benchmark uses KD with weight 1, the authors none.
 
     Reference: J. Yang, B. Martinez, A. Bulat and G. Tzimiropoulos, Knowledge Distillation via Softmax
     Regression Representation Learning, ICLR 2021, https://openreview.net/forum?id=ZzwDy_wiWv.
@@ -49,6 +51,7 @@ class SoftmaxRegressionLoss(HintsLoss):
         teacher_classifier: copied and frozen.
         variant: ``"embedding"`` or ``"feature_map"``.
         logit_weight: :math:`\lambda`, at least 0.
+        prediction_distance: ``"squared"`` or ``"cross_entropy"``, see above.
 
     Raises:
         PursuhintError: ``logit_weight`` is negative.
@@ -61,6 +64,7 @@ class SoftmaxRegressionLoss(HintsLoss):
 
     title = "SRRL"
     paper = "Yang et al., KD via Softmax Regression Representation Learning, ICLR 2021"
+    learns = "a connector to the teacher's width"
     looks_at = "last map"
     at_last_map = True
     takes = ("student_features", "teacher_features", "teacher_logits")
@@ -74,12 +78,15 @@ class SoftmaxRegressionLoss(HintsLoss):
         *,
         variant: Variant = "embedding",
         logit_weight: float = 1.0,
+        prediction_distance: PredictionDistance = "squared",
     ) -> None:
         super().__init__()
         check_choice(Variant, variant=variant)
+        check_choice(PredictionDistance, prediction_distance=prediction_distance)
         check_non_negative(logit_weight=logit_weight)
         self.variant = variant
         self.logit_weight = logit_weight
+        self.prediction_distance = prediction_distance
         self.connector = NormalisedConv(student_channels, teacher_channels)
         self.teacher_classifier = copy.deepcopy(teacher_classifier).requires_grad_(False)
 
@@ -104,7 +111,8 @@ class SoftmaxRegressionLoss(HintsLoss):
             teacher_logits: (N, classes of the teacher).
 
         Returns:
-            Scalar, at least 0; zero when the connector gives the teacher's embedding.
+            Scalar, at least 0; zero when the connector gives the teacher's embedding. With cross-entropy, at
+            least that of the teacher's predictions with themselves.
 
         Raises:
             PursuhintError: the batch sizes differ, or a batch is too small for batch norm.
@@ -117,9 +125,15 @@ class SoftmaxRegressionLoss(HintsLoss):
         (student,), (teacher,), teacher_logits = inputs
         check_same_batch(student, teacher)
         connected = self.connected(student)
+        own = self.classified(connected)
+        distance = (
+            F.mse_loss(own, teacher_logits)
+            if self.prediction_distance == "squared"
+            else F.cross_entropy(own, teacher_logits.softmax(1))
+        )
         return {
             "feature": F.mse_loss(connected, pool(teacher)),
-            "logit": self.logit_weight * F.mse_loss(self.classified(connected), teacher_logits),
+            "logit": self.logit_weight * distance,
         }
 
     def connected(self, student: Tensor) -> Tensor:

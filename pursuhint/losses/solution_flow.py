@@ -58,6 +58,7 @@ class SolutionFlowLoss(HintsLoss):
 
     title = "FSP"
     paper = "Yim et al., A Gift from Knowledge Distillation, CVPR 2017"
+    learns = "a convolution of the student's map, where channels differ"
     default_weight = 50.0
     warm_up_only = True
 

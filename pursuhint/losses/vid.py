@@ -51,7 +51,9 @@ class VariationalInformationLoss(HintLoss):
 
     title = "VID"
     paper = "Ahn et al., Variational Information Distillation for Knowledge Transfer, CVPR 2019"
+    learns = "three convolutions and the variances, for every pair of points"
     default_weight = 1.0
+    minimum = None
 
     def __init__(
         self, student_channels: int, teacher_channels: int, *, init_pred_var: float = 5.0, eps: float = 1e-5

@@ -173,6 +173,8 @@ class WassersteinContrastLoss(EmbeddingLoss):
 
     title = "WCoRD"
     paper = "Chen et al., Wasserstein Contrastive Representation Distillation, CVPR 2021"
+    learns = "a projection of either embedding, and a critic"
+    minimum = None
     couples_batch = True
     takes = (*EmbeddingLoss.takes, "indices")
     shared_buffers = ("memory.vectors", *(f"sampler.{name}" for name in ("order", "first", "count", "key")))

@@ -1,4 +1,7 @@
-"""Recipes shipped with the package: one YAML file each, settings and sources of the papers inside."""
+"""Recipes shipped with the package: one YAML file each, settings and sources of the papers inside.
+
+What several of them have in common is in bases, whose names begin with an underscore.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,53 @@ from types import MappingProxyType
 
 from pursuhint.tables import lookup
 
-__all__ = ["RECIPES", "recipe_text"]
+__all__ = ["BASES", "RECIPES", "is_recipe", "recipe_text"]
 
 RECIPES: Mapping[str, str] = MappingProxyType(
     {
         "digits-vanilla": "a small network alone on the digits, for first tries",
         "digits-pursuhint": "AT + KD at chosen hint points on the digits, for first tries",
         "cifar100-vanilla": "a network alone on CIFAR-100",
-        "cifar100-kd": "KD on CIFAR-100, as in the benchmark of Tian et al.",
-        "cifar100-skd": "spherical KD on CIFAR-100",
-        "cifar100-at": "attention transfer on CIFAR-100, as in the benchmark of Tian et al.",
-        "cifar100-fitnet": "FitNet on CIFAR-100, as in the benchmark of Tian et al.",
-        "cifar100-vid": "VID on CIFAR-100, as in the benchmark of Tian et al.",
+        "cifar100-kd": "KD (Hinton et al.) on CIFAR-100",
+        "cifar100-skd": "Spherical KD on CIFAR-100",
+        "cifar100-wsld": "Weighted soft labels on CIFAR-100",
+        "cifar100-dkd": "Decoupled KD on CIFAR-100, beta by pair",
+        "cifar100-dist": "DIST on CIFAR-100, correlation of predictions",
+        "cifar100-ipwd": "Inverse probability weighting on CIFAR-100",
+        "cifar100-fitnet": "FitNet at the end of the second stage on CIFAR-100",
+        "cifar100-at": "Attention transfer on CIFAR-100",
+        "cifar100-sp": "Similarity-preserving KD on CIFAR-100",
+        "cifar100-vid": "Variational information distillation on CIFAR-100",
+        "cifar100-nst": "Neuron selectivity transfer on CIFAR-100",
+        "cifar100-kdsvd": "KD by singular value decomposition on CIFAR-100",
+        "cifar100-fsp": "Flow of the solution procedure on CIFAR-100, 30 epochs first",
+        "cifar100-ab": "Activation boundaries on CIFAR-100, 30 epochs first",
+        "cifar100-ft": "Factor transfer on CIFAR-100, 30 epochs of paraphraser first",
+        "cifar100-ofd": "Feature overhaul on CIFAR-100",
+        "cifar100-afd": "Attention-based feature distillation + KD on CIFAR-100",
+        "cifar100-semckd": "Semantic calibration + KD on CIFAR-100",
+        "cifar100-reviewkd": "Knowledge review on CIFAR-100, weight by pair",
+        "cifar100-norm": "N-to-one representation matching on CIFAR-100",
+        "cifar100-distpro": "Distillation process on CIFAR-100, pathways",
+        "cifar100-cc": "Correlation congruence on CIFAR-100",
+        "cifar100-rkd": "Relational KD on CIFAR-100",
+        "cifar100-pkt": "Probabilistic knowledge transfer on CIFAR-100",
+        "cifar100-crd": "Contrastive representation distillation on CIFAR-100",
+        "cifar100-crd-kd": "CRD + KD on CIFAR-100",
+        "cifar100-rrd": "Relational representation distillation on CIFAR-100",
+        "cifar100-icd": "Invariant consistency distillation on CIFAR-100",
+        "cifar100-dcd": "Discriminative and consistent distillation on CIFAR-100",
+        "cifar100-itrd": "Information-theoretic distillation on CIFAR-100",
+        "cifar100-ega": "Embedding graph alignment on CIFAR-100",
+        "cifar100-fkd": "Feature kernel distillation on CIFAR-100",
+        "cifar100-crcd": "Complementary relation contrast + KD on CIFAR-100",
+        "cifar100-wcord": "Wasserstein contrast on CIFAR-100",
+        "cifar100-srrl": "Softmax regression representation learning + KD on CIFAR-100",
+        "cifar100-simkd": "Reused teacher classifier on CIFAR-100",
+        "cifar100-aml": "Asymmetric metric learning on CIFAR-100",
+        "cifar100-jacobian": "Jacobian matching + KD on CIFAR-100",
+        "cifar100-jacobian-attention": "Jacobian matching of attention maps + AT on CIFAR-100",
+        "cifar100-refilled": "Relationship matching on CIFAR-100, then local distillation",
         "pursuhint-pre-at": "PURSUhInT, pre-activation AT + KD, resnet110 -> resnet20, CIFAR-100",
         "pursuhint-pre-fitnet": "PURSUhInT, pre-activation FitNet + KD, resnet110 -> resnet20, CIFAR-100",
         "pursuhint-pre-vid": "PURSUhInT, pre-activation VID + KD, resnet110 -> resnet20, CIFAR-100",
@@ -27,16 +65,43 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "pursuhint-post-resnet32x4": "PURSUhInT, post-activation AT + KD, resnet32x4 -> resnet8x4, CIFAR-100",
         "pursuhint-post-wrn-40-2": "PURSUhInT, post-activation AT + KD, WRN-40-2 -> WRN-16-2, CIFAR-100",
         "imagenet-pursuhint": "PURSUhInT, AT (p = 1) + KD, ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-kd": "KD (Hinton et al.), ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-at": "Attention transfer, ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-dkd": "Decoupled KD, ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-dist": "DIST, correlation of predictions, ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-wsld": "Weighted soft labels, ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-crd": "Contrastive representation distillation, ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-rrd": "Relational representation distillation, ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-reviewkd": "Knowledge review, ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-srrl": "Softmax regression representation learning, ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-norm": "N-to-one representation matching, ResNet-34 -> ResNet-18 on ImageNet",
     }
 )
 """Name of every shipped recipe and what it is for; the file is ``NAME.yaml`` beside this one."""
 
 
+BASES: tuple[str, ...] = (
+    "_cifar100",
+    "_cifar100-last-map",
+    "_cifar100-pairs",
+    "_cifar100-review",
+    "_imagenet",
+    "_pursuhint",
+)
+"""What several recipes have in common: files to extend, no recipes by themselves."""
+
+
+def is_recipe(name: str) -> bool:
+    """Whether a shipped recipe, or a base of some, has this name."""
+    return name in RECIPES or name in BASES
+
+
 def recipe_text(name: str) -> str:
-    """The YAML text of a shipped recipe, comments included.
+    """The YAML text of a shipped recipe or base, comments included.
 
     Raises:
         PursuhintError: there is none of that name; the message suggests the closest ones.
     """
-    lookup("recipe", RECIPES, name)
+    if name not in BASES:
+        lookup("recipe", RECIPES, name)
     return resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")

@@ -18,26 +18,33 @@ if TYPE_CHECKING:
         position_map,
         save_figure,
         series_colours,
+        silhouette_curves,
         similarity_heatmap,
         training_curves,
     )
+    from pursuhint.report.layer_figures import dendrogram, teacher_student_map
     from pursuhint.report.page import write_report
 
 __all__ = [
     "Difference",
     "Series",
     "comparison_plot",
+    "dendrogram",
     "inertia_curves",
     "position_map",
     "save_figure",
     "series_colours",
+    "silhouette_curves",
     "similarity_heatmap",
+    "teacher_student_map",
     "training_curves",
     "write_report",
 ]
+
+_HOMES = {"write_report": "page", "dendrogram": "layer_figures", "teacher_student_map": "layer_figures"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return resolve(f"{__name__}.{'page' if name == 'write_report' else 'figures'}:{name}")
+    return resolve(f"{__name__}.{_HOMES.get(name, 'figures')}:{name}")

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pursuhint.errors import PursuhintError
 from pursuhint.study.comparison import Comparison
+from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison
 from pursuhint.training.record import RunRecord
 
 if TYPE_CHECKING:
     from pursuhint.analysis import Analysis
+    from pursuhint.likeness import Likeness
 
 __all__ = ["Contents"]
 
-Kind = Literal["demo", "comparison", "run", "analysis"]
+Kind = Literal["demo", "comparison", "methods", "run", "analysis"]
 
 
 @dataclass(frozen=True)
@@ -27,18 +29,22 @@ class Contents:
         kind: what the folder is.
         analysis: of the teacher's layers.
         run: the one run of a run folder.
+        likeness: of that run's teacher and student, if it was measured.
         teacher: the run that trained a demo's teacher.
         comparison: of the students.
         arms: the runs of the comparison, by arm, one a seed.
+        methods: a study of methods.
     """
 
     folder: Path
     kind: Kind
     analysis: Analysis | None = None
     run: RunRecord | None = None
+    likeness: Likeness | None = None
     teacher: RunRecord | None = None
     comparison: Comparison | None = None
     arms: dict[str, tuple[RunRecord, ...]] | None = None
+    methods: MethodComparison | None = None
 
     @classmethod
     def of(cls, folder: Path | str) -> Contents:
@@ -53,6 +59,8 @@ class Contents:
             raise PursuhintError(f"no folder {folder} to report on")
         if (folder / "demo.json").exists():
             return cls._of_demo(folder)
+        if (folder / METHODS_FILE).exists():
+            return cls(folder, "methods", methods=MethodComparison.load(folder))
         if (folder / "settings.json").exists():
             return cls._of_comparison(folder)
         if (folder / "recipe.yaml").exists():
@@ -61,7 +69,13 @@ class Contents:
                 raise PursuhintError(
                     f"the run in {folder} has no finished epoch; there is nothing to report yet"
                 )
-            return cls(folder, "run", run=run, analysis=_analysis(folder / "analysis"))
+            return cls(
+                folder,
+                "run",
+                run=run,
+                analysis=_analysis(folder / "analysis"),
+                likeness=_likeness(folder / "likeness"),
+            )
         if (folder / "analysis.json").exists():
             return cls(folder, "analysis", analysis=_analysis(folder))
         raise PursuhintError(
@@ -106,3 +120,10 @@ def _analysis(folder: Path) -> Analysis | None:
     from pursuhint.analysis import Analysis
 
     return Analysis.load(folder) if (folder / "analysis.json").exists() else None
+
+
+def _likeness(folder: Path) -> Likeness | None:
+    """Similarity of teacher and student, if it was measured."""
+    from pursuhint.likeness import Likeness
+
+    return Likeness.load(folder) if (folder / "after.npz").exists() else None

@@ -16,7 +16,7 @@
     const clustered = columns.some((layer) => layer.cluster !== undefined);
     const staged = columns.some((layer) => layer.stage !== undefined);
     const top = MARKS + (clustered ? STRIP + GAP : 0);
-    const left = 40, right = bars + 66;
+    const left = 58, right = bars + 66;
     const canvas = document.createElement("canvas"), readout = document.createElement("output");
     const base = document.createElement("canvas");
     let map = 0, row = -1, column = -1, pinned = false, width = 0, height = 0;
@@ -97,7 +97,7 @@
       width = Math.max(2, Math.min(44, Math.floor(room / columns.length)));
       const tall = Math.max(2, Math.min(44, Math.floor(620 / rows.length)));
       height = data.columns ? tall : width;
-      const size = [left + width * columns.length + right, top + height * rows.length + 30 + (staged ? STRIP : 0)];
+      const size = [left + width * columns.length + right, top + height * rows.length + 48 + (staged ? STRIP : 0)];
       const scale = window.devicePixelRatio || 1;
       for (const target of [canvas, base]) {
         target.width = Math.round(size[0] * scale);
@@ -156,6 +156,14 @@
       pen.textAlign = "center";
       const y = bottom + 11 + (staged ? STRIP - 2 : 0);
       ticks(columns, width).forEach((c) => pen.fillText(columns[c].position, left + (c + 0.5) * width, y));
+      const names = data.columns ? ["teacher position", "student position"] : ["position", "layer position, in depth order"];
+      const middle = left + width * columns.length / 2, half = pen.measureText(names[1]).width / 2;
+      pen.fillText(names[1], Math.max(middle, half + 2), y + 19);
+      pen.save();
+      pen.translate(14, top + height * rows.length / 2);
+      pen.rotate(-Math.PI / 2);
+      pen.fillText(names[0], 0, 0);
+      pen.restore();
     }
 
     // The first layer, and those whose position is a multiple of the smallest round step that leaves room.
@@ -231,10 +239,14 @@
         pen.fillRect(x, top + r * height, long * (layer.frequency || 0), Math.max(1, height - 1));
       });
       pen.fillStyle = GREY;
+      const bottom = top + height * rows.length;
       pen.fillRect(x - 1, top, 1, height * rows.length);
+      pen.fillRect(x + long, bottom - 5, 1, 5);
       pen.textAlign = "left";
-      pen.fillText("chosen in", x, top + height * rows.length + 9);
-      pen.fillText("half-samples", x, top + height * rows.length + 23);
+      pen.fillText("0", x - 3, bottom + 9);
+      pen.fillText("100 %", x + long - 12, bottom + 9);
+      pen.fillText("chosen in", x - 3, bottom + 25);
+      pen.fillText("half-samples", x - 3, bottom + 39);
     }
 
     function legend(pen, entry) {

@@ -18,6 +18,7 @@ from pursuhint.report.analysis_story import tell_analysis
 from pursuhint.report.comparison_story import tell_comparison
 from pursuhint.report.contents import Contents
 from pursuhint.report.interactive import script, script_hash
+from pursuhint.report.method_story import tell_methods
 from pursuhint.report.parts import Gallery, Page
 from pursuhint.report.run_story import tell_run
 
@@ -51,10 +52,12 @@ def tell(contents: Contents, gallery: Gallery) -> Page:
         contents: what it holds.
         gallery: where pictures go.
     """
+    if contents.methods is not None:
+        return tell_methods(contents.methods, gallery)
     if contents.comparison is not None:
         return tell_comparison(contents, contents.comparison, gallery)
     if contents.run is not None:
-        return tell_run(contents.run, contents.analysis, gallery)
+        return tell_run(contents.run, contents.analysis, contents.likeness, gallery)
     assert contents.analysis is not None
     return tell_analysis(contents.analysis, contents.folder, gallery)
 

@@ -134,8 +134,8 @@ class ComparisonStory:
     notes: tuple[str, ...]
     plot: Picture
     controls: tuple[ControlStory, ...]
-    map: Picture | None
-    curves: Picture
+    map: Picture | None = None
+    curves: Picture | None = None
 
 
 @dataclass(frozen=True)

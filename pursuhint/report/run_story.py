@@ -8,9 +8,11 @@ from typing import Any
 
 from pursuhint.analysis import Analysis
 from pursuhint.hints import HintPlan
+from pursuhint.likeness import Likeness
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.report.analysis_story import algorithm_title, analysis_story
 from pursuhint.report.figures import Series, training_curves
+from pursuhint.report.likeness_story import tell_likeness
 from pursuhint.report.parts import Card, Gallery, Grid, Page, RunStory
 from pursuhint.report.words import (
     best_limit,
@@ -35,12 +37,13 @@ from pursuhint.training.record import RunRecord
 __all__ = ["tell_run"]
 
 
-def tell_run(run: RunRecord, analysis: Analysis | None, gallery: Gallery) -> Page:
+def tell_run(run: RunRecord, analysis: Analysis | None, likeness: Likeness | None, gallery: Gallery) -> Page:
     """The page of a run.
 
     Args:
         run: with at least one finished epoch.
         analysis: the one that chose its hint points, if it is there.
+        likeness: of teacher and student, if it was measured.
         gallery: where pictures go.
     """
     recipe, environment = run.recipe, run.environment
@@ -61,7 +64,7 @@ def tell_run(run: RunRecord, analysis: Analysis | None, gallery: Gallery) -> Pag
         setting_title="Networks and data",
         setting=_setting(run),
         analysis=None if analysis is None else analysis_story(analysis, gallery),
-        run=_story(run, gallery),
+        run=_story(run, likeness, gallery),
         limits=(
             "One run has one seed. How much the accuracy would change with another seed, a single run cannot "
             "say; a comparison over several seeds can (pursuhint compare).",
@@ -131,7 +134,7 @@ def _setting(run: RunRecord) -> tuple[tuple[str, str], ...]:
     return (*rows, ("Data", data), *training_rows(recipe), ("Seed", str(recipe.seed)))
 
 
-def _story(run: RunRecord, gallery: Gallery) -> RunStory:
+def _story(run: RunRecord, likeness: Likeness | None, gallery: Gallery) -> RunStory:
     heads = ("Epoch", "Test top-1", "Test top-5", "Test loss")
     results = tuple(
         (
@@ -159,6 +162,7 @@ def _story(run: RunRecord, gallery: Gallery) -> RunStory:
             f"of all terms, the test loss is cross-entropy alone. {zoom_note(len(run.metrics))}",
         ),
         terms=_terms(run.recipe, run.metrics),
+        likeness=None if likeness is None else tell_likeness(run, likeness, gallery),
     )
 
 

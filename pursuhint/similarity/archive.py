@@ -8,25 +8,33 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from pursuhint.errors import PursuhintError
 from pursuhint.files import atomic_path
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = ["read_archive", "write_archive"]
 
 
-def write_archive(path: Path | str, header: Mapping[str, Any], arrays: Mapping[str, Tensor | None]) -> None:
-    """Write arrays and a JSON text ``header``; arrays that are None are left out.
+def write_archive(
+    path: Path | str, header: Mapping[str, Any], arrays: Mapping[str, Tensor | NDArray[Any] | None]
+) -> None:
+    """Write arrays or tensors and a JSON text ``header``; those that are None are left out.
 
     Raises:
         PursuhintError: the file cannot be written.
     """
-    given = {name: array.cpu().numpy() for name, array in arrays.items() if array is not None}
+    given = {
+        name: array if isinstance(array, np.ndarray) else array.cpu().numpy()
+        for name, array in arrays.items()
+        if array is not None
+    }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **given, header=np.array(json.dumps(header)))  # type: ignore[arg-type]
 
@@ -34,8 +42,8 @@ def write_archive(path: Path | str, header: Mapping[str, Any], arrays: Mapping[s
 @contextlib.contextmanager
 def read_archive(
     path: Path | str, what: str, schema: int
-) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
-    """The header and the arrays of what `write_archive` wrote.
+) -> Iterator[tuple[dict[str, Any], dict[str, NDArray[Any]]]]:
+    """The header and the arrays of what `write_archive` wrote; torch need not be there.
 
     What goes wrong while they are used inside the ``with`` block is taken for a damaged file too.
 
@@ -51,11 +59,12 @@ def read_archive(
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             header = json.loads(str(arrays["header"]))
-            tensors = {name: torch.from_numpy(arrays[name]) for name in arrays if name != "header"}
+            found = {name: arrays[name] for name in arrays if name != "header"}
         if header["schema"] != schema:
-            found = header["schema"]
-            raise ValueError(f"it has schema {found}; this version of PursuHint reads schema {schema}")
-        yield header, tensors
+            raise ValueError(
+                f"it has schema {header['schema']}; this version of PursuHint reads schema {schema}"
+            )
+        yield header, found
     except FileNotFoundError:
         raise PursuhintError(f"no {what} at {path}; the file does not exist") from None
     except OSError as error:

@@ -13,6 +13,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.similarity.blocks import LayerBlocks, passes_within
 from pursuhint.similarity.metric import Metric
 from pursuhint.similarity.moments import LayerMoments
+from pursuhint.similarity.resampling import PARTS
 from pursuhint.similarity.rows import LayerRows
 from pursuhint.similarity.statistics import LayerStatistics, StripFunction
 
@@ -64,7 +65,7 @@ class Form:
             what = f"second moments in {self.passes} passes"
         else:
             what = "second moments"
-        return f"{what}, {_gigabytes(self.bytes)}"
+        return f"{what}, {_size(self.bytes)}"
 
 
 def choose_form(
@@ -108,7 +109,7 @@ def choose_form(
         if rows > limit:
             raise PursuhintError(
                 f"{' and '.join(kernels)} must keep the pooled features of all {samples:,} samples to "
-                f"compare pairs of them: {_gigabytes(rows)}, and the memory limit is {_gigabytes(limit)}; "
+                f"compare pairs of them: {_size(rows)}, and the memory limit is {_size(limit)}; "
                 f"raise the limit, use about {_samples_within(widths, limit):,} samples, or choose other "
                 "metrics, which need no more memory for more samples"
             )
@@ -122,8 +123,8 @@ def choose_form(
     if groups is None:
         least = 8 * sum(width * width for width in widths) + 3 * 8 * max(widths) * total
         raise PursuhintError(
-            f"second moments of {total:,} features take {_gigabytes(moments)}, or {_gigabytes(least)} in "
-            f"several passes over the data, and the memory limit is {_gigabytes(limit)}; raise the limit or "
+            f"second moments of {total:,} features take {_size(moments)}, or {_size(least)} in "
+            f"several passes over the data, and the memory limit is {_size(limit)}; raise the limit or "
             "look at fewer layers"
         )
     functions = tuple(dict.fromkeys(function for metric in metrics for function in metric.strips))
@@ -148,7 +149,10 @@ def default_memory_limit(device: torch.device | str = "cpu") -> int:
 def _bytes_of_rows(widths: Sequence[int], samples: int) -> int:
     coordinates = [min(width, samples) for width in widths]
     turned = sum(samples for width in widths if width > samples)
-    return 4 * samples * sum(widths) + 8 * samples * turned + 2 * 8 * max(coordinates) * sum(coordinates)
+    # What a pass over pairs of samples adds up for each sample and layer, by the part of the other sample.
+    sums = 8 * PARTS * samples * len(widths)
+    strips = 2 * 8 * max(coordinates) * sum(coordinates)
+    return 4 * samples * sum(widths) + 8 * samples * turned + sums + strips
 
 
 def _samples_within(widths: Sequence[int], limit: int) -> int:
@@ -169,5 +173,9 @@ def _slow_in_float64(device: torch.device | str) -> bool:
     return torch.cuda.get_device_capability(device) not in FAST_IN_FLOAT64
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB"
+def _size(size: int) -> str:
+    unit, name = next(unit for unit in UNITS if size >= unit[0] or unit is UNITS[-1])
+    return f"{size / unit:,.2f} {name}"
+
+
+UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "KB"))

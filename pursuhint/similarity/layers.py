@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from pursuhint.errors import PursuhintError
@@ -105,7 +106,8 @@ class LayerSimilarity:
         with read_archive(path, "layer similarity", SCHEMA) as (header, arrays):
             points = tuple(HintPoint.from_dict(point) for point in header["points"])
             left_out, halves = (
-                arrays[name].float() if name in arrays else None for name in ("left_out", "halves")
+                torch.from_numpy(arrays[name]).float() if name in arrays else None
+                for name in ("left_out", "halves")
             )
-            values, metric = arrays["values"].double(), str(header["metric"])
+            values, metric = torch.from_numpy(arrays["values"]).double(), str(header["metric"])
             return cls(points, values, metric, int(header["num_samples"]), left_out, halves)

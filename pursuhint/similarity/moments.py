@@ -363,9 +363,7 @@ class LayerMoments(LayerStatistics):
         )
 
     def loadings(self, i: int) -> Tensor:
-        # X = Q diag(scales) V^T, and the whitening is V / scales.
-        basis = self.basis(i)
-        return (basis.whitening * basis.scales.square()).T
+        return self.basis(i).whitening.T @ self.scatter(i)
 
     def row_norm_products(self) -> Tensor:
         # With d the mean of the shifted features z, |z - d|^2 = |z|^2 - 2 d z + |d|^2; multiplied out:

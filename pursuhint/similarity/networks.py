@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from pursuhint.errors import PursuhintError
@@ -73,7 +74,7 @@ class NetworkSimilarity:
             return cls(
                 tuple(HintPoint.from_dict(point) for point in header["teacher_points"]),
                 tuple(HintPoint.from_dict(point) for point in header["student_points"]),
-                arrays["values"].double(),
+                torch.from_numpy(arrays["values"]).double(),
                 str(header["metric"]),
                 int(header["num_samples"]),
             )

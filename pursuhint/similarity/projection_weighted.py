@@ -30,8 +30,10 @@ def pwcca(x: Tensor, y: Tensor) -> Tensor:
 
     Where canonical correlations are equal (within 1e-6) the paper's weights depend on which of many bases
     the SVD happens to return. Here these directions are turned to the principal axes of x among them, so
-    that the value is the same everywhere. Equal correlations are the rule when there are fewer samples than
-    both ranks together, and no CCA means much then.
+    that the value is the same everywhere. Correlations of zero are such a case already when there is one, if
+    x has the higher rank: all that is uncorrelated with y is then open to choice, and its largest principal
+    axes are taken. Equal correlations are the rule when there are fewer samples than both ranks together,
+    and no CCA means much then.
 
     Reference: A. S. Morcos, M. Raghu and S. Bengio, Insights on representational similarity in neural
     networks with canonical correlation, NeurIPS 2018, https://arxiv.org/abs/1806.05759, equation 2.
@@ -67,21 +69,31 @@ def _weighted(axes: Tensor, correlations: Tensor, loadings: Tensor) -> Tensor:
         correlations: largest first.
         loadings: (rank, features), x in that basis.
     """
-    if bool((correlations.diff() > -TIE).any()):
+    if bool((correlations.diff() > -TIE).any()) or _open(axes, correlations):
         axes = _untied(axes, correlations, loadings)
     weights = (axes.T @ loadings).abs().sum(1)
     return (weights @ correlations) / weights.sum()
 
 
+def _open(axes: Tensor, correlations: Tensor) -> bool:
+    """Whether more directions of x are uncorrelated with y than there are canonical ones."""
+    return axes.shape[0] > axes.shape[1] and float(correlations[-1]) < TIE
+
+
 def _untied(axes: Tensor, correlations: Tensor, loadings: Tensor) -> Tensor:
+    """The axes, those of equal correlations turned to principal axes; arguments as for `_weighted`."""
     axes = axes.clone()
     ends = [*((correlations.diff() <= -TIE).nonzero().flatten() + 1).tolist(), len(correlations)]
     start = 0
     for end in ends:
-        if end - start > 1:
-            tied = axes[:, start:end]
+        tied = axes[:, start:end]
+        if end == len(correlations) and _open(axes, correlations):
+            tied = torch.linalg.qr(axes[:, :start], mode="complete").Q[:, start:]
+        if tied.shape[1] > 1:
             projected = tied.T @ loadings
-            axes[:, start:end] = tied @ torch.linalg.eigh(projected @ projected.T).eigenvectors
+            # In ascending order of variance.
+            turned = tied @ torch.linalg.eigh(projected @ projected.T).eigenvectors
+            axes[:, start:end] = turned[:, start - end :]
         start = end
     return axes
 

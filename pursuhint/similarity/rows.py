@@ -224,8 +224,7 @@ class LayerRows(LayerStatistics):
         # themselves are here: what is not orthonormal in the basis shows in its products, and is taken out.
         basis = super()._basis(i)
         parts = (self._directions(i, part, basis.whitening) for part in self._chunks())
-        eigenvalues, vectors = torch.linalg.eigh(_added_up(part.T @ part for part in parts))
-        basis.whitening = basis.whitening @ (vectors / eigenvalues.sqrt()) @ vectors.T
+        basis.refine(_added_up(part.T @ part for part in parts))
         return basis
 
     def coupling(self, strip: Strip) -> Tensor:

@@ -43,11 +43,20 @@ class Basis:
         rank = int(above_rounding(self.energies, floor).sum())
         self.scales = self.energies[:rank].sqrt()
         self.whitening = vectors.flip(1)[:, :rank] / self.scales
+        # Small eigenvalues are off by a rounding error of the largest. Where features are of very different
+        # magnitude, their products with the vectors are not.
+        self.refine(self.whitening.T @ scatter @ self.whitening)
 
     @property
     def rank(self) -> int:
         """Number of directions that exist."""
         return len(self.scales)
+
+    def refine(self, products: Tensor) -> None:
+        """Make the basis orthonormal, given what its inner products, (rank, rank), turned out to be."""
+        if self.rank:
+            eigenvalues, vectors = torch.linalg.eigh(products)
+            self.whitening = self.whitening @ (vectors / eigenvalues.sqrt()) @ vectors.T
 
 
 class Strip:

@@ -12,9 +12,11 @@ from pursuhint.tables import resolve
 
 if TYPE_CHECKING:
     from pursuhint.study.comparison import ArmResult, Comparison, SeedResult
-    from pursuhint.study.events import ArmFinished, ArmStarted, PhaseStarted
+    from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted
+    from pursuhint.study.method_comparison import MethodComparison, MethodResult
     from pursuhint.study.run_comparison import compare
     from pursuhint.study.run_demo import DemoResult, demo
+    from pursuhint.study.run_methods import compare_methods
     from pursuhint.study.statistics import (
         PairedComparison,
         Summary,
@@ -32,14 +34,18 @@ __all__ = [
     "Arm",
     "ArmFinished",
     "ArmResult",
-    "ArmStarted",
+    "ArmResumed",
+    "ArmsStarted",
     "Comparison",
     "DemoResult",
+    "MethodComparison",
+    "MethodResult",
     "PairedComparison",
     "PhaseStarted",
     "SeedResult",
     "Summary",
     "compare",
+    "compare_methods",
     "compare_pairs",
     "conclusion",
     "correct_for_multiplicity",
@@ -52,12 +58,16 @@ __all__ = [
 _HOMES = {
     "ArmFinished": "events",
     "ArmResult": "comparison",
-    "ArmStarted": "events",
+    "ArmResumed": "events",
+    "ArmsStarted": "events",
     "Comparison": "comparison",
     "DemoResult": "run_demo",
+    "MethodComparison": "method_comparison",
+    "MethodResult": "method_comparison",
     "PhaseStarted": "events",
     "SeedResult": "comparison",
     "compare": "run_comparison",
+    "compare_methods": "run_methods",
     "demo": "run_demo",
 }
 

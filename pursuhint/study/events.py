@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pursuhint.training.events import Event
+    from pursuhint.training.together import StepTogether
 
-__all__ = ["ArmFinished", "ArmStarted", "PhaseStarted", "Watcher"]
+__all__ = ["ArmFinished", "ArmResumed", "ArmsStarted", "PhaseStarted", "Watcher"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class PhaseStarted:
     """A part of a study begins.
 
     Attributes:
-        name: ``"teacher"``, ``"analysis"``, ``"comparison"`` or ``"report"``.
+        name: ``"teacher"``, ``"analysis"``, ``"check"``, ``"comparison"`` or ``"report"``.
         text: what happens in it, in a clause.
     """
 
@@ -26,42 +27,61 @@ class PhaseStarted:
 
 
 @dataclass(frozen=True)
-class ArmStarted:
-    """A run of a comparison begins; the events of the run itself follow.
+class ArmsStarted:
+    """Runs begin that train side by side; `pursuhint.training.together.StepTogether` tells of their steps.
 
     Attributes:
-        arm: name of the arm.
-        seed: its seed.
-        number: which run this is, from 1.
+        arms: names of the arms.
+        seed: their seed.
+        done: how many runs of the study are there already.
         total: number of runs.
     """
 
-    arm: str
+    arms: tuple[str, ...]
     seed: int
-    number: int
+    done: int
     total: int
 
 
 @dataclass(frozen=True)
-class ArmFinished:
-    """A run of a comparison is there.
+class ArmResumed:
+    """An interrupted run goes on.
 
     Attributes:
         arm: name of the arm.
         seed: its seed.
-        number: which run this is, from 1.
+        epoch: the last one that is finished.
+        step: the last step of the next epoch that is.
+        notice: what was damaged, if anything was.
+    """
+
+    arm: str
+    seed: int
+    epoch: int
+    step: int
+    notice: str | None
+
+
+@dataclass(frozen=True)
+class ArmFinished:
+    """A run of a study is there.
+
+    Attributes:
+        arm: name of the arm.
+        seed: its seed.
+        number: how many runs are there now.
         total: number of runs.
-        top1: its test accuracy after the last epoch, percent.
+        top1: its test accuracy after the last epoch, percent; None if it failed.
         source: ``"trained"`` now (from the start or from where it was interrupted), ``"found"`` finished in
-            the folder, or ``"same"`` as another arm, whose hint positions are equal.
+            the folder, ``"same"`` as another arm, whose hint positions are equal, or ``"failed"``.
     """
 
     arm: str
     seed: int
     number: int
     total: int
-    top1: float
+    top1: float | None
     source: str
 
 
-Watcher = Callable[["PhaseStarted | ArmStarted | ArmFinished | Event"], Any]
+Watcher = Callable[["PhaseStarted | ArmsStarted | ArmResumed | ArmFinished | StepTogether | Event"], Any]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import torch
 
 from pursuhint.analysis import Analysis, analyze
 from pursuhint.errors import PursuhintError
-from pursuhint.files import make_folder, read_json, write_json
+from pursuhint.files import make_folder
 from pursuhint.hints import HintPlan, default_k
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.points import HintPoint, find_hint_points
@@ -31,9 +31,11 @@ from pursuhint.study.comparison import (
     against_controls,
     notes_on,
 )
-from pursuhint.study.events import ArmFinished, ArmStarted, PhaseStarted, Watcher
+from pursuhint.study.events import PhaseStarted, Watcher
+from pursuhint.study.settings import StudySettings
+from pursuhint.study.side_by_side import Place, Planned, train_arms
 from pursuhint.tables import lookup
-from pursuhint.training.devices import choose_device, keep_random_state
+from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.environment import describe_environment
 from pursuhint.training.evaluation import evaluate
 from pursuhint.training.identity import fingerprint_data, fingerprint_network
@@ -41,17 +43,14 @@ from pursuhint.training.prepare import Parts, build_distiller, evaluation_loader
 from pursuhint.training.recipe import HintsConfig, LossConfig, Recipe
 from pursuhint.training.record import RunRecord
 from pursuhint.training.resolve import resolve_recipe
-from pursuhint.training.run import train
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from torch import nn
 
     from pursuhint.data import ImageData
 
 __all__ = ["compare"]
-
-_SETTINGS = "settings.json"
-_LOCATIONS = ("data.root", "data.download", "data.workers")  # where and how fast, not what
 
 
 def compare(
@@ -63,6 +62,9 @@ def compare(
     device: torch.device | str | None = None,
     data: ImageData | None = None,
     teacher: nn.Module | None = None,
+    analysis: Analysis | None = None,
+    at_once: int | None = None,
+    streams: bool = False,
     on_event: Watcher | None = None,
 ) -> Comparison:
     """Train the same student with hints at different places, over several seeds, and compare.
@@ -85,7 +87,10 @@ def compare(
         device: where to run; None for the best there is.
         data: used instead of the recipe's.
         teacher: used instead of the recipe's.
-        on_event: hears of `pursuhint.study.events` and of the events of every run.
+        analysis: of the teacher, with the recipe's metric, to use instead of making one.
+        at_once: at most so many students in training at the same time; None for all arms of a seed.
+        streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_together`.
+        on_event: hears of `pursuhint.study.events` and of the steps that the students take together.
 
     Returns:
         The comparison, which is also in ``OUT/compare.json``.
@@ -95,7 +100,6 @@ def compare(
             recipe, or a folder that holds another comparison; all before anything is trained.
     """
     out = Path(out)
-    watch: Watcher = (lambda event: None) if on_event is None else on_event
     arms, seeds = _checked(arms, seeds)
     where = choose_device(device)
     with keep_random_state(where):
@@ -106,21 +110,29 @@ def compare(
                 f"no loss of the recipe looks at hint points ({', '.join(shared.losses)}), so their place "
                 "cannot matter; add one, e.g. at"
             )
+        accelerator = build_accelerator(where, shared.precision)
+        watch: Watcher = _ignore if on_event is None or not accelerator.is_main_process else on_event
         parts = prepare(shared, teacher=teacher, data=data)
         assert parts.teacher is not None
         points = find_hint_points(parts.teacher, parts.example, activation=shared.hints.activation)
         k = default_k(points) if shared.hints.k is None else shared.hints.k
-        study = _Study(shared, shared.hints, parts, points, k, out, where, teacher, data, watch)
+        study = _Study(shared, shared.hints, parts, points, k, out, accelerator, teacher, data, watch)
         inputs = {"teacher": fingerprint_network(parts.teacher), "data": fingerprint_data(parts.data)}
-        study.check()
-        again = _check_same(out, shared, inputs, arms, seeds)
-        make_folder(out)
-        shared.save(out / "recipe.yaml")
-        write_json(out / _SETTINGS, _settings(shared, inputs, arms, seeds))
-        plans = study.plans(arms, seeds, again=again)
-        results = study.run(arms, seeds, plans)
-        comparison = study.summary(arms, seeds, results)
-        comparison.save()
+        study.check(analysis)
+        settings = StudySettings("comparison", shared, inputs, {"arms": arms, "seeds": seeds})
+        again = settings.matches(out, (FILE, "arms", "recipe.yaml"))
+        before = Comparison.load(out) if (out / FILE).exists() else None
+        accelerator.wait_for_everyone()  # every process has looked before the first one writes
+        if accelerator.is_main_process:
+            make_folder(out)
+            shared.save(out / "recipe.yaml")
+            settings.save(out)
+        plans = study.plans(arms, seeds, analysis, again=again)
+        results = study.run(plans, at_once=at_once, streams=streams)
+        comparison = study.summary(arms, seeds, results, before)
+        if accelerator.is_main_process:
+            comparison.save()
+        accelerator.wait_for_everyone()
     return comparison
 
 
@@ -134,18 +146,26 @@ class _Study:
     points: tuple[HintPoint, ...]
     k: int
     out: Path
-    device: torch.device
+    accelerator: Accelerator
     teacher: nn.Module | None
     data: ImageData | None
     watch: Watcher
 
-    def check(self) -> None:
+    def check(self, analysis: Analysis | None) -> None:
         """Find out now what the first run with hints would find out after the student alone was trained.
 
         Raises:
-            PursuhintError: the number of hints does not fit teacher and student, or the losses do not fit the
-                networks.
+            PursuhintError: the number of hints does not fit teacher and student, the losses do not fit the
+                networks, or the analysis is another one.
         """
+        if analysis is not None and (
+            self.hints.metric not in analysis.metrics
+            or [point.module for point in analysis.points] != [point.module for point in self.points]
+        ):
+            raise PursuhintError(
+                f"the analysis is of {analysis.network} with {', '.join(analysis.metrics)}, but the recipe "
+                f"chooses by {self.hints.metric} among {len(self.points)} points; analyse this teacher so"
+            )
         self.paired(HintPlan.random(self.points, self.k, seed=0))
         trial = dataclasses.replace(self.parts, student=copy.deepcopy(self.parts.student))
         build_distiller(self.recipe, trial, trial.plan)
@@ -155,15 +175,16 @@ class _Study:
         return pair_with_student(plan, self.hints, self.parts.student, self.parts.example)
 
     def plans(
-        self, arms: Sequence[str], seeds: Sequence[int], *, again: bool
-    ) -> dict[tuple[str, int], HintPlan | None]:
-        """The hint points of every arm and seed; None for the student alone."""
+        self, arms: Sequence[str], seeds: Sequence[int], analysis: Analysis | None, *, again: bool
+    ) -> dict[Place, HintPlan | None]:
+        """The hint points of every arm and seed, seed by seed; None for the student alone."""
         teacher = self.parts.teacher
         assert teacher is not None
-        analysis = self.analysis(again=again) if {"kmeans", "segments"} & set(arms) else None
-        plans: dict[tuple[str, int], HintPlan | None] = {}
-        for arm in arms:
-            for seed in seeds:
+        if {"kmeans", "segments"} & set(arms):
+            analysis = self.analysis(analysis, again=again)
+        plans: dict[Place, HintPlan | None] = {}
+        for seed in seeds:
+            for arm in arms:
                 plan = None
                 if arm == "conventional":
                     plan = HintPlan.conventional(teacher, self.points)
@@ -173,79 +194,98 @@ class _Study:
                     plan = HintPlan.random(self.points, self.k, seed)
                 elif arm != "alone":
                     assert analysis is not None
-                    plan = analysis.select(k=self.k, algorithm=arm, position=self.hints.position)
+                    plan = analysis.select(
+                        k=self.k, algorithm=arm, position=self.hints.position, metric=self.hints.metric
+                    )
                 plans[arm, seed] = None if plan is None else self.paired(plan)
         return plans
 
-    def analysis(self, *, again: bool) -> Analysis:
+    def analysis(self, given: Analysis | None, *, again: bool) -> Analysis:
         """The analysis of the teacher that the clustering arms share."""
         folder = self.out / "analysis"
         if again and (folder / "analysis.json").exists():
             return Analysis.load(folder)
-        self.watch(PhaseStarted("analysis", "comparing the layers of the teacher"))
-        assert self.parts.teacher is not None
-        assert self.recipe.teacher is not None
-        analysis = analyze(
-            self.parts.teacher,
-            self.parts.data,
-            metrics=(self.hints.metric,),
-            k=self.k,
-            samples=self.hints.samples,
-            seed=self.hints.seed,
-            activation=self.hints.activation,
-            position=self.hints.position,
-            device=self.device,
-            network_name=self.recipe.teacher.network,
-        )
-        analysis.save(folder)
-        return analysis
+        if given is None:
+            self.watch(PhaseStarted("analysis", "comparing the layers of the teacher"))
+            assert self.parts.teacher is not None
+            assert self.recipe.teacher is not None
+            given = analyze(
+                self.parts.teacher,
+                self.parts.data,
+                metrics=(self.hints.metric,),
+                k=self.k,
+                samples=self.hints.samples,
+                seed=self.hints.seed,
+                activation=self.hints.activation,
+                position=self.hints.position,
+                device=self.accelerator.device,
+                network_name=self.recipe.teacher.network,
+            )
+        if self.accelerator.is_main_process:
+            given.save(folder)
+        self.accelerator.wait_for_everyone()
+        return given
 
     def run(
-        self, arms: Sequence[str], seeds: Sequence[int], plans: dict[tuple[str, int], HintPlan | None]
-    ) -> dict[tuple[str, int], SeedResult]:
+        self, plans: Mapping[Place, HintPlan | None], *, at_once: int | None, streams: bool
+    ) -> dict[Place, SeedResult]:
         """Train what is not there, seed by seed, so that pairs are complete as early as possible."""
-        results: dict[tuple[str, int], SeedResult] = {}
-        for seed in seeds:
-            seen: dict[tuple[Any, ...], SeedResult] = {}
-            for arm in arms:
-                number, total = len(results) + 1, len(arms) * len(seeds)
-                self.watch(ArmStarted(arm, seed, number, total))
-                plan = plans[arm, seed]
-                same = seen.get(_places(plan))
-                if same is None:
-                    folder = f"arms/{arm}/seed-{seed}"
-                    source = "found" if (self.out / folder / "result.json").exists() else "trained"
-                    result = _result(seed, folder, plan, self.train(arm, seed, plan, self.out / folder))
-                    seen[_places(plan)] = result
-                else:
-                    result, source = same.model_copy(update={"same_as": same.folder.split("/")[1]}), "same"
-                results[arm, seed] = result
-                self.watch(ArmFinished(arm, seed, number, total, result.last_top1, source))
+        seen: dict[tuple[Any, ...], Place] = {}
+        same: dict[Place, Place] = {}
+        planned: dict[Place, Planned] = {}
+        for place, plan in plans.items():
+            first = seen.setdefault((place[1], *_places(plan)), place)
+            if first == place:
+                planned[place] = self.planned(place, plan)
+            else:
+                same[place] = first
+        records = train_arms(
+            planned,
+            same=same,
+            device=self.accelerator.device,
+            at_once=at_once,
+            streams=streams,
+            keep_going=False,
+            watch=self.watch,
+        )
+        results = {}
+        for place, plan in plans.items():
+            first, record = same.get(place, place), records[place]
+            assert isinstance(record, RunRecord)
+            result = _result(place[1], _folder(first), plan, record)
+            results[place] = result if first == place else result.model_copy(update={"same_as": first[0]})
         return results
 
-    def train(self, arm: str, seed: int, plan: HintPlan | None, folder: Path) -> RunRecord:
+    def planned(self, place: Place, plan: HintPlan | None) -> Planned:
         """One run of an arm. Its ``recipe.yaml`` names its hint points and repeats it alone."""
-        update: dict[str, Any] = {"seed": seed}
+        update: dict[str, Any] = {"seed": place[1]}
         if plan is None:
             options = self.recipe.losses["ce"].options if "ce" in self.recipe.losses else {}
             entropy = LossConfig(weight=1.0, options=options)
             update |= {"teacher": None, "hints": None, "losses": {"ce": entropy}}
-        recipe = self.recipe.model_copy(update=update)
-        teacher = None if plan is None else self.teacher
-        return train(
-            recipe,
-            folder,
-            device=self.device,
-            teacher=teacher,
+        return Planned(
+            self.recipe.model_copy(update=update),
+            self.out / _folder(place),
+            teacher=None if plan is None else self.teacher,
             data=self.data,
             plan=plan,
-            on_event=self.watch,
         )
 
     def summary(
-        self, arms: Sequence[str], seeds: Sequence[int], results: dict[tuple[str, int], SeedResult]
+        self,
+        arms: Sequence[str],
+        seeds: Sequence[int],
+        results: Mapping[Place, SeedResult],
+        before: Comparison | None,
     ) -> Comparison:
-        """Accuracies, statistics and sentences."""
+        """Accuracies, statistics and sentences.
+
+        Args:
+            arms: in the order of the tables.
+            seeds: likewise.
+            results: of every arm and seed.
+            before: what an earlier call has finished, perhaps with fewer arms or seeds.
+        """
         by_arm = tuple(ArmResult.of(arm, [results[arm, seed] for seed in seeds]) for arm in arms)
         against, sentences = against_controls(by_arm)
         images = self.parts.data
@@ -265,7 +305,7 @@ class _Study:
                 in_channels=images.in_channels,
                 image_size=images.image_size,
             ),
-            teacher=self.teacher_facts(),
+            teacher=self.teacher_facts() if before is None else before.teacher,
             student=NetworkFacts(
                 name=self.recipe.student.network, parameters=count_parameters(self.parts.student)
             ),
@@ -273,33 +313,23 @@ class _Study:
             against=against,
             sentences=sentences,
             notes=notes_on(by_arm, asked_k=self.k),
-            environment=self.environment(seeds[0]),
+            environment=describe_environment(self.accelerator.device, seed=seeds[0])
+            if before is None
+            else before.environment,
         )
 
     def teacher_facts(self) -> NetworkFacts:
         """Size and accuracy of the teacher, which is evaluated once."""
-        if self.before is not None:
-            return self.before.teacher
         teacher = self.parts.teacher
         assert teacher is not None
         assert self.recipe.teacher is not None
-        loader = evaluation_loaders(self.recipe, self.parts.data, self.device, (0, 1))["test"]
+        device = self.accelerator.device
+        loader = evaluation_loaders(self.recipe, self.parts.data, device, (0, 1))["test"]
         return NetworkFacts(
             name=self.recipe.teacher.network,
             parameters=count_parameters(teacher),
-            top1=evaluate(teacher.to(self.device), loader).top1,
+            top1=evaluate(teacher.to(device), loader).top1,
         )
-
-    def environment(self, seed: int) -> dict[str, Any]:
-        """Where the comparison began; each run has its own description besides."""
-        if self.before is not None:
-            return self.before.environment
-        return describe_environment(self.device, seed=seed)
-
-    @property
-    def before(self) -> Comparison | None:
-        """What an earlier call has finished, perhaps with fewer arms or seeds."""
-        return Comparison.load(self.out) if (self.out / FILE).exists() else None
 
 
 def _checked(arms: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -336,6 +366,11 @@ def _places(plan: HintPlan | None) -> tuple[Any, ...]:
     return tuple((pair.teacher.module, pair.student and pair.student.module) for pair in pairs)
 
 
+def _folder(place: Place) -> str:
+    """The folder of a run, relative to the study's."""
+    return f"arms/{place[0]}/seed-{place[1]}"
+
+
 def _result(seed: int, folder: str, plan: HintPlan | None, record: RunRecord) -> SeedResult:
     teachers = () if plan is None else plan.teacher_points
     return SeedResult(
@@ -350,60 +385,5 @@ def _result(seed: int, folder: str, plan: HintPlan | None, record: RunRecord) ->
     )
 
 
-def _settings(
-    recipe: Recipe, inputs: dict[str, str], arms: Sequence[str], seeds: Sequence[int]
-) -> dict[str, Any]:
-    """What makes a comparison this one."""
-    values = {key: value for key, value in recipe.to_dict().items() if key != "seed"}
-    return {"schema": 1, "arms": list(arms), "seeds": list(seeds), "recipe": values, "inputs": inputs}
-
-
-def _check_same(
-    out: Path, recipe: Recipe, inputs: dict[str, str], arms: Sequence[str], seeds: Sequence[int]
-) -> bool:
-    """Whether the folder holds this comparison, perhaps with fewer arms or seeds.
-
-    Raises:
-        PursuhintError: it holds another one, or arms or seeds that are not asked for now.
-    """
-    path = out / _SETTINGS
-    if not path.exists():
-        found = [name for name in (FILE, "arms", "recipe.yaml") if (out / name).exists()]
-        if found:
-            raise PursuhintError(
-                f"{out} holds something else ({found[0]}, but no {_SETTINGS}); choose another folder (--out)"
-            )
-        return False
-    there, here = read_json(path, "settings of the comparison"), _settings(recipe, inputs, arms, seeds)
-    if not isinstance(there, dict) or there.get("schema") != 1:
-        raise PursuhintError(
-            f"{path} was not written by this version of PursuHint; choose another folder (--out)"
-        )
-    old, new = _flat(there.get("recipe", {})), _flat(here["recipe"])
-    for key in dict.fromkeys([*old, *new]):
-        if key not in _LOCATIONS and old.get(key) != new.get(key):
-            raise PursuhintError(
-                f"{out} holds another comparison: {key} is {old.get(key)!r} there and {new.get(key)!r} here; "
-                "choose another folder (--out)"
-            )
-    for name, value in inputs.items():
-        if there.get("inputs", {}).get(name) != value:
-            raise PursuhintError(
-                f"{out} holds another comparison: the {name} has changed since; choose another folder (--out)"
-            )
-    for name, now in (("arms", arms), ("seeds", seeds)):
-        dropped = [str(entry) for entry in there.get(name, ()) if entry not in now]
-        if dropped:
-            raise PursuhintError(
-                f"{out} holds a comparison that also has the {name} {', '.join(dropped)}; {name} can be "
-                "added but not dropped, so name them too or choose another folder (--out)"
-            )
-    return True
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        nested = isinstance(value, dict) and value
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
+def _ignore(event: Any) -> None:
+    """Nobody is watching."""

@@ -135,6 +135,7 @@ def _study(
         arms=arms,
         seeds=seeds,
         device=device,
+        analysis=analysis,
         on_event=watch,
     )
     return teacher, analysis, comparison

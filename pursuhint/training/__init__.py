@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         EpochStarted,
         Event,
         HintsChosen,
+        LossesSoFar,
         Resumed,
         RunStarted,
         StepDone,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pursuhint.training.loss_option import parse_loss, parse_losses
     from pursuhint.training.recipe import (
         DataConfig,
+        EngineConfig,
         HintsConfig,
         LossConfig,
         NetworkConfig,
@@ -30,33 +32,50 @@ if TYPE_CHECKING:
     from pursuhint.training.record import RunRecord
     from pursuhint.training.run import train
     from pursuhint.training.stages import Stage
+    from pursuhint.training.together import (
+        GroupStarted,
+        Run,
+        RunEnded,
+        StepTogether,
+        TogetherEvent,
+        train_together,
+    )
 
 __all__ = [
     "DataConfig",
+    "EngineConfig",
     "EpochFinished",
     "EpochStarted",
     "Evaluation",
     "Event",
+    "GroupStarted",
     "HintsChosen",
     "HintsConfig",
     "LossConfig",
+    "LossesSoFar",
     "NetworkConfig",
     "OptimizerConfig",
     "Recipe",
     "Resumed",
+    "Run",
+    "RunEnded",
     "RunRecord",
     "RunStarted",
     "ScheduleConfig",
     "Stage",
     "StepDone",
+    "StepTogether",
+    "TogetherEvent",
     "evaluate",
     "parse_loss",
     "parse_losses",
     "train",
+    "train_together",
 ]
 
 _HOMES = {
     "DataConfig": "recipe",
+    "EngineConfig": "recipe",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
     "HintsConfig": "recipe",
@@ -70,6 +89,12 @@ _HOMES = {
     "parse_loss": "loss_option",
     "parse_losses": "loss_option",
     "train": "run",
+    "GroupStarted": "together",
+    "Run": "together",
+    "RunEnded": "together",
+    "StepTogether": "together",
+    "TogetherEvent": "together",
+    "train_together": "together",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Iterator
 
@@ -10,11 +11,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["build_accelerator", "choose_device", "keep_random_state"]
+__all__ = ["build_accelerator", "choose_device", "expect_idle_parameters", "keep_random_state"]
 
+_SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 _MIXED = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -49,7 +52,8 @@ def build_accelerator(device: torch.device, precision: str) -> Accelerator:
         precision: ``float32``, ``bf16`` or ``fp16``.
 
     Raises:
-        PursuhintError: the device cannot compute in this precision.
+        PursuhintError: the device cannot compute in this precision, a launcher has left something out, or it
+            was told to shard networks.
     """
     if precision == "fp16" and device.type == "cpu":
         raise PursuhintError("precision 'fp16' needs a GPU; use 'bf16' or 'float32' on the CPU")
@@ -57,14 +61,36 @@ def build_accelerator(device: torch.device, precision: str) -> Accelerator:
         torch.cuda.set_device(device)
 
     def build() -> Accelerator:
-        return Accelerator(cpu=device.type == "cpu", mixed_precision=_MIXED[precision])
+        return Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision=_MIXED[precision],
+            kwargs_handlers=[DistributedDataParallelKwargs()],
+        )
 
+    if any(os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true" for kind in _SHARDED):
+        raise PursuhintError(
+            "a run cannot shard its networks over processes (FSDP, DeepSpeed, Megatron), each holds all of "
+            "them; launch it without, and see docs/training.md for large teachers"
+        )
     with contextlib.suppress(ValueError):  # settings of an earlier run that cannot be changed
         accelerator = build()
         if accelerator.device.type == device.type:
             return accelerator
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    return build()
+    AcceleratorState._reset_state(reset_partial_state=True)  # the processes stay joined as they are
+    try:
+        return build()
+    except ValueError as error:  # the environment that a launcher should have prepared
+        raise PursuhintError(f"cannot join the other processes: {error}") from error
+
+
+def expect_idle_parameters(accelerator: Accelerator, expected: bool) -> None:
+    """Say whether some parameters will get no gradient in the stage that is prepared next.
+
+    With several processes the others have to wait for nothing then; looking for such parameters in every step
+    costs a little, and not looking for them where there are some is an error.
+    """
+    if accelerator.ddp_handler is not None:
+        accelerator.ddp_handler.find_unused_parameters = expected
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def evaluate(
     sums: Tensor | None = None  # cross-entropy, top-1 hits, top-5 hits, samples: read once, at the end
     with evaluating(network):
         for batch in loader.epoch(0):
-            logits = network(batch.images)
+            logits = network(batch.images.contiguous(memory_format=torch.channels_last))
             wide = torch.float32 if logits.device.type == "mps" else torch.float64
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.labels[:, None]
             entropy = F.cross_entropy(logits.to(wide), batch.labels, reduction="sum")

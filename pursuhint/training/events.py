@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["EpochFinished", "EpochStarted", "Event", "HintsChosen", "Resumed", "RunStarted", "StepDone"]
+__all__ = [
+    "EpochFinished",
+    "EpochStarted",
+    "Event",
+    "HintsChosen",
+    "LossesSoFar",
+    "Resumed",
+    "RunStarted",
+    "StepDone",
+]
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,17 @@ class HintsChosen:
 
 @dataclass(frozen=True)
 class Resumed:
-    """An interrupted run goes on after ``epoch``; ``notice`` says what was damaged, if anything was."""
+    """An interrupted run goes on.
+
+    Attributes:
+        epoch: how many whole epochs are done.
+        notice: what was damaged, if anything was.
+        step: how many steps of the epoch after them are done too.
+    """
 
     epoch: int
     notice: str | None = None
+    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,18 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class LossesSoFar:
+    """Every so many steps of a long epoch: how it goes.
+
+    Attributes:
+        losses: means over this process's samples of the epoch so far: ``loss``, the weighted total, and every
+            term by name, unweighted.
+    """
+
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class EpochFinished:
     """An epoch has been evaluated and saved; ``metrics`` is its line of ``metrics.jsonl``."""
 
@@ -71,4 +99,4 @@ class EpochFinished:
     is_best: bool
 
 
-Event = RunStarted | HintsChosen | Resumed | EpochStarted | StepDone | EpochFinished
+Event = RunStarted | HintsChosen | Resumed | EpochStarted | StepDone | LossesSoFar | EpochFinished

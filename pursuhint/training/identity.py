@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_same_run", "fingerprint_data", "fingerprint_file", "fingerprint_network"]
 
-_MAY_DIFFER = frozenset(
-    {"data.root", "data.download", "data.workers"}
-)  # they decide where and how fast, not what
+# They decide where, how fast and who watches, not what comes out.
+_MAY_DIFFER = frozenset({"data.root", "data.download", "data.workers", "save_every_steps", "trackers"})
 _LEFTOVERS = ("metrics.jsonl", "state", "student.safetensors", "best.safetensors", "result.json")
 
 

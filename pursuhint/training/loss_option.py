@@ -32,10 +32,13 @@ def parse_value(text: str) -> Any:
 
 
 def tidy_numbers(value: Any) -> Any:
-    """Turn text such as ``"5e-4"``, which YAML 1.1 does not take for a number, into numbers, at any depth."""
+    """Turn text such as ``"5e-4"``, which YAML 1.1 does not take for a number, into numbers, at any depth.
+
+    Tuples become lists, which is what they are once they have been written and read again.
+    """
     if isinstance(value, dict):
         return {key: tidy_numbers(entry) for key, entry in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [tidy_numbers(entry) for entry in value]
     if isinstance(value, str) and value[:1] in "+-.0123456789" and "e" in value.lower():
         try:

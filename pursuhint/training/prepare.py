@@ -22,6 +22,7 @@ from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
 from pursuhint.points import HintPoint, find_hint_points
 from pursuhint.training.recipe import DataConfig, HintsConfig, NetworkConfig, Recipe
+from pursuhint.training.resources import Resources
 
 __all__ = [
     "Parts",
@@ -31,6 +32,7 @@ __all__ = [
     "pair_with_student",
     "prepare",
     "training_loader",
+    "unchanging_loader",
 ]
 
 _EVALUATION_BATCH = 256
@@ -62,6 +64,7 @@ def prepare(
     teacher: nn.Module | None = None,
     data: ImageData | None = None,
     plan: HintPlan | None = None,
+    resources: Resources | None = None,
 ) -> Parts:
     """Load the data, build the networks and look up the hint points.
 
@@ -71,11 +74,14 @@ def prepare(
         teacher: the same.
         data: used instead of the recipe's.
         plan: used instead of the recipe's.
+        resources: where data and teacher come from, if they are shared with other runs.
 
     Raises:
         PursuhintError: whatever is wrong with any of them, or with their going together.
     """
-    data = load_data(recipe.data) if data is None else data
+    resources = Resources() if resources is None else resources
+    if data is None:
+        data = resources.data(recipe, lambda: load_data(recipe.data))
     example = torch.zeros(2, data.in_channels, *data.image_size)
     if recipe.student.num_classes not in (None, data.num_classes):
         raise PursuhintError(
@@ -85,10 +91,8 @@ def prepare(
     torch.manual_seed(derived_seed(recipe.seed, "student"))
     own = copy.deepcopy(student).cpu() if student is not None else _build(recipe.student, data, "student")
     other = None
-    if teacher is not None:
-        other = copy.deepcopy(teacher).cpu()
-    elif recipe.teacher is not None:
-        other = _build(recipe.teacher, data, "teacher")
+    if teacher is not None or recipe.teacher is not None:
+        other = resources.teacher(recipe, lambda: _teacher(recipe, teacher, data))
     if recipe.hints is not None:
         assert other is not None
         plan = _plan(recipe.hints, plan, own, other, example)
@@ -124,6 +128,9 @@ def build_distiller(recipe: Recipe, parts: Parts, plan: HintPlan | None) -> Dist
     """The distiller of a run; what its losses learn starts from the run's seed."""
     torch.manual_seed(derived_seed(recipe.seed, "losses"))
     data = parts.data
+    if {"mixup", "cutmix"} & set(recipe.data.augment):
+        for name in recipe.losses:
+            get_loss(name).check_mixed_images()
     return Distiller.build(
         parts.student,
         parts.teacher,
@@ -134,6 +141,7 @@ def build_distiller(recipe: Recipe, parts: Parts, plan: HintPlan | None) -> Dist
         parts.example,
         labels=_training_labels(data),
         batch_size=recipe.batch_size,
+        engine=recipe.engine.engine(),
     )
 
 
@@ -151,11 +159,24 @@ def training_loader(recipe: Recipe, data: ImageData, device: torch.device, shard
         "train",
         batch_size=recipe.batch_size,
         training=True,
+        augment=recipe.data.augment,
         seed=recipe.seed,
         device=device,
         workers=recipe.data.workers,
         drop_last=len(data.train) > recipe.batch_size > 1 and len(data.train) % recipe.batch_size == 1,
         shard=shard,
+    )
+
+
+def unchanging_loader(recipe: Recipe, data: ImageData, device: torch.device) -> Loader:
+    """Every training sample once, in the order of the split and without augmentation, for every process."""
+    return make_loader(
+        data,
+        "train",
+        batch_size=recipe.batch_size,
+        training=False,
+        device=device,
+        workers=recipe.data.workers,
     )
 
 
@@ -190,6 +211,13 @@ def _build(config: NetworkConfig, data: ImageData, role: str) -> nn.Module:
     if config.checkpoint is not None:
         load_weights(network, config.checkpoint)
     return network
+
+
+def _teacher(recipe: Recipe, teacher: nn.Module | None, data: ImageData) -> nn.Module:
+    if teacher is not None:
+        return copy.deepcopy(teacher).cpu()
+    assert recipe.teacher is not None
+    return _build(recipe.teacher, data, "teacher")
 
 
 def _plan(

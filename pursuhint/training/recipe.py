@@ -1,6 +1,7 @@
 """The recipe: everything that decides how a run goes, as data.
 
-A recipe is a YAML file with the keys below; every key has a default but the student. Short forms are allowed
+A recipe is a YAML file with the keys below; every key has a default but the student. It may start from
+another recipe and hold variants of itself, see `pursuhint.training.recipe_text`. Short forms are allowed
 where there is one obvious meaning: ``student: resnet8`` for ``student: {network: resnet8}``,
 ``data: digits``, ``losses: {at: 1000}``. An unknown key is an error that suggests the nearest one.
 """
@@ -26,16 +27,19 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from pursuhint.clustering import ALGORITHMS
+from pursuhint.data import check_augmentations
+from pursuhint.engine import Compiled, CompileMode, Engine, TeacherPrecision
 from pursuhint.errors import PursuhintError
 from pursuhint.files import write_text
 from pursuhint.losses import LOSSES
-from pursuhint.recipes import RECIPES, recipe_text
 from pursuhint.similarity import METRICS
 from pursuhint.tables import did_you_mean, lookup
 from pursuhint.training.loss_option import parse_value, tidy_numbers
+from pursuhint.training.recipe_text import read_recipe, read_text
 
 __all__ = [
     "DataConfig",
+    "EngineConfig",
     "HintsConfig",
     "LossConfig",
     "NetworkConfig",
@@ -45,6 +49,15 @@ __all__ = [
 ]
 
 Options = Annotated[dict[str, Any], BeforeValidator(tidy_numbers)]
+
+
+def _names(value: Any) -> Any:
+    """Names in a list, or in one text with commas between them; ``none`` and nothing are no names."""
+    if value is None or value == "none":
+        return ()
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
 
 
 class _Section(BaseModel):
@@ -85,6 +98,9 @@ class DataConfig(_Section):
         val_fraction: share of the training split that is set aside to choose the best epoch, in [0, 1).
         workers: processes that decode files; only for data sets that do not fit into memory.
         image_size: side in pixels of the images of ``imagenet`` and ``folder:PATH``; None for their default.
+        augment: how training images are changed: names of `pursuhint.data.AUGMENTATIONS`, also in one text
+            with commas between them. ``standard`` is the data set's own way. Without any (``none``) every
+            sample looks the same in every epoch.
     """
 
     name: str = "digits"
@@ -93,11 +109,17 @@ class DataConfig(_Section):
     val_fraction: float = Field(default=0.0, ge=0, lt=1)
     workers: int = Field(default=0, ge=0)
     image_size: int | None = Field(default=None, ge=1)
+    augment: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("standard",)
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        check_augmentations(self.augment)
+        return self
 
 
 class HintsConfig(_Section):
@@ -209,8 +231,8 @@ class ScheduleConfig(_Section):
     """The learning rate over a run; see `pursuhint.training.schedules` for the formulas.
 
     Attributes:
-        kind: ``step``, ``cosine``, ``one-cycle`` or ``constant``.
-        milestones: epochs after which ``step`` multiplies by ``gamma``.
+        kind: ``step``, ``cosine``, ``one-cycle`` or ``constant``. Milestones without a kind mean ``step``.
+        milestones: epochs after which ``step`` multiplies by ``gamma``; for no other kind.
         gamma: that factor.
         warmup_epochs: epochs of a straight rise from ``warmup_start`` to 1; not with ``one-cycle``.
         warmup_start: first factor of the warm-up.
@@ -219,7 +241,7 @@ class ScheduleConfig(_Section):
         start: first factor of ``one-cycle``.
     """
 
-    kind: Literal["step", "cosine", "one-cycle", "constant"] = "step"
+    kind: Literal["step", "cosine", "one-cycle", "constant"] = "cosine"
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
     gamma: FiniteFloat = Field(default=0.1, gt=0)
     warmup_epochs: int = Field(default=0, ge=0)
@@ -231,10 +253,17 @@ class ScheduleConfig(_Section):
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("milestones") and "kind" not in value:
+            return {"kind": "step", **value}
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> ScheduleConfig:
+        if self.milestones and self.kind != "step":
+            raise PursuhintError(
+                f"schedule.milestones belong to kind 'step', not {self.kind!r}; "
+                "set schedule.kind=step, or schedule.milestones=[]"
+            )
         if list(self.milestones) != sorted(set(self.milestones)):
             raise PursuhintError(f"schedule.milestones must increase, got {list(self.milestones)}")
         if self.kind == "one-cycle" and self.warmup_epochs:
@@ -242,6 +271,32 @@ class ScheduleConfig(_Section):
                 "schedule.warmup_epochs must be 0 with kind 'one-cycle', which has its own rise"
             )
         return self
+
+
+class EngineConfig(_Section):
+    """How the arithmetic is carried out: speed, not meaning. See `pursuhint.engine.Engine`.
+
+    Attributes:
+        channels_last: keep feature maps with the channels innermost.
+        fold_norms: run a copy of the teacher whose batch norms are folded into the convolutions before them.
+        winograd: compute wide 3x3 convolutions of a float32 teacher on the CPU with fewer multiplications.
+        teacher_precision: ``same`` as the run, ``float32`` or ``bf16``.
+        cache_teacher: run the teacher once and keep what it says; needs ``data.augment: none``.
+        compile: ``off``, ``teacher``, ``networks`` or ``all``, which adds the losses.
+        compile_mode: ``default``, ``reduce-overhead`` (CUDA graphs) or ``max-autotune``.
+    """
+
+    channels_last: bool = True
+    fold_norms: bool = True
+    winograd: bool = True
+    teacher_precision: TeacherPrecision = "same"
+    cache_teacher: bool = False
+    compile: Compiled = "off"
+    compile_mode: CompileMode = "default"
+
+    def engine(self) -> Engine:
+        """The same, for the distiller."""
+        return Engine(**self.model_dump())
 
 
 class Recipe(_Section):
@@ -260,6 +315,11 @@ class Recipe(_Section):
         batch_size: samples a step, over all processes.
         seed: of the initial weights, the order of samples, the augmentation and whatever else is drawn.
         precision: ``float32``, or automatic mixed precision in ``bf16`` or, on a GPU, ``fp16``.
+        engine: how the arithmetic is carried out.
+        sync_batchnorm: with several processes, let batch norms see the whole batch and not each process's
+            part of it.
+        save_every_steps: steps between two states that are saved in the middle of an epoch; 0 for none.
+        trackers: where the metrics of an epoch go besides ``metrics.jsonl``: ``tensorboard``, ``wandb``.
     """
 
     student: NetworkConfig
@@ -273,11 +333,20 @@ class Recipe(_Section):
     batch_size: int = Field(default=64, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
+    engine: EngineConfig = EngineConfig()
+    sync_batchnorm: bool = False
+    save_every_steps: int = Field(default=0, ge=0)
+    trackers: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         for name in self.losses:
             lookup("loss", LOSSES, name)
+        if self.engine.cache_teacher and self.data.augment:
+            raise PursuhintError(
+                "engine.cache_teacher needs images that look the same in every epoch, but data.augment is "
+                f"{','.join(self.data.augment)}; set data.augment=none, or leave the teacher uncached"
+            )
         return self
 
     @classmethod
@@ -301,42 +370,26 @@ class Recipe(_Section):
 
     @classmethod
     def from_yaml(cls, text: str, *, source: str = "the recipe") -> Recipe:
-        """Read a recipe from YAML text.
+        """Read a recipe from YAML text, with what it extends.
 
         Raises:
-            PursuhintError: not valid YAML, or as `from_dict`.
+            PursuhintError: not valid YAML, what it extends is not there, or as `from_dict`.
         """
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            place = getattr(error, "problem_mark", None)
-            line = f" (line {place.line + 1})" if place else ""
-            raise PursuhintError(f"{source} is not valid YAML{line}; check indentation and quotes") from None
-        return cls.from_dict({} if values is None else values, source=source)
+        return cls.from_dict(read_text(text, source), source=source)
 
     @classmethod
     def load(cls, name_or_file: str | Path) -> Recipe:
-        """Load a shipped recipe by name, or a YAML file.
+        """Load a shipped recipe by name, or a YAML file, with what it extends.
 
         Args:
-            name_or_file: a file if it exists or looks like one (a folder in it, or ``.yaml``); otherwise a
-                name of `pursuhint.recipes.RECIPES`.
+            name_or_file: a name of `pursuhint.recipes.RECIPES` or a file, either with ``:VARIANT`` behind it;
+                see `pursuhint.training.recipe_text`.
 
         Raises:
-            PursuhintError: there is no such recipe or file, or it is wrong.
+            PursuhintError: there is no such recipe, file or variant, or it is wrong.
         """
-        path = Path(name_or_file)
-        if isinstance(name_or_file, str) and name_or_file in RECIPES:
-            return cls.from_yaml(recipe_text(name_or_file), source=f"recipe {name_or_file!r}")
-        if path.is_file() or path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-            try:
-                return cls.from_yaml(path.read_text(encoding="utf-8"), source=f"the recipe {path}")
-            except FileNotFoundError:
-                raise PursuhintError(f"no recipe at {path}; the file does not exist") from None
-            except (OSError, UnicodeDecodeError) as error:
-                raise PursuhintError(f"cannot read the recipe {path}: {error}") from None
-        lookup("recipe", RECIPES, str(name_or_file))
-        raise AssertionError("unreachable: the name is in the table")
+        values, source = read_recipe(name_or_file)
+        return cls.from_dict(values, source=source)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, complete, ready for YAML or JSON."""

@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pursuhint.distiller import _with_classification
 from pursuhint.errors import PursuhintError
 from pursuhint.hints import HintPlan
 from pursuhint.losses import get_loss
+from pursuhint.losses.classification import add_classification
 from pursuhint.training.recipe import DataConfig, HintsConfig, LossConfig, NetworkConfig, Recipe
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def resolve_recipe(
     if teacher is not None:
         changes["teacher"] = NetworkConfig(network=f"python:{type(teacher).__name__}")
     if data is not None and data.name != recipe.data.name:
-        changes["data"] = DataConfig(name=f"python:{data.name}")
+        changes["data"] = DataConfig(name=f"python:{data.name}", augment=recipe.data.augment)
     recipe = recipe.model_copy(update=changes)
     losses = resolve_losses(recipe.losses)
     _check_teacher(recipe, losses)
@@ -80,7 +80,7 @@ def resolve_losses(losses: Mapping[str, LossConfig]) -> dict[str, LossConfig]:
         PursuhintError: an unknown loss or hyperparameter.
     """
     kinds: dict[str, type[Loss]] = {name: get_loss(name) for name in losses}
-    weights = _with_classification(kinds, {name: config.weight for name, config in losses.items()})
+    weights = add_classification(kinds, {name: config.weight for name, config in losses.items()})
     resolved: dict[str, LossConfig] = {}
     for name, weight in weights.items():
         kind = get_loss(name)

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from pursuhint.distiller import Distiller
+from pursuhint.errors import PursuhintError
 from pursuhint.losses.base import WarmUp
 from pursuhint.training.recipe import OptimizerConfig, Recipe, ScheduleConfig
 from pursuhint.training.schedules import learning_rate_factor
 
-__all__ = ["Stage", "build_optimizer", "plan_stages"]
+__all__ = ["Stage", "build_optimizer", "check_that_all_learn", "plan_stages"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,19 @@ class Stage:
         distiller.enter(self.term, self.warm_up)
         return distiller.trainable_parameters()
 
+    def leaves_parameters_idle(self, distiller: Distiller) -> bool:
+        """Whether some parameters of the distiller may get no gradient in this stage.
+
+        A warm-up leaves out the end of the student and the other losses, and losses of weight 0 or of a
+        warm-up alone are left out of the main stage.
+        """
+        losses = [distiller.loss(name) for name in distiller.losses]
+        return (
+            self.warm_up is not None
+            or not all(distiller.weights.values())
+            or any(loss.warm_up_only for loss in losses)
+        )
+
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step of this stage, counted from 0."""
         factor = learning_rate_factor(
@@ -58,15 +72,37 @@ def plan_stages(recipe: Recipe, distiller: Distiller) -> tuple[Stage, ...]:
     return (*warm_ups, Stage("main", recipe.epochs, recipe.optimizer, recipe.schedule))
 
 
+def check_that_all_learn(distiller: Distiller) -> None:
+    """With several processes, call it after the first backward pass of a stage that leaves nothing idle.
+
+    Raises:
+        PursuhintError: a parameter has no gradient, for which the other processes would wait.
+    """
+    parameters = distiller.named_parameters()
+    idle = [name for name, value in parameters if value.requires_grad and value.grad is None]
+    if idle:
+        more = f" and {len(idle) - 1} more parameters" if len(idle) > 1 else ""
+        raise PursuhintError(
+            f"{idle[0]}{more} in training take no part in the losses, and several processes would wait; "
+            "freeze what is not needed (requires_grad_(False)), or train with one process"
+        )
+
+
 def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser of a stage, over one group of parameters."""
+    """The optimiser of a stage, over one group of parameters; fused into one kernel where there is one."""
+    fused = all(
+        parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda") for parameter in parameters
+    )
     if config.name == "adamw":
         betas = (config.momentum, 0.999)
-        return torch.optim.AdamW(parameters, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(
+            parameters, lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=fused
+        )
     return torch.optim.SGD(
         parameters,
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.nesterov,
         weight_decay=config.weight_decay,
+        fused=fused,
     )

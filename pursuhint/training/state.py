@@ -9,11 +9,12 @@ noticed before anything is loaded.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from pursuhint.errors import PursuhintError
-from pursuhint.files import sync_folder, write_text
+from pursuhint.files import sync_folder, write_point, write_text
 
 try:
     import fcntl
@@ -71,7 +72,8 @@ class StateStore:
         """Save a state; the one before it stays until the next call.
 
         Args:
-            progress: plain values that JSON can hold, with at least ``"epoch"``.
+            progress: plain values that JSON can hold, with at least ``"epoch"``, the number of whole epochs,
+                and in the middle of another one ``"step"``, the number of its steps that are done.
             write: puts the files of the state into the folder that it is given. Every process calls it.
 
         Returns:
@@ -84,6 +86,9 @@ class StateStore:
         temporary, target = self.folder / "writing", self.folder / slot
         try:
             if self._is_main:
+                if not self.folder.parent.is_dir():
+                    raise FileNotFoundError(errno.ENOENT, "the run folder has been deleted or moved")
+                write_point(temporary)
                 shutil.rmtree(temporary, ignore_errors=True)
                 temporary.mkdir(parents=True)
             self._wait()
@@ -96,7 +101,9 @@ class StateStore:
                 for name in files:
                     _sync_file(temporary / name)
                 sync_folder(temporary)
+                write_point(target)
                 shutil.rmtree(target, ignore_errors=True)
+                write_point(target)
                 os.rename(temporary, target)
                 sync_folder(self.folder)
                 write_text(self.folder / "latest", slot + "\n")
@@ -106,10 +113,11 @@ class StateStore:
             if self._is_main:
                 shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(error, PursuhintError | OSError | RuntimeError | SafetensorError):
-                epoch = progress["epoch"]
-                kept = "; the same command goes on after the epoch before" if epoch > 1 else ""
+                kept = ""
+                if (self.folder / "latest").is_file():
+                    kept = "; the same command goes on from the state before it"
                 raise PursuhintError(
-                    f"cannot save the state after epoch {epoch} into {self.folder}: {_reason(error)}{kept}"
+                    f"cannot save the state {_moment(progress)} into {self.folder}: {_reason(error)}{kept}"
                 ) from error
             raise
         self._good = slot
@@ -137,11 +145,12 @@ class StateStore:
                 f"every state in {self.folder} is damaged ({'; '.join(problems.values())}); "
                 f"remove {self.folder} to train from the start"
             )
-        slot = named if named in good else max(good, key=lambda slot: good[slot]["epoch"])
+        newest = max(good, key=lambda slot: (good[slot]["epoch"], good[slot].get("step", 0)))
+        slot = named if named in good else newest
         notice = None
         if slot != named:
             why = problems.get(named or "", f"{self.folder / 'latest'} is missing or damaged")
-            notice = f"{why}; went back to the state after epoch {good[slot]['epoch']}"
+            notice = f"{why}; went back to the state {_moment(good[slot])}"
         self._good = slot
         return SavedState(self.folder / slot, good[slot], notice)
 
@@ -154,12 +163,20 @@ class StateStore:
         return name if name in _SLOTS else None
 
 
+def _moment(progress: Mapping[str, Any]) -> str:
+    """When a state was saved, in words."""
+    if step := progress.get("step", 0):
+        return f"after step {step} of epoch {progress['epoch'] + 1}"
+    return f"after epoch {progress['epoch']}"
+
+
 def _reason(error: Exception) -> str:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(reason.split())
 
 
 def _sync_file(path: Path) -> None:
+    write_point(path)
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

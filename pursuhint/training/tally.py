@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -40,16 +40,33 @@ class Tally:
             labels: of the batch, (batch,).
         """
         if not self._names:
-            self._names = ("loss", *losses.parts)
-            wide = torch.float32 if labels.device.type == "mps" else torch.float64
-            self._sums = torch.zeros(len(self._names) + 2, dtype=wide, device=labels.device)
-            self._first_bad = torch.full((len(self._names),), _NEVER, device=labels.device)
+            names = ("loss", *losses.parts)
+            self._begin(names, [0.0] * (len(names) + 2), labels.device)
         values = torch.stack([losses.total.detach(), *losses.parts.values()]).to(self._sums.dtype)
         hits = (losses.logits.argmax(dim=1) == labels).sum()
         size = len(labels)
         self._sums += torch.cat([values * size, hits[None].to(values.dtype), values.new_full((1,), size)])
         bad = ~values.isfinite() & (self._first_bad == _NEVER)
         self._first_bad = self._first_bad.masked_fill(bad, step)
+
+    def _begin(self, names: Sequence[str], sums: Sequence[float], device: torch.device) -> None:
+        self._names = tuple(names)
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        self._sums = torch.tensor(sums, dtype=wide, device=device)
+        self._first_bad = torch.full((len(self._names),), _NEVER, device=device)
+
+    def state(self) -> dict[str, Any]:
+        """Everything counted so far, as values that JSON keeps exactly. All losses must have been finite."""
+        return {"names": list(self._names), "sums": self._sums.tolist()}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from where `state` was taken.
+
+        Args:
+            state: what it returned.
+            device: where the batches are.
+        """
+        self._begin(state["names"], state["sums"], device)
 
     def problem(self) -> tuple[str, int] | None:
         """The first loss that was not finite, in words, and the step at which that was; None if all were."""
@@ -61,6 +78,11 @@ class Tally:
         if not terms:
             return "the weighted total of the losses", step
         return f"loss term {' and '.join(terms)}", step
+
+    def so_far(self) -> dict[str, float]:
+        """Means over this process's samples: ``loss``, the weighted total, and every term by name."""
+        *sums, _, samples = self._sums.tolist()
+        return {name: value / samples for name, value in zip(self._names, sums)}
 
     def means(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """``train_loss``, ``train_<term>`` for every term (unweighted) and ``train_top1`` in percent.

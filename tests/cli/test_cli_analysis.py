@@ -56,6 +56,10 @@ def test_analyze_then_select(pursuhint, teacher_file, tmp_path):
         (("analyze", "--teacher", "resnet8", "--points", "layer9.*"), "'layer9.*' matches no module"),
         (("analyze",), "which network? give --teacher NAME"),
         (("analyze", "--teacher", "resnet8", "--device", "tpu7"), "device 'tpu7' cannot be used"),
+        (
+            ("analyze", "--teacher", "resnet8", "--device", "cpu", "--autocast", "fp16"),
+            "autocast 'fp16' needs a GPU; use 'bf16'",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(pursuhint, tmp_path, arguments, message):

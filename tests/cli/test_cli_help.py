@@ -46,3 +46,32 @@ def test_lists(pursuhint, kind):
     rows = json.loads(pursuhint("list", kind, "--verbose", "--json").stdout)
     assert len(rows) == len([line for line in plain.stdout.splitlines() if not line.startswith(" ")])
     assert all(len(row) > 1 for row in rows)
+
+
+def test_verbose_lists_fit_a_terminal_and_say_what_a_method_is(pursuhint):
+    from pursuhint.losses import LOSSES, get_loss
+
+    for kind in ("losses", "recipes"):
+        text = pursuhint("list", kind, "--verbose").stdout
+        assert max(map(len, text.splitlines())) <= 100
+    text = " ".join(pursuhint("list", "losses", "--verbose").stdout.split())
+    for name in LOSSES:
+        loss = get_loss(name)
+        assert f"{name} {loss.title}: looks at {loss.looks_at}; weight {loss.default_weight:g}" in text
+        assert loss.paper in text
+        assert loss.learns in text
+    assert "30 epochs of paraphraser, then main stage" in text
+
+
+def test_losses_as_json(pursuhint):
+    import json
+
+    rows = {row["name"]: row for row in json.loads(pursuhint("list", "losses", "-v", "--json").stdout)}
+    assert rows["kd"]["weight_of_ce_beside_it"] == 0.1
+    assert rows["skd"]["weight_of_ce_beside_it"] is None
+    assert rows["ab"]["stages"] == [
+        {"name": "initialisation", "epochs": 30},
+        {"name": "main", "contains_loss": False},
+    ]
+    assert rows["crd"]["bytes_per_sample"] >= 2 * 128 * 4
+    assert rows["fitnet"]["learns"]

@@ -157,3 +157,15 @@ def test_train_as_a_process_shows_plain_progress(process, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "epoch 2 of 2" in done.stderr
     assert done.stdout.startswith("last epoch (2): test top-1")
+
+
+def test_report_on_how_alike_teacher_and_student_are(pursuhint, teacher_file, tmp_path):
+    out = tmp_path / "run"
+    pursuhint(
+        "train", "--teacher", "resnet8", "--teacher-checkpoint", teacher_file, "--student", "resnet8",
+        "--data", "digits", "--loss", "kd", "--epochs", "1", "--batch-size", "512", "--out", out, "-q",
+    )  # fmt: skip
+    done = pursuhint("report", out, "--likeness", "--metric", "procrustes", "--samples", "60")
+    assert done.returncode == 0, done.stderr
+    assert (out / "figures" / "likeness-procrustes.png").exists()
+    assert "give both or neither" in pursuhint("report", out, "--metric", "cka").stderr

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from loss_adapters import Prepared, Setup, _logits, _set_mode
-from torch import Tensor
+from torch import Tensor, nn
 
 from pursuhint.losses.attention_matching import AttentionMatchingLoss
 from pursuhint.losses.contrastive_representation import ContrastiveRepresentationLoss
@@ -112,6 +112,9 @@ def _dcd(setup: Setup) -> Prepared:
         **{name: name for name in ("alpha", "max_scale", "trainable_scale", "fixed_scale")}, width="embed_dim"
     )
     loss = DiscriminativeConsistentLoss(student.shape[1], teacher.shape[1], **options)
+    for name in setup.case.entry["parameters"].keys() & {"log_scale", "bias"}:
+        if not hasattr(loss, name):  # of no use where the scale is fixed, but a case may list it
+            loss.register_parameter(name, nn.Parameter(torch.zeros(())))
     return Prepared(loss, [student, teacher])
 
 
@@ -131,8 +134,8 @@ def _itrd(setup: Setup) -> Prepared:
 
     def terms() -> dict[str, Tensor]:
         found = loss.terms(*inputs)
-        named = setup.case.expected.get("loss_term_names", found)
-        return found | {name: torch.zeros(()) for name in named if name == "mutual" and name not in found}
+        asked = len(setup.case.expected.get("loss_terms", found))
+        return found | ({"mutual": torch.zeros(())} if asked > len(found) else {})
 
     return Prepared(loss, inputs, terms=terms)
 

@@ -309,13 +309,12 @@ def _norm(setup: Setup) -> Prepared:
         features, logits = whole.features(student)
         terms = _norm_terms(whole.loss, features, teacher, logits, teacher_logits, labels, weights)
         kept.update(terms)
-        classifier = whole.student.classifier
-        transform = whole.student.pool.transform
-        gradients = torch.autograd.grad(
-            terms["total"],
-            [student, transform.expand.conv.weight, transform.contract.conv.weight, classifier.weight],
-        )
-        names = ("s0", "p_expand_conv_weight", "p_contract_conv_weight", "fc_weight")
+        named = {"s0": student, "fc_weight": whole.student.classifier.weight}
+        if whole.loss.alters_student:
+            layers = whole.student.pool.transform
+            named["p_expand_conv_weight"] = layers.expand.conv.weight
+            named["p_contract_conv_weight"] = layers.contract.conv.weight
+        gradients = torch.autograd.grad(terms["total"], list(named.values()))
         return {
             "ramp": torch.tensor(whole.loss.strength, dtype=torch.float64),
             "expanded_train": features[-1],
@@ -323,7 +322,7 @@ def _norm(setup: Setup) -> Prepared:
             "logits_eval": evaluated,
             "folded_fc_weight": exported.classifier.weight,
             "folded_fc_bias": exported.classifier.bias,
-            **{f"total_grad_{name}": gradient for name, gradient in zip(names, gradients)},
+            **{f"total_grad_{name}": gradient for name, gradient in zip(named, gradients)},
         }
 
     return Prepared(whole, [student, teacher], parameter_name, state=state, terms=lambda: kept)

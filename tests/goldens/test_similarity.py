@@ -148,7 +148,14 @@ def test_case(path, array, dtype):
         assert found <= tolerance(array, dtype), f"{compute.__name__}: off by {found:g}"
 
 
-@pytest.mark.parametrize(("path", "array"), CASES)
+def with_numbers(case: Any) -> bool:
+    """Whether there is an entry to compare: a metric may be 0/0 for all pairs of a set."""
+    path, array = case.values
+    arrays = load(path)
+    return bool(defined(arrays[array], arrays).any())
+
+
+@pytest.mark.parametrize(("path", "array"), list(filter(with_numbers, CASES)))
 def test_altered_case_fails(path, array):
     arrays = load(path)
     compared = np.argwhere(defined(arrays[array], arrays))

@@ -161,6 +161,11 @@ def test_which_points_it_takes(options, students, teachers):
     assert [[point.position for point in side] for side in chosen] == [students, teachers]
 
 
+def test_takes_all_points_without_a_plan():
+    students, teachers = AttentionMatchingLoss.choose_points([], ALL.__getitem__)
+    assert (len(students), len(teachers)) == (6, 9)
+
+
 def test_is_built_for_the_chosen_points():
     students = tuple(FeatureShape(channels, (8, 8)) for channels in (2, 3, 4))
     teachers = (FeatureShape(5, (4, 4)),)

@@ -104,3 +104,17 @@ def test_refuses_other_batches():
 def test_refuses_an_exponent_of_zero():
     with pytest.raises(PursuhintError, match="p must be positive, got 0"):
         AttentionTransferLoss(p=0)
+
+
+def test_euclidean_distances_as_the_paper_writes_them(features):
+    student, teacher = features
+    pairs = zip(attention_by_loop(student, 2, False), attention_by_loop(teacher, 2, False))
+    expected = sum(math.sqrt(sum((a - b) ** 2 for a, b in zip(s, t))) for s, t in pairs) / 2 / 3
+    value = AttentionTransferLoss(distance="euclidean")(student, teacher)
+    assert value.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_equal_maps_have_a_euclidean_gradient_of_zero(features):
+    student = features[0].clone().requires_grad_()
+    AttentionTransferLoss(distance="euclidean")(student, features[0]).backward()
+    assert not student.grad.any()

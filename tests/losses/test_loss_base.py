@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pursuhint.data.batch import Batch
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.losses.at import AttentionTransferLoss
@@ -34,9 +34,7 @@ def context(pairs=1, **changes) -> LossContext:
     return LossContext(((shape, shape),) * pairs, **values)
 
 
-BATCH = SimpleNamespace(
-    images=torch.zeros(2, 3, 8, 8), labels=torch.tensor([1, 4]), indices=torch.tensor([30, 31])
-)
+BATCH = Batch(torch.zeros(2, 3, 8, 8), labels=torch.tensor([1, 4]), indices=torch.tensor([30, 31]))
 FEATURES = tuple(torch.randn(2, 3, 4, 4) for _ in range(3))
 
 

@@ -36,10 +36,13 @@ def semi_hard(d, margin, k_hat):
             if i == p or LABELS[i] != LABELS[p]:
                 continue
             negatives = [k for k in range(8) if LABELS[k] != LABELS[i] and 0 < d[i][k] - d[i][p] <= margin]
-            if k_hat is not None:
+            if isinstance(k_hat, int):
                 negatives = sorted(negatives, key=lambda k: (d[i][k], k))[:k_hat]
             if negatives:
                 found.append((i, p, negatives))
+    if k_hat == "fewest":
+        fewest = min(len(negatives) for *_, negatives in found)
+        found = [(i, p, sorted(ks, key=lambda k: (d[i][k], k))[:fewest]) for i, p, ks in found]
     return found
 
 
@@ -53,7 +56,7 @@ def divergence(own, other, anchor, members, tau):
     return sum(x * math.log(x / y) for x, y in zip(p, q))
 
 
-@pytest.mark.parametrize("k_hat", [None, 1, 2, 100])
+@pytest.mark.parametrize("k_hat", [None, 1, 2, 100, "fewest"])
 @pytest.mark.parametrize(("margin", "tau", "scale"), [(0.2, 4.0, 1000.0), (1.5, 0.5, 2.0)])
 def test_tuples_equal_the_formula_as_a_loop(embeddings, k_hat, margin, tau, scale):
     own, other = map(distances, embeddings)

@@ -6,12 +6,12 @@ import copy
 import inspect
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pursuhint.data.batch import Batch
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.losses.base import FeatureShape, Loss, LossContext
@@ -23,6 +23,10 @@ ORDER_MATTERS = ("cc", "semckd")  # and their docstrings say so
 STUDENT = ((4, 8, 8), (6, 4, 6))  # (channels, height, width) at two hint points, one of them rectangular
 TEACHER = ((7, 4, 4), (5, 4, 6))
 WIDTHS = STUDENT[-1][0], TEACHER[-1][0]  # of the embeddings: those of the last maps
+SMALLER = {  # than for real data, as everything here is
+    **{name: {"negatives": 20} for name in ("crd", "crcd", "wcord")},
+    "rrd": {"queue_size": 25},
+}
 HELD = {"wcord": "transport.plan"}  # what a loss takes for constant, although it follows from the inputs
 
 
@@ -39,11 +43,11 @@ def make_teacher() -> nn.Module:
 class Student(nn.Module):
     """A network that ends as students do; `tail` is what comes behind its last map."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(1, STUDENT[-1][0], 3)
+        self.stem = nn.Conv2d(1, width, 3)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(STUDENT[-1][0], CLASSES)
+        self.classifier = nn.Linear(width, CLASSES)
 
     def tail(self, features: Tensor) -> Tensor:
         return self.classifier(self.pool(features).flatten(1))
@@ -52,12 +56,18 @@ class Student(nn.Module):
         return self.tail(self.stem(images))
 
 
-def make_context(name: str = "") -> LossContext:
+def make_context(name: str = "", student: tuple = STUDENT) -> LossContext:
+    """What a loss is built from.
+
+    Args:
+        name: of the loss.
+        student: (channels, height, width) of the student at every hint point.
+    """
     teacher, example = make_teacher(), torch.zeros(1, 1, 6, 6)
     points = find_hint_points(teacher, example, include=["t0", "t1"])
     pairs = tuple(
         (FeatureShape(s[0], s[1:], "post", "s"), FeatureShape(t[0], t[1:], "post", point.module, point))
-        for s, t, point in zip(STUDENT, TEACHER, points)
+        for s, t, point in zip(student, TEACHER, points)
     )
     if name and get_loss(name).at_last_map:
         pairs = pairs[-1:]
@@ -65,12 +75,12 @@ def make_context(name: str = "") -> LossContext:
         pairs,
         num_classes=CLASSES,
         num_samples=32,
-        student_embedding=WIDTHS[0],
+        student_embedding=student[-1][0],
         teacher_embedding=WIDTHS[1],
         teacher_classifier=nn.Linear(WIDTHS[1], CLASSES),
         teacher_classes=CLASSES,
         labels=torch.arange(32) % CLASSES,
-        student=Student(),
+        student=Student(student[-1][0]),
         teacher=teacher,
         example=example,
     )
@@ -98,11 +108,15 @@ def teacher_trace(**options) -> Trace:
     return make_trace(TEACHER, WIDTHS[1], 2, **options)
 
 
-def make_batch(dtype=torch.float32, samples=SAMPLES) -> SimpleNamespace:
+def make_batch(dtype=torch.float32, samples=SAMPLES) -> Batch:
+    """The first and the last sample are the same one, in two views."""
     labels = torch.arange(samples) % CLASSES
-    return SimpleNamespace(
-        images=torch.zeros(samples, 1, 4, 4, dtype=dtype), labels=labels, indices=labels + 3
-    )
+    return Batch(torch.zeros(samples, 1, 4, 4, dtype=dtype), labels, indices=labels + 3)
+
+
+def chosen(batch: Batch, samples: Tensor) -> Batch:
+    """Some samples of a batch."""
+    return Batch(batch.images[samples], batch.labels[samples], batch.indices[samples])
 
 
 def tensors(trace: Trace) -> list[Tensor]:
@@ -124,10 +138,10 @@ def loss(name) -> Loss:
     return build(name)
 
 
-def build(name: str, **hyperparameters) -> Loss:
+def build(name: str, context: LossContext | None = None, **hyperparameters) -> Loss:
     """A loss with what it needs around it."""
-    context = make_context(name)
-    loss = get_loss(name).build(context, **hyperparameters)
+    context = make_context(name) if context is None else context
+    loss = get_loss(name).build(context, **{**SMALLER.get(name, {}), **hyperparameters})
     if loss.at_last_map:
         return AtLastMap(loss, context.student)
     if loss.needs_input_gradients:
@@ -214,7 +228,7 @@ class ThroughImages(Around):
             )
 
     def compute(self, student: Trace, teacher: Trace, batch) -> Tensor:
-        batch = SimpleNamespace(**{**vars(batch), "images": batch.images.detach().requires_grad_()})
+        batch = replace(batch, images=batch.images.detach().requires_grad_())
         return self.loss.compute(self.seen(student, batch.images), self.seen(teacher, batch.images), batch)
 
     def terms(self, *inputs) -> dict[str, Tensor]:
@@ -261,44 +275,48 @@ def test_order_of_the_samples_does_not_matter(name, loss):
         return
     order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(3))
     batch = make_batch(torch.float64)
-    shuffled = SimpleNamespace(
-        images=batch.images[order], labels=batch.labels[order], indices=batch.indices[order]
-    )
     loss = loss.double()
     student, teacher = student_trace(dtype=torch.float64), teacher_trace(dtype=torch.float64)
     torch.testing.assert_close(
         copy.deepcopy(loss).compute(student, teacher, batch),
-        loss.compute(permuted(student, order), permuted(teacher, order), shuffled),
+        loss.compute(permuted(student, order), permuted(teacher, order), chosen(batch, order)),
     )
 
 
-def test_couples_the_batch_only_if_it_says_so(name, loss):
+def test_couples_the_batch_only_if_it_says_so(loss):
     """The loss of a batch is the mean of the losses of its halves, batch norm aside."""
-    loss = loss.double().eval()
+    assert couples(loss) == loss.couples_batch
+
+
+def couples(loss: Loss) -> bool:
+    loss = loss.double()
+    loss.train(not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in loss.modules()))
     student, teacher = student_trace(dtype=torch.float64), teacher_trace(dtype=torch.float64)
     batch = make_batch(torch.float64)
-    whole = loss.compute(student, teacher, batch)
+    whole = copy.deepcopy(loss).compute(student, teacher, batch)
     halves = []
     for part in torch.arange(SAMPLES).chunk(2):
-        some = SimpleNamespace(
-            images=batch.images[part], labels=batch.labels[part], indices=batch.indices[part]
-        )
-        halves.append(loss.compute(permuted(student, part), permuted(teacher, part), some))
-    assert torch.isclose(torch.stack(halves).mean(), whole).item() != loss.couples_batch
+        inputs = permuted(student, part), permuted(teacher, part), chosen(batch, part)
+        halves.append(copy.deepcopy(loss).compute(*inputs))
+    return not torch.isclose(torch.stack(halves).mean(), whole).item()
 
 
 def test_survives_a_state_dict(name, loss):
     torch.manual_seed(1)
     other = build(name)
-    other.load_state_dict(loss.state_dict())
     arguments = student_trace(), teacher_trace(), make_batch()
-    assert torch.equal(loss.compute(*arguments), other.compute(*arguments))
+    for _ in range(2):  # as built, and with what it remembers of a batch
+        other.load_state_dict(loss.state_dict())
+        assert torch.equal(loss.compute(*arguments), other.compute(*arguments))
 
 
 def test_survives_a_deep_copy(loss):
     arguments = student_trace(), teacher_trace(), make_batch()
-    other = copy.deepcopy(loss)
-    assert torch.equal(other.compute(*arguments), loss.compute(*arguments))
+    for _ in range(2):  # as built, and after a step
+        other = copy.deepcopy(loss)
+        value = loss.compute(*arguments)
+        assert torch.equal(other.compute(*arguments), value)
+        value.backward()
 
 
 def test_float64_stays_float64(loss):

@@ -199,3 +199,15 @@ def test_says_what_is_wrong(embeddings):
     ):
         with pytest.raises(PursuhintError, match=message):
             make(**options)
+
+
+@torch.no_grad()
+def test_without_constants_the_scores_are_those_of_the_paper(embeddings):
+    loss = make(constants="none", temperature=0.5)
+    assert not loss.couples_batch
+    for _ in range(2):  # the first batch is as any other
+        contrast = loss.draw(INDICES)
+        sides, _, _ = slow(loss, *embeddings, contrast, constants=[1.0, 1.0])
+        assert loss(*embeddings, INDICES, contrast).item() == pytest.approx(sum(sides), rel=1e-12)
+    assert loss.log_z_student == loss.log_z_teacher == 0
+    assert make().couples_batch

@@ -35,6 +35,12 @@ def test_equals_the_formula_as_a_loop(embeddings, teachers):
     assert loss(student, *others).item() == pytest.approx(3 * kernel / 20 + 0.2 * length, rel=1e-12)
 
 
+def test_lengths_need_not_be_squared(embeddings):
+    student, teacher, _ = embeddings
+    term = FeatureKernelLoss(length="plain", length_weight=0.2).terms(student, teacher)["length"]
+    assert term.item() == pytest.approx(0.2 * sum(math.sqrt(float(row @ row)) for row in student) / 5)
+
+
 def test_length_and_rotation_do_not_matter_to_the_kernel(embeddings):
     student, teacher, _ = embeddings
     loss = FeatureKernelLoss(length_weight=0.0)

@@ -129,3 +129,14 @@ def test_one_stage_unless_two_are_asked_for():
 def test_refuses_a_warm_up_of_no_epochs():
     with pytest.raises(PursuhintError, match="warm_up_epochs must be positive, got 0"):
         FitNetLoss(3, 4, (1, 1), (1, 1), two_stages=True, warm_up_epochs=0)
+
+
+def test_maxout_takes_the_largest_piece():
+    loss = FitNetLoss(3, 4, (2, 3), (2, 3), norm=False, relu=False, maxout_pieces=2)
+    student, teacher = torch.randn(2, 3, 2, 3), torch.randn(2, 4, 2, 3)
+    pieces = torch.einsum("oc,nchw->nohw", loss.regressor.conv.weight[:, :, 0, 0], student)
+    pieces = pieces + loss.regressor.conv.bias[:, None, None]
+    expected = (torch.maximum(pieces[:, 0::2], pieces[:, 1::2]) - teacher).square().mean()
+    torch.testing.assert_close(loss(student, teacher), expected)
+    with pytest.raises(PursuhintError, match="maxout_pieces must be positive, got 0"):
+        FitNetLoss(3, 4, (1, 1), (1, 1), maxout_pieces=0)

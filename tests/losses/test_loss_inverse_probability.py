@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.base import LossContext
@@ -52,6 +53,16 @@ def test_equals_the_formula_as_a_loop(inputs, orientation, max_weight, temperatu
     mean = sum(weights) / 5
     expected = temperature**2 * sum(w / mean * d for w, d in zip(weights, divergences)) / 5
     assert loss(*inputs).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_logits_may_enter_the_weights_as_they_are(inputs):
+    student, _, labels, embedding = inputs
+    loss = make(standardise=False)
+    own = loss.head(embedding)
+    wanted = 1 + F.cross_entropy(student, labels, reduction="none") / F.cross_entropy(
+        own, labels, reduction="none"
+    )
+    torch.testing.assert_close(loss.raw_weights(own, student, labels), wanted.detach())
 
 
 def test_heads_learn_from_their_own_losses_alone(inputs):

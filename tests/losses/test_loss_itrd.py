@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.information_theoretic import InformationTheoreticLoss
@@ -130,3 +131,19 @@ def test_says_what_is_wrong():
     for options in ({"correlation_weight": -1.0}, {"mutual_weight": -1.0}, {"alpha": 0.0}):
         with pytest.raises(PursuhintError, match=next(iter(options))):
             make(**options)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("widths", [(3, 5), (5, 5)])
+def test_mutual_information_with_the_logarithms_of_the_paper(widths):
+    loss, (student, teacher) = make(widths, mutual_weight=0.5, mutual_logarithms=True), embeddings(4, widths)
+    own = student if widths[0] == widths[1] else loss.student_embed(student)
+    first, second = (F.normalize(rows, dim=1) @ F.normalize(rows, dim=1).T / 4 for rows in (own, teacher))
+
+    def entropy(matrix):  # of order 2, from the eigenvalues
+        return -math.log2(torch.linalg.eigvalsh(matrix).square().sum())
+
+    expected = 0.5 * (entropy(first * second / (first * second).trace()) - entropy(first))
+    assert loss.terms(student, teacher)["mutual"].item() == pytest.approx(expected, rel=1e-12)
+    nothing = loss.terms(torch.zeros_like(student), torch.zeros_like(teacher))["mutual"]
+    assert nothing.isfinite()

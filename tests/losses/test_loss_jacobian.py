@@ -119,6 +119,23 @@ def test_attention_is_compared_where_the_teacher_attends(images):
     assert element.item() == pytest.approx(total / 36, rel=1e-10)
 
 
+def test_attention_may_be_compared_at_places_of_their_own(images):
+    torch.manual_seed(0)
+    own, other = nn.Conv2d(3, 4, 1).double(), nn.Conv2d(3, 6, 1).double()
+    images.requires_grad_()
+    students, teachers = [own(images).tanh()], [other(images).tanh()]
+    total = 0.0
+    for index in range(3):
+        directions = []
+        for features in (students, teachers):
+            attention = features[0][index].square().sum(0).flatten()
+            slope = torch.autograd.grad(attention.max(), images, retain_graph=True)[0][index].flatten()
+            directions.append(slope / slope.norm())
+        total += (directions[0] - directions[1]).square().sum().item()
+    value = AttentionJacobianLoss(place="own")(students, teachers, images)
+    assert value.item() == pytest.approx(total / 3, rel=1e-10)
+
+
 def test_attention_of_differing_sizes_is_averaged_down(images):
     images.requires_grad_()
     big = nn.functional.interpolate(images, size=(4, 6))

@@ -94,3 +94,14 @@ def test_smoothed_labels_spread_probability(logits):
 def test_refuses_to_smooth_labels_away():
     with pytest.raises(PursuhintError, match="label_smoothing must be in"):
         CrossEntropyLoss(label_smoothing=1.0)
+
+
+def test_cross_entropy_with_soft_targets_is_larger_by_the_teachers_entropy(logits):
+    student, teacher = logits
+    student = student.detach().clone().requires_grad_()
+    divergence = SoftTargetLoss(temperature=3.0)(student, teacher)
+    crossed = SoftTargetLoss(temperature=3.0, measure="cross-entropy")(student, teacher)
+    p = (teacher / 3).softmax(1)
+    torch.testing.assert_close(crossed - divergence, -9 * (p * p.log()).sum(1).mean())
+    gradients = [torch.autograd.grad(value, student)[0] for value in (divergence, crossed)]
+    torch.testing.assert_close(*gradients)

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from test_loss_reused_classifier import EXAMPLE, Batch, Net
+from test_loss_reused_classifier import BATCH, EXAMPLE, Net
 from torch import nn
 from torch.nn import functional as F
 
@@ -33,7 +33,7 @@ def trained(distiller, steps=5) -> Distiller:
     optimizer = torch.optim.SGD(distiller.trainable_parameters(), lr=0.05, momentum=0.9)
     for _ in range(steps):
         optimizer.zero_grad()
-        distiller(Batch).total.backward()
+        distiller(BATCH).total.backward()
         optimizer.step()
     return distiller
 
@@ -67,13 +67,23 @@ def test_the_folded_student_is_the_trained_one(transform):
     assert "transform" in dict(student.avgpool.named_children())  # the training goes on
 
 
+@pytest.mark.parametrize("transform", ["residual", "plain"])
+def test_layers_without_batch_norm_are_folded_too(transform):
+    student, teacher = Net(4), Net(6)
+    distiller = trained(build(student, teacher, segments=2, transform=transform, batch_norm=False)).eval()
+    layers = student.avgpool.transform
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in layers.modules())
+    images = torch.randn(7, 3, 8, 8)
+    torch.testing.assert_close(distiller.export()(images), distiller.student(images), rtol=1e-4, atol=1e-5)
+
+
 def test_classification_sees_the_transformed_map():
     student, teacher = Net(4), Net(6)
     plain = copy.deepcopy(student).eval()
     distiller = build(student, teacher, transform="residual").eval()
-    features = F.relu(plain.conv(Batch.images))
+    features = F.relu(plain.conv(BATCH.images))
     transformed = student.avgpool.transform(features)
-    torch.testing.assert_close(distiller(Batch).logits, plain.fc(transformed.mean((2, 3))).detach())
+    torch.testing.assert_close(distiller(BATCH).logits, plain.fc(transformed.mean((2, 3))).detach())
 
 
 def test_all_terms_see_normalised_logits():
@@ -82,8 +92,8 @@ def test_all_terms_see_normalised_logits():
     seen = distiller.loss("norm").transform_logits(logits)
     torch.testing.assert_close(seen.mean(1), torch.zeros(4), atol=1e-6, rtol=0)
     torch.testing.assert_close(seen.std(1, correction=0), torch.full((4,), 1.5))
-    losses = distiller.eval()(Batch)
-    expected = CrossEntropyLoss()(distiller.loss("norm").transform_logits(losses.logits), Batch.labels)
+    losses = distiller.eval()(BATCH)
+    expected = CrossEntropyLoss()(distiller.loss("norm").transform_logits(losses.logits), BATCH.labels)
     torch.testing.assert_close(losses.parts["ce"], expected)
     unchanged = build(Net(4), Net(6), normalise_logits=False).loss("norm")
     assert unchanged.transform_logits(logits) is logits
@@ -114,8 +124,8 @@ def test_strength_follows_the_epochs(ramp, epochs, expected):
 def test_without_a_transform_the_map_itself_is_compared():
     student, teacher = Net(6), Net(6)
     distiller = build(student, teacher, segments=1, transform="none").eval()
-    maps = [F.relu(net.conv(Batch.images)) for net in (student, teacher)]
-    torch.testing.assert_close(distiller(Batch).parts["norm"], F.mse_loss(*maps).detach())
+    maps = [F.relu(net.conv(BATCH.images)) for net in (student, teacher)]
+    torch.testing.assert_close(distiller(BATCH).parts["norm"], F.mse_loss(*maps).detach())
     assert distiller.export() is student
     with pytest.raises(
         PursuhintError, match="compares one segment of equal width; got segments=8, 4 channels"

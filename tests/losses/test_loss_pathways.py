@@ -120,6 +120,10 @@ def test_the_training_goes_through_the_process():
         loss.begin_epoch(epoch, 5)
         found.append(loss.alpha[0].item())
     assert found == [0, 5, 10, 15, 20]
+    loss = make(process=process, interpolate=False)
+    for epoch, row in ((0, 0), (1, 0), (2, 1), (4, 2)):
+        loss.begin_epoch(epoch, 5)
+        assert loss.alpha[0].item() == 10 * row
     for epochs, rows in ((1, process), (3, process[:1])):
         loss = make(process=rows)
         loss.begin_epoch(epochs - 1, epochs)

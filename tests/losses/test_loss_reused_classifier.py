@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pursuhint.data.batch import Batch
 from pursuhint.distiller import Distiller, Term
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.reused_classifier import Projector, ReusedClassifierLoss
@@ -28,10 +29,11 @@ class Net(nn.Module):
         return self.fc(self.avgpool(self.relu(self.conv(images))).flatten(1))
 
 
-class Batch:
-    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(4)
-    indices = torch.arange(4)
+BATCH = Batch(
+    torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
+    labels=torch.arange(4),
+    indices=torch.arange(4),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +54,8 @@ def test_loss_and_logits_are_those_of_the_formula(own, other):
     student, teacher = Net(4, own), Net(6, other)
     original = copy.deepcopy(student)
     distiller = build(student, teacher).eval()
-    losses = distiller(Batch)
-    maps = [F.relu(net.conv(Batch.images)) for net in (original, teacher)]
+    losses = distiller(BATCH)
+    maps = [F.relu(net.conv(BATCH.images)) for net in (original, teacher)]
     size = maps[1].shape[2:] if own < other else maps[0].shape[2:]
     own_map, target = (F.adaptive_avg_pool2d(features, size) for features in maps)
     projected = distiller.student.avgpool.projector.layers(own_map)
@@ -74,7 +76,7 @@ def test_projector_is_the_one_of_the_paper():
 def test_student_and_projector_learn_and_the_classifier_does_not():
     student, teacher = Net(4), Net(6)
     distiller = build(student, teacher)
-    distiller(Batch).total.backward()
+    distiller(BATCH).total.backward()
     assert student.conv.weight.grad.any()
     assert all(p.grad is not None for p in student.avgpool.parameters())
     assert student.fc.weight.grad is None
@@ -88,7 +90,7 @@ def test_student_and_projector_learn_and_the_classifier_does_not():
 def test_the_exported_student_is_what_was_trained():
     distiller = build(Net(4), Net(6)).eval()
     exported = distiller.export()
-    torch.testing.assert_close(exported(Batch.images), distiller.student(Batch.images))
+    torch.testing.assert_close(exported(BATCH.images), distiller.student(BATCH.images))
     assert {"conv.weight", "avgpool.projector.layers.conv1.weight", "fc.weight"} < set(exported.state_dict())
 
 
@@ -97,14 +99,14 @@ def test_an_exported_student_can_be_rebuilt_for_its_weights(stride, factor):
     exported = build(Net(4), Net(8, stride), factor=factor).eval().export()
     again = ReusedClassifierLoss.rebuild(Net(4), exported.state_dict(), EXAMPLE)
     again.load_state_dict(exported.state_dict())
-    torch.testing.assert_close(again.eval()(Batch.images), exported(Batch.images))
+    torch.testing.assert_close(again.eval()(BATCH.images), exported(BATCH.images))
 
 
 def test_a_student_with_the_teachers_map_leaves_nothing_to_learn():
     teacher = Net(6)
     distiller = build(Net(4), teacher)
-    features = F.relu(teacher.conv(Batch.images))
-    assert distiller.loss("simkd")([Batch.images, features], [features]).item() == 0
+    features = F.relu(teacher.conv(BATCH.images))
+    assert distiller.loss("simkd")([BATCH.images, features], [features]).item() == 0
 
 
 def test_refuses_networks_it_cannot_change():

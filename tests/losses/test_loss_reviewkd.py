@@ -69,11 +69,10 @@ def pool(x, height, width):
 def hcl(o, t, levels=(4, 2, 1)):
     total, weight, used = ((o - t) ** 2).mean(), 1.0, 1.0
     for level in levels:
-        if level >= max(o.shape[2:]):
+        if level >= o.shape[2]:
             continue
         weight /= 2
-        size = min(level, o.shape[2]), min(level, o.shape[3])
-        total = total + weight * ((pool(o, *size) - pool(t, *size)) ** 2).mean()
+        total = total + weight * ((pool(o, level, level) - pool(t, level, level)) ** 2).mean()
         used += weight
     return total / used
 
@@ -187,8 +186,10 @@ def test_levels(levels, size, expected):
     assert ContextDistance(levels, [1.0] * len(levels)).sizes(size) == tuple((n, n) for n in expected)
 
 
-def test_levels_of_rectangular_maps():
-    assert ContextDistance(["h", 4, "h/2", 1], [1.0] * 4).sizes((6, 3)) == ((6, 3), (4, 3), (3, 1), (1, 1))
+def test_the_height_of_rectangular_maps_decides():
+    distance = ContextDistance(["h", 4, "h/2", "h-5", 1], [1.0] * 5)
+    assert distance.sizes((6, 3)) == ((6, 3), (4, 4), (3, 1), (1, 1))
+    assert distance.sizes((4, 8)) == ((4, 8), (2, 4), (1, 3), (1, 1))
 
 
 def test_weights_fall_to_the_levels_that_are_left():

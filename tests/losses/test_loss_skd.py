@@ -7,12 +7,9 @@ from typing import get_args
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.processes import mean_over_processes
 from pursuhint.losses.skd import SphericalLoss, SphericalNormalisation
 
 NORMALISATIONS = get_args(SphericalNormalisation)
@@ -112,6 +109,21 @@ def test_saturated_logits_stay_finite(loss):
     assert student.grad.isfinite().all()
 
 
+def test_the_radius_may_be_a_running_average(logits):
+    student, teacher = logits
+    loss, plain = SphericalLoss(radius_momentum=0.75).to(student.dtype), SphericalLoss()
+    first, second = plain.radius(teacher), plain.radius(3 * teacher)
+    assert loss.radius(teacher) == first
+    torch.testing.assert_close(loss.radius(3 * teacher), 0.75 * first + 0.25 * second)
+    torch.testing.assert_close(loss.running_radius, 1.5 * first)
+    loss.eval()
+    torch.testing.assert_close(loss.radius(teacher), 1.5 * first)
+    assert loss(student, teacher, LABELS).isfinite()
+    assert not list(plain.buffers())
+    with pytest.raises(PursuhintError, match="radius_momentum must be at least 0 and below 1, got 1"):
+        SphericalLoss(radius_momentum=1.0)
+
+
 def test_contains_the_classification_term():
     assert SphericalLoss.contains_classification
 
@@ -123,18 +135,3 @@ def test_refuses_what_is_out_of_range():
         SphericalLoss(multiplier=0.0)
     with pytest.raises(PursuhintError, match=r"normalisation must be one of unit_norm.*; got 'cube'"):
         SphericalLoss(normalisation="cube")
-
-
-def _joined_mean(rank, file, results):
-    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
-    values = torch.arange(3.0) if rank == 0 else torch.tensor([10.0])  # batches of different sizes
-    results[rank] = mean_over_processes(values).item()
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_mean_is_that_of_the_joined_batch(tmp_path):
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_joined_mean, args=(tmp_path / "meeting", results), nprocs=2)
-        assert dict(results) == {0: 13 / 4, 1: 13 / 4}

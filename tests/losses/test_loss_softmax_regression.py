@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -112,3 +114,13 @@ def test_one_sample_cannot_be_normalised_in_training(inputs):
         make()([student[:1]], [teacher[:1]], logits[:1])
     assert make(variant="feature_map")([student[:1]], [teacher[:1]], logits[:1]).isfinite()
     assert make().eval()([student[:1]], [teacher[:1]], logits[:1]).isfinite()
+
+
+def test_predictions_may_be_compared_by_their_cross_entropy(inputs):
+    (student,), (teacher,), logits = inputs
+    loss = make(prediction_distance="cross_entropy", logit_weight=0.7).eval()
+    scores = loss.classified(loss.connected(student))
+    p, q = logits.softmax(1), scores.softmax(1)
+    entries = zip(p.flatten().tolist(), q.flatten().tolist())
+    expected = -0.7 * sum(a * math.log(b) for a, b in entries) / len(student)
+    assert loss.terms([student], [teacher], logits)["logit"].item() == pytest.approx(expected, rel=1e-12)

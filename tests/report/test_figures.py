@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from pursuhint.clustering.hierarchical import linkage_tree
 from pursuhint.errors import PursuhintError
 from pursuhint.report.figures import (
     Difference,
@@ -26,9 +28,11 @@ from pursuhint.report.figures import (
     position_map,
     save_figure,
     series_colours,
+    silhouette_curves,
     similarity_heatmap,
     training_curves,
 )
+from pursuhint.report.layer_figures import dendrogram, teacher_student_map
 from pursuhint.study.arms import ARMS
 
 
@@ -70,6 +74,36 @@ FIGURES = {
     "heatmap-3": lambda: heatmap(3, title="three"),
     "heatmap-9": lambda: heatmap(9, title="nine layers"),
     "heatmap-54": lambda: heatmap(54, title="resnet110"),
+    **{
+        f"heatmap-{layers}-with-everything": lambda layers=layers: heatmap(
+            layers,
+            conventional=[layers // 3, 2 * layers // 3, layers],
+            frequencies=np.linspace(0, 1, layers).tolist(),
+        )
+        for layers in (6, 15, 150)
+    },
+    **{
+        f"tree-{layers}": lambda layers=layers: dendrogram(
+            linkage_tree(torch.from_numpy(similarity(layers))),
+            clusters=thirds(layers),
+            hints=[1, layers],
+            names=[f"layer{layer}" for layer in range(layers)],
+            title="tree",
+        )
+        for layers in (6, 54, 150)
+    },
+    **{
+        f"teacher-and-student-{layers}": lambda layers=layers: teacher_student_map(
+            similarity(layers)[:, :3],
+            similarity(layers)[:, -3:],
+            metric="linear CKA",
+            hints=[(1, 1), (layers, 3)],
+            title="both",
+        )
+        for layers in (6, 150)
+    },
+    "teacher-and-student-once": lambda: teacher_student_map(similarity(15), metric="linear CKA"),
+    "silhouette": lambda: silhouette_curves({"kmeans": {2: 0.3, 3: -0.1}}, chosen=2),
     "heatmap-plain": lambda: similarity_heatmap(similarity(4)),
     "positions-9": lambda: position_map({"conventional": [3, 6, 9], "random (seed 0)": [1, 2]}, 9),
     "positions-54": lambda: position_map(

@@ -66,6 +66,16 @@ def _large_mean(ratio: float) -> list[np.ndarray]:
     ]
 
 
+def _different_channels() -> list[np.ndarray]:
+    generator = _generator(4)
+    # From hardly alive to loud, each with its own mean; and one layer that holds another one twice.
+    layers = [
+        (layer * 10.0 ** generator.uniform(-3, 1, layer.shape[1])).astype(np.float32)
+        for layer in _large_mean(100)
+    ]
+    return [*layers, np.concatenate([layers[0], 2 * layers[0]], axis=1)]
+
+
 def _different_widths() -> list[np.ndarray]:
     return chained(500, [1, 2, 300, 5, 64])
 
@@ -96,6 +106,7 @@ SETS = {
     "duplicated": _duplicated,
     "mean-10-std": lambda: _large_mean(10),
     "mean-100-std": lambda: _large_mean(100),
+    "different-channels": _different_channels,
     "different-widths": _different_widths,
     "ill-conditioned": _ill_conditioned,
     "different-scales": _different_scales,

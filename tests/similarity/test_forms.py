@@ -15,6 +15,8 @@ from pursuhint.similarity.forms import choose_form, default_memory_limit
 
 RESNET110 = [16] * 18 + [32] * 18 + [64] * 18
 RESNET50 = [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3
+VIT_B_16 = [768] * 12
+CONVNEXT_T = [96] * 3 + [192] * 3 + [384] * 9 + [768] * 3
 CKA, R2CCA, RBF = get_metric("cka"), get_metric("r2cca"), get_metric("rbf-cka")
 GB = 10**9
 
@@ -41,14 +43,76 @@ def test_the_cheapest_that_fits(widths, metric, samples, limit, kind):
     assert (form.passes > 1) == (kind == "blocks")
 
 
+@pytest.mark.parametrize(
+    ("widths", "samples", "kind", "megabytes"),
+    [
+        (RESNET50, 50_000, "moments", 2320),
+        (RESNET50, 10_000, "rows", 1110),
+        (VIT_B_16, 50_000, "moments", 793),
+        (VIT_B_16, 5_000, "rows", 302),
+        (CONVNEXT_T, 50_000, "moments", 432),
+        (CONVNEXT_T, 5_000, "rows", 221),
+    ],
+)
+def test_large_networks_on_a_machine_of_24_gigabytes(widths, samples, kind, megabytes):
+    form = choose_form(widths, [CKA, R2CCA], samples=samples, memory_limit=12 * GB)
+    assert form.kind == kind
+    assert form.bytes / 1e6 == pytest.approx(megabytes, rel=0.01)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_moments_take_the_memory_that_was_announced_whatever_the_number_of_samples(passes):
+    widths = [8, 40, 24, 60]
+    limit = 10**8 if passes == 1 else 260_000
+    form = choose_form(widths, [CKA, get_metric("debiased-cka"), R2CCA], memory_limit=limit)
+    assert form.passes == passes
+    generator = torch.Generator().manual_seed(0)
+    held = []
+    for count in (100, 3000):
+        statistics = form.start(widths)
+        for gathered in statistics.passes() if isinstance(statistics, LayerBlocks) else [statistics]:
+            for _ in range(count // 100):
+                batch = torch.randn(100, sum(widths), generator=generator)
+                gathered.update(batch.split(widths, dim=1))
+            held.append(held_by(gathered))
+    assert held[:passes] == held[passes:]
+    assert max(held) <= form.bytes
+
+
+def held_by(statistics: LayerMoments) -> int:
+    """Bytes of all tensors that statistics have as attributes, or in lists."""
+    values = [
+        item
+        for value in vars(statistics).values()
+        for item in (value if isinstance(value, list) else [value])
+    ]
+    return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
+
+
+def test_a_million_samples():
+    widths = [4, 12, 8]
+    batch = [layer.float() for layer in hard_set("ordinary")][:3]
+    batch = [layer[:, :width].repeat(40, 1)[:10_000] for layer, width in zip(batch, widths)]
+    few, many = LayerMoments(widths), LayerMoments(widths)
+    few.update(batch)
+    for _ in range(100):
+        many.update(batch)
+    assert many.count == 1_000_000
+    assert held_by(many) == held_by(few)
+    for name in ("cka", "r2cca", "gcd", "svcca", "pwcca", "procrustes"):
+        matrix = get_metric(name).matrix
+        torch.testing.assert_close(matrix(many), matrix(few), rtol=0, atol=1e-10)
+
+
 def test_one_metric_that_compares_samples_decides_for_all():
     assert choose_form(RESNET110, [CKA, RBF], samples=10_000, memory_limit=GB).kind == "rows"
 
 
 def test_says_what_it_does():
     rows = choose_form(RESNET110, [RBF], samples=10_000, memory_limit=GB)
-    assert str(rows) == "the pooled features of 10,000 samples, 0.08 GB"
-    assert str(choose_form(RESNET110, [CKA], memory_limit=GB)) == "second moments, 0.03 GB"
+    assert str(rows) == "the pooled features of 10,000 samples, 125.90 MB"
+    assert str(choose_form(RESNET110, [CKA], memory_limit=GB)) == "second moments, 34.58 MB"
+    assert str(choose_form([4, 6], [CKA], memory_limit=GB)) == "second moments, 1.76 KB"
     blocks = choose_form(RESNET50, [CKA], memory_limit=2 * GB)
     assert str(blocks) == f"second moments in {blocks.passes} passes, 2.00 GB"
 
@@ -56,19 +120,19 @@ def test_says_what_it_does():
 def test_too_little_memory_says_what_would_be_needed():
     with pytest.raises(
         PursuhintError,
-        match=r"rbf-cka must keep the pooled features of all 1,000,000 samples .*: 8\.07 GB, and the memory "
-        r"limit is 1\.00 GB; raise the limit, use about 120,000 samples, or choose other metrics",
+        match=r"rbf-cka must keep the pooled features of all 1,000,000 samples .*: 12\.39 GB, and the memory "
+        r"limit is 1\.00 GB; raise the limit, use about 80,000 samples, or choose other metrics",
     ):
         choose_form(RESNET110, [CKA, RBF], samples=1_000_000, memory_limit=GB)
-    assert choose_form(RESNET110, [RBF], samples=120_000, memory_limit=GB).bytes <= GB
+    assert choose_form(RESNET110, [RBF], samples=80_000, memory_limit=GB).bytes <= GB
     with pytest.raises(
         PursuhintError,
-        match=r"second moments of 15,104 features take 2\.32 GB, or (.*) GB in several passes .* limit is "
-        r"0\.50 GB; raise the limit or look at fewer layers",
+        match=r"second moments of 15,104 features take 2\.32 GB, or (.*) MB in several passes .* limit is "
+        r"500\.00 MB; raise the limit or look at fewer layers",
     ) as caught:
         choose_form(RESNET50, [CKA], memory_limit=GB // 2)
-    least = float(str(caught.value).split(", or ")[1].split(" GB")[0])
-    assert choose_form(RESNET50, [CKA], memory_limit=int((least + 0.01) * GB)).kind == "blocks"
+    least = float(str(caught.value).split(", or ")[1].split(" MB")[0])
+    assert choose_form(RESNET50, [CKA], memory_limit=int((least + 0.01) * GB / 1000)).kind == "blocks"
     with pytest.raises(PursuhintError, match="rbf-cka needs the number of samples beforehand"):
         choose_form(RESNET110, [RBF])
     with pytest.raises(PursuhintError, match="memory_limit must be a positive number of bytes, got 0"):

@@ -11,8 +11,10 @@ from statistics_forms import statistics_of
 
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity import LayerRows, get_metric, rbf_cka, rbf_cka_matrix
+from pursuhint.similarity import bandwidth as bandwidth_module
 from pursuhint.similarity import kernel as kernel_module
-from pursuhint.similarity.kernel import bandwidths, rbf_cka_matrices, with_exact_median
+from pursuhint.similarity.bandwidth import bandwidths
+from pursuhint.similarity.kernel import rbf_cka_matrices, with_exact_median
 
 
 def rows_of(layers, numbers=None):
@@ -56,7 +58,7 @@ def test_exact_medians(samples, over):
 @pytest.mark.parametrize("over", ["all", "pairs"])
 @pytest.mark.parametrize("held", [10, 300, 5000])
 def test_exact_medians_when_distances_do_not_fit(monkeypatch, over, held):
-    monkeypatch.setattr(kernel_module, "HELD", held)
+    monkeypatch.setattr(bandwidth_module, "HELD", held)
     generator = np.random.default_rng(0)
     skewed = generator.standard_normal((300, 3)) ** 5
     ties = generator.integers(0, 3, (300, 2)).astype(np.float64)

@@ -297,6 +297,33 @@ def test_pwcca_of_tied_correlations_does_not_depend_on_the_basis(generator):
     torch.testing.assert_close(pair(x[order], y[order]), expected)
 
 
+def test_pwcca_of_a_zero_correlation_does_not_depend_on_the_basis(generator):
+    # The last feature of y lives on samples where x is constant: one correlation is exactly zero, and x has
+    # more than one direction that is uncorrelated with y.
+    x, y = (torch.randn(60, width, generator=generator, dtype=torch.float64) for width in (6, 3))
+    x[40:], y[:40, 2], y[40:, :2] = 0, 0, 0
+    x -= x[:40].mean(0) * (torch.arange(60) < 40)[:, None]
+    correlations = torch.linalg.svdvals(torch.linalg.qr(x)[0].T @ torch.linalg.qr(y - y.mean(0))[0])
+    assert correlations[1] > 0.1
+    assert correlations[2] < 1e-12
+    metric = get_metric("pwcca")
+    expected = metric.pair(x, y)
+    mixed = y @ torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(metric.pair(x, mixed), expected)
+    for form in FORMS:
+        matrix = metric.matrix(statistics_of(form, [x, mixed], metrics=["pwcca"]))
+        torch.testing.assert_close(matrix[0, 1], expected)
+    # All that is uncorrelated with y adds nothing to the numerator; its largest axis is what the sum of
+    # weights takes.
+    axes = torch.linalg.svd(torch.linalg.qr(x)[0].T @ torch.linalg.qr(y - y.mean(0))[0])[0]
+    rest = (torch.linalg.qr(x)[0] @ axes[:, 2:]).T @ x
+    largest = torch.linalg.svd(rest, full_matrices=False)
+    weights = (torch.linalg.qr(x)[0] @ axes[:, :2]).T @ x
+    open_weight = (largest.S[0] * largest.Vh[0]).abs().sum()
+    numerator = weights.abs().sum(1) @ correlations[:2]
+    torch.testing.assert_close(numerator / (weights.abs().sum() + open_weight), expected)
+
+
 def test_procrustes_is_the_best_rotation(features, others, generator):
     x, y = (layer - layer.mean(0) for layer in (features, others))
     x, y = torch.nn.functional.pad(x / x.norm(), (0, 3)), y / y.norm()

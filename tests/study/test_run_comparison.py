@@ -79,7 +79,7 @@ def test_a_second_call_trains_nothing_and_changes_nothing(finished, data, teache
         recipe(teacher), finished.path, seeds=(0, 1), data=data, device="cpu", on_event=events.append
     )
     names = Counter(type(event).__name__ for event in events)
-    assert set(names) == {"ArmStarted", "ArmFinished"}
+    assert set(names) == {"ArmFinished"}
     assert {event.source for event in events if hasattr(event, "source")} <= {"found", "same"}
     assert again == finished
     assert file.read_bytes() == before
@@ -90,7 +90,7 @@ def test_an_interrupted_comparison_goes_on(finished, data, teacher, tmp_path):
     options = {"arms": ("alone", "conventional"), "seeds": (0, 1), "data": data, "device": "cpu"}
 
     def stop(event):
-        if type(event).__name__ == "ArmStarted" and event.number == 3:
+        if type(event).__name__ == "ArmsStarted" and event.done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from interrupted_runs import train as train_few_digits
 
 from pursuhint.training import Recipe, train
 
@@ -57,3 +58,27 @@ def alone() -> Recipe:
     return Recipe.from_dict(
         {"student": "resnet8", "data": "digits", "epochs": 2, "batch_size": 256, "schedule": "constant"}
     )
+
+
+@pytest.fixture(scope="session")
+def distilled(teacher_run: Path) -> Recipe:
+    """Three epochs of four steps on a few digits; VID learns, so more than the student must be restored."""
+    return Recipe.from_dict(
+        {
+            "student": "resnet8",
+            "teacher": {"network": "resnet8", "checkpoint": str(teacher_run / "student.safetensors")},
+            "losses": {"vid": 1, "kd": 0.9},
+            "optimizer": {"lr": 0.02},
+            "schedule": "one-cycle",
+            "epochs": 3,
+            "batch_size": 64,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(distilled: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `distilled`, never stopped."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    train_few_digits(distilled, folder)
+    return folder

@@ -78,6 +78,7 @@ def test_saved_recipe_is_loaded_from_its_file(tmp_path):
             "hints.k is 3, but hints.points names 2",
         ),
         ("student: resnet8\nschedule: {milestones: [30, 20]}", "schedule.milestones must increase"),
+        ("student: resnet8\nschedule: {kind: cosine, milestones: [3]}", "milestones belong to kind 'step'"),
         ("student: resnet8\nschedule: {kind: one-cycle, warmup_epochs: 3}", "warmup_epochs must be 0"),
         ("student: resnet8\noptimizer: {momentum: 0, nesterov: true}", "nesterov needs"),
         ("student: resnet8\n  data: digits", "not valid YAML (line 2)"),
@@ -110,7 +111,7 @@ class TestOverride:
         [
             ("optimizer.lr=0.1", lambda recipe: recipe.optimizer.lr, 0.1),
             ("optimizer.weight_decay=1e-4", lambda recipe: recipe.optimizer.weight_decay, 1e-4),
-            ("schedule.milestones=[1, 2]", lambda recipe: recipe.schedule.milestones, (1, 2)),
+            ("schedule=one-cycle", lambda recipe: recipe.schedule.kind, "one-cycle"),
             ("student.options.width=0.5", lambda recipe: recipe.student.options, {"width": 0.5}),
             ("data=stl10", lambda recipe: recipe.data.name, "stl10"),
             ("hints.k=4", lambda recipe: recipe.hints.k, 4),

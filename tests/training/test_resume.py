@@ -2,91 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
 import os
-import random
-import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from interrupted_runs import assert_same, interrupt_at, train
 
-from pursuhint.data import ImageData, load_dataset
 from pursuhint.errors import PursuhintError
 from pursuhint.training import Recipe
-from pursuhint.training import train as train_on
 from pursuhint.training.identity import check_same_run
-
-
-def few_digits() -> ImageData:
-    """Some digits, for runs of a second."""
-    digits = load_dataset("digits")
-    splits = digits.train.select(torch.arange(200)), digits.test.select(torch.arange(100))
-    train, test = [(split.images, split.labels) for split in splits]
-    return ImageData.from_tensors("few digits", train=train, test=test)
-
-
-def train(recipe: Recipe, folder: Path, **arguments):
-    return train_on(recipe, folder, device="cpu", data=few_digits(), **arguments)
-
-
-CHILD = """
-import sys
-import torch
-sys.path.insert(0, sys.argv[1])
-torch.set_num_threads(1)
-import test_resume
-def say(event):
-    print(type(event).__name__, flush=True)
-test_resume.train(test_resume.Recipe.load(sys.argv[2]), sys.argv[3], on_event=say)
-"""
-
-
-@pytest.fixture(scope="module")
-def recipe(teacher_run) -> Recipe:
-    return Recipe.from_dict(
-        {
-            "student": "resnet8",
-            "teacher": {"network": "resnet8", "checkpoint": str(teacher_run / "student.safetensors")},
-            "losses": {"vid": 1, "kd": 0.9},  # VID learns, so that more than the student must be restored
-            "optimizer": {"lr": 0.02},
-            "schedule": "one-cycle",
-            "epochs": 3,
-            "batch_size": 64,
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(recipe, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    train(recipe, folder)
-    return folder
-
-
-def without_wall_times(folder: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if key not in ("seconds", "samples_per_second")}
-        for line in lines
-    ]
-
-
-def assert_same(folder: Path, uninterrupted: Path) -> None:
-    assert without_wall_times(folder) == without_wall_times(uninterrupted)
-    for name in ("student.safetensors", "best.safetensors"):
-        assert (folder / name).read_bytes() == (uninterrupted / name).read_bytes()
-    for name in ("hints.json", "recipe.yaml"):
-        assert (folder / name).read_text() == (uninterrupted / name).read_text()
-    assert (folder / "result.json").exists()
-    assert not list(folder.rglob("*.tmp"))
-
 
 LOCKER = """
 import sys, time
@@ -98,22 +27,9 @@ with lock_folder(Path(sys.argv[1])):
 """
 
 
-class Interrupted(BaseException):
-    """Not an Exception, as KeyboardInterrupt is not."""
-
-
-def interrupt_at(recipe: Recipe, folder: Path, kind: str, count: int) -> None:
-    """Stop a run when an event of a kind comes for the n-th time."""
-    seen = 0
-
-    def watch(event) -> None:
-        nonlocal seen
-        seen += type(event).__name__ == kind
-        if seen == count:
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        train(recipe, folder, on_event=watch)
+@pytest.fixture(scope="module")
+def recipe(distilled) -> Recipe:
+    return distilled
 
 
 @pytest.mark.parametrize(
@@ -137,33 +53,6 @@ def test_resumed_run_equals_the_uninterrupted_one(recipe, uninterrupted, tmp_pat
     resumed = [event.epoch for event in events if type(event).__name__ == "Resumed"]
     assert resumed == ([done] if done else [])
     assert len(record.environment["resumed"]) == 1
-
-
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_real_kills_at_random_moments(recipe, uninterrupted, tmp_path, kind):
-    """A real process, really killed: in an epoch, while saving, while starting, wherever it hits."""
-    recipe.save(tmp_path / "recipe.yaml")
-    folder = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-c",
-        CHILD,
-        str(Path(__file__).parent),
-        str(tmp_path / "recipe.yaml"),
-        str(folder),
-    ]
-    moment, delay = random.SystemRandom().randrange(1, 20), random.SystemRandom().uniform(0, 0.05)
-    print(f"killed {delay} seconds after event {moment}")  # shown when the test fails
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
-        for _ in range(moment):
-            child.stdout.readline()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(delay)
-        child.send_signal(kind)
-    assert child.returncode == -kind
-    train(recipe, folder)
-    assert_same(folder, uninterrupted)
 
 
 class TestDamage:
@@ -252,71 +141,6 @@ class TestDamage:
         with pytest.raises(PursuhintError, match="cannot be loaded"):
             train(recipe, two_epochs)
         assert not (tmp_path / "harmed").exists()
-
-
-class TestFullDisk:
-    """Every write and every rename of an epoch's end fails once; nothing good is lost."""
-
-    @pytest.mark.parametrize(
-        ("function", "call"),
-        [
-            ("fsync", 0),
-            ("fsync", 2),
-            ("fsync", 6),
-            ("rename", 0),
-            ("replace", 0),
-            ("replace", 1),
-            ("replace", 2),
-        ],
-    )
-    def test_failing_system_calls(self, recipe, uninterrupted, tmp_path, monkeypatch, function, call):
-        folder, calls, real = tmp_path / "run", 0, getattr(os, function)
-
-        def fail(*arguments, **keywords):
-            nonlocal calls
-            calls += 1
-            if calls > call:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return real(*arguments, **keywords)
-
-        def watch(event) -> None:
-            if type(event).__name__ == "EpochStarted" and event.epoch == 2:
-                monkeypatch.setattr(os, function, fail)
-
-        with pytest.raises(PursuhintError, match="No space left on device") as caught:
-            train(recipe, folder, on_event=watch)
-        assert "\n" not in str(caught.value)
-        monkeypatch.undo()
-        train(recipe, folder)
-        assert_same(folder, uninterrupted)
-
-    @pytest.mark.parametrize("writer", ["torch.save", "accelerate.utils.other.safe_save_file"])
-    def test_failing_writers(self, recipe, uninterrupted, tmp_path, monkeypatch, writer):
-        def fail(*arguments, **keywords):
-            # What torch raises when the disk is full is a RuntimeError
-            raise RuntimeError(
-                "[enforce fail at inline_container.cc:820]\n. PytorchStreamWriter failed writing"
-            )
-
-        def watch(event) -> None:
-            if type(event).__name__ == "EpochStarted" and event.epoch == 2:
-                monkeypatch.setattr(writer, fail)
-
-        with pytest.raises(PursuhintError, match=r"save the state after epoch 2 into .*failed writing"):
-            train(recipe, tmp_path / "run", on_event=watch)
-        monkeypatch.undo()
-        assert not (tmp_path / "run" / "state" / "writing").exists()
-        train(recipe, tmp_path / "run")
-        assert_same(tmp_path / "run", uninterrupted)
-
-    def test_a_folder_deleted_while_training_is_one_clear_line(self, recipe, tmp_path):
-        def watch(event) -> None:
-            if type(event).__name__ == "EpochStarted" and event.epoch == 2:
-                shutil.rmtree(tmp_path / "run")
-                (tmp_path / "run").touch()  # nothing can be made there again
-
-        with pytest.raises(PursuhintError, match="cannot save the state after epoch 2"):
-            train(recipe, tmp_path / "run", on_event=watch)
 
 
 class TestSameRun:

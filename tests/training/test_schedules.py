@@ -87,3 +87,12 @@ def test_milestones_count_from_the_start_of_the_stage():
 
 def test_constant_stays():
     assert set(factors(ScheduleConfig(kind="constant"), 3, 4)) == {1.0}
+
+
+def test_without_a_word_the_rate_falls_along_a_cosine_and_milestones_mean_steps():
+    assert ScheduleConfig() == ScheduleConfig(kind="cosine")
+    assert ScheduleConfig(milestones=(2,)) == ScheduleConfig(kind="step", milestones=(2,))
+    rates = factors(ScheduleConfig(), 4, 5)
+    assert rates[0] == 1.0
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.02

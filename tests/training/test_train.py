@@ -117,7 +117,7 @@ class TestRunFolder:
     def test_recipe_is_resolved_and_alone_repeats_the_run(self, distilled, tmp_path):
         record, _ = distilled
         recipe = Recipe.load(record.path / "recipe.yaml")
-        assert recipe.losses["kd"].options == {"temperature": 4.0}
+        assert recipe.losses["kd"].options == {"measure": "divergence", "temperature": 4.0}
         again = train(recipe, tmp_path / "again", device="cpu")
         assert bytes_of(again.path) == bytes_of(record.path)
         assert without_wall_times(again.metrics) == without_wall_times(record.metrics)
@@ -131,7 +131,8 @@ class TestRunFolder:
 
     def test_events_tell_the_story(self, distilled):
         record, events = distilled
-        kinds = [type(event).__name__ for event in events if type(event).__name__ != "StepDone"]
+        passing = {"StepDone", "LossesSoFar"}
+        kinds = [name for event in events if (name := type(event).__name__) not in passing]
         assert kinds == ["HintsChosen", "RunStarted", *["EpochStarted", "EpochFinished"] * 3]
         steps = [event for event in events if type(event).__name__ == "StepDone"]
         assert (len(steps), steps[-1].step, steps[-1].samples) == (3 * 21, 21, 1293)
@@ -170,7 +171,7 @@ def test_random_generators_of_the_caller_are_left_alone(alone, tmp_path):
 def test_best_is_the_first_of_the_best_epochs(alone, tmp_path, monkeypatch):
     accuracies = iter([70.0, 90.0, 90.0, 80.0])
     monkeypatch.setattr(
-        "pursuhint.training.run.evaluate",
+        "pursuhint.training.under_way.evaluate",
         lambda network, loader, reduce: Evaluation(next(accuracies), 100.0, 1.0, 360),
     )
     record = train(alone.override("epochs=4"), tmp_path / "run", device="cpu")

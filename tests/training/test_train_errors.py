@@ -160,10 +160,17 @@ class TestNonFinite:
 
     def test_a_student_that_breaks_at_the_last_step_is_not_saved(self, alone, tmp_path, monkeypatch):
         results = iter([Evaluation(50, 90, 1.0, 360), Evaluation(10, 50, float("nan"), 360)])
-        monkeypatch.setattr("pursuhint.training.run.evaluate", lambda *a, **k: next(results))
+        monkeypatch.setattr("pursuhint.training.under_way.evaluate", lambda *a, **k: next(results))
         with pytest.raises(
             PursuhintError, match=r"test loss is not finite after epoch 2; .* before this epoch is kept"
         ):
             train(alone, tmp_path / "run", device="cpu")
         assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
         assert (tmp_path / "run" / "state" / "latest").read_text() == "0\n"
+
+
+def test_sharded_networks_are_refused(alone, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(PursuhintError, match="cannot shard its networks over processes"):
+        train(alone, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()

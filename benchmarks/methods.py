@@ -1,0 +1,235 @@
+"""Every method of the table on colour images: a teacher, then students by all methods, and the table.
+
+    python benchmarks/methods.py IMAGES                 # a folder with train/ and val/, one folder a class
+    python benchmarks/methods.py IMAGES --seeds 0       # a piece; the same command adds seeds later
+    python benchmarks/methods.py IMAGES --write docs/methods.md
+    python benchmarks/methods.py IMAGES --try-steps 5   # how long will it take?
+
+All students of a seed train side by side and share the teacher. Interrupt it whenever you like: the same
+command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pursuhint.data import ImageData, load_dataset
+from pursuhint.losses import get_loss
+from pursuhint.report import write_report
+from pursuhint.report.method_story import findings
+from pursuhint.report.method_table import markdown_table
+from pursuhint.report.words import duration
+from pursuhint.study import MethodComparison, compare_methods
+from pursuhint.study.method import all_methods
+from pursuhint.training import EpochFinished, Recipe, RunRecord, StepTogether, train
+
+PAPER_EPOCHS = 240
+"""Length of the runs for which the methods' own numbers of epochs were chosen."""
+
+_BEGIN, _END = "<!-- table: written by benchmarks/methods.py -->", "<!-- end of table -->"
+
+
+def method_names(epochs: int) -> list[str]:
+    """Every loss by itself; what it counts in epochs (warm-ups, ramps) is scaled to the length of the run."""
+    names = []
+    for name in all_methods():
+        counts = {
+            key: max(1, round(value * epochs / PAPER_EPOCHS))
+            for key, value in get_loss(name).hyperparameters().items()
+            if key.endswith("_epochs") and isinstance(value, int)
+        }
+        options = ",".join(f"{key}={value}" for key, value in counts.items())
+        names.append(f"{name}:{options}" if options else name)
+    return names
+
+
+def teacher_recipe(options: argparse.Namespace, data: ImageData) -> Recipe:
+    """How the teacher is trained: long, with strong augmentation."""
+    return Recipe.from_dict(
+        {
+            "student": options.teacher,
+            "data": {"name": data.name, "augment": options.teacher_augment},
+            "optimizer": {"lr": 0.1, "nesterov": True},
+            "schedule": "one-cycle",
+            "epochs": options.teacher_epochs,
+            "batch_size": 64,
+        }
+    )
+
+
+def student_recipe(options: argparse.Namespace, data: ImageData, weights: Path) -> Recipe:
+    """What all students share."""
+    return Recipe.from_dict(
+        {
+            "student": options.student,
+            "teacher": {"network": options.teacher, "checkpoint": str(weights)},
+            "data": {"name": data.name, "augment": options.augment},
+            "optimizer": {"lr": options.lr, "nesterov": True},
+            "schedule": "one-cycle",
+            "epochs": options.epochs,
+            "batch_size": 64,
+            "precision": options.precision,
+        }
+    )
+
+
+def part_of(data: ImageData, samples: int) -> ImageData:
+    """The first training and some test images, for trying."""
+    splits = {
+        name: (split.images[:count], split.labels[:count])  # type: ignore[attr-defined]
+        for name, split, count in (("train", data.train, samples), ("test", data.test, 64))
+    }
+    return ImageData.from_tensors(
+        data.name, num_classes=data.num_classes, augmentation=data.augmentation, **splits
+    )
+
+
+class _Watch:
+    """A line now and then."""
+
+    def __init__(self) -> None:
+        self.said = 0.0
+
+    def __call__(self, event: Any) -> None:
+        kind, now = type(event).__name__, time.monotonic()
+        if kind == "ArmFinished" and event.source != "found":
+            result = "failed" if event.top1 is None else f"{event.top1:.2f} %"
+            print(f"[{event.number} of {event.total}] {event.arm}, seed {event.seed}: {result}", flush=True)
+        elif isinstance(event, StepTogether) and event.step == event.steps and now - self.said > 60:
+            self.said = now
+            print(f"epoch {event.epoch} of {event.epochs}", flush=True)
+        elif isinstance(event, EpochFinished) and now - self.said > 60:
+            self.said = now
+            print(f"teacher: epoch {event.metrics['epoch']}, {event.metrics['test_top1']:.2f} %", flush=True)
+
+
+def try_out(options: argparse.Namespace, data: ImageData) -> None:
+    """Time a few steps of every method, with an untrained teacher, and say how long everything takes."""
+    from pursuhint.models import create_model
+
+    torch.manual_seed(0)
+    teacher = create_model(options.teacher, num_classes=data.num_classes, in_channels=data.in_channels)
+    recipe = student_recipe(options, data, Path("none")).model_copy(update={"epochs": 1})
+    few = part_of(data, 64 * options.try_steps)
+    names = options.methods or method_names(1)
+    with tempfile.TemporaryDirectory() as folder:
+        study = compare_methods(
+            recipe, folder, methods=names, seeds=(0,), data=few, teacher=teacher, device=options.device
+        )
+        seconds = {}
+        for method in study.methods:
+            last = RunRecord.load(Path(folder, method.runs[0].folder)).last
+            seconds[method.name] = last["seconds"] / options.try_steps
+    steps = -(-len(data.train) // 64) * options.epochs * len(parse_seeds(options.seeds))
+    for name, value in sorted(seconds.items(), key=lambda entry: entry[1]):
+        print(f"{name:40} {1000 * value:8.0f} ms a step")
+    for name, why in study.failed.items():
+        print(f"{name}: {why}")
+    print(f"all steps of all students: {duration(steps * sum(seconds.values()))}, without warm-ups")
+
+
+def document(study: MethodComparison, teacher: RunRecord, command: str) -> str:
+    """The table with what is needed to read it."""
+    recipe, data = Recipe.from_dict(study.recipe), study.data
+    environment = study.environment
+    lines = [
+        f"{study.student.name} ({study.student.parameters:,} parameters) taught by {study.teacher.name} "
+        f"({study.teacher.parameters:,} parameters, {study.teacher.top1:.2f} % after "
+        f"{len(teacher.metrics)} epochs with {', '.join(teacher.recipe.data.augment)} augmentation) on "
+        f"{data.train:,} training and {data.test:,} test images of {data.image_size[0]} x "
+        f"{data.image_size[1]} pixels, {data.num_classes} classes; {recipe.epochs} epochs, batches of "
+        f"{recipe.batch_size}, SGD with learning rate {recipe.optimizer.lr:g} ({recipe.schedule.kind}), "
+        f"{', '.join(recipe.data.augment)} augmentation; seeds {', '.join(map(str, study.seeds))}. Made by",
+        "",
+        f"    {command}",
+        "",
+        f"on {environment.get('device_name', 'unknown')}, {environment.get('threads', '?')} threads.",
+        "",
+        *findings(study),
+        "",
+        markdown_table(study).rstrip(),
+    ]
+    if study.failed:
+        lines += ["", *(f"- {name} was not trained: {why}" for name, why in study.failed.items())]
+    return "\n".join(lines) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Put the table between its marks in a document.
+
+    Raises:
+        ValueError: the document has no marks.
+    """
+    before = path.read_text(encoding="utf-8")
+    pattern = re.compile(re.escape(_BEGIN) + ".*?" + re.escape(_END), re.DOTALL)
+    if not pattern.search(before):
+        raise ValueError(f"{path} has no place for the table ({_BEGIN} ... {_END})")
+    path.write_text(pattern.sub(lambda _: f"{_BEGIN}\n\n{text}\n{_END}", before), encoding="utf-8")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``"0,1,2"``."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("images", help="folder with train/ and val/ or test/, one folder a class")
+    parser.add_argument("--out", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--teacher", default="resnet32")
+    parser.add_argument("--student", default="resnet8")
+    parser.add_argument("--teacher-epochs", type=int, default=100)
+    parser.add_argument("--teacher-augment", default="standard,affine,color,cutout,mixup")
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--augment", default="standard,affine,color")
+    parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--method", dest="methods", action="append", help="only these; repeatable")
+    parser.add_argument("--at-once", type=int, default=None, help="students in training at the same time")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--streams", action="store_true")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads of torch")
+    parser.add_argument("--write", type=Path, default=None, help="document to put the table into")
+    parser.add_argument("--try-steps", type=int, default=0)
+    options = parser.parse_args(arguments)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    data = load_dataset(f"folder:{options.images}")
+    if options.try_steps:
+        try_out(options, data)
+        return
+    watch = _Watch()
+    teacher = train(
+        teacher_recipe(options, data), options.out / "teacher", device=options.device, on_event=watch
+    )
+    print(f"teacher: {teacher.last['test_top1']:.2f} %", flush=True)
+    recipe = student_recipe(options, data, teacher.path / "student.safetensors")
+    study = compare_methods(
+        recipe,
+        options.out / "students",
+        methods=options.methods or method_names(options.epochs),
+        seeds=parse_seeds(options.seeds),
+        device=options.device,
+        at_once=options.at_once,
+        streams=options.streams,
+        on_event=watch,
+    )
+    write_report(study.path)
+    command = f"python benchmarks/methods.py IMAGES --seeds {options.seeds}"
+    text = document(study, teacher, command)
+    print(text)
+    if options.write is not None:
+        write(options.write, text)
+
+
+if __name__ == "__main__":
+    main()

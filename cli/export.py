@@ -1,0 +1,85 @@
+"""``pursuhint export``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .options import apply, examples, folder_argument
+
+__all__ = ["command"]
+
+# Written out, so that help needs no torch; a test compares them with pursuhint.export.FORMATS.
+FORMATS = ("onnx", "pt2", "safetensors")
+
+
+@click.command(
+    "export",
+    short_help="Write the trained student of a run for other programs.",
+    epilog=examples(
+        "pursuhint export runs/at --format onnx",
+        "pursuhint export runs/at --format onnx --weights best --include-normalisation --out student.onnx",
+    ),
+)
+@folder_argument("run")
+@click.option(
+    "--format",
+    type=click.Choice(FORMATS),
+    default="onnx",
+    show_default=True,
+    help="onnx (pip install 'pursuhint[onnx]'); pt2, a program for torch.export.load; safetensors, weights "
+    "only.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    show_default=True,
+    help="Which weights of the run: those of its last or of its best epoch.",
+)
+@click.option(
+    "--include-normalisation",
+    is_flag=True,
+    help="Let the program take images scaled to [0, 1]; otherwise they must be normalised as in training. "
+    "Reads the data set's mean and deviation.",
+)
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write.  [default: student.onnx or student.pt2 in the run folder, best.onnx for the best "
+    "epoch]",
+)
+@apply("json")
+def command(
+    run: Path, format: str, weights: str, include_normalisation: bool, out: Path | None, as_json: bool
+) -> None:
+    """Write the trained student of the run folder RUN as a file that needs no pursuhint.
+
+    ONNX and PT2 programs take batches of any size and are compared with the network once they are written.
+    """
+    from pursuhint.training import RunRecord
+    from pursuhint.training.export_run import export_run
+
+    exported = export_run(
+        RunRecord.load(run), format, out, weights=weights, include_normalisation=include_normalisation
+    )
+    if as_json:
+        result = {
+            "file": str(exported.path),
+            "format": exported.format,
+            "parameters": exported.parameters,
+            "deviation": exported.deviation,
+        }
+        click.echo(json.dumps(result))
+        return
+    click.echo(f"{exported.path}: {exported.parameters:,} parameters, {exported.path.stat().st_size:,} bytes")
+    if exported.deviation is not None:
+        click.echo(
+            f"compared with the network on random images: logits up to {exported.scale:.3g} differ by "
+            f"{exported.deviation:.1g} at most"
+        )
+    elif format == "onnx":
+        click.echo("not compared with the network: onnxruntime is not installed")

@@ -1,0 +1,104 @@
+"""``pursuhint pathways``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import apply, examples
+from .recipe_options import build_recipe, recipe_options
+
+__all__ = ["command"]
+
+
+@click.command(
+    "pathways",
+    short_help="Search the weights of DistPro's pathways, and write the recipe to train with.",
+    epilog=examples(
+        "pursuhint pathways --recipe cifar100-distpro --teacher-checkpoint resnet32x4.pth --out distpro.yaml",
+        "pursuhint train --recipe distpro.yaml --out runs/distpro",
+    ),
+)
+@recipe_options
+@click.option(
+    "--search-epochs",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Epochs of the search; --epochs is the length of the training that the recipe is written for.",
+)
+@click.option(
+    "--held-out",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of the training data that the weights of the pathways are learned on.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["differences", "exact"]),
+    default="differences",
+    show_default=True,
+    help="Gradient of the weights: by differences, or exact (slower, second derivatives).",
+)
+@click.option("--hints", metavar="FILE", type=click.Path(path_type=Path), help="Hint points: a hints.json.")
+@click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: 0]")
+@apply("device")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="FILE",
+    help="YAML to write: the recipe, with the process that the search has found.",
+)
+@apply("quiet", "json")
+def command(
+    search_epochs: int,
+    held_out: float,
+    method: Any,
+    hints: Path | None,
+    seed: int | None,
+    device: str | None,
+    out: Path,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Search how much every pathway from a teacher's layer to a student's should weigh, epoch by epoch.
+
+    A student is trained on one part of the training data, while the weights learn on the other part what
+    helps it. What comes out is the recipe with the weights written into it, to train with from the start.
+    """
+    from pursuhint.training.pathway_process import search_process
+
+    from .networks import default_device
+    from .progress import CountProgress, say
+
+    more: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if hints is not None:
+        more["hints"] = {"file": str(hints)}
+    recipe = build_recipe(options, **more)
+    with CountProgress("searching", unit="epochs", quiet=quiet) as progress:
+        found = search_process(
+            recipe,
+            epochs=search_epochs,
+            held_out=held_out,
+            method=method,
+            device=default_device(device),
+            on_epoch=lambda epoch, shares: progress(epoch + 1, search_epochs),
+        )
+    found.recipe.save(out)
+    last = found.shares[-1].tolist()
+    if as_json:
+        rows = [
+            {"teacher": teacher, "student": student, "share": share}
+            for (teacher, student), share in zip(found.pathways, last)
+        ]
+        click.echo(json.dumps({"recipe": str(out), "pathways": rows}))
+    else:
+        for (teacher, student), share in sorted(zip(found.pathways, last), key=lambda row: -row[1]):
+            click.echo(f"{share:6.1%}  {teacher} -> {student}")
+    say(f"written: {out}; pursuhint train --recipe {out} --out DIR", quiet)

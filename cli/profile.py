@@ -1,0 +1,191 @@
+"""``pursuhint profile``"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import apply, examples
+from .recipe_options import build_recipe, recipe_options
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pursuhint.profile import Profile, StepProfile
+    from pursuhint.training import Recipe
+
+__all__ = ["command"]
+
+
+class ImageShape(click.ParamType):
+    """Channels, height and width: 3x32x32."""
+
+    name = "CxHxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", str(value)):
+            self.fail(f"{value!r} is not a shape such as 3x32x32", param, context)
+        return tuple(int(side) for side in value.split("x"))
+
+
+@click.command(
+    "profile",
+    short_help="Measure size and speed of networks, and where a training step's time goes.",
+    epilog=examples(
+        "pursuhint profile --teacher resnet110 --student resnet20 --input 3x32x32 --classes 100",
+        "pursuhint profile --teacher resnet32x4 --student resnet8x4 --data cifar100 --loss at --steps 20",
+    ),
+)
+@recipe_options
+@click.option(
+    "--input",
+    "shape",
+    type=ImageShape(),
+    help="Shape of an image, so that no data are needed (with --classes).  [default: that of the data]",
+)
+@click.option("--classes", type=click.IntRange(min=1), help="Number of classes.  [default: that of the data]")
+@click.option(
+    "--at-batch",
+    "batch_sizes",
+    metavar="N",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Batch size at which latency is measured; repeatable.  [default: 1 and 64]",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Timed passes of each network; the median counts.",
+)
+@click.option(
+    "--steps",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Take N training steps too, and show where their time goes: data, teacher, student, losses, "
+    "backward, optimiser. Nothing is written.",
+)
+@apply("device", "json")
+def command(
+    shape: tuple[int, int, int] | None,
+    classes: int | None,
+    batch_sizes: tuple[int, ...],
+    repeats: int,
+    steps: int | None,
+    device: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure parameters, FLOPs and latency of a student beside its teacher.
+
+    Compression is the share of the teacher's parameters that the student does without, speed-up how many
+    times as long the teacher takes. A FLOP is a multiplication or an addition; papers often count the two as
+    one. Weights do not matter, so no checkpoint is needed. Time on an otherwise idle machine.
+    """
+    from pursuhint.profile import profile_networks, profile_steps
+
+    from .networks import default_device
+
+    device = default_device(device)
+    recipe = build_recipe(options)
+    shape, classes = _sizes(recipe, shape, classes)
+    teacher = None if recipe.teacher is None else _network(recipe.teacher, classes, shape[0])
+    profile = profile_networks(
+        _network(recipe.student, classes, shape[0]),
+        teacher,
+        shape,
+        batch_sizes=batch_sizes or (1, 64),
+        repeats=repeats,
+        device=device,
+        names=(recipe.student.network, recipe.teacher.network if recipe.teacher is not None else ""),
+    )
+    taken = None
+    if steps is not None:
+        taken = profile_steps(recipe, steps=steps, device=device, teacher=teacher)
+    if as_json:
+        click.echo(json.dumps(_as_dict(profile, taken)))
+    else:
+        _print(profile, taken)
+
+
+def _sizes(
+    recipe: Recipe, shape: tuple[int, int, int] | None, classes: int | None
+) -> tuple[tuple[int, int, int], int]:
+    """What the options say, and for the rest what the data are."""
+    if shape is None or classes is None:
+        from pursuhint.training.prepare import load_data
+
+        data = load_data(recipe.data)
+        shape = (data.in_channels, *data.image_size) if shape is None else shape
+        classes = data.num_classes if classes is None else classes
+    return shape, classes
+
+
+def _network(config: Any, classes: int, channels: int) -> nn.Module:
+    from pursuhint.models import create_model
+
+    return create_model(
+        config.network, num_classes=config.num_classes or classes, in_channels=channels, **config.options
+    )
+
+
+def _as_dict(profile: Profile, taken: StepProfile | None) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    networks = {
+        role: asdict(network)
+        for role, network in (("student", profile.student), ("teacher", profile.teacher))
+        if network is not None
+    }
+    step = None if taken is None else {**asdict(taken), "total": taken.total}
+    return {
+        **networks,
+        "compression": profile.compression,
+        "fewer_flops": profile.fewer_flops,
+        "speed_up": profile.speed_up,
+        "shape": profile.shape,
+        "device": profile.device,
+        "threads": profile.threads,
+        "step": step,
+    }
+
+
+def _print(profile: Profile, taken: StepProfile | None) -> None:
+    from .results import table
+
+    sizes = list(profile.student.latency)
+    header = ("network", "parameters", "compression", "FLOPs", *(f"ms, batch {size}" for size in sizes))
+    rows = []
+    for network in filter(None, (profile.teacher, profile.student)):
+        compression = flops = ""
+        speed_up: dict[int, str] = {}
+        if network is profile.student and profile.compression is not None and profile.fewer_flops is not None:
+            compression, flops = f"{profile.compression:.1f} %", f" (/{profile.fewer_flops:.2f})"
+            speed_up = {size: f" (x{times:.2f})" for size, times in profile.speed_up.items()}
+        rows.append(
+            (
+                network.name,
+                f"{network.parameters:,}",
+                compression or "-",
+                f"{network.flops / 1e6:,.1f} M{flops}",
+                *(f"{1000 * network.latency[size]:.2f}{speed_up.get(size, '')}" for size in sizes),
+            )
+        )
+    for line in table(header, rows):
+        click.echo(line)
+    where = "one thread" if profile.threads == 1 else f"{profile.threads} threads"
+    image = "x".join(map(str, profile.shape))
+    click.echo(f"images {image}, {profile.device}" + (f", {where}" if profile.device == "cpu" else ""))
+    if taken is not None:
+        click.echo(
+            f"a training step of {taken.batch_size} images: {1000 * taken.total:.1f} ms "
+            f"({taken.samples_per_second:,.0f} images/s), medians of {taken.steps} steps"
+        )
+        for part, seconds in taken.seconds.items():
+            click.echo(f"  {part:10} {1000 * seconds:8.2f} ms  {100 * seconds / taken.total:5.1f} %")

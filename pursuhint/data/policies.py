@@ -1,0 +1,251 @@
+"""Stronger augmentation, by name: batched versions of torchvision's v2 transforms.
+
+As in `pursuhint.data.augment`, random numbers are drawn in one place for every sample of a split, and
+applying them is deterministic, so that a sample is changed alike on any device, in any batch and by any
+process.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+__all__ = ["POLICIES", "Affine", "ColorJitter", "Cutout", "Policy", "TrivialAugment", "blend", "warp"]
+
+
+class Policy(ABC):
+    """One way to change images.
+
+    Attributes:
+        needs_uint8: whether it is defined for images in 0..255 only.
+        after_normalising: whether it changes images that are normalised already, in which 0 is the mean.
+    """
+
+    needs_uint8 = False
+    after_normalising = False
+
+    @abstractmethod
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random numbers for some samples, float32 of shape (count, numbers)."""
+
+    @abstractmethod
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Change images, (batch, channels, height, width), with one row of numbers each."""
+
+
+def warp(images: Tensor, matrices: Tensor, *, nearest: bool = False) -> Tensor:
+    """Move the pixels of each image along an affine map; what comes from outside is 0.
+
+    Equal to torchvision's ``affine`` with the same inverse matrix.
+
+    Args:
+        images: uint8 (results are rounded) or floating point, shape (batch, channels, height, width).
+        matrices: for each image the map from pixels of the result to pixels of the image, in pixels from the
+            centre, x first; shape (batch, 2, 3).
+        nearest: take the nearest pixel instead of interpolating bilinearly.
+    """
+    height, width = images.shape[-2:]
+    x = torch.arange(width, device=images.device) - (width - 1) / 2
+    y = torch.arange(height, device=images.device) - (height - 1) / 2
+    ones = torch.ones(height, width, device=images.device)
+    base = torch.stack([x.expand(height, width), y[:, None].expand(height, width), ones], dim=-1)
+    scale = torch.tensor([width / 2, height / 2], device=images.device)
+    grid = base.reshape(1, -1, 3) @ (matrices.transpose(1, 2) / scale)
+    floats = images if images.is_floating_point() else images.to(torch.float32)
+    moved = F.grid_sample(
+        floats,
+        grid.reshape(len(images), height, width, 2).to(floats),
+        mode="nearest" if nearest else "bilinear",
+        padding_mode="zeros",
+        align_corners=False,
+    )
+    return moved if images.is_floating_point() else moved.round_().to(images.dtype)
+
+
+def blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
+    """``factor * image + (1 - factor) * other``, cut to 0..255; uint8 in and out, as in torchvision.
+
+    Args:
+        images: shape (batch, channels, height, width).
+        others: anything of a shape that fits.
+        factors: one for each image, at least 0; 1 leaves it as it is.
+    """
+    factors = _per_image(factors)
+    mixed = images * factors + others * (1 - factors)
+    return mixed.clamp_(0, 255).to(images.dtype)
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
+def _grey(images: Tensor) -> Tensor:
+    return images if images.shape[1] != 3 else TF.rgb_to_grayscale(images)
+
+
+def _mean_grey(images: Tensor) -> Tensor:
+    return _grey(images).to(torch.float32).mean((1, 2, 3), keepdim=True)
+
+
+class Affine(Policy):
+    """A random affine map of each image, as torchvision's ``RandomAffine`` makes it, bilinear.
+
+    Args:
+        degrees: rotations are uniform in ``-degrees..degrees``.
+        shift: shifts along each axis are uniform up to this share of the side, in whole pixels.
+        scale: range of the scale, uniform.
+    """
+
+    def __init__(
+        self, *, degrees: float = 15.0, shift: float = 0.1, scale: tuple[float, float] = (0.9, 1.1)
+    ) -> None:
+        self.degrees, self.shift, self.scale = degrees, shift, scale
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Rotation in degrees, horizontal and vertical shift as a share of the side, scale."""
+        low = torch.tensor([-self.degrees, -self.shift, -self.shift, self.scale[0]])
+        high = torch.tensor([self.degrees, self.shift, self.shift, self.scale[1]])
+        return low + (high - low) * torch.rand(count, 4, generator=generator)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        angle = torch.deg2rad(draws[:, 0])
+        shift = (draws[:, 1:3] * torch.tensor([width, height], device=draws.device)).round()
+        cos, sin = angle.cos() / draws[:, 3], angle.sin() / draws[:, 3]
+        linear = torch.stack([cos, sin, -sin, cos], dim=1).reshape(-1, 2, 2)
+        return warp(images, torch.cat([linear, -linear @ shift[:, :, None]], dim=2))
+
+
+class ColorJitter(Policy):
+    """Brightness, then contrast, then saturation by a random factor.
+
+    The maths of torchvision's ``ColorJitter``, which draws the order of the three for each image; here it is
+    fixed, so that they can be applied to a whole batch. Without hue. Grey images have no saturation.
+
+    Args:
+        strength: factors are uniform in ``1 - strength .. 1 + strength``; in [0, 1].
+    """
+
+    needs_uint8 = True
+
+    def __init__(self, *, strength: float = 0.4) -> None:
+        self.strength = strength
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Factors of brightness, contrast and saturation."""
+        return 1 + self.strength * (2 * torch.rand(count, 3, generator=generator) - 1)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        images = blend(images, torch.zeros((), device=images.device), draws[:, 0])
+        images = blend(images, _mean_grey(images), draws[:, 1])
+        return images if images.shape[1] != 3 else blend(images, _grey(images), draws[:, 2])
+
+
+class Cutout(Policy):
+    """Blank out a square whose centre is anywhere in the image; what lies outside is cut off.
+
+    Reference: T. DeVries and G. W. Taylor, Improved Regularization of Convolutional Neural Networks with
+    Cutout, 2017, https://arxiv.org/abs/1708.04552, with its size for CIFAR-100, 8 of 32 pixels.
+
+    Args:
+        share: side of the square as a share of the image's shorter side.
+    """
+
+    after_normalising = True
+
+    def __init__(self, *, share: float = 0.25) -> None:
+        self.share = share
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Vertical and horizontal place of the centre, in [0, 1)."""
+        return torch.rand(count, 2, generator=generator)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        side = round(self.share * min(height, width))
+        top = (draws[:, 0] * height).floor() - side // 2
+        left = (draws[:, 1] * width).floor() - side // 2
+        rows = torch.arange(height, device=images.device)
+        columns = torch.arange(width, device=images.device)
+        inside_rows = (rows >= top[:, None]) & (rows < top[:, None] + side)
+        inside_columns = (columns >= left[:, None]) & (columns < left[:, None] + side)
+        inside = inside_rows[:, :, None] & inside_columns[:, None, :]
+        return images.masked_fill(inside[:, None], 0)
+
+
+class TrivialAugment(Policy):
+    """One change out of fourteen for each image, with a random strength: torchvision's TrivialAugmentWide.
+
+    Every change is applied to the whole batch, with a strength that does nothing where another one was drawn,
+    so that a GPU is never asked which images want which. Nearest pixels, zeros from outside. On grey images
+    saturation does nothing.
+
+    Reference: S. G. Müller and F. Hutter, TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation,
+    ICCV 2021, https://arxiv.org/abs/2103.10158, wide range, 31 strengths.
+    """
+
+    needs_uint8 = True
+
+    CHANGES = (
+        "identity", "shear-x", "shear-y", "translate-x", "translate-y", "rotate", "brightness", "color",
+        "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize",
+    )  # fmt: skip
+    STRENGTHS = 31
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Number of the change, strength in 0..30, and sign, -1 or 1."""
+        change = torch.randint(len(self.CHANGES), (count,), generator=generator)
+        strength = torch.randint(self.STRENGTHS, (count,), generator=generator)
+        sign = 2 * torch.randint(2, (count,), generator=generator) - 1
+        return torch.stack([change, strength, sign], dim=1).to(torch.float32)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        change, share, sign = draws[:, 0], draws[:, 1] / (self.STRENGTHS - 1), draws[:, 2]
+
+        def chosen(name: str) -> Tensor:
+            return change == self.CHANGES.index(name)
+
+        def amount(name: str, most: float) -> Tensor:
+            """Signed strength of a change where it was drawn, else 0."""
+            return torch.where(chosen(name), most * share * sign, 0.0)
+
+        moved = warp(images, _trivial_matrices(images, amount), nearest=True)
+        bright = blend(moved, torch.zeros((), device=images.device), 1 + amount("brightness", 0.99))
+        result = blend(bright, _mean_grey(bright), 1 + amount("contrast", 0.99))
+        if images.shape[1] == 3:
+            result = blend(result, _grey(result), 1 + amount("color", 0.99))
+        if min(images.shape[-2:]) > 2:
+            result = blend(result, TF.adjust_sharpness(result, 0.0), 1 + amount("sharpness", 0.99))
+        dropped = _per_image(torch.where(chosen("posterize"), (share * 6).round(), 0.0).to(torch.uint8))
+        result = torch.bitwise_left_shift(torch.bitwise_right_shift(result, dropped), dropped)
+        threshold = torch.where(chosen("solarize"), 8.5 * (self.STRENGTHS - 1 - draws[:, 1]), 256.0)
+        result = torch.where(result >= _per_image(threshold), 255 - result, result)
+        result = torch.where(_per_image(chosen("autocontrast")), TF.autocontrast(result), result)
+        return torch.where(_per_image(chosen("equalize")), TF.equalize(result), result)
+
+
+def _trivial_matrices(images: Tensor, amount: Callable[[str, float], Tensor]) -> Tensor:
+    """Inverse maps of the five changes that move pixels, in pixels from the centre."""
+    height, width = images.shape[-2:]
+    shear_x, shear_y = amount("shear-x", 0.99), amount("shear-y", 0.99)
+    # Shifts of whole pixels, rounded towards zero.
+    move_x, move_y = amount("translate-x", 32).trunc(), amount("translate-y", 32).trunc()
+    angle = torch.deg2rad(amount("rotate", 135))
+    cos, sin = angle.cos(), angle.sin()
+    # A shear keeps the upper left corner in place, not the centre.
+    right, down = width / 2, height / 2
+    first = torch.stack([cos, shear_x - sin, shear_x * down - move_x], dim=1)
+    second = torch.stack([shear_y + sin, cos, shear_y * right - move_y], dim=1)
+    return torch.stack([first, second], dim=1)
+
+
+POLICIES: Mapping[str, type[Policy]] = MappingProxyType(
+    {"trivial": TrivialAugment, "affine": Affine, "color": ColorJitter, "cutout": Cutout}
+)
+"""Those that change every image by itself, in the order in which they are applied."""

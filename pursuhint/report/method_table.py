@@ -1,0 +1,57 @@
+"""A study of methods as one table: accuracy with its spread, differences with their intervals, cost."""
+
+from __future__ import annotations
+
+from pursuhint.report.parts import Grid
+from pursuhint.report.words import duration, mean_std, signed
+from pursuhint.study.method_comparison import MethodComparison, MethodResult
+from pursuhint.study.statistics import PairedComparison
+
+__all__ = ["markdown_table", "method_grid"]
+
+_HEADS = ("Method", "Loss", "Top-1 (%)", "To the student alone", "To KD", "Time", "Memory")
+
+
+def method_grid(study: MethodComparison) -> Grid:
+    """One row a method, the most accurate first.
+
+    Differences are mean differences within a seed with their 95 % interval, in percentage points; ``*``
+    marks an interval without zero, ``**`` one whose p-value also survives Holm's correction. Time is that of
+    a run as a multiple of the student alone's, memory what a step keeps (`pursuhint.study.memory`).
+    """
+    alone = study.method("alone")
+    rows = tuple(
+        (
+            f"{method.title} ({method.name})" if method.weights and method.name != "alone" else method.title,
+            _loss(method),
+            mean_std(method.last).removesuffix(" %"),
+            _difference(study.difference(method.name, "alone")),
+            _difference(study.difference(method.name, "kd")),
+            f"{method.seconds / alone.seconds:.2f} ({duration(method.seconds)})",
+            f"{method.memory / 2**20:.1f} MiB",
+        )
+        for method in study.ranked
+    )
+    return Grid(_HEADS, rows, frozenset({2, 3, 4, 5, 6}))
+
+
+def markdown_table(study: MethodComparison) -> str:
+    """The same as Markdown, ending in a line break."""
+    grid = method_grid(study)
+    rule = ["---:" if column in grid.numbers else "---" for column in range(len(grid.heads))]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (grid.heads, rule, *grid.rows))
+
+
+def _loss(method: MethodResult) -> str:
+    """``0.1 ce + 0.9 kd``; terms of weight zero are left out."""
+    return " + ".join(f"{weight:g} {name}" for name, weight in method.weights.items() if weight)
+
+
+def _difference(pair: PairedComparison | None) -> str:
+    if pair is None:
+        return "–"
+    if pair.low is None or pair.high is None:
+        return signed(pair.mean)
+    mark = "" if pair.verdict == "undecided" else "**" if pair.survives_correction else "*"
+    mark = mark.replace("*", "\\*")
+    return f"{signed(pair.mean)} [{signed(pair.low)}, {signed(pair.high)}]{mark}"

@@ -1,0 +1,84 @@
+"""A way of teaching, by name: one loss of the table, or several together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pursuhint.errors import PursuhintError
+from pursuhint.losses import LOSSES, get_loss
+from pursuhint.training.loss_option import parse_losses
+from pursuhint.training.recipe import LossConfig
+
+__all__ = ["ALONE", "Method", "all_methods", "parse_methods"]
+
+ALONE = "alone"
+"""The student without a teacher; part of every study."""
+
+_JOINT = re.compile(r"\+(?=\s*[A-Za-z])")  # not that of 1e+3
+_ODD = re.compile(r"[^A-Za-z0-9.+_-]+")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of training the student.
+
+    Attributes:
+        name: as it was typed, without spaces: ``at``, ``crd+kd``, ``at=500``.
+        losses: the terms, as in a recipe; cross-entropy is added as there.
+    """
+
+    name: str
+    losses: dict[str, LossConfig]
+
+    @classmethod
+    def parse(cls, text: str) -> Method:
+        """Read a method.
+
+        Args:
+            text: losses as ``--loss`` takes them, joined by ``+``: ``kd``, ``crd+kd``, ``at=1000:p=1``.
+                Weights that are not given are those of the papers.
+
+        Raises:
+            PursuhintError: it cannot be read, or names a loss that does not exist or one twice.
+        """
+        terms = [part.strip() for part in _JOINT.split(text)]
+        values = parse_losses(terms)
+        for name in values:
+            get_loss(name)
+        losses = {name: LossConfig.model_validate(value) for name, value in values.items()}
+        return cls("+".join("".join(term.split()) for term in terms), losses)
+
+    @property
+    def folder(self) -> str:
+        """Its name as part of a path."""
+        return _ODD.sub("_", self.name)
+
+    @property
+    def title(self) -> str:
+        """How people call it: ``CRD + KD``."""
+        return " + ".join(get_loss(name).title for name in self.losses)
+
+
+def all_methods() -> tuple[str, ...]:
+    """Every loss of the table but cross-entropy, each by itself with the paper's weight."""
+    return tuple(name for name in LOSSES if name != "ce")
+
+
+def parse_methods(names: Sequence[str]) -> tuple[Method, ...]:
+    """Read several methods.
+
+    Raises:
+        PursuhintError: as `Method.parse`; there is none, or two are the same.
+    """
+    methods = tuple(Method.parse(name) for name in names)
+    folders = [method.folder for method in methods]
+    twice = sorted({method.name for method in methods if folders.count(method.folder) > 1})
+    if not methods or twice:
+        raise PursuhintError(
+            f"a study of methods needs at least one, and each once, got {', '.join(twice) or 'none'}"
+        )
+    if ALONE in folders:
+        raise PursuhintError(f"the student alone is part of every study; leave out {ALONE!r}")
+    return methods

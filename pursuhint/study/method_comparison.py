@@ -1,0 +1,173 @@
+"""What a study of methods leaves behind: accuracies, paired statistics, time and memory of every method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pursuhint.errors import PursuhintError
+from pursuhint.files import read_json, write_json
+from pursuhint.study.comparison import OUTCOME, DataFacts, NetworkFacts, SeedResult
+from pursuhint.study.statistics import (
+    PairedComparison,
+    Summary,
+    compare_pairs,
+    conclusion,
+    correct_for_multiplicity,
+    summarize,
+)
+
+__all__ = ["METHODS_FILE", "MethodComparison", "MethodResult", "against"]
+
+METHODS_FILE = "methods.json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class MethodResult(_Frozen):
+    """One method over all seeds.
+
+    Attributes:
+        name: as it was asked for; ``"alone"`` for the student without a teacher.
+        title: how people call it.
+        weights: of the terms of its loss, by name.
+        hints: whether it looks at hint points.
+        runs: one a seed, in the order of the study's seeds.
+        last: accuracy after the last epoch: the primary outcome.
+        best: accuracy after the best epoch; flattering when the best epoch was chosen on the test split.
+        seconds: of a run, mean over seeds; see `pursuhint.training.train_together` for what they are.
+        memory: bytes that a step keeps; see `pursuhint.study.memory.step_memory`.
+    """
+
+    name: str
+    title: str
+    weights: dict[str, float]
+    hints: bool
+    runs: tuple[SeedResult, ...]
+    last: Summary
+    best: Summary
+    seconds: float
+    memory: int
+
+    @classmethod
+    def of(cls, runs: Sequence[SeedResult], **facts: Any) -> MethodResult:
+        """A method from its runs and the other attributes."""
+        return cls(
+            runs=tuple(runs),
+            last=summarize([run.last_top1 for run in runs]),
+            best=summarize([run.best_top1 for run in runs]),
+            seconds=sum(run.seconds for run in runs) / len(runs),
+            **facts,
+        )
+
+
+class MethodComparison(_Frozen):
+    """A finished study of methods.
+
+    Attributes:
+        path: its folder.
+        outcome: by what methods are compared.
+        recipe: settings shared by all runs; its seed and losses do not apply.
+        seeds: in the order in which every method lists its runs.
+        chosen_on: the split on which ``best`` epochs were chosen.
+        data: sizes of the data.
+        teacher: its size and accuracy.
+        student: its size.
+        methods: the student alone first, then in the order asked for; those that could be trained.
+        against: by control, ``"alone"`` and ``"kd"`` where it is among the methods: comparisons of the
+            primary outcome, corrected (Holm) for their number.
+        sentences: by control: what each of these says, in words.
+        failed: by method: why it could not be trained.
+        environment: versions, device, command; see ``environment.json`` of a run.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    path: Path = Field(exclude=True)
+    outcome: str = OUTCOME
+    recipe: dict[str, Any]
+    seeds: tuple[int, ...]
+    chosen_on: Literal["val", "test"]
+    data: DataFacts
+    teacher: NetworkFacts
+    student: NetworkFacts
+    methods: tuple[MethodResult, ...]
+    against: dict[str, tuple[PairedComparison, ...]]
+    sentences: dict[str, tuple[str, ...]]
+    failed: dict[str, str]
+    environment: dict[str, Any]
+
+    def save(self) -> None:
+        """Write ``methods.json`` into the study's folder.
+
+        Raises:
+            PursuhintError: it cannot be written.
+        """
+        write_json(self.path / METHODS_FILE, self.model_dump(mode="json", by_alias=True))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> MethodComparison:
+        """Read a study's folder.
+
+        Raises:
+            PursuhintError: it holds no finished study of methods, or a damaged one, or another schema.
+        """
+        path = Path(folder) / METHODS_FILE
+        values = read_json(path, "study of methods")
+        schema = values.get("schema") if isinstance(values, dict) else None
+        if schema != 1:
+            raise PursuhintError(f"{path} has schema {schema}; this version of PursuHint reads schema 1")
+        try:
+            return cls.model_validate({**values, "path": Path(folder)})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise PursuhintError(f"{path} is damaged: {where}: {first['msg']}") from None
+
+    def method(self, name: str) -> MethodResult:
+        """A method by name.
+
+        Raises:
+            PursuhintError: the study has no such method.
+        """
+        for method in self.methods:
+            if method.name == name:
+                return method
+        raise PursuhintError(f"no method {name!r}; there are {', '.join(m.name for m in self.methods)}")
+
+    def difference(self, name: str, control: str) -> PairedComparison | None:
+        """A method's comparison with a control; None where there is none."""
+        return next((pair for pair in self.against.get(control, ()) if pair.arm == name), None)
+
+    @property
+    def ranked(self) -> tuple[MethodResult, ...]:
+        """The methods by their mean accuracy after the last epoch, the highest first."""
+        return tuple(sorted(self.methods, key=lambda method: -method.last.mean))
+
+
+def against(
+    methods: Sequence[MethodResult], controls: Sequence[str]
+) -> tuple[dict[str, tuple[PairedComparison, ...]], dict[str, tuple[str, ...]]]:
+    """Compare every method with every control, seed by seed.
+
+    Returns:
+        Comparisons, corrected for their number within a control, and sentences, by control.
+    """
+    by_name = {method.name: method for method in methods}
+    pairs, sentences = {}, {}
+    for control in controls:
+        raw = [
+            compare_pairs(method.name, method.last.values, control, by_name[control].last.values)
+            for method in methods
+            if method.name != control
+        ]
+        pairs[control] = correct_for_multiplicity(raw)
+        sentences[control] = tuple(
+            conclusion(pair, arm=by_name[pair.arm].title, control=by_name[control].title)
+            for pair in pairs[control]
+        )
+    return pairs, sentences

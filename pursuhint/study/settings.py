@@ -1,0 +1,117 @@
+"""Is this the same study? What a study's folder was made from, compared with what is asked for now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pursuhint.errors import PursuhintError
+from pursuhint.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from pursuhint.training.recipe import Recipe
+
+__all__ = ["SETTINGS", "StudySettings"]
+
+SETTINGS = "settings.json"
+_MAY_DIFFER = frozenset(
+    {"seed", "data.root", "data.download", "data.workers", "save_every_steps", "trackers"}
+)  # where, how fast and how often, not what; the seeds are a list of their own
+
+
+class StudySettings:
+    """What makes a study this one.
+
+    Args:
+        what: what the study is called in messages: ``"comparison"``.
+        recipe: settings shared by all runs.
+        inputs: fingerprints of what the recipe does not contain, by name.
+        lists: what can be added to a study but not dropped, by name: its arms, its seeds.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        recipe: Recipe,
+        inputs: Mapping[str, str],
+        lists: Mapping[str, Sequence[Any]],
+    ) -> None:
+        self.what = what
+        self.lists = {name: list(entries) for name, entries in lists.items()}
+        self.inputs = dict(inputs)
+        self.recipe = {key: value for key, value in recipe.to_dict().items() if key != "seed"}
+        self.values = {
+            "schema": 1,
+            **self.lists,
+            "recipe": self.recipe,
+            "inputs": self.inputs,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write ``settings.json``.
+
+        Raises:
+            PursuhintError: it cannot be written.
+        """
+        write_json(folder / SETTINGS, self.values)
+
+    def matches(self, folder: Path, results: Sequence[str]) -> bool:
+        """Whether a folder holds this study, perhaps with fewer arms or seeds; False if it holds none.
+
+        Args:
+            folder: it need not exist.
+            results: names of files and folders that the study's settings must accompany.
+
+        Raises:
+            PursuhintError: it holds another study, or arms or seeds that are not asked for now.
+        """
+        path = folder / SETTINGS
+        if not path.exists():
+            found = [name for name in results if (folder / name).exists()]
+            if found:
+                raise PursuhintError(
+                    f"{folder} holds something else ({found[0]}, but no {SETTINGS}); "
+                    "choose another folder (--out)"
+                )
+            return False
+        there = read_json(path, f"settings of the {self.what}")
+        if not isinstance(there, dict) or there.get("schema") != 1:
+            raise PursuhintError(
+                f"{path} was not written by this version of PursuHint; choose another folder (--out)"
+            )
+        if not set(self.lists) <= set(there):
+            raise PursuhintError(f"{folder} holds a study of another kind; choose another folder (--out)")
+        self._check_recipe(folder, there.get("recipe", {}))
+        for name, value in self.inputs.items():
+            if there.get("inputs", {}).get(name) != value:
+                raise PursuhintError(
+                    f"{folder} holds another {self.what}: the {name} has changed since; "
+                    "choose another folder (--out)"
+                )
+        for name, now in self.lists.items():
+            dropped = [str(entry) for entry in there[name] if entry not in now]
+            if dropped:
+                raise PursuhintError(
+                    f"{folder} holds a {self.what} that also has the {name} {', '.join(dropped)}; {name} can "
+                    "be added but not dropped, so name them too or choose another folder (--out)"
+                )
+        return True
+
+    def _check_recipe(self, folder: Path, there: dict[str, Any]) -> None:
+        old, new = _flat(there), _flat(self.recipe)
+        for key in dict.fromkeys([*old, *new]):
+            if key not in _MAY_DIFFER and old.get(key) != new.get(key):
+                raise PursuhintError(
+                    f"{folder} holds another {self.what}: {key} is {old.get(key)!r} there and "
+                    f"{new.get(key)!r} here; choose another folder (--out)"
+                )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,133 @@
+"""3x3 convolutions with fewer multiplications, for teachers on the CPU."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["WinogradConv2d", "use_winograd"]
+
+_TILES = 64
+"""Tiles that are worked on at a time: few enough to stay in the cache, many enough for its products."""
+
+_MIN_CHANNELS = 128
+"""With fewer, the transforms cost as much as the multiplications that they save (measured on AVX-512)."""
+
+_INPUT = (
+    (4, 0, -5, 0, 1, 0),
+    (0, -4, -4, 1, 1, 0),
+    (0, 4, -4, -1, 1, 0),
+    (0, -2, -1, 2, 1, 0),
+    (0, 2, -1, -2, 1, 0),
+    (0, 4, 0, -5, 0, 1),
+)
+_WEIGHT = (
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
+_OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+
+class WinogradConv2d(nn.Module):
+    r"""A 3x3 convolution by Winograd's minimal filtering, :math:`F(4 \times 4, 3 \times 3)`, for inference.
+
+    Every tile :math:`d` of 6x6 pixels gives 4x4 pixels of the result,
+
+    .. math:: Y = A^\top \left[ (G g G^\top) \odot (B^\top d B) \right] A ,
+
+    with 36 multiplications for each pair of channels instead of 144. The same sum in another order: in
+    float32 it rounds about ten times as coarsely as the direct one, to 1e-6 of the result's size.
+
+    Reference: A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016,
+    https://arxiv.org/abs/1509.09308.
+
+    Args:
+        conv: 3x3, with a stride of 1, a padding of 1 with zeros, no dilation and one group. Images whose
+            sides are no multiples of 4 go through it as they are.
+
+    Example:
+        >>> conv = nn.Conv2d(128, 128, 3, padding=1)
+        >>> WinogradConv2d(conv)(torch.zeros(2, 128, 8, 8)).shape
+        torch.Size([2, 128, 8, 8])
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+        weight = conv.weight.detach().cpu().double()
+        g = torch.tensor(_WEIGHT, dtype=torch.float64)
+        transformed = torch.einsum("ai,kcij,bj->abck", g, weight, g).flatten(0, 1)
+        self.register_buffer("weight", transformed.to(conv.weight).contiguous(), persistent=False)
+        self.register_buffer("_inward", torch.tensor(_INPUT).to(conv.weight), persistent=False)
+        self.register_buffer("_outward", torch.tensor(_OUTPUT).to(conv.weight), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (batch, in_channels, H, W) to (batch, out_channels, H, W), channels innermost, no gradients."""
+        if images.shape[2] % 4 or images.shape[3] % 4:
+            return self.conv(images)
+        samples, _, height, width = images.shape
+        down, across = height // 4, width // 4
+        assert isinstance(self.weight, Tensor)
+        channels = self.weight.shape[2]
+        bias = self.conv.bias if self.conv.bias is not None else images.new_zeros(())
+        padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        result = images.new_empty(samples, height, width, channels)
+        for start in range(0, samples, step := max(1, _TILES // (down * across))):
+            part = padded[start : start + step]
+            pixels = (4, 4, len(part), down, across, channels)
+            torch.add(
+                self._filtered(part, down, across).view(pixels),
+                bias,
+                out=_by_pixel(result[start : start + step], down, across),
+            )
+        return result.permute(0, 3, 1, 2)
+
+    def _filtered(self, padded: Tensor, down: int, across: int) -> Tensor:
+        """The 16 pixels of every tile of the result, first axis, without the bias."""
+        inward, outward, weight = self._inward, self._outward, self.weight
+        assert isinstance(inward, Tensor)
+        assert isinstance(outward, Tensor)
+        assert isinstance(weight, Tensor)
+        n, row, column, _ = padded.stride()
+        tiles = padded.as_strided(
+            (6, 6, len(padded), down, across, padded.shape[-1]),
+            (row, column, n, 4 * row, 4 * column, 1),
+            padded.storage_offset(),
+        ).reshape(6, -1)
+        transformed = torch.matmul(inward, (inward @ tiles).view(6, 6, -1)).view(36, -1, padded.shape[-1])
+        products = torch.bmm(transformed, weight).view(6, -1)
+        return torch.matmul(outward, (outward @ products).view(4, 6, -1))
+
+
+def _by_pixel(result: Tensor, down: int, across: int) -> Tensor:
+    """A view of (batch, height, width, channels) with the pixels of the 4x4 tiles first."""
+    tiles = result.view(len(result), down, 4, across, 4, result.shape[-1])
+    return tiles.permute(2, 4, 0, 1, 3, 5)
+
+
+def use_winograd(network: nn.Module) -> None:
+    """Replace the convolutions of a network, in place, for which that saves time."""
+    for name, module in list(network.named_modules()):
+        if type(module) is nn.Conv2d and name and _fits(module):
+            network.set_submodule(name, WinogradConv2d(module))
+
+
+def _fits(conv: nn.Conv2d) -> bool:
+    return (
+        conv.kernel_size == (3, 3)
+        and conv.stride == (1, 1)
+        and conv.padding in ((1, 1), "same")
+        and conv.padding_mode == "zeros"
+        and conv.dilation == (1, 1)
+        and conv.groups == 1
+        and min(conv.in_channels, conv.out_channels) >= _MIN_CHANNELS
+        and not conv._forward_hooks
+        and not conv._forward_pre_hooks
+        and "weight" in conv._parameters
+    )

@@ -1,0 +1,39 @@
+"""What is shown of students that train together, where there is no terminal."""
+
+from __future__ import annotations
+
+from pursuhint.cli.study_progress import StudyProgress
+
+from pursuhint.study import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted
+from pursuhint.training import StepTogether
+
+
+def test_one_line_for_all_students_of_a_seed(capsys, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with StudyProgress(interval=10.0) as progress:
+        progress(PhaseStarted("comparison", "training students"))
+        progress(ArmsStarted(("alone", "at", "kd"), 4, 3, 12))
+        progress(ArmResumed("at", 4, 1, 7, "an old state was damaged"))
+        for step in range(1, 41):
+            progress(StepTogether((0, 1, 2), 1 + (step - 1) // 10, 4, 1 + (step - 1) % 10, 10, 64))
+            clock[0] += 1.0
+        progress(ArmFinished("alone", 4, 4, 12, 91.234, "trained"))
+        progress(ArmFinished("at", 4, 5, 12, None, "failed"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:4] == [
+        "training students ...",
+        "at, seed 4: resumed after epoch 1 and step 7 of the next",
+        "at, seed 4: an old state was damaged",
+        "[4-6 of 12] 3 students together, seed 4: epoch 1 of 4, 192 images/s, 0:38 left",
+    ]
+    assert [line.split("epoch ")[1][:6] for line in lines[4:-2]] == ["2 of 4", "3 of 4", "4 of 4"]
+    assert lines[-2:] == ["[4 of 12] alone, seed 4: test top-1 91.23 %", "[5 of 12] at, seed 4: failed"]
+
+
+def test_nothing_when_quiet(capsys):
+    with StudyProgress(quiet=True) as progress:
+        progress(ArmsStarted(("alone",), 0, 0, 1))
+        progress(StepTogether((0,), 1, 1, 1, 2, 64))
+        progress(ArmFinished("alone", 0, 1, 1, 50.0, "trained"))
+    assert capsys.readouterr() == ("", "")

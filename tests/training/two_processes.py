@@ -1,0 +1,112 @@
+"""What two processes do together, and one does alone."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from pursuhint.data import ImageData, load_dataset
+from pursuhint.models import create_model
+from pursuhint.training import Recipe, train
+from pursuhint.training.stop import RunStopped
+
+COMMON: dict[str, Any] = {
+    "student": "resnet8",
+    "teacher": "resnet8",
+    "optimizer": {"lr": 0.02},
+    "schedule": "constant",
+    "epochs": 2,
+    "batch_size": 63,
+}
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {"losses": {"kd": 0.9, "at": 10, "rkd": 1}},
+    "bank": {"losses": {"crd": 0.8}},
+    "warm-ups": {
+        "losses": {"fitnet": {"weight": 1, "norm": False, "two_stages": True, "warm_up_epochs": 1}, "kd": 1}
+    },
+    "chosen": {"losses": {"at": 10}, "hints": {"strategy": "chosen", "k": 2, "samples": 60}, "epochs": 1},
+    "synchronised": {"losses": {"kd": 0.9}, "sync_batchnorm": True},
+    "apart": {"losses": {"ce": 0, "at": 10}},  # nothing reaches the classifier
+}
+STOPPED: dict[str, Any] = {"losses": {"kd": 1}, "epochs": 1, "batch_size": 16}
+WITHOUT_NORMS = ("plain", "bank", "warm-ups", "chosen")
+
+
+def odd_digits() -> ImageData:
+    """Some digits, of numbers that two processes cannot share evenly."""
+    digits = load_dataset("digits")
+    splits = digits.train.select(torch.arange(201)), digits.test.select(torch.arange(101))
+    train_part, test_part = [(split.images, split.labels) for split in splits]
+    return ImageData.from_tensors("odd digits", train=train_part, test=test_part)
+
+
+def plain_student() -> nn.Module:
+    """A network without batch norms."""
+    torch.manual_seed(1)
+    widths = [1, 8, 12, 16]
+    units = [
+        nn.Sequential(nn.Conv2d(one, two, 3, stride=1 + (one > 1), padding=1), nn.ReLU())
+        for one, two in itertools.pairwise(widths)
+    ]
+    return nn.Sequential(*units, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10))
+
+
+def teacher() -> nn.Module:
+    torch.manual_seed(2)
+    return create_model("resnet8", num_classes=10, in_channels=1)
+
+
+def run(name: str, folder: Path, **options: Any) -> Any:
+    """Train one of the runs."""
+    recipe = Recipe.from_dict({**COMMON, **RUNS.get(name, STOPPED)})
+    student = None if name in ("synchronised", "apart") else plain_student()
+    return train(
+        recipe, folder / name, device="cpu", data=odd_digits(), student=student, teacher=teacher(), **options
+    )
+
+
+def work(rank: int, folder: Path) -> None:
+    """One of two processes."""
+    torch.set_num_threads(1)
+    own = str(rank)
+    os.environ |= {"RANK": own, "LOCAL_RANK": own, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=100),
+    )
+    found = {}
+    for name in RUNS:
+        record = run(name, folder)
+        found[name] = record.is_main_process, record.metrics
+    found["stopped"] = stop_and_go_on(rank, folder)
+    torch.save(found, folder / f"found-{rank}")
+    dist.destroy_process_group()
+
+
+def stop_and_go_on(rank: int, folder: Path) -> tuple[int, str, list[tuple[int, int]]]:
+    """A signal that reaches one of the processes only, and the same run again."""
+
+    def watch(event: Any) -> None:
+        if type(event).__name__ == "StepDone" and event.step == 3 and rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run("whole", folder)
+    try:
+        run("stopped", folder, on_event=watch)
+    except RunStopped as error:
+        status, message = error.code, str(error)
+    events: list[Any] = []
+    run("stopped", folder, on_event=events.append)
+    resumed = [(event.epoch, event.step) for event in events if type(event).__name__ == "Resumed"]
+    return status, message, resumed
