@@ -34,18 +34,26 @@ from pursuhint.training import EpochFinished, Recipe, RunRecord, StepTogether, t
 PAPER_EPOCHS = 240
 """Length of the runs for which the methods' own numbers of epochs were chosen."""
 
+PAPER_SAMPLES = 50_000
+"""Size of the training set for which their numbers of negatives were."""
+
 _BEGIN, _END = "<!-- table: written by benchmarks/methods.py -->", "<!-- end of table -->"
 
 
-def method_names(epochs: int) -> list[str]:
-    """Every loss by itself; what it counts in epochs (warm-ups, ramps) is scaled to the length of the run."""
+def method_names(epochs: int, samples: int) -> list[str]:
+    """Every loss by itself.
+
+    What it counts in epochs (warm-ups, ramps) is scaled to the length of the run, and where it draws more
+    negatives than there are samples, their number to the size of the training set.
+    """
     names = []
     for name in all_methods():
-        counts = {
-            key: max(1, round(value * epochs / PAPER_EPOCHS))
-            for key, value in get_loss(name).hyperparameters().items()
-            if key.endswith("_epochs") and isinstance(value, int)
-        }
+        counts = {}
+        for key, value in get_loss(name).hyperparameters().items():
+            if key.endswith("_epochs") and isinstance(value, int):
+                counts[key] = max(1, round(value * epochs / PAPER_EPOCHS))
+            elif key == "negatives" and isinstance(value, int) and value > samples:
+                counts[key] = max(1, round(value * samples / PAPER_SAMPLES))
         options = ",".join(f"{key}={value}" for key, value in counts.items())
         names.append(f"{name}:{options}" if options else name)
     return names
@@ -61,6 +69,7 @@ def teacher_recipe(options: argparse.Namespace, data: ImageData) -> Recipe:
             "schedule": "one-cycle",
             "epochs": options.teacher_epochs,
             "batch_size": 64,
+            "precision": options.precision,
         }
     )
 
@@ -119,7 +128,7 @@ def try_out(options: argparse.Namespace, data: ImageData) -> None:
     teacher = create_model(options.teacher, num_classes=data.num_classes, in_channels=data.in_channels)
     recipe = student_recipe(options, data, Path("none")).model_copy(update={"epochs": 1})
     few = part_of(data, 64 * options.try_steps)
-    names = options.methods or method_names(1)
+    names = options.methods or method_names(1, len(data.train))
     with tempfile.TemporaryDirectory() as folder:
         study = compare_methods(
             recipe, folder, methods=names, seeds=(0,), data=few, teacher=teacher, device=options.device
@@ -216,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     study = compare_methods(
         recipe,
         options.out / "students",
-        methods=options.methods or method_names(options.epochs),
+        methods=options.methods or method_names(options.epochs, len(data.train)),
         seeds=parse_seeds(options.seeds),
         device=options.device,
         at_once=options.at_once,

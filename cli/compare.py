@@ -26,7 +26,9 @@ __all__ = ["command", "parse_seeds"]
         "    --out compare",
         "pursuhint compare --method kd --method at --method crd+kd --teacher resnet32 \\",
         "    --teacher-checkpoint runs/teacher/student.safetensors --student resnet8 --data cifar100 \\",
-        "    --out methods",
+        "    --seeds 0-4 --out methods",
+        "torchrun --standalone --nproc_per_node 2 -m pursuhint compare --recipe cifar100-at --method all \\",
+        "    --teacher-checkpoint resnet32x4.pth --at-once 8 --out methods",
     ),
 )
 @recipe_options
@@ -49,7 +51,8 @@ __all__ = ["command", "parse_seeds"]
     "--at-once",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Students in training at the same time.  [default: all of a seed]",
+    help="Students in training at the same time: fewer take less memory, and more passes of the teacher.  "
+    "[default: all of a seed]",
 )
 @click.option("--streams", is_flag=True, help="On a GPU, give every student in training a stream of its own.")
 @click.option("--seeds", default="0-2", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")

@@ -25,7 +25,7 @@ COMMANDS = {
     "evaluate": "Measure the accuracy of a trained network.",
     "export": "Write the trained student of a run for other programs.",
     "pathways": "Search the weights of DistPro's pathways, and write the recipe to train with.",
-    "compare": "Compare chosen, conventional and random hint positions over seeds.",
+    "compare": "Compare hint positions, or methods, over seeds.",
     "profile": "Measure size and speed of networks, and where a training step's time goes.",
     "report": "Write the HTML report of an analysis, run, comparison or demo.",
     "list": "List models, data sets, losses, metrics or recipes.",

@@ -39,6 +39,7 @@ class ImageShape(click.ParamType):
     epilog=examples(
         "pursuhint profile --teacher resnet110 --student resnet20 --input 3x32x32 --classes 100",
         "pursuhint profile --teacher resnet32x4 --student resnet8x4 --data cifar100 --loss at --steps 20",
+        "pursuhint profile --recipe cifar100-crd --device cuda --at-batch 256 --steps 50 --json",
     ),
 )
 @recipe_options

@@ -131,9 +131,10 @@ class TrainingProgress:
             say(text)
 
     def _on_RunStarted(self, event: Any) -> None:
+        epochs = "1 epoch" if event.epochs == 1 else f"{event.epochs} epochs"
         self._line(
             f"{self.title}training {event.parameters:,} parameters on {event.device} "
-            f"for {event.epochs} epochs; the best epoch is chosen on the {event.chosen_on} split"
+            f"for {epochs}; the best epoch is chosen on the {event.chosen_on} split"
         )
 
     def _on_HintsChosen(self, event: Any) -> None:

@@ -41,15 +41,16 @@ _OWN = (
     click.option(
         "--precision",
         type=click.Choice(["float32", "bf16", "fp16"]),
-        help="Automatic mixed precision.  [default: float32]",
+        help="Automatic mixed precision; fp16 on a GPU only.  [default: float32]",
     ),
     click.option(
         "--set",
         "assignments",
         metavar="KEY=VALUE",
         multiple=True,
-        help="Any other key of the recipe, e.g. optimizer.weight_decay=1e-4 or schedule.kind=step. "
-        "Repeatable.",
+        help="Any other key of the recipe, e.g. optimizer.weight_decay=1e-4, schedule.kind=step, "
+        "data.augment=standard,cutout, engine.teacher_precision=bf16 or engine.cache_teacher=true. The "
+        "recipe.yaml of any run shows them all. Repeatable.",
     ),
 )
 

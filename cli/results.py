@@ -102,6 +102,8 @@ def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
 
 def _print_certainty(analysis: Analysis) -> None:
     """How sure the choices and the similarities are."""
+    if analysis.no_certainty:
+        click.echo(f"how sure the choice is was not found out: {analysis.no_certainty}")
     for metric in analysis.certainty:
         click.echo(f"{metric}: {analysis.certainty_sentence(metric)}")
         error = analysis.similarities[metric].standard_error
@@ -155,6 +157,7 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
             }
             for metric, certainty in analysis.certainty.items()
         },
+        "no_certainty": analysis.no_certainty or None,
         "agreements": [agreement.sentence() for agreement in analysis.agreements],
     }
     if as_json:

@@ -22,7 +22,13 @@ STRATEGIES = ("conventional", "centers", "chosen", "random")
         "pursuhint train --student resnet32 --data cifar100 --recipe cifar100-vanilla --out runs/teacher",
         "pursuhint train --teacher resnet32 --teacher-checkpoint runs/teacher/student.safetensors \\",
         "    --student resnet8 --data cifar100 --hints analysis/hints.json --loss kd --loss at --out runs/at",
-        "accelerate launch -m pursuhint train --recipe imagenet-pursuhint --out runs/imagenet",
+        "pursuhint train --recipe cifar100-crd --teacher-checkpoint resnet32x4.pth --save-every-steps 500 \\",
+        "    --tracker tensorboard --out runs/crd",
+        "pursuhint train --recipe cifar100-at --teacher-checkpoint resnet32x4.pth --precision bf16 \\",
+        "    --set data.augment=standard,trivial --set engine.compile=all --out runs/at-fast",
+        "pursuhint train --recipe runs/at-fast/recipe.yaml --out runs/again",
+        "torchrun --standalone --nproc_per_node 4 -m pursuhint train --recipe imagenet-pursuhint \\",
+        "    --sync-batchnorm --out runs/imagenet",
     ),
 )
 @recipe_options
@@ -37,20 +43,23 @@ STRATEGIES = ("conventional", "centers", "chosen", "random")
     "--save-every-steps",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Save the state every N steps too, not only after every epoch.  [default: 0, never]",
+    help="Save the state every N steps too, not only after every epoch: what a power cut may cost in long "
+    "epochs.  [default: 0, never]",
 )
 @click.option(
     "--tracker",
     "trackers",
     metavar="NAME",
     multiple=True,
-    help="Send the metrics to tensorboard or wandb as well. Repeatable.",
+    help="Send the metrics of every epoch to tensorboard (OUT/tensorboard) or wandb as well as to "
+    "metrics.jsonl. Repeatable.",
 )
 @click.option(
     "--sync-batchnorm",
     is_flag=True,
     help="With several processes, let batch norms see the whole batch, not each process's part of it.",
 )
+@click.option("--no-report", is_flag=True, help="Do not write report.html; `pursuhint report OUT` can later.")
 @apply("device", "out", "quiet", "json")
 def command(
     hints: str | None,
@@ -58,6 +67,7 @@ def command(
     save_every_steps: int | None,
     trackers: tuple[str, ...],
     sync_batchnorm: bool,
+    no_report: bool,
     device: str | None,
     out: Path,
     quiet: bool,
@@ -90,8 +100,10 @@ def command(
     with TrainingProgress(quiet=quiet or not is_main_process()) as progress:
         record = train(recipe, out, device=default_device(device), on_event=progress)
     if record.is_main_process:
-        from pursuhint.report import write_report
+        written = [out / "student.safetensors"]
+        if not no_report:
+            from pursuhint.report import write_report
 
-        page = write_report(out)
+            written.append(write_report(out))
         print_run(record, as_json=as_json)
-        say(f"written: {out / 'student.safetensors'}, {page}", quiet)
+        say(f"written: {', '.join(map(str, written))}", quiet)

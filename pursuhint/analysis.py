@@ -120,6 +120,9 @@ def analyze(
     if samples < 2:
         raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
     indices = sample_indices(data, samples, seed)
+    for metric in map(get_metric, names):
+        if len(indices) < metric.samples:
+            raise PursuhintError(f"{metric.name} needs at least {metric.samples} samples, got {len(indices)}")
     network = network.to(device)
 
     def batches_of(chosen: Tensor, *, size: int = batch_size, workers: int = workers) -> Iterable[Batch]:
@@ -193,6 +196,7 @@ def analyze(
                 batch_size=batch_size,
                 device=str(device),
                 autocast=autocast,
+                no_certainty="" if analysis.certainty else _why_no_certainty(certainty, len(indices)),
             )
         )
         # The same number on either side, so that the two can be compared.
@@ -203,6 +207,14 @@ def analyze(
         return analyses[0]
     post, pre = analyses
     return replace(post, pre=pre, agreements=(*post.agreements, *between_activations(post, pre, choice)))
+
+
+def _why_no_certainty(wanted: bool, samples: int) -> str:
+    if not wanted:
+        return "it was switched off"
+    if samples < PARTS * SMALLEST_PART:
+        return f"it takes at least {PARTS * SMALLEST_PART} images, and there were {samples}"
+    return "the memory limit is too low for the statistics of all pairs of layers at once"
 
 
 def _metrics_to_compute(metrics: Sequence[str]) -> tuple[str, ...]:

@@ -97,6 +97,7 @@ class AnalysisFile(BaseModel):
     autocast: str | None
     processes: int
     certainty: dict[str, Certainty]
+    no_certainty: str = ""
     agreements: list[Agreement]
     with_pre: bool
     arrays: str = ""

@@ -53,8 +53,8 @@ class Analysis(Selecting):
         threads: CPU threads that torch used.
         seconds: where the time went.
         processes: how many processes shared the pass over the data.
-        certainty: by metric asked for, how often the same layers are chosen when images are left out; empty
-            if that was switched off, or there were too few images.
+        certainty: by metric asked for, how often the same layers are chosen when images are left out.
+        no_certainty: if that was not found out, why; else empty.
         agreements: between the metrics asked for, and, for each, between features after and before the
             activations if both were analysed.
         pre: the same network's features before the activations, if both were analysed.
@@ -83,6 +83,7 @@ class Analysis(Selecting):
     autocast: str | None = None
     processes: int = 1
     certainty: Mapping[str, Certainty] = field(default_factory=dict)
+    no_certainty: str = ""
     agreements: tuple[Agreement, ...] = ()
     pre: Analysis | None = None
 
@@ -156,6 +157,7 @@ class Analysis(Selecting):
             autocast=self.autocast,
             processes=self.processes,
             certainty=dict(self.certainty),
+            no_certainty=self.no_certainty,
             agreements=list(self.agreements),
             with_pre=self.pre is not None,
         )
@@ -205,6 +207,7 @@ class Analysis(Selecting):
             autocast=file.autocast,
             processes=file.processes,
             certainty=file.certainty,
+            no_certainty=file.no_certainty,
             agreements=tuple(file.agreements),
             pre=cls.load(folder / "pre") if file.with_pre else None,
         )

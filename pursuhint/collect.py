@@ -93,9 +93,9 @@ def collect(
         Statistics of all points, in the given order. Without batches their count is 0.
 
     Raises:
-        PursuhintError: there is no point, a point is not reached, features are not finite (the message names
-            the point and the batch), the images of a batch have another shape than those before, or batches
-            that can be had only once are needed several times.
+        PursuhintError: there is no point, a point is not reached, the network fails, features are not finite
+            (the message names the point and the batch), the images or features of a batch have another shape
+            than those before, or batches that can be had only once are needed several times.
     """
     return collect_together(
         [(network, points)],
@@ -207,12 +207,12 @@ def pooled_batches(
         For each batch the pooled features, one (N, width) a point, and the indices of the samples.
 
     Raises:
-        PursuhintError: a point is not reached, the images of a batch have another shape than those before, or
-            a network cannot be run in the type of ``autocast``.
+        PursuhintError: a point is not reached, a network fails, the images or features of a batch have
+            another shape than those before, or a network cannot be run in the type of ``autocast``.
     """
     device = torch.device(device)
     check_autocast(autocast, device)
-    probes = [Probe(network, points, logits=False) for network, points in networks]
+    readers = [_Reader(network, points, pooling) for network, points in networks]
     shape: torch.Size | None = None
     number = 0
     with contextlib.ExitStack() as exits:
@@ -232,7 +232,7 @@ def pooled_batches(
                 )
             shape = images.shape[1:]
             with watch.measure("forward"), torch.no_grad(), _cast(autocast, device):
-                pooled = [features for probe in probes for features in _pooled(probe, images, pooling)]
+                pooled = [features for reader in readers for features in reader.pooled(images, number)]
             with watch.measure("data"):
                 feed.prepare()
             yield pooled, batch.indices
@@ -247,16 +247,43 @@ def pooled_widths(points: Sequence[HintPoint], pooling: Pooling) -> list[int]:
     return [pooling.width(point.channels, point.spatial) for point in points]
 
 
-def _pooled(probe: Probe, images: Tensor, pooling: Pooling) -> list[Tensor]:
-    """Pooled features of a batch: one (N, width) a point."""
-    # The probe holds the feature maps of all points at once. Running a large batch in parts bounds that
-    # memory, and changes no result: in evaluation mode samples do not influence one another.
-    room = _ROOM_ON_CPU if images.device.type == "cpu" else _ROOM_ON_ACCELERATOR
-    part = max(1, room // _bytes_per_sample(probe.points, images.element_size()))
-    if len(images) <= part:
-        return [pooling(features) for features in probe(images).features]
-    parts = [[pooling(features) for features in probe(some).features] for some in images.split(part)]
-    return [torch.cat(pieces) for pieces in zip(*parts)]
+class _Reader:
+    """Runs one network on batches and pools the features of its points."""
+
+    def __init__(self, network: nn.Module, points: Sequence[HintPoint], pooling: Pooling) -> None:
+        self.probe = Probe(network, points, logits=False)
+        self.pooling = pooling
+        self.shapes: list[torch.Size] | None = None
+
+    def pooled(self, images: Tensor, number: int) -> list[Tensor]:
+        """Pooled features of a batch, one (N, width) a point; ``number`` is the batch's, for messages."""
+        # The probe holds the feature maps of all points at once. Running a large batch in parts bounds that
+        # memory, and changes no result: in evaluation mode samples do not influence one another.
+        room = _ROOM_ON_CPU if images.device.type == "cpu" else _ROOM_ON_ACCELERATOR
+        part = max(1, room // _bytes_per_sample(self.probe.points, images.element_size()))
+        if len(images) <= part:
+            return self._run(images, number)
+        parts = [self._run(some, number) for some in images.split(part)]
+        return [torch.cat(pieces) for pieces in zip(*parts)]
+
+    def _run(self, images: Tensor, number: int) -> list[Tensor]:
+        try:
+            features = self.probe(images).features
+        except PursuhintError:
+            raise
+        except Exception as error:  # the network is not ours: whatever it raises is about it
+            name, shape = type(self.probe.network).__name__, tuple(images.shape)
+            reason = (str(error) or repr(error)).splitlines()[0]
+            raise PursuhintError(f"{name} failed in batch {number}, of shape {shape}: {reason}") from error
+        shapes = [feature.shape[1:] for feature in features]
+        self.shapes = shapes if self.shapes is None else self.shapes
+        for point, shape, before in zip(self.probe.points, shapes, self.shapes):
+            if shape != before:
+                raise PursuhintError(
+                    f"the features of {point} are of shape {tuple(shape)} in batch {number}, of shape "
+                    f"{tuple(before)} before it; choose among modules whose features keep their shape"
+                )
+        return [self.pooling(feature) for feature in features]
 
 
 _ROOM_ON_CPU = 128 << 20

@@ -68,11 +68,13 @@ class Losses:
         total: weighted sum of the terms, to call ``backward`` on.
         parts: every term by name, not weighted and without gradient. Tells which one is not finite.
         logits: the student's own, (N, classes), without gradient.
+        observed: what else the losses saw, as ``TERM_NAME``; see `pursuhint.losses.base.Loss.observed`.
     """
 
     total: Tensor
     parts: dict[str, Tensor]
     logits: Tensor
+    observed: dict[str, Tensor]
 
 
 class Distiller(nn.Module):
@@ -298,6 +300,7 @@ class Distiller(nn.Module):
         constant = _detached(teacher) if teacher is not None else None
 
         parts: dict[str, Tensor] = {}
+        observed: dict[str, Tensor] = {}
         addends = []
         for name, loss in losses.items():
             weight = self.weights[name] if self._warm_up is None else 1.0
@@ -308,9 +311,10 @@ class Distiller(nn.Module):
                     _only(student, own), _only(seen, other) if seen is not None else None, batch
                 )
             parts[name] = value.detach()
+            observed |= {f"{name}_{what}": seen_there for what, seen_there in loss.observed.items()}
             if weight:  # 0 times infinity would spoil the total
                 addends.append(weight * value)
-        return Losses(torch.stack(addends).sum(), parts, logits)
+        return Losses(torch.stack(addends).sum(), parts, logits, observed)
 
     def train(self, mode: bool = True) -> Distiller:
         """Set student and losses to training mode; the teacher stays in evaluation mode.
@@ -407,6 +411,15 @@ class Distiller(nn.Module):
         for name in reversed(tuple(self.losses)):
             student = self.loss(name).export(student)
         return student
+
+    def other_heads(self) -> dict[str, nn.Module]:
+        """Networks that predict in another way than the exported student, as ``TERM_NAME``, in its mode."""
+        return {
+            f"{name}_{what}": network
+            for name in self._active
+            if type(self.loss(name)).other_heads is not Loss.other_heads
+            for what, network in self.loss(name).other_heads(copy.deepcopy(self.student)).items()
+        }
 
     # -- inner workings ------------------------------------------------------------------------------------
 

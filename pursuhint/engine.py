@@ -36,11 +36,13 @@ class Engine:
         teacher_precision: ``same`` as the run, ``float32`` or ``bf16``.
         cache_teacher: run the teacher once over the training set and keep what it says; only where every
             sample looks the same in every epoch.
+        shard_teacher: with several processes, let each hold a share of the teacher's weights; see
+            `pursuhint.sharded_teacher`. Such a teacher is neither folded nor compiled.
         compile: what to compile. It costs minutes once, and results then also depend on the compiler.
         compile_mode: how.
 
     Raises:
-        PursuhintError: a setting has no such value.
+        PursuhintError: a setting has no such value, or two do not go together.
     """
 
     channels_last: bool = True
@@ -48,6 +50,7 @@ class Engine:
     winograd: bool = True
     teacher_precision: TeacherPrecision = "same"
     cache_teacher: bool = False
+    shard_teacher: bool = False
     compile: Compiled = "off"
     compile_mode: CompileMode = "default"
 
@@ -62,6 +65,10 @@ class Engine:
                 raise PursuhintError(
                     f"engine.{name} must be one of {', '.join(typing.get_args(choices))}; got {value!r}"
                 )
+        if self.shard_teacher and self.compile != "off":
+            raise PursuhintError(
+                f"engine.shard_teacher does not go with engine.compile={self.compile}; set one of them only"
+            )
 
     @property
     def compiles_teacher(self) -> bool:

@@ -21,6 +21,7 @@ __all__ = [
     "atomic_path",
     "make_folder",
     "read_json",
+    "remove_leftovers",
     "sync_folder",
     "watch_writes",
     "write_json",
@@ -101,6 +102,16 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `atomic_path` left half written in a folder, at any depth, when its process was killed.
+
+    Only for a folder that nobody else writes to.
+    """
+    for path in folder.rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: Path | str, text: str) -> None:

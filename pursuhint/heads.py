@@ -103,7 +103,16 @@ class Head:
             network: the network that this head was found in; changed in place.
             change: gets the linear classifier that is there, returns the one to put in its place.
         """
-        _replace_module(network, self.classifier, change(self.linear_classifier(network)))
+        self.replace_classifier(network, change(self.linear_classifier(network)))
+
+    def replace_classifier(self, network: nn.Module, classifier: nn.Module) -> None:
+        """Put a module in the place of the classifier, whatever that is.
+
+        Args:
+            network: the network that this head was found in; changed in place.
+            classifier: (N, D) -> (N, classes).
+        """
+        _replace_module(network, self.classifier, classifier)
 
     def linear_classifier(self, network: nn.Module) -> nn.Linear:
         """The classifier.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +15,7 @@ from pursuhint.engine import Engine
 from pursuhint.folding import fold_norms
 from pursuhint.points import HintPoint
 from pursuhint.probe import Probe, Trace
+from pursuhint.sharded_teacher import is_sharded
 from pursuhint.teacher_cache import TeacherCache
 from pursuhint.winograd import use_winograd
 
@@ -73,7 +74,8 @@ class TeacherPass:
     """Run a frozen teacher on batches, no deeper than what is wanted of it.
 
     What runs is a copy that is made for speed at the first batch, see `Engine`; the teacher itself where a
-    loss differentiates it, or where the copy does not compute the same.
+    loss differentiates it, where the copy does not compute the same, or where it is sharded over processes.
+    A sharded teacher always runs to its end, so that every process gives back what it has gathered.
 
     Args:
         teacher: frozen and in evaluation mode; it is not changed.
@@ -149,7 +151,8 @@ class TeacherPass:
         else:
             context = torch.autocast(kind, dtype=precision)
         with context:
-            return self._fast(images)
+            trace = self._fast(images)
+        return trace if self.needs.logits else replace(trace, logits=None)
 
     def _precision(self, images: Tensor) -> torch.dtype:
         wanted, kind = self._engine.teacher_precision, images.device.type
@@ -162,6 +165,9 @@ class TeacherPass:
     def _make(self, images: Tensor, precision: torch.dtype) -> Probe:
         """A probe into a copy of the teacher that computes in a precision."""
         engine = self._engine
+        if is_sharded(self._teacher):
+            needs = self.needs
+            return Probe(self._teacher, needs.points, embedding=needs.embedding)
         with torch.autocast(images.device.type, enabled=False):
             network = self._quick_copy(images, precision)
         if precision not in (torch.float32, torch.float64):

@@ -14,7 +14,23 @@ import torch
 # Small networks gain nothing from a second thread, and results then do not depend on the number of cores.
 torch.set_num_threads(1)
 
+PROCESSES = 2
+
 Finished = subprocess.CompletedProcess[str]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite (``pytest`` alone) in two processes, each with its share of the files.
+
+    Where pytest-xdist is missing, and for a part of the suite, it runs in this one; ``-n 0`` asks for it.
+    """
+    options = config.option
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
+    narrowed = options.keyword or options.markexpr or options.collectonly or options.usepdb
+    if whole and not narrowed and getattr(options, "numprocesses", 0) is None:
+        options.numprocesses, options.dist = PROCESSES, "loadfile"
+        os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that are about to start
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -199,6 +199,7 @@ def test_layers_without_variance_are_left_out_and_named(data, tmp_path):
         ({"k": 9}, "cannot choose 9 hint points from 8 layers; ask for at most 8"),
         ({"k": 1}, "k must be at least 2, got 1"),
         ({"samples": 1}, "at least 2 samples, got samples=1"),
+        ({"samples": 3, "metrics": ["cka", "debiased-cka"]}, "debiased-cka needs at least 4 samples, got 3"),
         ({"activation": "mid"}, "activation must be 'pre' or 'post', got 'mid'"),
         ({"include": ["nothing.*"]}, "pattern 'nothing.*' matches no module"),
         ({"include": ["0.2"]}, "at least 2 layers; Sequential has only 0.2"),
@@ -209,6 +210,37 @@ def test_mistakes_are_found_before_the_pass(network, data, options, message, mon
     monkeypatch.setattr("pursuhint.analysis.Gathering.run", lambda *a, **k: pytest.fail("ran the network"))
     with pytest.raises(PursuhintError, match=message):
         analyze(network, data, **options)
+
+
+def test_certainty_comes_with_its_cost(analysis):
+    assert analysis.no_certainty == ""
+    assert set(analysis.certainty) == set(analysis.metrics)
+    assert "half-samples" in analysis.certainty_sentence()
+    assert all(seconds > 0 for seconds in analysis.seconds.certainty.values())
+    error = analysis.similarities["cka"].standard_error
+    assert error.diagonal().max() < 1e-6
+    assert error.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"certainty": False}, "it was switched off"),
+        ({"samples": 39}, "it takes at least 40 images, and there were 39"),
+        (
+            {"memory_limit": 50_000, "metrics": ["cka"]},
+            "the memory limit is too low for the statistics of all",
+        ),
+    ],
+)
+def test_without_certainty_says_why(network, data, options, why, tmp_path):
+    result = analyze(network, data, **options)
+    assert result.certainty == result.seconds.certainty == {}
+    assert result.no_certainty.startswith(why)
+    result.save(tmp_path)
+    assert_equal(Analysis.load(tmp_path), result)
+    with pytest.raises(PursuhintError, match="no certainty was computed for metric 'cka'"):
+        result.certainty_sentence()
 
 
 def test_wrong_number_of_channels(network):
@@ -364,8 +396,9 @@ def test_damaged_arrays(folder):
         path.write_bytes(part)
         with pytest.raises(
             PursuhintError, match=r"analysis\.npz is not a set of similarities of PursuHint, or damaged"
-        ):
+        ) as caught:
             Analysis.load(folder)
+        assert "pickle" not in str(caught.value)
     np.savez(path, values=np.array([print], dtype=object), header=np.array("{}"))
     with pytest.raises(PursuhintError, match="allow_pickle=False"):
         Analysis.load(folder)

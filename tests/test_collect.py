@@ -115,6 +115,39 @@ def test_names_the_point_and_the_batch_that_hold_nan():
         collect(network, points, second)
 
 
+def narrow(images):
+    return images[..., ::2]
+
+
+def fail(images):
+    raise ValueError("no such thing\nand more about it")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            narrow,
+            r"features of 0\.2 \(position 1 of 8, post\) are of shape \(8, 16, 8\) in batch 2, of shape "
+            r"\(8, 16, 16\) before it; choose among modules",
+        ),
+        (fail, r"Sequential failed in batch 2, of shape \(16, 3, 16, 16\): no such thing$"),
+    ],
+)
+def test_network_that_does_something_else_in_the_second_batch(change, message):
+    network = plain_network()
+    points = points_of(network)
+    seen = []
+
+    def hook(module, arguments):
+        seen.append(arguments)
+        return change(*arguments) if len(seen) == 2 else None
+
+    network.register_forward_pre_hook(hook)
+    with pytest.raises(PursuhintError, match=message):
+        collect(network, points, batches())
+
+
 def test_no_points():
     with pytest.raises(PursuhintError, match="no hint points were given"):
         collect(plain_network(), [], batches())

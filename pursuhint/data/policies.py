@@ -55,7 +55,7 @@ def warp(images: Tensor, matrices: Tensor, *, nearest: bool = False) -> Tensor:
     y = torch.arange(height, device=images.device) - (height - 1) / 2
     ones = torch.ones(height, width, device=images.device)
     base = torch.stack([x.expand(height, width), y[:, None].expand(height, width), ones], dim=-1)
-    scale = torch.tensor([width / 2, height / 2], device=images.device)
+    scale = _pair(width / 2, height / 2, images.device)
     grid = base.reshape(1, -1, 3) @ (matrices.transpose(1, 2) / scale)
     floats = images if images.is_floating_point() else images.to(torch.float32)
     moved = F.grid_sample(
@@ -79,6 +79,22 @@ def blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
     factors = _per_image(factors)
     mixed = images * factors + others * (1 - factors)
     return mixed.clamp_(0, 255).to(images.dtype)
+
+
+def _pair(first: float, second: float, device: torch.device) -> Tensor:
+    """Two numbers on a device, filled in there: what is copied to it makes the host wait."""
+    return torch.stack([torch.full((), float(number), device=device) for number in (first, second)])
+
+
+def _smooth(images: Tensor) -> Tensor:
+    """A weighted mean of each pixel and its neighbours, edges as they are: torchvision's sharpness of 0."""
+    channels = images.shape[1]
+    kernel = torch.full((channels, 1, 3, 3), 1 / 13, device=images.device)
+    kernel[:, :, 1, 1] = 5 / 13
+    result = images.clone()
+    means = F.conv2d(images.to(torch.float32), kernel, groups=channels)
+    result[:, :, 1:-1, 1:-1] = means.round_().to(images.dtype)
+    return result
 
 
 def _per_image(values: Tensor) -> Tensor:
@@ -116,7 +132,7 @@ class Affine(Policy):
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         angle = torch.deg2rad(draws[:, 0])
-        shift = (draws[:, 1:3] * torch.tensor([width, height], device=draws.device)).round()
+        shift = (draws[:, 1:3] * _pair(width, height, draws.device)).round()
         cos, sin = angle.cos() / draws[:, 3], angle.sin() / draws[:, 3]
         linear = torch.stack([cos, sin, -sin, cos], dim=1).reshape(-1, 2, 2)
         return warp(images, torch.cat([linear, -linear @ shift[:, :, None]], dim=2))
@@ -221,7 +237,7 @@ class TrivialAugment(Policy):
         if images.shape[1] == 3:
             result = blend(result, _grey(result), 1 + amount("color", 0.99))
         if min(images.shape[-2:]) > 2:
-            result = blend(result, TF.adjust_sharpness(result, 0.0), 1 + amount("sharpness", 0.99))
+            result = blend(result, _smooth(result), 1 + amount("sharpness", 0.99))
         dropped = _per_image(torch.where(chosen("posterize"), (share * 6).round(), 0.0).to(torch.uint8))
         result = torch.bitwise_left_shift(torch.bitwise_right_shift(result, dropped), dropped)
         threshold = torch.where(chosen("solarize"), 8.5 * (self.STRENGTHS - 1 - draws[:, 1]), 256.0)

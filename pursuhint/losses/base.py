@@ -10,6 +10,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -137,13 +138,15 @@ class WarmUp:
         trains_student: whether the student trains (in training mode) along with what the loss learns;
             otherwise the student is in evaluation mode and unchanged. Parameters that this stage gives no
             gradient keep their values in either case.
-        lr: constant learning rate; None for the base rate of the main stage.
+        lr: learning rate at the start; None for the base rate of the main stage.
+        lr_floor: share of it at the end, where half a cosine leads to; 1 for a constant rate.
     """
 
     name: str
     epochs: int
     trains_student: bool
     lr: float | None = None
+    lr_floor: float = 1.0
 
 
 class Loss(nn.Module):
@@ -180,6 +183,8 @@ class Loss(nn.Module):
         warm_up_only: the loss is computed in its `stages` and not in the main one.
         shared_buffers: names of buffers that are alike in all processes whatever happens, and too large to be
             sent around for every batch: memory banks, queues.
+        observed: what the last batch showed besides the value: scalars without gradient by name, always the
+            same names in a stage. Their means over an epoch are logged.
     """
 
     title: str = ""
@@ -201,6 +206,7 @@ class Loss(nn.Module):
     alters_student: bool = False
     warm_up_only: bool = False
     shared_buffers: tuple[str, ...] = ()
+    observed: Mapping[str, Tensor] = MappingProxyType({})
 
     # -- building ----------------------------------------------------------------------------------------
 
@@ -392,6 +398,17 @@ class Loss(nn.Module):
         """
         return student
 
+    def other_heads(self, student: nn.Module) -> Mapping[str, nn.Module]:
+        """Networks that predict in another way than the student that is kept; their accuracy is logged, too.
+
+        Args:
+            student: a copy of the prepared student, which may be changed.
+
+        Returns:
+            Images -> logits, by a name that says what is different.
+        """
+        return {}
+
     def stages(self) -> Sequence[WarmUp]:
         """Stages to run before the main one, in order."""
         return ()
@@ -493,7 +510,7 @@ class HintLoss(Loss):
 class HintSum(Loss):
     """The sum of one `HintLoss` per pair of hint points.
 
-    It describes itself as the losses it sums do, and passes every hook on to them.
+    It describes itself as the losses it sums do, and passes every hook on to them but `Loss.other_heads`.
 
     Args:
         hints: at least one, shallow to deep, all of one class.

@@ -132,8 +132,8 @@ class ComparisonMatchingLoss(EmbeddingLoss):
               p = \mathrm{softmax}(-D_{ip} / \tau, -D_{i k_1} / \tau, \dots) .
 
     The samples :math:`k` are semi-hard in the student's embedding: farther from the anchor than the positive,
-    by at most ``margin``. Pairs without one are left out; a batch without any gives zero. All comparisons
-    weigh the same. Widths may differ. Nothing is learned.
+    by at most ``margin``. Pairs without one are left out; a batch without any gives zero, so the log has the
+    mean number of ``comparisons``. All comparisons weigh the same. Widths may differ. Nothing is learned.
 
     ``k_hat`` limits the number of negatives to :math:`K = \min(K', \hat K)`, as the paper writes; which of
     them stay is not published: here the nearest to the anchor in the student's embedding. The supplement also
@@ -204,6 +204,7 @@ class ComparisonMatchingLoss(EmbeddingLoss):
         check_same_batch(student, teacher)
         own, other = pairwise_distances(gather(student)), pairwise_distances(gather(teacher))
         chosen = self.comparisons(own, gather(labels))
+        self.observed = {"comparisons": own.new_tensor(float(len(chosen.anchor)))}
         if not len(chosen.anchor):
             return 0.0 * own.sum()
         rows, absent = chosen.anchor[:, None], F.pad(~chosen.mask, (1, 0), value=False)

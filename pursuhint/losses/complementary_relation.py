@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
@@ -152,55 +155,150 @@ class RelationContrast(nn.Module):
         self, vectors: Tensor, bank: MemoryBank, anchors: Tensor, contrast: Tensor, log_z: Tensor
     ) -> Tensor:
         """One side of the loss; sets its constant, once, if it is to learn."""
-        positive, negative = self.scores(vectors, bank, anchors, contrast)
-        everything = torch.cat([positive[:, None], negative], dim=1).detach()
-        constant = torch.where(log_z.isinf(), self._log_constant(everything), log_z)
-        if self.training:
-            log_z.copy_(constant)
-        share = (contrast.shape[1] - 1) / self.num_samples
-        log_share, log_added = math.log(share), math.log(share + self.eps)
-        found = F.softplus(log_added - (positive - constant))  # -log(x / (x + P + eps))
-        refused = F.softplus(negative - constant - log_added) + (log_added - log_share)
-        return gather((found + refused.sum(1)).mean(1)).mean()
-
-    def scores(
-        self, vectors: Tensor, bank: MemoryBank, anchors: Tensor, contrast: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Logarithms of the scores.
-
-        The relations of all candidates to all anchors are never held, which would be anchors times as much
-        as the candidates themselves: the products and lengths that are needed follow from inner products.
-        The positive, which may lie close to an anchor, is computed from differences.
-
-        Args:
-            vectors: embedded, (N, F).
-            bank: memory of the anchors and candidates.
-            anchors: training samples, (A,).
-            contrast: (N, K + 1), the positive first.
-
-        Returns:
-            For the positive (N, A), and for the negatives (N, K, A).
-        """
         places = bank.rows(anchors).to(vectors.dtype)
         relation = unit_length(vectors[:, None] - places + self.offset)
-        candidates = bank.rows(contrast.flatten()).to(vectors.dtype).unflatten(0, contrast.shape)
-        positive = (unit_length(candidates[:, :1] - places + self.offset) * relation).sum(2)
+        same = bank.rows(contrast[:, 0]).to(vectors.dtype)
+        # The sample itself may lie close to an anchor, so this is computed from differences.
+        positive = (unit_length(same[:, None] - places + self.offset) * relation).sum(2) / self.temperature
+        negatives = _Negatives(bank, anchors, contrast[:, 1:], self.offset, self.temperature)
+        count = contrast.shape[1] - 1
+        constant = log_z
+        if log_z.isinf():  # the first batch goes through the scores twice
+            everything = len(anchors) * (count + 1)
+            constant = self._log_constant(
+                positive.detach(), negatives.log_sums(relation.detach()), everything
+            )
+            if self.training:
+                log_z.copy_(constant)
+        share = count / self.num_samples
+        log_share, log_added = math.log(share), math.log(share + self.eps)
+        found = F.softplus(log_added - (positive - constant))  # -log(x / (x + P + eps))
+        softplus: Tensor = _SumOfSoftplus.apply(relation, constant + log_added, negatives)
+        refused = softplus + count * (log_added - log_share)
+        return gather((found + refused).mean(1)).mean()
 
-        negatives, origin = candidates[:, 1:], places - self.offset
-        lengths = negatives.square().sum(2, keepdim=True) - 2 * negatives @ origin.T + origin.square().sum(1)
-        shortest = self.offset**2 * vectors.shape[1]
-        products = negatives @ relation.mT - (origin * relation).sum(2)[:, None]
-        # An anchor among the negatives leaves nothing but the offset, whose direction is known.
-        itself = contrast[:, 1:, None] == anchors
-        towards_itself = relation.sum(2)[:, None] / math.sqrt(vectors.shape[1])
-        negative = torch.where(itself, towards_itself, products / lengths.clamp(min=shortest).sqrt())
-        return positive / self.temperature, negative / self.temperature
+    def _log_constant(self, positive: Tensor, log_sums: Tensor, count: int) -> Tensor:
+        """Logarithm of the number of training samples times the mean of the exponentials, (1,).
 
-    def _log_constant(self, scores: Tensor) -> Tensor:
-        """Logarithm of the number of training samples times the mean of the exponentials, (1,)."""
-        sums = gather(scores.flatten(1).logsumexp(1))
-        count = len(sums) * scores[0].numel()
-        return (sums.logsumexp(0) - math.log(count / self.num_samples))[None]
+        Args:
+            positive: logarithms of the scores, (N, A).
+            log_sums: of the sums of the negatives' scores, (N, A).
+            count: scores of a sample.
+        """
+        sums = gather(torch.logaddexp(positive, log_sums).logsumexp(1))
+        return (sums.logsumexp(0) - math.log(len(sums) * count / self.num_samples))[None]
+
+
+@dataclass(frozen=True)
+class _Negatives:
+    """Negatives of every sample, whose relations to all anchors are compared with the samples' own.
+
+    Only so many samples are treated at once that what lies between takes the same memory for any batch; and
+    the relations themselves are never held, which would be anchors times as much as the vectors: the products
+    and lengths that are needed follow from inner products.
+
+    Args:
+        bank: memory of the anchors and the negatives.
+        anchors: training samples, (A,).
+        chosen: training samples, (N, K).
+        offset: added to every component of a difference.
+        temperature: divides the products.
+    """
+
+    bank: MemoryBank
+    anchors: Tensor
+    chosen: Tensor
+    offset: float
+    temperature: float
+
+    def log_sums(self, relation: Tensor) -> Tensor:
+        """Logarithm of the sum of the exponentials of the scores, (N, A).
+
+        Args:
+            relation: of the samples to the anchors, (N, A, F).
+        """
+        return torch.cat([part.scores(relation[rows]).logsumexp(1) for rows, part in self.parts(relation)])
+
+    def parts(self, relation: Tensor) -> Iterator[tuple[slice, _SomeNegatives]]:
+        """The negatives of some samples after the other, in the precision of ``relation``, (N, A, F)."""
+        anchors, width = relation.shape[1:]
+        origin = self.bank.rows(self.anchors).to(relation.dtype) - self.offset
+        size = max(1, _AT_ONCE // (self.chosen.shape[1] * (anchors + width)))
+        for start in range(0, len(self.chosen), size):
+            rows = slice(start, start + size)
+            chosen = self.chosen[rows]
+            vectors = self.bank.rows(chosen.flatten()).to(relation.dtype).unflatten(0, chosen.shape)
+            itself = chosen[:, :, None] == self.anchors
+            yield rows, _SomeNegatives.of(vectors, origin, itself, self.offset, self.temperature)
+
+
+_AT_ONCE = 2**22  # numbers
+
+
+@dataclass(frozen=True)
+class _SomeNegatives:
+    """Negatives of some samples, read from the bank.
+
+    An anchor among them leaves nothing but the offset as difference, whose direction is known.
+
+    Args:
+        vectors: (N, K, F).
+        origin: vectors of the anchors less the offset, (A, F).
+        factor: what a product with a difference from an anchor is multiplied by, (N, K, A); 0 where that
+            is the anchor itself.
+        itself: what the sum of a relation is multiplied by, (N, K, A); 0 where that is another.
+    """
+
+    vectors: Tensor
+    origin: Tensor
+    factor: Tensor
+    itself: Tensor
+
+    @classmethod
+    def of(
+        cls, vectors: Tensor, origin: Tensor, itself: Tensor, offset: float, temperature: float
+    ) -> _SomeNegatives:
+        """From the vectors, the anchors and which negative is which anchor, (N, K, A)."""
+        width = vectors.shape[2]
+        squares = vectors.square().sum(2, keepdim=True) - 2 * vectors @ origin.T + origin.square().sum(1)
+        factor = squares.clamp_(min=offset**2 * width).rsqrt_() / temperature
+        alone = itself.to(vectors.dtype) / (math.sqrt(width) * temperature)
+        return cls(vectors, origin, factor.masked_fill_(itself, 0), alone)
+
+    def scores(self, relation: Tensor) -> Tensor:
+        """Products of the directions to the negatives with ``relation``, (N, A, F): (N, K, A)."""
+        products = self.vectors @ relation.mT - (self.origin * relation).sum(2)[:, None]
+        return products.mul_(self.factor).addcmul_(self.itself, relation.sum(2)[:, None])
+
+    def gradient(self, slopes: Tensor) -> Tensor:
+        """Of a sum over the negatives by the relations, (N, A, F), from its gradient by the scores."""
+        weights = slopes * self.factor
+        towards = weights.mT @ self.vectors - weights.sum(1)[:, :, None] * self.origin
+        return towards + (slopes * self.itself).sum(1)[:, :, None]
+
+
+class _SumOfSoftplus(torch.autograd.Function):
+    """Sum over the negatives of softplus(score - threshold), (N, A).
+
+    Gradients are computed along with the value, so that the scores need not be held.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, relation: Tensor, threshold: Tensor, negatives: _Negatives) -> Tensor:
+        sums, gradients = [], []
+        for rows, part in negatives.parts(relation):
+            scores = part.scores(relation[rows]).sub_(threshold)
+            sums.append(F.softplus(scores).sum(1))
+            if ctx.needs_input_grad[0]:
+                gradients.append(part.gradient(scores.sigmoid_()))
+        if gradients:
+            ctx.save_for_backward(torch.cat(gradients))
+        return torch.cat(sums)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        return outputs[0][:, :, None] * ctx.saved_tensors[0], None, None
 
 
 class ComplementaryRelationLoss(EmbeddingLoss):
@@ -224,7 +322,7 @@ class ComplementaryRelationLoss(EmbeddingLoss):
 
     Each memory takes 4 bytes a number: both 51 MB for CIFAR-100 and 1.3 GB for ImageNet at a width of 128
     (twice that with gradients in contrast), half with ``bank_precision="half"``, nothing on the device with
-    ``bank_on_host``. A batch of :math:`b` takes some :math:`4 b K (b + F)` bytes more.
+    ``bank_on_host``. Negatives are compared a few samples of the batch at a time.
 
     Reference: J. Zhu, S. Tang, D. Chen, S. Yu, Y. Liu, M. Rong, A. Yang and X. Wang, Complementary Relation
     Contrastive Distillation, CVPR 2021, https://arxiv.org/abs/2103.16367.

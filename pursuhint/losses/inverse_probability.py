@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
+from pursuhint.heads import Head, find_head
 from pursuhint.losses.base import LogitLoss, LossContext, check_choice, check_positive, check_same_classes
 from pursuhint.losses.processes import gather, mean_over_processes
 
@@ -30,7 +32,9 @@ class InverseProbabilityLoss(LogitLoss):
     mean 0 and standard deviation 1, and :math:`P` is the propensity of a sample to belong to what the teacher
     teaches. The weights are constants, limited to [1, ``max_weight``] and divided by their mean over the
     batch. The student's embedding learns from both heads, each head from its own loss. The student is kept
-    with its own classifier; the second head lives and ends with the loss.
+    with its own classifier; the second head lives and ends with the loss, and the log has its accuracy
+    (``test_ipwd_kd_top1``) beside the student's. It also has the median of the weights before the limits, and
+    the share of them that are above ``max_weight``.
 
     No implementation was found, and the form of the weights comes from a description of the paper; it does
     not settle beyond doubt which cross-entropy belongs above. ``orientation`` offers both: ``"inverse"`` is
@@ -43,6 +47,7 @@ class InverseProbabilityLoss(LogitLoss):
     Args:
         student_embedding: width of the student's embedding.
         num_classes: classes of the task.
+        head: where the student ends; None if the accuracy of the second head is not asked for.
         temperature: divides the logits in the divergence, above 0.
         orientation: ``"inverse"`` or ``"reciprocal"``.
         max_weight: upper limit of a weight before the division by the mean, at least 1.
@@ -72,6 +77,7 @@ class InverseProbabilityLoss(LogitLoss):
         self,
         student_embedding: int,
         num_classes: int,
+        head: Head | None = None,
         *,
         temperature: float = 4.0,
         orientation: Orientation = "inverse",
@@ -95,11 +101,25 @@ class InverseProbabilityLoss(LogitLoss):
         self.eps = eps
         self.weighting = True
         self.head = nn.Linear(student_embedding, num_classes)
+        self._place = head
 
     @classmethod
     def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Sizes of the second head."""
-        return {"student_embedding": context.student_embedding, "num_classes": context.num_classes}
+        """Sizes of the second head, and where it belongs."""
+        assert context.student is not None
+        assert context.example is not None
+        return {
+            "student_embedding": context.student_embedding,
+            "num_classes": context.num_classes,
+            "head": find_head(context.student, context.example),
+        }
+
+    def other_heads(self, student: nn.Module) -> Mapping[str, nn.Module]:
+        """The student with the second head: ``kd``."""
+        if self._place is None:
+            return {}
+        self._place.replace_classifier(student, self.head)
+        return {"kd": student}
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Weights are used once the warm-up is over."""
@@ -132,6 +152,10 @@ class InverseProbabilityLoss(LogitLoss):
     def weights(self, student: Tensor, teacher: Tensor, labels: Tensor, embedding: Tensor) -> Tensor:
         """The weights of a batch, (N,), with mean 1 over all processes; takes what `forward` takes."""
         raw = self.raw_weights(self.head(embedding), student, labels)
+        self.observed = {
+            "median_weight": raw.median(),
+            "weights_above_limit": (raw > self.max_weight).to(raw.dtype).mean(),
+        }
         if not self.weighting:
             return torch.ones_like(raw)
         limited = raw.clamp(1, self.max_weight)
@@ -151,7 +175,7 @@ class InverseProbabilityLoss(LogitLoss):
             for logits in (kd_logits, cls_logits)
         )
         above, below = (cls, kd) if self.orientation == "inverse" else (kd, cls)
-        return 1 + above / below.clamp(min=torch.finfo(below.dtype).tiny)
+        return 1 + above / below.clamp(min=torch.finfo(below.dtype).eps)
 
     def _scaled(self, logits: Tensor) -> Tensor:
         return F.layer_norm(logits, logits.shape[1:], eps=self.eps) if self.standardise else logits

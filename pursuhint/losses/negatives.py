@@ -76,6 +76,10 @@ class NegativeSampler(nn.Module):
         self.register_buffer("first", first, persistent=False)
         self.register_buffer("count", count, persistent=False)
         self.register_buffer("key", torch.randint(2**62, ()))
+        # Looked up here, on the host: asking in every step would make it wait for the device.
+        domain = len(order) - count
+        self._fewest = int(domain.min())
+        self._width = int(_rows(domain.max()))
 
     def advance(self) -> None:
         """Draw other samples from now on."""
@@ -96,15 +100,15 @@ class NegativeSampler(nn.Module):
         """
         first, count = self.first[indices, None], self.count[indices, None]
         domain = len(self.order) - count
-        if not domain.all():
+        if not self._fewest:
             raise PursuhintError("all training samples are of one class: there are no negatives to draw")
         keys = _hash(_hash(self.key + indices[:, None]) + self.key)
         places = torch.arange(number, device=indices.device).expand(len(indices), -1)
         if number <= len(self.order):
-            drawn = _permuted(places.clamp(max=domain - 1), domain, keys)
+            drawn = _permuted(places.clamp(max=domain - 1), domain, keys, self._width)
         else:
             drawn = torch.zeros_like(places)
-        if number > int(domain.min()):  # some samples have too few others: draw these with replacement
+        if number > self._fewest:  # some samples have too few others: draw these with replacement
             drawn = torch.where(number > domain, _hash(keys + places) % domain, drawn)
         return self.order[drawn + count * (drawn >= first)]
 
@@ -134,17 +138,22 @@ def _shifted(values: Tensor, bits: int) -> Tensor:
     return (values >> bits) & (2 ** (64 - bits) - 1)
 
 
-def _permuted(places: Tensor, domain: Tensor, keys: Tensor) -> Tensor:
+def _rows(domain: Tensor) -> Tensor:
+    """Numbers below ``domain`` are laid out in so many rows."""
+    return domain.double().sqrt().ceil().long()
+
+
+def _permuted(places: Tensor, domain: Tensor, keys: Tensor, width: int) -> Tensor:
     """Where a pseudo-random permutation of 0 .. domain - 1 takes places.
 
     Args:
         places: numbers below ``domain``, (N, K).
         domain: how many numbers are permuted, (N, 1); at least 1.
         keys: chooses the permutation, (N, 1).
+        width: most rows that any sample has, in this batch or not: the draws depend on it.
     """
-    rows = domain.double().sqrt().ceil().long()  # numbers are laid out as rows x columns
+    rows = _rows(domain)
     columns = (domain + rows - 1) // rows
-    width = int(rows.max())
     entries = torch.arange(_ROUNDS * width, device=keys.device)
     tables = _hash(keys + _hash(entries)).unflatten(1, (_ROUNDS // 2, 2, width))
     tables = (tables % torch.stack([rows, columns], 1)[:, None]).flatten()

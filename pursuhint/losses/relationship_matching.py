@@ -27,8 +27,8 @@ class RelationshipMatchingLoss(Loss):
 
     The variants of the paper: "REFILLED-" has ``weighting="constant"``; "REFILLED-EMB", which the paper does
     not define, is taken as ``strength=0``. The authors keep the epoch of the warm-up with the best accuracy
-    on what turns out to be the test set; here the last one goes on. Their learning rate falls by a cosine
-    in the warm-up; here it is constant.
+    on what turns out to be the test set; here the last one goes on. As theirs, the learning rate falls to a
+    tenth along a cosine in the warm-up.
 
     Reference: H.-J. Ye, S. Lu and D.-C. Zhan, Distilling Cross-Task Knowledge via Relationship Matching,
     CVPR 2020; extended in Generalized Knowledge Distillation via Relationship Matching, TPAMI 2023,
@@ -105,7 +105,8 @@ class RelationshipMatchingLoss(Loss):
 
     def stages(self) -> Sequence[WarmUp]:
         """The warm-up, unless it has no epochs."""
-        return [WarmUp(_MATCHING, self.matching_epochs, trains_student=True)] if self.matching_epochs else []
+        stage = WarmUp(_MATCHING, self.matching_epochs, trains_student=True, lr_floor=0.1)
+        return [stage] if self.matching_epochs else []
 
     def enter(self, stage: str | None) -> None:
         """Match comparisons in the warm-up, distil locally in the main stage."""
@@ -134,5 +135,8 @@ class RelationshipMatchingLoss(Loss):
         student, teacher, student_logits, labels, teacher_logits = inputs
         if self._stage == _MATCHING:
             self.local.see(teacher, labels)
-            return {"matching": self.matching(student, teacher, labels)}
+            value = self.matching(student, teacher, labels)
+            self.observed = self.matching.observed
+            return {"matching": value}
+        self.observed = {}
         return self.local.terms(student_logits, teacher, labels, teacher_logits)

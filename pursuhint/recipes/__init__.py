@@ -69,6 +69,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "imagenet-at": "Attention transfer, ResNet-34 -> ResNet-18 on ImageNet",
         "imagenet-dkd": "Decoupled KD, ResNet-34 -> ResNet-18 on ImageNet",
         "imagenet-dist": "DIST, correlation of predictions, ResNet-34 -> ResNet-18 on ImageNet",
+        "imagenet-skd": "Spherical KD on ImageNet, ResNet-34 -> ResNet-18",
         "imagenet-wsld": "Weighted soft labels, ResNet-34 -> ResNet-18 on ImageNet",
         "imagenet-crd": "Contrastive representation distillation, ResNet-34 -> ResNet-18 on ImageNet",
         "imagenet-rrd": "Relational representation distillation, ResNet-34 -> ResNet-18 on ImageNet",

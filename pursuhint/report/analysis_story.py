@@ -16,6 +16,7 @@ from pursuhint.report.layer_figures import dendrogram
 from pursuhint.report.parts import AnalysisStory, Gallery, Grid, MetricStory, Page, Picture
 from pursuhint.report.words import (
     HINTS_IN_SHORT,
+    brief,
     capital,
     count,
     footer,
@@ -28,13 +29,31 @@ from pursuhint.similarity import get_metric
 
 __all__ = ["agreement", "algorithm_title", "analysis_story", "gap_sentence", "tell_analysis"]
 
-_MEANING = {
+MEANING = {
     "cka": "1 means that two layers arrange the images alike up to a rotation and a change of scale, 0 that "
     "they have nothing in common.",
+    "debiased-cka": "1 means that two layers arrange the images alike up to a rotation and a change of "
+    "scale, 0 that they have nothing in common; few images do not make it larger, and it can fall below 0.",
+    "rbf-cka": "1 means that the same images are neighbours in both layers, 0 that being near in one says "
+    "nothing about the other.",
+    "rbf-cka-pairs": "1 means that the same images are neighbours in both layers, 0 that being near in one "
+    "says nothing about the other.",
     "r2cca": "1 means that every direction of one layer can be computed linearly from the other. A layer "
     "with fewer independent directions than channels has less than 1 with itself, so the layers are grouped "
     "by the same measure taken relative to that number.",
+    "r2cca-rank": "1 means that every independent direction of the layer that has fewer of them can be "
+    "computed linearly from the other.",
+    "gcd": "1 means that each layer can be computed linearly from the other; a layer with more independent "
+    "directions than another has less than 1 with it.",
+    "svcca": "1 means that the directions that hold 99 % of the variance of one layer can be computed "
+    "linearly from those of the other, 0 that they have nothing in common.",
+    "pwcca": "1 means that what matters most in the layer of the row can be computed linearly from the layer "
+    "of the column; the other way round the value may differ.",
+    "procrustes": "1 means that one layer is the other, turned and scaled, 0 that they have nothing in "
+    "common.",
 }
+"""What a similarity by a metric says, for a reader who does not know the metric."""
+
 _MEMBER = {
     "center": "The middle layer of a group",
     "first": "The first layer of a group",
@@ -104,11 +123,13 @@ def analysis_story(analysis: Analysis, gallery: Gallery) -> AnalysisStory:
     seconds = analysis.seconds
     more = sum(seconds.similarity.values()) + sum(seconds.clustering.values())
     layers, k = len(analysis.points), len(analysis.plan)
+    certain = sum(seconds.certainty.values())
+    sure = f"; finding out how sure the choice is took another {brief(certain)}" if seconds.certainty else ""
     paragraphs = [
         f"The teacher was shown {analysis.num_samples:,} training images without augmentation. What each of "
         f"its {layers} sub-blocks computed, {pooled(analysis.pooling)}, was compared for every pair of "
-        f"sub-blocks over all images. The pass over the images took {seconds.collect:.1f} s; the "
-        f"similarities of all pairs and the groups took {more:.2f} s more.",
+        f"sub-blocks over all images. The pass over the images took {brief(seconds.collect)}; the "
+        f"similarities of all pairs and the groups took {brief(more)} more{sure}.",
     ]
     if analysis.excluded:
         names = listed([point.module for point in analysis.excluded])
@@ -195,7 +216,8 @@ def _pooling_limit(pooling: str) -> tuple[str, ...]:
 def _certainty(analysis: Analysis, metric: str) -> str:
     """How often the same positions come out when images are left out, if that was tried."""
     if metric not in analysis.certainty:
-        return ""
+        why = analysis.no_certainty
+        return f" How sure the choice is was not found out: {why}." if why else ""
     return f" {capital(analysis.certainty_sentence(metric))}."
 
 
@@ -241,9 +263,10 @@ def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricSt
         label=alt,
         errors=None if similarity.standard_error is None else similarity.standard_error.numpy(),
     )
+    meaning = f"{MEANING[metric]} " if metric in MEANING else ""
     caption = (
         f"{capital(title)} of every pair of the {len(candidates)} sub-blocks, from the shallowest (top left) "
-        f"to the deepest. {_MEANING.get(metric, '')} White frames are the groups (clusters) found by "
+        f"to the deepest. {meaning}White frames are the groups (clusters) found by "
         f"{algorithm_title(algorithm)}, filled triangles the hint positions that they give"
         f"{', which are the chosen ones' if metric == analysis.metrics[0] else ''}, open ones the "
         "conventional ones; the grey band shows the resolution stages."

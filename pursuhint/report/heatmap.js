@@ -157,6 +157,7 @@
       const y = bottom + 11 + (staged ? STRIP - 2 : 0);
       ticks(columns, width).forEach((c) => pen.fillText(columns[c].position, left + (c + 0.5) * width, y));
       const names = data.columns ? ["teacher position", "student position"] : ["position", "layer position, in depth order"];
+      if (!data.columns && pen.measureText(names[1]).width > width * columns.length) names[1] = "position";
       const middle = left + width * columns.length / 2, half = pen.measureText(names[1]).width / 2;
       pen.fillText(names[1], Math.max(middle, half + 2), y + 19);
       pen.save();

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HINTS_IN_SHORT",
     "best_limit",
+    "brief",
     "capital",
     "command_line",
     "count",
@@ -89,6 +90,13 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def brief(seconds: float) -> str:
+    """``0.03 s``, ``2.5 s``, and from a minute on as `duration`: for what may take next to no time."""
+    if seconds >= 60:
+        return duration(seconds)
+    return f"{seconds:.1f} s" if seconds >= 0.95 else f"{max(seconds, 0.001):.1g} s"
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -57,9 +57,13 @@ def read_archive(
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            header = json.loads(str(arrays["header"]))
-            found = {name: arrays[name] for name in arrays if name != "header"}
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):  # NumPy would take it for a pickle, and say how to run that
+                raise ValueError("it is no archive of arrays")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                header = json.loads(str(arrays["header"]))
+                found = {name: arrays[name] for name in arrays if name != "header"}
         if header["schema"] != schema:
             raise ValueError(
                 f"it has schema {header['schema']}; this version of PursuHint reads schema {schema}"

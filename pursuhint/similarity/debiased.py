@@ -129,6 +129,7 @@ DEBIASED_CKA = Metric(
     debiased_cka_matrix,
     for_clustering="debiased-cka",
     strips=(scaled_squared_norms,),
+    samples=4,
     of_unions=partial(debiased_cka_of_unions, smallest=SMALLEST),
     many_unions=True,
 )

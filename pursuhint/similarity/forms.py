@@ -122,10 +122,10 @@ def choose_form(
     groups = passes_within(widths, limit - reading)
     if groups is None:
         least = 8 * sum(width * width for width in widths) + 3 * 8 * max(widths) * total
+        passes = f", or {_size(least)} in several passes over the data," if least < moments else ""
         raise PursuhintError(
-            f"second moments of {total:,} features take {_size(moments)}, or {_size(least)} in "
-            f"several passes over the data, and the memory limit is {_size(limit)}; raise the limit or "
-            "look at fewer layers"
+            f"second moments of {total:,} features take {_size(moments)}{passes} and the memory limit is "
+            f"{_size(limit)}; raise the limit or look at fewer layers"
         )
     functions = tuple(dict.fromkeys(function for metric in metrics for function in metric.strips))
     return Form("blocks", limit, samples, functions, groups)

@@ -39,6 +39,7 @@ class Metric:
             where they are computed one by one.
         of_row_unions: the same where the features themselves are kept in parts.
         many_unions: whether a hundred unions cost no more than a few.
+        samples: how many it needs at least.
         single: whether products of features may be computed in float32, with sums in float64, at an error
             below 1e-4.
     """
@@ -51,6 +52,7 @@ class Metric:
     strips: tuple[StripFunction, ...] = ()
     needs: Needs = "moments"
     symmetric: bool = True
+    samples: int = 2
     single: bool = False
     of_unions: Callable[[MomentShards, Tensor], Tensor] | None = None
     of_row_unions: Callable[[RowParts, Tensor], Tensor] | None = None

@@ -69,8 +69,8 @@ def build_accelerator(device: torch.device, precision: str) -> Accelerator:
 
     if any(os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true" for kind in _SHARDED):
         raise PursuhintError(
-            "a run cannot shard its networks over processes (FSDP, DeepSpeed, Megatron), each holds all of "
-            "them; launch it without, and see docs/training.md for large teachers"
+            "a launcher cannot shard the networks of a run (FSDP, DeepSpeed, Megatron); launch it without, "
+            "and set engine.shard_teacher=true for a large teacher (docs/training.md)"
         )
     with contextlib.suppress(ValueError):  # settings of an earlier run that cannot be changed
         accelerator = build()

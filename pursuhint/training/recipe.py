@@ -282,6 +282,7 @@ class EngineConfig(_Section):
         winograd: compute wide 3x3 convolutions of a float32 teacher on the CPU with fewer multiplications.
         teacher_precision: ``same`` as the run, ``float32`` or ``bf16``.
         cache_teacher: run the teacher once and keep what it says; needs ``data.augment: none``.
+        shard_teacher: with several processes, let each hold a share of the teacher's weights.
         compile: ``off``, ``teacher``, ``networks`` or ``all``, which adds the losses.
         compile_mode: ``default``, ``reduce-overhead`` (CUDA graphs) or ``max-autotune``.
     """
@@ -291,6 +292,7 @@ class EngineConfig(_Section):
     winograd: bool = True
     teacher_precision: TeacherPrecision = "same"
     cache_teacher: bool = False
+    shard_teacher: bool = False
     compile: Compiled = "off"
     compile_mode: CompileMode = "default"
 

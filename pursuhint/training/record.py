@@ -30,7 +30,8 @@ class RunRecord:
         metrics: one entry an epoch, as in ``metrics.jsonl``: ``epoch``, ``stage``, ``train_loss``, one
             ``train_<term>`` a term (unweighted), ``train_top1``, ``test_loss``, ``test_top1``, ``test_top5``
             (and ``val_...`` with a validation split), ``lr``, ``seconds`` (of training) and
-            ``samples_per_second``. Accuracies are percent.
+            ``samples_per_second``. Accuracies are percent. Some losses add ``train_<term>_<name>`` (see
+            `pursuhint.losses.base.Loss.observed`) and ``test_<term>_<name>_top1`` (`Loss.other_heads`).
         plan: the hint points, if there were any.
         environment: versions, device, seed, sizes of the data; see ``environment.json``.
         finished: whether the run came to its end.

@@ -14,9 +14,10 @@ from torch import nn
 
 from pursuhint.analysis import Analysis, analyze
 from pursuhint.data import ImageData
-from pursuhint.files import make_folder, read_json, write_json
+from pursuhint.files import make_folder, read_json, remove_leftovers, write_json
 from pursuhint.hints import HintPlan
 from pursuhint.models.checkpoint import count_parameters
+from pursuhint.sharded_teacher import check_shardable
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.environment import describe_environment
 from pursuhint.training.events import Event, HintsChosen
@@ -167,6 +168,8 @@ def run_steps(
         return RunRecord.load(folder, is_main_process=os.environ.get("RANK", "0") == "0")
     with contextlib.ExitStack() as stack:
         accelerator = build_accelerator(device, resolved.precision)
+        if resolved.engine.shard_teacher:
+            check_shardable(resolved.losses, accelerator.num_processes)
         if plan is None and recipe.hints is not None and recipe.hints.file is not None:
             plan = HintPlan.load(recipe.hints.file)
         parts = prepare(resolved, student=student, teacher=teacher, data=data, plan=plan, resources=resources)
@@ -176,6 +179,7 @@ def run_steps(
         if accelerator.is_main_process:
             stack.enter_context(lock_folder(folder))
             check_same_run(folder, resolved, inputs)  # again: nobody else can write from here on
+            remove_leftovers(folder)
             _describe(folder, resolved, parts, inputs, accelerator)
         if resolved.hints is not None:
             chosen = _final_plan(folder, resolved, parts, accelerator)

@@ -63,12 +63,12 @@ class Stage:
 
 
 def plan_stages(recipe: Recipe, distiller: Distiller) -> tuple[Stage, ...]:
-    """The warm-ups that the losses ask for, each at a constant learning rate, and the main stage."""
+    """The warm-ups that the losses ask for, each with the learning rate that it names, and the main stage."""
     warm_ups = []
     for term, warm_up in distiller.warm_ups():
         optimizer = recipe.optimizer.model_copy(update={"lr": warm_up.lr or recipe.optimizer.lr})
-        constant = ScheduleConfig(kind="constant")
-        warm_ups.append(Stage(f"{term}:{warm_up.name}", warm_up.epochs, optimizer, constant, term, warm_up))
+        schedule = ScheduleConfig(kind="cosine", floor=warm_up.lr_floor)
+        warm_ups.append(Stage(f"{term}:{warm_up.name}", warm_up.epochs, optimizer, schedule, term, warm_up))
     return (*warm_ups, Stage("main", recipe.epochs, recipe.optimizer, recipe.schedule))
 
 

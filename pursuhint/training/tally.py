@@ -40,9 +40,10 @@ class Tally:
             labels: of the batch, (batch,).
         """
         if not self._names:
-            names = ("loss", *losses.parts)
+            names = ("loss", *losses.parts, *losses.observed)
             self._begin(names, [0.0] * (len(names) + 2), labels.device)
-        values = torch.stack([losses.total.detach(), *losses.parts.values()]).to(self._sums.dtype)
+        found = [losses.total.detach(), *losses.parts.values(), *losses.observed.values()]
+        values = torch.stack([value.to(self._sums.dtype) for value in found])
         hits = (losses.logits.argmax(dim=1) == labels).sum()
         size = len(labels)
         self._sums += torch.cat([values * size, hits[None].to(values.dtype), values.new_full((1,), size)])
@@ -80,12 +81,14 @@ class Tally:
         return f"loss term {' and '.join(terms)}", step
 
     def so_far(self) -> dict[str, float]:
-        """Means over this process's samples: ``loss``, the weighted total, and every term by name."""
+        """Means over this process's samples: ``loss``, the weighted total, terms and what they observed."""
         *sums, _, samples = self._sums.tolist()
         return {name: value / samples for name, value in zip(self._names, sums)}
 
     def means(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """``train_loss``, ``train_<term>`` for every term (unweighted) and ``train_top1`` in percent.
+
+        Also ``train_<term>_<name>`` for what losses observe.
 
         Args:
             reduce: adds a tensor up over all processes.

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from pursuhint.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.files import append_text, atomic_path, read_json, write_json, write_point, write_text
 from pursuhint.models.checkpoint import save_weights
+from pursuhint.sharded_teacher import shard_teacher
 from pursuhint.training.evaluation import evaluate
 from pursuhint.training.events import EpochFinished, Event, Resumed, RunStarted
 from pursuhint.training.loop import EpochPart, Position, training_steps
@@ -36,6 +38,11 @@ from pursuhint.training.synchronised import synchronise_batchnorms
 from pursuhint.training.trackers import Trackers
 
 __all__ = ["RunUnderWay"]
+
+# What autocast would make of the weights of convolutions and linear layers for every batch.
+_WEIGHTS: Mapping[str, torch.dtype | None] = MappingProxyType(
+    {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+)
 
 
 @dataclass
@@ -88,10 +95,13 @@ class RunUnderWay:
             PursuhintError: a loss was not finite, or something could not be written or read.
             RunStopped: the run was asked to stop, and has been saved.
         """
+        self._lay_out_weights()
         stages = plan_stages(self.recipe, self.distiller)
         epochs = sum(stage.epochs for stage in stages)
         trainable = sum(p.numel() for p in self.distiller.student.parameters() if p.requires_grad)
-        self.tell(RunStarted(epochs, trainable, self.chosen_on, str(self.accelerator.device)))
+        device = self.accelerator.device  # which launchers number on the CPU, too
+        where = device.type if device.type == "cpu" else str(device)
+        self.tell(RunStarted(epochs, trainable, self.chosen_on, where))
         saved = self.store.load()
         steps_done = self._resume(saved) if saved is not None else 0
         epochs_done = len(self.metrics)
@@ -127,11 +137,20 @@ class RunUnderWay:
             write_json(self.folder / "result.json", result)
         self.accelerator.wait_for_everyone()
 
+    def _lay_out_weights(self) -> None:
+        """Before the distiller goes to its device and is wrapped for several processes: both keep it."""
+        teacher, engine = self.distiller.teacher, self.recipe.engine
+        if engine.channels_last and self.accelerator.device.type == "cuda":
+            self.distiller.student.to(memory_format=torch.channels_last)
+        if not engine.shard_teacher or teacher is None:
+            return
+        precision = self.recipe.precision if engine.teacher_precision == "same" else engine.teacher_precision
+        example = torch.zeros(1, self.data.in_channels, *self.data.image_size)
+        shard_teacher(teacher, example, self.accelerator.device, _WEIGHTS[precision])
+
     def _begin_stage(self) -> None:
         """The distiller is on its device, and knows what this stage looks at."""
         distiller, device = self.distiller, self.accelerator.device
-        if distiller.engine.channels_last and device.type == "cuda":
-            distiller.student.to(memory_format=torch.channels_last)
         if distiller.engine.cache_teacher and distiller.teacher is not None:
 
             def batches() -> Iterator[Batch]:
@@ -213,6 +232,10 @@ class RunUnderWay:
                 f"{split}_top1": result.top1,
                 f"{split}_top5": result.top5,
             }
+        for name, network in self.distiller.other_heads().items():
+            for split, loader in self.tests.items():
+                result = evaluate(network, loader, reduce=lambda sums: self.accelerator.reduce(sums, "sum"))
+                metrics |= {f"{split}_{name}_top1": result.top1}
         timings = {key: metrics.pop(key) for key in ("lr", "seconds", "samples_per_second")}
         self.metrics.append(metrics | timings)
         is_best = best_epoch(self.metrics, self.chosen_on) == len(self.metrics)

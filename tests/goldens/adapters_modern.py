@@ -279,7 +279,7 @@ def _norm(setup: Setup) -> Prepared:
     (student,), (teacher,) = setup.role("student_features"), setup.role("teacher_features")
     tail = _Tail(_linear(setup, "student_classifier"))
     options = setup.given(
-        segments="N", logit_scale="logit_scale", eps="logit_norm_eps", transform="transform"
+        segments="N", logit_scale="logit_scale", eps="logit_norm_eps", transform="transform", ramp="ramp"
     )
     if setup.case.entry["variant"] == "plain" or not setup.option("residual", default=True):
         options["transform"] = "plain"
@@ -435,11 +435,13 @@ def _local_distillation(setup: Setup) -> Prepared:
     loss = LocalDistillationLoss(
         student.shape[1],
         teacher.shape[1],
-        weighting="constant",
+        **({"weighting": "constant"} | setup.given(weighting="weighting", centers="centers")),
         **setup.given(temperature="tau2", strength="lambda"),
     ).to(setup.dtype)
-    loss.see(setup.role("teacher_embedding_train"), setup.role("labels_train"))
-    loss.complete()
+    if loss.centers == "global":
+        loss.see(setup.role("teacher_embedding_train"), setup.role("labels_train"))
+        loss.complete()
+    of_teacher = [setup.role("teacher_logits")] if "teacher_logits" in setup.roles else []
 
     def state() -> dict[str, Tensor]:
         present = torch.zeros(student.shape[1])
@@ -448,7 +450,7 @@ def _local_distillation(setup: Setup) -> Prepared:
 
     return Prepared(
         loss,
-        [student, teacher, labels],
+        [student, teacher, labels, *of_teacher],
         term_names={"local": "lambda_times_local_kl"},
         state=state,
         settled=("sums", "completed"),

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
 from pursuhint.heads import find_head
+from pursuhint.losses import complementary_relation
 from pursuhint.losses.complementary_relation import (
     ComplementaryRelationLoss,
     RelationContrast,
+    _Negatives,
     cross_entropy_gradient,
 )
 
@@ -124,21 +126,36 @@ def test_evaluation_leaves_memories_and_constants_alone(embeddings, candidates):
     assert all(torch.equal(before[name], value) for name, value in relation.state_dict().items())
 
 
+def plain_scores(vectors, memory, candidates):
+    """Scores of all candidates with all anchors, (N, K + 1, A), with every relation written out."""
+    places, others = memory[INDICES], memory[candidates]
+    r = F.normalize(vectors[:, None] - places + 1e-6, dim=2)
+    q = F.normalize(others[:, :, None] - places + 1e-6, dim=3)
+    return (q * r[:, None]).sum(3) / 0.2
+
+
 def test_single_precision_is_as_good_as_the_plain_formula(candidates):
     torch.manual_seed(0)
     relation = RelationContrast(5, 7, SAMPLES, embedder="linear", **OPTIONS)
-    vectors = F.normalize(torch.randn(4, WIDTH), dim=1)
+    vectors, bank = F.normalize(torch.randn(4, WIDTH), dim=1), relation.memory_teacher
+    exact = plain_scores(vectors.double(), bank.vectors.double(), candidates[:, 1:])
+    towards = F.normalize(vectors[:, None] - bank.vectors[INDICES] + 1e-6, dim=2)
+    ((_, negatives),) = _Negatives(bank, INDICES, candidates[:, 1:], 1e-6, 0.2).parts(towards)
+    assert (negatives.scores(towards) - exact).abs().max() < 1e-5
 
-    def plain(vectors, memory):
-        places, others = memory[INDICES], memory[candidates]
-        r = F.normalize(vectors[:, None] - places + 1e-6, dim=2)
-        q = F.normalize(others[:, :, None] - places + 1e-6, dim=3)
-        return (q * r[:, None]).sum(3) / 0.2
 
-    exact = plain(vectors.double(), relation.memory_teacher.vectors.double())
-    positive, negative = relation.scores(vectors, relation.memory_teacher, INDICES, candidates)
-    ours = torch.cat([positive[:, None], negative], dim=1)
-    assert (ours - exact).abs().max() < 1e-5
+@pytest.mark.parametrize("at_once", [2**22, 200, 1])  # all samples together, two, one
+def test_gradient_of_a_few_samples_at_a_time(monkeypatch, at_once, embeddings, candidates):
+    monkeypatch.setattr(complementary_relation, "_AT_ONCE", at_once)
+    relation, q = contrast(), 9 / SAMPLES
+    student = embeddings[0].requires_grad_()
+    vectors = F.normalize(relation.student_embed(student), dim=1)
+    scores = plain_scores(vectors, relation.memory_teacher.vectors, candidates)
+    x = scores.exp() / (SAMPLES * scores.exp().mean().detach())
+    terms = [(x[:, :1] / (x[:, :1] + q + 1e-7)).log(), (q / (x[:, 1:] + q + 1e-7)).log()]
+    expected = torch.autograd.grad(-torch.cat(terms, dim=1).sum() / 16, student)
+    value = relation(student, embeddings[1], INDICES, candidates)
+    torch.testing.assert_close(torch.autograd.grad(value, student), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("embedder", ["linear", "nonlinear", "none"])

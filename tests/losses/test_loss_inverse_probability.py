@@ -6,8 +6,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from pursuhint.data.batch import Batch
+from pursuhint.distiller import Distiller, Term
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.base import LossContext
 from pursuhint.losses.inverse_probability import InverseProbabilityLoss
@@ -83,6 +86,39 @@ def test_weights_have_mean_one_and_wait_for_the_warm_up(inputs):
     assert loss.weights(*inputs).tolist() == [1] * 5
     loss.begin_epoch(2, 10)
     assert loss.weights(*inputs).std() > 0.01
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.fc = nn.Linear(3, 6), nn.Linear(6, 4, bias=False)
+
+    def forward(self, images):
+        return self.fc(self.body(images.flatten(1)).relu())
+
+
+def test_the_student_with_the_second_head_can_be_evaluated():
+    student, images = Small(), torch.randn(5, 3, 1, 1)
+    distiller = Distiller.build(student, Small(), {"ipwd": None}, None, 4, 5, images)
+    (name, network), *others = distiller.other_heads().items()
+    assert (name, others) == ("ipwd_kd", [])
+    expected = distiller.loss("ipwd").head(student.body(images.flatten(1)).relu())
+    assert torch.equal(network(images), expected)
+    assert distiller.export() is student
+    assert make().other_heads(student) == {}  # nobody has said where the head belongs
+
+
+def test_weights_before_the_limits_are_observed(inputs):
+    student, _, labels, embedding = inputs
+    loss = make(max_weight=1.9)
+    observed = Distiller(Small().double(), {"ipwd": Term(loss)}, teacher=Small().double())(
+        Batch(torch.randn(5, 3, 1, 1, dtype=torch.float64), labels, torch.arange(5))
+    ).observed
+    assert observed.keys() == {"ipwd_median_weight", "ipwd_weights_above_limit"}
+    loss(*inputs)
+    raw = loss.raw_weights(loss.head(embedding), student, labels)
+    assert loss.observed["median_weight"] == sorted(raw)[2]
+    assert loss.observed["weights_above_limit"].item() == pytest.approx(2 / 5)
 
 
 def test_raw_weights_are_at_least_one(inputs):

@@ -115,3 +115,10 @@ def test_says_what_is_wrong():
         NegativeSampler(8, None, "nowhere")
     with pytest.raises(PursuhintError, match="all training samples are of one class"):
         NegativeSampler(8, torch.zeros(8))(torch.tensor([1]), 2)
+
+
+def test_draws_of_a_sample_do_not_depend_on_the_others_of_its_batch():
+    labels = torch.cat([torch.zeros(300), torch.ones(20)]).long()  # 20 and 300 others
+    sampler = NegativeSampler(320, labels)
+    both = sampler(torch.tensor([0, 310]), 12)
+    assert torch.equal(both, torch.cat([sampler(torch.tensor([index]), 12) for index in (0, 310)]))

@@ -135,3 +135,15 @@ def test_refuses_what_is_out_of_range():
         SphericalLoss(multiplier=0.0)
     with pytest.raises(PursuhintError, match=r"normalisation must be one of unit_norm.*; got 'cube'"):
         SphericalLoss(normalisation="cube")
+
+
+def test_weight_of_the_divergence_on_imagenet():
+    steps = {0: 0.9, 59: 0.9, 60: 0.5, 79: 0.5, 80: 0.1, 99: 0.1}
+    loss, constant = SphericalLoss(alpha_schedule="imagenet"), SphericalLoss()
+    student, teacher, labels = torch.randn(3, 5), torch.randn(3, 5), torch.tensor([0, 4, 2])
+    alone = SphericalLoss(alpha=1.0)(student, teacher, labels)
+    for epoch, alpha in steps.items():
+        loss.begin_epoch(epoch, 100)
+        constant.begin_epoch(epoch, 100)
+        torch.testing.assert_close(loss.terms(student, teacher, labels)["kd"], alpha * alone)
+        torch.testing.assert_close(constant.terms(student, teacher, labels)["kd"], 0.9 * alone)

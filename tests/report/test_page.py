@@ -15,11 +15,13 @@ from study_runs import few_digits, recipe, untrained, write_teacher
 from pursuhint.analysis import Analysis, analyze
 from pursuhint.errors import PursuhintError
 from pursuhint.report import write_report
+from pursuhint.report.analysis_story import MEANING
 from pursuhint.report.comparison_story import answer
 from pursuhint.report.interactive import script, script_hash
 from pursuhint.report.page import render
 from pursuhint.report.parts import Page
 from pursuhint.report.words import (
+    brief,
     command_line,
     count,
     duration,
@@ -28,6 +30,7 @@ from pursuhint.report.words import (
     signed,
     thousands,
 )
+from pursuhint.similarity import METRICS
 from pursuhint.study import compare
 from pursuhint.training import RunRecord
 
@@ -245,7 +248,14 @@ def test_numbers_as_people_write_them():
     assert ranges([1, 2, 3, 7, 9, 10]) == "1 to 3, 7, 9 to 10"
     assert (signed(0.004), signed(-0.004), signed(-1.2), signed(0.33)) == ("0.00", "0.00", "-1.20", "+0.33")
     assert (thousands(999), thousands(466_618), thousands(1_730_714)) == ("999", "467\u00a0k", "1.7\u00a0M")
+    assert [brief(seconds) for seconds in (0.0, 0.034, 0.96, 12.34, 600)] == [
+        "0.001 s", "0.03 s", "1.0 s", "12.3 s", "10 min"
+    ]  # fmt: skip
     assert (duration(45), duration(600), duration(9000)) == ("45 s", "10 min", "2.5 h")
+
+
+def test_every_metric_is_explained():
+    assert MEANING.keys() == METRICS.keys()
 
 
 def test_command_lines_lose_the_folder_of_their_program():

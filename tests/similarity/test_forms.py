@@ -133,6 +133,10 @@ def test_too_little_memory_says_what_would_be_needed():
         choose_form(RESNET50, [CKA], memory_limit=GB // 2)
     least = float(str(caught.value).split(", or ")[1].split(" MB")[0])
     assert choose_form(RESNET50, [CKA], memory_limit=int((least + 0.01) * GB / 1000)).kind == "blocks"
+    with pytest.raises(
+        PursuhintError, match=r"of 112 features take 215\.04 KB and the memory limit is 20\.00 KB"
+    ):
+        choose_form([16, 32, 64], [CKA], memory_limit=20_000)
     with pytest.raises(PursuhintError, match="rbf-cka needs the number of samples beforehand"):
         choose_form(RESNET110, [RBF])
     with pytest.raises(PursuhintError, match="memory_limit must be a positive number of bytes, got 0"):

@@ -12,6 +12,7 @@ from interrupted_runs import assert_same, interrupt_at, train
 
 from pursuhint.engine import Engine
 from pursuhint.errors import PursuhintError
+from pursuhint.sharded_teacher import check_shardable
 from pursuhint.training import Recipe
 from pursuhint.training.recipe import EngineConfig
 from pursuhint.training.stages import build_optimizer
@@ -74,6 +75,19 @@ def test_a_cached_teacher_says_what_it_would_have_said(make_recipe: MakeRecipe, 
 def test_a_teacher_that_sees_changing_images_cannot_be_cached(make_recipe: MakeRecipe) -> None:
     with pytest.raises(PursuhintError, match=r"cache_teacher needs images.*data\.augment is standard"):
         make_recipe(engine={"cache_teacher": True})
+
+
+def test_a_teacher_that_cannot_be_sharded_is_refused_before_anything_is_written(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = make_recipe(engine={"shard_teacher": True})
+    with pytest.raises(PursuhintError, match=r"engine\.shard_teacher .* here is one; launch several"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(PursuhintError, match="loss 'jacobian-attention' differentiates the teacher"):
+        check_shardable(["kd", "jacobian-attention"], processes=2)
+    with pytest.raises(PursuhintError, match=r"shard_teacher does not go with engine\.compile=networks"):
+        Engine(shard_teacher=True, compile="networks")
 
 
 @pytest.mark.parametrize(

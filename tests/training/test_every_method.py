@@ -39,6 +39,10 @@ WARM_UPS = {
     "refilled": "matching",
 }
 BEFORE_ACTIVATION = ("ofd",)  # which reads the batch norms there
+LOGGED = {  # beside what is logged of every method: at its first epoch, at its last
+    "ipwd": ({"train_ipwd_median_weight"}, {"test_ipwd_kd_top1", "val_ipwd_kd_top1"}),
+    "refilled": ({"train_refilled_comparisons"}, set()),
+}
 THROUGH_A_PROCESS = ("crd", "reviewkd", "simkd")
 
 
@@ -60,7 +64,7 @@ def teacher(tmp_path_factory) -> Path:
 
 def command(losses: Sequence[str], teacher: Path, out: Path) -> list[Any]:
     words: list[Any] = ["train", "--student", "resnet8", "--data", "digits", "--val-fraction", 0.85]
-    words += ["--epochs", 2, "--batch-size", 64, "--out", out, "--quiet", "--json"]
+    words += ["--epochs", 2, "--batch-size", 64, "--out", out, "--quiet", "--json", "--no-report"]
     for loss in losses:
         words += ["--loss", loss]
     methods = [loss.partition("=")[0].partition(":")[0] for loss in losses]
@@ -96,6 +100,8 @@ def test_trains_resumes_and_evaluates(method, teacher, cut_short, tmp_path):
     for line in record.metrics:
         assert all(math.isfinite(value) for key, value in line.items() if key != "stage")
     assert record.recipe.losses[method].weight == get_loss(method).default_weight
+    for line, names in zip((record.metrics[0], record.metrics[-1]), LOGGED.get(method, ())):
+        assert names <= line.keys()
 
     pursuhint(*command([method + SHORT.get(method, "")], teacher, cut_short))
     for name in ("student.safetensors", "best.safetensors"):

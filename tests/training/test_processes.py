@@ -38,7 +38,7 @@ def found(together) -> list[dict]:
 
 @pytest.mark.parametrize("name", [*WITHOUT_NORMS, "synchronised"])
 def test_the_student_is_that_of_one_process(together, found, tmp_path, name):
-    record = run(name, tmp_path)
+    record = run(name, tmp_path, alone=True)
     alone = read_state_dict(record.path / "student.safetensors")
     ours = read_state_dict(together / name / "student.safetensors")
     for key, tensor in alone.items():
@@ -68,6 +68,14 @@ def test_evaluation_is_that_of_the_kept_student_with_every_sample_once(together,
     assert result.count == 101
     assert last["test_top1"] == pytest.approx(result.top1)
     assert last["test_loss"] == pytest.approx(result.loss, rel=1e-5)
+
+
+def test_each_process_holds_its_share_of_a_teacher_that_sees_the_same(found):
+    for precision, tolerance in (("float32", 1e-5), ("bf16", 0.03)):
+        whole, *shares = (found[0]["shares"][precision][0], *(part["shares"][precision][1] for part in found))
+        assert sum(shares) == whole
+        assert max(shares) < 0.6 * whole
+        assert all(part["shares"][precision][2] < tolerance for part in found)
 
 
 def test_a_signal_to_one_process_stops_both_at_the_same_step(together, found):

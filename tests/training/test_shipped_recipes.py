@@ -6,8 +6,10 @@ import functools
 import re
 from importlib import resources
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from pursuhint.data import ImageData
@@ -15,7 +17,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.models import create_model
 from pursuhint.recipes import BASES, RECIPES, is_recipe, recipe_text
-from pursuhint.training import Recipe
+from pursuhint.training import Recipe, train
 from pursuhint.training.prepare import build_distiller, prepare
 from pursuhint.training.recipe_text import read_recipe, variant_names
 from pursuhint.training.resolve import resolve_recipe
@@ -169,7 +171,8 @@ def test_weights_are_the_defaults_that_the_losses_declare(name):
     ("name", "loss", "key", "expected"),
     [
         ("reviewkd", "reviewkd", "weight", {"wrn_40_2-wrn_16_2": 5, "resnet56-resnet20": 0.6,
-         "resnet110-resnet32": 1, "resnet32x4-ShuffleV1": 5, "resnet32x4-ShuffleV2": 8}),
+         "resnet110-resnet20": 0.6, "resnet110-resnet32": 1, "resnet32x4-ShuffleV1": 5,
+         "resnet32x4-ShuffleV2": 8}),
         ("dkd", "dkd", "beta", {"wrn_40_2-wrn_16_2": 6, "resnet56-resnet20": 2, "resnet110-resnet32": 2,
          "vgg13-vgg8": 6, "vgg13-MobileNetV2": 6, "ResNet50-MobileNetV2": 8, "wrn_40_2-ShuffleV1": 8}),
     ],
@@ -268,3 +271,33 @@ def test_mistakes_in_files_that_extend(tmp_path, files, message):
 def test_unknown_variants(name, message):
     with pytest.raises(PursuhintError, match=message):
         Recipe.load(name)
+
+
+# -- training with them ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of small images in two classes, 20 to train on and 4 to test."""
+    folder = tmp_path_factory.mktemp("images")
+    draw = np.random.default_rng(0).integers
+    for split, count in (("train", 10), ("test", 2)):
+        for name in ("ant", "bee"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = draw(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["cifar100-crd-kd:resnet56-resnet20", "pursuhint-pre-vid:resnet8"])
+def test_trains_a_step_on_a_folder_of_images(name, images, tmp_path):
+    settings = ("epochs=1", f"data.name=folder:{images}", "teacher.network=resnet14")
+    recipe = Recipe.load(name).override(settings)
+    record = train(recipe, tmp_path / "run", device="cpu", teacher=create_model("resnet14", num_classes=2))
+    (line,) = record.metrics
+    weights = {loss: config.weight for loss, config in record.recipe.losses.items()}
+    total = sum(weight * line[f"train_{loss}"] for loss, weight in weights.items())
+    assert line["train_loss"] == pytest.approx(total, rel=1e-4)
+    assert line["lr"] == 0.05
+    assert (record.plan is None) == name.startswith("cifar100")

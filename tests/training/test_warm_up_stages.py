@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES
 from pursuhint.losses.base import EmbeddingLoss, WarmUp
 from pursuhint.training import Recipe, train
+from pursuhint.training.stages import plan_stages
 
 
 class Warming(EmbeddingLoss):
@@ -57,6 +60,13 @@ def test_warm_up_comes_first_and_counts_as_epochs(recipe, tmp_path):
     assert second["test_loss"] == first["test_loss"]  # the student was at rest
     assert record.metrics[3]["test_loss"] != first["test_loss"]
     assert next(event for event in events if type(event).__name__ == "RunStarted").epochs == 4
+
+
+def test_the_rate_of_a_warm_up_may_fall_along_a_cosine(recipe):
+    falling = WarmUp("projection", 2, trains_student=False, lr=0.2, lr_floor=0.1)
+    first, _ = plan_stages(recipe, SimpleNamespace(warm_ups=lambda: [("warming", falling)]))
+    rates = [first.learning_rate(step, steps_per_epoch=5) for step in (0, 5, 10)]
+    assert rates == pytest.approx([0.2, 0.11, 0.02])
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])

@@ -14,7 +14,11 @@ import torch.distributed as dist
 from torch import nn
 
 from pursuhint.data import ImageData, load_dataset
+from pursuhint.engine import Engine
 from pursuhint.models import create_model
+from pursuhint.points import find_hint_points
+from pursuhint.sharded_teacher import is_sharded, shard_teacher
+from pursuhint.teacher_pass import TeacherNeeds, TeacherPass
 from pursuhint.training import Recipe, train
 from pursuhint.training.stop import RunStopped
 
@@ -33,11 +37,12 @@ RUNS: dict[str, dict[str, Any]] = {
         "losses": {"fitnet": {"weight": 1, "norm": False, "two_stages": True, "warm_up_epochs": 1}, "kd": 1}
     },
     "chosen": {"losses": {"at": 10}, "hints": {"strategy": "chosen", "k": 2, "samples": 60}, "epochs": 1},
+    "sharded": {"losses": {"kd": 0.9, "at": 10, "crd": 0.8}, "engine": {"shard_teacher": True}, "epochs": 1},
     "synchronised": {"losses": {"kd": 0.9}, "sync_batchnorm": True},
     "apart": {"losses": {"ce": 0, "at": 10}},  # nothing reaches the classifier
 }
 STOPPED: dict[str, Any] = {"losses": {"kd": 1}, "epochs": 1, "batch_size": 16}
-WITHOUT_NORMS = ("plain", "bank", "warm-ups", "chosen")
+WITHOUT_NORMS = ("plain", "bank", "warm-ups", "chosen", "sharded")
 
 
 def odd_digits() -> ImageData:
@@ -64,9 +69,12 @@ def teacher() -> nn.Module:
     return create_model("resnet8", num_classes=10, in_channels=1)
 
 
-def run(name: str, folder: Path, **options: Any) -> Any:
-    """Train one of the runs."""
-    recipe = Recipe.from_dict({**COMMON, **RUNS.get(name, STOPPED)})
+def run(name: str, folder: Path, *, alone: bool = False, **options: Any) -> Any:
+    """Train one of the runs; alone, without what takes several processes."""
+    settings = {**COMMON, **RUNS.get(name, STOPPED)}
+    if alone:
+        settings.pop("engine", None)
+    recipe = Recipe.from_dict(settings)
     student = None if name in ("synchronised", "apart") else plain_student()
     return train(
         recipe, folder / name, device="cpu", data=odd_digits(), student=student, teacher=teacher(), **options
@@ -90,8 +98,34 @@ def work(rank: int, folder: Path) -> None:
         record = run(name, folder)
         found[name] = record.is_main_process, record.metrics
     found["stopped"] = stop_and_go_on(rank, folder)
+    found["shares"] = shares_of_a_teacher(rank)
     torch.save(found, folder / f"found-{rank}")
     dist.destroy_process_group()
+
+
+def shares_of_a_teacher(rank: int) -> dict[str, tuple[int, int, float]]:
+    """For precisions of the teacher: its parameters, those held here, and how far off its features are."""
+    found = {}
+    for precision in ("float32", "bf16"):
+        network = teacher().requires_grad_(False).eval()
+        images = torch.randn(5 + rank, 1, 8, 8, generator=torch.Generator().manual_seed(rank))
+        needs = TeacherNeeds(find_hint_points(network, images))
+        engine = Engine(teacher_precision=precision)
+        whole = TeacherPass(network, needs, engine)(images)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        for _ in range(2):  # the second time nothing happens
+            weights = torch.bfloat16 if precision == "bf16" else None
+            shard_teacher(network, images, torch.device("cpu"), weights)
+        assert is_sharded(network)
+        run_teacher = TeacherPass(network, needs, engine)
+        for _ in range(2):
+            trace = run_teacher(images)
+        assert trace.logits is None
+        pairs = zip(trace.features, whole.features, strict=True)
+        apart = max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
+        held = sum(parameter.to_local().numel() for parameter in network.parameters())
+        found[precision] = parameters, held, apart
+    return found
 
 
 def stop_and_go_on(rank: int, folder: Path) -> tuple[int, str, list[tuple[int, int]]]:
