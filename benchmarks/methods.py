@@ -184,6 +184,17 @@ def write(path: Path, text: str) -> None:
     path.write_text(pattern.sub(lambda _: f"{_BEGIN}\n\n{text}\n{_END}", before), encoding="utf-8")
 
 
+def command_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """The command that gives the same numbers: what differs from the defaults, apart from places."""
+    words = ["python benchmarks/methods.py IMAGES"]
+    for name, value in vars(options).items():
+        if name not in ("images", "out", "write", "methods") and value != parser.get_default(name):
+            option = f"--{name.replace('_', '-')}"
+            words.append(option if value is True else f"{option} {value}")
+    words += [f"--method {method}" for method in options.methods or ()]
+    return " ".join(words)
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
     """``"0,1,2"``."""
     return tuple(int(part) for part in text.split(","))
@@ -233,8 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         on_event=watch,
     )
     write_report(study.path)
-    command = f"python benchmarks/methods.py IMAGES --seeds {options.seeds}"
-    text = document(study, teacher, command)
+    text = document(study, teacher, command_of(parser, options))
     print(text)
     if options.write is not None:
         write(options.write, text)
