@@ -206,12 +206,12 @@ pursuhint analyze --teacher torchvision:vit_b_16 --data folder:emoji --image-siz
     --batch-size 32 --metric cka --metric r2cca --device cpu --out vit
 ```
 
-- ViT-B/16, 12 blocks of 9,216 features together: 98 s of CPU time, at most 1.8 GB of memory.
-- ConvNeXt-T, 18 blocks of 6,624 features together: 78 s of CPU time, at most 1.4 GB of memory.
+- ViT-B/16, 12 blocks of 9,216 features together: 69 s, at most 1.8 GB of memory.
+- ConvNeXt-T, 18 blocks of 6,624 features together: 27 s, at most 1.4 GB of memory.
 
-CPU time is that of both cores of a small machine together, from the start of Python to the report. The larger
-part of it is the forward pass, which grows with the number of images; the rest says how sure the choice is,
-and `--no-certainty` leaves it out.
+Time is that of one thread on one core, from the start of Python to the report. The larger part of it is the
+forward pass, which grows with the number of images; the rest says how sure the choice is, and
+`--no-certainty` leaves it out.
 
 ## What is found
 
