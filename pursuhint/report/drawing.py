@@ -41,6 +41,7 @@ __all__ = [
     "stretches",
     "tidy",
     "write_beside",
+    "write_title",
 ]
 
 # Okabe and Ito (2008), Color Universal Design; yellow and black are left out: one is too pale for a line on
@@ -252,6 +253,19 @@ def write_beside(figure: Figure, x: float, y: float, text: str) -> None:
         va="center",
         fontsize=TEXT - 1,
         color=GREY,
+    )
+
+
+def write_title(figure: Figure, middle: float, title: str) -> None:
+    """A heading at the top edge, its middle so many inches from the left."""
+    figure.text(
+        middle / figure.get_figwidth(),
+        1 - 0.10 / figure.get_figheight(),
+        title,
+        ha="center",
+        va="top",
+        fontsize=TEXT + 2,
+        color=INK,
     )
 
 

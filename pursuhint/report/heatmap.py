@@ -30,6 +30,7 @@ from pursuhint.report.drawing import (
     outline_clusters,
     tidy,
     write_beside,
+    write_title,
 )
 
 __all__ = ["similarity_heatmap"]
@@ -169,15 +170,7 @@ def similarity_heatmap(
     bar.ax.tick_params(labelsize=TEXT, colors=INK, length=2.5, width=0.6)
     bar.outline.set_visible(False)
     if title:
-        figure.text(
-            (left + side / 2) / figure.get_figwidth(),
-            1 - 0.10 / figure.get_figheight(),
-            title,
-            ha="center",
-            va="top",
-            fontsize=TEXT + 2,
-            color=INK,
-        )
+        write_title(figure, left + side / 2, title)
     return figure
 
 

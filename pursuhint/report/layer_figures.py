@@ -28,6 +28,7 @@ from pursuhint.report.drawing import (
     spread,
     stretches,
     tidy,
+    write_title,
 )
 
 __all__ = ["dendrogram", "teacher_student_map"]
@@ -130,7 +131,7 @@ def dendrogram(
             fontweight="bold" if layer in chosen else "normal",
         )
     if title:
-        _write_title(figure, left + width / 2, title)
+        write_title(figure, left + width / 2, title)
     return figure
 
 
@@ -310,7 +311,7 @@ def teacher_student_map(
         look = {"cmap": "PuOr_r", "norm": TwoSlopeNorm(0, -limit, limit)}
         scale_bar(draw(change, x, "change", **look)[1], x + width + gap, "difference")
     if title:
-        _write_title(figure, figure.get_figwidth() / 2, title)
+        write_title(figure, figure.get_figwidth() / 2, title)
     return figure
 
 
@@ -321,15 +322,3 @@ def _matrix(values: ArrayLike) -> NDArray[np.float64]:
     if not np.isfinite(matrix).all():
         raise PursuhintError("the map of two networks holds a value that is not finite")
     return matrix
-
-
-def _write_title(figure: Figure, middle: float, title: str) -> None:
-    figure.text(
-        middle / figure.get_figwidth(),
-        1 - 0.10 / figure.get_figheight(),
-        title,
-        ha="center",
-        va="top",
-        fontsize=TEXT + 2,
-        color=INK,
-    )

@@ -21,6 +21,7 @@ from pursuhint.report.drawing import (
     draw_stages,
     draw_strip,
     mark_hints,
+    write_title,
 )
 
 __all__ = ["position_map"]
@@ -94,13 +95,5 @@ def position_map(
     axis.tick_params(axis="x", labelsize=TEXT, colors=INK, length=0, pad=3 + below)
     axis.set_xlabel("layer position of the teacher, in depth order", fontsize=TEXT, color=INK)
     if title:
-        figure.text(
-            (left + width / 2) / figure.get_figwidth(),
-            1 - 0.10 / figure.get_figheight(),
-            title,
-            ha="center",
-            va="top",
-            fontsize=TEXT + 2,
-            color=INK,
-        )
+        write_title(figure, left + width / 2, title)
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,11 @@ from pursuhint.study.statistics import (
     summarize,
 )
 
+if TYPE_CHECKING:
+    from pursuhint.data import ImageData
+    from pursuhint.hints import HintPlan
+    from pursuhint.training.record import RunRecord
+
 __all__ = [
     "OUTCOME",
     "ArmResult",
@@ -28,9 +33,11 @@ __all__ = [
     "DataFacts",
     "NetworkFacts",
     "SeedResult",
+    "StudyModel",
     "against_controls",
     "first_of_same",
     "notes_on",
+    "read_study",
 ]
 
 FILE = "compare.json"
@@ -38,11 +45,39 @@ OUTCOME = "test accuracy (top-1, percent) after the last epoch"
 """The one number by which arms are compared, fixed before anything is trained."""
 
 
-class _Frozen(BaseModel):
+class StudyModel(BaseModel):
+    """A part of what a study writes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class SeedResult(_Frozen):
+_Study = TypeVar("_Study", bound=StudyModel)
+
+
+def read_study(model: type[_Study], path: Path, what: str) -> _Study:
+    """Read what a finished study left in a file of its folder.
+
+    Args:
+        model: of the study; it has a field ``path``, the folder.
+        path: the file.
+        what: the kind of study, for messages.
+
+    Raises:
+        PursuhintError: there is no such file, or it is damaged or has another schema.
+    """
+    values = read_json(path, what)
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if schema != 1:
+        raise PursuhintError(f"{path} has schema {schema}; this version of PursuHint reads schema 1")
+    try:
+        return model.model_validate({**values, "path": path.parent})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PursuhintError(f"{path} is damaged: {where}: {first['msg']}") from None
+
+
+class SeedResult(StudyModel):
     """One run of an arm.
 
     Attributes:
@@ -68,8 +103,23 @@ class SeedResult(_Frozen):
     best_epoch: int
     seconds: float
 
+    @classmethod
+    def of(cls, seed: int, folder: str, plan: HintPlan | None, record: RunRecord) -> SeedResult:
+        """From a finished run and the hint points that it used."""
+        points = () if plan is None else plan.teacher_points
+        return cls(
+            seed=seed,
+            folder=folder,
+            positions=tuple(point.position for point in points),
+            modules=tuple(point.module for point in points),
+            last_top1=record.last["test_top1"],
+            best_top1=record.best["test_top1"],
+            best_epoch=record.best["epoch"],
+            seconds=sum(line["seconds"] for line in record.metrics),
+        )
 
-class ArmResult(_Frozen):
+
+class ArmResult(StudyModel):
     """One arm over all seeds.
 
     Attributes:
@@ -111,7 +161,7 @@ class ArmResult(_Frozen):
         return " / ".join(", ".join(map(str, entry)) or "none" for entry in self.positions)
 
 
-class NetworkFacts(_Frozen):
+class NetworkFacts(StudyModel):
     """A network of the comparison.
 
     Attributes:
@@ -125,7 +175,7 @@ class NetworkFacts(_Frozen):
     top1: float | None = None
 
 
-class DataFacts(_Frozen):
+class DataFacts(StudyModel):
     """Sizes of the data: name, samples in the training and the test split, classes, and of an image."""
 
     name: str
@@ -135,8 +185,20 @@ class DataFacts(_Frozen):
     in_channels: int
     image_size: tuple[int, int]
 
+    @classmethod
+    def of(cls, data: ImageData) -> DataFacts:
+        """Those of a data set."""
+        return cls(
+            name=data.name,
+            train=len(data.train),
+            test=len(data.test),
+            num_classes=data.num_classes,
+            in_channels=data.in_channels,
+            image_size=data.image_size,
+        )
 
-class Comparison(_Frozen):
+
+class Comparison(StudyModel):
     """A finished comparison.
 
     Attributes:
@@ -191,17 +253,7 @@ class Comparison(_Frozen):
         Raises:
             PursuhintError: it holds no finished comparison, or one that is damaged or of another schema.
         """
-        path = Path(folder) / FILE
-        values = read_json(path, "comparison")
-        schema = values.get("schema") if isinstance(values, dict) else None
-        if schema != 1:
-            raise PursuhintError(f"{path} has schema {schema}; this version of PursuHint reads schema 1")
-        try:
-            return cls.model_validate({**values, "path": Path(folder)})
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise PursuhintError(f"{path} is damaged: {where}: {first['msg']}") from None
+        return read_study(cls, Path(folder) / FILE, "comparison")
 
     def arm(self, name: str) -> ArmResult:
         """An arm by name.

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from pursuhint.errors import PursuhintError
-from pursuhint.files import read_json, write_json
-from pursuhint.study.comparison import OUTCOME, DataFacts, NetworkFacts, SeedResult
+from pursuhint.files import write_json
+from pursuhint.study.comparison import (
+    OUTCOME,
+    DataFacts,
+    NetworkFacts,
+    SeedResult,
+    StudyModel,
+    read_study,
+)
 from pursuhint.study.statistics import (
     PairedComparison,
     Summary,
@@ -25,11 +32,7 @@ __all__ = ["METHODS_FILE", "MethodComparison", "MethodResult", "against"]
 METHODS_FILE = "methods.json"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class MethodResult(_Frozen):
+class MethodResult(StudyModel):
     """One method over all seeds.
 
     Attributes:
@@ -66,7 +69,7 @@ class MethodResult(_Frozen):
         )
 
 
-class MethodComparison(_Frozen):
+class MethodComparison(StudyModel):
     """A finished study of methods.
 
     Attributes:
@@ -116,17 +119,7 @@ class MethodComparison(_Frozen):
         Raises:
             PursuhintError: it holds no finished study of methods, or a damaged one, or another schema.
         """
-        path = Path(folder) / METHODS_FILE
-        values = read_json(path, "study of methods")
-        schema = values.get("schema") if isinstance(values, dict) else None
-        if schema != 1:
-            raise PursuhintError(f"{path} has schema {schema}; this version of PursuHint reads schema 1")
-        try:
-            return cls.model_validate({**values, "path": Path(folder)})
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise PursuhintError(f"{path} is damaged: {where}: {first['msg']}") from None
+        return read_study(cls, Path(folder) / METHODS_FILE, "study of methods")
 
     def method(self, name: str) -> MethodResult:
         """A method by name.

@@ -252,7 +252,7 @@ class _Study:
         for place, plan in plans.items():
             first, record = same.get(place, place), records[place]
             assert isinstance(record, RunRecord)
-            result = _result(place[1], _folder(first), plan, record)
+            result = SeedResult.of(place[1], _folder(first), plan, record)
             results[place] = result if first == place else result.model_copy(update={"same_as": first[0]})
         return results
 
@@ -297,14 +297,7 @@ class _Study:
             metric=self.hints.metric,
             position=self.hints.position,
             chosen_on="test" if images.val is None else "val",
-            data=DataFacts(
-                name=images.name,
-                train=len(images.train),
-                test=len(images.test),
-                num_classes=images.num_classes,
-                in_channels=images.in_channels,
-                image_size=images.image_size,
-            ),
+            data=DataFacts.of(images),
             teacher=self.teacher_facts() if before is None else before.teacher,
             student=NetworkFacts(
                 name=self.recipe.student.network, parameters=count_parameters(self.parts.student)
@@ -369,20 +362,6 @@ def _places(plan: HintPlan | None) -> tuple[Any, ...]:
 def _folder(place: Place) -> str:
     """The folder of a run, relative to the study's."""
     return f"arms/{place[0]}/seed-{place[1]}"
-
-
-def _result(seed: int, folder: str, plan: HintPlan | None, record: RunRecord) -> SeedResult:
-    teachers = () if plan is None else plan.teacher_points
-    return SeedResult(
-        seed=seed,
-        folder=folder,
-        positions=tuple(point.position for point in teachers),
-        modules=tuple(point.module for point in teachers),
-        last_top1=record.last["test_top1"],
-        best_top1=record.best["test_top1"],
-        best_epoch=record.best["epoch"],
-        seconds=sum(line["seconds"] for line in record.metrics),
-    )
 
 
 def _ignore(event: Any) -> None:

@@ -243,7 +243,11 @@ class _Study:
             resolved = self.resolved(method)
             finished.append(
                 MethodResult.of(
-                    [_result(method, seed, r) for seed, r in records.items() if isinstance(r, RunRecord)],
+                    [
+                        SeedResult.of(seed, _folder(method, seed), r.plan, r)
+                        for seed, r in records.items()
+                        if isinstance(r, RunRecord)
+                    ],
                     name=method.name,
                     title=method.title if method.losses else "student alone",
                     weights={name: term.weight for name, term in resolved.losses.items()},
@@ -261,14 +265,7 @@ class _Study:
             recipe=self.shared.to_dict(),
             seeds=tuple(seeds),
             chosen_on="test" if images.val is None else "val",
-            data=DataFacts(
-                name=images.name,
-                train=len(images.train),
-                test=len(images.test),
-                num_classes=images.num_classes,
-                in_channels=images.in_channels,
-                image_size=images.image_size,
-            ),
+            data=DataFacts.of(images),
             teacher=self.teacher_facts(parts) if before is None else before.teacher,
             student=NetworkFacts(
                 name=self.shared.student.network, parameters=count_parameters(parts.student)
@@ -314,20 +311,6 @@ def _check(recipe: Recipe, teacher: nn.Module | None, seeds: Sequence[int]) -> N
 def _folder(method: Method, seed: int) -> str:
     """The folder of a run, relative to the study's."""
     return f"arms/{method.folder}/seed-{seed}"
-
-
-def _result(method: Method, seed: int, record: RunRecord) -> SeedResult:
-    points = () if record.plan is None else record.plan.teacher_points
-    return SeedResult(
-        seed=seed,
-        folder=_folder(method, seed),
-        positions=tuple(point.position for point in points),
-        modules=tuple(point.module for point in points),
-        last_top1=record.last["test_top1"],
-        best_top1=record.best["test_top1"],
-        best_epoch=record.best["epoch"],
-        seconds=sum(line["seconds"] for line in record.metrics),
-    )
 
 
 def _ignore(event: Any) -> None:
