@@ -3,8 +3,9 @@
 The usual loop crops, flips and normalises every image by itself with PIL in a DataLoader (with its fastest
 number of workers of 0, 1 and 2), runs teacher and student eagerly in float32 and in the layout they were
 built in, and asks for the loss and the accuracy with ``.item()`` after every step. Ours has the same
-networks, batch, hint points and loss (attention transfer beside cross-entropy). Both run in alternation, a
-few steps at a time; what is printed are medians over all steps, and their ratio.
+networks, batch, hint points and loss (attention transfer beside cross-entropy). Each loop has a process of
+its own, because one lever, the C library's memory, is set for a whole process. They run in alternation, a few
+steps at a time; what is printed are medians over all steps, and their ratio.
 
     python benchmarks/train_step.py DATA               # both pairs of networks, and what each lever brings
     python benchmarks/train_step.py DATA --compile     # torch.compile as well, which takes minutes
@@ -19,12 +20,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,7 @@ from pursuhint.losses.base import HintSum
 from pursuhint.losses.cross_entropy import CrossEntropyLoss
 from pursuhint.models import create_model
 from pursuhint.points import find_hint_points
+from pursuhint.training.allocator import keep_freed_memory
 from pursuhint.training.devices import build_accelerator, choose_device
 from pursuhint.training.loop import training_steps
 from pursuhint.training.recipe import OptimizerConfig, Recipe, ScheduleConfig
@@ -152,7 +156,10 @@ class UsualLoop:
         item: bool = True,
         fused: bool = False,
         bf16: bool = False,
+        keep_memory: bool = False,
     ) -> None:
+        if keep_memory:
+            keep_freed_memory()
         self.device, self.batches, self.item = setup.device, batches, item
         self.bf16 = bf16
         student = copy.deepcopy(setup.student).to(self.device).train()
@@ -286,12 +293,100 @@ class OurLoop:
 # Measuring
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A loop, in words that can be sent to another process.
+
+    Attributes:
+        ours: whether it is the library's.
+        precision: that ours trains in.
+        workers: that the usual one loads with; None for batches from our loader.
+        folded: whether the usual one's teacher has its norms folded.
+        options: of `Engine` or `UsualLoop`.
+    """
+
+    ours: bool
+    precision: str = "float32"
+    workers: int | None = 0
+    folded: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, setup: Setup) -> Step:
+        device, data = setup.device, setup.data
+        if self.ours:
+            return OurLoop(setup, Engine(**self.options), build_accelerator(device, self.precision)).step
+        batches = (
+            device_batches(setup.loader())
+            if self.workers is None
+            else usual_batches(data, self.workers, device)
+        )
+        teacher = None
+        if self.folded:
+            some = make_loader(data, "train", batch_size=2, training=False).epoch()
+            teacher = fold_norms(setup.teacher, next(iter(some)).images)
+        return UsualLoop(setup, batches, teacher=teacher, **self.options).step
+
+
+class Beside:
+    """A loop in a process of its own, which does nothing until it is told to."""
+
+    def __init__(self, kind: Kind, pair: tuple[str, str], arguments: argparse.Namespace) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._line, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, kind, pair, arguments), daemon=False)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, what: str, steps: int) -> Any:
+        self._line.send((what, steps))
+        return self._line.recv()
+
+    def close(self) -> None:
+        self._line.send(("stop", 0))
+        self._process.join()
+
+
+def serve(line: Connection, kind: Kind, pair: tuple[str, str], arguments: argparse.Namespace) -> None:
+    """What such a process does."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = choose_device(arguments.device)
+    step = kind.build(Setup.make(load(arguments.data), device, *pair))
+    answers: dict[str, Callable[[int], Any]] = {
+        "time": lambda steps: timed(step, device, steps),
+        "busy": lambda steps: busy(step, device, steps),
+    }
+    while True:
+        what, steps = line.recv()
+        if what == "stop":
+            return
+        line.send(answers[what](steps))
+
+
+def timed(step: Step, device: torch.device, steps: int) -> list[tuple[float, float]]:
+    """Seconds of each of some steps by the clock, and of processor time."""
+    step()  # not counted: caches are those of the loop before
+    finish(device)
+    if device.type == "cpu":
+        times = []
+        for _ in range(steps):
+            wall, cpu = time.perf_counter(), time.process_time()
+            step()
+            times.append((time.perf_counter() - wall, time.process_time() - cpu))
+        return times
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(steps):  # a GPU works while the host goes on: only all steps together can be timed
+        step()
+    finish(device)
+    return [((time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps)]
+
+
 @dataclass
 class Times:
     """Seconds of every measured step."""
 
-    wall: list[float]
-    cpu: list[float]
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
@@ -299,31 +394,25 @@ class Times:
 
 
 def alternate(
-    loops: dict[str, Step], device: torch.device, rounds: int, steps: int, warm_up: int = 2
+    kinds: Mapping[str, Kind], pair: tuple[str, str], arguments: argparse.Namespace, *, usage: bool = False
 ) -> dict[str, Times]:
     """Run some steps of each in turn, and time them."""
-    times = {name: Times([], []) for name in loops}
-    for step in loops.values():
-        for _ in range(warm_up):
-            step()
-        finish(device)
-    for _ in range(rounds):
-        for name, step in loops.items():
-            step()  # not counted: caches are those of the loop before
-            finish(device)
-            if device.type == "cpu":
-                for _ in range(steps):
-                    wall, cpu = time.perf_counter(), time.process_time()
-                    step()
-                    times[name].wall.append(time.perf_counter() - wall)
-                    times[name].cpu.append(time.process_time() - cpu)
-            else:  # a GPU works while the host goes on: only all steps together can be timed
-                wall, cpu = time.perf_counter(), time.process_time()
-                for _ in range(steps):
-                    step()
-                finish(device)
-                times[name].wall.append((time.perf_counter() - wall) / steps)
-                times[name].cpu.append((time.process_time() - cpu) / steps)
+    times = {name: Times() for name in kinds}
+    loops = {}
+    try:
+        for name, kind in kinds.items():  # one after the other: they would build in each other's way
+            loops[name] = Beside(kind, pair, arguments)
+            loops[name].ask("time", 2)
+        for _ in range(arguments.rounds):
+            for name, loop in loops.items():
+                for wall, cpu in loop.ask("time", arguments.steps):
+                    times[name].wall.append(wall)
+                    times[name].cpu.append(cpu)
+        for name, loop in loops.items() if usage else ():
+            print(f"  GPU busy, {name}: {100 * loop.ask('busy', 20):.0f} %")
+    finally:
+        for loop in loops.values():
+            loop.close()
     return times
 
 
@@ -344,7 +433,7 @@ def report(times: dict[str, Times], base: str) -> None:
         )
 
 
-def busy(step: Step, device: torch.device, steps: int = 20) -> float:
+def busy(step: Step, device: torch.device, steps: int) -> float:
     """Share of the time in which the GPU works."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -426,59 +515,57 @@ def endless(loader: Loader) -> Iterator[Any]:
 # What is measured
 
 
-def compare_loops(setup: Setup, arguments: argparse.Namespace) -> bool:
-    device = setup.device
+def compare_loops(pair: tuple[str, str], data: ImageData, arguments: argparse.Namespace) -> bool:
+    device = choose_device(arguments.device)
+    setup = Setup.make(data, device, *pair)
     worst = 0.0
     for exact, words in ((True, "float64, step after step"), (False, "float32, each from the same weights")):
         difference = largest_difference(setup, arguments.compared, exact=exact)
         worst = max(worst, difference)
         print(f"  {arguments.compared} losses in {words}: apart by at most {difference:.1e} of their size")
     workers = fastest_workers(setup.data, device)
-    usual = UsualLoop(setup, usual_batches(setup.data, workers, device))
-    loops: dict[str, Step] = {f"usual loop, {workers} workers": usual.step}
-    base = next(iter(loops))
-    single = build_accelerator(device, "float32")
-    loops["ours, float32"] = OurLoop(setup, Engine(), single).step
-    loops["ours, float32, teacher in bfloat16"] = OurLoop(
-        setup, Engine(teacher_precision="bf16"), single
-    ).step
+    base = f"usual loop, {workers} workers"
+    kinds = {
+        base: Kind(ours=False, workers=workers),
+        "ours, float32": Kind(ours=True),
+        "ours, float32, teacher in bfloat16": Kind(ours=True, options={"teacher_precision": "bf16"}),
+        "ours, bfloat16": Kind(ours=True, precision="bf16"),
+    }
     if arguments.compile:
-        loops["ours, float32, compiled"] = OurLoop(
-            setup, Engine(compile=arguments.compile, compile_mode=arguments.compile_mode), single
-        ).step
-    mixed = build_accelerator(device, "bf16")
-    loops["ours, bfloat16"] = OurLoop(setup, Engine(), mixed).step
-    if arguments.compile:
-        loops["ours, bfloat16, compiled"] = OurLoop(
-            setup, Engine(compile=arguments.compile, compile_mode=arguments.compile_mode), mixed
-        ).step
-    report(alternate(loops, device, arguments.rounds, arguments.steps), base)
-    if device.type == "cuda":
-        for name, step in loops.items():
-            print(f"  GPU busy, {name}: {100 * busy(step, device):.0f} %")
+        compiled = {"compile": arguments.compile, "compile_mode": arguments.compile_mode}
+        kinds["ours, float32, compiled"] = Kind(ours=True, options=compiled)
+        kinds["ours, bfloat16, compiled"] = Kind(ours=True, precision="bf16", options=compiled)
+    report(alternate(kinds, pair, arguments, usage=device.type == "cuda"), base)
     return worst <= AGREEMENT
 
 
-def compare_levers(setup: Setup, arguments: argparse.Namespace) -> None:
-    """The usual loop with one thing changed at a time."""
-    device, data = setup.device, setup.data
-    some = make_loader(data, "train", batch_size=2, training=False).epoch()
-    folded = fold_norms(setup.teacher, next(iter(some)).images)
+def compare_levers(pair: tuple[str, str], arguments: argparse.Namespace) -> None:
+    """The usual loop with one thing changed at a time, and ours with one thing left out."""
 
-    def usual(**changes: Any) -> Step:
-        return UsualLoop(setup, usual_batches(data, arguments.workers, device), **changes).step
+    def usual(*, folded: bool = False, **options: Any) -> Kind:
+        return Kind(ours=False, workers=arguments.workers, folded=folded, options=options)
 
-    loops = {
-        "usual loop": usual(),
-        "... data on the device": UsualLoop(setup, device_batches(setup.loader())).step,
+    def ours(**options: Any) -> Kind:
+        return Kind(ours=True, options=options)
+
+    base = f"usual loop, {arguments.workers} workers"
+    kinds = {
+        base: usual(),
+        "... data on the device": Kind(ours=False, workers=None),
         "... metrics stay on the device": usual(item=False),
-        "... teacher's norms folded": usual(teacher=folded),
+        "... teacher's norms folded": usual(folded=True),
         "... channels last": usual(channels_last=True),
-        "... channels last, teacher's norms folded": usual(channels_last=True, teacher=folded),
+        "... channels last, teacher's norms folded": usual(channels_last=True, folded=True),
         "... fused optimiser": usual(fused=True),
+        "... freed memory kept": usual(keep_memory=True),
         "... bfloat16 (autocast)": usual(bf16=True),
+        "ours, float32": ours(),
+        "... without channels last": ours(channels_last=False),
+        "... without folded norms and Winograd": ours(fold_norms=False),
+        "... without Winograd": ours(winograd=False),
+        "... without freed memory kept": ours(keep_memory=False),
     }
-    report(alternate(loops, device, arguments.rounds, arguments.steps), "usual loop")
+    report(alternate(kinds, pair, arguments), base)
 
 
 def compare_arms(data: ImageData, device: torch.device, arguments: argparse.Namespace) -> None:
@@ -629,14 +716,13 @@ def main(words: Iterable[str] | None = None) -> int:
     if arguments.arms or arguments.accuracy:
         return 0
     agree = True
-    for teacher, student in PAIRS:
-        if arguments.pair not in (None, f"{teacher}:{student}"):
+    for pair in PAIRS:
+        if arguments.pair not in (None, ":".join(pair)):
             continue
-        setup = Setup.make(data, device, teacher, student)
-        print(f"{teacher} -> {student}", flush=True)
-        agree = compare_loops(setup, arguments) and agree
+        print(" -> ".join(pair), flush=True)
+        agree = compare_loops(pair, data, arguments) and agree
         if not arguments.no_levers:
-            compare_levers(setup, arguments)
+            compare_levers(pair, arguments)
     return 0 if agree else 1
 
 

@@ -16,6 +16,7 @@ from pursuhint.compiled_probe import CompiledProbe
 from pursuhint.engine import Engine
 from pursuhint.errors import PursuhintError
 from pursuhint.heads import find_last_map
+from pursuhint.layout import keep_layout
 from pursuhint.losses import get_loss
 from pursuhint.losses.base import FeatureShape, Loss, LossContext, Network, WarmUp
 from pursuhint.losses.classification import add_classification
@@ -288,6 +289,7 @@ class Distiller(nn.Module):
         if differentiate:
             batch = replace(batch, images=batch.images.detach().requires_grad_())
         student = self._student_probe(batch.images)
+        student = replace(student, features=tuple(map(keep_layout, student.features)))
         assert student.logits is not None
         logits = student.logits.detach()
         if self._teacher_pass is None:

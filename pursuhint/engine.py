@@ -38,6 +38,8 @@ class Engine:
             sample looks the same in every epoch.
         shard_teacher: with several processes, let each hold a share of the teacher's weights; see
             `pursuhint.sharded_teacher`. Such a teacher is neither folded nor compiled.
+        keep_memory: on the CPU, let the process keep what it frees for the next step; see
+            `pursuhint.training.allocator`. Of no effect outside training runs.
         compile: what to compile. It costs minutes once, and results then also depend on the compiler.
         compile_mode: how.
 
@@ -51,6 +53,7 @@ class Engine:
     teacher_precision: TeacherPrecision = "same"
     cache_teacher: bool = False
     shard_teacher: bool = False
+    keep_memory: bool = True
     compile: Compiled = "off"
     compile_mode: CompileMode = "default"
 

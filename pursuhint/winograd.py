@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["WinogradConv2d", "use_winograd"]
 
-_TILES = 64
+_TILES = 128
 """Tiles that are worked on at a time: few enough to stay in the cache, many enough for its products."""
 
 _MIN_CHANNELS = 128
@@ -63,52 +62,54 @@ class WinogradConv2d(nn.Module):
         g = torch.tensor(_WEIGHT, dtype=torch.float64)
         transformed = torch.einsum("ai,kcij,bj->abck", g, weight, g).flatten(0, 1)
         self.register_buffer("weight", transformed.to(conv.weight).contiguous(), persistent=False)
-        self.register_buffer("_inward", torch.tensor(_INPUT).to(conv.weight), persistent=False)
-        self.register_buffer("_outward", torch.tensor(_OUTPUT).to(conv.weight), persistent=False)
+        for name, rows in (("_inward", _INPUT), ("_outward", _OUTPUT)):
+            matrix = torch.tensor(rows).to(conv.weight)
+            self.register_buffer(name, torch.kron(matrix, matrix), persistent=False)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Map (batch, in_channels, H, W) to (batch, out_channels, H, W), channels innermost, no gradients."""
         if images.shape[2] % 4 or images.shape[3] % 4:
             return self.conv(images)
-        samples, _, height, width = images.shape
+        samples, channels, height, width = images.shape
         down, across = height // 4, width // 4
-        assert isinstance(self.weight, Tensor)
-        channels = self.weight.shape[2]
         bias = self.conv.bias if self.conv.bias is not None else images.new_zeros(())
-        padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-        result = images.new_empty(samples, height, width, channels)
+        padded = _padded(images)
+        n, row, column, _ = padded.stride()
+        overlapping = padded.as_strided(
+            (samples, down, across, 6, 6, channels), (n, 4 * row, 4 * column, row, column, 1)
+        )
+        result = images.new_empty(samples, down, 4, across, 4, self.conv.out_channels)
         for start in range(0, samples, step := max(1, _TILES // (down * across))):
-            part = padded[start : start + step]
-            pixels = (4, 4, len(part), down, across, channels)
-            torch.add(
-                self._filtered(part, down, across).view(pixels),
-                bias,
-                out=_by_pixel(result[start : start + step], down, across),
-            )
-        return result.permute(0, 3, 1, 2)
+            tiles = overlapping[start : start + step]
+            filtered = self._filtered(tiles.reshape(-1, 36, channels))
+            pixels = filtered.view(*tiles.shape[:3], 4, 4, -1).transpose(2, 3)
+            torch.add(pixels, bias, out=result[start : start + step])
+        return result.view(samples, height, width, -1).permute(0, 3, 1, 2)
 
-    def _filtered(self, padded: Tensor, down: int, across: int) -> Tensor:
-        """The 16 pixels of every tile of the result, first axis, without the bias."""
+    def _filtered(self, tiles: Tensor) -> Tensor:
+        """Map tiles (count, 36, in_channels) to (count, 16, out_channels), without the bias.
+
+        A tile's pixels lie together, so that every product reads memory in long runs: with one long row for
+        each of the 36 places it takes twice as long whenever another process wants the shared cache too.
+        """
         inward, outward, weight = self._inward, self._outward, self.weight
         assert isinstance(inward, Tensor)
         assert isinstance(outward, Tensor)
         assert isinstance(weight, Tensor)
-        n, row, column, _ = padded.stride()
-        tiles = padded.as_strided(
-            (6, 6, len(padded), down, across, padded.shape[-1]),
-            (row, column, n, 4 * row, 4 * column, 1),
-            padded.storage_offset(),
-        ).reshape(6, -1)
-        transformed = torch.matmul(inward, (inward @ tiles).view(6, 6, -1)).view(36, -1, padded.shape[-1])
-        products = torch.bmm(transformed, weight).view(6, -1)
-        return torch.matmul(outward, (outward @ products).view(4, 6, -1))
+        transformed = torch.bmm(inward.expand(len(tiles), -1, -1), tiles)
+        products = torch.bmm(transformed.transpose(0, 1), weight)
+        return torch.bmm(outward.expand(len(tiles), -1, -1), products.transpose(0, 1))
 
 
-def _by_pixel(result: Tensor, down: int, across: int) -> Tensor:
-    """A view of (batch, height, width, channels) with the pixels of the 4x4 tiles first."""
-    tiles = result.view(len(result), down, 4, across, 4, result.shape[-1])
-    return tiles.permute(2, 4, 0, 1, 3, 5)
+def _padded(images: Tensor) -> Tensor:
+    """(batch, H + 2, W + 2, channels) with a border of zeros; written once, which ``pad`` does twice."""
+    samples, channels, height, width = images.shape
+    padded = images.new_empty(samples, height + 2, width + 2, channels)
+    for border in (padded[:, 0], padded[:, -1], padded[:, :, 0], padded[:, :, -1]):
+        border.zero_()
+    padded[:, 1:-1, 1:-1] = images.permute(0, 2, 3, 1)
+    return padded
 
 
 def use_winograd(network: nn.Module) -> None:

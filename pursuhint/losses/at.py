@@ -28,8 +28,29 @@ def attention_map(features: Tensor, p: int = 2, *, absolute: bool = False) -> Te
         (N, H * W): mean over the channels of ``features ** p``, of unit length per sample. A sample that is
         zero everywhere gives zeros, and gets no gradient.
     """
-    powers = (features.abs() if absolute else features).pow(p)
-    return unit_length(powers.mean(1).flatten(1))
+    if p == 2:
+        energy: Tensor = _Energy.apply(features)
+        powers = energy / features.shape[1]
+    else:
+        powers = (features.abs() if absolute else features).pow(p).mean(1)
+    return unit_length(powers.flatten(1))
+
+
+class _Energy(torch.autograd.Function):
+    """``features.square().sum(1)`` without the squares in memory, and with a gradient laid out as they are.
+
+    What autograd makes of that line has the channels outermost, whatever the features have.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        return torch.linalg.vector_norm(features, dim=1).square()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        return features * (2 * gradients[0]).unsqueeze(1)  # in this order: the first one's layout is kept
 
 
 class AttentionTransferLoss(HintLoss):

@@ -283,6 +283,7 @@ class EngineConfig(_Section):
         teacher_precision: ``same`` as the run, ``float32`` or ``bf16``.
         cache_teacher: run the teacher once and keep what it says; needs ``data.augment: none``.
         shard_teacher: with several processes, let each hold a share of the teacher's weights.
+        keep_memory: on the CPU, let the process keep the memory that it frees for the next step.
         compile: ``off``, ``teacher``, ``networks`` or ``all``, which adds the losses.
         compile_mode: ``default``, ``reduce-overhead`` (CUDA graphs) or ``max-autotune``.
     """
@@ -293,6 +294,7 @@ class EngineConfig(_Section):
     teacher_precision: TeacherPrecision = "same"
     cache_teacher: bool = False
     shard_teacher: bool = False
+    keep_memory: bool = True
     compile: Compiled = "off"
     compile_mode: CompileMode = "default"
 
