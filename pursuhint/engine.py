@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pursuhint.errors import PursuhintError
 
@@ -39,13 +39,16 @@ class Engine:
         shard_teacher: with several processes, let each hold a share of the teacher's weights; see
             `pursuhint.sharded_teacher`. Such a teacher is neither folded nor compiled.
         keep_memory: on the CPU, let the process keep what it frees for the next step; see
-            `pursuhint.training.allocator`. Of no effect outside training runs.
+            `pursuhint.training.allocator`. A distiller by itself does not ask for it, training runs do.
         compile: what to compile. It costs minutes once, and results then also depend on the compiler.
         compile_mode: how.
 
     Raises:
         PursuhintError: a setting has no such value, or two do not go together.
     """
+
+    # For recipes, which read this class through pydantic: an unknown key is an error there.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     channels_last: bool = True
     fold_norms: bool = True

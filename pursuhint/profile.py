@@ -221,6 +221,7 @@ def profile_steps(
         PursuhintError: something is wrong with the recipe, or ``steps`` is below 1.
     """
     from pursuhint.teacher_pass import TeacherPass
+    from pursuhint.training.allocator import set_up_memory
     from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
     from pursuhint.training.prepare import build_distiller, prepare, training_loader
     from pursuhint.training.resolve import resolve_recipe
@@ -238,6 +239,7 @@ def profile_steps(
         parts = prepare(recipe, student=student, teacher=teacher, data=data)
         distiller = build_distiller(recipe, parts, parts.plan)
         accelerator = build_accelerator(where, recipe.precision)
+        set_up_memory(distiller.engine, accelerator.device)
         stage = plan_stages(recipe, distiller)[-1]
         optimizer = build_optimizer(stage.optimizer, stage.enter(distiller))
         model, optimizer = accelerator.prepare(distiller, optimizer)

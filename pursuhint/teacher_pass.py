@@ -179,12 +179,7 @@ class TeacherPass:
     def _quick_copy(self, images: Tensor, precision: torch.dtype) -> nn.Module:
         """The teacher rewritten as far as that computes the same."""
         engine, few = self._engine, images[:_COMPARED]
-        winograd = (
-            engine.winograd
-            and precision == torch.float32
-            and images.device.type == "cpu"
-            and not engine.compiles_teacher
-        )
+        winograd = engine.winograd and precision == torch.float32 and images.device.type == "cpu"
         if engine.fold_norms:
             network = fold_norms(self._teacher, few, self.needs.points)
             if winograd:

@@ -71,35 +71,46 @@ class WinogradConv2d(nn.Module):
         """Map (batch, in_channels, H, W) to (batch, out_channels, H, W), channels innermost, no gradients."""
         if images.shape[2] % 4 or images.shape[3] % 4:
             return self.conv(images)
-        samples, channels, height, width = images.shape
-        down, across = height // 4, width // 4
-        bias = self.conv.bias if self.conv.bias is not None else images.new_zeros(())
-        padded = _padded(images)
-        n, row, column, _ = padded.stride()
-        overlapping = padded.as_strided(
-            (samples, down, across, 6, 6, channels), (n, 4 * row, 4 * column, row, column, 1)
-        )
-        result = images.new_empty(samples, down, 4, across, 4, self.conv.out_channels)
-        for start in range(0, samples, step := max(1, _TILES // (down * across))):
-            tiles = overlapping[start : start + step]
-            filtered = self._filtered(tiles.reshape(-1, 36, channels))
-            pixels = filtered.view(*tiles.shape[:3], 4, 4, -1).transpose(2, 3)
-            torch.add(pixels, bias, out=result[start : start + step])
-        return result.view(samples, height, width, -1).permute(0, 3, 1, 2)
+        result: Tensor = _convolve(images, self.weight, self.conv.bias, self._inward, self._outward)
+        return result
 
-    def _filtered(self, tiles: Tensor) -> Tensor:
-        """Map tiles (count, 36, in_channels) to (count, 16, out_channels), without the bias.
 
-        A tile's pixels lie together, so that every product reads memory in long runs: with one long row for
-        each of the 36 places it takes twice as long whenever another process wants the shared cache too.
-        """
-        inward, outward, weight = self._inward, self._outward, self.weight
-        assert isinstance(inward, Tensor)
-        assert isinstance(outward, Tensor)
-        assert isinstance(weight, Tensor)
-        transformed = torch.bmm(inward.expand(len(tiles), -1, -1), tiles)
-        products = torch.bmm(transformed.transpose(0, 1), weight)
-        return torch.bmm(outward.expand(len(tiles), -1, -1), products.transpose(0, 1))
+@torch.library.custom_op("pursuhint::winograd", mutates_args=())  # one step for torch.compile, not hundreds
+def _convolve(images: Tensor, weight: Tensor, bias: Tensor | None, inward: Tensor, outward: Tensor) -> Tensor:
+    samples, channels, height, width = images.shape
+    down, across = height // 4, width // 4
+    padded = _padded(images)
+    n, row, column, _ = padded.stride()
+    overlapping = padded.as_strided(
+        (samples, down, across, 6, 6, channels), (n, 4 * row, 4 * column, row, column, 1)
+    )
+    bias = images.new_zeros(()) if bias is None else bias
+    result = images.new_empty(samples, down, 4, across, 4, weight.shape[2])
+    for start in range(0, samples, step := max(1, _TILES // (down * across))):
+        tiles = overlapping[start : start + step]
+        filtered = _filtered(tiles.reshape(-1, 36, channels), weight, inward, outward)
+        pixels = filtered.view(*tiles.shape[:3], 4, 4, -1).transpose(2, 3)
+        torch.add(pixels, bias, out=result[start : start + step])
+    return result.view(samples, height, width, -1).permute(0, 3, 1, 2)
+
+
+@_convolve.register_fake
+def _shape_of_result(
+    images: Tensor, weight: Tensor, bias: Tensor | None, inward: Tensor, outward: Tensor
+) -> Tensor:
+    samples, _, height, width = images.shape
+    return images.new_empty(samples, height, width, weight.shape[2]).permute(0, 3, 1, 2)
+
+
+def _filtered(tiles: Tensor, weight: Tensor, inward: Tensor, outward: Tensor) -> Tensor:
+    """Map tiles (count, 36, in_channels) to (count, 16, out_channels), without the bias.
+
+    A tile's pixels lie together, so that every product reads memory in long runs: with one long row for each
+    of the 36 places it takes twice as long whenever another process wants the shared cache too.
+    """
+    transformed = torch.bmm(inward.expand(len(tiles), -1, -1), tiles)
+    products = torch.bmm(transformed.transpose(0, 1), weight)
+    return torch.bmm(outward.expand(len(tiles), -1, -1), products.transpose(0, 1))
 
 
 def _padded(images: Tensor) -> Tensor:

@@ -129,6 +129,8 @@ class RelationContrast(nn.Module):
             bank.scale_to_unit_length()
         self.register_buffer("log_z_student", torch.full((1,), -math.inf))  # until the first batch
         self.register_buffer("log_z_teacher", torch.full((1,), -math.inf))
+        self._settled: set[str] = set()  # which of these are known to be finite
+        self.register_load_state_dict_pre_hook(lambda module, *_: module._settled.clear())
 
     def forward(self, student: Tensor, teacher: Tensor, indices: Tensor, contrast: Tensor) -> Tensor:
         """Compare the vectors of one batch, and remember them in training mode.
@@ -144,17 +146,18 @@ class RelationContrast(nn.Module):
         """
         own, other = unit_length(self.student_embed(student)), unit_length(self.teacher_embed(teacher))
         everywhere = gather(indices)
-        loss = self._side(own, self.memory_teacher, everywhere, contrast, self.log_z_student)
-        loss = loss + self._side(other, self.memory_student, everywhere, contrast, self.log_z_teacher)
+        loss = self._side(own, self.memory_teacher, everywhere, contrast, "log_z_student")
+        loss = loss + self._side(other, self.memory_student, everywhere, contrast, "log_z_teacher")
         if self.training:
             self.memory_student.update(everywhere, gather(own.detach()), self.momentum)
             self.memory_teacher.update(everywhere, gather(other.detach()), self.momentum)
         return loss
 
     def _side(
-        self, vectors: Tensor, bank: MemoryBank, anchors: Tensor, contrast: Tensor, log_z: Tensor
+        self, vectors: Tensor, bank: MemoryBank, anchors: Tensor, contrast: Tensor, name: str
     ) -> Tensor:
         """One side of the loss; sets its constant, once, if it is to learn."""
+        log_z: Tensor = getattr(self, name)
         places = bank.rows(anchors).to(vectors.dtype)
         relation = unit_length(vectors[:, None] - places + self.offset)
         same = bank.rows(contrast[:, 0]).to(vectors.dtype)
@@ -163,13 +166,16 @@ class RelationContrast(nn.Module):
         negatives = _Negatives(bank, anchors, contrast[:, 1:], self.offset, self.temperature)
         count = contrast.shape[1] - 1
         constant = log_z
-        if log_z.isinf():  # the first batch goes through the scores twice
+        # Looking at it makes the host wait for the device, so nobody looks once it is known.
+        if name not in self._settled and log_z.isinf():  # the first batch goes through the scores twice
             everything = len(anchors) * (count + 1)
             constant = self._log_constant(
                 positive.detach(), negatives.log_sums(relation.detach()), everything
             )
             if self.training:
                 log_z.copy_(constant)
+        else:
+            self._settled.add(name)
         share = count / self.num_samples
         log_share, log_added = math.log(share), math.log(share + self.eps)
         found = F.softplus(log_added - (positive - constant))  # -log(x / (x + P + eps))

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pursuhint.training.loss_option import parse_loss, parse_losses
     from pursuhint.training.recipe import (
         DataConfig,
-        EngineConfig,
         HintsConfig,
         LossConfig,
         NetworkConfig,
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataConfig",
-    "EngineConfig",
     "EpochFinished",
     "EpochStarted",
     "Evaluation",
@@ -75,7 +73,6 @@ __all__ = [
 
 _HOMES = {
     "DataConfig": "recipe",
-    "EngineConfig": "recipe",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
     "HintsConfig": "recipe",

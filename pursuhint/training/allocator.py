@@ -5,11 +5,21 @@ from __future__ import annotations
 import ctypes
 import functools
 
-__all__ = ["keep_freed_memory"]
+import torch
+
+from pursuhint.engine import Engine
+
+__all__ = ["keep_freed_memory", "set_up_memory"]
 
 # Parameters of glibc's mallopt, from its malloc.h.
 _TRIM_THRESHOLD = -1
 _MMAP_MAX = -4
+
+
+def set_up_memory(engine: Engine, device: torch.device) -> None:
+    """Prepare this process for training on a device, as an engine wants it."""
+    if engine.keep_memory and device.type == "cpu":
+        keep_freed_memory()
 
 
 @functools.cache

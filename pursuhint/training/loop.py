@@ -16,7 +16,7 @@ from pursuhint.data.seeds import derived_seed
 from pursuhint.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.probe import Trace
-from pursuhint.training.allocator import keep_freed_memory
+from pursuhint.training.allocator import set_up_memory
 from pursuhint.training.devices import expect_idle_parameters
 from pursuhint.training.events import EpochStarted, Event, LossesSoFar, StepDone
 from pursuhint.training.stages import Stage, build_optimizer, check_that_all_learn
@@ -128,8 +128,7 @@ def training_steps(
     Raises:
         PursuhintError: a loss was not finite; looked at every `CHECK_EVERY` steps and after each epoch.
     """
-    if accelerator.device.type == "cpu" and distiller.engine.keep_memory:
-        keep_freed_memory()
+    set_up_memory(distiller.engine, accelerator.device)
     epochs = sum(stage.epochs for stage in stages)
     first = 1
     model: Any = None  # distiller and optimiser as the accelerator has prepared them

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from pursuhint.data import make_loader
+from pursuhint.engine import Engine
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.losses.pathways import PathwayLoss, pathway_weights
 from pursuhint.pathway_search import Method, search_pathways
 from pursuhint.training.devices import choose_device
 from pursuhint.training.prepare import build_distiller, prepare
-from pursuhint.training.recipe import EngineConfig, LossConfig, Recipe
+from pursuhint.training.recipe import LossConfig, Recipe
 from pursuhint.training.resolve import resolve_recipe
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def search_process(
     searched = resolved.model_copy(
         update={
             "losses": _with_options(resolved.losses, name, weighting="softmax", process=None),
-            "engine": EngineConfig(channels_last=resolved.engine.channels_last),
+            "engine": Engine(channels_last=resolved.engine.channels_last),
             "data": resolved.data.model_copy(update={"val_fraction": held_out}),
         }
     )

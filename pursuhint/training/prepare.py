@@ -141,7 +141,7 @@ def build_distiller(recipe: Recipe, parts: Parts, plan: HintPlan | None) -> Dist
         parts.example,
         labels=_training_labels(data),
         batch_size=recipe.batch_size,
-        engine=recipe.engine.engine(),
+        engine=recipe.engine,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -28,7 +29,7 @@ from pydantic_core import ErrorDetails
 
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.data import check_augmentations
-from pursuhint.engine import Compiled, CompileMode, Engine, TeacherPrecision
+from pursuhint.engine import Engine
 from pursuhint.errors import PursuhintError
 from pursuhint.files import write_text
 from pursuhint.losses import LOSSES
@@ -39,7 +40,6 @@ from pursuhint.training.recipe_text import read_recipe, read_text
 
 __all__ = [
     "DataConfig",
-    "EngineConfig",
     "HintsConfig",
     "LossConfig",
     "NetworkConfig",
@@ -273,36 +273,6 @@ class ScheduleConfig(_Section):
         return self
 
 
-class EngineConfig(_Section):
-    """How the arithmetic is carried out: speed, not meaning. See `pursuhint.engine.Engine`.
-
-    Attributes:
-        channels_last: keep feature maps with the channels innermost.
-        fold_norms: run a copy of the teacher whose batch norms are folded into the convolutions before them.
-        winograd: compute wide 3x3 convolutions of a float32 teacher on the CPU with fewer multiplications.
-        teacher_precision: ``same`` as the run, ``float32`` or ``bf16``.
-        cache_teacher: run the teacher once and keep what it says; needs ``data.augment: none``.
-        shard_teacher: with several processes, let each hold a share of the teacher's weights.
-        keep_memory: on the CPU, let the process keep the memory that it frees for the next step.
-        compile: ``off``, ``teacher``, ``networks`` or ``all``, which adds the losses.
-        compile_mode: ``default``, ``reduce-overhead`` (CUDA graphs) or ``max-autotune``.
-    """
-
-    channels_last: bool = True
-    fold_norms: bool = True
-    winograd: bool = True
-    teacher_precision: TeacherPrecision = "same"
-    cache_teacher: bool = False
-    shard_teacher: bool = False
-    keep_memory: bool = True
-    compile: Compiled = "off"
-    compile_mode: CompileMode = "default"
-
-    def engine(self) -> Engine:
-        """The same, for the distiller."""
-        return Engine(**self.model_dump())
-
-
 class Recipe(_Section):
     """How to train one student.
 
@@ -319,7 +289,7 @@ class Recipe(_Section):
         batch_size: samples a step, over all processes.
         seed: of the initial weights, the order of samples, the augmentation and whatever else is drawn.
         precision: ``float32``, or automatic mixed precision in ``bf16`` or, on a GPU, ``fp16``.
-        engine: how the arithmetic is carried out.
+        engine: how the arithmetic is carried out; see `pursuhint.engine.Engine`.
         sync_batchnorm: with several processes, let batch norms see the whole batch and not each process's
             part of it.
         save_every_steps: steps between two states that are saved in the middle of an epoch; 0 for none.
@@ -337,7 +307,7 @@ class Recipe(_Section):
     batch_size: int = Field(default=64, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
-    engine: EngineConfig = EngineConfig()
+    engine: Engine = Engine()
     sync_batchnorm: bool = False
     save_every_steps: int = Field(default=0, ge=0)
     trackers: tuple[str, ...] = ()
@@ -462,19 +432,22 @@ def _get(values: Any, path: Sequence[str]) -> Any:
     return values
 
 
-def _section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
-    """The section that a path of keys leads to."""
-    section: type[BaseModel] = Recipe
-    for key in path:
-        field = section.model_fields.get(str(key))
-        if field is None:
-            return None
-        inner = [field.annotation, *get_args(field.annotation)]
-        sections = [kind for kind in inner if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not sections:
-            return None
-        section = sections[0]
-    return section
+def _keys_of(kind: Any) -> dict[str, Any]:
+    """The keys of a section with their types; none of any other type."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {key: field.annotation for key, field in kind.model_fields.items()}
+    if isinstance(kind, type) and is_dataclass(kind):
+        return {field.name: field.type for field in fields(kind)}
+    return {}
+
+
+def _keys_at(path: Sequence[str | int]) -> list[str]:
+    """The keys of the section that a path leads to; none if it leads nowhere."""
+    keys = _keys_of(Recipe)
+    for step in path:
+        kind = keys.get(str(step))
+        keys = next((inner for own in (kind, *get_args(kind)) if (inner := _keys_of(own))), {})
+    return list(keys)
 
 
 def _explain(detail: ErrorDetails) -> str:
@@ -482,17 +455,15 @@ def _explain(detail: ErrorDetails) -> str:
     path = detail["loc"]
     name = ".".join(str(key) for key in path)
     kind, message = detail["type"], detail["msg"]
-    if kind == "extra_forbidden":
-        section = _section_at(path[:-1])
-        known = list(section.model_fields) if section else []
-        return f"unknown key {name!r}; {did_you_mean(str(path[-1]), known)}"
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key {name!r}; {did_you_mean(str(path[-1]), _keys_at(path[:-1]))}"
     if kind == "missing":
         return f"{name!r} is missing"
     got = f", got {detail['input']!r}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
         return f"{name!r} has no choice {detail['input']!r}; {did_you_mean(str(detail['input']), choices)}"
-    if kind in ("model_type", "dict_type"):
+    if kind in ("model_type", "dataclass_type", "dict_type"):
         return f"{name!r} must be a mapping of keys to values{got}"
     message = message.split(", ")[0]
     for start, verb in (("Input should be ", "must be "), ("Input should ", "must ")):

@@ -119,6 +119,30 @@ def test_equals_the_formula_as_a_loop_twice(embeddings, candidates):
         torch.testing.assert_close(relation.memory_teacher.vectors, memories[1])
 
 
+def test_loading_a_state_from_before_the_first_batch_begins_anew(embeddings, candidates):
+    relation = contrast()
+    fresh = copy.deepcopy(relation.state_dict())
+    first = relation(*embeddings, INDICES, candidates)
+    relation(*embeddings, INDICES, candidates)  # knows its constants now
+    constant = relation.log_z_student.clone()
+    relation.load_state_dict(fresh)
+    assert torch.equal(relation(*embeddings, INDICES, candidates), first)
+    assert torch.equal(relation.log_z_student, constant)
+
+
+def test_constants_are_looked_at_until_they_are_known(embeddings, candidates, monkeypatch):
+    """Each look makes the host wait for a GPU."""
+    looks = []
+    isinf = torch.Tensor.isinf
+    monkeypatch.setattr(torch.Tensor, "isinf", lambda self: looks.append(1) or isinf(self))
+    relation = contrast()
+    counts = []
+    for _ in range(4):
+        relation(*embeddings, INDICES, candidates)
+        counts.append(len(looks))
+    assert counts[1] == counts[3]
+
+
 def test_evaluation_leaves_memories_and_constants_alone(embeddings, candidates):
     relation = contrast().eval()
     before = copy.deepcopy(relation.state_dict())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from pursuhint.engine import Engine
 from pursuhint.errors import PursuhintError
 from pursuhint.sharded_teacher import check_shardable
 from pursuhint.training import Recipe
-from pursuhint.training.recipe import EngineConfig
 from pursuhint.training.stages import build_optimizer
 
 MakeRecipe = Callable[..., Recipe]
@@ -27,10 +25,27 @@ def losses_of(recipe: Recipe, folder: Path) -> list[float]:
 
 
 def test_the_recipe_has_the_settings_of_the_engine() -> None:
-    assert EngineConfig().engine() == Engine()
-    assert list(EngineConfig.model_fields) == [entry.name for entry in fields(Engine)]
-    recipe = Recipe.from_dict({"student": "resnet8"}).override(["engine.teacher_precision=bf16"])
-    assert recipe.engine.engine().teacher_precision == "bf16"
+    recipe = Recipe.from_dict({"student": "resnet8"})
+    assert recipe.engine == Engine()
+    changed = recipe.override(["engine.teacher_precision=bf16", "engine.keep_memory=false"])
+    assert changed.engine == Engine(teacher_precision="bf16", keep_memory=False)
+    assert Recipe.from_yaml(changed.dump()) == changed
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ({"fold_norm": True}, "unknown key 'engine.fold_norm'; did you mean 'fold_norms'?"),
+        ({"compile": "al"}, "'engine.compile' has no choice 'al'; did you mean 'all'?"),
+        ({"winograd": "perhaps"}, "'engine.winograd' must be a valid boolean"),
+        (5, "'engine' must be a mapping of keys to values, got 5"),
+        ({"shard_teacher": True, "compile": "teacher"}, "engine.shard_teacher does not go with"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(engine: object, message: str) -> None:
+    with pytest.raises(PursuhintError) as raised:
+        Recipe.from_dict({"student": "resnet8", "engine": engine})
+    assert message in str(raised.value)
 
 
 def test_fused_optimisers_take_the_steps_of_the_others(make_recipe: MakeRecipe) -> None:

@@ -77,6 +77,13 @@ class TestMidEpoch:
 
 
 class TestSignals:
+    @pytest.fixture(autouse=True)
+    def _as_in_a_terminal(self):
+        """A shell lets what it starts in the background ignore SIGINT, this process too."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
     def test_saves_the_step_and_stops(self, distilled, uninterrupted, tmp_path, number, status):
         steps = 0
