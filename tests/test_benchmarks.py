@@ -29,6 +29,7 @@ def script(name: str) -> ModuleType:
 analysis = script("analysis")
 networks = script("networks")
 losses = script("losses")
+train_step = script("train_step")
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,23 @@ def test_time_and_memory_of_a_loss_are_measured():
 def test_the_tables_of_losses_say_what_the_losses_say_today():
     document = (ROOT / "docs" / "losses.md").read_text()
     assert losses.filled(document, losses.tables()) == document
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_both_training_loops_compute_the_same(exact):
+    data = train_step.load("digits")
+    setup = train_step.Setup.make(data, torch.device("cpu"), "resnet14", "resnet8")
+    assert train_step.largest_difference(setup, 3, exact=exact) < (1e-9 if exact else 1e-4)
+
+
+def test_a_loop_of_either_kind_can_be_timed():
+    data = train_step.load("digits")
+    setup = train_step.Setup.make(data, torch.device("cpu"), "resnet14", "resnet8")
+    for kind in (
+        train_step.Kind(ours=False, options={"item": False, "channels_last": True}),
+        train_step.Kind(ours=False, workers=None, folded=True),
+        train_step.Kind(ours=True, options={"winograd": False}),
+    ):
+        times = train_step.timed(kind.build(setup), setup.device, 2)
+        assert [len(pair) for pair in times] == [2, 2]
+        assert min(wall for wall, _ in times) > 0
