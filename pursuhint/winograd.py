@@ -40,7 +40,8 @@ class WinogradConv2d(nn.Module):
     .. math:: Y = A^\top \left[ (G g G^\top) \odot (B^\top d B) \right] A ,
 
     with 36 multiplications for each pair of channels instead of 144. The same sum in another order: in
-    float32 it rounds about ten times as coarsely as the direct one, to 1e-6 of the result's size.
+    float32 it rounds about ten times as coarsely as the direct one, to 1e-6 of the result's size. Its
+    weights take four times the memory of the convolution's.
 
     Reference: A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016,
     https://arxiv.org/abs/1509.09308.

@@ -33,13 +33,14 @@ from pursuhint.study.comparison import (
 )
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.settings import StudySettings
-from pursuhint.study.side_by_side import Place, Planned, train_arms
+from pursuhint.study.side_by_side import Place, Planned, check_seeds, run_folder, train_arms
+from pursuhint.study.teacher_facts import teacher_facts
 from pursuhint.tables import lookup
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.environment import describe_environment
-from pursuhint.training.evaluation import evaluate
+from pursuhint.training.events import ignore
 from pursuhint.training.identity import fingerprint_data, fingerprint_network
-from pursuhint.training.prepare import Parts, build_distiller, evaluation_loaders, pair_with_student, prepare
+from pursuhint.training.prepare import Parts, build_distiller, pair_with_student, prepare
 from pursuhint.training.recipe import HintsConfig, LossConfig, Recipe
 from pursuhint.training.record import RunRecord
 from pursuhint.training.resolve import resolve_recipe
@@ -111,7 +112,7 @@ def compare(
                 "cannot matter; add one, e.g. at"
             )
         accelerator = build_accelerator(where, shared.precision)
-        watch: Watcher = _ignore if on_event is None or not accelerator.is_main_process else on_event
+        watch: Watcher = ignore if on_event is None or not accelerator.is_main_process else on_event
         parts = prepare(shared, teacher=teacher, data=data)
         assert parts.teacher is not None
         points = find_hint_points(parts.teacher, parts.example, activation=shared.hints.activation)
@@ -252,7 +253,7 @@ class _Study:
         for place, plan in plans.items():
             first, record = same.get(place, place), records[place]
             assert isinstance(record, RunRecord)
-            result = SeedResult.of(place[1], _folder(first), plan, record)
+            result = SeedResult.of(place[1], run_folder(*first), plan, record)
             results[place] = result if first == place else result.model_copy(update={"same_as": first[0]})
         return results
 
@@ -265,7 +266,7 @@ class _Study:
             update |= {"teacher": None, "hints": None, "losses": {"ce": entropy}}
         return Planned(
             self.recipe.model_copy(update=update),
-            self.out / _folder(place),
+            self.out / run_folder(*place),
             teacher=None if plan is None else self.teacher,
             data=self.data,
             plan=plan,
@@ -288,7 +289,8 @@ class _Study:
         """
         by_arm = tuple(ArmResult.of(arm, [results[arm, seed] for seed in seeds]) for arm in arms)
         against, sentences = against_controls(by_arm)
-        images = self.parts.data
+        images, named = self.parts.data, self.recipe.teacher
+        assert named is not None
         return Comparison(
             path=self.out,
             recipe=self.recipe.to_dict(),
@@ -298,7 +300,9 @@ class _Study:
             position=self.hints.position,
             chosen_on="test" if images.val is None else "val",
             data=DataFacts.of(images),
-            teacher=self.teacher_facts() if before is None else before.teacher,
+            teacher=teacher_facts(self.recipe, named.network, self.parts, self.accelerator.device)
+            if before is None
+            else before.teacher,
             student=NetworkFacts(
                 name=self.recipe.student.network, parameters=count_parameters(self.parts.student)
             ),
@@ -311,19 +315,6 @@ class _Study:
             else before.environment,
         )
 
-    def teacher_facts(self) -> NetworkFacts:
-        """Size and accuracy of the teacher, which is evaluated once."""
-        teacher = self.parts.teacher
-        assert teacher is not None
-        assert self.recipe.teacher is not None
-        device = self.accelerator.device
-        loader = evaluation_loaders(self.recipe, self.parts.data, device, (0, 1))["test"]
-        return NetworkFacts(
-            name=self.recipe.teacher.network,
-            parameters=count_parameters(teacher),
-            top1=evaluate(teacher.to(device), loader).top1,
-        )
-
 
 def _checked(arms: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     for arm in arms:
@@ -332,8 +323,7 @@ def _checked(arms: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, ...]
         raise PursuhintError(
             f"a comparison needs at least two arms, each named once, got {', '.join(arms) or 'none'}"
         )
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise PursuhintError(f"a comparison needs at least one seed, and each once, got {list(seeds)}")
+    check_seeds(seeds)
     return tuple(arms), tuple(seeds)
 
 
@@ -357,12 +347,3 @@ def _places(plan: HintPlan | None) -> tuple[Any, ...]:
     """What decides whether two arms are the same run: the pairs of modules."""
     pairs = () if plan is None else plan.pairs
     return tuple((pair.teacher.module, pair.student and pair.student.module) for pair in pairs)
-
-
-def _folder(place: Place) -> str:
-    """The folder of a run, relative to the study's."""
-    return f"arms/{place[0]}/seed-{place[1]}"
-
-
-def _ignore(event: Any) -> None:
-    """Nobody is watching."""

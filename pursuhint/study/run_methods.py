@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,15 +19,15 @@ from pursuhint.study.memory import step_memory
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
 from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult, against
 from pursuhint.study.settings import StudySettings
-from pursuhint.study.side_by_side import Place, Planned, train_arms
+from pursuhint.study.side_by_side import Place, Planned, check_seeds, run_folder, train_arms
+from pursuhint.study.teacher_facts import teacher_facts
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.environment import describe_environment
-from pursuhint.training.evaluation import evaluate
+from pursuhint.training.events import ignore
 from pursuhint.training.identity import fingerprint_data, fingerprint_network
 from pursuhint.training.prepare import (
     Parts,
     build_distiller,
-    evaluation_loaders,
     prepare,
     training_loader,
 )
@@ -97,7 +97,7 @@ def compare_methods(
     where = choose_device(device)
     with keep_random_state(where):
         accelerator = build_accelerator(where, recipe.precision)
-        watch: Watcher = _ignore if on_event is None or not accelerator.is_main_process else on_event
+        watch: Watcher = ignore if on_event is None or not accelerator.is_main_process else on_event
         study = _Study(recipe, out, accelerator, teacher, data, SharingResources(Shared()), watch)
         parts = study.parts(Method.parse("kd"))
         assert parts.teacher is not None
@@ -167,7 +167,7 @@ class _Study:
 
     def planned(self, method: Method, seed: int) -> Planned:
         """One run."""
-        folder = self.out / _folder(method, seed)
+        folder = self.out / run_folder(method.folder, seed)
         return Planned(self.recipe(method, seed), folder, teacher=self.teacher_of(method), data=self.data)
 
     def resolved(self, method: Method, seed: int = 0) -> Recipe:
@@ -244,7 +244,7 @@ class _Study:
             finished.append(
                 MethodResult.of(
                     [
-                        SeedResult.of(seed, _folder(method, seed), r.plan, r)
+                        SeedResult.of(seed, run_folder(method.folder, seed), r.plan, r)
                         for seed, r in records.items()
                         if isinstance(r, RunRecord)
                     ],
@@ -260,13 +260,17 @@ class _Study:
         controls = [name for name in (ALONE, "kd") if name in {method.name for method in finished}]
         pairs, sentences = against(finished, controls)
         images, device = parts.data, self.accelerator.device
+        named = self.resolved(Method.parse("kd")).teacher
+        assert named is not None
         return MethodComparison(
             path=self.out,
             recipe=self.shared.to_dict(),
             seeds=tuple(seeds),
             chosen_on="test" if images.val is None else "val",
             data=DataFacts.of(images),
-            teacher=self.teacher_facts(parts) if before is None else before.teacher,
+            teacher=teacher_facts(self.shared, named.network, parts, device)
+            if before is None
+            else before.teacher,
             student=NetworkFacts(
                 name=self.shared.student.network, parameters=count_parameters(parts.student)
             ),
@@ -275,19 +279,6 @@ class _Study:
             sentences=sentences,
             failed=failed,
             environment=describe_environment(device, seed=seeds[0]) if before is None else before.environment,
-        )
-
-    def teacher_facts(self, parts: Parts) -> NetworkFacts:
-        """Size and accuracy of the teacher."""
-        assert parts.teacher is not None
-        device = self.accelerator.device
-        loader = evaluation_loaders(self.shared, parts.data, device, (0, 1))["test"]
-        named = self.resolved(Method.parse("kd")).teacher
-        assert named is not None
-        return NetworkFacts(
-            name=named.network,
-            parameters=count_parameters(parts.teacher),
-            top1=evaluate(parts.teacher.to(device), loader).top1,
         )
 
 
@@ -304,14 +295,4 @@ def _check(recipe: Recipe, teacher: nn.Module | None, seeds: Sequence[int]) -> N
             "hints.strategy 'chosen' would analyse the teacher for every run; choose the points first "
             "(pursuhint analyze, pursuhint select) and give them with hints.file (--hints FILE)"
         )
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise PursuhintError(f"a study needs at least one seed, and each once, got {list(seeds)}")
-
-
-def _folder(method: Method, seed: int) -> str:
-    """The folder of a run, relative to the study's."""
-    return f"arms/{method.folder}/seed-{seed}"
-
-
-def _ignore(event: Any) -> None:
-    """Nobody is watching."""
+    check_seeds(seeds)

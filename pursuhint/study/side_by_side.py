@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pursuhint.training.recipe import Recipe
     from pursuhint.training.record import RunRecord
 
-__all__ = ["Place", "Planned", "train_arms"]
+__all__ = ["Place", "Planned", "check_seeds", "run_folder", "train_arms"]
 
 Place = tuple[str, int]
 """An arm and a seed."""
@@ -44,6 +44,21 @@ class Planned:
     teacher: nn.Module | None = None
     data: ImageData | None = None
     plan: HintPlan | None = None
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse no seeds, and the same one twice.
+
+    Raises:
+        PursuhintError: either.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise PursuhintError(f"a study needs at least one seed, and each once, got {list(seeds)}")
+
+
+def run_folder(arm: str, seed: int) -> str:
+    """The folder of a run, relative to the study's."""
+    return f"arms/{arm}/seed-{seed}"
 
 
 def train_arms(

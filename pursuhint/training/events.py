@@ -18,7 +18,12 @@ __all__ = [
     "Resumed",
     "RunStarted",
     "StepDone",
+    "ignore",
 ]
+
+
+def ignore(event: Any) -> None:
+    """Nobody is watching."""
 
 
 @dataclass(frozen=True)

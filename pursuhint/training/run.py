@@ -20,7 +20,7 @@ from pursuhint.models.checkpoint import count_parameters
 from pursuhint.sharded_teacher import check_shardable
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.environment import describe_environment
-from pursuhint.training.events import Event, HintsChosen
+from pursuhint.training.events import Event, HintsChosen, ignore
 from pursuhint.training.identity import (
     check_same_run,
     fingerprint_data,
@@ -159,7 +159,7 @@ def run_steps(
         RunStopped: the run was asked to stop, and has been saved.
     """
     folder = Path(out)
-    tell = on_event if on_event is not None else _ignore
+    tell = on_event if on_event is not None else ignore
     resources = Resources() if resources is None else resources
     resolved = resolve_recipe(recipe, student=student, teacher=teacher, data=data, plan=plan)
     check_trackers(resolved.trackers)
@@ -271,7 +271,3 @@ def _describe(
         parameters["teacher"] = count_parameters(parts.teacher)
     write_json(path, {**now, "data": sizes, "parameters": parameters, "inputs": dict(inputs), "resumed": []})
     recipe.save(folder / "recipe.yaml")
-
-
-def _ignore(event: Event) -> None:
-    """Nobody is watching."""

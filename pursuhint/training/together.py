@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +15,7 @@ from pursuhint.data import ImageData
 from pursuhint.errors import PursuhintError
 from pursuhint.hints import HintPlan
 from pursuhint.training.devices import choose_device, keep_random_state
-from pursuhint.training.events import EpochStarted, Event
+from pursuhint.training.events import EpochStarted, Event, ignore
 from pursuhint.training.loop import READY, Position
 from pursuhint.training.random_state import RandomState
 from pursuhint.training.recipe import Recipe
@@ -153,7 +152,7 @@ def train_together(
             raise PursuhintError(f"two runs cannot have the same folder, {folder}")
     if at_once is not None and at_once < 1:
         raise PursuhintError(f"at least 1 student must train at once, got {at_once}")
-    tell = on_event if on_event is not None else _ignore
+    tell = on_event if on_event is not None else ignore
     records: dict[int, RunRecord | PursuhintError] = {}
     data: dict[str, ImageData] = {}
     stop = StopRequest()
@@ -299,7 +298,3 @@ class _Arm:
     def close(self) -> None:
         """Leave the run where it is; its folder is free again."""
         self._steps.close()
-
-
-def _ignore(event: Any) -> None:
-    """Nobody is watching."""

@@ -1,0 +1,35 @@
+"""Size and accuracy of the teacher of a study."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pursuhint.models.checkpoint import count_parameters
+from pursuhint.study.comparison import NetworkFacts
+from pursuhint.training.evaluation import evaluate
+from pursuhint.training.prepare import Parts, evaluation_loaders
+
+if TYPE_CHECKING:
+    import torch
+
+    from pursuhint.training.recipe import Recipe
+
+__all__ = ["teacher_facts"]
+
+
+def teacher_facts(recipe: Recipe, name: str, parts: Parts, device: torch.device) -> NetworkFacts:
+    """Evaluate the teacher on the test split.
+
+    Args:
+        recipe: how the split is loaded.
+        name: of the teacher's network.
+        parts: data and teacher.
+        device: where to run.
+    """
+    assert parts.teacher is not None
+    loader = evaluation_loaders(recipe, parts.data, device, (0, 1))["test"]
+    return NetworkFacts(
+        name=name,
+        parameters=count_parameters(parts.teacher),
+        top1=evaluate(parts.teacher.to(device), loader).top1,
+    )
