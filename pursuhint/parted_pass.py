@@ -130,12 +130,22 @@ def parted_pass(
 
 
 def forget(state: Path | str) -> None:
-    """Remove this process's state from a folder, and the folder if nothing else is in it."""
+    """Remove this process's state from a folder, and the folder if nothing else is in it.
+
+    Processes that share a pass all have to call this: they wait for each other, so that none of them looks
+    into a folder that has gone, or removes one in which another has begun something new.
+    """
     folder = Path(state)
     for path in folder.glob(f"*.{_own_name()}*"):
         path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    rank, together = processes()
+    if together > 1:
+        dist.barrier()
+    if rank == 0:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    if together > 1:
+        dist.barrier()
 
 
 def _own_name() -> str:
