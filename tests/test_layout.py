@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from pursuhint.data import Batch
 from pursuhint.distiller import Distiller, Term
+from pursuhint.engine import Engine
 from pursuhint.layout import keep_layout
 from pursuhint.losses.at import AttentionTransferLoss
 from pursuhint.losses.base import HintSum
@@ -63,45 +65,40 @@ def test_attention_transfer_keeps_the_order_by_itself() -> None:
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_network_learns_the_same_whatever_the_order_in_memory() -> None:
+def _network(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, 2),
+    ).double()
+
+
+@pytest.mark.parametrize("p", [2, 4])
+def test_a_network_learns_the_same_whatever_the_order_in_memory(p: int) -> None:
     """Of a loss with its own backward pass (p = 2) and of one without."""
     torch.manual_seed(0)
-    student = nn.Sequential(
-        nn.Conv2d(3, 6, 3),
-        nn.BatchNorm2d(6),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(6, 2),
-    ).double()
-    teacher = nn.Sequential(
-        nn.Conv2d(3, 8, 3),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 2),
-    ).double()
+    student, teacher = _network(6), _network(8)
     images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
     batch = Batch(images, torch.tensor([0, 1, 1, 0]), torch.arange(4))
     gradients = []
-    for p in (2, 4):
-        for form in (torch.channels_last, torch.contiguous_format):
-            own = find_hint_points(student, images)[:1]
-            other = find_hint_points(teacher, images)[:1]
-            distiller = Distiller(
-                student,
-                {
-                    "ce": Term(CrossEntropyLoss(), 1.0),
-                    "at": Term(HintSum([AttentionTransferLoss(p=p)]), 100.0),
-                },
-                teacher=teacher,
-                student_points=own,
-                teacher_points=other,
-            ).train()
-            distiller.zero_grad()
-            laid_out = Batch(images.contiguous(memory_format=form), batch.labels, batch.indices)
-            distiller(laid_out).total.backward()
-            gradients.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
-        for one, another in zip(*gradients[-2:], strict=True):
-            torch.testing.assert_close(one, another, rtol=1e-10, atol=1e-12)
+    for channels_last in (True, False):  # the distiller lays out the images as its engine says
+        terms = {
+            "ce": Term(CrossEntropyLoss(), 1.0),
+            "at": Term(HintSum([AttentionTransferLoss(p=p)]), 100.0),
+        }
+        distiller = Distiller(
+            student,
+            terms,
+            teacher=teacher,
+            student_points=find_hint_points(student, images)[:1],
+            teacher_points=find_hint_points(teacher, images)[:1],
+            engine=Engine(channels_last=channels_last),
+        ).train()
+        distiller.zero_grad()
+        distiller(batch).total.backward()
+        gradients.append([w.grad.clone() for w in student.parameters() if w.grad is not None])
+    for one, another in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, another, rtol=1e-10, atol=1e-12)
