@@ -84,7 +84,7 @@ def _pursuhint(features: Features, kind: Any, names: Sequence[str]) -> Matrices:
     import torch
 
     from pursuhint.similarity import get_metric, similarity_matrices
-    from pursuhint.similarity.forms import Form
+    from pursuhint.similarity.accumulators.choose import Form
 
     statistics = Form(kind, samples=len(features.values)).start(features.widths)
     for batch in features.batches:
@@ -332,9 +332,9 @@ def gather(
     from torch.nn import functional as F
 
     from pursuhint.data import MemorySplit, load_dataset
+    from pursuhint.features.extractor import Probe, evaluating, pool
+    from pursuhint.features.hint_points import find_hint_points
     from pursuhint.models import create_model
-    from pursuhint.points import find_hint_points
-    from pursuhint.probe import Probe, evaluating, pool
 
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)

@@ -29,7 +29,7 @@ import torch
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import save_weights
 from pursuhint.training import Recipe, train
-from pursuhint.training.state import StateStore
+from pursuhint.training.run_folder.checkpoints import StateStore
 
 WALL_TIMES = ("seconds", "samples_per_second")
 WEIGHTS = ("student.safetensors", "best.safetensors")

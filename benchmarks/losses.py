@@ -39,13 +39,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from loss_formulas import FORMULAS
 
 from pursuhint.data import Batch
-from pursuhint.distiller import Distiller
-from pursuhint.hints import HintPlan
+from pursuhint.distillation.distiller import Distiller
+from pursuhint.distillation.loss_summary import LossSummary, summarise
+from pursuhint.features.hint_points import find_hint_points
+from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
 from pursuhint.losses.base import Loss
-from pursuhint.losses.summary import LossSummary, summarise
 from pursuhint.models import create_model
-from pursuhint.points import find_hint_points
 
 CLASSES = 100
 # What differs from the loss's defaults where shapes are small.

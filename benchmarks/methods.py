@@ -24,9 +24,9 @@ import torch
 from pursuhint.data import ImageData, load_dataset
 from pursuhint.losses import get_loss
 from pursuhint.report import write_report
-from pursuhint.report.method_story import findings
 from pursuhint.report.method_table import markdown_table
-from pursuhint.report.words import duration
+from pursuhint.report.sections.methods import findings
+from pursuhint.report.text import duration
 from pursuhint.study import MethodComparison, compare_methods
 from pursuhint.study.method import all_methods
 from pursuhint.training import EpochFinished, Recipe, RunRecord, StepTogether, train

@@ -22,12 +22,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pursuhint.collect import collect
+from pursuhint.analysis.collection import collect
 from pursuhint.data import Batch
 from pursuhint.errors import PursuhintError
+from pursuhint.features.extractor import Probe, evaluating
+from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points, stage_ends
 from pursuhint.models import create_model
-from pursuhint.points import Activation, HintPoint, find_hint_points, stage_ends
-from pursuhint.probe import Probe, evaluating
 from pursuhint.similarity import linear_cka_matrix
 
 SIZES = {

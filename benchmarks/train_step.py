@@ -39,23 +39,23 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from pursuhint.acceleration.fuse_batchnorm import fold_norms
+from pursuhint.acceleration.malloc import keep_freed_memory
+from pursuhint.acceleration.options import Engine
 from pursuhint.data import CropFlip, ImageData, Loader, MemorySplit, load_dataset, make_loader
-from pursuhint.distiller import Distiller, Term
-from pursuhint.engine import Engine
-from pursuhint.folding import fold_norms
-from pursuhint.hints import HintPlan
+from pursuhint.distillation.distiller import Distiller, Term
+from pursuhint.features.hint_points import find_hint_points
+from pursuhint.hints.plan import HintPlan
 from pursuhint.losses.at import AttentionTransferLoss
 from pursuhint.losses.base import HintSum
-from pursuhint.losses.cross_entropy import CrossEntropyLoss
+from pursuhint.losses.ce import CrossEntropyLoss
 from pursuhint.models import create_model
-from pursuhint.points import find_hint_points
-from pursuhint.training.allocator import keep_freed_memory
 from pursuhint.training.devices import build_accelerator, choose_device
 from pursuhint.training.loop import training_steps
-from pursuhint.training.recipe import OptimizerConfig, Recipe, ScheduleConfig
-from pursuhint.training.run import train
+from pursuhint.training.multi_student.train_many import Run, train_together
+from pursuhint.training.recipe.schema import OptimizerConfig, Recipe, ScheduleConfig
+from pursuhint.training.run_training import train
 from pursuhint.training.stages import Stage, build_optimizer
-from pursuhint.training.together import Run, train_together
 
 PAIRS = (("resnet32x4", "resnet8x4"), ("resnet110", "resnet20"))
 BATCH = 64

@@ -65,10 +65,10 @@ def command(
     --hints'), figures, and report.html. A long pass keeps its state there: the same command goes on where it
     was stopped. Under 'accelerate launch' processes share the pass.
     """
-    from pursuhint.analysis import analyze
+    from pursuhint._util.atomic_files import make_folder
+    from pursuhint.analysis.run_analysis import analyze
     from pursuhint.errors import PursuhintError
-    from pursuhint.files import make_folder
-    from pursuhint.pooling import get_pooling
+    from pursuhint.features.pooling import get_pooling
     from pursuhint.report import write_report
     from pursuhint.similarity import get_metric
 

@@ -31,7 +31,7 @@ def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
     Trains a teacher, measures how alike its layers are, chooses hint positions, trains students with hints at
     chosen, conventional and random positions over several seeds, and writes a report.
     """
-    from pursuhint.study import demo
+    from pursuhint.demo import demo
 
     from .networks import default_device
     from .progress import say

@@ -11,7 +11,7 @@ from .options import apply, examples, folder_argument
 
 __all__ = ["command"]
 
-# Written out, so that help needs no torch; a test compares them with pursuhint.export.FORMATS.
+# Written out, so that help needs no torch; a test compares them with pursuhint.models.export.FORMATS.
 FORMATS = ("onnx", "pt2", "safetensors")
 
 
@@ -61,7 +61,7 @@ def command(
     ONNX and PT2 programs take batches of any size and are compared with the network once they are written.
     """
     from pursuhint.training import RunRecord
-    from pursuhint.training.export_run import export_run
+    from pursuhint.training.run_folder.export_student import export_run
 
     exported = export_run(
         RunRecord.load(run), format, out, weights=weights, include_normalisation=include_normalisation

@@ -36,8 +36,8 @@ def _models(verbose: bool) -> list[dict[str, Any]]:
 
 
 def _datasets(verbose: bool) -> list[dict[str, Any]]:
+    from pursuhint._util.registry import resolve
     from pursuhint.data import DATASETS
-    from pursuhint.tables import resolve
 
     rows: list[dict[str, Any]] = [{"name": name} for name in DATASETS]
     if verbose:
@@ -51,7 +51,7 @@ def _losses(verbose: bool) -> list[dict[str, Any]]:
 
     if not verbose:
         return [{"name": name} for name in LOSSES]
-    from pursuhint.losses.summary import summarise
+    from pursuhint.distillation.loss_summary import summarise
 
     return [
         {
@@ -119,7 +119,7 @@ def _recipes(verbose: bool) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"name": name, "about": about} for name, about in RECIPES.items()]
     if verbose:
         from pursuhint.training import Recipe
-        from pursuhint.training.recipe_text import variant_names
+        from pursuhint.training.recipe.inheritance import variant_names
 
         for row in rows:
             recipe = Recipe.load(row["name"])

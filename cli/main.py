@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from pursuhint import __version__
+from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
-from pursuhint.tables import did_you_mean
 
 __all__ = ["main", "run"]
 

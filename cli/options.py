@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from pursuhint.clustering import ALGORITHMS
-from pursuhint.pooling import POOLINGS
+from pursuhint.features.pooling import POOLINGS
 from pursuhint.similarity import METRICS
 
 __all__ = ["apply", "examples", "folder_argument"]

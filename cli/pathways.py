@@ -74,7 +74,7 @@ def command(
     A student is trained on one part of the training data, while the weights learn on the other part what
     helps it. What comes out is the recipe with the weights written into it, to train with from the start.
     """
-    from pursuhint.training.pathway_process import search_process
+    from pursuhint.study.pathway_search import search_process
 
     from .networks import default_device
     from .progress import CountProgress, say

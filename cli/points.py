@@ -11,7 +11,7 @@ import click
 from .options import apply, examples
 
 if TYPE_CHECKING:
-    from pursuhint.points import HintPoint
+    from pursuhint.features.hint_points import HintPoint
 
 __all__ = ["command"]
 
@@ -49,8 +49,8 @@ def command(
     """
     import torch
 
+    from pursuhint.features.hint_points import conventional_points, find_hint_points
     from pursuhint.models import create_model
-    from pursuhint.points import conventional_points, find_hint_points
 
     from .networks import example_image, load_data
 

@@ -14,7 +14,7 @@ from .recipe_options import build_recipe, recipe_options
 if TYPE_CHECKING:
     from torch import nn
 
-    from pursuhint.profile import Profile, StepProfile
+    from pursuhint.study.profile import Profile, StepProfile
     from pursuhint.training import Recipe
 
 __all__ = ["command"]
@@ -89,7 +89,7 @@ def command(
     times as long the teacher takes. A FLOP is a multiplication or an addition; papers often count the two as
     one. Weights do not matter, so no checkpoint is needed. Time on an otherwise idle machine.
     """
-    from pursuhint.profile import profile_networks, profile_steps
+    from pursuhint.study.profile import profile_networks, profile_steps
 
     from .networks import default_device
 

@@ -51,7 +51,7 @@ def command(
     if len(metrics) > 1:
         raise PursuhintError(f"report takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
     if likeness:
-        from pursuhint.likeness import likeness_of_run
+        from pursuhint.study.teacher_student import likeness_of_run
         from pursuhint.training import RunRecord
 
         from .networks import default_device

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pursuhint.analysis import Analysis
-    from pursuhint.analysis_file import StoredAnalysis
+    from pursuhint.analysis.run_analysis import Analysis
+    from pursuhint.analysis.storage import StoredAnalysis
     from pursuhint.clustering.stability import Certainty
-    from pursuhint.hints import HintPlan
+    from pursuhint.hints.plan import HintPlan
     from pursuhint.study import Comparison, DemoResult, MethodComparison
     from pursuhint.training import RunRecord
 
@@ -257,8 +257,8 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
 
 def print_methods(study: MethodComparison, *, as_json: bool) -> None:
     """The methods of a study, the most accurate first, and what follows."""
-    from pursuhint.report.method_story import findings
     from pursuhint.report.method_table import method_grid
+    from pursuhint.report.sections.methods import findings
 
     if as_json:
         click.echo(study.model_dump_json(by_alias=True))

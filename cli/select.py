@@ -40,7 +40,7 @@ def command(
     out: Path,
 ) -> None:
     """Choose hint positions from the similarities in the folder ANALYSIS and write them to a JSON file."""
-    from pursuhint.analysis_file import StoredAnalysis
+    from pursuhint.analysis.storage import StoredAnalysis
     from pursuhint.errors import PursuhintError
 
     from .results import print_selection

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pursuhint.analysis import Analysis, analyze
-    from pursuhint.between import compare_networks
+    from pursuhint.analysis.cross_network import compare_networks
+    from pursuhint.analysis.run_analysis import Analysis, analyze
     from pursuhint.clustering import Clustering
     from pursuhint.clustering.kmeans import kmeans
     from pursuhint.clustering.segments import segments
     from pursuhint.data import Batch, ImageData, load_dataset, make_loader
-    from pursuhint.distiller import Distiller
+    from pursuhint.distillation.distiller import Distiller
     from pursuhint.errors import PursuhintError
-    from pursuhint.hints import HintPlan
+    from pursuhint.features.extractor import Probe, Trace
+    from pursuhint.features.hint_points import HintPoint, conventional_points, find_hint_points
+    from pursuhint.hints.plan import HintPlan
     from pursuhint.losses import get_loss
     from pursuhint.models import create_model
     from pursuhint.models.checkpoint import load_weights, save_weights
-    from pursuhint.points import HintPoint, conventional_points, find_hint_points
-    from pursuhint.probe import Probe, Trace
     from pursuhint.report import write_report
     from pursuhint.similarity import LayerMoments, LayerSimilarity, linear_cka, r2cca, r2cca_rank
     from pursuhint.study import compare
@@ -72,20 +72,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "analysis": "Analysis analyze",
-    "between": "compare_networks",
+    "analysis.run_analysis": "Analysis analyze",
+    "analysis.cross_network": "compare_networks",
     "clustering": "Clustering",
     "clustering.kmeans": "kmeans",
     "clustering.segments": "segments",
     "data": "Batch ImageData load_dataset make_loader",
-    "distiller": "Distiller",
+    "distillation.distiller": "Distiller",
     "errors": "PursuhintError",
-    "hints": "HintPlan",
+    "hints.plan": "HintPlan",
     "losses": "get_loss",
     "models": "create_model",
     "models.checkpoint": "load_weights save_weights",
-    "points": "HintPoint conventional_points find_hint_points",
-    "probe": "Probe Trace",
+    "features.hint_points": "HintPoint conventional_points find_hint_points",
+    "features.extractor": "Probe Trace",
     "report": "write_report",
     "similarity": "LayerMoments LayerSimilarity linear_cka r2cca r2cca_rank",
     "study": "compare",
@@ -97,7 +97,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names.spli
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pursuhint.tables import resolve
+    from pursuhint._util.registry import resolve
 
     value = globals()[name] = resolve(f"{__name__}.{_HOME[name]}:{name}")
     return value

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pursuhint.tables import lookup, resolve
+from pursuhint._util.registry import lookup, resolve
 
 if TYPE_CHECKING:
     from pursuhint.clustering.result import Clustering

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from pursuhint._util.registry import lookup
 from pursuhint.clustering.distances import distances_between
 from pursuhint.clustering.inertia import Matrix, Similarity, checked_similarity, inertia_of
 from pursuhint.clustering.result import Clustering, number_by_depth
-from pursuhint.tables import lookup
 
 __all__ = ["LINKAGES", "Linkage", "hierarchical", "linkage_tree"]
 

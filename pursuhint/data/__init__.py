@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.registry import lookup, resolve
 from pursuhint.errors import PursuhintError
-from pursuhint.tables import lookup, resolve
 
 if TYPE_CHECKING:
     from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip

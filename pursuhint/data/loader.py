@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pursuhint._util.seeds import derived_generator, stable_permutation
 from pursuhint.data import check_augmentations
 from pursuhint.data.augment import CropFlip, ResizedCropFlip, normalise
 from pursuhint.data.batch import Batch
@@ -16,7 +17,6 @@ from pursuhint.data.decode import fit, read_image, resized_crop, to_tensor
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.mixing import MIXERS, mix
 from pursuhint.data.policies import POLICIES
-from pursuhint.data.seeds import derived_generator, stable_permutation
 from pursuhint.data.splits import FileSplit, MemorySplit, Split
 from pursuhint.errors import PursuhintError
 

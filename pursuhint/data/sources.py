@@ -7,8 +7,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from pursuhint._util.atomic_files import make_folder
 from pursuhint.errors import PursuhintError
-from pursuhint.files import make_folder
 
 __all__ = ["ROOT_VARIABLE", "default_root", "download_archive", "missing", "require_files"]
 

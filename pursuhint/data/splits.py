@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pursuhint.data.seeds import stable_permutation
+from pursuhint._util.seeds import stable_permutation
 from pursuhint.errors import PursuhintError
 
 __all__ = ["FileSplit", "MemorySplit", "Split", "check_labels", "hold_out"]

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
+from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import FeatureShape, HintLoss, check_choice, check_positive
-from pursuhint.losses.maps import as_maps, map_sizes, pool_to_smaller
-from pursuhint.losses.vectors import unit_length
 
 __all__ = ["AttentionTransferLoss", "attention_map"]
 

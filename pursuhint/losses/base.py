@@ -17,13 +17,13 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
-from pursuhint.tables import did_you_mean
 
 if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
-    from pursuhint.points import HintPoint
-    from pursuhint.probe import Trace
+    from pursuhint.features.extractor import Trace
+    from pursuhint.features.hint_points import HintPoint
 
 __all__ = [
     "EmbeddingLoss",
@@ -69,7 +69,7 @@ class FeatureShape:
     Attributes:
         channels: width.
         spatial: (height, width) of a feature map, (tokens,) of a sequence, () of a vector.
-        activation: ``"post"`` or ``"pre"``, see `pursuhint.points.HintPoint`.
+        activation: ``"post"`` or ``"pre"``, see `pursuhint.features.hint_points.HintPoint`.
         module: name of the sub-block, for losses that look at the modules around it.
         point: the hint point itself, for losses that read the features again while building.
     """
@@ -172,7 +172,7 @@ class Loss(nn.Module):
             the losses of its parts.
         takes: what ``forward`` is given, in order. Features come as one list for all hint points.
         at_last_map: its one pair of hint points is the map that each network averages into its embedding
-            (`pursuhint.heads.find_last_map`), whatever the hint plan says.
+            (`pursuhint.features.head.find_last_map`), whatever the hint plan says.
         needs_teacher_classifier: `LossContext.teacher_classifier` must be set.
         needs_input_gradients: the loss differentiates logits by the images: these then require gradients
             and the teacher runs with a graph.

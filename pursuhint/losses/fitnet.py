@@ -8,9 +8,9 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from pursuhint.connectors import ConvRegressor
+from pursuhint.losses._parts.connectors import ConvRegressor
+from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to_smaller
 from pursuhint.losses.base import FeatureShape, HintLoss, WarmUp, check_positive
-from pursuhint.losses.maps import Size, as_maps, map_sizes, pool_to_smaller
 
 __all__ = ["FitNetLoss"]
 
@@ -21,7 +21,7 @@ class FitNetLoss(HintLoss):
     .. math:: L = \frac{1}{b c h w} \lVert R(f_S) - f_T \rVert_2^2 ,
 
     summed over the pairs of hint points. :math:`R` is a convolution, batch norm and, if the teacher's
-    features cannot be negative, a ReLU (`pursuhint.connectors.ConvRegressor`); it is trained along with the
+    features cannot be negative, a ReLU (`pursuhint.losses._parts.connectors.ConvRegressor`); it is trained along with the
     student and not needed afterwards. Widths and sizes may differ; where no convolution of the reference
     implementation fits, both maps are averaged down to the smaller height and width.
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
+from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import HintsLoss, LogitLoss, check_choice, check_same_batch, check_same_classes
-from pursuhint.losses.maps import as_maps, pool_to_smaller
-from pursuhint.losses.vectors import unit_length
 
 __all__ = ["AttentionJacobianLoss", "JacobianLoss", "JacobianReduction", "JacobianTarget", "input_gradient"]
 

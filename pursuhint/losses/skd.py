@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pursuhint._util.distributed import mean_over_processes
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.base import LogitLoss, check_choice, check_positive, check_same_classes
 from pursuhint.losses.kd import soft_target_divergence
-from pursuhint.losses.processes import mean_over_processes
 
 __all__ = ["AlphaSchedule", "SphericalLoss", "SphericalNormalisation"]
 

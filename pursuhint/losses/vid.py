@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pursuhint.connectors import PointwiseNetwork
 from pursuhint.errors import PursuhintError
+from pursuhint.losses._parts.connectors import PointwiseNetwork
+from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
 from pursuhint.losses.base import FeatureShape, HintLoss, check_positive
-from pursuhint.losses.maps import as_maps, map_sizes, pool_to_smaller
 
 __all__ = ["VariationalInformationLoss"]
 
@@ -26,7 +26,7 @@ class VariationalInformationLoss(HintLoss):
               + \log \sigma_c^2 \Big), \quad \sigma_c^2 = \log(1 + e^{\lambda_c}) + \epsilon ,
 
     summed over the pairs of hint points; it may become negative. The mean network is three 1x1 convolutions
-    (`pursuhint.connectors.PointwiseNetwork`). Channels may differ; where sizes do, the larger map is averaged
+    (`pursuhint.losses._parts.connectors.PointwiseNetwork`). Channels may differ; where sizes do, the larger map is averaged
     down first. The softplus is computed without overflow, where reference implementations give infinity for
     :math:`\lambda_c > 88` in single precision.
 

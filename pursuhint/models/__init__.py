@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.registry import lookup, resolve
 from pursuhint.errors import PursuhintError
 from pursuhint.models.factory import call_factory
-from pursuhint.tables import lookup, resolve
 
 if TYPE_CHECKING:
     from torch import nn

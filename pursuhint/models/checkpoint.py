@@ -23,8 +23,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from pursuhint._util.atomic_files import atomic_path
 from pursuhint.errors import PursuhintError
-from pursuhint.files import atomic_path
 from pursuhint.models import MODELS, create_model
 
 __all__ = ["count_parameters", "load_weights", "read_state_dict", "save_weights"]

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
 from pursuhint.models.factory import call_factory
-from pursuhint.tables import did_you_mean
 
 __all__ = ["external_model", "imported_model", "timm_model", "torchvision_model"]
 

@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
-from pursuhint.tables import did_you_mean
 
 __all__ = ["call_factory"]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import resources
 from types import MappingProxyType
 
-from pursuhint.tables import lookup
+from pursuhint._util.registry import lookup
 
 __all__ = ["BASES", "RECIPES", "is_recipe", "recipe_text"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pursuhint.tables import resolve
+from pursuhint._util.registry import resolve
 
 if TYPE_CHECKING:
     from pursuhint.report.figures import (
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         similarity_heatmap,
         training_curves,
     )
-    from pursuhint.report.layer_figures import dendrogram, teacher_student_map
+    from pursuhint.report.figures.layers import dendrogram, teacher_student_map
     from pursuhint.report.page import write_report
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
     "write_report",
 ]
 
-_HOMES = {"write_report": "page", "dendrogram": "layer_figures", "teacher_student_map": "layer_figures"}
+_HOMES = {"write_report": "page", "dendrogram": "figures.layers", "teacher_student_map": "figures.layers"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pursuhint.report.parts import Grid
-from pursuhint.report.words import duration, mean_std, signed
+from pursuhint.report.page_model import Grid
+from pursuhint.report.text import duration, mean_std, signed
 from pursuhint.study.method_comparison import MethodComparison, MethodResult
-from pursuhint.study.statistics import PairedComparison
+from pursuhint.study.paired_statistics import PairedComparison
 
 __all__ = ["markdown_table", "method_grid"]
 
@@ -17,7 +17,7 @@ def method_grid(study: MethodComparison) -> Grid:
 
     Differences are mean differences within a seed with their 95 % interval, in percentage points; ``*``
     marks an interval without zero, ``**`` one whose p-value also survives Holm's correction. Time is that of
-    a run as a multiple of the student alone's, memory what a step keeps (`pursuhint.study.memory`).
+    a run as a multiple of the student alone's, memory what a step keeps (`pursuhint.study.step_memory`).
     """
     alone = study.method("alone")
     rows = tuple(

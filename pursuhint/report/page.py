@@ -13,14 +13,14 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from pursuhint.files import make_folder, write_text
-from pursuhint.report.analysis_story import tell_analysis
-from pursuhint.report.comparison_story import tell_comparison
-from pursuhint.report.contents import Contents
-from pursuhint.report.interactive import script, script_hash
-from pursuhint.report.method_story import tell_methods
-from pursuhint.report.parts import Gallery, Page
-from pursuhint.report.run_story import tell_run
+from pursuhint._util.atomic_files import make_folder, write_text
+from pursuhint.report.figures.interactive import script, script_hash
+from pursuhint.report.folder_contents import Contents
+from pursuhint.report.page_model import Gallery, Page
+from pursuhint.report.sections.analysis import tell_analysis
+from pursuhint.report.sections.comparison import tell_comparison
+from pursuhint.report.sections.methods import tell_methods
+from pursuhint.report.sections.run import tell_run
 
 __all__ = ["render", "tell", "write_report"]
 

@@ -11,23 +11,23 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pursuhint.tables import lookup, resolve
+from pursuhint._util.registry import lookup, resolve
 
 if TYPE_CHECKING:
+    from pursuhint.similarity.accumulators.base import LayerStatistics
+    from pursuhint.similarity.accumulators.moments import LayerMoments
+    from pursuhint.similarity.accumulators.pooled_features import LayerRows
     from pursuhint.similarity.cca import r2cca, r2cca_matrix, r2cca_rank, r2cca_rank_matrix
     from pursuhint.similarity.cka import linear_cka, linear_cka_matrix
     from pursuhint.similarity.debiased import debiased_cka, debiased_cka_matrix
     from pursuhint.similarity.gcd import yanai_gcd, yanai_gcd_matrix
     from pursuhint.similarity.kernel import rbf_cka, rbf_cka_matrix, rbf_cka_pairs
-    from pursuhint.similarity.layers import LayerSimilarity
+    from pursuhint.similarity.layer_similarity import LayerSimilarity
     from pursuhint.similarity.metric import Metric, similarities_between, similarity_matrices
-    from pursuhint.similarity.moments import LayerMoments
-    from pursuhint.similarity.networks import NetworkSimilarity
+    from pursuhint.similarity.network_similarity import NetworkSimilarity
     from pursuhint.similarity.procrustes import procrustes_matrix, procrustes_similarity
     from pursuhint.similarity.projection_weighted import pwcca, pwcca_matrix
-    from pursuhint.similarity.rows import LayerRows
     from pursuhint.similarity.singular_vectors import svcca, svcca_matrix
-    from pursuhint.similarity.statistics import LayerStatistics
 
 __all__ = [
     "METRICS",
@@ -86,14 +86,14 @@ _HOMES = MappingProxyType(
             "debiased": "debiased_cka debiased_cka_matrix",
             "gcd": "yanai_gcd yanai_gcd_matrix",
             "kernel": "rbf_cka rbf_cka_matrix rbf_cka_pairs",
-            "layers": "LayerSimilarity",
+            "layer_similarity": "LayerSimilarity",
             "metric": "Metric similarities_between similarity_matrices",
-            "moments": "LayerMoments",
-            "networks": "NetworkSimilarity",
+            "accumulators.moments": "LayerMoments",
+            "network_similarity": "NetworkSimilarity",
             "procrustes": "procrustes_matrix procrustes_similarity",
             "projection_weighted": "pwcca pwcca_matrix",
-            "rows": "LayerRows",
-            "statistics": "LayerStatistics",
+            "accumulators.pooled_features": "LayerRows",
+            "accumulators.base": "LayerStatistics",
             "singular_vectors": "svcca svcca_matrix",
         }.items()
         for name in names.split()

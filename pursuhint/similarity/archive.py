@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pursuhint._util.atomic_files import atomic_path
 from pursuhint.errors import PursuhintError
-from pursuhint.files import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pursuhint.data.seeds import stable_permutation
+from pursuhint._util.seeds import stable_permutation
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity.rows import LayerRows
+from pursuhint.similarity.accumulators.pooled_features import LayerRows
 
 __all__ = ["MEDIAN_ROWS", "Over", "bandwidths"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
 from pursuhint.similarity.checks import above_rounding, centred_pair
-from pursuhint.similarity.statistics import LayerStatistics, Strip
 
 __all__ = ["Span", "ranks_of", "shared_variance", "shared_variances", "spans"]
 

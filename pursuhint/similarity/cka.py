@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
 from pursuhint.similarity.checks import centred_pair
 from pursuhint.similarity.kernel import linear_cka_of_row_unions
 from pursuhint.similarity.metric import Metric, masked, undefined
-from pursuhint.similarity.statistics import LayerStatistics, Strip
-from pursuhint.similarity.unions import linear_cka_of_unions
+from pursuhint.similarity.subsampled import linear_cka_of_unions
 
 __all__ = ["LINEAR_CKA", "linear_cka", "linear_cka_matrix", "scaled_squared_norms", "squared_norm"]
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from pursuhint.errors import PursuhintError
+from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.checks import centred_pair
 from pursuhint.similarity.cka import scaled_squared_norms, squared_norm
 from pursuhint.similarity.metric import Metric, masked, undefined
-from pursuhint.similarity.statistics import LayerStatistics
-from pursuhint.similarity.unions import debiased_cka_of_unions
+from pursuhint.similarity.subsampled import debiased_cka_of_unions
 
 __all__ = ["DEBIASED_CKA", "debiased_cka", "debiased_cka_matrix"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pursuhint.similarity.accumulators.base import LayerStatistics
+from pursuhint.similarity.accumulators.shards import MomentShards
 from pursuhint.similarity.canonical import ranks_of, shared_variance, shared_variances
 from pursuhint.similarity.metric import Metric
-from pursuhint.similarity.shards import MomentShards
-from pursuhint.similarity.statistics import LayerStatistics
-from pursuhint.similarity.unions import shared_variances_of_unions
+from pursuhint.similarity.subsampled import shared_variances_of_unions
 
 __all__ = ["GCD", "yanai_gcd", "yanai_gcd_matrix"]
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from pursuhint.errors import PursuhintError
+from pursuhint.similarity.accumulators.base import LayerStatistics
+from pursuhint.similarity.accumulators.pooled_features import LayerRows
+from pursuhint.similarity.accumulators.shards import RowParts
 from pursuhint.similarity.bandwidth import MEDIAN_ROWS, Over, bandwidths
 from pursuhint.similarity.checks import centred_pair
 from pursuhint.similarity.metric import Metric
-from pursuhint.similarity.rows import LayerRows
-from pursuhint.similarity.shards import RowParts
-from pursuhint.similarity.statistics import LayerStatistics
 
 __all__ = [
     "RBF_CKA",

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity.shards import MomentShards, RowParts
-from pursuhint.similarity.statistics import LayerStatistics, StripFunction
+from pursuhint.similarity.accumulators.base import LayerStatistics, StripFunction
+from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
 
 __all__ = ["Metric", "Needs", "masked", "similarities_between", "similarity_matrices", "undefined"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
 from pursuhint.similarity.checks import centred_pair, rotated
 from pursuhint.similarity.metric import Metric, masked, undefined
-from pursuhint.similarity.statistics import LayerStatistics, Strip
 
 __all__ = ["PROCRUSTES", "procrustes_matrix", "procrustes_similarity"]
 

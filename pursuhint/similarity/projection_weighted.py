@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
 from pursuhint.similarity.canonical import spans
 from pursuhint.similarity.metric import Metric, undefined
-from pursuhint.similarity.statistics import LayerStatistics, Strip
 
 __all__ = ["PWCCA", "pwcca", "pwcca_matrix"]
 

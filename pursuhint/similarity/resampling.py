@@ -13,11 +13,11 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from pursuhint.data.seeds import stable_permutation
+from pursuhint._util.seeds import stable_permutation
 from pursuhint.errors import PursuhintError
+from pursuhint.similarity.accumulators.base import LayerStatistics
+from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
 from pursuhint.similarity.metric import Metric, similarity_matrices
-from pursuhint.similarity.shards import MomentShards, RowParts
-from pursuhint.similarity.statistics import LayerStatistics
 
 __all__ = [
     "PARTS",

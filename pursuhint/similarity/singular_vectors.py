@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pursuhint.errors import PursuhintError
+from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
 from pursuhint.similarity.canonical import spans
 from pursuhint.similarity.metric import Metric, undefined
-from pursuhint.similarity.statistics import LayerStatistics, Strip
 
 __all__ = ["SVCCA", "VARIANCE", "svcca", "svcca_matrix"]
 

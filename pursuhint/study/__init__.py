@@ -1,4 +1,4 @@
-"""Many runs and what they show together: comparisons with honest statistics, and the demo.
+"""Many runs and what they show together: comparisons with honest statistics.
 
 Importing this package imports no torch; the names below are resolved when they are first used.
 """
@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.registry import resolve
 from pursuhint.study.arms import ARMS, CONTROLS, Arm
-from pursuhint.tables import resolve
 
 if TYPE_CHECKING:
     from pursuhint.study.comparison import ArmResult, Comparison, SeedResult
     from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted
     from pursuhint.study.method_comparison import MethodComparison, MethodResult
-    from pursuhint.study.run_comparison import compare
-    from pursuhint.study.run_demo import DemoResult, demo
-    from pursuhint.study.run_methods import compare_methods
-    from pursuhint.study.statistics import (
+    from pursuhint.study.paired_statistics import (
         PairedComparison,
         Summary,
         compare_pairs,
@@ -27,6 +24,8 @@ if TYPE_CHECKING:
         holm,
         summarize,
     )
+    from pursuhint.study.run_comparison import compare
+    from pursuhint.study.run_methods import compare_methods
 
 __all__ = [
     "ARMS",
@@ -37,7 +36,6 @@ __all__ = [
     "ArmResumed",
     "ArmsStarted",
     "Comparison",
-    "DemoResult",
     "MethodComparison",
     "MethodResult",
     "PairedComparison",
@@ -49,7 +47,6 @@ __all__ = [
     "compare_pairs",
     "conclusion",
     "correct_for_multiplicity",
-    "demo",
     "detectable_difference",
     "holm",
     "summarize",
@@ -61,18 +58,16 @@ _HOMES = {
     "ArmResumed": "events",
     "ArmsStarted": "events",
     "Comparison": "comparison",
-    "DemoResult": "run_demo",
     "MethodComparison": "method_comparison",
     "MethodResult": "method_comparison",
     "PhaseStarted": "events",
     "SeedResult": "comparison",
     "compare": "run_comparison",
     "compare_methods": "run_methods",
-    "demo": "run_demo",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return resolve(f"{__name__}.{_HOMES.get(name, 'statistics')}:{name}")
+    return resolve(f"{__name__}.{_HOMES.get(name, 'paired_statistics')}:{name}")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint.errors import PursuhintError
-from pursuhint.files import read_json, write_json
 from pursuhint.study.arms import ARMS, CONTROLS
-from pursuhint.study.statistics import (
+from pursuhint.study.paired_statistics import (
     PairedComparison,
     Summary,
     compare_pairs,
@@ -23,8 +23,8 @@ from pursuhint.study.statistics import (
 
 if TYPE_CHECKING:
     from pursuhint.data import ImageData
-    from pursuhint.hints import HintPlan
-    from pursuhint.training.record import RunRecord
+    from pursuhint.hints.plan import HintPlan
+    from pursuhint.training.run_folder.record import RunRecord
 
 __all__ = [
     "OUTCOME",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pursuhint.training.events import Event
-    from pursuhint.training.together import StepTogether
+    from pursuhint.training.multi_student.train_many import StepTogether
 
 __all__ = ["ArmFinished", "ArmResumed", "ArmsStarted", "PhaseStarted", "Watcher"]
 
@@ -28,7 +28,7 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class ArmsStarted:
-    """Runs begin that train side by side; `pursuhint.training.together.StepTogether` tells of their steps.
+    """Runs begin that train side by side; `pursuhint.training.multi_student.train_many.StepTogether` tells of their steps.
 
     Attributes:
         arms: names of the arms.

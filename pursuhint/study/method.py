@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES, get_loss
-from pursuhint.training.loss_option import parse_losses
-from pursuhint.training.recipe import LossConfig
+from pursuhint.training.recipe.loss_syntax import parse_losses
+from pursuhint.training.recipe.schema import LossConfig
 
 __all__ = ["ALONE", "Method", "all_methods", "parse_methods"]
 

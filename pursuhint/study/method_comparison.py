@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pursuhint._util.atomic_files import write_json
 from pursuhint.errors import PursuhintError
-from pursuhint.files import write_json
 from pursuhint.study.comparison import (
     OUTCOME,
     DataFacts,
@@ -18,7 +18,7 @@ from pursuhint.study.comparison import (
     StudyModel,
     read_study,
 )
-from pursuhint.study.statistics import (
+from pursuhint.study.paired_statistics import (
     PairedComparison,
     Summary,
     compare_pairs,
@@ -44,7 +44,7 @@ class MethodResult(StudyModel):
         last: accuracy after the last epoch: the primary outcome.
         best: accuracy after the best epoch; flattering when the best epoch was chosen on the test split.
         seconds: of a run, mean over seeds; see `pursuhint.training.train_together` for what they are.
-        memory: bytes that a step keeps; see `pursuhint.study.memory.step_memory`.
+        memory: bytes that a step keeps; see `pursuhint.study.step_memory.step_memory`.
     """
 
     name: str

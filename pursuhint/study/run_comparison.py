@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pursuhint.analysis import Analysis, analyze
+from pursuhint._util.atomic_files import make_folder
+from pursuhint._util.registry import lookup
+from pursuhint.analysis.run_analysis import Analysis, analyze
 from pursuhint.errors import PursuhintError
-from pursuhint.files import make_folder
-from pursuhint.hints import HintPlan, default_k
+from pursuhint.features.hint_points import HintPoint, find_hint_points
+from pursuhint.hints.plan import HintPlan, default_k
 from pursuhint.models.checkpoint import count_parameters
-from pursuhint.points import HintPoint, find_hint_points
 from pursuhint.study.arms import ARMS
 from pursuhint.study.comparison import (
     FILE,
@@ -32,18 +33,17 @@ from pursuhint.study.comparison import (
     notes_on,
 )
 from pursuhint.study.events import PhaseStarted, Watcher
+from pursuhint.study.run_arms import Place, Planned, check_seeds, run_folder, train_arms
 from pursuhint.study.settings import StudySettings
-from pursuhint.study.side_by_side import Place, Planned, check_seeds, run_folder, train_arms
 from pursuhint.study.teacher_facts import teacher_facts
-from pursuhint.tables import lookup
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
-from pursuhint.training.environment import describe_environment
 from pursuhint.training.events import ignore
-from pursuhint.training.identity import fingerprint_data, fingerprint_network
 from pursuhint.training.prepare import Parts, build_distiller, pair_with_student, prepare
-from pursuhint.training.recipe import HintsConfig, LossConfig, Recipe
-from pursuhint.training.record import RunRecord
-from pursuhint.training.resolve import resolve_recipe
+from pursuhint.training.recipe.resolve import resolve_recipe
+from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
+from pursuhint.training.run_folder.environment import describe_environment
+from pursuhint.training.run_folder.fingerprint import fingerprint_data, fingerprint_network
+from pursuhint.training.run_folder.record import RunRecord
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint.errors import PursuhintError
-from pursuhint.files import make_folder, read_json, write_json
 from pursuhint.losses import get_loss
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.study.comparison import DataFacts, NetworkFacts, SeedResult
 from pursuhint.study.events import PhaseStarted, Watcher
-from pursuhint.study.memory import step_memory
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
 from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult, against
+from pursuhint.study.run_arms import Place, Planned, check_seeds, run_folder, train_arms
 from pursuhint.study.settings import StudySettings
-from pursuhint.study.side_by_side import Place, Planned, check_seeds, run_folder, train_arms
+from pursuhint.study.step_memory import step_memory
 from pursuhint.study.teacher_facts import teacher_facts
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
-from pursuhint.training.environment import describe_environment
 from pursuhint.training.events import ignore
-from pursuhint.training.identity import fingerprint_data, fingerprint_network
+from pursuhint.training.multi_student.shared import Shared, SharingResources
 from pursuhint.training.prepare import (
     Parts,
     build_distiller,
     prepare,
     training_loader,
 )
-from pursuhint.training.recipe import LossConfig, Recipe
-from pursuhint.training.record import RunRecord
-from pursuhint.training.resolve import needs_hints, resolve_recipe
-from pursuhint.training.sharing import Shared, SharingResources
+from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe
+from pursuhint.training.recipe.schema import LossConfig, Recipe
+from pursuhint.training.run_folder.environment import describe_environment
+from pursuhint.training.run_folder.fingerprint import fingerprint_data, fingerprint_network
+from pursuhint.training.run_folder.record import RunRecord
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint.errors import PursuhintError
-from pursuhint.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from pursuhint.training.recipe import Recipe
+    from pursuhint.training.recipe.schema import Recipe
 
 __all__ = ["SETTINGS", "StudySettings"]
 

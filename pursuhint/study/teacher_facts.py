@@ -12,7 +12,7 @@ from pursuhint.training.prepare import Parts, evaluation_loaders
 if TYPE_CHECKING:
     import torch
 
-    from pursuhint.training.recipe import Recipe
+    from pursuhint.training.recipe.schema import Recipe
 
 __all__ = ["teacher_facts"]
 

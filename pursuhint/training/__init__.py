@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pursuhint import tables
+from pursuhint._util import registry
 
 if TYPE_CHECKING:
     from pursuhint.training.evaluation import Evaluation, evaluate
@@ -18,8 +18,16 @@ if TYPE_CHECKING:
         RunStarted,
         StepDone,
     )
-    from pursuhint.training.loss_option import parse_loss, parse_losses
-    from pursuhint.training.recipe import (
+    from pursuhint.training.multi_student.train_many import (
+        GroupStarted,
+        Run,
+        RunEnded,
+        StepTogether,
+        TogetherEvent,
+        train_together,
+    )
+    from pursuhint.training.recipe.loss_syntax import parse_loss, parse_losses
+    from pursuhint.training.recipe.schema import (
         DataConfig,
         HintsConfig,
         LossConfig,
@@ -28,17 +36,9 @@ if TYPE_CHECKING:
         Recipe,
         ScheduleConfig,
     )
-    from pursuhint.training.record import RunRecord
-    from pursuhint.training.run import train
+    from pursuhint.training.run_folder.record import RunRecord
+    from pursuhint.training.run_training import train
     from pursuhint.training.stages import Stage
-    from pursuhint.training.together import (
-        GroupStarted,
-        Run,
-        RunEnded,
-        StepTogether,
-        TogetherEvent,
-        train_together,
-    )
 
 __all__ = [
     "DataConfig",
@@ -72,26 +72,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "DataConfig": "recipe",
+    "DataConfig": "recipe.schema",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
-    "HintsConfig": "recipe",
-    "LossConfig": "recipe",
-    "NetworkConfig": "recipe",
-    "OptimizerConfig": "recipe",
-    "Recipe": "recipe",
-    "RunRecord": "record",
-    "ScheduleConfig": "recipe",
+    "HintsConfig": "recipe.schema",
+    "LossConfig": "recipe.schema",
+    "NetworkConfig": "recipe.schema",
+    "OptimizerConfig": "recipe.schema",
+    "Recipe": "recipe.schema",
+    "RunRecord": "run_folder.record",
+    "ScheduleConfig": "recipe.schema",
     "Stage": "stages",
-    "parse_loss": "loss_option",
-    "parse_losses": "loss_option",
-    "train": "run",
-    "GroupStarted": "together",
-    "Run": "together",
-    "RunEnded": "together",
-    "StepTogether": "together",
-    "TogetherEvent": "together",
-    "train_together": "together",
+    "parse_loss": "recipe.loss_syntax",
+    "parse_losses": "recipe.loss_syntax",
+    "train": "run_training",
+    "GroupStarted": "multi_student.train_many",
+    "Run": "multi_student.train_many",
+    "RunEnded": "multi_student.train_many",
+    "StepTogether": "multi_student.train_many",
+    "TogetherEvent": "multi_student.train_many",
+    "train_together": "multi_student.train_many",
 }
 
 
@@ -99,4 +99,4 @@ def __getattr__(name: str) -> Any:
     """Import on first use, so that reading recipes and command-line help needs no torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return tables.resolve(f"{__name__}.{_HOMES.get(name, 'events')}:{name}")
+    return registry.resolve(f"{__name__}.{_HOMES.get(name, 'events')}:{name}")

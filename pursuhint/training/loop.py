@@ -11,16 +11,16 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from pursuhint._util.seeds import derived_seed
+from pursuhint.acceleration.malloc import set_up_memory
 from pursuhint.data import Batch, Loader
-from pursuhint.data.seeds import derived_seed
-from pursuhint.distiller import Distiller
+from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
-from pursuhint.probe import Trace
-from pursuhint.training.allocator import set_up_memory
+from pursuhint.features.extractor import Trace
 from pursuhint.training.devices import expect_idle_parameters
+from pursuhint.training.epoch_metrics import CHECK_EVERY, Tally
 from pursuhint.training.events import EpochStarted, Event, LossesSoFar, StepDone
 from pursuhint.training.stages import Stage, build_optimizer, check_that_all_learn
-from pursuhint.training.tally import CHECK_EVERY, Tally
 
 __all__ = ["READY", "EpochPart", "Position", "last", "training_steps"]
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.seeds import derived_seed
 from pursuhint.data import ImageData, Loader, load_dataset, make_loader
-from pursuhint.data.seeds import derived_seed
-from pursuhint.distiller import Distiller
+from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
-from pursuhint.hints import HintPlan, check_position, default_k
+from pursuhint.features.hint_points import HintPoint, find_hint_points
+from pursuhint.hints.plan import HintPlan, check_position, default_k
 from pursuhint.losses import get_loss
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
-from pursuhint.points import HintPoint, find_hint_points
-from pursuhint.training.recipe import DataConfig, HintsConfig, NetworkConfig, Recipe
+from pursuhint.training.recipe.schema import DataConfig, HintsConfig, NetworkConfig, Recipe
 from pursuhint.training.resources import Resources
 
 __all__ = [

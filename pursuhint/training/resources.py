@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pursuhint.data import Batch, ImageData, Loader
-from pursuhint.probe import Trace
+from pursuhint.features.extractor import Trace
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
-    from pursuhint.distiller import Distiller
-    from pursuhint.training.recipe import Recipe
+    from pursuhint.distillation.distiller import Distiller
+    from pursuhint.training.recipe.schema import Recipe
 
 __all__ = ["Resources"]
 
@@ -22,7 +22,7 @@ __all__ = ["Resources"]
 class Resources:
     """Where a run gets these things from. This one shares nothing: it is that of a run of its own.
 
-    `pursuhint.training.together` has the one that does.
+    `pursuhint.training.multi_student.train_many` has the one that does.
     """
 
     def data(self, recipe: Recipe, load: Callable[[], ImageData]) -> ImageData:

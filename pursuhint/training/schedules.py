@@ -10,7 +10,7 @@ import bisect
 import math
 from collections.abc import Sequence
 
-from pursuhint.training.recipe import ScheduleConfig
+from pursuhint.training.recipe.schema import ScheduleConfig
 
 __all__ = ["cosine", "learning_rate_factor", "one_cycle", "step_decay", "warm_up"]
 

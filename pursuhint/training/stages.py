@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pursuhint.distiller import Distiller
+from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.base import WarmUp
-from pursuhint.training.recipe import OptimizerConfig, Recipe, ScheduleConfig
+from pursuhint.training.recipe.schema import OptimizerConfig, Recipe, ScheduleConfig
 from pursuhint.training.schedules import learning_rate_factor
 
 __all__ = ["Stage", "build_optimizer", "check_that_all_learn", "plan_stages"]

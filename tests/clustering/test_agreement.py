@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from layer_groups import positive
 from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 
 from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
 from pursuhint.errors import PursuhintError
+from tests.helpers.layer_groups import positive
 
 
 def test_rand_index_equals_scikit_learn():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layer_groups import indefinite, positive, vectors
 from scipy.spatial.distance import cdist
 
 from pursuhint.clustering import ALGORITHMS, get_algorithm
 from pursuhint.clustering.distances import distances_of, similarity_of
 from pursuhint.errors import PursuhintError
+from tests.helpers.layer_groups import indefinite, positive, vectors
 
 
 def test_distances_are_those_of_the_vectors():

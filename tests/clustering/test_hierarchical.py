@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from layer_groups import in_groups, indefinite, positive, slow_inertia, vectors
 from scipy.cluster.hierarchy import fcluster
 from sklearn.cluster import AgglomerativeClustering
 
@@ -14,6 +13,7 @@ from pursuhint.clustering.hierarchical import LINKAGES, hierarchical, linkage_tr
 from pursuhint.clustering.inertia import inertia
 from pursuhint.clustering.result import number_by_depth
 from pursuhint.errors import PursuhintError
+from tests.helpers.layer_groups import in_groups, indefinite, positive, slow_inertia, vectors
 
 
 @pytest.mark.parametrize("linkage", LINKAGES)

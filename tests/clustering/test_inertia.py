@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from layer_groups import positive, slow_inertia, vectors
 
 from pursuhint.clustering.inertia import checked_similarity, inertia, squared_distances
 from pursuhint.errors import PursuhintError
+from tests.helpers.layer_groups import positive, slow_inertia, vectors
 
 
 @pytest.mark.parametrize(

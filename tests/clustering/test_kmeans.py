@@ -7,12 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from layer_groups import in_groups, indefinite, labellings, positive, vectors
 
 from pursuhint.clustering.inertia import inertia
 from pursuhint.clustering.kmeans import kmeans, seeds
 from pursuhint.clustering.segments import segments
 from pursuhint.errors import PursuhintError
+from tests.helpers.layer_groups import in_groups, indefinite, labellings, positive, vectors
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from layer_groups import in_groups, indefinite, positive, vectors
 
 from pursuhint.clustering.distances import distances_of
 from pursuhint.clustering.inertia import inertia
 from pursuhint.clustering.kmedoids import kmedoids
+from tests.helpers.layer_groups import in_groups, indefinite, positive, vectors
 
 
 def loss(distances, medoids):

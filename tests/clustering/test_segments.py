@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-from layer_groups import contiguous_labellings, in_groups, indefinite, positive
 
 from pursuhint.clustering.inertia import inertia
 from pursuhint.clustering.kmeans import kmeans
 from pursuhint.clustering.segments import segments
+from tests.helpers.layer_groups import contiguous_labellings, in_groups, indefinite, positive
 
 
 @pytest.mark.parametrize("make", [positive, indefinite])

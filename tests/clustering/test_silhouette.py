@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from layer_groups import in_groups, positive
 from sklearn.metrics import silhouette_score
 
 from pursuhint.clustering import get_algorithm
@@ -14,6 +13,7 @@ from pursuhint.clustering.distances import distances_of
 from pursuhint.clustering.segments import segments
 from pursuhint.clustering.silhouette import silhouette
 from pursuhint.errors import PursuhintError
+from tests.helpers.layer_groups import in_groups, positive
 
 
 @pytest.mark.parametrize("k", [2, 3, 6])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from layer_groups import in_groups
 
 from pursuhint.clustering.segments import segments
 from pursuhint.clustering.stability import Certainty, certainty_of, percent
 from pursuhint.errors import PursuhintError
+from tests.helpers.layer_groups import in_groups
 
 
 def ends(similarity):

@@ -6,19 +6,19 @@ import re
 from collections.abc import Callable, Mapping
 
 import torch
-from loss_adapters import Prepared, Setup, _logits, _set_mode
 from torch import Tensor, nn
 
-from pursuhint.losses.attention_matching import AttentionMatchingLoss
-from pursuhint.losses.contrastive_representation import ContrastiveRepresentationLoss
-from pursuhint.losses.decoupled import DecoupledLoss
-from pursuhint.losses.discriminative_consistent import DiscriminativeConsistentLoss
-from pursuhint.losses.embedding_graph import EmbeddingGraphLoss
-from pursuhint.losses.information_theoretic import InformationTheoreticLoss
-from pursuhint.losses.invariant_consistency import InvariantConsistencyLoss
-from pursuhint.losses.knowledge_review import KnowledgeReviewLoss
-from pursuhint.losses.relational_representation import RelationalRepresentationLoss
-from pursuhint.losses.weighted_soft_label import WeightedSoftLabelLoss
+from pursuhint.losses.afd import AttentionMatchingLoss
+from pursuhint.losses.crd import ContrastiveRepresentationLoss
+from pursuhint.losses.dcd import DiscriminativeConsistentLoss
+from pursuhint.losses.dkd import DecoupledLoss
+from pursuhint.losses.ega import EmbeddingGraphLoss
+from pursuhint.losses.icd import InvariantConsistencyLoss
+from pursuhint.losses.itrd import InformationTheoreticLoss
+from pursuhint.losses.reviewkd import KnowledgeReviewLoss
+from pursuhint.losses.rrd import RelationalRepresentationLoss
+from pursuhint.losses.wsld import WeightedSoftLabelLoss
+from tests.goldens.loss_adapters import Prepared, Setup, _logits, _set_mode
 
 SAMPLER = ("order", "first", "count", "key")
 

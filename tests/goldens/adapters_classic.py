@@ -8,14 +8,14 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from loss_adapters import Prepared, Setup, _context, _hint_loss, _set_mode
 from torch import Tensor, nn
 
 from pursuhint.losses import get_loss
-from pursuhint.losses.activation_boundaries import ActivationBoundaryLoss
+from pursuhint.losses.ab import ActivationBoundaryLoss
 from pursuhint.losses.base import HintSum, Loss, LossContext
-from pursuhint.losses.overhaul import FeatureOverhaulLoss
-from pursuhint.losses.singular_vectors import SingularVectorLoss, step_distance
+from pursuhint.losses.kdsvd import SingularVectorLoss, step_distance
+from pursuhint.losses.ofd import FeatureOverhaulLoss
+from tests.goldens.loss_adapters import Prepared, Setup, _context, _hint_loss, _set_mode
 
 
 def _of_hints(setup: Setup) -> Prepared:

@@ -9,38 +9,38 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from loss_adapters import Prepared, Setup
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pursuhint.losses.asymmetric_metric import AsymmetricMetricLoss, asymmetric_contrast
+from pursuhint.distillation.meta_gradient import AfterStep, meta_gradient, validation_after_step
+from pursuhint.features.extractor import Probe, Tap
+from pursuhint.features.hint_points import HintPoint
+from pursuhint.losses._parts.maps import pool_to_smaller
+from pursuhint.losses.aml import AsymmetricMetricLoss, asymmetric_contrast
 from pursuhint.losses.base import FeatureShape, Loss, LossContext
-from pursuhint.losses.comparison_matching import (
-    ComparisonMatchingLoss,
-    pairwise_distances,
-    semi_hard_comparisons,
-)
-from pursuhint.losses.complementary_relation import (
+from pursuhint.losses.crcd import (
     RelationContrast,
     cross_entropy_gradient,
     gradient_disagreement,
 )
-from pursuhint.losses.feature_kernel import FeatureKernelLoss, feature_kernel
+from pursuhint.losses.dist import PredictionCorrelationLoss
+from pursuhint.losses.distpro import PathwayLoss, pathway_weights, pyramid_loss
+from pursuhint.losses.fkd import FeatureKernelLoss, feature_kernel
 from pursuhint.losses.jacobian import JacobianLoss
 from pursuhint.losses.kd import soft_target_divergence
-from pursuhint.losses.local_distillation import LocalDistillationLoss, class_centers
-from pursuhint.losses.maps import pool_to_smaller
-from pursuhint.losses.n_to_one import NToOneLoss
-from pursuhint.losses.pathways import PathwayLoss, pathway_weights, pyramid_loss
-from pursuhint.losses.prediction_correlation import PredictionCorrelationLoss
-from pursuhint.losses.reused_classifier import ReusedClassifierLoss
-from pursuhint.losses.semantic_calibration import SemanticCalibrationLoss
-from pursuhint.losses.softmax_regression import SoftmaxRegressionLoss
-from pursuhint.losses.wasserstein_contrast import LocalTransport, cosine_cost, transport_plan
-from pursuhint.pathway_search import AfterStep, meta_gradient, validation_after_step
-from pursuhint.points import HintPoint
-from pursuhint.probe import Probe, Tap
+from pursuhint.losses.norm import NToOneLoss
+from pursuhint.losses.refilled_stage1 import (
+    ComparisonMatchingLoss,
+    pairwise_distances,
+    semi_hard_comparisons,
+)
+from pursuhint.losses.refilled_stage2 import LocalDistillationLoss, class_centers
+from pursuhint.losses.semckd import SemanticCalibrationLoss
+from pursuhint.losses.simkd import ReusedClassifierLoss
+from pursuhint.losses.srrl import SoftmaxRegressionLoss
+from pursuhint.losses.wcord import LocalTransport, cosine_cost, transport_plan
 from pursuhint.study.cross_task import area_under_curve, joint_accuracy, nearest_center_accuracy
+from tests.goldens.loss_adapters import Prepared, Setup
 
 
 def _set_norms(setup: Setup, network: nn.Module) -> None:

@@ -358,4 +358,4 @@ ADAPTERS: dict[str, Callable[[Setup], Prepared]] = {
 # Further adapters, one module a group. They are imported last, because they use what is defined above.
 GROUPS = ("adapters_attention", "adapters_classic", "adapters_modern")
 for group in GROUPS:
-    ADAPTERS |= importlib.import_module(group).ADAPTERS
+    ADAPTERS |= importlib.import_module(f"tests.goldens.{group}").ADAPTERS

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
-from golden_cases import golden_folder
-from loss_adapters import (
+
+from pursuhint.losses import LOSSES
+from tests.goldens.golden_cases import golden_folder
+from tests.goldens.loss_adapters import (
     ADAPTERS,
     LossCase,
     Outcome,
@@ -19,8 +21,6 @@ from loss_adapters import (
     run_case,
     tolerance,
 )
-
-from pursuhint.losses import LOSSES
 
 CASES = find_cases(golden_folder())
 BY_NAME = {f"loss-{entry['case']}": (folder, manifest, entry) for folder, manifest, entry in CASES}

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from golden_cases import (
+from torch import Tensor, nn
+
+from pursuhint.features.extractor import Probe
+from pursuhint.features.hint_points import find_hint_points
+from pursuhint.models import create_model
+from pursuhint.models.checkpoint import count_parameters
+from tests.goldens.golden_cases import (
     VARIABLE,
     assert_agree,
     filled,
@@ -18,12 +24,6 @@ from golden_cases import (
     symmetric,
     uniform,
 )
-from torch import Tensor, nn
-
-from pursuhint.models import create_model
-from pursuhint.models.checkpoint import count_parameters
-from pursuhint.points import find_hint_points
-from pursuhint.probe import Probe
 
 TOLERANCE = 1e-9  # relative, in float64
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden_cases import golden_folder
 from torch import Tensor
 
 from pursuhint.similarity import METRICS, LayerMoments, LayerRows, get_metric
-from pursuhint.similarity.blocks import LayerBlocks
+from pursuhint.similarity.accumulators.multi_pass import LayerBlocks
+from tests.goldens.golden_cases import golden_folder
 
 SCHEMA = "similarity-goldens-1"
 

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pursuhint.report.interactive import Layer, live_map_of_layers, live_map_of_networks
+from pursuhint.report.figures.interactive import Layer, live_map_of_layers, live_map_of_networks
 from pursuhint.report.page import render
-from pursuhint.report.parts import AnalysisStory, Gallery, Grid, MetricStory, Page, RunStory
+from pursuhint.report.page_model import AnalysisStory, Gallery, Grid, MetricStory, Page, RunStory
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None

@@ -32,7 +32,7 @@ from pursuhint.report.figures import (
     similarity_heatmap,
     training_curves,
 )
-from pursuhint.report.layer_figures import dendrogram, teacher_student_map
+from pursuhint.report.figures.layers import dendrogram, teacher_student_map
 from pursuhint.study.arms import ARMS
 
 

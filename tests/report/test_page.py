@@ -10,17 +10,16 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from study_runs import few_digits, recipe, untrained, write_teacher
 
-from pursuhint.analysis import Analysis, analyze
+from pursuhint.analysis.run_analysis import Analysis, analyze
 from pursuhint.errors import PursuhintError
 from pursuhint.report import write_report
-from pursuhint.report.analysis_story import MEANING
-from pursuhint.report.comparison_story import answer
-from pursuhint.report.interactive import script, script_hash
+from pursuhint.report.figures.interactive import script, script_hash
 from pursuhint.report.page import render
-from pursuhint.report.parts import Page
-from pursuhint.report.words import (
+from pursuhint.report.page_model import Page
+from pursuhint.report.sections.analysis import MEANING
+from pursuhint.report.sections.comparison import answer
+from pursuhint.report.text import (
     brief,
     command_line,
     count,
@@ -33,6 +32,7 @@ from pursuhint.report.words import (
 from pursuhint.similarity import METRICS
 from pursuhint.study import compare
 from pursuhint.training import RunRecord
+from tests.helpers.study_runs import few_digits, recipe, untrained, write_teacher
 
 HOSTILE = '<script>alert("x")</script>"onload="y'
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import scipy.spatial
 import torch
-from hard_features import chained, hard_set, reference
-from statistics_forms import statistics_of
 
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity import LayerRows, get_metric, rbf_cka, rbf_cka_matrix
@@ -15,6 +13,8 @@ from pursuhint.similarity import bandwidth as bandwidth_module
 from pursuhint.similarity import kernel as kernel_module
 from pursuhint.similarity.bandwidth import bandwidths
 from pursuhint.similarity.kernel import rbf_cka_matrices, with_exact_median
+from tests.helpers.hard_features import chained, hard_set, reference
+from tests.helpers.statistics_layouts import statistics_of
 
 
 def rows_of(layers, numbers=None):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from statistics_forms import FORMS, batches, statistics_of
 from torch import Tensor
 
 from pursuhint.similarity import METRICS, LayerMoments, LayerRows, get_metric
+from tests.helpers.statistics_layouts import FORMS, batches, statistics_of
 
 METRIC_NAMES = list(METRICS)
 ROTATIONS = [name for name in METRIC_NAMES if name != "pwcca"]

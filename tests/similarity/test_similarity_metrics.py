@@ -8,8 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hard_features import SETS, basis, hard_set, reference
-from statistics_forms import FORMS, LINEAR_METRICS, batches, statistics_of
 
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity import (
@@ -20,6 +18,8 @@ from pursuhint.similarity import (
     similarity_matrices,
     svcca,
 )
+from tests.helpers.hard_features import SETS, basis, hard_set, reference
+from tests.helpers.statistics_layouts import FORMS, LINEAR_METRICS, batches, statistics_of
 
 METRIC_NAMES = list(METRICS)
 CASES = [

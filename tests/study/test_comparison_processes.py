@@ -8,17 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from study_runs import few_digits, recipe, write_teacher
-
 from pursuhint.study import Comparison, compare
+from tests.helpers.study_runs import few_digits, recipe, write_teacher
 
 
 def test_two_processes_make_one_comparison_and_the_first_writes_it(tmp_path):
-    weights, here = write_teacher(tmp_path), Path(__file__).parent
+    weights, here = write_teacher(tmp_path), Path(__file__).parents[1] / "helpers"
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(here.parent), str(here), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(here.parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
     out = tmp_path / "c"
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")

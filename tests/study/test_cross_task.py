@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.local_distillation import class_centers
+from pursuhint.losses.refilled_stage2 import class_centers
 from pursuhint.study.cross_task import (
     JointAccuracy,
     area_under_curve,

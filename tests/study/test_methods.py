@@ -7,20 +7,20 @@ from collections import Counter
 
 import pytest
 import torch
-from study_runs import few_digits, recipe, write_teacher
 
+from pursuhint.acceleration.options import Engine
 from pursuhint.data import Batch
-from pursuhint.distiller import Distiller, Term
-from pursuhint.engine import Engine
+from pursuhint.distillation.distiller import Distiller, Term
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES
-from pursuhint.losses.cross_entropy import CrossEntropyLoss
+from pursuhint.losses.ce import CrossEntropyLoss
 from pursuhint.report import write_report
 from pursuhint.report.method_table import markdown_table, method_grid
 from pursuhint.study import MethodComparison, compare_methods
-from pursuhint.study.memory import step_memory
 from pursuhint.study.method import Method, all_methods, parse_methods
+from pursuhint.study.step_memory import step_memory
 from pursuhint.training import RunRecord, train
+from tests.helpers.study_runs import few_digits, recipe, write_teacher
 
 METHODS = ("kd", "at", "crd+kd", "ab:warm_up_epochs=1")
 

@@ -8,12 +8,12 @@ from collections import Counter
 import pytest
 import torch
 from safetensors.torch import load_file
-from study_runs import few_digits, recipe, untrained, write_teacher
 
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.study import ARMS, Comparison, compare
 from pursuhint.training import RunRecord
+from tests.helpers.study_runs import few_digits, recipe, untrained, write_teacher
 
 
 @pytest.fixture(scope="module")

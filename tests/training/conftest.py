@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from interrupted_runs import train as train_few_digits
 
 from pursuhint.training import Recipe, train
+from tests.helpers.interrupted_runs import train as train_few_digits
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -8,14 +8,14 @@ import itertools
 import pytest
 import torch
 
-from pursuhint.distiller import Distiller
-from pursuhint.hints import HintPlan
+from pursuhint.distillation.distiller import Distiller
+from pursuhint.features.hint_points import find_hint_points
+from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.losses.classification import add_classification
 from pursuhint.models import create_model
-from pursuhint.points import find_hint_points
 from pursuhint.training import LossConfig
-from pursuhint.training.resolve import needs_hints, resolve_losses
+from pursuhint.training.recipe.resolve import needs_hints, resolve_losses
 
 
 def rule(*names: str, **weights: float | None) -> dict[str, float | None]:

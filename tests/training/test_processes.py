@@ -12,14 +12,14 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from torch import nn
-from two_processes import RUNS, WITHOUT_NORMS, odd_digits, run, work
 
 from pursuhint.data import make_loader
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights, read_state_dict
 from pursuhint.training.evaluation import evaluate
-from pursuhint.training.synchronised import SynchronisedBatchNorm, synchronise_batchnorms
+from pursuhint.training.sync_batchnorm import SynchronisedBatchNorm, synchronise_batchnorms
+from tests.helpers.two_processes import RUNS, WITHOUT_NORMS, odd_digits, run, work
 
 pytestmark = pytest.mark.slow
 

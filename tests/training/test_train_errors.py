@@ -160,7 +160,7 @@ class TestNonFinite:
 
     def test_a_student_that_breaks_at_the_last_step_is_not_saved(self, alone, tmp_path, monkeypatch):
         results = iter([Evaluation(50, 90, 1.0, 360), Evaluation(10, 50, float("nan"), 360)])
-        monkeypatch.setattr("pursuhint.training.under_way.evaluate", lambda *a, **k: next(results))
+        monkeypatch.setattr("pursuhint.training.runner.evaluate", lambda *a, **k: next(results))
         with pytest.raises(
             PursuhintError, match=r"test loss is not finite after epoch 2; .* before this epoch is kept"
         ):

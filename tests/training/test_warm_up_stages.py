@@ -39,7 +39,7 @@ class Warming(EmbeddingLoss):
 def recipe(monkeypatch, make_recipe) -> Recipe:
     table = {**LOSSES, "warming": f"{__name__}:Warming"}
     monkeypatch.setattr("pursuhint.losses.LOSSES", table)
-    monkeypatch.setattr("pursuhint.training.recipe.LOSSES", table)
+    monkeypatch.setattr("pursuhint.training.recipe.schema.LOSSES", table)
     return make_recipe(losses={"warming": 1}, epochs=2, batch_size=256)
 
 

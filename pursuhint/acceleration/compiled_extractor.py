@@ -1,0 +1,126 @@
+"""A probe whose network runs compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pursuhint.acceleration.options import CompileMode
+from pursuhint.errors import PursuhintError
+from pursuhint.features.call_trace import first_tensor
+from pursuhint.features.extractor import Probe, Trace
+
+if TYPE_CHECKING:
+    from pursuhint.features.hint_points import HintPoint
+
+__all__ = ["CompiledProbe"]
+
+
+class CompiledProbe(Probe):
+    """Run a network through ``torch.compile`` and return what a `Probe` would.
+
+    The hooks are part of what is compiled: what they read leaves the graph as further outputs, and of the
+    network only what leads to an output is left. The network itself is not wrapped, so its names, state and
+    mode stay its own. Only batches of the first one's size run compiled, so that the smaller last batch of an
+    epoch does not have everything compiled a second time.
+
+    Args:
+        network: as in `Probe`.
+        points: the same.
+        logits: the same.
+        embedding: the same.
+        mode: of ``torch.compile``.
+
+    Raises:
+        PursuhintError: as in `Probe`; or a point is an activation that the network applies as a function,
+            which no hook sees.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        points: Sequence[HintPoint] = (),
+        *,
+        logits: bool = True,
+        embedding: bool = False,
+        mode: CompileMode = "default",
+    ) -> None:
+        super().__init__(network, points, logits=logits, embedding=embedding)
+        for point in self.points:
+            if point.tap.kind.startswith("functional"):
+                raise PursuhintError(
+                    f"hint point {point} of {type(network).__name__} is where an activation is applied as a "
+                    "function, which cannot be read in a compiled network; set engine.compile=off"
+                )
+        self._found: dict[int, Tensor] = {}
+        self._calls: dict[tuple[str, str], int] = {}
+        self._hooks: dict[tuple[str, str], Callable[..., None]] | None = None
+        self._shape: torch.Size | None = None
+        self._run = torch.compile(self._run_network, mode=None if mode == "default" else mode)
+        self._replays = mode != "default"
+
+    def __call__(self, images: Tensor) -> Trace:
+        if self._shape is None:
+            self._shape = images.shape
+        if images.shape != self._shape:
+            return super().__call__(images)
+        taps = self._all_taps(images)
+        if self._hooks is None:  # made once: what is compiled remembers them
+            self._hooks = {(tap.module, tap.kind): self._hook(tap.module, tap.kind) for tap in taps}
+        modules = dict(self.network.named_modules())
+        handles: list[Any] = []
+        try:
+            for (name, kind), hook in self._hooks.items():
+                if kind == "output":
+                    handles.append(modules[name].register_forward_hook(hook))
+                else:
+                    handles.append(modules[name].register_forward_pre_hook(hook, with_kwargs=True))
+            if self._replays and images.is_cuda:
+                torch.compiler.cudagraph_mark_step_begin()
+            output, tensors = self._run(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        found = []
+        for index, (tap, tensor) in enumerate(zip(taps, tensors)):
+            if tensor is None:
+                what = self.points[index] if index < len(self.points) else "the embedding"
+                raise PursuhintError(
+                    f"{what} was not reached in this forward pass of {type(self.network).__name__}"
+                )
+            found.append(tensor.movedim(-1, 1) if tap.channels_last and tensor.ndim == 4 else tensor)
+        return self._trace(output, found)
+
+    def _run_network(self, images: Tensor) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
+        """What is compiled."""
+        output = first_tensor(self.network(images))
+        count = len(self.taps) + self.embedding
+        tensors = tuple([self._found.get(index) for index in range(count)])
+        self._found.clear()
+        self._calls.clear()
+        return output if self.logits else None, tensors
+
+    def _hook(self, name: str, kind: str) -> Callable[..., None]:
+        """Reads everything that is wanted at one end of a module."""
+        all_taps = (*self.taps, *([self._classifier] if self._classifier is not None else []))
+        wanted = [
+            (index, tap.call, tap.copy)
+            for index, tap in enumerate(all_taps)
+            if (tap.module, tap.kind) == (name, kind)
+        ]
+
+        def read(value: Any) -> None:
+            number = self._calls.get((name, kind), 0)
+            self._calls[name, kind] = number + 1
+            for index, call, copy in wanted:
+                if call == number:
+                    tensor = first_tensor(value)
+                    if tensor is not None:
+                        self._found[index] = tensor.clone() if copy else tensor
+
+        if kind == "output":
+            return lambda module, arguments, output: read(output)
+        return lambda module, arguments, named: read((*arguments, *named.values()))

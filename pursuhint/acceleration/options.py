@@ -1,0 +1,92 @@
+"""How the arithmetic of training is carried out: settings that change its speed and not its meaning."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pursuhint.errors import PursuhintError
+
+__all__ = ["CompileMode", "Compiled", "Engine", "TeacherPrecision"]
+
+TeacherPrecision = Literal["same", "float32", "bf16"]
+"""The run's own, or one of these whatever the student trains in."""
+
+Compiled = Literal["off", "teacher", "networks", "all"]
+"""What ``torch.compile`` is used for: nothing, the teacher, both networks, or the losses as well."""
+
+CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
+"""A mode of ``torch.compile``; the second one replays CUDA graphs."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Settings of speed.
+
+    The defaults are equal mathematics: they change results by no more than rounding. Of the others,
+    ``teacher_precision="bf16"`` changes the teacher's features by up to a percent or so; see
+    ``docs/performance.md`` for what that does to accuracy.
+
+    Attributes:
+        channels_last: keep feature maps with the channels innermost, as convolutions like them.
+        fold_norms: run a copy of the teacher whose batch norms are folded into the convolutions before them.
+        winograd: on the CPU and in float32, compute the wide 3x3 convolutions of that copy with fewer
+            multiplications; see `pursuhint.acceleration.winograd`.
+        teacher_precision: ``same`` as the run, ``float32`` or ``bf16``.
+        cache_teacher: run the teacher once over the training set and keep what it says; only where every
+            sample looks the same in every epoch.
+        shard_teacher: with several processes, let each hold a share of the teacher's weights; see
+            `pursuhint.distillation.teacher_fsdp`. Such a teacher is neither folded nor compiled.
+        keep_memory: on the CPU, let the process keep what it frees for the next step; see
+            `pursuhint.acceleration.malloc`. A distiller by itself does not ask for it, training runs do.
+        compile: what to compile. It costs minutes once, and results then also depend on the compiler.
+        compile_mode: how.
+
+    Raises:
+        PursuhintError: a setting has no such value, or two do not go together.
+    """
+
+    # For recipes, which read this class through pydantic: an unknown key is an error there.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    channels_last: bool = True
+    fold_norms: bool = True
+    winograd: bool = True
+    teacher_precision: TeacherPrecision = "same"
+    cache_teacher: bool = False
+    shard_teacher: bool = False
+    keep_memory: bool = True
+    compile: Compiled = "off"
+    compile_mode: CompileMode = "default"
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("teacher_precision", TeacherPrecision),
+            ("compile", Compiled),
+            ("compile_mode", CompileMode),
+        ):
+            value = getattr(self, name)
+            if value not in typing.get_args(choices):
+                raise PursuhintError(
+                    f"engine.{name} must be one of {', '.join(typing.get_args(choices))}; got {value!r}"
+                )
+        if self.shard_teacher and self.compile != "off":
+            raise PursuhintError(
+                f"engine.shard_teacher does not go with engine.compile={self.compile}; set one of them only"
+            )
+
+    @property
+    def compiles_teacher(self) -> bool:
+        """Whether the teacher is compiled."""
+        return self.compile != "off"
+
+    @property
+    def compiles_student(self) -> bool:
+        """Whether the student is."""
+        return self.compile in ("networks", "all")
+
+    @property
+    def compiles_losses(self) -> bool:
+        """Whether the losses are."""
+        return self.compile == "all"

@@ -1,0 +1,168 @@
+"""From a network and data to the statistics of its layers, in one pass if memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pursuhint._util.timing import CollectSeconds
+from pursuhint.analysis.collection import collect, empty_statistics
+from pursuhint.analysis.resumable_pass import Accumulator, fingerprint, parted_pass
+from pursuhint.data import Batch
+from pursuhint.data.sample_order import SampleOrder
+from pursuhint.errors import PursuhintError
+from pursuhint.features.hint_points import Activation, HintPoint
+from pursuhint.features.pooling import Pooling
+from pursuhint.similarity.accumulators.base import LayerStatistics
+from pursuhint.similarity.accumulators.choose import Form
+from pursuhint.similarity.accumulators.moments import LayerMoments
+from pursuhint.similarity.accumulators.pooled_features import LayerRows
+from pursuhint.similarity.accumulators.shards import MomentShards, RowParts, processes
+
+__all__ = ["Gathered", "Gathering", "Parts"]
+
+Parts = MomentShards | RowParts
+"""Statistics of parts of the samples."""
+
+Gathered = Mapping[Activation, tuple[LayerStatistics, Parts | None]]
+"""Statistics of all samples, and of their parts if they were kept, after and before the activations."""
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """A pass (or several) over samples, ready to begin.
+
+    Attributes:
+        network: on ``device``.
+        points: which features to gather, after or before the activations or both.
+        forms: in which form, for each of those.
+        order: of the samples.
+        batches_of: gives the batches of the samples with some indices, in their order.
+        pooling: from features to one vector a sample.
+        device: where the network runs.
+        autocast: see `pursuhint.analysis.collection.collect`.
+        room: bytes that statistics after, or before, the activations may take.
+        on_progress: called after each batch with the number of samples done and the number in all: of this
+            process, over all passes.
+        state: folder in which a long pass keeps its state, or None; see `pursuhint.analysis.resumable_pass.parted_pass`.
+        save_every: seconds between two states.
+        identity: what else the statistics depend on, see `pursuhint.analysis.resumable_pass.fingerprint`.
+    """
+
+    network: nn.Module
+    points: Mapping[Activation, Sequence[HintPoint]]
+    forms: Mapping[Activation, Form]
+    order: SampleOrder
+    batches_of: Callable[[Tensor], Iterable[Batch]]
+    pooling: Pooling
+    device: torch.device | str
+    autocast: str | None
+    room: int
+    on_progress: Callable[[int, int], None] | None
+    state: Path | str | None
+    save_every: float
+    identity: Mapping[str, Any]
+
+    def run(self, spent: CollectSeconds) -> Gathered:
+        """Gather the statistics.
+
+        Args:
+            spent: where to add the time.
+
+        Raises:
+            PursuhintError: as `pursuhint.analysis.collection.collect`; or several passes are needed, and there are
+                several processes.
+        """
+        if any(form.passes > 1 for form in self.forms.values()):
+            return self._in_several_passes(spent)
+        return self._in_one_pass(spent)
+
+    def _in_one_pass(self, spent: CollectSeconds) -> Gathered:
+        accumulators: dict[Activation, Parts] = {
+            side: self._accumulator(side, found) for side, found in self.points.items()
+        }
+        total = sum(step.samples for step in self.order.steps(*processes()))
+        taps: dict[str, tuple[Sequence[HintPoint], Accumulator]] = {
+            side: (self.points[side], accumulators[side]) for side in self.points
+        }
+        on_progress = self.on_progress
+        parted_pass(
+            self.network,
+            taps,
+            self.order,
+            self.batches_of,
+            pooling=self.pooling,
+            device=self.device,
+            autocast=self.autocast,
+            seconds=spent,
+            on_batch=None if on_progress is None else lambda done: on_progress(done, total),
+            state=self.state,
+            save_every=self.save_every,
+            identity="" if self.state is None else self._fingerprint(),
+        )
+        several = len(self.order.sizes) > 1
+        gathered = {
+            side: (parts.finish(), parts if several else None) for side, parts in accumulators.items()
+        }
+        if processes()[1] > 1:
+            spent.take_slowest(self.device)  # after finish, which a process that had no batch begins with
+        return gathered
+
+    def _accumulator(self, side: Activation, found: Sequence[HintPoint]) -> Parts:
+        statistics = empty_statistics(
+            [(self.network, found)], pooling=self.pooling, form=self.forms[side], device=self.device
+        )
+        if isinstance(statistics, LayerRows):
+            return RowParts(statistics, self.order)
+        assert isinstance(statistics, LayerMoments)
+        # What is left beside the moments of everything and those of a union of parts.
+        left = max(0, self.room - 2 * self.forms[side].bytes)
+        return MomentShards(statistics, self.order, room=left)
+
+    def _fingerprint(self) -> str:
+        return fingerprint(
+            self.network,
+            self.order,
+            points=[str(point.to_dict()) for found in self.points.values() for point in found],
+            kinds=[(form.kind, str(form.products)) for form in self.forms.values()],
+            pooling=str(self.pooling),
+            autocast=self.autocast,
+            **self.identity,
+        )
+
+    def _in_several_passes(self, spent: CollectSeconds) -> Gathered:
+        """Where memory is too small for the statistics of all pairs of layers at once."""
+        if processes()[1] > 1:
+            form = next(form for form in self.forms.values() if form.passes > 1)
+            raise PursuhintError(
+                f"the memory limit allows {form} only, and processes cannot share these; raise the limit or "
+                "use one process"
+            )
+        total = len(self.order) * sum(form.passes for form in self.forms.values())
+        gathered: dict[Activation, tuple[LayerStatistics, Parts | None]] = {}
+        before = 0
+        for side, found in self.points.items():
+
+            def on_batch(done: int, before: int = before) -> None:
+                if self.on_progress is not None:
+                    self.on_progress(before + done, total)
+
+            statistics = collect(
+                self.network,
+                found,
+                lambda: self.batches_of(self.order.indices),
+                pooling=self.pooling,
+                form=self.forms[side],
+                device=self.device,
+                autocast=self.autocast,
+                on_batch=on_batch,
+                seconds=spent,
+            )
+            before += len(self.order) * self.forms[side].passes
+            gathered[side] = (statistics, None)
+        return gathered

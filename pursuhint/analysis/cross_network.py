@@ -1,0 +1,134 @@
+"""Compare the layers of two networks: which of them do the same?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import nn
+
+from pursuhint.analysis.collection import check_autocast, collect_together, pooled_widths
+from pursuhint.data import Batch, ImageData, make_loader, sample_indices
+from pursuhint.errors import PursuhintError
+from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
+from pursuhint.features.pooling import get_pooling
+from pursuhint.similarity import get_metric
+from pursuhint.similarity.accumulators.choose import choose_form
+from pursuhint.similarity.kernel import with_exact_median
+from pursuhint.similarity.metric import similarities_between
+from pursuhint.similarity.network_similarity import NetworkSimilarity
+
+__all__ = ["compare_networks"]
+
+
+def compare_networks(
+    teacher: nn.Module,
+    student: nn.Module,
+    data: ImageData,
+    *,
+    metrics: Sequence[str] = ("cka",),
+    samples: int = 10_000,
+    seed: int = 0,
+    activation: Activation = "post",
+    pooling: str = "mean",
+    teacher_points: Sequence[HintPoint] | None = None,
+    student_points: Sequence[HintPoint] | None = None,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    autocast: str | None = None,
+    workers: int = 0,
+    memory_limit: int | None = None,
+    exact_median: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, NetworkSimilarity]:
+    """Measure how alike every layer of a teacher is to every layer of a student.
+
+    Both networks see the same un-augmented training images, once. Their classes, widths and depths may
+    differ.
+
+    Args:
+        teacher: moved to ``device``, and otherwise left as it was.
+        student: moved to ``device``, and otherwise left as it was.
+        data: where samples are drawn from: the training split.
+        metrics: names of `pursuhint.similarity.METRICS`.
+        samples: how many images to draw, without replacement; all if there are fewer.
+        seed: of the draw, which for equal samples and seed is that of `pursuhint.analysis.run_analysis.analyze`.
+        activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block.
+        pooling: from features to one vector a sample; see `pursuhint.features.pooling.get_pooling`.
+        teacher_points: which of its points to compare; all by default.
+        student_points: which of its points to compare; all by default.
+        batch_size: images in a batch; does not change the result.
+        device: where to run.
+        autocast: see `pursuhint.analysis.run_analysis.analyze`.
+        workers: processes that decode image files; see `pursuhint.data.make_loader`.
+        memory_limit: bytes that the statistics of the layers may take; see
+            `pursuhint.similarity.accumulators.choose.choose_form`.
+        exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
+        on_progress: called after each batch with the number of samples done and the number in all, over all
+            passes.
+
+    Returns:
+        By metric.
+
+    Raises:
+        PursuhintError: a name is unknown, a number is out of range, a network cannot run on the data, or the
+            memory limit is too low; all before the pass over the data begins. After it: features are not
+            finite.
+
+    Example:
+        >>> from pursuhint import create_model, load_dataset
+        >>> teacher, student = (create_model(f"resnet{d}", num_classes=10, in_channels=1) for d in (14, 8))
+        >>> found = compare_networks(teacher, student, load_dataset("digits"), samples=100)
+        >>> found["cka"].values.shape
+        torch.Size([6, 3])
+    """
+    if isinstance(metrics, str) or not metrics:
+        raise PursuhintError(f"metrics must be one or more names in a list, got {metrics!r}")
+    computed = [get_metric(name) for name in dict.fromkeys(metrics)]
+    if exact_median:
+        computed = [with_exact_median(metric) for metric in computed]
+    if samples < 2:
+        raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
+    check_autocast(autocast, device)
+    indices = sample_indices(data, samples, seed)
+
+    def batches(size: int = batch_size, chosen: torch.Tensor = indices) -> Iterable[Batch]:
+        loader = make_loader(
+            data, "train", batch_size=size, training=False, device=device, workers=workers, subset=chosen
+        )
+        return loader.epoch(0)
+
+    example = next(iter(batches(1, indices[:1]))).images
+    networks = []
+    for network, points in ((teacher, teacher_points), (student, student_points)):
+        network.to(device)
+        found = find_hint_points(network, example, activation=activation) if points is None else points
+        networks.append((network, tuple(found)))
+    pool = get_pooling(pooling)
+    form = choose_form(
+        pooled_widths([point for _, points in networks for point in points], pool),
+        computed,
+        samples=len(indices),
+        memory_limit=memory_limit,
+        device=device,
+    )
+
+    def on_batch(done: int) -> None:
+        if on_progress is not None:
+            on_progress(done, form.passes * len(indices))
+
+    layers = collect_together(
+        networks,
+        batches,
+        pooling=pool,
+        form=form,
+        device=device,
+        autocast=autocast,
+        on_batch=on_batch,
+    )
+    (_, of_teacher), (_, of_student) = networks
+    found_values = similarities_between(layers, len(of_teacher), computed)
+    return {
+        name: NetworkSimilarity(of_teacher, of_student, values.cpu(), name, layers.count)
+        for name, values in found_values.items()
+    }

@@ -1,0 +1,221 @@
+"""One pass over the data that processes share and that can go on after an interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.timing import CollectSeconds, Stopwatch
+from pursuhint.analysis.collection import MEAN, pooled_batches
+from pursuhint.data.batch import Batch
+from pursuhint.data.sample_order import SampleOrder
+from pursuhint.errors import PursuhintError
+from pursuhint.features.hint_points import HintPoint
+from pursuhint.features.pooling import Pooling
+from pursuhint.similarity.accumulators.shards import processes
+
+__all__ = ["SAVE_EVERY", "Accumulator", "fingerprint", "forget", "parted_pass"]
+
+SAVE_EVERY = 60.0
+"""Seconds between two states of a pass."""
+
+SHARE_OF_SAVING = 0.05
+"""Of the time of a pass, at most this much goes into writing states."""
+
+
+class Accumulator(Protocol):
+    """What a pass fills: `pursuhint.similarity.accumulators.shards.MomentShards` or `RowParts`."""
+
+    done: int
+
+    def update(self, features: Sequence[Tensor], *, samples: Tensor | None = None) -> None: ...
+
+    def write(self, prefix: str, slot: int) -> None: ...
+
+    def read(self, prefix: str, slot: int) -> None: ...
+
+
+def parted_pass(
+    network: nn.Module,
+    taps: Mapping[str, tuple[Sequence[HintPoint], Accumulator]],
+    order: SampleOrder,
+    batches_of: Callable[[Tensor], Iterable[Batch]],
+    *,
+    pooling: Pooling = MEAN,
+    device: torch.device | str = "cpu",
+    autocast: str | None = None,
+    seconds: CollectSeconds | None = None,
+    on_batch: Callable[[int], None] | None = None,
+    state: Path | str | None = None,
+    identity: str = "",
+    save_every: float = SAVE_EVERY,
+) -> bool:
+    """Run a network over this process's share of some samples and fill accumulators with its features.
+
+    With a folder for the state, what was gathered is written there every so often, and a pass of the same
+    identity begins where the last state left off. It then sees the same batches in the same order, so its
+    result is the same to the last bit. The state stays until `forget` removes it.
+
+    Args:
+        network: the network, on ``device``.
+        taps: by a name that can be part of a file name: points of the network, and what their features go to.
+        order: of the samples of all processes.
+        batches_of: gives the batches of the samples with some indices, in their order and of the order's
+            batch size.
+        pooling: from features to one vector a sample; see `pursuhint.features.pooling`.
+        device: where the network runs.
+        autocast: see `pursuhint.analysis.collection.collect`.
+        seconds: where to add the time spent, that before an interruption included.
+        on_batch: called after each batch, and when going on from a state, with the number of this process's
+            samples so far.
+        state: folder for the state, which several processes may share; none is kept without it.
+        identity: of everything that the result depends on, see `fingerprint`.
+        save_every: seconds between two states, more if writing one takes more than a twentieth of that; 0 for
+            a state after every batch.
+
+    Returns:
+        Whether it went on from a state.
+
+    Raises:
+        PursuhintError: as `pursuhint.analysis.collection.collect`; or the state cannot be written or is damaged.
+    """
+    seconds = seconds if seconds is not None else CollectSeconds()
+    saved = None if state is None else _State(Path(state), identity)
+    accumulators = {name: accumulator for name, (_, accumulator) in taps.items()}
+    done = 0 if saved is None else saved.load(accumulators, seconds, device)
+    steps = order.steps(*processes())
+    samples = sum(step.samples for step in steps[:done])
+    resumed = done > 0
+    if resumed and on_batch is not None:
+        on_batch(samples)
+    if done < len(steps):
+        points = [point for points, _ in taps.values() for point in points]
+        batches = batches_of(order.indices_of(steps[done:]))
+        watch = Stopwatch(seconds, device)
+        stream = pooled_batches(
+            [(network, points)], batches, pooling=pooling, device=device, autocast=autocast, watch=watch
+        )
+        last, pause = time.perf_counter(), save_every
+        with contextlib.closing(stream):
+            for pooled, indices in stream:
+                start = 0
+                with watch.measure("accumulate"):
+                    for own, accumulator in taps.values():
+                        accumulator.update(pooled[start : start + len(own)], samples=indices)
+                        start += len(own)
+                samples += len(indices)
+                now = time.perf_counter()
+                if saved is not None and now - last >= pause:
+                    watch.settle()
+                    now = time.perf_counter()
+                    saved.save(accumulators, seconds)
+                    watch.restart()
+                    last = time.perf_counter()
+                    pause = max(save_every, (last - now) / SHARE_OF_SAVING) if save_every else 0.0
+                if on_batch is not None:
+                    on_batch(samples)
+        watch.settle()
+    return resumed
+
+
+def forget(state: Path | str) -> None:
+    """Remove this process's state from a folder, and the folder if nothing else is in it.
+
+    Processes that share a pass all have to call this: they wait for each other, so that none of them looks
+    into a folder that has gone, or removes one in which another has begun something new.
+    """
+    folder = Path(state)
+    for path in folder.glob(f"*.{_own_name()}*"):
+        path.unlink(missing_ok=True)
+    rank, together = processes()
+    if together > 1:
+        dist.barrier()
+    if rank == 0:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    if together > 1:
+        dist.barrier()
+
+
+def _own_name() -> str:
+    rank, world = processes()
+    return f"process-{rank + 1}-of-{world}"
+
+
+class _State:
+    """The files of a process: which of two slots is good, and what accumulators wrote."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder = make_folder(folder)
+        self.identity = identity
+        self.slot = 0
+        self.latest = folder / f"latest.{_own_name()}.json"
+
+    def _prefix(self, name: str) -> str:
+        return str(self.folder / f"{name}.{_own_name()}")
+
+    def save(self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds) -> None:
+        self.slot = 1 - self.slot
+        for name, accumulator in accumulators.items():
+            accumulator.write(self._prefix(name), self.slot)
+        write_json(self.latest, {"identity": self.identity, "slot": self.slot, "seconds": asdict(seconds)})
+
+    def load(
+        self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds, device: torch.device | str
+    ) -> int:
+        """How many batches are done; their time is added."""
+        latest: Any = read_json(self.latest, "state") if self.latest.exists() else {}
+        good = isinstance(latest, dict) and latest.get("identity") == self.identity
+        if processes()[1] > 1:
+            # All go on, or none: they share the shift of what they add up.
+            everywhere = torch.tensor(int(good), device=device)
+            dist.all_reduce(everywhere, dist.ReduceOp.MIN)
+            good = bool(everywhere)
+        if not good:
+            return 0
+        self.slot = latest["slot"]
+        try:
+            for name, accumulator in accumulators.items():
+                accumulator.read(self._prefix(name), self.slot)
+        except PursuhintError as error:
+            raise PursuhintError(
+                f"the state of an interrupted pass in {self.folder} is damaged ({error}); "
+                "remove that folder to begin anew"
+            ) from error
+        for name, spent in latest["seconds"].items():
+            setattr(seconds, name, getattr(seconds, name) + spent)
+        (done,) = {accumulator.done for accumulator in accumulators.values()}
+        return done
+
+
+def fingerprint(network: nn.Module, order: SampleOrder, **settings: Any) -> str:
+    """What tells one pass from another: weights, samples, batches and settings, as a hexadecimal number.
+
+    Args:
+        network: its parameters and buffers count.
+        order: of the samples.
+        settings: everything else that the result depends on: tensors, or plain values.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    plain: dict[str, Any] = {"sizes": order.sizes, "batch_size": order.batch_size}
+    tensors = {"samples": order.indices, **network.state_dict()}
+    for name, value in settings.items():
+        (tensors if isinstance(value, Tensor) else plain)[name] = value
+    digest.update(json.dumps(plain, sort_keys=True, default=str).encode())
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            continue
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

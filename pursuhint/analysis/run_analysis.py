@@ -1,0 +1,225 @@
+"""From a network and data to hint positions: similarity of all layers, clusters, and a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pursuhint._util.timing import CollectSeconds
+from pursuhint.analysis.collection import check_autocast, pooled_widths
+from pursuhint.analysis.collection_plan import Gathering
+from pursuhint.analysis.from_statistics import Choice, between_activations, conclude
+from pursuhint.analysis.result import Analysis, AnalysisSeconds
+from pursuhint.analysis.resumable_pass import SAVE_EVERY, forget
+from pursuhint.clustering import get_algorithm
+from pursuhint.clustering.result import check_k
+from pursuhint.data import Batch, ImageData, make_loader, sample_indices
+from pursuhint.data.sample_order import SampleOrder
+from pursuhint.errors import PursuhintError
+from pursuhint.features.hint_points import Activation, find_hint_points
+from pursuhint.features.pooling import get_pooling
+from pursuhint.hints.plan import check_position
+from pursuhint.similarity import get_metric
+from pursuhint.similarity.accumulators.choose import choose_form, default_memory_limit
+from pursuhint.similarity.kernel import with_exact_median
+from pursuhint.similarity.resampling import PARTS, SMALLEST_PART
+
+__all__ = ["Analysis", "AnalysisSeconds", "analyze"]
+
+
+def analyze(
+    network: nn.Module,
+    data: ImageData,
+    *,
+    metrics: Sequence[str] = ("cka",),
+    k: int | Literal["auto"] | None = None,
+    samples: int = 10_000,
+    seed: int = 0,
+    activation: Activation | Literal["both"] = "post",
+    pooling: str = "mean",
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    autocast: str | None = None,
+    workers: int = 0,
+    include: Sequence[str] = (),
+    position: str = "center",
+    algorithm: str = "kmeans",
+    normalise: bool = False,
+    memory_limit: int | None = None,
+    exact_median: bool = False,
+    certainty: bool = True,
+    state: Path | str | None = None,
+    save_every: float = SAVE_EVERY,
+    network_name: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Analysis:
+    """Measure how alike a network's layers are, cluster them, and choose hint points.
+
+    One pass over un-augmented training images gathers the moments of all layers together; every metric and
+    every clustering follows from those. R2CCA gives a rank-deficient layer a similarity below 1 with itself,
+    so layers are clustered with its rank-normalised form, and both matrices are reported. k-means (the
+    paper's), the best contiguous partition and the other algorithms are always all computed, whichever
+    chooses the plan.
+
+    How sure the choice is follows from the statistics of ten random parts of the images, which the pass keeps
+    apart: the choice is made again with each part left out and on random halves of the parts.
+
+    In a distributed run (``accelerate launch``, or any default process group) the processes share the pass,
+    batch by batch, and all return the same analysis: that of a single process, to rounding.
+
+    Args:
+        network: the teacher; moved to ``device``, and otherwise left as it was.
+        data: where samples are drawn from: the training split.
+        metrics: names of `pursuhint.similarity.METRICS`; the first one chooses the plan.
+        k: number of hint points, at least 2; ``"auto"``: that with the highest silhouette, see
+            `pursuhint.clustering.choose_k.choose_k`; default: `pursuhint.hints.plan.default_k`.
+        samples: how many images to draw, without replacement; all if there are fewer. The paper uses 10,000.
+        seed: of the draw.
+        activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block; or
+            ``"both"`` in one pass: the analysis of the former, which holds that of the latter as ``pre``.
+        pooling: from feature maps and tokens to one vector a sample: ``"mean"`` (the paper's), ``"max"``,
+            ``"class-token"``, or ``"none"`` for several places of a map; see `pursuhint.features.pooling.get_pooling`.
+        batch_size: images in a batch; does not change the result.
+        device: where to run.
+        autocast: run the network in ``"bf16"`` or (on a GPU) ``"fp16"`` by automatic mixed precision: faster
+            on a GPU, and less exact; docs/analysis.md says by how much for which metric.
+        workers: processes that decode image files; see `pursuhint.data.make_loader`.
+        include: module-name patterns that replace the automatic choice of candidates; see
+            `pursuhint.features.hint_points.find_hint_points`.
+        position: which member of a cluster becomes its hint point; see `pursuhint.hints.plan.choose_positions`.
+        algorithm: which clustering chooses the plan; a name of `pursuhint.clustering.ALGORITHMS`.
+        normalise: give layers unit length before clustering; see `pursuhint.clustering.kmeans.kmeans`.
+        memory_limit: bytes that the statistics of the layers may take on ``device``, beside the network and
+            its feature maps; see `pursuhint.similarity.accumulators.choose.choose_form`. With too little for all pairs of
+            layers at once the data go through the network several times.
+        exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
+        certainty: keep the statistics of parts of the images apart and say how sure the choice is. Needs 40
+            images, and that all pairs of layers fit the memory limit at once.
+        state: folder in which a long pass keeps its state; a pass over the same images with the same network
+            and settings goes on from there. Removed when the analysis is complete.
+        save_every: seconds between two states; see `pursuhint.analysis.resumable_pass.parted_pass`.
+        network_name: what the analysis calls the network; default: the name of its class.
+        on_progress: called after each batch with the number of samples done and the number in all: of this
+            process, over all passes.
+
+    Raises:
+        PursuhintError: a name is unknown, a number is out of range, there are fewer than two layers, the
+            network cannot run on the data, or the memory limit is too low; all before the pass over the data
+            begins. After it: features are not finite, or too few layers vary for k hint points.
+    """
+    names = _metrics_to_compute(metrics)
+    pool = get_pooling(pooling)
+    get_algorithm(algorithm)
+    check_position(position)
+    check_autocast(autocast, device)
+    if samples < 2:
+        raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
+    indices = sample_indices(data, samples, seed)
+    for metric in map(get_metric, names):
+        if len(indices) < metric.samples:
+            raise PursuhintError(f"{metric.name} needs at least {metric.samples} samples, got {len(indices)}")
+    network = network.to(device)
+
+    def batches_of(chosen: Tensor, *, size: int = batch_size, workers: int = workers) -> Iterable[Batch]:
+        loader = make_loader(
+            data,
+            "train",
+            batch_size=size,
+            training=False,
+            device=device,
+            workers=workers,
+            subset=chosen,
+        )
+        return loader.epoch(0)
+
+    example = next(iter(batches_of(indices[:1], size=1, workers=0))).images
+    sides: tuple[Activation, ...] = ("post", "pre") if activation == "both" else (activation,)
+    points = {side: find_hint_points(network, example, activation=side, include=include) for side in sides}
+    for found in points.values():
+        if len(found) < 2:
+            raise PursuhintError(
+                f"similarity needs at least 2 layers; {type(network).__name__} has only {found[0]}"
+            )
+        pool.check(found)
+        if isinstance(k, int):
+            check_k(k, len(found))
+    computed = [with_exact_median(get_metric(name)) if exact_median else get_metric(name) for name in names]
+    limit = default_memory_limit(device) if memory_limit is None else memory_limit
+    forms = {
+        side: choose_form(
+            pooled_widths(found, pool),
+            computed,
+            samples=len(indices),
+            memory_limit=limit // len(sides),
+            device=device,
+        )
+        for side, found in points.items()
+    }
+    order = SampleOrder.of(
+        indices,
+        parts=PARTS if certainty and len(indices) >= PARTS * SMALLEST_PART else 1,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    spent = CollectSeconds()
+    gathered = Gathering(
+        network,
+        points,
+        forms,
+        order,
+        batches_of,
+        pooling=pool,
+        device=device,
+        autocast=autocast,
+        room=limit // len(sides),
+        on_progress=on_progress,
+        state=state,
+        save_every=save_every,
+        identity={"example": example, "metrics": names, "activation": activation, "data": data.name},
+    ).run(spent)
+    choice = Choice(tuple(dict.fromkeys(metrics)), k, algorithm, position, normalise, seed)
+    analyses: list[Analysis] = []
+    for side, (statistics, parts) in gathered.items():
+        analysis = conclude(points[side], statistics, parts, computed, choice, spent)
+        analyses.append(
+            replace(
+                analysis,
+                network=type(network).__name__ if network_name is None else network_name,
+                data=data.name,
+                samples=indices,
+                pooling=str(pool),
+                batch_size=batch_size,
+                device=str(device),
+                autocast=autocast,
+                no_certainty="" if analysis.certainty else _why_no_certainty(certainty, len(indices)),
+            )
+        )
+        # The same number on either side, so that the two can be compared.
+        choice = replace(choice, k=len(analysis.plan))
+    if state is not None:
+        forget(state)
+    if len(analyses) == 1:
+        return analyses[0]
+    post, pre = analyses
+    return replace(post, pre=pre, agreements=(*post.agreements, *between_activations(post, pre, choice)))
+
+
+def _why_no_certainty(wanted: bool, samples: int) -> str:
+    if not wanted:
+        return "it was switched off"
+    if samples < PARTS * SMALLEST_PART:
+        return f"it takes at least {PARTS * SMALLEST_PART} images, and there were {samples}"
+    return "the memory limit is too low for the statistics of all pairs of layers at once"
+
+
+def _metrics_to_compute(metrics: Sequence[str]) -> tuple[str, ...]:
+    """The metrics asked for, each followed by the one that it is clustered with."""
+    if isinstance(metrics, str) or not metrics:
+        raise PursuhintError(f"metrics must be one or more names in a list, got {metrics!r}")
+    wanted = [name for metric in metrics for name in (metric, get_metric(metric).for_clustering)]
+    return tuple(dict.fromkeys(wanted))

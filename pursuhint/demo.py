@@ -1,0 +1,205 @@
+"""The whole story on a small data set, in minutes: teacher, analysis, hints, students, report.
+
+The module is not called ``demo``, so that ``pursuhint.study.demo`` is always the function.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint.analysis.run_analysis import Analysis, analyze
+from pursuhint.errors import PursuhintError
+from pursuhint.report import write_report
+from pursuhint.study.arms import ARMS
+from pursuhint.study.comparison import Comparison
+from pursuhint.study.events import PhaseStarted, Watcher
+from pursuhint.study.run_comparison import compare
+from pursuhint.training.devices import choose_device
+from pursuhint.training.recipe.schema import Recipe
+from pursuhint.training.run_folder.record import RunRecord
+from pursuhint.training.run_training import train
+
+__all__ = ["DEMO_FILE", "DemoResult", "demo"]
+
+DEMO_FILE = "demo.json"
+METRICS = ("cka", "r2cca")
+"""What the demo's analysis measures; the first one chooses."""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo leaves behind.
+
+    Attributes:
+        path: its folder.
+        teacher: the run that trained the teacher.
+        analysis: of the teacher's layers, with both metrics.
+        comparison: of the students.
+        report: the HTML page.
+        seconds: how long this call took.
+    """
+
+    path: Path
+    teacher: RunRecord
+    analysis: Analysis
+    comparison: Comparison
+    report: Path
+    seconds: float
+
+
+def demo(
+    out: Path | str = "pursuhint-demo",
+    *,
+    arms: Sequence[str] = tuple(ARMS),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    teacher_epochs: int = 20,
+    student_epochs: int = 8,
+    device: torch.device | str | None = None,
+    on_event: Watcher | None = None,
+) -> DemoResult:
+    """Show the whole method on scikit-learn's 1,797 digits; nothing is downloaded.
+
+    A resnet32 is trained as the teacher (``OUT/teacher``), its 15 blocks are compared by linear CKA and R2CCA
+    (``OUT/analysis``), and resnet8 students learn from it by attention transfer and soft targets, with hints
+    at every kind of position and several seeds (``OUT/compare``). ``OUT/report.html`` tells the story. The
+    same call picks up whatever is there.
+
+    The students train briefly on purpose: given more time they know the digits as well as the teacher does
+    without its help, and no way of placing hints could make a difference.
+
+    Args:
+        out: folder of the demo.
+        arms: ways of placing the hints; see `pursuhint.study.arms.ARMS`.
+        seeds: runs of every arm.
+        teacher_epochs: passes over the digits for the teacher.
+        student_epochs: the same for every student.
+        device: where to run; None for the best there is.
+        on_event: hears of the demo's parts, of the comparison and of every run.
+
+    Raises:
+        PursuhintError: the folder cannot be written, or holds something else.
+    """
+    started = time.perf_counter()
+    out = Path(out)
+    watch: Watcher = (lambda event: None) if on_event is None else on_event
+    where = choose_device(device)
+    _check_folder(out)
+    make_folder(out)
+    write_json(out / DEMO_FILE, {"schema": 1})
+
+    with _one_thread():
+        teacher, analysis, comparison = _study(out, where, watch, arms, seeds, teacher_epochs, student_epochs)
+        watch(PhaseStarted("report", "writing the report"))
+        report = write_report(out)
+    return DemoResult(out, teacher, analysis, comparison, report, time.perf_counter() - started)
+
+
+def _study(
+    out: Path,
+    device: torch.device,
+    watch: Watcher,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    teacher_epochs: int,
+    student_epochs: int,
+) -> tuple[RunRecord, Analysis, Comparison]:
+    """Teacher, analysis and comparison, each made or picked up."""
+    watch(PhaseStarted("teacher", f"training the teacher, a resnet32, for {teacher_epochs} epochs"))
+    teacher = train(teacher_recipe(teacher_epochs), out / "teacher", device=device, on_event=watch)
+
+    watch(PhaseStarted("analysis", "comparing the teacher's layers"))
+    folder = out / "analysis"
+    if (folder / "analysis.json").exists():
+        analysis = Analysis.load(folder)
+    else:
+        analysis = analyze(
+            teacher.load_student(),
+            teacher.load_data(),
+            metrics=METRICS,
+            device=device,
+            network_name=teacher.recipe.student.network,
+        )
+        analysis.save(folder)
+
+    watch(PhaseStarted("comparison", f"training resnet8 students, {len(arms)} ways x {len(seeds)} seeds"))
+    comparison = compare(
+        student_recipe(student_epochs, teacher.path / "student.safetensors"),
+        out / "compare",
+        arms=arms,
+        seeds=seeds,
+        device=device,
+        analysis=analysis,
+        on_event=watch,
+    )
+    return teacher, analysis, comparison
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one CPU core: on 8x8 images a second one gains little, and loses much where it is shared.
+
+    It also makes the demo's numbers independent of how many cores there are.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def teacher_recipe(epochs: int) -> Recipe:
+    """How the demo's teacher is trained."""
+    return Recipe.from_dict(
+        {
+            "student": "resnet32",
+            "data": "digits",
+            "optimizer": {"lr": 0.05, "nesterov": True},
+            "schedule": "one-cycle",
+            "epochs": epochs,
+        }
+    )
+
+
+def student_recipe(epochs: int, teacher: Path) -> Recipe:
+    """How the demo's students are trained, but for the place of the hints.
+
+    Args:
+        epochs: passes over the digits.
+        teacher: weights of a resnet32.
+    """
+    return Recipe.from_dict(
+        {
+            "student": "resnet8",
+            "teacher": {"network": "resnet32", "checkpoint": str(teacher.resolve())},
+            "data": "digits",
+            "losses": {"ce": 1.0, "kd": 0.9, "at": 1000.0},
+            "optimizer": {"lr": 0.02, "nesterov": True},
+            "schedule": "one-cycle",
+            "epochs": epochs,
+        }
+    )
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder that holds something else than a demo.
+
+    Raises:
+        PursuhintError: it does.
+    """
+    marker = out / DEMO_FILE
+    if marker.exists():
+        found = read_json(marker, "demo")
+        if not isinstance(found, dict) or found.get("schema") != 1:
+            raise PursuhintError(
+                f"{marker} was not written by this version of PursuHint; choose another folder"
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise PursuhintError(f"{out} is not empty and holds no demo; choose another folder (--out)")

@@ -1,0 +1,1 @@
+"""A student, its frozen teacher and the weighted losses between them, as one module."""

@@ -1,0 +1,666 @@
+"""The student, the frozen teacher and the weighted losses between them, as one module."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from pursuhint.acceleration.channels_last import keep_layout
+from pursuhint.acceleration.compiled_extractor import CompiledProbe
+from pursuhint.acceleration.options import Engine
+from pursuhint.distillation.teacher import TeacherNeeds, TeacherPass
+from pursuhint.errors import PursuhintError
+from pursuhint.features.extractor import Probe, Tap, Trace, evaluating, find_classifier
+from pursuhint.features.head import find_last_map
+from pursuhint.features.hint_points import HintPoint, find_hint_points
+from pursuhint.losses import get_loss
+from pursuhint.losses.base import FeatureShape, Loss, LossContext, Network, WarmUp
+from pursuhint.losses.ce import CrossEntropyLoss
+from pursuhint.losses.classification import add_classification
+
+if TYPE_CHECKING:
+    from pursuhint.data.batch import Batch
+    from pursuhint.hints.plan import HintPlan
+
+__all__ = ["Distiller", "Losses", "Term", "TermOptions", "loss_context"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One addend of the total loss.
+
+    Attributes:
+        loss: what is computed.
+        weight: what it is multiplied by, at least 0; None for the loss's default.
+        student_points: which of the distiller's student points this loss sees, by index; None for all.
+        teacher_points: the same for the teacher.
+    """
+
+    loss: Loss
+    weight: float | None = None
+    student_points: tuple[int, ...] | None = None
+    teacher_points: tuple[int, ...] | None = None
+
+
+class TermOptions(Protocol):
+    """How a term is asked for by name: its weight, and the loss's hyperparameters."""
+
+    @property
+    def weight(self) -> float | None:
+        """At least 0, or None for the default."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Hyperparameters by name."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a distiller returns for one batch.
+
+    Attributes:
+        total: weighted sum of the terms, to call ``backward`` on.
+        parts: every term by name, not weighted and without gradient. Tells which one is not finite.
+        logits: the student's own, (N, classes), without gradient.
+        observed: what else the losses saw, as ``TERM_NAME``; see `pursuhint.losses.base.Loss.observed`.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+    logits: Tensor
+    observed: dict[str, Tensor]
+
+
+class Distiller(nn.Module):
+    """Compute the weighted sum of losses between a student and its teacher.
+
+    The total is that of PURSUhInT, eq. 8: ``sum of weight * loss`` over the terms. This is the one module to
+    train, wrap for several processes and save: it contains the student and what the losses learn. The teacher
+    follows it from device to device, but is not part of it: it is frozen, always in evaluation mode, and in
+    neither ``parameters()`` nor ``state_dict()``.
+
+    Args:
+        student: the network to train. A loss may extend or wrap it (`Loss.prepare`): afterwards use
+            ``distiller.student``, and `export` for the network to keep.
+        terms: losses by name.
+        teacher: the network to learn from; frozen in place. None if no loss needs it.
+        student_points: hint points of the student, paired with the teacher's by their order.
+        teacher_points: hint points of the teacher.
+        engine: how the arithmetic is carried out.
+
+    Raises:
+        PursuhintError: there is no term, none has a weight, or a weight is not a number of at least 0; a loss
+            needs a teacher and there is none; cross-entropy is given beside a loss that contains it; student
+            and teacher are one network; a hint point does not exist.
+
+    Example:
+        >>> terms = {"ce": Term(CrossEntropyLoss(), 0.1), "kd": Term(SoftTargetLoss(), 0.9)}
+        >>> distiller = Distiller(student, terms, teacher=teacher)
+        >>> distiller(batch).total.backward()
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        terms: Mapping[str, Term],
+        *,
+        teacher: nn.Module | None = None,
+        student_points: Sequence[HintPoint] = (),
+        teacher_points: Sequence[HintPoint] = (),
+        engine: Engine | None = None,
+    ) -> None:
+        super().__init__()
+        self.engine = Engine() if engine is None else engine
+        if student is teacher:
+            raise PursuhintError("student and teacher are the same network; copy it for self-distillation")
+        _check_terms(terms)
+        _check_teacher({name: term.loss.needs_teacher for name, term in terms.items()}, teacher)
+        self.weights: dict[str, float] = {
+            name: _checked_weight(name, term.loss.default_weight if term.weight is None else term.weight)
+            for name, term in terms.items()
+        }
+        if not any(self.weights.values()):
+            raise PursuhintError("every loss has weight 0, so there is nothing to learn from")
+        for term in sorted(terms.values(), key=lambda term: not term.loss.alters_student):
+            student = term.loss.prepare(student)  # those that look at the student see it as it will be
+        self.student = student
+        self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
+
+        self._student_points = tuple(student_points)
+        self._teacher_points = tuple(teacher_points)
+        self._selected: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        for name, term in terms.items():
+            chosen = _selection(name, term.student_points, len(student_points))
+            for module in term.loss.extra_taps:
+                chosen = (*chosen, len(self._student_points))
+                self._student_points = (*self._student_points, _output_of(module))
+            self._selected[name] = (chosen, _selection(name, term.teacher_points, len(teacher_points)))
+
+        # Unregistered, so that optimisers, checkpoints and process groups never see it.
+        self._teacher: list[nn.Module] = []
+        if teacher is not None and any(term.loss.needs_teacher for term in terms.values()):
+            self._teacher.append(teacher.requires_grad_(False).eval())
+        # A name that DistributedDataParallel looks for: what it need not send to the other processes.
+        self._ddp_params_and_buffers_to_ignore = [
+            f"losses.{name}.{buffer}" for name, term in terms.items() for buffer in term.loss.shared_buffers
+        ]
+        if self.engine.compiles_losses:
+            for loss in terms.values():
+                loss.loss.compile()
+        self._warm_up: WarmUp | None = None
+        self._active: tuple[str, ...] = ()
+        self.enter()
+
+    # -- building ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def build(
+        cls,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        losses: Mapping[str, TermOptions | float | None],
+        plan: HintPlan | Mapping[str, HintPlan] | None,
+        num_classes: int,
+        num_samples: int,
+        example: Tensor,
+        *,
+        labels: Tensor | None = None,
+        batch_size: int | None = None,
+        engine: Engine | None = None,
+    ) -> Distiller:
+        """Make a distiller from names.
+
+        A weight of None is the paper's. Cross-entropy without a weight, or not named at all, gets the
+        smallest weight that the other losses' papers give it; it is left out beside a loss that contains it.
+        Name it with weight 0 to train without.
+
+        Args:
+            student: the network to train.
+            teacher: the network to learn from, or None.
+            losses: by name (`pursuhint.losses.LOSSES`): weight and options, a weight, or None.
+            plan: the pairs of hint points; one for each loss by name where they differ; None without hints.
+            num_classes: classes of the task.
+            num_samples: size of the training set.
+            example: images of the size that both networks will see, (N, C, H, W). Both are run on them once,
+                in evaluation mode, which leaves statistics and random numbers alone.
+            labels: class of every training sample by its index, (num_samples,), for losses that draw
+                negatives of other classes; -1 for samples that are held out of training.
+            batch_size: samples in a batch, over all processes, for losses that have it built in.
+            engine: how the arithmetic is carried out.
+
+        Raises:
+            PursuhintError: a name is unknown; a loss refuses its options or the networks; the plan names a
+                point that does not exist; as the constructor.
+        """
+        kinds = {name: get_loss(name) for name in losses}
+        asked = {name: _weight_and_options(entry) for name, entry in losses.items()}
+        weights = add_classification(kinds, {name: weight for name, (weight, _) in asked.items()})
+        kinds = {name: kinds.get(name) or get_loss(name) for name in weights}
+        _check_teacher({name: kind.needs_teacher for name, kind in kinds.items()}, teacher)
+
+        pairs = {
+            name: _pairs(plan, name)
+            if kind.needs_hint_plan()
+            else _last_maps(kind, student, teacher, example)
+            for name, kind in kinds.items()
+        }
+        options = {
+            name: kind.checked(asked[name][1] if name in asked else {}) for name, kind in kinds.items()
+        }
+        chosen = {
+            name: kind.choose_points(
+                pairs[name], _candidates(student, teacher, pairs[name], example), **options[name]
+            )
+            for name, kind in kinds.items()
+        }
+        points = {
+            name: ([own for own, _ in pairs[name]], [other for _, other in pairs[name]])
+            if selection is None
+            else selection
+            for name, selection in chosen.items()
+        }
+        student_points = list(dict.fromkeys(own for owns, _ in points.values() for own in owns))
+        teacher_points = list(dict.fromkeys(other for _, others in points.values() for other in others))
+        context = loss_context(
+            student,
+            teacher if any(kind.needs_teacher for kind in kinds.values()) else None,
+            [],
+            num_classes,
+            num_samples,
+            example,
+            embeddings=any(
+                kind.needs_teacher_classifier or {"student_embedding", "teacher_embedding"} & set(kind.takes)
+                for kind in kinds.values()
+            ),
+            labels=labels,
+            points=(student_points, teacher_points),
+        )
+        context = replace(context, batch_size=batch_size)
+        for kind in kinds.values():
+            context = replace(context, student_embedding=kind.prepared_embedding(context))
+        student_shapes = dict(zip(student_points, context.student_shapes))
+        teacher_shapes = dict(zip(teacher_points, context.teacher_shapes))
+        terms = {}
+        for name, kind in kinds.items():
+            own_shapes = tuple(student_shapes[own] for own in points[name][0])
+            other_shapes = tuple(teacher_shapes[other] for other in points[name][1])
+            own_context = (
+                replace(context, pairs=tuple(zip(own_shapes, other_shapes)), chosen=None)
+                if chosen[name] is None
+                else replace(context, pairs=(), chosen=(own_shapes, other_shapes))
+            )
+            terms[name] = Term(
+                _moved_to(student, kind.build(own_context, **options[name])),
+                weights[name],
+                tuple(student_points.index(own) for own in points[name][0]),
+                tuple(teacher_points.index(other) for other in points[name][1]),
+            )
+        return cls(
+            student,
+            terms,
+            teacher=teacher,
+            student_points=student_points,
+            teacher_points=teacher_points,
+            engine=engine,
+        )
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Batch, teacher: Trace | None = None) -> Losses:
+        """Run both networks on a batch and compare them. The teacher runs only as deep as the losses look.
+
+        Args:
+            batch: images, labels and sample indices, on the device of the student.
+            teacher: what the teacher made of this batch, with `teacher_needs` in it, if it has run already:
+                several distillers can so share one pass. It is not used if a loss needs the teacher's
+                gradients with respect to the images.
+        """
+        losses = {name: self.loss(name) for name in self._active}
+        differentiate = any(loss.needs_input_gradients for loss in losses.values())
+        if self.engine.channels_last and batch.images.ndim == 4:
+            batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
+        if differentiate:
+            batch = replace(batch, images=batch.images.detach().requires_grad_())
+        student = self._student_probe(batch.images)
+        student = replace(student, features=tuple(map(keep_layout, student.features)))
+        assert student.logits is not None
+        logits = student.logits.detach()
+        if self._teacher_pass is None:
+            teacher = None
+        elif teacher is None or differentiate:
+            teacher = self._teacher_pass(batch.images, batch.indices)
+        for loss in losses.values():
+            student = _transformed(student, loss)
+            teacher = _transformed(teacher, loss) if teacher is not None else None
+        constant = _detached(teacher) if teacher is not None else None
+
+        parts: dict[str, Tensor] = {}
+        observed: dict[str, Tensor] = {}
+        addends = []
+        for name, loss in losses.items():
+            weight = self.weights[name] if self._warm_up is None else 1.0
+            own, other = self._selected[name]
+            seen = teacher if loss.needs_input_gradients else constant
+            with contextlib.nullcontext() if weight else torch.no_grad():
+                value = loss.compute(
+                    _only(student, own), _only(seen, other) if seen is not None else None, batch
+                )
+            parts[name] = value.detach()
+            observed |= {f"{name}_{what}": seen_there for what, seen_there in loss.observed.items()}
+            if weight:  # 0 times infinity would spoil the total
+                addends.append(weight * value)
+        return Losses(torch.stack(addends).sum(), parts, logits, observed)
+
+    def train(self, mode: bool = True) -> Distiller:
+        """Set student and losses to training mode; the teacher stays in evaluation mode.
+
+        So does the student in a warm-up that does not train it.
+        """
+        super().train(mode)
+        for teacher in self._teacher:
+            teacher.eval()
+        if self._warm_up is not None and not self._warm_up.trains_student:
+            self.student.eval()
+        return self
+
+    def loss(self, name: str) -> Loss:
+        """The loss of a term."""
+        return cast(Loss, self.losses[name])
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        """The frozen teacher; None if no loss looks at one."""
+        return self._teacher[0] if self._teacher else None
+
+    def cache_teacher(self, batches: Iterable[Batch]) -> None:
+        """Run the teacher of the present stage once, and keep what it makes of every sample.
+
+        Args:
+            batches: every sample that will be trained on, as it will look then; see `TeacherPass.fill`.
+        """
+        if self._teacher_pass is not None:
+            self._teacher_pass.fill(batches)
+
+    @property
+    def teacher_needs(self) -> TeacherNeeds | None:
+        """What the present stage looks at in the teacher; None if it does not look at it."""
+        return None if self._teacher_pass is None else self._teacher_pass.needs
+
+    # -- stages --------------------------------------------------------------------------------------------
+
+    def warm_ups(self) -> tuple[tuple[str, WarmUp], ...]:
+        """The stages that losses ask for before the main one, as (name of the term, stage), in order."""
+        return tuple((name, stage) for name in self.losses for stage in self.loss(name).stages())
+
+    def enter(self, term: str | None = None, warm_up: WarmUp | None = None) -> None:
+        """Begin a stage: the main one, or a warm-up of one term, which is then computed alone, not weighted.
+
+        Call it when resuming, too: the stage is not part of the state.
+
+        Args:
+            term: the term that warms up; None for the main stage.
+            warm_up: one of its stages.
+        """
+        self._warm_up = warm_up
+        if term is None:
+            self._active = tuple(name for name in self.losses if not self.loss(name).warm_up_only)
+        else:
+            self._active = (term,)
+        for name in self.losses:
+            self.loss(name).enter(warm_up.name if warm_up is not None and name == term else None)
+        self._attach_probes()
+        self.train(self.training)
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Tell the losses how far the main stage is. Call it before every epoch of it, when resuming too.
+
+        Args:
+            epoch: number of the epoch that begins, from 0.
+            epochs: how many the main stage has.
+        """
+        for name in self.losses:
+            self.loss(name).begin_epoch(epoch, epochs)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """What the present stage trains: everything in the main one, else what its warm-up names."""
+        if self._warm_up is None:
+            parameters = list(self.parameters())
+        else:
+            modules: list[nn.Module] = [self.student] if self._warm_up.trains_student else []
+            modules += [self.losses[name] for name in self._active]
+            parameters = [parameter for module in modules for parameter in module.parameters()]
+        return [parameter for parameter in parameters if parameter.requires_grad]
+
+    # -- afterwards ----------------------------------------------------------------------------------------
+
+    def export(self) -> nn.Module:
+        """The student as it is kept and evaluated.
+
+        Returns:
+            ``distiller.student`` itself where no loss alters it; otherwise a copy that the losses have turned
+            into a network of its own, in the same mode.
+        """
+        if not any(self.loss(name).alters_student for name in self.losses):
+            return self.student
+        student = copy.deepcopy(self.student)
+        for name in reversed(tuple(self.losses)):
+            student = self.loss(name).export(student)
+        return student
+
+    def other_heads(self) -> dict[str, nn.Module]:
+        """Networks that predict in another way than the exported student, as ``TERM_NAME``, in its mode."""
+        return {
+            f"{name}_{what}": network
+            for name in self._active
+            if type(self.loss(name)).other_heads is not Loss.other_heads
+            for what, network in self.loss(name).other_heads(copy.deepcopy(self.student)).items()
+        }
+
+    # -- inner workings ------------------------------------------------------------------------------------
+
+    def _attach_probes(self) -> None:
+        losses = {name: self.loss(name) for name in self._active}
+        takes = {entry for loss in losses.values() for entry in loss.takes}
+        embedding = "student_embedding" in takes
+        self._student_probe = (
+            CompiledProbe(
+                self.student, self._student_points, embedding=embedding, mode=self.engine.compile_mode
+            )
+            if self.engine.compiles_student
+            else Probe(self.student, self._student_points, embedding=embedding)
+        )
+        self._teacher_pass: TeacherPass | None = None
+        if self._teacher and any(loss.needs_teacher for loss in losses.values()):
+            needs = TeacherNeeds(
+                self._teacher_points,
+                logits="teacher_logits" in takes,
+                embedding="teacher_embedding" in takes,
+                input_gradients=any(loss.needs_input_gradients for loss in losses.values()),
+            )
+            self._teacher_pass = TeacherPass(self._teacher[0], needs, self.engine)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
+        """Let ``to``, ``cuda``, ``double`` and the like reach the teacher as well."""
+        super()._apply(fn, recurse)
+        for teacher in self._teacher:
+            teacher._apply(fn, recurse)
+        return self
+
+
+def loss_context(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    pairs: Sequence[tuple[HintPoint, HintPoint]],
+    num_classes: int,
+    num_samples: int,
+    example: Tensor,
+    *,
+    embeddings: bool = True,
+    labels: Tensor | None = None,
+    points: tuple[Sequence[HintPoint], Sequence[HintPoint]] | None = None,
+) -> LossContext:
+    """What `Loss.build` needs to know about two networks, measured on them.
+
+    Args:
+        student: the network to train.
+        teacher: the network to learn from, or None.
+        pairs: hint points of the student and the teacher.
+        num_classes: classes of the task.
+        num_samples: size of the training set.
+        example: images of the size that both will see, (N, C, H, W). Both networks are run on one of them in
+            evaluation mode; statistics and random numbers stay as they are.
+        embeddings: whether to look for embeddings and the teacher's classifier too.
+        labels: as `LossContext.labels`.
+        points: hint points of the student and of the teacher that are not in pairs; given instead of them.
+
+    Raises:
+        PursuhintError: the student's logits do not fit the number of classes, a point does not exist, or a
+            network cannot run on the example.
+    """
+    mine, theirs = ([own for own, _ in pairs], [other for _, other in pairs]) if points is None else points
+    own = _measured(student, mine, example, embeddings)
+    assert own.logits is not None
+    if own.logits.shape[1] != num_classes:
+        raise PursuhintError(
+            f"the student gives {own.logits.shape[1]} scores a sample, but the task has {num_classes} classes"
+        )
+    other = Trace() if teacher is None else _measured(teacher, theirs, example, embeddings)
+    classifier = None
+    if teacher is not None and embeddings:
+        classifier = find_classifier(teacher, _moved(example, teacher))[1]
+    shapes = (
+        tuple(_shape(point, features) for point, features in zip(mine, own.features)),
+        tuple(_shape(point, features) for point, features in zip(theirs, other.features)),
+    )
+    return LossContext(
+        pairs=tuple(zip(*shapes)) if points is None else (),
+        num_classes=num_classes,
+        num_samples=num_samples,
+        student_embedding=_width(own.embedding),
+        teacher_embedding=_width(other.embedding),
+        teacher_classifier=classifier,
+        teacher_classes=_width(other.logits) or None,
+        student=student,
+        teacher=teacher,
+        example=example,
+        labels=labels,
+        chosen=None if points is None else shapes,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Looking at the networks
+
+
+@torch.no_grad()
+def _measured(network: nn.Module, points: Sequence[HintPoint], example: Tensor, embedding: bool) -> Trace:
+    """One image through a network, leaving no trace in it nor in the random numbers."""
+    images = _moved(example[:1], network)
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), evaluating(network):
+        return Probe(network, points, embedding=embedding)(images)
+
+
+def _reference(network: nn.Module) -> Tensor | None:
+    return next((parameter for parameter in network.parameters() if parameter.is_floating_point()), None)
+
+
+def _moved(images: Tensor, network: nn.Module) -> Tensor:
+    """Images as a network's weights have it: their device and precision."""
+    like = _reference(network)
+    return images if like is None else images.to(like)
+
+
+def _moved_to(network: nn.Module, loss: Loss) -> Loss:
+    like = _reference(network)
+    return loss if like is None else loss.to(like.device, like.dtype)
+
+
+def _shape(point: HintPoint, features: Tensor) -> FeatureShape:
+    shape = tuple(features.shape)
+    channels, spatial = (shape[1], shape[2:]) if len(shape) != 3 else (shape[2], shape[1:2])
+    return FeatureShape(channels, spatial, point.activation, point.module, point)
+
+
+def _width(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.shape[1]
+
+
+def _output_of(module: str) -> HintPoint:
+    """The output of a module that a loss has added to the student; no candidate, so without a position."""
+    return HintPoint(module, 0, 0, "post", 0, (), 0, Tap(module, "output", copy=True))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Looking at what was recorded
+
+
+def _only(trace: Trace, indices: Sequence[int]) -> Trace:
+    return replace(trace, features=tuple(trace.features[index] for index in indices))
+
+
+def _transformed(trace: Trace, loss: Loss) -> Trace:
+    return trace if trace.logits is None else replace(trace, logits=loss.transform_logits(trace.logits))
+
+
+def _detached(trace: Trace) -> Trace:
+    return Trace(
+        None if trace.logits is None else trace.logits.detach(),
+        None if trace.embedding is None else trace.embedding.detach(),
+        tuple(features.detach() for features in trace.features),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Reading what was asked for
+
+
+def _weight_and_options(entry: TermOptions | float | None) -> tuple[float | None, Mapping[str, Any]]:
+    if entry is None or isinstance(entry, int | float):
+        return entry, {}
+    return entry.weight, entry.options
+
+
+def _pairs(plan: HintPlan | Mapping[str, HintPlan] | None, name: str) -> list[tuple[HintPoint, HintPoint]]:
+    """Pairs of hint points, the student's first."""
+    own = plan.get(name) if isinstance(plan, Mapping) else plan
+    pairs = []
+    for pair in own.pairs if own is not None else ():
+        if pair.student is None:
+            raise PursuhintError(
+                f"hint point {pair.teacher} of the teacher has no counterpart; "
+                "pair the plan with the student first (HintPlan.with_student)"
+            )
+        pairs.append((pair.student, pair.teacher))
+    return pairs
+
+
+def _last_maps(
+    kind: type[Loss], student: nn.Module, teacher: nn.Module | None, example: Tensor
+) -> list[tuple[HintPoint, HintPoint]]:
+    """The pair of points of a loss that looks at the last maps; none for others."""
+    if not kind.at_last_map:
+        return []
+    assert teacher is not None
+    return [(find_last_map(student, example), find_last_map(teacher, example))]
+
+
+def _candidates(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    pairs: Sequence[tuple[HintPoint, HintPoint]],
+    example: Tensor,
+) -> Callable[[Network], Sequence[HintPoint]]:
+    """Finds all sub-blocks of either network, read as the points of the plan are."""
+
+    def find(name: Network) -> Sequence[HintPoint]:
+        network = student if name == "student" else teacher
+        assert network is not None  # losses without a teacher have no hint points
+        activation = pairs[0][1].activation if pairs else "post"
+        return find_hint_points(network, _moved(example[:1], network), activation=activation)
+
+    return find
+
+
+def _check_teacher(needs_teacher: Mapping[str, bool], teacher: nn.Module | None) -> None:
+    for name, needed in needs_teacher.items():
+        if needed and teacher is None:
+            raise PursuhintError(f"loss {name!r} needs a teacher, but there is none")
+
+
+def _check_terms(terms: Mapping[str, Term]) -> None:
+    if not terms:
+        raise PursuhintError("a distiller needs at least one loss")
+    containing = {name: term.loss for name, term in terms.items() if term.loss.contains_classification}
+    plain = [name for name, loss in containing.items() if isinstance(loss, CrossEntropyLoss)]
+    others = [name for name in containing if name not in plain]
+    if plain and others:
+        raise PursuhintError(
+            f"loss {others[0]!r} contains the classification term already; leave out {plain[0]!r}"
+        )
+    if len(others) > 1:
+        raise PursuhintError(
+            f"losses {others[0]!r} and {others[1]!r} both contain the classification term; use one of them"
+        )
+
+
+def _checked_weight(name: str, weight: float) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise PursuhintError(f"the weight of loss {name!r} must be a number of at least 0, got {weight!r}")
+    return float(weight)
+
+
+def _selection(name: str, chosen: Sequence[int] | None, available: int) -> tuple[int, ...]:
+    if chosen is None:
+        return tuple(range(available))
+    for index in chosen:
+        if not 0 <= index < available:
+            raise PursuhintError(f"loss {name!r} asks for hint point {index}, but there are {available}")
+    return tuple(chosen)

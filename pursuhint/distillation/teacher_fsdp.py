@@ -1,0 +1,101 @@
+"""A frozen teacher whose weights are shared out over processes, for teachers that fill a device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pursuhint.errors import PursuhintError
+from pursuhint.features.hint_points import find_hint_points
+from pursuhint.losses import get_loss
+
+__all__ = ["check_shardable", "is_sharded", "shard_teacher"]
+
+
+def check_shardable(losses: Iterable[str], processes: int) -> None:
+    """Find out whether a run can shard its teacher.
+
+    Args:
+        losses: by name.
+        processes: that take part.
+
+    Raises:
+        PursuhintError: there is one process, or a loss differentiates the teacher: its backward pass would
+            read weights that have been given back by then.
+    """
+    if processes == 1:
+        raise PursuhintError(
+            "engine.shard_teacher shares the teacher out over processes, and here is one; launch several "
+            "(torchrun --nproc_per_node 2 -m pursuhint train ...), or leave it out"
+        )
+    for name in losses:
+        if get_loss(name).needs_input_gradients:
+            raise PursuhintError(
+                f"loss {name!r} differentiates the teacher, which a sharded one cannot do; "
+                "set engine.shard_teacher=false, or leave the loss out"
+            )
+
+
+def is_sharded(network: nn.Module) -> bool:
+    """Whether `shard_teacher` has been called with this network."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return False
+    from torch.distributed.fsdp import FSDPModule  # slow to import, and not in every build of PyTorch
+
+    return isinstance(network, FSDPModule)
+
+
+@torch.no_grad()
+def shard_teacher(
+    teacher: nn.Module, example: Tensor, device: torch.device, precision: torch.dtype | None = None
+) -> None:
+    """Leave each process a share of a network's parameters, in place; the others' are fetched when needed.
+
+    Every sub-block is a unit, and so is what lies outside of them: when a forward pass comes to a unit, its
+    parameters are gathered from all processes, and given back behind it. A device so holds its share and one
+    or two units. Module names, hooks and results stay what they were; from now on all processes must run the
+    network equally often. Calling it again does nothing.
+
+    This is PyTorch's ``fully_shard``. Accelerate's FSDP plugin calls the same function, but for every network
+    that it prepares: the plugin would also shard the student, and with it optimiser, states and hints.
+
+    Args:
+        teacher: frozen, in evaluation mode and whole, on any device.
+        example: a batch that it can run on, (N, C, H, W), to find its sub-blocks.
+        device: where its parts will be.
+        precision: of the weights of its convolutions and linear layers; None for their own.
+
+    Raises:
+        PursuhintError: no sub-blocks are found in it.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    if is_sharded(teacher):
+        return
+    like = next(teacher.parameters())
+    names = [point.module for point in find_hint_points(teacher, example[:1].to(like))]
+    modules = dict(teacher.named_modules())
+    blocks = [module for name in names if not _shares_weights(module := modules[name], teacher)]
+    for module in teacher.modules():
+        own = precision if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) else None
+        for parameter in module.parameters(recurse=False):
+            parameter.data = parameter.to(own or parameter.dtype).contiguous()
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    for block in reversed(blocks):  # inner ones first, if one lies in another
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)
+    fully_shard(teacher, mesh=mesh, reshard_after_forward=True)
+
+
+def _shares_weights(block: nn.Module, network: nn.Module) -> bool:
+    """Whether a parameter of a block is also used outside of it; it then belongs to the network."""
+
+    def uses(modules: nn.Module) -> Counter[int]:
+        return Counter(id(p) for module in modules.modules() for p in module._parameters.values())
+
+    everywhere, inside = uses(network), uses(block)
+    return any(everywhere[id(parameter)] > inside[id(parameter)] for parameter in block.parameters())

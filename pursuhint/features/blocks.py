@@ -1,0 +1,362 @@
+"""Find the sub-blocks of any network in the record of one forward pass.
+
+The rules read structure, not names: who holds layers with weights, who merely passes its input through its
+children, and what each sub-block's output meets next.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pursuhint._util.registry import did_you_mean
+from pursuhint.errors import PursuhintError
+from pursuhint.features.call_trace import Call, Record, classifier_call
+from pursuhint.features.module_rules import (
+    activation_after_norm,
+    has_own_weights,
+    is_chain,
+    is_channels_last,
+    is_container,
+    is_depthwise,
+    is_gate,
+    is_head,
+    is_norm,
+    outer_calls,
+)
+from pursuhint.features.tap import Tap, TapKind
+
+__all__ = ["SubBlock", "find_sub_blocks", "matching_blocks"]
+
+
+@dataclass(frozen=True)
+class SubBlock:
+    """A sub-block: the call that computes its output, and its last activation if it ends in one."""
+
+    name: str
+    end: Call
+    activation: Call | None
+    channels_last: bool
+    """Whether its output is (N, H, W, C)."""
+
+    @property
+    def features(self) -> Tensor:
+        assert self.end.output is not None
+        return self.end.output
+
+    def post(self) -> Tap:
+        end = self.end
+        kind: TapKind = "functional-output" if end.module is None else "output"
+        return Tap(end.name, kind, end.ordinal, end.output_overwritten, self.channels_last)
+
+    def pre(self, record: Record) -> Tap:
+        activation = self.activation or activation_after_norm(record, self.end)
+        if activation is None:
+            return self.post()
+        kind: TapKind = "functional-input" if activation.module is None else "input"
+        copy = activation.input_overwritten
+        return Tap(activation.name, kind, activation.ordinal, copy, self.channels_last)
+
+
+def _sub_block(record: Record, name: str, end: Call, activation: Call | None, whole: Call) -> SubBlock:
+    """A sub-block whose layers are those inside the call ``whole``."""
+    return SubBlock(name, end, activation, is_channels_last(record, end, whole))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The search
+
+
+def find_sub_blocks(network: nn.Module, record: Record) -> list[SubBlock]:
+    """The sub-blocks of a network, or the conv-norm-activation units of one that has fewer than two.
+
+    A sub-block is an outermost module that holds two or more layers with weights and is more than a chain
+    of them. Modules that hold a run of sub-blocks (stages, encoders, containers) are entered, unless several
+    runs stand side by side in them and exchange their results (HRNet). The stem, which reads the image, and
+    the head are none.
+    """
+    search = _Search(network, record)
+    found = search.sub_blocks()
+    calls = found if len(found) >= 2 else search.separable_convolutions()
+    if len(calls) >= 2:
+        # Modules of a sub-block's kind, or in its company, are sub-blocks too, even without a skip connection
+        # (the first block of an EfficientNet) or with a single layer (those of an EfficientNetV2).
+        calls = search.with_companions(calls)
+        return [_sub_block(record, call.name, call, call.ends_in, call) for call in calls]
+    single = [_sub_block(record, call.name, call, call.ends_in, call) for call in found]
+    layers = search.layers()
+    units = [_unit(record, layer) for layer in layers if not is_head(layer)]
+    maps = [unit for unit in units if unit.features.ndim > 2]
+    return single + (maps or [_unit(record, layer) for layer in layers])
+
+
+class _Search:
+    """A walk down the modules of a network, by what each did in a recorded forward pass."""
+
+    def __init__(self, network: nn.Module, record: Record) -> None:
+        self.network = network
+        self.record = record
+        self.last = record.last_calls()
+        self.classifier = classifier_call(record).module
+        self.of_module = {call.module: call for call in self.last.values()}
+        calls = [(type(call.module), call) for call in self.last.values() if call.module is not None]
+        # What one module of a kind does is what the kind is: an inverted residual without its skip connection
+        # is still an inverted residual.
+        self.branching = {kind for kind, call in calls if not is_chain(call)}
+        self.gates = {kind for kind, call in calls if is_gate(call)}
+        self.heads = {kind for kind, _ in calls} - {kind for kind, call in calls if not is_head(call)}
+        self._weights: dict[nn.Module, int] = {}
+        self._holding: dict[nn.Module, bool] = {}
+        own = [m for m in network.modules() if m is not network and not is_container(m)]
+        self.stages = {type(module) for module in own if self._holds_run(module)}
+
+    # -- what stands inside ------------------------------------------------------------------------------
+
+    def _can_be_sub_block(self, module: nn.Module, layers: int = 2) -> bool:
+        """Whether it has enough layers, is no gate, and returns one entry a sample."""
+        call = self.of_module.get(module)
+        return (
+            not is_container(module)
+            and type(module) not in self.gates | self.heads
+            and call is not None
+            and call.output is not None
+            and call.output.ndim >= 2
+            and len(call.output) == self.record.samples
+            and self._weighted_layers(module) >= layers
+        )
+
+    def _weighted_layers(self, module: nn.Module) -> int:
+        """How many layers with weights it is made of."""
+        if module not in self._weights:
+            inside = sum(map(self._weighted_layers, module.children()))
+            self._weights[module] = inside + has_own_weights(module)
+        return self._weights[module]
+
+    def _holds_sub_block(self, module: nn.Module) -> bool:
+        """Whether it is a sub-block or stage, rather than a chain of layers with a name of its own."""
+        if module not in self._holding:
+            itself = type(module) in self.branching and self._can_be_sub_block(module)
+            self._holding[module] = itself or any(map(self._holds_sub_block, module.children()))
+        return self._holding[module]
+
+    def _holds_run(self, module: nn.Module) -> bool:
+        """Whether a run of several sub-blocks of one kind stands somewhere inside."""
+        for inner in module.modules():
+            if not (isinstance(inner, nn.Sequential) or is_container(inner) or inner is not module):
+                continue
+            members = [m for m in inner.children() if self._can_be_sub_block(m) and self._holds_sub_block(m)]
+            if any(count >= 2 for count in Counter(map(type, members)).values()):
+                return True
+        return False
+
+    def _is_short_stage(self, module: nn.Module) -> bool:
+        """Whether a module of a stage's kind keeps its one sub-block where others keep several."""
+        return type(module) in self.stages and any(
+            self._holds_sub_block(child)
+            for inner in module.modules()
+            if is_container(inner)
+            for child in inner.children()
+            if not is_container(child)
+        )
+
+    def _runs_in_parallel(self, module: nn.Module) -> bool:
+        """Whether several of the tensors that it receives each enter sub-blocks of their own."""
+        call = self.of_module.get(module)
+        if call is None or len(call.inputs) < 2:
+            return False
+        streams = {
+            id(child.input)
+            for child in call.children
+            if child.module is not None
+            and any(child.input is received for received in call.inputs)
+            and self._holds_sub_block(child.module)
+        }
+        return len(streams) >= 2
+
+    # -- walking -----------------------------------------------------------------------------------------
+
+    def _is_entered(self, module: nn.Module) -> bool:
+        if module is self.network or is_container(module):
+            return True
+        if self._holds_run(module) or self._is_short_stage(module):
+            return not self._runs_in_parallel(module)
+        return any(module.children()) and type(module) not in self.branching
+
+    def _leaves(self, taken: Iterable[nn.Module] = ()) -> Iterator[Call]:
+        """Calls of the outermost modules that are not entered, and of those in ``taken``."""
+        taken = set(taken)
+
+        def visit(name: str, module: nn.Module) -> Iterator[Call]:
+            if module not in taken and self._is_entered(module):
+                for child_name, child in module.named_children():
+                    yield from visit(f"{name}.{child_name}" if name else child_name, child)
+                return
+            call = self.last.get(name)
+            if call is None or call.output is None or call.output.ndim < 2:
+                return  # not run
+            if not any(inner is self.classifier for inner in module.modules()):
+                yield call
+
+        return visit("", self.network)
+
+    def sub_blocks(self) -> list[Call]:
+        """Modules that are more than a chain of layers."""
+        found = [call for call in self._leaves() if call.module and self._can_be_sub_block(call.module)]
+        found = self._outermost(found)
+        return self._without_stem(self._with_trailing_layers(found))
+
+    def _with_trailing_layers(self, calls: list[Call]) -> list[Call]:
+        """With chains of a kind that is made of one sub-block and further layers in its place."""
+        inside: dict[nn.Module, list[Call]] = {}
+        for call in calls:
+            for module in self._around(call.name):
+                inside.setdefault(module, []).append(call)
+        wide = {type(module) for module, found in inside.items() if len(found) > 1}
+
+        def widest(call: Call) -> Call:
+            best = call
+            for module in self._around(call.name):
+                if module is self.network or type(module) in self.stages | self.branching:
+                    break
+                if is_container(module):
+                    continue
+                if type(module) in wide or not self._can_be_sub_block(module):
+                    break
+                best = self.of_module[module]
+            assert best.module is not None
+            assert call.module is not None
+            more = self._weighted_layers(best.module) > self._weighted_layers(call.module)
+            return best if more else call
+
+        return [widest(call) for call in calls]
+
+    def separable_convolutions(self) -> list[Call]:
+        """Chains of a kind that factorises a convolution: one layer in a network of nothing else."""
+        chosen = [
+            module
+            for module in self.of_module
+            if module is not None
+            and module is not self.network
+            and self._can_be_sub_block(module)
+            and type(module) not in self.stages
+            and sum(map(is_depthwise, module.modules())) == 1
+        ]
+        return self._outermost([call for call in self._leaves(chosen) if call.module in set(chosen)])
+
+    def with_companions(self, blocks: list[Call]) -> list[Call]:
+        """Sub-blocks and, in depth order, what else belongs among them."""
+        kinds = {type(call.module) for call in blocks}
+        company = {self._company(call.name) for call in blocks}
+
+        def belongs(call: Call) -> bool:
+            module = call.module
+            if module is None or module in known or not self._can_be_sub_block(module, layers=1):
+                return False
+            if type(module) in kinds:
+                return not all(is_depthwise(inner) for inner in module.modules() if has_own_weights(inner))
+            if not any(module.children()) or self._company(call.name) not in company:
+                return False
+            keeps_shape = call.input is not None and call.output is not None
+            keeps_shape = keeps_shape and call.input.shape == call.output.shape  # type: ignore[union-attr]
+            return self._weighted_layers(module) >= 2 or (type(module) in self.branching and keeps_shape)
+
+        known = {call.module for call in blocks}
+        holding = {inner for call in blocks for inner in self._around(call.name)}
+        chains = [
+            call.module
+            for call in self.last.values()
+            if call.module is not None
+            and call.module not in holding
+            and call.module is not self.network
+            and not is_container(call.module)
+        ]
+        leaves = list(self._leaves([module for module in chains if module is not None]))
+        found = [call for call in leaves if call.module in known or belongs(call)]
+        return self._without_stem(self._outermost(found))
+
+    def _around(self, name: str) -> Iterator[nn.Module]:
+        """The modules that a module stands in, by their names."""
+        while name:
+            name = name.rpartition(".")[0]
+            yield self.network.get_submodule(name)
+
+    def _company(self, name: str) -> tuple[str, str]:
+        """The nearest module around that is no container, and where in it the containers begin."""
+        parts = name.split(".")
+        for end in range(len(parts) - 1, -1, -1):
+            holder = ".".join(parts[:end])
+            if end == 0 or not is_container(self.network.get_submodule(holder)):
+                return holder, parts[end] if end < len(parts) - 1 else ""
+        raise AssertionError("the network itself stands around every module")
+
+    def _outermost(self, calls: list[Call]) -> list[Call]:
+        """Without modules that ran inside another one of them."""
+        return [call for call in calls if not any(outer in calls for outer in outer_calls(call))]
+
+    def _without_stem(self, calls: list[Call]) -> list[Call]:
+        """Without the module that takes the image, if there is only one of its kind and enough others."""
+        image = self.record.calls[0].input
+        kinds = Counter(type(call.module) for call in calls)
+        rest = [call for call in calls if call.input is not image or kinds[type(call.module)] > 1]
+        return rest if len(rest) >= 2 else calls
+
+    def layers(self) -> list[Call]:
+        """Layers with weights outside of any sub-block."""
+        return [call for call in self._leaves() if call.module and self._weighted_layers(call.module) == 1]
+
+
+def _unit(record: Record, layer: Call) -> SubBlock:
+    """A layer of a plain network with the norm and the activation that follow it directly."""
+    end, name, activation = layer, layer.name, layer.ends_in
+    following = [call for call in record.calls if call.started > layer.started and not call.children]
+    for _ in range(2):  # at most a norm, then an activation
+        if activation is not None:
+            break
+        step = next(
+            (
+                call
+                for call in following
+                if end.feeds(call)
+                and call.ended > end.ended
+                and (call.is_activation or (is_norm(call.module) and end is layer))
+            ),
+            None,
+        )
+        if step is None:
+            break
+        end = step
+        if step.is_activation:
+            activation = step
+        if step.module is not None:
+            name = step.name
+    return _sub_block(record, name, end, activation, layer)
+
+
+def matching_blocks(
+    record: Record, blocks: list[SubBlock], patterns: Sequence[str], network: str
+) -> list[SubBlock]:
+    """The sub-blocks, or else the modules, whose names match patterns.
+
+    Raises:
+        PursuhintError: a pattern matches nothing that runs.
+    """
+    last = record.last_calls()
+    by_name = {block.name: block for block in blocks}
+    chosen: dict[str, SubBlock] = {}
+    for pattern in patterns:
+        names = [name for name in by_name if fnmatch.fnmatchcase(name, pattern)]
+        if names:
+            chosen.update({name: by_name[name] for name in names})
+            continue
+        calls = [call for name, call in last.items() if name and fnmatch.fnmatchcase(name, pattern)]
+        calls = [call for call in calls if call.output is not None and call.output.ndim >= 2]
+        if not calls:
+            raise PursuhintError(
+                f"pattern {pattern!r} matches no module that {network} runs; {did_you_mean(pattern, last)}"
+            )
+        chosen.update({call.name: _sub_block(record, call.name, call, call.ends_in, call) for call in calls})
+    return list(chosen.values())

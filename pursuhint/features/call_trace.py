@@ -1,0 +1,356 @@
+"""Who called what: one forward pass of a network, written down.
+
+`record_calls` runs a network once, and from the record `pursuhint.features.blocks` works out where its
+sub-blocks begin and end. Together with `pursuhint.features.extractor` this is the only code that touches hooks; they
+exist only during a call and are removed even when it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from pursuhint.errors import PursuhintError
+
+__all__ = [
+    "ActivationCalls",
+    "Call",
+    "Record",
+    "all_tensors",
+    "classifier_call",
+    "evaluating",
+    "find_classifier",
+    "first_tensor",
+    "is_activation",
+    "record_calls",
+]
+
+
+def all_tensors(value: Any) -> tuple[Tensor, ...]:
+    """Every tensor in a module's input or output: itself, or those in tuples, lists and mappings.
+
+    An output with a ``logits`` entry (as many libraries return) begins with that entry.
+    """
+    if isinstance(value, Tensor):
+        return (value,)
+    found: list[Tensor] = []
+    logits = value.get("logits") if isinstance(value, Mapping) else getattr(value, "logits", None)
+    if isinstance(logits, Tensor):
+        found.append(logits)
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        found.extend(tensor for item in value for tensor in all_tensors(item))
+    return tuple(found)
+
+
+def first_tensor(value: Any, samples: int | None = None) -> Tensor | None:
+    """The tensor meant by a module's input or output: the first of `all_tensors`.
+
+    Args:
+        value: what a module received or returned.
+        samples: size of the batch. Given this, the first tensor with one entry a sample comes before those
+            without (the patches of all images in one axis, say, or a table of positions).
+    """
+    found = all_tensors(value)
+    own = [tensor for tensor in found if samples is None or (tensor.ndim > 0 and len(tensor) == samples)]
+    return next(iter(own or found), None)
+
+
+# Activations, as modules and as functions. Sigmoid, softmax and their hard forms are left out: inside a
+# block they gate or weigh, and nothing is meant by "the value before the gate".
+_ACTIVATION_MODULES = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
+    nn.Hardswish, nn.Hardtanh, nn.Softplus, nn.Softsign, nn.Tanh, nn.Threshold,
+)  # fmt: skip
+# Of timm and other code that does not use torch's own classes; timm's memory-efficient ones end in "me".
+_ACTIVATION_CLASS_NAMES = frozenset(
+    name + ending
+    for name in ("swish", "silu", "gelu", "gelutanh", "quickgelu", "mish", "hardswish", "hardmish")
+    for ending in ("", "me")
+)
+_ACTIVATION_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
+    getattr(owner, name)
+    for owner, names in (
+        (F, "relu relu_ relu6 leaky_relu leaky_relu_ prelu rrelu rrelu_ elu elu_ selu selu_ celu celu_ gelu "
+            "silu mish hardswish hardtanh hardtanh_ softplus softsign"),
+        (torch, "relu relu_ selu selu_ celu celu_ rrelu rrelu_ prelu tanh tanh_"),
+        (Tensor, "relu relu_ tanh tanh_ prelu"),
+    )
+    for name in names.split()
+    if hasattr(owner, name)
+)  # fmt: skip
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is an elementwise activation function (ReLU, GELU, SiLU, ...)."""
+    return isinstance(module, _ACTIVATION_MODULES) or type(module).__name__.lower() in _ACTIVATION_CLASS_NAMES
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and every module of it back into its own mode afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        network.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+class ActivationCalls(TorchFunctionMode):
+    """Reports activations that are applied as functions: ``before(input)``, then ``after(output)``."""
+
+    def __init__(self, before: Callable[[Tensor], Any], after: Callable[[Any, Any], None]) -> None:
+        super().__init__()
+        self.before = before
+        self.after = after
+        self.inside = False
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        # F.relu is written with torch.relu: only the outermost of nested calls counts.
+        if self.inside or func not in _ACTIVATION_FUNCTIONS:
+            return func(*args, **kwargs)
+        argument = args[0] if args else kwargs.get("input")
+        if not isinstance(argument, Tensor):
+            return func(*args, **kwargs)
+        self.inside = True
+        try:
+            token = self.before(argument)
+            output = func(*args, **kwargs)
+            self.after(token, output)
+        finally:
+            self.inside = False
+        return output
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Recording one forward pass
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a module, or of an activation function, in a recorded forward pass."""
+
+    name: str
+    """Module name; for a function the name of the module in whose ``forward`` it was applied."""
+    module: nn.Module | None
+    """None for a function."""
+    parent: Call | None
+    ordinal: int
+    """Which call of this module (or of functions directly in this module), from 0."""
+    started: int
+    input: Tensor | None = None
+    inputs: tuple[Tensor, ...] = ()
+    """All tensors that it received; ``input`` is the one meant."""
+    output: Tensor | None = None
+    ended: int = -1
+    children: list[Call] = field(default_factory=list)
+    ends_in: Call | None = None
+    """The activation inside whose output this module returns, as it is or rearranged (as by a channel
+    shuffle)."""
+    input_version: int = 0
+    output_version: int = 0
+
+    @property
+    def is_activation(self) -> bool:
+        return self.module is None or is_activation(self.module)
+
+    @property
+    def input_overwritten(self) -> bool:
+        """Whether the input was changed in place after this call received it."""
+        return self.input is not None and self.input._version != self.input_version
+
+    def feeds(self, other: Call) -> bool:
+        """Whether ``other`` received exactly what this call returned, with nothing done to it between."""
+        return (
+            self.output is not None
+            and other.input is self.output
+            and other.input_version == self.output_version
+        )
+
+    def returns_output_of(self, other: Call) -> bool:
+        """Whether this call returned exactly what ``other`` did, with nothing done to it between."""
+        return (
+            other.output is not None
+            and self.output is other.output
+            and self.output_version == other.output_version
+        )
+
+    @property
+    def output_overwritten(self) -> bool:
+        """Whether the output was changed in place after this call returned it."""
+        return self.output is not None and self.output._version != self.output_version
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that was called in one forward pass, in the order of the calls' beginnings."""
+
+    calls: tuple[Call, ...]
+    output: Tensor
+    samples: int
+    """Size of the batch."""
+
+    def last_calls(self) -> dict[str, Call]:
+        """The last call of every module, by name."""
+        return {call.name: call for call in self.calls if call.module is not None}
+
+
+def _same_values(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, in whatever order; no for a constant, which says nothing."""
+    if first.numel() != second.numel() or first.dtype != second.dtype or first.min() == first.max():
+        return False
+    if not torch.isclose(first.double().sum(), second.double().sum(), rtol=1e-9, atol=1e-9):
+        return False
+    return torch.equal(first.flatten().sort().values, second.flatten().sort().values)
+
+
+def _telling(example: Tensor) -> Tensor:
+    """The example, or a pattern of its shape where it is constant: from zeros all layers look alike."""
+    if example.is_floating_point() and example.numel() > 1 and example.min() == example.max():
+        return (
+            torch.linspace(-2, 2, example.numel(), device=example.device).reshape(example.shape).to(example)
+        )
+    return example
+
+
+@torch.no_grad()
+def record_calls(network: nn.Module, example: Tensor) -> Record:
+    """Run a network once, in evaluation mode and without gradients, and write down every call.
+
+    Args:
+        network: any module that takes one batch of images. Its modes, statistics and parameters are as
+            before afterwards.
+        example: a batch, (N, C, H, W); one image is enough.
+
+    Raises:
+        PursuhintError: the network cannot run on the example, or returns no tensor.
+    """
+    calls: list[Call] = []
+    stack: list[Call] = []
+    ordinals: dict[tuple[str, bool], int] = {}
+    clock = iter(range(1 << 62))
+
+    samples = len(example)
+
+    def begin(name: str, module: nn.Module | None, arguments: Any) -> Call:
+        key = (name, module is None)
+        ordinals[key] = ordinals.get(key, -1) + 1
+        argument = first_tensor(arguments, samples)
+        call = Call(name, module, stack[-1] if stack else None, ordinals[key], next(clock), argument)
+        call.inputs = all_tensors(arguments)
+        call.input_version = argument._version if argument is not None else 0
+        if call.parent is not None:
+            call.parent.children.append(call)
+        calls.append(call)
+        return call
+
+    def finish(call: Call, output: Any) -> None:
+        call.output = first_tensor(output, samples)
+        call.output_version = call.output._version if call.output is not None else 0
+        call.ended = next(clock)
+        # In reverse, because a call's own calls are at the end of the list.
+        inside = itertools.takewhile(lambda inner: inner is not call, reversed(calls))
+        activations = [inner for inner in inside if inner.is_activation and inner.output is not None]
+        if call.output is None or not activations:
+            return
+        call.ends_in = next((inner for inner in activations if call.returns_output_of(inner)), None)
+        last = activations[0]
+        assert last.output is not None
+        untouched = not last.output_overwritten  # x = relu(x); x += skip is not the activation's output
+        if call.ends_in is None and untouched and _same_values(last.output, call.output):
+            call.ends_in = last
+
+    def enter(name: str, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        stack.append(begin(name, module, (*arguments, *named.values())))
+
+    def leave(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        finish(stack.pop(), output)
+
+    def before(argument: Tensor) -> Call | None:
+        owner = stack[-1] if stack else None
+        if owner is None or owner.is_activation:  # the module itself is what was recorded
+            return None
+        return begin(owner.name, None, argument)
+
+    def after(call: Call | None, output: Any) -> None:
+        if call is not None:
+            finish(call, output)
+
+    handles = []
+    try:
+        for name, module in network.named_modules():
+            handles.append(
+                module.register_forward_pre_hook(
+                    lambda module, arguments, named, name=name: enter(name, module, arguments, named),
+                    with_kwargs=True,
+                )
+            )
+            handles.append(module.register_forward_hook(leave))
+        with evaluating(network), ActivationCalls(before, after):
+            output = first_tensor(network(_telling(example)), samples)
+    except PursuhintError:
+        raise
+    except Exception as error:
+        where = f" (in its module {stack[-1].name!r})" if stack and stack[-1].name else ""
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise PursuhintError(
+            f"{type(network).__name__} cannot run on input of shape {tuple(example.shape)}{where}: {reason}"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    if output is None:
+        raise PursuhintError(f"{type(network).__name__} returned no tensor; expected logits (N, classes)")
+    return Record(tuple(calls), output, samples)
+
+
+def _owns_weights(module: nn.Module) -> bool:
+    return any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
+
+
+def classifier_call(record: Record) -> Call:
+    """The call of the last layer with weights: the one whose output becomes the logits.
+
+    Raises:
+        PursuhintError: no layer of the network has weights.
+    """
+    weighted = [call for call in record.calls if call.module is not None and _owns_weights(call.module)]
+    linear = [call for call in weighted if isinstance(call.module, nn.Linear)]
+    for call in reversed(linear):
+        if call.output is not None and call.output.numel() == record.output.numel():
+            return call
+    if not weighted:
+        raise PursuhintError("the network has no layer with weights, so it has no classifier")
+    return weighted[-1]
+
+
+def find_classifier(network: nn.Module, example: Tensor) -> tuple[str, nn.Module]:
+    """The last linear layer of a network, whose input is the embedding and whose output are the logits.
+
+    Args:
+        network: any classification network.
+        example: a batch it can run on, (N, C, H, W).
+
+    Returns:
+        Name and module. For a network that ends in a convolution, that convolution.
+
+    Raises:
+        PursuhintError: the network cannot run on the example, or has no layer with weights.
+    """
+    call = classifier_call(record_calls(network, example[:1]))
+    assert call.module is not None
+    return call.name, call.module

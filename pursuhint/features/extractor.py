@@ -1,0 +1,343 @@
+"""Look inside a network while it runs.
+
+`Probe` runs a network on a batch and returns a `Trace`: logits, embedding and the features at chosen
+points. Hooks exist only during the call and are removed even when it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pursuhint.errors import PursuhintError
+from pursuhint.features.call_trace import (
+    ActivationCalls,
+    classifier_call,
+    evaluating,
+    find_classifier,
+    first_tensor,
+    is_activation,
+    record_calls,
+)
+from pursuhint.features.tap import Tap, TapKind
+
+if TYPE_CHECKING:
+    from pursuhint.features.hint_points import HintPoint
+
+__all__ = ["Probe", "Tap", "TapKind", "Trace", "evaluating", "find_classifier", "find_norm", "pool"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a probe saw of one network on one batch.
+
+    Attributes:
+        logits: (N, classes), or None when the probe was told to do without.
+        embedding: (N, D), the input of the classifier, averaged over space when it is a map; or None.
+        features: one tensor a hint point, in the order of the probe's points: (N, C, H, W), (N, T, C) for
+            tokens, or (N, C).
+    """
+
+    logits: Tensor | None = None
+    embedding: Tensor | None = None
+    features: tuple[Tensor, ...] = ()
+
+
+def pool(features: Tensor) -> Tensor:
+    """Average features over space or tokens.
+
+    Args:
+        features: (N, C, H, W), (N, T, C) or (N, C).
+
+    Returns:
+        (N, C): the representation of PURSUhInT, section 3.1 ("averaged in dimensions of height and width").
+
+    Raises:
+        PursuhintError: any other number of dimensions.
+    """
+    if features.ndim == 4:
+        return features.mean((2, 3))
+    if features.ndim == 3:
+        return features.mean(1)
+    if features.ndim == 2:
+        return features
+    raise PursuhintError(
+        f"features must be (N, C, H, W), (N, tokens, C) or (N, C); found shape {tuple(features.shape)}"
+    )
+
+
+@torch.enable_grad()
+def find_norm(network: nn.Module, point: HintPoint, example: Tensor) -> nn.Module | None:
+    """The batch norm that a feature is the output of, whatever is added to it, and rectified or not.
+
+    A feature depends on such an output with slope 1, or, behind a ReLU, with slope 1 where it is positive;
+    one backward pass tells. Of several that are added up it is the one with most norms before it: that of the
+    longer branch of a residual block.
+
+    Args:
+        network: any network; run once in evaluation mode on random numbers, and left as it was.
+        point: one of its hint points.
+        example: a batch of the size that the network sees, (N, C, H, W).
+
+    Returns:
+        None where there is no such norm.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, *example.shape[1:], generator=generator).to(example).requires_grad_()
+    seen: list[tuple[nn.Module, Tensor]] = []
+
+    def hook(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
+        seen.append((module, output))
+        return output.clone()  # what comes behind may work in place
+
+    norms = [m for m in network.modules() if "running_mean" in dict(m.named_buffers(recurse=False))]
+    handles = [norm.register_forward_hook(hook) for norm in norms]
+    try:
+        with evaluating(network):
+            features = Probe(network, [point], logits=False)(images).features[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    weights = torch.randn(features.shape, generator=generator).to(features)
+    outputs = [output for _, output in seen]
+    slopes = _slopes((features * weights).sum(), outputs)
+    expected = (weights, weights * (features > 0)) if (features > 0).any() else (weights,)
+    found = [
+        (module, output)
+        for (module, output), slope in zip(seen, slopes)
+        if slope is not None and any(_close(slope, values) for values in expected)
+    ]
+
+    def norms_before(candidate: tuple[nn.Module, Tensor]) -> int:
+        return sum(slope is not None for slope in _slopes(candidate[1].sum(), outputs))
+
+    return max(found, key=norms_before)[0] if found else None
+
+
+def _slopes(value: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    if not tensors or not value.requires_grad:
+        return [None] * len(tensors)
+    return torch.autograd.grad(value, tensors, retain_graph=True, allow_unused=True)
+
+
+def _close(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-3, atol=1e-3)
+
+
+class _Finished(Exception):
+    """Raised inside a forward pass once everything that was asked for has been seen."""
+
+
+class Probe:
+    """Run a network and return what passed through chosen points.
+
+    The network itself is neither changed nor wrapped, and keeps its mode and device. When neither logits
+    nor embedding are wanted the forward pass ends after the deepest point.
+
+    Args:
+        network: the network to look into.
+        points: hint points of this network, from `pursuhint.features.hint_points.find_hint_points`.
+        logits: whether `Trace.logits` is wanted.
+        embedding: whether `Trace.embedding`, the input of the last linear layer, is wanted.
+
+    Raises:
+        PursuhintError: a point names a module that the network does not have.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+        >>> trace = Probe(network, embedding=True)(torch.zeros(5, 3, 4, 4))
+        >>> trace.logits.shape, trace.embedding.shape
+        (torch.Size([5, 2]), torch.Size([5, 16]))
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        points: Sequence[HintPoint] = (),
+        *,
+        logits: bool = True,
+        embedding: bool = False,
+    ) -> None:
+        self.network = network
+        self.points = tuple(points)
+        self.logits = logits
+        self.embedding = embedding
+        self.taps = tuple(point.tap for point in self.points)
+        self._classifier: Tap | None = None
+        modules = dict(network.named_modules())
+        for point in self.points:
+            if point.tap.module not in modules:
+                raise PursuhintError(
+                    f"hint point {point} is not a module of {type(network).__name__}; "
+                    "find its points again with find_hint_points"
+                )
+
+    def __call__(self, images: Tensor) -> Trace:
+        """Run the network on a batch, (N, C, H, W).
+
+        Raises:
+            PursuhintError: a point was not reached, or was overwritten in place in a way that only shows
+                in training mode.
+        """
+        taps = self._all_taps(images)
+        if not taps:
+            return Trace(logits=self._output(self.network(images)))
+        seen = _Seen(self.network, taps, len(images), stop=not (self.logits or self.embedding))
+        with seen.attached():
+            try:
+                output = self.network(images)
+            except _Finished:
+                output = None
+        return self._trace(output, seen.tensors(self.points))
+
+    def _all_taps(self, images: Tensor) -> tuple[Tap, ...]:
+        """Those of the points and, behind them, that of the embedding."""
+        if not self.embedding:
+            return self.taps
+        if self._classifier is None:
+            call = classifier_call(record_calls(self.network, images[:1]))
+            self._classifier = Tap(call.name, "input", call.ordinal, copy=call.input_overwritten)
+        return (*self.taps, self._classifier)
+
+    def _trace(self, output: Any, tensors: list[Tensor]) -> Trace:
+        """What is wanted, from the network's output and the tensors at all taps."""
+        embedding = None
+        if self.embedding:
+            embedding = tensors.pop()
+            embedding = embedding if embedding.ndim == 2 else pool(embedding)
+        return Trace(self._output(output) if self.logits else None, embedding, tuple(tensors))
+
+    def _output(self, output: Any) -> Tensor | None:
+        if not self.logits:
+            return None
+        logits = first_tensor(output)
+        if logits is None:
+            raise PursuhintError(f"{type(self.network).__name__} returned no tensor; expected logits")
+        return logits.flatten(1)
+
+
+class _Seen:
+    """The tensors of one forward pass, and the hooks that catch them."""
+
+    def __init__(self, network: nn.Module, taps: Sequence[Tap], samples: int, *, stop: bool) -> None:
+        self.network = network
+        self.taps = taps
+        self.samples = samples
+        self.stop = stop
+        self.found: dict[int, tuple[Tensor, int]] = {}
+        self.missing = set(range(len(taps)))
+        self.counts: dict[tuple[str, str], int] = {}
+
+    def _count(self, name: str, what: str) -> int:
+        count = self.counts[name, what] = self.counts.get((name, what), -1) + 1
+        return count
+
+    def _catch(self, wanted: Sequence[int], call: int, value: Any) -> None:
+        for index in wanted:
+            tap = self.taps[index]
+            if tap.call != call:
+                continue
+            tensor = first_tensor(value, self.samples)
+            if tensor is None:
+                raise PursuhintError(f"module {tap.module!r} carries no tensor that could be a feature map")
+            tensor = tensor.clone() if tap.copy else tensor
+            self.found[index] = (tensor, tensor._version)
+            self.missing.discard(index)
+        if self.stop and not self.missing:
+            raise _Finished
+
+    def _wanted(self) -> dict[tuple[str, str], list[int]]:
+        wanted: dict[tuple[str, str], list[int]] = {}
+        for index, tap in enumerate(self.taps):
+            wanted.setdefault((tap.module, tap.kind), []).append(index)
+        return wanted
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        modules = dict(self.network.named_modules())
+        wanted = self._wanted()
+        handles = []
+        functional = any(kind.startswith("functional") for _, kind in wanted)
+        try:
+            for (name, kind), indices in wanted.items():
+                if kind == "output":
+                    handles.append(modules[name].register_forward_hook(self._output_hook(name, indices)))
+                elif kind == "input":
+                    handles.append(
+                        modules[name].register_forward_pre_hook(
+                            self._input_hook(name, indices), with_kwargs=True
+                        )
+                    )
+            with contextlib.ExitStack() as exits:
+                if functional:
+                    exits.enter_context(self._watch_functions(modules, wanted, handles))
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _output_hook(self, name: str, indices: Sequence[int]) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            self._catch(indices, self._count(name, "output"), output)
+
+        return hook
+
+    def _input_hook(self, name: str, indices: Sequence[int]) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            self._catch(indices, self._count(name, "input"), (*arguments, *named.values()))
+
+        return hook
+
+    def _watch_functions(
+        self, modules: dict[str, nn.Module], wanted: dict[tuple[str, str], list[int]], handles: list[Any]
+    ) -> ActivationCalls:
+        """Follow which module is running, so that a function can be told to belong to it."""
+        stack: list[str] = []
+
+        def entering(name: str) -> Callable[..., None]:
+            return lambda module, arguments: stack.append(name)
+
+        def leaving(module: nn.Module, arguments: Any, output: Any) -> None:
+            stack.pop()
+
+        for name, module in modules.items():
+            handles.append(module.register_forward_pre_hook(entering(name)))
+            handles.append(module.register_forward_hook(leaving))
+
+        def before(argument: Tensor) -> tuple[str, int] | None:
+            if not stack or is_activation(modules[stack[-1]]):
+                return None
+            owner, call = stack[-1], self._count(stack[-1], "functional")
+            self._catch(wanted.get((owner, "functional-input"), ()), call, argument)
+            return owner, call
+
+        def after(token: tuple[str, int] | None, output: Any) -> None:
+            if token is not None:
+                self._catch(wanted.get((token[0], "functional-output"), ()), token[1], output)
+
+        return ActivationCalls(before, after)
+
+    def tensors(self, points: Sequence[HintPoint]) -> list[Tensor]:
+        """The caught tensors in the order of the taps, channels first."""
+        result = []
+        for index, tap in enumerate(self.taps):
+            what = str(points[index]) if index < len(points) else f"embedding (input of {tap.module!r})"
+            if index not in self.found:
+                raise PursuhintError(
+                    f"{what} was not reached in this forward pass of {type(self.network).__name__}; "
+                    "choose among modules that every batch goes through"
+                )
+            tensor, version = self.found[index]
+            if tensor._version != version:
+                raise PursuhintError(
+                    f"{what} was overwritten in place after it was read; "
+                    f"build {type(self.network).__name__} with inplace=False"
+                )
+            result.append(tensor.movedim(-1, 1) if tap.channels_last and tensor.ndim == 4 else tensor)
+        return result

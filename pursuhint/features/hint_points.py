@@ -1,0 +1,193 @@
+"""Hint points: the places in a network that can teach or be taught.
+
+A candidate is the output of a *sub-block*: a residual block, inverted residual, shuffle unit or transformer
+block, or, in a plain network, a convolution with its norm and activation. They are found by running the
+network once on one image and reading who called whom, so any `torch.nn.Module` will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pursuhint._util.registry import did_you_mean
+from pursuhint.errors import PursuhintError
+from pursuhint.features.tap import Tap
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = [
+    "Activation",
+    "HintPoint",
+    "conventional_points",
+    "find_hint_points",
+    "number_of_stages",
+    "resolve_point",
+    "stage_ends",
+]
+
+Activation = Literal["pre", "post"]
+
+
+@dataclass(frozen=True)
+class HintPoint:
+    """A place in a network whose features can be a hint.
+
+    Attributes:
+        module: name of the sub-block, as in ``network.named_modules()``.
+        position: where it stands among the network's sub-blocks in depth order, counted from 1 as in the
+            PURSUhInT paper.
+        total: how many sub-blocks the network has.
+        activation: ``"post"``, what the sub-block returns, or ``"pre"``, the value that enters its last
+            activation (in networks whose blocks begin with norm and activation: the output of the norm
+            that follows). Equal for a block that no activation ends.
+        channels: width of the features.
+        spatial: (height, width) of a feature map, (tokens,) of a sequence, () of a vector, for the input
+            that was used to find the points.
+        stage: resolution stage, from 1: a new one begins where the spatial size changes.
+        tap: how `pursuhint.features.extractor.Probe` reads it.
+    """
+
+    module: str
+    position: int
+    total: int
+    activation: Activation
+    channels: int
+    spatial: tuple[int, ...]
+    stage: int
+    tap: Tap
+
+    def __str__(self) -> str:
+        return f"{self.module} (position {self.position} of {self.total}, {self.activation})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> HintPoint:
+        """The inverse of `to_dict`.
+
+        Raises:
+            PursuhintError: an entry is missing or of the wrong kind.
+        """
+        try:
+            tap = Tap(**values["tap"])
+            rest = {key: value for key, value in values.items() if key != "tap"}
+            point = cls(**{**rest, "spatial": tuple(values["spatial"])}, tap=tap)
+        except (KeyError, TypeError) as error:
+            raise PursuhintError(f"not a hint point: {values!r} ({error})") from None
+        _check_activation(point.activation)
+        return point
+
+
+def _check_activation(activation: str) -> None:
+    if activation not in get_args(Activation):
+        raise PursuhintError(f"activation must be 'pre' or 'post', got {activation!r}")
+
+
+def find_hint_points(
+    network: nn.Module, example: Tensor, *, activation: Activation = "post", include: Sequence[str] = ()
+) -> tuple[HintPoint, ...]:
+    """Find the candidate hint points of any network, in depth order.
+
+    Sub-blocks are the outermost modules that hold several layers and are more than a chain of them (a
+    residual block, say). Where there are fewer than two, the network is plain, and every convolution (or
+    linear layer, if there are no convolutions) with its norm and activation is one; pooling is not part
+    of it. The stem of a network that has sub-blocks, its classifier and what surrounds them are no
+    candidates.
+
+    Args:
+        network: the network; it is run once in evaluation mode and left as it was.
+        example: images of the size that it will see, (N, C, H, W). Only the first is used.
+        activation: ``"post"`` or ``"pre"``, see `HintPoint`.
+        include: module-name patterns such as ``"layer3.*"`` that replace the automatic choice. A pattern
+            that matches sub-blocks means those; one that matches only other modules means their outputs.
+
+    Returns:
+        The points, in the order in which their features are computed.
+
+    Raises:
+        PursuhintError: the network cannot run on the example, has no candidate, or a pattern matches none.
+    """
+    # Here, so that points of a network that is not there can be read without importing torch.
+    from pursuhint.features.blocks import find_sub_blocks, matching_blocks
+    from pursuhint.features.call_trace import record_calls
+
+    _check_activation(activation)
+    record = record_calls(network, example[:1])
+    blocks = find_sub_blocks(network, record)
+    if include:
+        blocks = matching_blocks(record, blocks, include, type(network).__name__)
+    if not blocks:
+        raise PursuhintError(
+            f"found no sub-block in {type(network).__name__}; name modules with include=[...], "
+            "for example one that ends each part of the network"
+        )
+    blocks.sort(key=lambda block: block.end.ended)
+    points: list[HintPoint] = []
+    stage = 0
+    previous: tuple[int, ...] | None = None
+    for position, block in enumerate(blocks, start=1):
+        tap = block.post() if activation == "post" else block.pre(record)
+        channels, spatial = _sizes(block.features, tap)
+        stage += spatial != previous
+        previous = spatial
+        points.append(HintPoint(block.name, position, len(blocks), activation, channels, spatial, stage, tap))
+    return tuple(points)
+
+
+def resolve_point(points: Iterable[HintPoint], name: str) -> HintPoint:
+    """The point of a given module name, or position (``"23"``).
+
+    Raises:
+        PursuhintError: there is none; the message suggests the nearest name.
+    """
+    points = tuple(points)
+    for point in points:
+        if point.module == name or (name.isdigit() and point.position == int(name)):
+            return point
+    raise PursuhintError(
+        f"no hint point {name!r} among the {len(points)} of this network; "
+        f"{did_you_mean(name, [point.module for point in points])}"
+    )
+
+
+def number_of_stages(points: Sequence[HintPoint]) -> int:
+    """How many resolution stages the points span."""
+    return len({point.stage for point in points})
+
+
+def stage_ends(points: Sequence[HintPoint]) -> tuple[HintPoint, ...]:
+    """The last point of every resolution stage."""
+    return tuple({point.stage: point for point in points}.values())
+
+
+def conventional_points(network: nn.Module, points: Sequence[HintPoint]) -> tuple[HintPoint, ...]:
+    """Where hints are conventionally taken: the last sub-block of every stage.
+
+    A network may say itself which they are in the literature (``stage_taps``: stem first, then the stage
+    ends, as the networks of `pursuhint.models` do); otherwise a stage ends where the resolution changes.
+
+    Args:
+        network: the network that the points belong to.
+        points: its candidates, from `find_hint_points`.
+    """
+    by_name = {point.module: point for point in points}
+    named = [by_name.get(name) for name in tuple(getattr(network, "stage_taps", ()))[1:]]
+    if named and all(point is not None for point in named):
+        return tuple(point for point in named if point is not None)
+    return stage_ends(points)
+
+
+def _sizes(features: Tensor, tap: Tap) -> tuple[int, tuple[int, ...]]:
+    shape = tuple(features.shape)
+    if len(shape) == 4:
+        return (shape[3], shape[1:3]) if tap.channels_last else (shape[1], shape[2:4])
+    if len(shape) == 3:
+        return shape[2], shape[1:2]
+    if len(shape) == 2:
+        return shape[1], ()
+    raise PursuhintError(f"module {tap.module!r} returns features of shape {shape}; expected 2 to 4 axes")

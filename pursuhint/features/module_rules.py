@@ -1,0 +1,162 @@
+"""What modules and calls are, told by structure and not by name: norms, gates, chains, heads, layouts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from pursuhint.features.call_trace import Call, Record
+
+__all__ = [
+    "activation_after_norm",
+    "has_own_weights",
+    "is_chain",
+    "is_channels_last",
+    "is_container",
+    "is_depthwise",
+    "is_gate",
+    "is_head",
+    "is_norm",
+    "outer_calls",
+]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What modules are
+
+
+def is_norm(module: nn.Module | None) -> bool:
+    """Whether a module normalises, with no more than a scale and a shift of its own."""
+    return (
+        module is not None
+        and "norm" in type(module).__name__.lower()
+        and not any(isinstance(inner, (nn.Linear, nn.modules.conv._ConvNd)) for inner in module.modules())
+    )
+
+
+def activation_after_norm(record: Record, block: Call) -> Call | None:
+    """The activation of the norm that a pre-activation block's raw output enters first (wide ResNets)."""
+    for norm in record.calls:
+        if norm.started < block.ended or not is_norm(norm.module) or not block.feeds(norm):
+            continue
+        for call in record.calls:
+            if (
+                call.is_activation
+                and call.started > norm.started
+                and (norm.feeds(call) or call.parent is norm)
+            ):
+                return call
+    return None
+
+
+def has_own_weights(module: nn.Module) -> bool:
+    """Whether it is a layer with weights, norms aside."""
+    return not is_norm(module) and any(p.ndim >= 2 for p in module.parameters(recurse=False))
+
+
+def is_container(module: nn.Module) -> bool:
+    """Runs its children one after the other, or is not run at all."""
+    return isinstance(module, (nn.ModuleList, nn.ModuleDict)) or type(module).forward is nn.Sequential.forward
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether it is a convolution of every channel by itself."""
+    return isinstance(module, nn.modules.conv._ConvNd) and module.groups == module.in_channels > 1
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What calls are
+
+
+def inner_calls(call: Call) -> Iterator[Call]:
+    """A call and everything called within it."""
+    yield call
+    for child in call.children:
+        yield from inner_calls(child)
+
+
+def outer_calls(call: Call) -> Iterator[Call]:
+    """The calls that a call happened in."""
+    while call.parent is not None:
+        call = call.parent
+        yield call
+
+
+def weighted_calls(call: Call) -> list[Call]:
+    """A call and those within it that are of layers with weights."""
+    return [inner for inner in inner_calls(call) if inner.module and has_own_weights(inner.module)]
+
+
+def is_chain(call: Call) -> bool:
+    """Whether a module only passes its input through its children, one after the other."""
+    children = call.children
+    return (
+        bool(children)
+        and children[0].input is call.input
+        and all(earlier.feeds(later) for earlier, later in itertools.pairwise(children))
+        and call.returns_output_of(children[-1])
+    )
+
+
+def positions(tensor: Tensor | None) -> int:
+    """Places in space of a map, or tokens; 1 for a vector."""
+    return 1 if tensor is None or tensor.ndim < 3 else tensor[0, 0].numel()
+
+
+def is_gate(call: Call) -> bool:
+    """Whether a module weighs the channels of a map by what it sees of their means (squeeze-excitation)."""
+    return positions(call.output) > 1 and all(positions(inner.input) == 1 for inner in weighted_calls(call))
+
+
+def is_vector_layer(call: Call) -> bool:
+    """Whether a layer sees one vector a sample: linear, or a convolution that covers all of its input."""
+    if isinstance(call.module, nn.modules.conv._ConvNd) and call.input is not None and call.input.ndim > 2:
+        unpadded = not any(p for p in call.module.padding if isinstance(p, int))
+        return unpadded and tuple(call.input.shape[2:]) == tuple(call.module.kernel_size)
+    return isinstance(call.module, nn.Linear) and call.input is not None and call.input.ndim <= 2
+
+
+def is_head(call: Call) -> bool:
+    """Whether a module works on one vector a sample, as the layers of a classifier do."""
+    layers = weighted_calls(call)
+    return bool(layers) and all(map(is_vector_layer, layers))
+
+
+def channel_axis(call: Call) -> int | None:
+    """Which axis of its four-dimensional input a layer takes for channels; None if it cannot be told."""
+    module, entered = call.module, call.input
+    if module is None or entered is None or entered.ndim != 4:
+        return None
+    if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
+        return 1
+    name = type(module).__name__.lower()
+    if "norm" in name and name.endswith("2d"):
+        return 1
+    shape = getattr(module, "normalized_shape", None)
+    if isinstance(module, nn.Linear) or (is_norm(module) and isinstance(shape, (tuple, list))):
+        return 3
+    return None
+
+
+def is_channels_last(record: Record, end: Call, whole: Call) -> bool:
+    """Whether the output of a sub-block is (N, H, W, C).
+
+    Told by a layer that takes exactly this output; or, where the sub-block keeps the shape, exactly its
+    input. With neither, by the last layer inside: linear, and as wide as the last axis alone.
+    """
+    output = end.output
+    if output is None or output.ndim != 4:
+        return False
+    for call in record.calls:
+        if end.feeds(call) and (axis := channel_axis(call)) is not None:
+            return axis == 3
+    if whole.input is not None and whole.input.shape == output.shape:
+        for call in inner_calls(whole):
+            same = call.input is whole.input and call.input_version == whole.input_version
+            if same and (axis := channel_axis(call)) is not None:
+                return axis == 3
+    last = max(weighted_calls(whole), key=lambda call: call.ended, default=whole)
+    width = getattr(last.module, "out_features", None)
+    return width == output.shape[3] and width != output.shape[1]

@@ -1,0 +1,219 @@
+"""From feature maps and token sequences to one vector a sample: the representation that metrics compare.
+
+The paper averages over space; that is the default. The other ways are here because a mean hides what a metric
+may be wanted to see: where something fires (``none``), how strongly (``max``), or what a transformer's
+classifier reads (``class-token``).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from pursuhint._util.registry import lookup, resolve
+from pursuhint.errors import PursuhintError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pursuhint.features.hint_points import HintPoint
+
+__all__ = ["POOLINGS", "ClassToken", "GridOfPositions", "MaxPooling", "MeanPooling", "Pooling", "get_pooling"]
+
+POOLINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "mean": "pursuhint.features.pooling:MeanPooling",
+        "max": "pursuhint.features.pooling:MaxPooling",
+        "class-token": "pursuhint.features.pooling:ClassToken",
+        "none": "pursuhint.features.pooling:GridOfPositions",
+    }
+)
+"""Names, as typed on the command line. ``none`` takes the side of its grid after a colon: ``none:4``."""
+
+
+class Pooling(ABC):
+    """Turns features (N, C, H, W), (N, T, C) or (N, C) into a representation (N, width).
+
+    Poolings are values: they hold numbers only, compare equal when those do, and print as the name that
+    `get_pooling` takes.
+    """
+
+    @abstractmethod
+    def __call__(self, features: Tensor) -> Tensor:
+        """The representation of a batch.
+
+        Args:
+            features: (N, C, H, W), (N, tokens, C) or (N, C).
+
+        Returns:
+            (N, width), with the width that `width` says.
+
+        Raises:
+            PursuhintError: another number of axes, or features that this pooling cannot take.
+        """
+
+    def width(self, channels: int, spatial: Sequence[int]) -> int:
+        """Width of the representation.
+
+        Args:
+            channels: C.
+            spatial: (H, W), (tokens,) or ().
+        """
+        return channels
+
+    def check(self, points: Iterable[HintPoint]) -> None:  # noqa: B027
+        """Make sure that this pooling can take the features of all points, before a network runs for long.
+
+        Raises:
+            PursuhintError: it cannot; the message names the point.
+        """
+
+
+@dataclass(frozen=True)
+class MeanPooling(Pooling):
+    """The mean over space or tokens: PURSUhInT, section 3.1.
+
+    Features of half precision are averaged in float32, and stay so: a mean has more digits than its terms.
+
+    Example:
+        >>> import torch
+        >>> MeanPooling()(torch.ones(2, 3, 4, 4)).shape
+        torch.Size([2, 3])
+    """
+
+    def __call__(self, features: Tensor) -> Tensor:
+        if _axes(features) == 2:
+            return features
+        from torch import float32  # not needed to list the names
+
+        return features.mean(_space(features), dtype=float32 if features.element_size() < 4 else None)
+
+    def __str__(self) -> str:
+        return "mean"
+
+
+@dataclass(frozen=True)
+class MaxPooling(Pooling):
+    """The largest value over space or tokens, channel by channel."""
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return features if _axes(features) == 2 else features.amax(_space(features))
+
+    def __str__(self) -> str:
+        return "max"
+
+
+@dataclass(frozen=True)
+class ClassToken(Pooling):
+    """The first token of a sequence, from which a vision transformer classifies.
+
+    Whether the first token is a class token cannot be seen in the features. A number of tokens that is a
+    square means that it is not: they are the patches of the image, and nothing else.
+    """
+
+    def __call__(self, features: Tensor) -> Tensor:
+        if _axes(features) != 3:
+            raise PursuhintError(
+                f"class-token pooling takes sequences (N, tokens, C); found shape {tuple(features.shape)}"
+            )
+        return features[:, 0]
+
+    def check(self, points: Iterable[HintPoint]) -> None:
+        for point in points:
+            if len(point.spatial) != 1:
+                kind = "a feature map" if point.spatial else "a vector"
+                raise PursuhintError(f"{point} is {kind} and has no class token; use mean pooling")
+            tokens = point.spatial[0]
+            side = math.isqrt(tokens)
+            if tokens > 1 and side * side == tokens:
+                raise PursuhintError(
+                    f"{point} has {tokens} tokens, {side} x {side} patches and no class token; "
+                    "use mean pooling"
+                )
+
+    def __str__(self) -> str:
+        return "class-token"
+
+
+@dataclass(frozen=True)
+class GridOfPositions(Pooling):
+    """No pooling: the channels of several places, side by side.
+
+    Of a map, an evenly spaced grid of ``side`` x ``side`` places is kept (all, where it has no more); of a
+    sequence, ``side`` squared evenly spaced tokens. What is compared is then also where something fires. The
+    representation is up to ``side`` squared times as wide, and the cost of an analysis grows with the square
+    of that.
+
+    Args:
+        side: places along each axis of a map, at least 1.
+
+    Raises:
+        PursuhintError: ``side`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> GridOfPositions(2)(torch.arange(16.0).reshape(1, 1, 4, 4))
+        tensor([[ 5.,  7., 13., 15.]])
+    """
+
+    side: int = 2
+
+    def __post_init__(self) -> None:
+        if self.side < 1:
+            raise PursuhintError(f"a grid needs at least one place along each side, got {self.side}")
+
+    def __call__(self, features: Tensor) -> Tensor:
+        axes = _axes(features)
+        if axes == 2:
+            return features
+        if axes == 3:
+            return features[:, _spread(features.shape[1], self.side**2)].flatten(1)
+        rows, columns = (_spread(size, self.side) for size in features.shape[2:])
+        return features[:, :, rows][:, :, :, columns].flatten(1)
+
+    def width(self, channels: int, spatial: Sequence[int]) -> int:
+        if len(spatial) == 1:
+            return channels * min(self.side**2, spatial[0])
+        return channels * math.prod(min(self.side, size) for size in spatial)
+
+    def __str__(self) -> str:
+        return f"none:{self.side}"
+
+
+def get_pooling(name: str) -> Pooling:
+    """The pooling of a given name: one of `POOLINGS`, or ``none:4`` for a grid of 4 x 4 places.
+
+    Raises:
+        PursuhintError: there is none; the message suggests the closest name.
+    """
+    base, colon, side = name.partition(":")
+    kind = resolve(lookup("pooling", POOLINGS, base))
+    if not colon:
+        pooling: Pooling = kind()
+        return pooling
+    if kind is not GridOfPositions or not side.isdecimal():
+        raise PursuhintError(
+            f"{name!r} is not a pooling: only none takes a number, as in none:4, a grid of 4 x 4 places"
+        )
+    return GridOfPositions(int(side))
+
+
+def _axes(features: Tensor) -> int:
+    if not 2 <= features.ndim <= 4:
+        raise PursuhintError(
+            f"features must be (N, C, H, W), (N, tokens, C) or (N, C); found shape {tuple(features.shape)}"
+        )
+    return features.ndim
+
+
+def _space(features: Tensor) -> tuple[int, ...]:
+    return (2, 3) if features.ndim == 4 else (1,)
+
+
+def _spread(size: int, count: int) -> list[int]:
+    """The middles of ``count`` equal parts of an axis; all of it, if it is no longer than that."""
+    return list(range(size)) if size <= count else [(2 * i + 1) * size // (2 * count) for i in range(count)]

@@ -1,0 +1,467 @@
+"""Which hint points to use: chosen from clusters of layers, or by a rule to compare with.
+
+A `HintPlan` is where analysis and training meet: pairs of a teacher's point and the student's point that
+learns from it, and how they were chosen, as an object or as ``hints.json``.
+"""
+
+from __future__ import annotations
+
+import glob
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pursuhint._util.atomic_files import read_json, write_json
+from pursuhint._util.registry import did_you_mean, lookup
+from pursuhint.clustering import Clustering, get_algorithm
+from pursuhint.clustering.choose_k import AUTO, choose_k, curves_over_k
+from pursuhint.clustering.inertia import Similarity, checked_similarity, squared_distances, tie_width
+from pursuhint.clustering.result import check_k
+from pursuhint.errors import PursuhintError
+from pursuhint.features.hint_points import (
+    HintPoint,
+    conventional_points,
+    find_hint_points,
+    number_of_stages,
+    resolve_point,
+    stage_ends,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = [
+    "PAIRINGS",
+    "POSITIONS",
+    "HintPair",
+    "HintPlan",
+    "Measured",
+    "check_position",
+    "choose_positions",
+    "default_k",
+    "validated",
+]
+
+POSITIONS = ("center", "last", "first", "medoid")
+"""Which member of a cluster becomes its hint position."""
+
+PAIRINGS = ("conventional", "even")
+"""How the student's points are chosen, when they are not named."""
+
+SCHEMA = 1
+
+
+class Measured(Protocol):
+    """Similarity of every pair of layers, such as a `pursuhint.similarity.layer_similarity.LayerSimilarity`."""
+
+    @property
+    def points(self) -> tuple[HintPoint, ...]:
+        """The layers, in depth order."""
+
+    @property
+    def values(self) -> Similarity:
+        """(layers, layers)."""
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+
+    @property
+    def num_samples(self) -> int:
+        """How many images it was measured on."""
+
+
+def choose_positions(clustering: Clustering, position: str, similarity: Similarity) -> tuple[int, ...]:
+    """One layer of each cluster.
+
+    Args:
+        clustering: the clusters.
+        position: ``"center"``, the lower median of the members' positions (the paper's choice); ``"last"``;
+            ``"first"``; or ``"medoid"``, the member nearest to the centroid, the shallower of two that are
+            equally near.
+        similarity: (layers, layers), what was clustered; only ``"medoid"`` looks at it.
+
+    Returns:
+        Layer indices, from 0, in depth order.
+
+    Raises:
+        PursuhintError: there is no such position, or the similarity does not fit the clustering.
+    """
+    check_position(position)
+    groups = [clustering.members(cluster) for cluster in range(clustering.k)]
+    if position == "center":
+        chosen = [members[(len(members) - 1) // 2] for members in groups]
+    elif position == "last":
+        chosen = [members[-1] for members in groups]
+    elif position == "first":
+        chosen = [members[0] for members in groups]
+    else:
+        chosen = _medoids(groups, clustering, similarity)
+    return tuple(sorted(chosen))
+
+
+def check_position(position: str) -> None:
+    """Make sure that a position is one of `POSITIONS`.
+
+    Raises:
+        PursuhintError: it is not; the message suggests the closest.
+    """
+    lookup("position in a cluster", {name: name for name in POSITIONS}, position)
+
+
+def _medoids(groups: Sequence[tuple[int, ...]], clustering: Clustering, similarity: Similarity) -> list[int]:
+    matrix = checked_similarity(similarity, normalise=False)
+    if len(matrix) != len(clustering.labels):
+        raise PursuhintError(
+            f"{len(matrix)} layers in the similarity, {len(clustering.labels)} in the clustering"
+        )
+    distances = squared_distances(matrix, np.asarray(clustering.labels), clustering.k)
+    chosen = []
+    for cluster, members in enumerate(groups):
+        own = distances[list(members), cluster]
+        chosen.append(members[int(np.argmax(own <= own.min() + tie_width(matrix)))])
+    return chosen
+
+
+def default_k(points: Sequence[HintPoint]) -> int:
+    """How many hint points to use when nobody says: the number of resolution stages, as is conventional.
+
+    A network with a single stage gets 3. Never more than there are points.
+    """
+    stages = number_of_stages(points)
+    return min(stages if stages > 1 else 3, len(points))
+
+
+@dataclass(frozen=True)
+class HintPair:
+    """A teacher's point and the student's point that learns from it, which may not be known yet."""
+
+    teacher: HintPoint
+    student: HintPoint | None = None
+
+
+@dataclass(frozen=True)
+class HintPlan:
+    """Hint points, and how they were chosen.
+
+    Attributes:
+        pairs: in the order in which hints are numbered; by depth, unless named in another order.
+        origin: how they were chosen: ``strategy`` and, as they apply, ``metric``, ``k``, ``k_reason``,
+            ``algorithm``, ``position``, ``normalise``, ``num_samples``, ``seed``, ``pairing``. Plain values.
+
+    Raises:
+        PursuhintError: there is no pair, a teacher's point occurs twice, or only some have a student's point.
+
+    Example:
+        >>> network = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU()) for _ in range(4)))
+        >>> points = find_hint_points(network, torch.zeros(1, 3, 12, 12))
+        >>> [pair.teacher.position for pair in HintPlan.random(points, 2, seed=1).pairs]
+        [1, 3]
+    """
+
+    pairs: tuple[HintPair, ...]
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.pairs:
+            raise PursuhintError("a hint plan needs at least one hint point")
+        seen: set[tuple[str, str]] = set()
+        for point in self.teacher_points:
+            if (point.module, point.activation) in seen:
+                raise PursuhintError(f"hint point {point.module!r} occurs twice in the plan")
+            seen.add((point.module, point.activation))
+        if len({pair.student is None for pair in self.pairs}) > 1:
+            raise PursuhintError(
+                "some hint points have a student's point and others do not; name all or none"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def teacher_points(self) -> tuple[HintPoint, ...]:
+        """The teacher's points."""
+        return tuple(pair.teacher for pair in self.pairs)
+
+    @property
+    def student_points(self) -> tuple[HintPoint, ...]:
+        """The student's points, in the same order; empty while they are not known."""
+        return tuple(pair.student for pair in self.pairs if pair.student is not None)
+
+    # -- choosing the teacher's points -----------------------------------------------------------------------
+
+    @classmethod
+    def choose(
+        cls,
+        similarity: Measured,
+        *,
+        k: int | Literal["auto"] | None = None,
+        algorithm: str = "kmeans",
+        position: str = "center",
+        normalise: bool = False,
+    ) -> HintPlan:
+        """Cluster the layers and take one of each cluster: the method of PURSUhInT.
+
+        Args:
+            similarity: of the teacher's layers. It is clustered as it is; for raw R2CCA of rank-deficient
+                layers use the rank-normalised metric, as `pursuhint.analysis.run_analysis.analyze` does.
+            k: number of hint points, at least 2; ``"auto"``: the one with the highest silhouette, see
+                `pursuhint.clustering.choose_k.choose_k` (``origin["k_reason"]`` says why); default: see
+                `default_k`.
+            algorithm: ``"kmeans"``, the paper's, or another name of `pursuhint.clustering.ALGORITHMS`.
+            position: which member of a cluster is taken; see `choose_positions`.
+            normalise: see `pursuhint.clustering.kmeans.kmeans`.
+
+        Raises:
+            PursuhintError: a name is unknown, k is out of range, or the similarity is not finite.
+        """
+        check_position(position)
+        cluster = get_algorithm(algorithm)
+        reason = {}
+        if k == AUTO:
+            choice = choose_k(*curves_over_k(cluster, similarity.values, normalise=normalise))
+            k, reason = choice.k, {"k_reason": choice.reason}
+        elif k is None:
+            k = default_k(similarity.points)
+        clustering = cluster(similarity.values, k, normalise=normalise)
+        layers = choose_positions(clustering, position, similarity.values)
+        origin = {
+            "strategy": "chosen",
+            "metric": similarity.metric,
+            "k": k,
+            **reason,
+            "algorithm": algorithm,
+            "position": position,
+            "normalise": normalise,
+            "num_samples": similarity.num_samples,
+        }
+        return cls._of([similarity.points[layer] for layer in layers], origin)
+
+    @classmethod
+    def conventional(cls, network: nn.Module, points: Sequence[HintPoint]) -> HintPlan:
+        """The last sub-block of every resolution stage, as in most papers.
+
+        Args:
+            network: the teacher.
+            points: all its candidates.
+        """
+        return cls._of(conventional_points(network, points), {"strategy": "conventional"})
+
+    @classmethod
+    def stage_centers(cls, points: Sequence[HintPoint]) -> HintPlan:
+        """The middle sub-block (the lower of two) of every resolution stage.
+
+        The control that clustering has to beat: it moves hints to centers without looking at similarity.
+
+        Args:
+            points: all candidates of the teacher.
+        """
+        stages: dict[int, list[HintPoint]] = {}
+        for point in points:
+            stages.setdefault(point.stage, []).append(point)
+        centers = [members[(len(members) - 1) // 2] for members in stages.values()]
+        return cls._of(centers, {"strategy": "centers"})
+
+    @classmethod
+    def random(cls, points: Sequence[HintPoint], k: int, seed: int) -> HintPlan:
+        """k different points, every choice equally likely, in depth order.
+
+        Args:
+            points: all candidates of the teacher.
+            k: number of hint points, from 2 to the number of candidates.
+            seed: another seed makes another choice.
+
+        Raises:
+            PursuhintError: k is out of range.
+        """
+        check_k(k, len(points))
+        layers = sorted(random.Random(seed).sample(range(len(points)), k))
+        return cls._of([points[i] for i in layers], {"strategy": "random", "k": k, "seed": seed})
+
+    @classmethod
+    def explicit(cls, points: Sequence[HintPoint], names: Sequence[str]) -> HintPlan:
+        """Points named by hand, in the given order.
+
+        Args:
+            points: all candidates of the teacher.
+            names: module names (``"layer2.4"``) or positions (``"23"``).
+
+        Raises:
+            PursuhintError: there is no such point, or one is named twice.
+        """
+        chosen = [resolve_point(points, name) for name in names]
+        return cls._of(chosen, {"strategy": "explicit"})
+
+    @classmethod
+    def _of(cls, teacher_points: Sequence[HintPoint], origin: dict[str, Any]) -> HintPlan:
+        return cls(tuple(HintPair(point) for point in teacher_points), origin)
+
+    # -- pairing with a student ------------------------------------------------------------------------------
+
+    def with_student(
+        self,
+        student_points: Sequence[HintPoint],
+        student_network: nn.Module | None = None,
+        *,
+        pairing: str | Sequence[str] = "conventional",
+    ) -> HintPlan:
+        """Say which point of a student learns from each hint.
+
+        Args:
+            student_points: all candidates of the student.
+            student_network: the student, which may know its own conventional points; without it they are
+                the last of each resolution stage.
+            pairing: ``"conventional"``: the conventional points, if there are as many as hints, else as
+                ``"even"``; ``"even"``: the ends of equal parts of the student. Either way shallower hints go
+                to shallower points. Or the student's points by name, in the order of the plan's pairs.
+
+        Raises:
+            PursuhintError: the student has fewer points than the plan, or there is no such pairing or point.
+        """
+        wanted, there = len(self), len(student_points)
+        if there < wanted:
+            raise PursuhintError(
+                f"the student has {there} candidate points, fewer than the {wanted} hint points of the plan; "
+                f"ask for at most {there} hint points"
+            )
+        if not isinstance(pairing, str):
+            if len(pairing) != wanted:
+                raise PursuhintError(f"{len(pairing)} student points were named for {wanted} hint points")
+            return self._paired([resolve_point(student_points, name) for name in pairing], "explicit")
+        lookup("pairing", {name: name for name in PAIRINGS}, pairing)
+        chosen: Sequence[HintPoint] = ()
+        if pairing == "conventional":
+            chosen = (
+                stage_ends(student_points)
+                if student_network is None
+                else conventional_points(student_network, student_points)
+            )
+        if len(chosen) != wanted:
+            pairing = "even"
+            chosen = [student_points[(part + 1) * there // wanted - 1] for part in range(wanted)]
+        by_depth = sorted(range(wanted), key=lambda i: self.pairs[i].teacher.position)
+        rank = {pair: depth for depth, pair in enumerate(by_depth)}
+        return self._paired([chosen[rank[i]] for i in range(wanted)], pairing)
+
+    def _paired(self, student_points: Sequence[HintPoint], pairing: str) -> HintPlan:
+        pairs = tuple(HintPair(pair.teacher, point) for pair, point in zip(self.pairs, student_points))
+        return HintPlan(pairs, {**self.origin, "pairing": pairing})
+
+    # -- files -----------------------------------------------------------------------------------------------
+
+    def save(self, path: Path | str) -> None:
+        """Write ``hints.json``.
+
+        Raises:
+            PursuhintError: the file cannot be written.
+        """
+        write_json(
+            path, _PlanFile(pairs=list(self.pairs), origin=self.origin).model_dump(mode="json", by_alias=True)
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> HintPlan:
+        """Read ``hints.json``.
+
+        Raises:
+            PursuhintError: the file is missing, damaged, of another schema, or not a hint plan.
+        """
+        file = validated(_PlanFile, read_json(path, "hint plan"), f"the hint plan {path}")
+        try:
+            return cls(tuple(file.pairs), file.origin)
+        except PursuhintError as error:
+            raise PursuhintError(f"the hint plan {path} is not valid: {error}") from None
+
+    # -- meeting a network again -----------------------------------------------------------------------------
+
+    def bind(
+        self, teacher_network: nn.Module, example: Tensor, *, student_network: nn.Module | None = None
+    ) -> HintPlan:
+        """Look the points up in the networks that they will be used with.
+
+        A plan from a file, or made with other images, is only names: sizes and taps are found anew.
+
+        Args:
+            teacher_network: the network that the teacher's points belong to.
+            example: images of the size that will be used, (N, C, H, W).
+            student_network: the same for the student's points, if the plan has any; they are left as they
+                are without it.
+
+        Raises:
+            PursuhintError: a point does not exist in its network; the message names the closest that does.
+        """
+        teachers = _found(self.teacher_points, teacher_network, example)
+        students: Sequence[HintPoint | None] = [pair.student for pair in self.pairs]
+        if student_network is not None and self.student_points:
+            students = _found(self.student_points, student_network, example)
+        return replace(self, pairs=tuple(HintPair(*points) for points in zip(teachers, students)))
+
+
+def _found(points: Sequence[HintPoint], network: nn.Module, example: Tensor) -> list[HintPoint]:
+    candidates = {
+        activation: find_hint_points(network, example, activation=activation)
+        for activation in sorted({point.activation for point in points})
+    }
+    modules = dict(network.named_modules())
+    found = []
+    for point in points:
+        same = [other for other in candidates[point.activation] if other.module == point.module]
+        if not same:
+            if point.module not in modules:
+                names = [other.module for other in candidates[point.activation]]
+                raise PursuhintError(
+                    f"hint point {point.module!r} is not a module of {type(network).__name__}; "
+                    f"{did_you_mean(point.module, names)}"
+                )
+            # Not a candidate of its own accord: it was asked for by a pattern, and is counted as it was then.
+            pattern = glob.escape(point.module)
+            (other,) = find_hint_points(network, example, activation=point.activation, include=[pattern])
+            same = [replace(other, position=point.position, total=point.total, stage=point.stage)]
+        found.append(same[0])
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What files look like
+
+
+class _PlanFile(BaseModel):
+    """hints.json."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    origin: dict[str, Any]
+    pairs: list[HintPair]
+
+
+File = TypeVar("File", bound=BaseModel)
+
+
+def validated(model: type[File], values: Any, what: str) -> File:
+    """Check what was read from a JSON file against its model.
+
+    Args:
+        model: a model with a literal ``schema`` entry.
+        values: what the file held.
+        what: which file, for the message ("the hint plan hints.json").
+
+    Raises:
+        PursuhintError: it does not fit; the message names the first entry that does not.
+    """
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if isinstance(schema, int) and schema != SCHEMA:
+        raise PursuhintError(f"{what} has schema {schema}; this version of PursuHint reads schema {SCHEMA}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise PursuhintError(f"{what} is not valid: {where}: {first['msg']}") from None
+    except PursuhintError as error:  # from a dataclass that the model holds
+        raise PursuhintError(f"{what} is not valid: {error}") from None

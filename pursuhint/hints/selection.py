@@ -1,0 +1,177 @@
+"""Choosing hint points from similarities that are there already.
+
+Nothing here needs the network or torch, so that choosing anew from the files of an analysis takes no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
+
+from pursuhint.clustering import get_algorithm
+from pursuhint.clustering.inertia import Matrix, Similarity
+from pursuhint.clustering.stability import Certainty, certainty_of
+from pursuhint.errors import PursuhintError
+from pursuhint.features.hint_points import HintPoint
+from pursuhint.hints.plan import HintPlan, Measured, choose_positions
+
+__all__ = ["Resampled", "Selecting", "StoredSimilarity", "certainty_of_choice", "choose_plan"]
+
+
+class Resampled(Measured, Protocol):
+    """Similarities of layers, and the same on parts of the images if they were computed."""
+
+    @property
+    def left_out(self) -> Similarity | None:
+        """With one part of the images left out, (parts, layers, layers)."""
+
+    @property
+    def halves(self) -> Similarity | None:
+        """On random halves of the parts, (halves, layers, layers)."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredSimilarity:
+    """What `pursuhint.similarity.layer_similarity.LayerSimilarity` holds, in NumPy arrays as they lie in a file."""
+
+    points: tuple[HintPoint, ...]
+    values: Matrix
+    metric: str
+    num_samples: int
+    left_out: NDArray[Any] | None = None
+    halves: NDArray[Any] | None = None
+
+
+class Selecting:
+    """What can choose hint points: an analysis, or what one has left in files.
+
+    Attributes:
+        metrics: the metrics asked for; the first one is the default.
+        similarities: by metric: those asked for, and those that these are clustered with.
+        clustered_with: by metric of ``similarities``, the one that is clustered in its place, which is itself
+            unless a layer's similarity to itself can be below 1.
+        normalise: whether layers are given unit length before clustering, by default.
+        seed: of the draw of the images.
+    """
+
+    metrics: tuple[str, ...]
+    similarities: Mapping[str, Resampled]
+    clustered_with: Mapping[str, str]
+    normalise: bool
+    seed: int
+
+    def select(
+        self,
+        *,
+        k: int | Literal["auto"] | None = None,
+        metric: str | None = None,
+        algorithm: str = "kmeans",
+        position: str = "center",
+        normalise: bool | None = None,
+    ) -> HintPlan:
+        """Choose hint points anew from the same similarities, without the network.
+
+        Args:
+            k: number of hint points, or ``"auto"``; default: `pursuhint.hints.plan.default_k`.
+            metric: one of those analysed; default: the first.
+            algorithm: see `pursuhint.clustering.ALGORITHMS`.
+            position: see `pursuhint.hints.plan.choose_positions`.
+            normalise: see `pursuhint.clustering.kmeans.kmeans`; default: as in this analysis.
+
+        Raises:
+            PursuhintError: the metric was not analysed, a name is unknown or k is out of range.
+        """
+        metric = self.metrics[0] if metric is None else metric
+        return choose_plan(
+            self._similarity_for(metric),
+            metric,
+            k,
+            algorithm,
+            position,
+            self.normalise if normalise is None else normalise,
+            self.seed,
+        )
+
+    def certainty_of(
+        self,
+        *,
+        k: int,
+        metric: str | None = None,
+        algorithm: str = "kmeans",
+        position: str = "center",
+        normalise: bool | None = None,
+    ) -> Certainty | None:
+        """How sure another choice from the same similarities is.
+
+        Args:
+            k: number of hint points.
+            metric: as for `select`, like all that follow.
+
+        Returns:
+            None if certainty was switched off when the network was analysed.
+
+        Raises:
+            PursuhintError: as `select`.
+        """
+        similarity = self._similarity_for(self.metrics[0] if metric is None else metric)
+        normalise = self.normalise if normalise is None else normalise
+        return certainty_of_choice(similarity, k, algorithm, position, normalise)
+
+    def _similarity_for(self, metric: str) -> Resampled:
+        if metric not in self.similarities:
+            raise PursuhintError(
+                f"metric {metric!r} was not analysed; there are {', '.join(self.similarities)}"
+            )
+        return self.similarities[self.clustered_with[metric]]
+
+
+def choose_plan(
+    similarity: Measured,
+    metric: str,
+    k: int | Literal["auto"] | None,
+    algorithm: str,
+    position: str,
+    normalise: bool,
+    seed: int,
+) -> HintPlan:
+    """Hint points by a metric.
+
+    Args:
+        similarity: what is clustered, which need not be by the metric itself.
+        metric: its name; see `Selecting.select` for all that follow.
+        seed: of the draw of the images.
+
+    Raises:
+        PursuhintError: as `Selecting.select`.
+    """
+    plan = HintPlan.choose(similarity, k=k, algorithm=algorithm, position=position, normalise=normalise)
+    more = {"metric": metric, "clustered_with": similarity.metric, "seed": seed}
+    return HintPlan(plan.pairs, {**plan.origin, **more})
+
+
+def certainty_of_choice(
+    similarity: Resampled, k: int, algorithm: str, position: str, normalise: bool
+) -> Certainty | None:
+    """How often the same layers are chosen when images are left out; None if that cannot be known.
+
+    Args:
+        similarity: what is clustered, with its resampled matrices.
+        k: number of hint points.
+        algorithm: a name of `pursuhint.clustering.ALGORITHMS`.
+        position: see `pursuhint.hints.plan.choose_positions`.
+        normalise: see `pursuhint.clustering.kmeans.kmeans`.
+
+    Raises:
+        PursuhintError: a name is unknown or k is out of range.
+    """
+    cluster = get_algorithm(algorithm)
+
+    def choose(values: Matrix) -> tuple[int, ...]:
+        return choose_positions(cluster(values, k, normalise=normalise), position, values)
+
+    if similarity.left_out is None or similarity.halves is None:
+        return None
+    return certainty_of(choose, similarity.values, similarity.left_out, similarity.halves)

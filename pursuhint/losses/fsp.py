@@ -1,0 +1,136 @@
+"""A gift from knowledge distillation: the flow of the solution procedure (Yim et al., 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pursuhint.errors import PursuhintError
+from pursuhint.losses._parts.connectors import match_width
+from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
+from pursuhint.losses.base import HintsLoss, LossContext, WarmUp, check_positive
+
+__all__ = ["SolutionFlowLoss"]
+
+
+class SolutionFlowLoss(HintsLoss):
+    r"""Ask the student to go from each hint point to the next as the teacher does.
+
+    With :math:`f_i` the features of hint point :math:`i` of one network, consecutive ones averaged down to
+    the smaller size of the two,
+
+    .. math:: G_i[c, d] = \frac{1}{h w} \sum_{xy} f_i[c, x, y] \, f_{i+1}[d, x, y], \quad
+              L = \sum_i \frac{1}{b \, c_i c_{i+1}} \lVert G_i^S - G_i^T \rVert_F^2 ,
+
+    one term for each of the n - 1 steps between n hint points; there must be two or more. Sizes may differ.
+    Where channels do, a learned 1x1 convolution without bias brings the student's to the teacher's; the
+    reference code refuses that.
+
+    The loss prepares the student, alone and not weighted, for ``warm_up_epochs`` at the base learning rate,
+    and is left out of the main stage, as the paper has it. The mean over the entries of :math:`G` is that of
+    the CIFAR-100 benchmark of Tian et al. (ICLR 2020), which takes the outputs of the stem and of the stages
+    and whose weight 50 has no effect. The paper sums over them: ``reduction="sum"``.
+
+    Reference: J. Yim, D. Joo, J. Bae and J. Kim, A Gift from Knowledge Distillation: Fast Optimization,
+    Network Minimization and Transfer Learning, CVPR 2017.
+
+    Args:
+        student_channels: width of the student's features at every hint point.
+        teacher_channels: width of the teacher's features at every hint point.
+        reduction: ``"mean"`` over the entries of a matrix, or their ``"sum"``; the mean over the samples
+            either way.
+        warm_up_epochs: how long the student is prepared.
+
+    Raises:
+        PursuhintError: there are fewer than two hint points, or ``warm_up_epochs`` is not positive.
+
+    Example:
+        >>> loss = SolutionFlowLoss([16, 32], [16, 32])
+        >>> students = [torch.randn(8, 16, 4, 4), torch.randn(8, 32, 2, 2)]
+        >>> teachers = [torch.randn(8, 16, 8, 8), torch.randn(8, 32, 4, 4)]
+        >>> loss(students, teachers).shape
+        torch.Size([])
+    """
+
+    title = "FSP"
+    paper = "Yim et al., A Gift from Knowledge Distillation, CVPR 2017"
+    learns = "a convolution of the student's map, where channels differ"
+    default_weight = 50.0
+    warm_up_only = True
+
+    def __init__(
+        self,
+        student_channels: Sequence[int],
+        teacher_channels: Sequence[int],
+        *,
+        reduction: Literal["mean", "sum"] = "mean",
+        warm_up_epochs: int = 30,
+    ) -> None:
+        super().__init__()
+        check_positive(warm_up_epochs=warm_up_epochs)
+        if len(student_channels) < 2:
+            raise PursuhintError(
+                f"FSP compares steps between hint points and needs two or more, got {len(student_channels)}"
+            )
+        self.reduction = reduction
+        self.warm_up_epochs = warm_up_epochs
+        self.connectors = nn.ModuleList(
+            match_width(own, other) for own, other in zip(student_channels, teacher_channels, strict=True)
+        )
+
+    @classmethod
+    def arguments(cls, context: LossContext) -> dict[str, Any]:
+        """Widths at every hint point; shapes that cannot be compared are refused here."""
+        for student, teacher in context.pairs:
+            map_sizes(student, teacher)
+        return {
+            "student_channels": [student.channels for student, _ in context.pairs],
+            "teacher_channels": [teacher.channels for _, teacher in context.pairs],
+        }
+
+    def stages(self) -> Sequence[WarmUp]:
+        """The preparation of the student."""
+        return (WarmUp("initialisation", self.warm_up_epochs, trains_student=True),)
+
+    def enter(self, stage: str | None) -> None:
+        """What is learned trains in the warm-up alone."""
+        self.requires_grad_(stage is not None)
+
+    def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+        """Compare the features of all hint points.
+
+        Args:
+            students: (N, C_s, H_s, W_s), or tokens (N, T, C_s), one tensor a hint point.
+            teachers: (N, C_t, H_t, W_t), or tokens (N, T, C_t), one tensor a hint point.
+
+        Returns:
+            Scalar, at least 0; zero when all matrices agree.
+
+        Raises:
+            PursuhintError: the batch sizes differ, or the features cannot be compared.
+        """
+        return torch.stack(list(self.terms(students, teachers).values())).sum()
+
+    def terms(self, *inputs: Any) -> dict[str, Tensor]:
+        """The loss of each step: ``hint_0``, ``hint_1``, ..."""
+        maps = [as_maps(student, teacher) for student, teacher in zip(*inputs, strict=True)]
+        own = [connector(student) for connector, (student, _) in zip(self.connectors, maps, strict=True)]
+        differences = [
+            _flow(*student) - _flow(*teacher)
+            for student, teacher in zip(pairwise(own), pairwise(teacher for _, teacher in maps))
+        ]
+        return {f"hint_{index}": self._reduced(difference) for index, difference in enumerate(differences)}
+
+    def _reduced(self, difference: Tensor) -> Tensor:
+        squared = difference.square()
+        return squared.mean() if self.reduction == "mean" else squared.sum((1, 2)).mean()
+
+
+def _flow(first: Tensor, second: Tensor) -> Tensor:
+    """How the channels of one map go with those of the next, (N, C_first, C_second)."""
+    first, second = (features.flatten(2) for features in pool_to_smaller(first, second))
+    return first @ second.mT / first.shape[2]

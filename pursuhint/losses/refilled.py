@@ -1,0 +1,142 @@
+"""REFILLED: both stages of relationship matching (Ye, Lu and Zhan, 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from pursuhint.losses.base import Loss, LossContext, WarmUp, check_non_negative
+from pursuhint.losses.refilled_stage1 import ComparisonMatchingLoss, Mode, MostNegatives
+from pursuhint.losses.refilled_stage2 import Centers, LocalDistillationLoss, Weighting
+
+__all__ = ["RelationshipMatchingLoss"]
+
+_MATCHING = "matching"
+
+
+class RelationshipMatchingLoss(Loss):
+    r"""Learn from a teacher of other classes: its comparisons first, then its class centres.
+
+    A warm-up matches comparisons of embeddings alone (`pursuhint.losses.refilled_stage1`); the classifier
+    gets no gradient in it. The main stage trains the student with labels and local distillation
+    (`pursuhint.losses.refilled_stage2`), which contain the classification term. The teacher's class
+    centres are means over all that the warm-up shows it, augmented as it is; without a warm-up they build
+    up as the main stage goes on.
+
+    The variants of the paper: "REFILLED-" has ``weighting="constant"``; "REFILLED-EMB", which the paper does
+    not define, is taken as ``strength=0``. The authors keep the epoch of the warm-up with the best accuracy
+    on what turns out to be the test set; here the last one goes on. As theirs, the learning rate falls to a
+    tenth along a cosine in the warm-up.
+
+    Reference: H.-J. Ye, S. Lu and D.-C. Zhan, Distilling Cross-Task Knowledge via Relationship Matching,
+    CVPR 2020; extended in Generalized Knowledge Distillation via Relationship Matching, TPAMI 2023,
+    https://arxiv.org/abs/2205.01915.
+
+    Args:
+        num_classes: classes of the student's task.
+        teacher_embedding: width of the teacher's embedding.
+        matching_epochs: length of the warm-up, at least 0.
+        mode: of the comparisons, ``"tuples"`` or ``"triplets"``.
+        matching_temperature: of the comparisons, above 0.
+        margin: how much farther than the positive a negative may be, above 0.
+        k_hat: most negatives in a comparison, at least 1; ``"fewest"`` for as many as every comparison of
+            the batch has; None for all.
+        scale: of the comparisons, above 0.
+        temperature: of the local distillation, above 0.
+        strength: of the local distillation, at least 0.
+        weighting: how the strength adapts to a sample, see `LocalDistillationLoss`.
+        centers: ``"global"`` or ``"batch"``.
+
+    Raises:
+        PursuhintError: a value is out of its range.
+
+    Example:
+        >>> loss = RelationshipMatchingLoss(10, 64)
+        >>> [stage.name for stage in loss.stages()]
+        ['matching']
+    """
+
+    title = "REFILLED"
+    paper = "Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020"
+    minimum = None
+    looks_at = "embedding"
+    couples_batch = True
+    contains_classification = True
+    takes = ("student_embedding", "teacher_embedding", "student_logits", "labels", "teacher_logits")
+
+    def __init__(
+        self,
+        num_classes: int,
+        teacher_embedding: int,
+        *,
+        matching_epochs: int = 200,
+        mode: Mode = "tuples",
+        matching_temperature: float = 4.0,
+        margin: float = 0.2,
+        k_hat: MostNegatives = None,
+        scale: float = 1000.0,
+        temperature: float = 2.0,
+        strength: float = 2.0,
+        weighting: Weighting = "teacher_max_prob",
+        centers: Centers = "global",
+    ) -> None:
+        super().__init__()
+        check_non_negative(matching_epochs=matching_epochs)
+        self.matching_epochs = matching_epochs
+        self.matching = ComparisonMatchingLoss(
+            mode=mode, temperature=matching_temperature, margin=margin, k_hat=k_hat, scale=scale
+        )
+        self.local = LocalDistillationLoss(
+            num_classes,
+            teacher_embedding,
+            temperature=temperature,
+            strength=strength,
+            weighting=weighting,
+            centers=centers,
+        )
+        self._stage: str | None = None
+
+    @classmethod
+    def arguments(cls, context: LossContext) -> dict[str, Any]:
+        """Classes, and the width of the teacher's embedding."""
+        return LocalDistillationLoss.arguments(context)
+
+    def stages(self) -> Sequence[WarmUp]:
+        """The warm-up, unless it has no epochs."""
+        stage = WarmUp(_MATCHING, self.matching_epochs, trains_student=True, lr_floor=0.1)
+        return [stage] if self.matching_epochs else []
+
+    def enter(self, stage: str | None) -> None:
+        """Match comparisons in the warm-up, distil locally in the main stage."""
+        self._stage = stage
+        if stage is None and self.local.sums.any():
+            self.local.complete()
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The loss of one batch in the present stage.
+
+        Args:
+            *inputs: the student's embedding (N, D_s), the teacher's (N, D_t), the student's logits
+                (N, classes), labels (N,), and the teacher's logits (N, classes of the teacher).
+
+        Returns:
+            Scalar, at least 0.
+
+        Raises:
+            PursuhintError: the batch sizes differ.
+        """
+        first, *others = self.terms(*inputs).values()
+        return sum(others, first)
+
+    def terms(self, *inputs: Any) -> dict[str, Tensor]:
+        """``matching`` in the warm-up; ``ce`` and ``local`` in the main stage."""
+        student, teacher, student_logits, labels, teacher_logits = inputs
+        if self._stage == _MATCHING:
+            self.local.see(teacher, labels)
+            value = self.matching(student, teacher, labels)
+            self.observed = self.matching.observed
+            return {"matching": value}
+        self.observed = {}
+        return self.local.terms(student_logits, teacher, labels, teacher_logits)

@@ -1,0 +1,64 @@
+"""Similarity-preserving distillation (Tung and Mori, 2019)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from pursuhint._util.distributed import gather
+from pursuhint.losses._parts.vectors import unit_length
+from pursuhint.losses.base import HintLoss, check_same_batch
+
+__all__ = ["SimilarityPreservingLoss"]
+
+
+class SimilarityPreservingLoss(HintLoss):
+    r"""Ask the student to find the same samples alike as the teacher does.
+
+    With :math:`Q` the flattened features of a batch of :math:`b` samples and :math:`G` the rows of
+    :math:`Q Q^\top` scaled to unit length,
+
+    .. math:: L = \frac{1}{b^2} \lVert G_T - G_S \rVert_F^2 ,
+
+    summed over the pairs of hint points. Channels and sizes may differ. Nothing is learned. The paper and the
+    code of the CIFAR-100 benchmark of Tian et al. (ICLR 2020), which uses the last feature maps and the
+    weight 3000, agree. There a sample whose features are all zero gets a gradient of about
+    :math:`10^{12}`; here it gets none.
+
+    The samples of all processes are compared with one another. A batch of one gives 0.
+
+    Reference: F. Tung and G. Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019,
+    https://arxiv.org/abs/1907.09682.
+
+    Example:
+        >>> loss = SimilarityPreservingLoss()
+        >>> loss(torch.randn(8, 16, 4, 4), torch.randn(8, 64, 2, 2)).shape
+        torch.Size([])
+    """
+
+    title = "SP"
+    paper = "Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019"
+    default_weight = 3000.0
+    couples_batch = True
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare the features of one hint point.
+
+        Args:
+            student: (N, ...).
+            teacher: (N, ...).
+
+        Returns:
+            Scalar in [0, 4 / N]; zero when both networks find the same samples alike.
+
+        Raises:
+            PursuhintError: the batch sizes differ.
+        """
+        check_same_batch(student, teacher)
+        return F.mse_loss(_similarity(student), _similarity(teacher))
+
+
+def _similarity(features: Tensor) -> Tensor:
+    """Row-normalised Gram matrix, (N, N)."""
+    flat = gather(features.flatten(1))
+    return unit_length(flat @ flat.T)

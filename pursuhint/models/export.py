@@ -1,0 +1,228 @@
+"""A trained network for other programs: ONNX, PyTorch's exported programs, bare weights."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pursuhint._util.atomic_files import atomic_path
+from pursuhint._util.registry import lookup
+from pursuhint.errors import PursuhintError
+from pursuhint.features.extractor import evaluating
+from pursuhint.models.checkpoint import count_parameters, save_weights
+
+__all__ = ["FORMATS", "Exported", "Normalised", "export_network"]
+
+_INPUT, _OUTPUT = "images", "logits"
+_CHECKED_BATCHES = (1, 2, 5)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        format: a name of `FORMATS`.
+        parameters: of the network.
+        deviation: largest absolute difference of a logit between the file and the network, on random images
+            in batches of several sizes, read and run by onnxruntime or PyTorch; None if the format holds no
+            program, or onnxruntime is not installed.
+        scale: largest absolute logit of the network on these images, to compare ``deviation`` with.
+    """
+
+    path: Path
+    format: str
+    parameters: int
+    deviation: float | None = None
+    scale: float | None = None
+
+
+class Normalised(nn.Module):
+    """A network that takes images scaled to [0, 1] and normalises them itself.
+
+    Args:
+        network: takes normalised images.
+        mean: per channel.
+        std: per channel, above 0.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] to what the network makes of the normalised ones."""
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+
+def export_network(
+    network: nn.Module,
+    path: Path | str,
+    *,
+    format: str,
+    example: Tensor,
+    metadata: Mapping[str, str] | None = None,
+) -> Exported:
+    """Write a network in evaluation mode to a file, whole or not at all.
+
+    Programs (ONNX, PT2) take batches of any size, of images of the size of the example, and are run once
+    after they have been written, to compare them with the network.
+
+    Args:
+        network: images (N, C, H, W) to logits (N, classes), on the CPU; its modes stay as they were.
+        path: the file to write.
+        format: ``onnx``, ``pt2`` (what ``torch.export.load`` reads) or ``safetensors`` (weights only).
+        example: images of the size that the network takes, (N, C, H, W).
+        metadata: text to put into an ONNX file, by name.
+
+    Raises:
+        PursuhintError: there is no such format, packages for it are missing, the network cannot be
+            exported, the file cannot be written, or it computes something else than the network.
+
+    Example:
+        >>> export_network(create_model("resnet8", num_classes=10), "resnet8.onnx", format="onnx",
+        ...                example=torch.zeros(1, 3, 32, 32)).deviation < 1e-4
+        True
+    """
+    write = lookup("export format", FORMATS, format)
+    path = Path(path)
+    with evaluating(network), torch.no_grad(), atomic_path(path) as temporary:
+        run = write(network, temporary, example, dict(metadata or {}))
+        compared = None if run is None else _compared(network, run, example)
+    parameters = count_parameters(network)
+    if compared is None:
+        return Exported(path, format, parameters)
+    return Exported(path, format, parameters, *compared)
+
+
+Run = Callable[[Tensor], Tensor]
+
+
+def _write_onnx(network: nn.Module, path: Path, example: Tensor, metadata: Mapping[str, str]) -> Run | None:
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise PursuhintError(
+            f"ONNX export needs {' and '.join(missing)}; pip install 'pursuhint[onnx]', "
+            "or choose another format"
+        )
+    with _plain_errors(network, "ONNX"), _quiet():
+        program = torch.onnx.export(
+            network,
+            (_two_of(example),),
+            dynamo=True,
+            verbose=False,
+            input_names=[_INPUT],
+            output_names=[_OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    assert program is not None
+    program.model.metadata_props.update(metadata)
+    program.save(str(path))
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> Tensor:
+        (logits,) = session.run([_OUTPUT], {_INPUT: images.numpy()})
+        return torch.from_numpy(np.asarray(logits))
+
+    return run
+
+
+def _write_pt2(network: nn.Module, path: Path, example: Tensor, metadata: Mapping[str, str]) -> Run:
+    with _plain_errors(network, "a PT2 program"), _quiet():
+        program = torch.export.export(
+            network, (_two_of(example),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+        )
+        with path.open("wb") as file:
+            torch.export.save(program, file)
+    with path.open("rb") as file:
+        run: Run = torch.export.load(file).module()
+    return run
+
+
+def _write_safetensors(
+    network: nn.Module, path: Path, example: Tensor, metadata: Mapping[str, str]
+) -> Run | None:
+    save_weights(network, path)
+    return None
+
+
+Writer = Callable[[nn.Module, Path, Tensor, Mapping[str, str]], Run | None]
+
+FORMATS: Mapping[str, Writer] = MappingProxyType(
+    {"onnx": _write_onnx, "pt2": _write_pt2, "safetensors": _write_safetensors}
+)
+"""Formats by name: what writes a network, and gives back a function that runs what it has written."""
+
+
+def _two_of(example: Tensor) -> Tensor:
+    """Two images: a batch of one would be taken for a constant."""
+    return torch.zeros(2, *example.shape[1:])
+
+
+def _compared(network: nn.Module, run: Run, example: Tensor) -> tuple[float, float]:
+    """Largest difference and largest logit over some batches of random images.
+
+    Raises:
+        PursuhintError: the difference is more than rounding explains.
+    """
+    generator = torch.Generator().manual_seed(0)
+    deviation = scale = 0.0
+    for count in _CHECKED_BATCHES:
+        images = torch.randn(count, *example.shape[1:], generator=generator)
+        expected = network(images)
+        deviation = max(deviation, (run(images) - expected).abs().max().item())
+        scale = max(scale, expected.abs().max().item())
+    if not deviation <= 1e-3 * max(scale, 1.0):
+        raise PursuhintError(
+            f"the exported program computes something else: logits of up to {scale:.3g} differ by "
+            f"{deviation:.3g}; the network may depend on the size of the batch"
+        )
+    return deviation, scale
+
+
+@contextlib.contextmanager
+def _plain_errors(network: nn.Module, what: str) -> Iterator[None]:
+    """What PyTorch's exporters raise, in one line."""
+    try:
+        yield
+    except Exception as error:  # they raise many kinds, with pages of advice
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())[:200]
+        raise PursuhintError(f"{type(network).__name__} cannot be exported as {what}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' own chatter off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before):
+                logger.setLevel(level)

@@ -1,0 +1,58 @@
+"""Pictures of an analysis, of training and of a comparison.
+
+Every function takes plain numbers and returns a Matplotlib ``Figure`` that belongs to no window and to no
+global state, so that pictures can be made in any thread and without a display. Colours are those of
+Okabe and Ito and of the cividis and viridis scales, which stay distinct under the common forms of colour
+blindness; nothing is told by colour alone. One file has one kind of picture; all can be had from here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from pursuhint._util.atomic_files import atomic_path
+from pursuhint.report.figures.comparison import Difference, comparison_plot
+from pursuhint.report.figures.curves_over_k import inertia_curves, silhouette_curves
+from pursuhint.report.figures.heatmap import similarity_heatmap
+from pursuhint.report.figures.positions import position_map
+from pursuhint.report.figures.training_curves import Series, series_colours, training_curves
+
+__all__ = [
+    "Difference",
+    "Series",
+    "comparison_plot",
+    "inertia_curves",
+    "position_map",
+    "save_figure",
+    "series_colours",
+    "silhouette_curves",
+    "similarity_heatmap",
+    "training_curves",
+]
+
+_DPI = 200
+
+
+def save_figure(figure: Figure, path: Path | str, *, svg: bool = False) -> Path:
+    """Write a figure as PNG (200 dots an inch), and beside it as SVG on request.
+
+    Args:
+        figure: the figure.
+        path: file ending in ``.png``.
+        svg: also write the same name ending in ``.svg``.
+
+    Returns:
+        The path of the PNG file.
+
+    Raises:
+        PursuhintError: a file cannot be written.
+    """
+    path = Path(path).with_suffix(".png")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DPI)
+    if svg:
+        with atomic_path(path.with_suffix(".svg")) as temporary:
+            figure.savefig(temporary, format="svg")
+    return path

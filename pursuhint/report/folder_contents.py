@@ -1,0 +1,129 @@
+"""What a folder holds, by the files that are in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pursuhint.errors import PursuhintError
+from pursuhint.study.comparison import Comparison
+from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison
+from pursuhint.training.run_folder.record import RunRecord
+
+if TYPE_CHECKING:
+    from pursuhint.analysis.run_analysis import Analysis
+    from pursuhint.study.teacher_student import Likeness
+
+__all__ = ["Contents"]
+
+Kind = Literal["demo", "comparison", "methods", "run", "analysis"]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A folder's results.
+
+    Attributes:
+        folder: where they are.
+        kind: what the folder is.
+        analysis: of the teacher's layers.
+        run: the one run of a run folder.
+        likeness: of that run's teacher and student, if it was measured.
+        teacher: the run that trained a demo's teacher.
+        comparison: of the students.
+        arms: the runs of the comparison, by arm, one a seed.
+        methods: a study of methods.
+    """
+
+    folder: Path
+    kind: Kind
+    analysis: Analysis | None = None
+    run: RunRecord | None = None
+    likeness: Likeness | None = None
+    teacher: RunRecord | None = None
+    comparison: Comparison | None = None
+    arms: dict[str, tuple[RunRecord, ...]] | None = None
+    methods: MethodComparison | None = None
+
+    @classmethod
+    def of(cls, folder: Path | str) -> Contents:
+        """Recognise and read a folder.
+
+        Raises:
+            PursuhintError: it does not exist, holds nothing that PursuHint wrote, or something unfinished or
+                damaged.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise PursuhintError(f"no folder {folder} to report on")
+        if (folder / "demo.json").exists():
+            return cls._of_demo(folder)
+        if (folder / METHODS_FILE).exists():
+            return cls(folder, "methods", methods=MethodComparison.load(folder))
+        if (folder / "settings.json").exists():
+            return cls._of_comparison(folder)
+        if (folder / "recipe.yaml").exists():
+            run = RunRecord.load(folder)
+            if not run.metrics:
+                raise PursuhintError(
+                    f"the run in {folder} has no finished epoch; there is nothing to report yet"
+                )
+            return cls(
+                folder,
+                "run",
+                run=run,
+                analysis=_analysis(folder / "analysis"),
+                likeness=_likeness(folder / "likeness"),
+            )
+        if (folder / "analysis.json").exists():
+            return cls(folder, "analysis", analysis=_analysis(folder))
+        raise PursuhintError(
+            f"{folder} holds no analysis, run, comparison or demo (looked for analysis.json, recipe.yaml, "
+            "settings.json and demo.json); give the folder that a command wrote to"
+        )
+
+    @classmethod
+    def _of_comparison(cls, folder: Path) -> Contents:
+        if not (folder / "compare.json").exists():
+            raise PursuhintError(
+                f"the comparison in {folder} is not finished; run the same command again to go on with it"
+            )
+        comparison = Comparison.load(folder)
+        arms = {
+            arm.name: tuple(RunRecord.load(folder / run.folder) for run in arm.runs)
+            for arm in comparison.arms
+        }
+        analysis = _analysis(folder / "analysis")
+        return cls(folder, "comparison", analysis=analysis, comparison=comparison, arms=arms)
+
+    @classmethod
+    def _of_demo(cls, folder: Path) -> Contents:
+        for part in ("teacher/result.json", "analysis/analysis.json", "compare/compare.json"):
+            if not (folder / part).exists():
+                raise PursuhintError(
+                    f"the demo in {folder} is not finished (no {part}); run the same command again to go on"
+                )
+        compared = cls._of_comparison(folder / "compare")
+        return cls(
+            folder,
+            "demo",
+            analysis=_analysis(folder / "analysis"),
+            teacher=RunRecord.load(folder / "teacher"),
+            comparison=compared.comparison,
+            arms=compared.arms,
+        )
+
+
+def _analysis(folder: Path) -> Analysis | None:
+    """An analysis, if there is one."""
+    from pursuhint.analysis.run_analysis import Analysis
+
+    return Analysis.load(folder) if (folder / "analysis.json").exists() else None
+
+
+def _likeness(folder: Path) -> Likeness | None:
+    """Similarity of teacher and student, if it was measured."""
+    from pursuhint.study.teacher_student import Likeness
+
+    return Likeness.load(folder) if (folder / "after.npz").exists() else None

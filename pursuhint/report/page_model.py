@@ -1,0 +1,171 @@
+"""What a page is made of: plain values that the template shows, with nothing of HTML in them."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from pursuhint.report.figures import save_figure
+from pursuhint.study.arms import Arm
+
+__all__ = [
+    "AnalysisStory",
+    "Card",
+    "ComparisonStory",
+    "ControlStory",
+    "Gallery",
+    "Grid",
+    "MetricStory",
+    "Page",
+    "Picture",
+    "RunStory",
+]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, embedded.
+
+    Attributes:
+        data: the PNG file in base64.
+        alt: what it shows, for those who cannot see it.
+        caption: how to read it.
+        width: pixels at which its text has the size of the page's.
+        live: what an interactive map in its place shows, from `pursuhint.report.figures.interactive`; None where the
+            picture has none. The picture stays for paper, and for browsers that run no scripts.
+    """
+
+    data: str
+    alt: str
+    caption: str
+    width: int
+    live: str | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The folder that pictures are saved to."""
+
+    folder: Path
+
+    def hang(self, name: str, figure: Figure, alt: str, caption: str, *, live: str | None = None) -> Picture:
+        """Save a figure as ``<name>.png`` and embed it.
+
+        Raises:
+            PursuhintError: it cannot be written.
+        """
+        path = save_figure(figure, self.folder / f"{name}.png")
+        data = base64.b64encode(path.read_bytes()).decode("ascii")
+        return Picture(data, alt, caption, round(figure.get_figwidth() * 100), live)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table; ``numbers`` are the indices of the columns that are aligned as numbers."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Card:
+    """One number that matters, with what it is."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True)
+class MetricStory:
+    """How alike the layers are by one metric, and their clusters."""
+
+    title: str
+    heatmap: Picture
+    verdict: str
+    clusters: Grid
+    inertia: Picture | None
+    silhouette: Picture | None = None
+    tree: Picture | None = None
+
+
+@dataclass(frozen=True)
+class AnalysisStory:
+    """The analysis of a teacher."""
+
+    paragraphs: tuple[str, ...]
+    choice: tuple[str, ...]
+    positions: Grid
+    metrics: tuple[MetricStory, ...]
+
+
+@dataclass(frozen=True)
+class RunStory:
+    """One run."""
+
+    pairs_text: str
+    pairs: Grid | None
+    results: Grid
+    best_text: str
+    curves: Picture
+    terms: Grid
+    likeness: Picture | None = None
+
+
+@dataclass(frozen=True)
+class ControlStory:
+    """The arms against one control."""
+
+    title: str
+    text: str
+    sentences: tuple[str, ...]
+    table: Grid
+
+
+@dataclass(frozen=True)
+class ComparisonStory:
+    """The students, arm by arm."""
+
+    design: str
+    table: Grid
+    notes: tuple[str, ...]
+    plot: Picture
+    controls: tuple[ControlStory, ...]
+    map: Picture | None = None
+    curves: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that a report shows, in the order of the page."""
+
+    title: str
+    subtitle: str
+    summary: tuple[str, ...]
+    question: tuple[str, ...]
+    setting_title: str
+    setting: tuple[tuple[str, str], ...]
+    limits: tuple[str, ...]
+    repeat: tuple[str, ...]
+    commands: tuple[str, ...]
+    recipes: tuple[tuple[str, str], ...]
+    environment: tuple[tuple[str, str], ...]
+    footer: str
+    cards: tuple[Card, ...] = ()
+    arms: tuple[Arm, ...] = ()
+    teacher_curves: Picture | None = None
+    analysis: AnalysisStory | None = None
+    run: RunStory | None = None
+    comparison: ComparisonStory | None = None
+
+    @property
+    def interactive(self) -> bool:
+        """Whether it has a picture that needs a script."""
+        metrics = self.analysis.metrics if self.analysis is not None else ()
+        pictures = [metric.heatmap for metric in metrics]
+        if self.run is not None and self.run.likeness is not None:
+            pictures.append(self.run.likeness)
+        return any(picture.live is not None for picture in pictures)

@@ -1,0 +1,380 @@
+"""The report on an analysis: how layers resemble each other, which were chosen, and how sure that is."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from pursuhint.analysis.run_analysis import Analysis
+from pursuhint.clustering.hierarchical import linkage_tree
+from pursuhint.features.hint_points import HintPoint, stage_ends
+from pursuhint.hints.plan import choose_positions
+from pursuhint.report.figures import inertia_curves, silhouette_curves, similarity_heatmap
+from pursuhint.report.figures.interactive import Layer, live_map_of_layers
+from pursuhint.report.figures.layers import dendrogram
+from pursuhint.report.page_model import AnalysisStory, Gallery, Grid, MetricStory, Page, Picture
+from pursuhint.report.text import (
+    HINTS_IN_SHORT,
+    brief,
+    capital,
+    count,
+    footer,
+    listed,
+    metric_title,
+    ranges,
+    toy_limit,
+)
+from pursuhint.similarity import get_metric
+
+__all__ = ["agreement", "algorithm_title", "analysis_story", "gap_sentence", "tell_analysis"]
+
+MEANING = {
+    "cka": "1 means that two layers arrange the images alike up to a rotation and a change of scale, 0 that "
+    "they have nothing in common.",
+    "debiased-cka": "1 means that two layers arrange the images alike up to a rotation and a change of "
+    "scale, 0 that they have nothing in common; few images do not make it larger, and it can fall below 0.",
+    "rbf-cka": "1 means that the same images are neighbours in both layers, 0 that being near in one says "
+    "nothing about the other.",
+    "rbf-cka-pairs": "1 means that the same images are neighbours in both layers, 0 that being near in one "
+    "says nothing about the other.",
+    "r2cca": "1 means that every direction of one layer can be computed linearly from the other. A layer "
+    "with fewer independent directions than channels has less than 1 with itself, so the layers are grouped "
+    "by the same measure taken relative to that number.",
+    "r2cca-rank": "1 means that every independent direction of the layer that has fewer of them can be "
+    "computed linearly from the other.",
+    "gcd": "1 means that each layer can be computed linearly from the other; a layer with more independent "
+    "directions than another has less than 1 with it.",
+    "svcca": "1 means that the directions that hold 99 % of the variance of one layer can be computed "
+    "linearly from those of the other, 0 that they have nothing in common.",
+    "pwcca": "1 means that what matters most in the layer of the row can be computed linearly from the layer "
+    "of the column; the other way round the value may differ.",
+    "procrustes": "1 means that one layer is the other, turned and scaled, 0 that they have nothing in "
+    "common.",
+}
+"""What a similarity by a metric says, for a reader who does not know the metric."""
+
+_MEMBER = {
+    "center": "The middle layer of a group",
+    "first": "The first layer of a group",
+    "last": "The last layer of a group",
+    "medoid": "The layer nearest to the mean of a group",
+}
+
+
+def tell_analysis(analysis: Analysis, folder: Path, gallery: Gallery) -> Page:
+    """The page of an analysis alone.
+
+    Args:
+        analysis: what was found.
+        folder: where it lies.
+        gallery: where pictures go.
+    """
+    plan, metric = analysis.plan, analysis.metrics[0]
+    names = [f"{point.module} (position {point.position})" for point in plan.teacher_points]
+    how = {"kmeans": "k-means", "segments": "the best contiguous groups"}.get(
+        _used(analysis), _used(analysis)
+    )
+    when = "after" if analysis.points[0].activation == "post" else "before"
+    return Page(
+        title=f"Hint positions for {analysis.network} on {analysis.data}",
+        subtitle="Which layers of a trained network should teach? An analysis by PursuHint.",
+        summary=(
+            f"Of the {len(analysis.points)} sub-blocks of {analysis.network}, the hints should come from "
+            f"{listed(names)}: chosen by {metric_title(metric)} and {how}, with k = {len(plan)}.",
+            agreement(analysis),
+            f"{gap_sentence(analysis, metric)}.{_certainty(analysis, metric)}",
+        ),
+        question=(f"{HINTS_IN_SHORT} This analysis does that for one teacher; it trains no student.",),
+        setting_title="Teacher and data",
+        setting=(
+            ("Teacher", f"{analysis.network}, {len(analysis.points)} sub-blocks"),
+            ("Data", f"{analysis.data}, {analysis.num_samples:,} training images"),
+            ("Features", f"{when} the last activation of a sub-block, {pooled(analysis.pooling)}"),
+            ("Images a second", f"{analysis.images_per_second:,.0f} on {analysis.device}"),
+        ),
+        analysis=analysis_story(analysis, gallery),
+        limits=(
+            f"The similarities describe one trained network on {analysis.num_samples:,} images; another "
+            "training of the same network, or other images, may give other groups.",
+            "Similar layers need not be equally good teachers. Whether the chosen positions help a student, "
+            "only training students can show (pursuhint compare).",
+            *_pooling_limit(analysis.pooling),
+            *toy_limit(analysis.data),
+        ),
+        repeat=("The hint points are in hints.json; a student is trained with them by:",),
+        commands=(
+            f"pursuhint train --teacher {shlex.quote(analysis.network)} --teacher-checkpoint FILE "
+            f"--student NAME --data {shlex.quote(analysis.data)} "
+            f"--hints {shlex.quote(f'{folder.name}/hints.json')} --loss kd --loss at --out runs/student",
+        ),
+        recipes=(),
+        environment=(
+            ("Seed of the draw of images", str(analysis.seed)),
+            ("CPU threads", str(analysis.threads)),
+            ("Batch size", str(analysis.batch_size)),
+        ),
+        footer=footer({}),
+    )
+
+
+def analysis_story(analysis: Analysis, gallery: Gallery) -> AnalysisStory:
+    """The sections on similarity and on the choice, for any page that has an analysis."""
+    seconds = analysis.seconds
+    more = sum(seconds.similarity.values()) + sum(seconds.clustering.values())
+    layers, k = len(analysis.points), len(analysis.plan)
+    certain = sum(seconds.certainty.values())
+    sure = f"; finding out how sure the choice is took another {brief(certain)}" if seconds.certainty else ""
+    paragraphs = [
+        f"The teacher was shown {analysis.num_samples:,} training images without augmentation. What each of "
+        f"its {layers} sub-blocks computed, {pooled(analysis.pooling)}, was compared for every pair of "
+        f"sub-blocks over all images. The pass over the images took {brief(seconds.collect)}; the "
+        f"similarities of all pairs and the groups took {brief(more)} more{sure}.",
+    ]
+    if analysis.excluded:
+        names = listed([point.module for point in analysis.excluded])
+        verb, it = ("does", "it") if len(analysis.excluded) == 1 else ("do", "them")
+        paragraphs.append(f"{names} {verb} not vary over these images, so the pictures leave {it} out.")
+    position = _position(analysis)
+    others = [
+        name for name in analysis.clusterings[analysis.metrics[0]] if name not in ("kmeans", "segments")
+    ]
+    more_ways = f"; to compare with, also by {listed([_noun(name) for name in others])}" if others else ""
+    choice = (
+        f"{count(k, 'hint')} {'was' if k == 1 else 'were'} wanted, so the layers were put into "
+        f"{count(k, 'group')}: by k-means, as the paper does, and by the best division of the depth into "
+        f"unbroken stretches (best contiguous), which k-means can miss{more_ways}. "
+        f"{_MEMBER.get(position, 'One layer of a group')} becomes its hint position.",
+        agreement(analysis),
+        *(f"Agreement of {between.sentence()}." for between in analysis.agreements),
+    )
+    return AnalysisStory(
+        paragraphs=tuple(paragraphs),
+        choice=choice,
+        positions=_positions_grid(analysis),
+        metrics=tuple(_metric_story(analysis, metric, gallery) for metric in analysis.metrics),
+    )
+
+
+def gap_sentence(analysis: Analysis, metric: str) -> str:
+    """How far k-means is from the best contiguous groups, without a full stop."""
+    found, gap, title = analysis.clusterings[metric], analysis.gap(metric), metric_title(metric)
+    kmeans, best = found["kmeans"], found["segments"]
+    if kmeans.labels == best.labels:
+        return f"By {title}, k-means found the best contiguous groups (inertia {best.inertia:.3f})"
+    shape = "groups" if kmeans.contiguous else "groups that are not contiguous,"
+    if gap > 0:
+        return (
+            f"By {title}, k-means stopped at {shape} with an inertia of {kmeans.inertia:.3f}; the best "
+            f"contiguous groups have {best.inertia:.3f}, so k-means is {100 * gap:.1f} % above what is "
+            "possible"
+        )
+    return (
+        f"By {title}, k-means found {shape} with an inertia of {kmeans.inertia:.3f}, at least as tight as "
+        f"the best contiguous groups ({best.inertia:.3f})"
+    )
+
+
+def agreement(analysis: Analysis) -> str:
+    """Do metrics and ways of grouping agree on where the hints are?"""
+    ways = [
+        [point.position for point in _chosen(analysis, metric, algorithm)]
+        for metric in analysis.metrics
+        for algorithm in analysis.clusterings[metric]
+    ]
+    chosen = sorted(point.position for point in analysis.plan.teacher_points)
+    apart = max(abs(a - b) for other in ways for a, b in zip(chosen, other, strict=True))
+    number = count(len(ways), "way")
+    if apart == 0:
+        return f"All {number} of choosing (metric and grouping) agree on the positions."
+    return (
+        f"The {number} of choosing (metric and grouping) do not all agree: a hint of another way is up to "
+        f"{count(apart, 'position')} away from the chosen one."
+    )
+
+
+def pooled(pooling: str) -> str:
+    """How features became one vector an image, in words."""
+    side = pooling.partition(":")[2]
+    return {
+        "mean": "averaged over space",
+        "max": "as its largest values over space",
+        "class-token": "as the class token has it",
+    }.get(pooling, f"on a grid of {side} x {side} places")
+
+
+def _pooling_limit(pooling: str) -> tuple[str, ...]:
+    """What the pooling leaves out."""
+    if pooling.startswith("none"):
+        return ()
+    return (
+        "Features are pooled over space before they are compared, so what differs only in place does not "
+        "count.",
+    )
+
+
+def _certainty(analysis: Analysis, metric: str) -> str:
+    """How often the same positions come out when images are left out, if that was tried."""
+    if metric not in analysis.certainty:
+        why = analysis.no_certainty
+        return f" How sure the choice is was not found out: {why}." if why else ""
+    return f" {capital(analysis.certainty_sentence(metric))}."
+
+
+def algorithm_title(algorithm: str) -> str:
+    """How tables call a clustering algorithm."""
+    titles = {"kmeans": "k-means", "segments": "best contiguous", "kmedoids": "k-medoids"}
+    return titles.get(algorithm, algorithm)
+
+
+def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricStory:
+    title, algorithm, candidates = metric_title(metric), _used(analysis), analysis.candidates
+    similarity = analysis.similarities[metric]
+    labels = analysis.clusterings[metric][algorithm].labels
+    hints = {point.position for point in _chosen(analysis, metric, algorithm)}
+    conventional = {point.position for point in stage_ends(candidates)}
+    certainty = analysis.certainty.get(metric)
+    picture = similarity_heatmap(
+        similarity.values.numpy(),
+        metric=title,
+        clusters=labels,
+        hints=sorted(hints),
+        conventional=sorted(conventional),
+        stages=[point.stage for point in candidates],
+        positions=[point.position for point in candidates],
+        frequencies=None if certainty is None else certainty.frequency,
+    )
+    alt = f"{title} of all pairs of layers"
+    live = live_map_of_layers(
+        similarity.values.numpy(),
+        [
+            Layer(
+                point.module,
+                point.position,
+                stage=point.stage,
+                cluster=label,
+                chosen=point.position in hints,
+                conventional=point.position in conventional,
+                frequency=None if certainty is None else certainty.frequency[index],
+            )
+            for index, (point, label) in enumerate(zip(candidates, labels))
+        ],
+        metric=title,
+        label=alt,
+        errors=None if similarity.standard_error is None else similarity.standard_error.numpy(),
+    )
+    meaning = f"{MEANING[metric]} " if metric in MEANING else ""
+    caption = (
+        f"{capital(title)} of every pair of the {len(candidates)} sub-blocks, from the shallowest (top left) "
+        f"to the deepest. {meaning}White frames are the groups (clusters) found by "
+        f"{algorithm_title(algorithm)}, filled triangles the hint positions that they give"
+        f"{', which are the chosen ones' if metric == analysis.metrics[0] else ''}, open ones the "
+        "conventional ones; the grey band shows the resolution stages."
+    )
+    if certainty is not None:
+        caption += (
+            f" The bars beside the map show in how many of {certainty.halves} random halves of the images "
+            "each layer would have been chosen."
+        )
+    curves = {algorithm_title(name): curve for name, curve in analysis.curves[metric].items()}
+    inertia = silhouette = None
+    if curves and all(len(curve) > 1 for curve in curves.values()):
+        of_groups = {
+            algorithm_title(name): curve for name, curve in analysis.silhouettes.get(metric, {}).items()
+        }
+        if of_groups and all(of_groups.values()):
+            silhouette = gallery.hang(
+                f"silhouette-{metric}",
+                silhouette_curves(of_groups, chosen=len(analysis.plan)),
+                f"Mean silhouette against the number of groups by {title}",
+                "Silhouette: how much nearer a layer is to its own group than to the nearest other one, on "
+                "average, from -1 to 1. A number of groups that stands out has a peak here.",
+            )
+        inertia = gallery.hang(
+            f"inertia-{metric}",
+            inertia_curves(curves, chosen=len(analysis.plan)),
+            f"Inertia against the number of groups by {title}",
+            "Inertia, the sum of squared distances to the means of the groups, for other numbers of groups. "
+            "Where k-means lies above the best contiguous groups, it stopped too early.",
+        )
+    return MetricStory(
+        title=capital(title),
+        heatmap=gallery.hang(f"similarity-{metric}", picture, alt, caption, live=live),
+        verdict=f"{gap_sentence(analysis, metric)}.{_certainty(analysis, metric)}",
+        clusters=_clusters_grid(analysis, metric),
+        inertia=inertia,
+        silhouette=silhouette,
+        tree=_tree(analysis, metric, gallery),
+    )
+
+
+def _tree(analysis: Analysis, metric: str, gallery: Gallery) -> Picture | None:
+    """The tree of similar layers, where layers were grouped hierarchically."""
+    clustering = analysis.clusterings[metric].get("hierarchical")
+    if clustering is None:
+        return None
+    title, candidates = metric_title(metric), analysis.candidates
+    values = analysis.similarities[get_metric(metric).for_clustering].values
+    figure = dendrogram(
+        linkage_tree(values, normalise=analysis.normalise),
+        clusters=clustering.labels,
+        hints=[point.position for point in _chosen(analysis, metric, "hierarchical")],
+        positions=[point.position for point in candidates],
+        names=[point.module for point in candidates],
+        measure="distance at which groups are joined (Ward)",
+    )
+    return gallery.hang(
+        f"tree-{metric}",
+        figure,
+        f"Tree of the layers that are similar by {title}",
+        "Layers that are joined on the left are nearly alike; the further to the right two groups meet, the "
+        f"more they differ by {title}. Colours and letters are the groups of hierarchical clustering, bold "
+        "the hint positions that they give.",
+    )
+
+
+def _positions_grid(analysis: Analysis) -> Grid:
+    rows = []
+    for metric in analysis.metrics:
+        for algorithm in analysis.clusterings[metric]:
+            used = (metric, algorithm) == (analysis.metrics[0], _used(analysis))
+            name = f"{capital(metric_title(metric))}, {algorithm_title(algorithm)}"
+            rows.append((name, *_where(_chosen(analysis, metric, algorithm)), "chosen" if used else ""))
+    rows.append(("Stage ends (convention)", *_where(stage_ends(analysis.points)), ""))
+    return Grid(("Way of choosing", "Positions", "Sub-blocks", ""), tuple(rows))
+
+
+def _clusters_grid(analysis: Analysis, metric: str) -> Grid:
+    rows = []
+    for algorithm, clustering in analysis.clusterings[metric].items():
+        chosen = {point.position for point in _chosen(analysis, metric, algorithm)}
+        groups = []
+        for cluster in range(clustering.k):
+            letter = chr(ord("A") + cluster) if cluster < 26 else str(cluster + 1)
+            members = {analysis.candidates[index].position for index in clustering.members(cluster)}
+            hint = listed([str(position) for position in sorted(members & chosen)])
+            groups.append(f"{letter}: {ranges(sorted(members))} (hint {hint})")
+        rows.append((capital(algorithm_title(algorithm)), "; ".join(groups), f"{clustering.inertia:.3f}"))
+    return Grid(("Way of grouping", "Groups of layers", "Inertia"), tuple(rows), frozenset({2}))
+
+
+def _chosen(analysis: Analysis, metric: str, algorithm: str) -> list[HintPoint]:
+    values = analysis.similarities[get_metric(metric).for_clustering].values
+    layers = choose_positions(analysis.clusterings[metric][algorithm], _position(analysis), values)
+    return [analysis.candidates[layer] for layer in layers]
+
+
+def _position(analysis: Analysis) -> str:
+    return str(analysis.plan.origin.get("position", "center"))
+
+
+def _used(analysis: Analysis) -> str:
+    return str(analysis.plan.origin.get("algorithm", "kmeans"))
+
+
+def _noun(algorithm: str) -> str:
+    return {"hierarchical": "hierarchical clustering"}.get(algorithm, algorithm_title(algorithm))
+
+
+def _where(points: Sequence[HintPoint]) -> tuple[str, str]:
+    return ", ".join(str(point.position) for point in points), ", ".join(point.module for point in points)

@@ -1,0 +1,369 @@
+"""The report on a comparison or a demo: one student, several ways of placing hints, and what follows."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from pursuhint.analysis.run_analysis import Analysis
+from pursuhint.report.figures import (
+    Difference,
+    Series,
+    comparison_plot,
+    position_map,
+    series_colours,
+    training_curves,
+)
+from pursuhint.report.folder_contents import Contents
+from pursuhint.report.page_model import Card, ComparisonStory, ControlStory, Gallery, Grid, Page, Picture
+from pursuhint.report.sections.analysis import analysis_story, gap_sentence
+from pursuhint.report.text import (
+    HINTS_IN_SHORT,
+    best_limit,
+    capital,
+    count,
+    environment_rows,
+    footer,
+    grain_limit,
+    listed,
+    mean_std,
+    metric_title,
+    network_text,
+    passed_from_python,
+    percent,
+    signed,
+    thousands,
+    toy_limit,
+    training_rows,
+    zoom_note,
+)
+from pursuhint.study.arms import ARMS, Arm
+from pursuhint.study.comparison import Comparison, first_of_same, title_of
+from pursuhint.study.paired_statistics import PairedComparison
+from pursuhint.training.recipe.schema import Recipe
+from pursuhint.training.run_folder.record import RunRecord
+
+__all__ = ["answer", "tell_comparison"]
+
+_CHOSEN = ("kmeans", "segments")
+
+
+def tell_comparison(contents: Contents, comparison: Comparison, gallery: Gallery) -> Page:
+    """The page of a comparison, or of a demo, which also has its teacher's training.
+
+    Args:
+        contents: the folder.
+        comparison: the one in it.
+        gallery: where pictures go.
+    """
+    teacher, student, data = comparison.teacher, comparison.student, comparison.data.name
+    analysis, demo = contents.analysis, contents.kind == "demo"
+    recipe = Recipe.from_dict(comparison.recipe)
+    repeat, command = _again(contents, comparison, recipe)
+    recipes = [("recipe.yaml of the comparison", recipe.dump())]
+    if contents.teacher is not None:
+        recipes.insert(0, ("recipe.yaml of the teacher", contents.teacher.recipe.dump()))
+    return Page(
+        title=f"Where should {teacher.name} give its hints to {student.name}?",
+        subtitle=f"{'The demo' if demo else 'A comparison'} of PursuHint on {data}: "
+        f"{len(comparison.arms)} ways of training, {count(len(comparison.seeds), 'seed')} each.",
+        summary=_summary(comparison, analysis),
+        cards=(
+            Card(
+                percent(teacher.top1),
+                f"{teacher.name}, the teacher, {thousands(teacher.parameters)} parameters",
+            ),
+            *(
+                Card(mean_std(arm.last), f"{student.name}, {arm.title}")
+                for arm in comparison.arms
+                if arm.name in ("alone", "conventional", "kmeans")
+            ),
+        ),
+        question=(
+            f"{HINTS_IN_SHORT} Does the place of the hints matter?",
+            "To find out, the same student was trained in each of these ways, everything else being equal:",
+        ),
+        arms=tuple(ARMS.get(arm.name, Arm(arm.name, "")) for arm in comparison.arms),
+        setting_title="Teacher, student and data",
+        setting=_setting(comparison, recipe, contents.teacher),
+        teacher_curves=None
+        if contents.teacher is None
+        else gallery.hang(
+            "teacher-training",
+            training_curves([Series(teacher.name, (contents.teacher.metrics,))]),
+            "Accuracy and loss of the teacher by epoch",
+            f"Training of the teacher, {teacher.name}. {zoom_note(len(contents.teacher.metrics))}",
+        ),
+        analysis=None if analysis is None else analysis_story(analysis, gallery),
+        comparison=_story(comparison, contents.arms or {}, analysis, gallery),
+        limits=(
+            f"{count(len(comparison.seeds), 'seed')} cannot show small differences; how small is said beside "
+            "every comparison. No evidence of a difference is not evidence of no difference.",
+            "The intervals take the differences between seeds to be roughly normal, which so few of them can "
+            "neither confirm nor refute.",
+            "All arms share one teacher and one student. With another trained teacher the similarities, the "
+            "positions and the accuracies may be others.",
+            *grain_limit(comparison.data.test),
+            *best_limit(comparison.chosen_on),
+            *toy_limit(data),
+        ),
+        repeat=(repeat,),
+        commands=(command,),
+        recipes=tuple(recipes),
+        environment=environment_rows(comparison.environment),
+        footer=footer(comparison.environment),
+    )
+
+
+def _again(contents: Contents, comparison: Comparison, recipe: Recipe) -> tuple[str, str]:
+    """How to do the same again: a sentence and a command."""
+    if contents.kind == "demo":
+        text = (
+            "Nothing is needed but PursuHint itself; the data come with scikit-learn. All of this is made by:"
+        )
+        return text, "pursuhint demo"
+    text = "The settings that all arms share are in the folder's recipe.yaml. The same is done again by:"
+    file, names = f"{contents.folder.name}/recipe.yaml", [arm.name for arm in comparison.arms]
+    passed = passed_from_python(recipe)
+    if passed:
+        more = "".join(f", {name}={name}" for name in passed)
+        return text, (
+            f"pursuhint.compare(pursuhint.Recipe.load({file!r}), 'runs/again', arms={names}, "
+            f"seeds={list(comparison.seeds)}{more})"
+        )
+    arms, seeds = " ".join(f"--arm {name}" for name in names), ",".join(map(str, comparison.seeds))
+    return text, f"pursuhint compare --recipe {shlex.quote(file)} {arms} --seeds {seeds} --out runs/again"
+
+
+def answer(comparison: Comparison) -> str:
+    """In one sentence: do the chosen positions do better, or worse, than the controls?"""
+    pairs = [
+        pair
+        for pairs in comparison.against.values()
+        for pair in pairs
+        if pair.arm in _CHOSEN and pair.std != 0
+    ]
+    if not pairs:
+        return "The chosen positions could not be compared with another way of placing the hints."
+    if len(comparison.seeds) == 1:
+        return "One seed shows whether everything works, not whether the place of the hints matters."
+    found = [pair for pair in pairs if pair.verdict in ("better", "worse")]
+    clear = [pair for pair in found if pair.survives_correction is not False]
+    if clear:
+        said = [f"{title_of(p.arm)} is {p.verdict} than {title_of(p.control)}" for p in clear]
+        return f"The place of the hints made a difference here: {listed(said)}."
+    names = {"conventional": "the conventional ones", "centers": "the stage centres"}
+    controls = listed([names.get(name, title_of(name)) for name in dict.fromkeys(p.control for p in pairs)])
+    if found:
+        return (
+            f"There is a hint, but no more, of a difference between the chosen positions and {controls}: it "
+            "does not survive the correction for several comparisons."
+        )
+    return (
+        f"In {count(len(comparison.seeds), 'seed')} there is no evidence that the chosen positions teach "
+        f"better or worse than {controls}."
+    )
+
+
+def _summary(comparison: Comparison, analysis: Analysis | None) -> tuple[str, ...]:
+    arms = {arm.name: arm for arm in comparison.arms}
+    teacher, student = comparison.teacher, comparison.student
+    lines = [
+        answer(comparison),
+        f"The teacher, {teacher.name}, classifies {percent(teacher.top1)} of the test images correctly. The "
+        f"student, {student.name}, has {teacher.parameters / student.parameters:.1f} times fewer parameters.",
+    ]
+    if "alone" in arms and "conventional" in arms:
+        spread = f" (mean ± standard deviation over {count(len(comparison.seeds), 'seed')})"
+        lines.append(
+            f"The student reaches {mean_std(arms['alone'].last)} alone and "
+            f"{mean_std(arms['conventional'].last)} with hints at the conventional positions"
+            f"{spread if len(comparison.seeds) > 1 else ''}."
+        )
+    first = first_of_same(comparison.arms)
+    for control, sentences in comparison.sentences.items():
+        for pair, sentence in zip(comparison.against[control], sentences, strict=True):
+            if pair.arm == "alone" or (pair.arm in _CHOSEN and first[pair.arm] == pair.arm):
+                lines.append(f"{capital(sentence)}.")
+    chosen = tuple(capital(title_of(name)) for name in _CHOSEN)
+    lines += [note for note in comparison.notes if note.startswith(chosen)]
+    if analysis is not None and "kmeans" in arms:
+        lines.append(f"{gap_sentence(analysis, comparison.metric)}.")
+    return tuple(lines)
+
+
+def _setting(
+    comparison: Comparison, recipe: Recipe, teacher: RunRecord | None
+) -> tuple[tuple[str, str], ...]:
+    data, metric = comparison.data, metric_title(comparison.metric)
+    position = {"center": "centre"}.get(comparison.position, comparison.position)
+    pixels = " x ".join(map(str, data.image_size))
+    trained = "" if teacher is None else f", trained here for {count(len(teacher.metrics), 'epoch')}"
+    losses = listed(
+        [
+            f"{name} (weight {config.weight:g})"
+            for name, config in recipe.losses.items()
+            if config.weight is not None
+        ]
+    )
+    return (
+        ("Teacher", f"{network_text(comparison.teacher.name, comparison.teacher.parameters)}{trained}"),
+        ("Student", network_text(comparison.student.name, comparison.student.parameters)),
+        (
+            "Data",
+            f"{data.name}: {data.train:,} training and {data.test:,} test images of {pixels} pixels, "
+            f"{data.num_classes} classes",
+        ),
+        ("Losses", f"{losses}; the student alone has cross-entropy only"),
+        *training_rows(recipe),
+        ("Hints", f"k = {comparison.k}; chosen by {metric}, {position} of a group"),
+        ("Seeds", ", ".join(map(str, comparison.seeds))),
+    )
+
+
+def _story(
+    comparison: Comparison,
+    runs: Mapping[str, tuple[RunRecord, ...]],
+    analysis: Analysis | None,
+    gallery: Gallery,
+) -> ComparisonStory:
+    colours = {
+        title_of(name): colour for name, colour in series_colours([a.name for a in comparison.arms]).items()
+    }
+    control = next(iter(comparison.against))
+    plot = comparison_plot(
+        {arm.title: arm.last.values for arm in comparison.arms},
+        control=title_of(control),
+        differences={
+            title_of(pair.arm): Difference(pair.mean, pair.low, pair.high)
+            for pair in comparison.against[control]
+        },
+        colours=colours,
+    )
+    longest = max(len(run.metrics) for every in runs.values() for run in every)
+    return ComparisonStory(
+        design=(
+            f"Every arm was trained with the same {count(len(comparison.seeds), 'seed')}. All arms of a seed "
+            "start from the same weights and see the same images in the same order with the same "
+            "augmentation, so they differ in the hints alone. The number that counts was fixed beforehand: "
+            f"{comparison.outcome}."
+        ),
+        table=_arms_grid(comparison),
+        notes=comparison.notes,
+        plot=gallery.hang(
+            "comparison",
+            plot,
+            "Accuracy of every run by arm, and differences to the control with intervals",
+            "Left: every dot is one student, thin lines join those of the same seed, bars are means. Right: "
+            f"mean difference to {title_of(control)} within a seed and its 95 % interval, in percentage "
+            "points; a filled mark has an interval without zero. The intervals are not corrected for their "
+            "number.",
+        ),
+        controls=tuple(_control_story(comparison, name) for name in comparison.against),
+        map=_map(comparison, analysis, gallery),
+        curves=gallery.hang(
+            "training-students",
+            _curves(comparison, runs, colours),
+            "Test accuracy and loss of the students by epoch",
+            "Test accuracy and test loss of the students by epoch: thin lines are seeds, bold lines their "
+            f"means. {zoom_note(longest)}",
+        ),
+    )
+
+
+def _curves(
+    comparison: Comparison, runs: Mapping[str, tuple[RunRecord, ...]], colours: Mapping[str, str]
+) -> Figure:
+    """One curve for every set of runs, named after all arms that it stands for."""
+    first = first_of_same(comparison.arms)
+    series, shades = [], {}
+    for arm in comparison.arms:
+        if first[arm.name] == arm.name:
+            title = " = ".join(title_of(name) for name, other in first.items() if other == arm.name)
+            series.append(Series(title, tuple(run.metrics for run in runs[arm.name])))
+            shades[title] = colours[arm.title]
+    return training_curves(series, colours=shades)
+
+
+def _arms_grid(comparison: Comparison) -> Grid:
+    rows = []
+    for arm in comparison.arms:
+        where = arm.positions_text
+        if len(arm.positions) == 1 and arm.runs[0].modules:
+            where += f" ({', '.join(arm.runs[0].modules)})"
+        values = ", ".join(f"{value:.2f}" for value in arm.last.values)
+        rows.append((capital(arm.title), where, mean_std(arm.last), values, mean_std(arm.best)))
+    heads = ("Arm", "Hints at", "Last epoch", "by seed", "Best epoch")
+    return Grid(heads, tuple(rows), frozenset({2, 4}))
+
+
+def _control_story(comparison: Comparison, control: str) -> ControlStory:
+    pairs = comparison.against[control]
+    why = {
+        "conventional": "common practice, hints at the stage ends",
+        "centers": "what clustering must beat: hints that are moved to centres without looking at similarity",
+    }.get(control, "the first arm of this comparison")
+    family = next((pair.family for pair in pairs if pair.family), None) or 1
+    corrected = (
+        f" p-values are also given corrected (Holm) for the {family} comparisons." if family > 1 else ""
+    )
+    rows = tuple(
+        (
+            capital(title_of(pair.arm)),
+            signed(pair.mean),
+            _interval(pair),
+            _p_value(pair.p_value),
+            _p_value(pair.adjusted_p_value),
+            "–" if pair.detectable is None else f"{pair.detectable:.2f}",
+        )
+        for pair in pairs
+    )
+    heads = ("Arm", "Difference", "95 % interval", "p", "p corrected", "Smallest visible")
+    return ControlStory(
+        title=title_of(control),
+        text=f"This is {why}. Differences are within a seed, in percentage points. The smallest visible "
+        f"difference is the one that so many seeds would have found four times out of five.{corrected}",
+        sentences=tuple(f"{capital(sentence)}." for sentence in comparison.sentences[control]),
+        table=Grid(heads, rows, frozenset(range(1, 6))),
+    )
+
+
+def _map(comparison: Comparison, analysis: Analysis | None, gallery: Gallery) -> Picture | None:
+    rows: dict[str, Sequence[int]] = {}
+    clusters: dict[str, Sequence[int]] = {}
+    found = {} if analysis is None or analysis.excluded else analysis.clusterings.get(comparison.metric, {})
+    for arm in comparison.arms:
+        if arm.name == "alone":
+            continue
+        for entry, run in zip(arm.positions, arm.runs, strict=False):
+            name = arm.title if len(arm.positions) == 1 else f"{arm.title}, seed {run.seed}"
+            rows[name] = entry
+            if arm.name in found:
+                clusters[name] = found[arm.name].labels
+    if not rows:
+        return None
+    total = max(position for entry in rows.values() for position in entry)
+    stages = None
+    if analysis is not None:
+        total, stages = len(analysis.points), [point.stage for point in analysis.points]
+    return gallery.hang(
+        "positions",
+        position_map(rows, total, clusters=clusters, stages=stages),
+        "Hint positions of every arm along the depth of the teacher",
+        "Where along the depth of the teacher every arm has its hints. Coloured bands are the groups whose "
+        "members were taken.",
+    )
+
+
+def _interval(pair: PairedComparison) -> str:
+    if pair.low is None or pair.high is None:
+        return "none"
+    return f"{signed(pair.low)} to {signed(pair.high)}"
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,213 @@
+"""The report on a study of methods: which losses help this student, how sure that is, and what they cost."""
+
+from __future__ import annotations
+
+from pursuhint.report.figures import Difference, comparison_plot, series_colours
+from pursuhint.report.method_table import method_grid
+from pursuhint.report.page_model import Card, ComparisonStory, ControlStory, Gallery, Grid, Page
+from pursuhint.report.text import (
+    best_limit,
+    capital,
+    count,
+    environment_rows,
+    footer,
+    grain_limit,
+    listed,
+    mean_std,
+    network_text,
+    percent,
+    signed,
+    thousands,
+    toy_limit,
+    training_rows,
+)
+from pursuhint.study.method_comparison import MethodComparison
+from pursuhint.study.paired_statistics import PairedComparison
+from pursuhint.training.recipe.schema import Recipe
+
+__all__ = ["findings", "tell_methods"]
+
+_CONTROLS = {
+    "alone": "This is the student trained with cross-entropy only.",
+    "kd": "This is what a method must beat to be worth more than the teacher's soft targets.",
+}
+
+
+def tell_methods(study: MethodComparison, gallery: Gallery) -> Page:
+    """The page of a study.
+
+    Args:
+        study: finished.
+        gallery: where pictures go.
+    """
+    teacher, student, data = study.teacher, study.student, study.data
+    recipe, seeds = Recipe.from_dict(study.recipe), count(len(study.seeds), "seed")
+    pixels = " x ".join(map(str, data.image_size))
+    names = " ".join(f"--method {method.name}" for method in study.methods if method.name != "alone")
+    return Page(
+        title=f"What does {teacher.name} teach {student.name} by which method?",
+        subtitle=f"A study of methods with PursuHint on {data.name}: {len(study.methods)} ways of training, "
+        f"{seeds} each.",
+        summary=findings(study),
+        cards=(
+            Card(
+                percent(teacher.top1),
+                f"{teacher.name}, the teacher, {thousands(teacher.parameters)} parameters",
+            ),
+            *(
+                Card(mean_std(method.last), f"{student.name}, {method.title}")
+                for method in study.methods
+                if method.name in ("alone", "kd")
+            ),
+        ),
+        question=(
+            "A small network, the student, can learn from a large one, the teacher, in many ways. Which of "
+            "them help here? The same student was trained by every method, everything else being equal.",
+        ),
+        setting_title="Teacher, student and data",
+        setting=(
+            ("Teacher", network_text(teacher.name, teacher.parameters)),
+            ("Student", network_text(student.name, student.parameters)),
+            (
+                "Data",
+                f"{data.name}: {data.train:,} training and {data.test:,} test images of {pixels} pixels, "
+                f"{data.num_classes} classes",
+            ),
+            *training_rows(recipe),
+            ("Augmentation", ", ".join(recipe.data.augment) or "none"),
+            ("Weights", "those of the papers, unless the name of a method says otherwise"),
+            ("Seeds", ", ".join(map(str, study.seeds))),
+        ),
+        comparison=_story(study, gallery),
+        limits=(
+            "No method was tuned to these data: each has its paper's weights and hyperparameters, and the "
+            "learning rate, schedule and length that all share. A method that does badly here may do well "
+            "with others.",
+            f"{seeds} cannot show small differences; how small is said beside every comparison. No evidence "
+            "of a difference is not evidence of no difference.",
+            f"Of {len(study.methods)} methods some are first and last by chance: the order of means is no "
+            "ranking.",
+            *grain_limit(data.test),
+            *best_limit(study.chosen_on),
+            *toy_limit(data.name),
+        ),
+        repeat=("The settings that all methods share are in the folder's recipe.yaml.",),
+        commands=(
+            f"pursuhint compare --recipe {study.path.name}/recipe.yaml {names} "
+            f"--seeds {','.join(map(str, study.seeds))} --out runs/again",
+        ),
+        recipes=(("recipe.yaml of the study", recipe.dump()),),
+        environment=environment_rows(study.environment),
+        footer=footer(study.environment),
+    )
+
+
+def findings(study: MethodComparison) -> tuple[str, ...]:
+    """What came out, in sentences."""
+    lines = [
+        f"The teacher, {study.teacher.name}, classifies {percent(study.teacher.top1)} of the test images "
+        f"correctly, the student alone {mean_std(study.method('alone').last)}."
+    ]
+    titles = {method.name: method.title for method in study.methods}
+    for control, pairs in study.against.items():
+        name = "the student alone" if control == "alone" else titles[control]
+        others = [pair for pair in pairs if pair.arm != "alone"]
+        for verdict in ("better", "worse"):
+            found = [pair for pair in others if pair.verdict == verdict]
+            clear = [pair for pair in found if pair.survives_correction]
+            if found:
+                also = (
+                    f"; after correction for {pairs[0].family or len(pairs)} comparisons: "
+                    f"{listed([titles[pair.arm] for pair in clear]) or 'none'}"
+                )
+                lines.append(
+                    f"{capital(verdict)} than {name} within their 95 % intervals: "
+                    f"{listed([titles[pair.arm] for pair in found])}{also}."
+                )
+        if others and all(pair.verdict not in ("better", "worse") for pair in others):
+            lines.append(f"No method can be told from {name} with {count(len(study.seeds), 'seed')}.")
+    if study.failed:
+        lines.append(f"Not trained: {listed(list(study.failed))}; the reasons are below.")
+    return tuple(lines)
+
+
+def _story(study: MethodComparison, gallery: Gallery) -> ComparisonStory:
+    grid = method_grid(study)
+    plain = tuple(tuple(cell.replace("\\", "") for cell in row) for row in grid.rows)
+    titles = {method.name: _label(method.name, method.title) for method in study.methods}
+    colours = {
+        titles[name]: colour for name, colour in series_colours([m.name for m in study.methods]).items()
+    }
+    plot = comparison_plot(
+        {titles[method.name]: method.last.values for method in study.ranked},
+        control=titles["alone"],
+        differences={
+            titles[pair.arm]: Difference(pair.mean, pair.low, pair.high) for pair in study.against["alone"]
+        },
+        colours=colours,
+    )
+    return ComparisonStory(
+        design=(
+            f"Every method was trained with the same {count(len(study.seeds), 'seed')}. All runs of a seed "
+            "start from the same weights and see the same images in the same order with the same "
+            "augmentation, so they differ in the loss alone. The number that counts was fixed beforehand: "
+            f"{study.outcome}. Differences are within a seed, in percentage points with their 95 % "
+            "intervals; * marks an interval without zero, ** one that also survives the correction (Holm) "
+            "for the number of methods. Time is a run's as a multiple of the student alone's, memory what a "
+            "training step keeps, without the teacher."
+        ),
+        table=Grid(grid.heads, plain, grid.numbers),
+        notes=tuple(f"{capital(name)} was not trained: {why}." for name, why in study.failed.items()),
+        plot=gallery.hang(
+            "methods",
+            plot,
+            "Accuracy of every run by method, and differences to the student alone with intervals",
+            "Left: every dot is one student, thin lines join those of the same seed, bars are means. Right: "
+            "mean difference to the student alone within a seed and its 95 % interval, in percentage points; "
+            "a filled mark has an interval without zero. The intervals are not corrected for their number.",
+        ),
+        controls=tuple(_control(study, control) for control in study.against),
+    )
+
+
+def _label(name: str, title: str) -> str:
+    return title if name in ("alone", "kd") else f"{title} ({name})"
+
+
+def _control(study: MethodComparison, control: str) -> ControlStory:
+    pairs = study.against[control]
+    titles = {method.name: method.title for method in study.methods}
+    rows = tuple(
+        (
+            f"{titles[pair.arm]} ({pair.arm})",
+            signed(pair.mean),
+            "none" if pair.low is None or pair.high is None else f"{signed(pair.low)} to {signed(pair.high)}",
+            _p_value(pair.p_value),
+            _p_value(pair.adjusted_p_value),
+            "–" if pair.detectable is None else f"{pair.detectable:.2f}",
+        )
+        for pair in pairs
+    )
+    heads = ("Method", "Difference", "95 % interval", "p", "p corrected", "Smallest visible")
+    return ControlStory(
+        title=titles[control],
+        text=f"{_CONTROLS[control]} Differences are within a seed, in percentage points. The smallest "
+        "visible difference is the one that so many seeds would have found four times out of five. p-values "
+        f"are also given corrected (Holm) for the {_family(pairs)} comparisons.",
+        sentences=tuple(
+            f"{capital(sentence)}."
+            for pair, sentence in zip(pairs, study.sentences[control], strict=True)
+            if pair.verdict in ("better", "worse")
+        ),
+        table=Grid(heads, rows, frozenset(range(1, 6))),
+    )
+
+
+def _family(pairs: tuple[PairedComparison, ...]) -> int:
+    return next((pair.family for pair in pairs if pair.family), None) or len(pairs)
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,200 @@
+"""The report on a run: who learnt what from whom, and how it went."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pursuhint.analysis.run_analysis import Analysis
+from pursuhint.hints.plan import HintPlan
+from pursuhint.losses import LOSSES, get_loss
+from pursuhint.report.figures import Series, training_curves
+from pursuhint.report.page_model import Card, Gallery, Grid, Page, RunStory
+from pursuhint.report.sections.analysis import algorithm_title, analysis_story
+from pursuhint.report.sections.teacher_student import tell_likeness
+from pursuhint.report.text import (
+    best_limit,
+    count,
+    duration,
+    environment_rows,
+    footer,
+    grain_limit,
+    listed,
+    metric_title,
+    network_text,
+    passed_from_python,
+    percent,
+    thousands,
+    toy_limit,
+    training_rows,
+    zoom_note,
+)
+from pursuhint.study.teacher_student import Likeness
+from pursuhint.training.recipe.schema import Recipe
+from pursuhint.training.run_folder.record import RunRecord
+
+__all__ = ["tell_run"]
+
+
+def tell_run(run: RunRecord, analysis: Analysis | None, likeness: Likeness | None, gallery: Gallery) -> Page:
+    """The page of a run.
+
+    Args:
+        run: with at least one finished epoch.
+        analysis: the one that chose its hint points, if it is there.
+        likeness: of teacher and student, if it was measured.
+        gallery: where pictures go.
+    """
+    recipe, environment = run.recipe, run.environment
+    student, data = recipe.student.network, recipe.data.name
+    how = "trained alone" if recipe.teacher is None else f"taught by {recipe.teacher.network}"
+    question = f"{student} was trained on {data}"
+    if recipe.teacher is not None:
+        question += (
+            f" with the help of a larger network that has learnt it already: {recipe.teacher.network}, its "
+            "teacher. What the student was asked to imitate are the terms of the loss, listed below"
+        )
+    return Page(
+        title=f"{student} {how} on {data}",
+        subtitle="A training run of PursuHint.",
+        summary=_summary(run, how),
+        cards=_cards(run),
+        question=(f"{question}.",),
+        setting_title="Networks and data",
+        setting=_setting(run),
+        analysis=None if analysis is None else analysis_story(analysis, gallery),
+        run=_story(run, likeness, gallery),
+        limits=(
+            "One run has one seed. How much the accuracy would change with another seed, a single run cannot "
+            "say; a comparison over several seeds can (pursuhint compare).",
+            *best_limit(run.chosen_on),
+            *grain_limit(environment.get("data", {}).get("samples", {}).get("test")),
+            *toy_limit(data),
+        ),
+        repeat=(
+            "This recipe, which lies in the folder as recipe.yaml, has every setting and repeats the run:",
+        ),
+        commands=(_again(run),),
+        recipes=(("recipe.yaml", recipe.dump()),),
+        environment=environment_rows(environment),
+        footer=footer(environment),
+    )
+
+
+def _again(run: RunRecord) -> str:
+    """The command that does the same again."""
+    file, passed = f"{run.path.name}/recipe.yaml", passed_from_python(run.recipe)
+    if passed:
+        more = "".join(f", {name}={name}" for name in passed)
+        return f"pursuhint.train(pursuhint.Recipe.load({file!r}), 'runs/again'{more})"
+    return f"pursuhint train --recipe {shlex.quote(file)} --out runs/again"
+
+
+def _summary(run: RunRecord, how: str) -> tuple[str, ...]:
+    recipe, done = run.recipe, len(run.metrics)
+    lines = [
+        f"{recipe.student.network}, {how} on {recipe.data.name} for {count(done, 'epoch')}, classifies "
+        f"{percent(run.last['test_top1'])} of the test images correctly after the last one."
+    ]
+    if not run.finished:
+        lines.append("The run is not finished; the same command goes on with it.")
+    if run.plan is not None:
+        points = run.plan.teacher_points
+        lines.append(
+            f"It took {count(len(points), 'hint')} from the teacher, at the positions "
+            f"{listed([str(point.position) for point in points])} of {points[0].total}."
+        )
+    return tuple(lines)
+
+
+def _cards(run: RunRecord) -> tuple[Card, ...]:
+    parameters = run.environment.get("parameters", {})
+    cards = [
+        Card(percent(run.last["test_top1"]), "test accuracy, last epoch"),
+        Card(percent(run.best["test_top1"]), f"test accuracy, best epoch ({run.best['epoch']})"),
+    ]
+    for role in ("student", "teacher"):
+        if role in parameters:
+            cards.append(Card(thousands(parameters[role]), f"parameters of the {role}"))
+    return tuple(cards)
+
+
+def _setting(run: RunRecord) -> tuple[tuple[str, str], ...]:
+    recipe, environment = run.recipe, run.environment
+    parameters, sizes = environment.get("parameters", {}), environment.get("data", {})
+    rows = [("Student", network_text(recipe.student.network, parameters.get("student")))]
+    if recipe.teacher is not None:
+        rows.append(("Teacher", network_text(recipe.teacher.network, parameters.get("teacher"))))
+    data = recipe.data.name
+    if sizes:
+        counts = listed([f"{number:,} {split}" for split, number in sizes["samples"].items()])
+        pixels = " x ".join(map(str, sizes["image_size"]))
+        data += f": {counts} images of {pixels} pixels, {sizes['num_classes']} classes"
+    return (*rows, ("Data", data), *training_rows(recipe), ("Seed", str(recipe.seed)))
+
+
+def _story(run: RunRecord, likeness: Likeness | None, gallery: Gallery) -> RunStory:
+    heads = ("Epoch", "Test top-1", "Test top-5", "Test loss")
+    results = tuple(
+        (
+            f"{name} ({line['epoch']})",
+            percent(line["test_top1"]),
+            percent(line["test_top5"]),
+            f"{line['test_loss']:.4f}",
+        )
+        for name, line in (("Last", run.last), ("Best", run.best))
+    )
+    seconds = sum(line["seconds"] for line in run.metrics)
+    return RunStory(
+        pairs_text="" if run.plan is None else _origin(run.plan),
+        pairs=None if run.plan is None else _pairs(run.plan),
+        results=Grid(heads, results, frozenset({1, 2, 3})),
+        best_text=(
+            f"The best epoch is the first with the highest accuracy on the {run.chosen_on} split. Training "
+            f"took {duration(seconds)}, at {run.last['samples_per_second']:,.0f} images a second."
+        ),
+        curves=gallery.hang(
+            "training",
+            training_curves([Series(run.recipe.student.network, (run.metrics,))]),
+            "Accuracy and loss by epoch",
+            "Accuracy and loss on training and test images by epoch. The training loss is the weighted sum "
+            f"of all terms, the test loss is cross-entropy alone. {zoom_note(len(run.metrics))}",
+        ),
+        terms=_terms(run.recipe, run.metrics),
+        likeness=None if likeness is None else tell_likeness(run, likeness, gallery),
+    )
+
+
+def _origin(plan: HintPlan) -> str:
+    origin = plan.origin
+    metric, algorithm = metric_title(str(origin.get("metric"))), algorithm_title(str(origin.get("algorithm")))
+    strategy = {
+        "chosen": f"chosen by {metric} and {algorithm} clustering",
+        "conventional": "at the last sub-block of every resolution stage, as is conventional",
+        "centers": "at the middle sub-block of every resolution stage",
+        "random": f"drawn at random (seed {origin.get('seed')})",
+        "explicit": "named by hand",
+    }.get(str(origin.get("strategy")), "given")
+    return f"The hint points were {strategy}. Every hint guides one point of the student:"
+
+
+def _pairs(plan: HintPlan) -> Grid:
+    rows = tuple(
+        (str(number), str(pair.teacher), str(pair.student)) for number, pair in enumerate(plan.pairs, start=1)
+    )
+    return Grid(("Hint", "Teacher", "Student"), rows)
+
+
+def _terms(recipe: Recipe, metrics: Sequence[Mapping[str, Any]]) -> Grid:
+    """The losses: what each compares, its weight, and how it fell."""
+    rows = []
+    for name, config in recipe.losses.items():
+        kind = get_loss(name) if name in LOSSES else None
+        values = [line[f"train_{name}"] for line in metrics if line.get(f"train_{name}") is not None]
+        first, last = (f"{values[0]:.4g}", f"{values[-1]:.4g}") if values else ("", "")
+        title = f"{kind.title} ({name})" if kind is not None and kind.title else name
+        weight = "" if config.weight is None else f"{config.weight:g}"
+        rows.append((title, kind.looks_at if kind else "", weight, first, last))
+    heads = ("Term", "Compares", "Weight", "First epoch", "Last epoch")
+    return Grid(heads, tuple(rows), frozenset({2, 3, 4}))

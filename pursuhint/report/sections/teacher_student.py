@@ -1,0 +1,77 @@
+"""The picture of how alike teacher and student are, before and after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pursuhint.features.hint_points import HintPoint
+from pursuhint.report.figures.interactive import Layer, live_map_of_networks
+from pursuhint.report.figures.layers import teacher_student_map
+from pursuhint.report.page_model import Gallery, Picture
+from pursuhint.report.text import capital, metric_title
+from pursuhint.study.teacher_student import Likeness
+from pursuhint.training.run_folder.record import RunRecord
+
+__all__ = ["tell_likeness"]
+
+
+def tell_likeness(run: RunRecord, likeness: Likeness, gallery: Gallery) -> Picture:
+    """Hang the map of teacher and student.
+
+    Args:
+        run: with a teacher.
+        likeness: of its networks.
+        gallery: where pictures go.
+    """
+    before, after = likeness.before, likeness.after
+    pairs = [] if run.plan is None else [(pair.teacher, pair.student) for pair in run.plan.pairs]
+    places = [
+        (_place(before.teacher_points, teacher), _place(before.student_points, student))
+        for teacher, student in pairs
+        if student is not None
+    ]
+    known = [(row, column) for row, column in places if row is not None and column is not None]
+    title = metric_title(likeness.metric)
+    teacher = "teacher" if run.recipe.teacher is None else run.recipe.teacher.network
+    student = run.recipe.student.network
+    alt = f"{capital(title)} of every layer of the teacher and every layer of the student"
+    caption = (
+        f"{alt} on {before.num_samples:,} training images, before training and after it. "
+        + ("Circles mark the pairs of a hint. " if known else "")
+        + "Brighter after than before: training made the two layers more alike."
+    )
+    return gallery.hang(
+        f"likeness-{likeness.metric}",
+        teacher_student_map(
+            before.values.numpy(),
+            after.values.numpy(),
+            metric=title,
+            hints=[(row + 1, column + 1) for row, column in known],
+            teacher=f"layer position of {teacher}",
+            student=f"position in {student}",
+            labels=("before training", "after training"),
+        ),
+        alt,
+        caption,
+        live=live_map_of_networks(
+            before.values.numpy(),
+            after.values.numpy(),
+            _layers(before.teacher_points, {row for row, _ in known}),
+            _layers(before.student_points, {column for _, column in known}),
+            metric=title,
+            label=alt,
+            pairs=known,
+            labels=("before training", "after training"),
+        ),
+    )
+
+
+def _place(points: Sequence[HintPoint], wanted: HintPoint) -> int | None:
+    return next((place for place, point in enumerate(points) if point.module == wanted.module), None)
+
+
+def _layers(points: Sequence[HintPoint], hints: set[int]) -> list[Layer]:
+    return [
+        Layer(point.module, point.position, stage=point.stage, chosen=place in hints)
+        for place, point in enumerate(points)
+    ]

@@ -1,0 +1,217 @@
+"""Numbers as people write them, and sentences that several kinds of report share."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from pursuhint.similarity import METRICS, get_metric
+
+if TYPE_CHECKING:
+    from pursuhint.study.paired_statistics import Summary
+    from pursuhint.training.recipe.schema import Recipe
+
+__all__ = [
+    "HINTS_IN_SHORT",
+    "best_limit",
+    "brief",
+    "capital",
+    "command_line",
+    "count",
+    "duration",
+    "environment_rows",
+    "footer",
+    "grain_limit",
+    "listed",
+    "mean_std",
+    "metric_title",
+    "network_text",
+    "passed_from_python",
+    "percent",
+    "ranges",
+    "signed",
+    "thousands",
+    "toy_limit",
+    "training_rows",
+    "zoom_note",
+]
+
+HINTS_IN_SHORT = (
+    "A small network, the student, can learn from a large one, the teacher, by imitating what some of its "
+    "layers compute; these are its hints. By convention hints are taken where the resolution is about to "
+    "change. PURSUhInT instead groups the teacher's layers by how similarly they represent the data, and "
+    "takes one hint from the centre of every group."
+)
+
+
+def count(number: int, noun: str) -> str:
+    """``1 hint``, ``3 hints``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def capital(text: str) -> str:
+    """With a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def percent(value: float | None) -> str:
+    """``97.50 %``."""
+    return "unknown" if value is None else f"{value:.2f} %"
+
+
+def mean_std(summary: Summary) -> str:
+    """``97.50 ± 0.21 %``, without the spread for a single seed."""
+    spread = "" if summary.std is None else f" ± {summary.std:.2f}"
+    return f"{summary.mean:.2f}{spread} %"
+
+
+def signed(value: float) -> str:
+    """``+0.33``, ``-1.20``, ``0.00``."""
+    text = f"{value:+.2f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def thousands(number: int) -> str:
+    """A number of parameters in two or three digits: ``467 k``, ``1.7 M``."""
+    if number >= 1_000_000:
+        return f"{number / 1_000_000:.1f}\N{NO-BREAK SPACE}M"
+    return f"{number / 1000:.0f}\N{NO-BREAK SPACE}k" if number >= 10_000 else f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def brief(seconds: float) -> str:
+    """``0.03 s``, ``2.5 s``, and from a minute on as `duration`: for what may take next to no time."""
+    if seconds >= 60:
+        return duration(seconds)
+    return f"{seconds:.1f} s" if seconds >= 0.95 else f"{max(seconds, 0.001):.1g} s"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """``1 to 4, 7, 9 to 10`` for sorted numbers."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in parts)
+
+
+def metric_title(metric: str) -> str:
+    """How people call a metric."""
+    return get_metric(metric).title if metric in METRICS else metric
+
+
+def network_text(name: str, parameters: int | None) -> str:
+    """A network and its size."""
+    return name if parameters is None else f"{name}, {parameters:,} parameters"
+
+
+def passed_from_python(recipe: Recipe) -> tuple[str, ...]:
+    """Which of student, teacher and data the recipe cannot make itself, because they were Python objects."""
+    names = {"student": recipe.student.network, "data": recipe.data.name}
+    if recipe.teacher is not None:
+        names["teacher"] = recipe.teacher.network
+    return tuple(role for role, name in names.items() if name.startswith("python:"))
+
+
+def training_rows(recipe: Recipe) -> tuple[tuple[str, str], ...]:
+    """How long and with what a recipe trains."""
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    steps = f" at {listed([str(m) for m in schedule.milestones])}" if schedule.milestones else ""
+    name = {"sgd": "SGD", "adamw": "AdamW"}.get(optimizer.name, optimizer.name)
+    return (
+        ("Training", f"{count(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}, {recipe.precision}"),
+        (
+            "Optimiser",
+            f"{name}, learning rate {optimizer.lr:g} ({schedule.kind}{steps}), momentum "
+            f"{optimizer.momentum:g}{' (Nesterov)' if optimizer.nesterov else ''}, weight decay "
+            f"{optimizer.weight_decay:g}",
+        ),
+    )
+
+
+def zoom_note(epochs: int) -> str:
+    """Whether the accuracy axis of training curves shows everything."""
+    return "The low accuracies of the first epochs are left out." if epochs >= 8 else ""
+
+
+def best_limit(chosen_on: str) -> tuple[str, ...]:
+    """What the accuracy of the best epoch is worth."""
+    if chosen_on == "val":
+        return ("The best epoch was chosen on the validation split, so its test accuracy is an honest one.",)
+    return (
+        "The best epoch was chosen on the test images themselves, so its accuracy flatters; that of the last "
+        "epoch does not.",
+    )
+
+
+def grain_limit(test_images: int | None) -> tuple[str, ...]:
+    """How coarse accuracies on a small test set are."""
+    if not test_images or test_images >= 5000:
+        return ()
+    share = 100 / test_images
+    return (f"The test set has {test_images:,} images, so one image is {share:.2f} percentage points.",)
+
+
+def toy_limit(data: str) -> tuple[str, ...]:
+    """What a result on the digits is worth."""
+    if data != "digits":
+        return ()
+    return (
+        "The digits are a toy data set of 8 x 8 pixels. What is seen here need not hold on photographs, nor "
+        "for deeper networks and longer training.",
+    )
+
+
+def environment_rows(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What something ran on, from an ``environment.json``."""
+    packages = ", ".join(f"{name} {version}" for name, version in values.get("packages", {}).items())
+    git = values.get("git") or {}
+    changed = " with changes" if git.get("changed") else ""
+    rows = (
+        ("Command", command_line(values.get("command", ()))),
+        ("Started", str(values.get("started", ""))),
+        ("PursuHint", str(values.get("pursuhint", ""))),
+        ("Python", str(values.get("python", ""))),
+        ("Packages", packages),
+        ("System", str(values.get("platform", ""))),
+        ("Device", f"{values.get('device', '')} ({values.get('device_name', '')})"),
+        ("CPU threads", str(values.get("threads", ""))),
+        ("Git commit of the working folder", f"{git['commit'][:12]}{changed}" if git.get("commit") else ""),
+    )
+    return tuple((name, value) for name, value in rows if value)
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """A recorded command line, without the folder that its program lies in."""
+    if not arguments:
+        return ""
+    program = PurePath(arguments[0]).name
+    if program in ("pursuhint", "pursuhint.exe"):
+        return shlex.join(["pursuhint", *arguments[1:]])
+    if program == "__main__.py":
+        return shlex.join(["python", "-m", "pursuhint", *arguments[1:]])
+    return f"from Python ({program})" if program else "from Python"
+
+
+def footer(environment: Mapping[str, Any]) -> str:
+    """The last line of a page."""
+    version, started = environment.get("pursuhint", ""), str(environment.get("started", ""))[:10]
+    made = f"Made with PursuHint {version}".strip()
+    return (
+        f"{made}{f'; results of {started}' if started else ''}. The pictures are also in the folder figures."
+    )

@@ -1,0 +1,279 @@
+"""The pooled features of all layers themselves: for kernels, and for fewer samples than features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from pursuhint.errors import PursuhintError
+from pursuhint.similarity.accumulators.base import Basis, LayerStatistics, Strip
+from pursuhint.similarity.accumulators.moments import LayerMoments
+from pursuhint.similarity.checks import rotated
+
+__all__ = ["LayerRows"]
+
+CHUNK = 512
+"""Rows that are converted to float64 at a time."""
+
+
+class LayerRows(LayerStatistics):
+    """The features of all layers for every sample, as they came.
+
+    What `pursuhint.similarity.LayerMoments` adds up is kept here: ``samples * sum(widths)`` numbers, 4 bytes
+    each for float32 features. A nonlinear kernel compares pairs of samples and needs them. The linear metrics
+    are computed from them too, in float64 and relative to the exact mean, a strip of cross-products at a
+    time; a layer with more features than there are samples is first rotated into as many coordinates as
+    samples (the dual form). So for fewer samples than features this is both smaller and faster than moments.
+
+    Args:
+        widths: number of features of each layer.
+        names: what to call each layer in error messages; ``layer 1``, ``layer 2``, ... by default.
+        capacity: for how many samples to make room at once; more are taken in all the same.
+        device: where they are kept; features are moved there if they are elsewhere.
+
+    Raises:
+        PursuhintError: there is no layer, a width is not positive, or the number of names differs.
+
+    Example:
+        >>> rows = LayerRows([4, 6])
+        >>> for x, y in zip(torch.randn(3, 5, 4), torch.randn(3, 5, 6)):
+        ...     rows.update([x, y])
+        >>> rows.features(1).shape, rows.cross(0, 1).shape
+        (torch.Size([15, 6]), torch.Size([4, 6]))
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        names: Sequence[str] | None = None,
+        capacity: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(widths, names=names, device=device)
+        self._capacity = capacity
+        self._store: Tensor | None = None
+        self._numbers = torch.empty(0, dtype=torch.int64)
+
+    # -- accumulating ----------------------------------------------------------------------------------------
+
+    def _side_by_side(self, features: Sequence[Tensor]) -> Tensor:
+        dtype = torch.float32
+        for layer in features:
+            dtype = torch.promote_types(dtype, layer.dtype)
+        return torch.cat([layer.detach().to(self.device, dtype) for layer in features], dim=1)
+
+    def _add(self, z: Tensor, samples: Tensor | None = None) -> None:
+        end = self.count + len(z)
+        if self._store is None:
+            self._store = z.new_empty(max(self._capacity, end), self.total_width)
+        if self._store.dtype != (dtype := torch.promote_types(self._store.dtype, z.dtype)):
+            self._store = self._store.to(dtype)
+        if end > len(self._store):
+            grown = self._store.new_empty(max(end, 2 * len(self._store)), self.total_width)
+            grown[: self.count] = self.rows
+            self._store = grown
+        self._store[self.count : end] = z
+        numbers = torch.arange(self.count, end) if samples is None else samples.to("cpu", torch.int64)
+        self._numbers = torch.cat([self._numbers, numbers])
+
+    def merge(self, other: LayerRows) -> None:
+        """Add the features of other samples of the same layers.
+
+        Raises:
+            PursuhintError: the widths differ.
+        """
+        if other.widths != self.widths:
+            raise PursuhintError(f"cannot merge rows of widths {other.widths} into widths {self.widths}")
+        if not other.count:
+            return
+        self._derived.clear()
+        self._add(other.rows.to(self.device), other._numbers)
+        self.count += other.count
+        self._batches += other._batches
+        self.eps = [max(pair) for pair in zip(self.eps, other.eps)]
+
+    def all_reduce(self) -> None:
+        """Give every process of the default group the rows of all, those of the first process first.
+
+        Without a process group this does nothing. A process may have seen no sample; all must have the same
+        widths.
+        """
+        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+            return
+        shares: list[Any] = [None] * dist.get_world_size()
+        dtype = torch.float32 if self._store is None else self._store.dtype
+        dist.all_gather_object(shares, (self.count, self._batches, self.eps, dtype))
+        counts = [share[0] for share in shares]
+        if not any(counts):
+            return
+        largest = max(counts)
+        for share in shares:
+            dtype = torch.promote_types(dtype, share[3])
+        own = torch.zeros(largest, self.total_width, dtype=dtype, device=self.device)
+        numbers = torch.zeros(largest, dtype=torch.int64, device=self.device)
+        if self._store is not None:
+            own[: self.count] = self.rows
+            numbers[: self.count] = self._numbers.to(self.device)
+        self._derived.clear()
+        total = sum(counts)
+        store, all_numbers, start = own.new_empty(total, self.total_width), numbers.new_empty(total), 0
+        for rank, count in enumerate(counts):
+            # One process after the other, so that no more than one further share is held.
+            theirs, their_numbers = own.clone(), numbers.clone()
+            dist.broadcast(theirs, rank)
+            dist.broadcast(their_numbers, rank)
+            store[start : start + count] = theirs[:count]
+            all_numbers[start : start + count] = their_numbers[:count]
+            start += count
+        self._store, self._numbers = store, all_numbers.cpu()
+        self.count, self._batches = total, sum(share[1] for share in shares)
+        self.eps = [max(values) for values in zip(*(share[2] for share in shares))]
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> Tensor:
+        """All features side by side, (samples, P), in the order in which they came; not a copy."""
+        self.require(1)
+        assert self._store is not None
+        return self._store[: self.count]
+
+    def features(self, i: int) -> Tensor:
+        """Features of layer ``i`` (from 0), shape (samples, width); not a copy."""
+        return self.rows[:, self.blocks[i]]
+
+    @property
+    def numbers(self) -> Tensor:
+        """What each sample was numbered by whoever added it, its place in the order of adding by default."""
+        return self._numbers
+
+    def select(self, samples: Tensor) -> LayerRows:
+        """The same for some of the samples, given by place (from 0)."""
+        part = LayerRows(self.widths, names=self.names, capacity=len(samples), device=self.device)
+        part._add(self.rows[samples.to(self.device)], self._numbers[samples.cpu()])
+        part.count, part._batches, part.eps = len(samples), self._batches, list(self.eps)
+        return part
+
+    def moments(self, samples: Tensor | None = None) -> LayerMoments:
+        """The moments of the same features, of some samples (given by place, from 0) or of all."""
+        moments = LayerMoments(self.widths, names=self.names, device=self.device)
+        rows = self.rows if samples is None else self.rows[samples.to(self.device)]
+        for chunk in rows.split(CHUNK):
+            moments.update([chunk[:, block] for block in self.blocks])
+        moments.eps = list(self.eps)
+        return moments
+
+    @property
+    def coordinates(self) -> tuple[int, ...]:
+        return tuple(min(width, self.count) for width in self.widths)
+
+    @property
+    def means(self) -> Tensor:
+        """Mean features of all layers side by side, shape (P,)."""
+        return self.once(_means)
+
+    def mean(self, i: int) -> Tensor:
+        return self.means[self.blocks[i]]
+
+    def centred(self, samples: slice | Tensor, columns: slice = slice(None)) -> Tensor:
+        """Features of some samples, given by place, relative to the mean of all, in float64."""
+        # Relative to the first sample a constant column is exactly zero, whatever its mean is rounded to.
+        start = self.rows[0, columns].double()
+        return (self.rows[samples, columns].double() - start) - (self.means[columns] - start)
+
+    def _chunks(self) -> Iterator[slice]:
+        for start in range(0, self.count, CHUNK):
+            yield slice(start, min(start + CHUNK, self.count))
+
+    def _coordinates_of(self, i: int, samples: slice) -> Tensor:
+        turned = self.once(_turned).get(i)
+        return self.centred(samples, self.blocks[i]) if turned is None else turned[samples]
+
+    def cross(self, i: int, j: int) -> Tensor:
+        """Sum over samples of the outer products of layers ``i`` and ``j`` (from 0), both centred.
+
+        Shape (width of i, width of j).
+        """
+        rows, columns = self.blocks[i], self.blocks[j]
+        products = (self.centred(part, rows).T @ self.centred(part, columns) for part in self._chunks())
+        return _added_up(products)
+
+    def scatter(self, i: int) -> Tensor:
+        parts = (self._coordinates_of(i, part) for part in self._chunks())
+        return _added_up(part.T @ part for part in parts)
+
+    def strip(self, i: int) -> Tensor:
+        def product(part: slice) -> Tensor:
+            coordinates = [self._coordinates_of(j, part) for j in range(i, len(self))]
+            return coordinates[0].T @ torch.cat(coordinates, dim=1)
+
+        return _added_up(map(product, self._chunks()))
+
+    def _directions(self, i: int, samples: slice, whitening: Tensor | None = None) -> Tensor:
+        """Coordinates of some samples in the basis of layer ``i``, or in one that is not yet its basis."""
+        whitening = self.basis(i).whitening if whitening is None else whitening
+        return self._coordinates_of(i, samples) @ whitening
+
+    def _basis(self, i: int) -> Basis:
+        # The scatter matrix has lost the digits that squaring costs ill-conditioned features. The features
+        # themselves are here: what is not orthonormal in the basis shows in its products, and is taken out.
+        basis = super()._basis(i)
+        parts = (self._directions(i, part, basis.whitening) for part in self._chunks())
+        basis.refine(_added_up(part.T @ part for part in parts))
+        return basis
+
+    def coupling(self, strip: Strip) -> Tensor:
+        def product(part: slice) -> Tensor:
+            directions = [self._directions(j, part) for j in range(strip.i, len(self))]
+            return directions[0].T @ torch.cat(directions, dim=1)
+
+        return _added_up(map(product, self._chunks()))
+
+    def mean_square(self, i: int) -> Tensor:
+        return self.once(_mean_squares)[self.blocks[i]]
+
+    def loadings(self, i: int) -> Tensor:
+        parts = (self._directions(i, part).T @ self.centred(part, self.blocks[i]) for part in self._chunks())
+        return _added_up(parts)
+
+    def row_norms(self, samples: slice) -> Tensor:
+        """Squared norm of each of these samples, centred, in each layer: (samples, layers)."""
+        centred = self.centred(samples)
+        parts = (centred[:, block] for block in self.blocks)
+        return torch.stack([torch.linalg.vecdot(part, part) for part in parts], dim=1)
+
+    def row_norm_products(self) -> Tensor:
+        norms = map(self.row_norms, self._chunks())
+        return _added_up(part.T @ part for part in norms)
+
+
+def _added_up(parts: Iterator[Tensor]) -> Tensor:
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total
+
+
+def _means(rows: LayerRows) -> Tensor:
+    start = rows.rows[0].double()
+    parts = ((rows.rows[part].double() - start).sum(0) for part in rows._chunks())
+    return start + _added_up(parts) / rows.count
+
+
+def _mean_squares(rows: LayerRows) -> Tensor:
+    parts = (rows.rows[part].double().square().sum(0) for part in rows._chunks())
+    return _added_up(parts) / rows.count
+
+
+def _turned(rows: LayerRows) -> dict[int, Tensor]:
+    """Coordinates of the layers with more features than there are samples."""
+    return {
+        i: rotated(rows.centred(slice(None), block))
+        for i, (block, width) in enumerate(zip(rows.blocks, rows.widths))
+        if width > rows.count
+    }

@@ -1,0 +1,171 @@
+"""Search the pathways of a recipe: from one that weighs them alike to one that goes through a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pursuhint.acceleration.options import Engine
+from pursuhint.data import make_loader
+from pursuhint.distillation.meta_gradient import Method, search_pathways
+from pursuhint.errors import PursuhintError
+from pursuhint.losses import get_loss
+from pursuhint.losses.distpro import PathwayLoss, pathway_weights
+from pursuhint.training.devices import choose_device
+from pursuhint.training.prepare import build_distiller, prepare
+from pursuhint.training.recipe.resolve import resolve_recipe
+from pursuhint.training.recipe.schema import LossConfig, Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pursuhint.data import ImageData
+    from pursuhint.hints.plan import HintPlan
+
+__all__ = ["SearchedProcess", "search_process"]
+
+_DIGITS = 6  # of the numbers that are written into the recipe
+
+
+@dataclass(frozen=True)
+class SearchedProcess:
+    """What a search of pathways has found.
+
+    Attributes:
+        recipe: the recipe that was searched for, with the process and the hint points written out: train it.
+        pathways: module of the teacher and module of the student that each pathway connects.
+        shares: weight of every pathway after every epoch of the search, (epochs, pathways); rows sum to 1.
+    """
+
+    recipe: Recipe
+    pathways: tuple[tuple[str, str], ...]
+    shares: Tensor
+
+
+def search_process(
+    recipe: Recipe,
+    *,
+    epochs: int = 40,
+    held_out: float = 0.2,
+    alpha_lr: float = 0.1,
+    method: Method = "differences",
+    device: torch.device | str | None = None,
+    student: nn.Module | None = None,
+    teacher: nn.Module | None = None,
+    data: ImageData | None = None,
+    plan: HintPlan | None = None,
+    on_epoch: Callable[[int, Tensor], None] | None = None,
+) -> SearchedProcess:
+    """Find out how the weights of a recipe's pathways should change in the course of its training.
+
+    A student is trained for a while on one part of the training split, while the weights of the pathways
+    learn on the other what helps it (`pursuhint.distillation.meta_gradient.search_pathways`); it is then thrown away.
+    Networks, hint points, the other losses, optimiser and batch size are the recipe's; the learning rate is
+    its base rate throughout, and precision float32. The test split is not looked at. One process.
+
+    Args:
+        recipe: with a pathway loss (``distpro``) among its losses; options that it sets remain, except for
+            ``process``, and ``weighting`` while searching.
+        epochs: of the search, at least 1; the paper's number.
+        held_out: share of the training split that the weights are learned on, above 0 and below 1. Data that
+            are passed must have a validation split, which is then taken for this.
+        alpha_lr: learning rate of the weights, above 0.
+        method: ``"differences"`` or ``"exact"``, see `pursuhint.distillation.meta_gradient.meta_gradient`.
+        device: where to search; None for the best there is.
+        student: used (a copy of it) instead of the recipe's.
+        teacher: the same.
+        data: used instead of the recipe's.
+        plan: hint points to use instead of the recipe's.
+        on_epoch: called after every epoch of the search with its number, from 0, and the weights of the
+            pathways, (pathways,).
+
+    Raises:
+        PursuhintError: the recipe has no pathway loss or something else is wrong with it, its hint points
+            are still to be chosen, or a value is out of its range.
+
+    Example:
+        >>> found = search_process(Recipe.load("cifar100-distpro").override(["teacher.checkpoint=t.pth"]))
+        >>> train(found.recipe, "runs/distpro")
+    """
+    if not 0 < held_out < 1:
+        raise PursuhintError(f"held_out must be above 0 and below 1, got {held_out}")
+    resolved = resolve_recipe(recipe, student=student, teacher=teacher, data=data, plan=plan)
+    name = _pathway_term(resolved.losses)
+    searched = resolved.model_copy(
+        update={
+            "losses": _with_options(resolved.losses, name, weighting="softmax", process=None),
+            "engine": Engine(channels_last=resolved.engine.channels_last),
+            "data": resolved.data.model_copy(update={"val_fraction": held_out}),
+        }
+    )
+    parts = prepare(searched, student=student, teacher=teacher, data=data, plan=plan)
+    if parts.plan is None:
+        raise PursuhintError(
+            "pathways connect hint points, but these are still to be chosen; choose them first "
+            "(pursuhint analyze) and give the file (--hints FILE)"
+        )
+    if "val" not in parts.data.splits:
+        raise PursuhintError(
+            f"{parts.data.name} has no validation split, on which the weights of the pathways are learned"
+        )
+    device = choose_device(device)
+    distiller = build_distiller(searched, parts, parts.plan).to(device)
+    loss = distiller.loss(name)
+    assert isinstance(loss, PathwayLoss)
+    train, validation = (
+        make_loader(
+            parts.data,
+            split,
+            batch_size=recipe.batch_size,
+            training=True,
+            seed=recipe.seed,
+            device=device,
+            workers=recipe.data.workers,
+            drop_last=len(parts.data.splits[split]) >= recipe.batch_size,
+        )
+        for split in ("train", "val")
+    )
+    optimizer = recipe.optimizer
+    alphas = search_pathways(
+        distiller,
+        name,
+        train.epoch,
+        validation.epoch,
+        epochs=epochs,
+        lr=optimizer.lr,
+        momentum=optimizer.momentum,
+        weight_decay=optimizer.weight_decay,
+        alpha_lr=alpha_lr,
+        method=method,
+        on_epoch=None
+        if on_epoch is None
+        else lambda epoch, alpha: on_epoch(epoch, pathway_weights(alpha, "softmax").cpu()),
+    ).cpu()
+    process = [[round(number, _DIGITS) for number in row] for row in alphas.tolist()]
+    found = recipe.model_copy(update={"losses": _with_options(resolved.losses, name, process=process)})
+    students, teachers = parts.plan.student_points, parts.plan.teacher_points
+    return SearchedProcess(
+        resolve_recipe(found, student=student, teacher=teacher, data=data, plan=parts.plan),
+        tuple((teachers[i].module, students[j].module) for i, j in loss.pathways),
+        torch.stack([pathway_weights(alpha, "softmax") for alpha in alphas]),
+    )
+
+
+def _pathway_term(losses: Mapping[str, LossConfig]) -> str:
+    for name in losses:
+        if issubclass(get_loss(name), PathwayLoss):
+            return name
+    raise PursuhintError(
+        f"the recipe has no loss with pathways to search ({', '.join(losses)}); add one (--loss distpro)"
+    )
+
+
+def _with_options(losses: Mapping[str, LossConfig], name: str, **options: Any) -> dict[str, LossConfig]:
+    """The losses with some options of one of them changed."""
+    term = losses[name]
+    changed = LossConfig(weight=term.weight, options={**term.options, **options})
+    return {**losses, name: changed}

@@ -1,0 +1,346 @@
+"""How large and how fast networks are, and where the time of a training step goes."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pursuhint.errors import PursuhintError
+from pursuhint.features.extractor import evaluating
+from pursuhint.models.checkpoint import count_parameters
+
+if TYPE_CHECKING:
+    from pursuhint.data import Batch, ImageData
+    from pursuhint.distillation.distiller import Distiller
+    from pursuhint.training.recipe.schema import Recipe
+
+__all__ = [
+    "PARTS",
+    "NetworkProfile",
+    "Profile",
+    "StepProfile",
+    "count_flops",
+    "profile_networks",
+    "profile_steps",
+]
+
+PARTS = ("data", "teacher", "student", "losses", "backward", "optimiser")
+"""What a training step consists of, in order."""
+
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class NetworkProfile:
+    """Size and speed of a network.
+
+    Attributes:
+        name: what it is called.
+        parameters: of all kinds, trainable or not.
+        flops: of one image, a multiplication and an addition counting as two: convolutions and matrix
+            products, as `torch.utils.flop_counter` counts them. Papers often give half of it, the
+            multiply-adds.
+        latency: median seconds for a batch, by batch size.
+    """
+
+    name: str
+    parameters: int
+    flops: int
+    latency: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A student beside its teacher: the columns of Table 7 of the PURSUhInT paper, and FLOPs.
+
+    Attributes:
+        student: the small network.
+        teacher: the large one, or None.
+        shape: of an image, (channels, height, width).
+        device: where latency was measured.
+        threads: of the CPU.
+    """
+
+    student: NetworkProfile
+    teacher: NetworkProfile | None
+    shape: tuple[int, int, int]
+    device: str
+    threads: int
+
+    @property
+    def compression(self) -> float | None:
+        """Percent of the teacher's parameters that the student does without; None without a teacher."""
+        if self.teacher is None:
+            return None
+        return 100 * (1 - self.student.parameters / self.teacher.parameters)
+
+    @property
+    def fewer_flops(self) -> float | None:
+        """How many times as many operations the teacher needs; None without a teacher."""
+        return None if self.teacher is None else self.teacher.flops / self.student.flops
+
+    @property
+    def speed_up(self) -> dict[int, float]:
+        """How many times as long the teacher takes, by batch size; empty without a teacher."""
+        if self.teacher is None:
+            return {}
+        return {size: self.teacher.latency[size] / seconds for size, seconds in self.student.latency.items()}
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """Where the time of a training step goes.
+
+    Attributes:
+        seconds: median by part, see `PARTS`. ``losses`` includes what looks at the traces of both networks
+            and, for losses that differentiate the teacher, its pass.
+        batch_size: samples in a step.
+        steps: how many were measured, after some that were not.
+    """
+
+    seconds: Mapping[str, float]
+    batch_size: int
+    steps: int
+
+    @property
+    def total(self) -> float:
+        """Seconds of a step."""
+        return sum(self.seconds.values())
+
+    @property
+    def samples_per_second(self) -> float:
+        """How many images a second that is."""
+        return self.batch_size / self.total
+
+
+def count_flops(network: nn.Module, image: Tensor) -> int:
+    """Operations of one forward pass, a multiplication and an addition counting as two.
+
+    Args:
+        network: run once, in evaluation mode, and otherwise left as it was.
+        image: shape (1, channels, height, width), where the network is.
+    """
+    with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image)
+    return int(counter.get_total_flops())
+
+
+def profile_networks(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    shape: tuple[int, int, int],
+    *,
+    batch_sizes: Sequence[int] = (1, 64),
+    repeats: int = 20,
+    device: torch.device | str = "cpu",
+    names: tuple[str, str] = ("student", "teacher"),
+) -> Profile:
+    """Measure parameters, FLOPs and latency of a student and its teacher.
+
+    Both run in evaluation mode, in float32 and in alternation, so that what else the machine does slows both.
+    The first passes are not counted; on a GPU every pass is waited for.
+
+    Args:
+        student: the small network; moved to ``device``.
+        teacher: the large one, or None.
+        shape: of an image, (channels, height, width).
+        batch_sizes: at which latency is measured.
+        repeats: passes of each network and batch size that are timed.
+        device: where to run.
+        names: of student and teacher.
+
+    Raises:
+        PursuhintError: a number is below 1.
+    """
+    if repeats < 1 or not batch_sizes or min(batch_sizes) < 1:
+        raise PursuhintError(
+            f"repeats and batch sizes must be at least 1, got {repeats}, {list(batch_sizes)}"
+        )
+    device = torch.device(device)
+    networks = {names[0]: student} if teacher is None else {names[0]: student, names[1]: teacher}
+    if teacher is not None and names[0] == names[1]:
+        networks = {f"{names[0]} (student)": student, f"{names[1]} (teacher)": teacher}
+    latency: dict[str, dict[int, float]] = {name: {} for name in networks}
+    for size in batch_sizes:
+        images = torch.zeros(size, *shape, device=device)
+        times: dict[str, list[float]] = {name: [] for name in networks}
+        with torch.no_grad(), contextlib.ExitStack() as stack:
+            for network in networks.values():
+                stack.enter_context(evaluating(network.to(device)))
+            for number in range(_WARM_UP + repeats):
+                for name, network in networks.items():
+                    seconds = _seconds(network, images)
+                    if number >= _WARM_UP:
+                        times[name].append(seconds)
+        for name in networks:
+            latency[name][size] = statistics.median(times[name])
+    image = torch.zeros(1, *shape, device=device)
+    profiles = [
+        NetworkProfile(name, count_parameters(network), count_flops(network, image), latency[name])
+        for name, network in networks.items()
+    ]
+    return Profile(
+        student=profiles[0],
+        teacher=profiles[1] if teacher is not None else None,
+        shape=shape,
+        device=str(device),
+        threads=torch.get_num_threads(),
+    )
+
+
+def profile_steps(
+    recipe: Recipe,
+    *,
+    steps: int = 20,
+    device: torch.device | str | None = None,
+    teacher: nn.Module | None = None,
+    data: ImageData | None = None,
+    student: nn.Module | None = None,
+) -> StepProfile:
+    """Take some training steps of a recipe's main stage and see where the time goes. Nothing is written.
+
+    On a GPU every part is waited for, so that parts which overlap in a real run add up to more than it takes.
+
+    Args:
+        recipe: what would be trained. Hints that an analysis would choose are taken where they usually are.
+        steps: to be measured.
+        device: where; None for the best there is.
+        teacher: used instead of the recipe's, whose weights must exist otherwise.
+        data: used instead of the recipe's.
+        student: used instead of the recipe's.
+
+    Raises:
+        PursuhintError: something is wrong with the recipe, or ``steps`` is below 1.
+    """
+    from pursuhint.acceleration.malloc import set_up_memory
+    from pursuhint.distillation.teacher import TeacherPass
+    from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
+    from pursuhint.training.prepare import build_distiller, prepare, training_loader
+    from pursuhint.training.recipe.resolve import resolve_recipe
+    from pursuhint.training.stages import build_optimizer, plan_stages
+
+    if steps < 1:
+        raise PursuhintError(f"at least 1 step must be measured, got {steps}")
+    if recipe.hints is not None and recipe.hints.strategy == "chosen":
+        recipe = recipe.model_copy(
+            update={"hints": recipe.hints.model_copy(update={"strategy": "conventional"})}
+        )
+    where = choose_device(device)
+    with keep_random_state(where):
+        recipe = resolve_recipe(recipe, student=student, teacher=teacher, data=data)
+        parts = prepare(recipe, student=student, teacher=teacher, data=data)
+        distiller = build_distiller(recipe, parts, parts.plan)
+        accelerator = build_accelerator(where, recipe.precision)
+        set_up_memory(distiller.engine, accelerator.device)
+        stage = plan_stages(recipe, distiller)[-1]
+        optimizer = build_optimizer(stage.optimizer, stage.enter(distiller))
+        model, optimizer = accelerator.prepare(distiller, optimizer)
+        distiller.train()
+        distiller.begin_epoch(0, stage.epochs)
+        loader = training_loader(recipe, parts.data, accelerator.device, (0, 1))
+        needs, run_teacher = distiller.teacher_needs, None
+        if distiller.teacher is not None and needs is not None and not needs.input_gradients:
+            run_teacher = TeacherPass(distiller.teacher, needs, distiller.engine)
+        watch = _StepWatch(accelerator.device)
+        taken: list[dict[str, float]] = []
+        with watch.student(distiller):
+            batches = _endless(loader.epoch)
+            for _ in range(_WARM_UP + steps):
+                watch.begin()
+                with watch.part("data"):
+                    batch, trace = next(batches), None
+                if run_teacher is not None:
+                    with watch.part("teacher"), accelerator.autocast():
+                        trace = run_teacher(batch.images, batch.indices)
+                with watch.part("losses"):
+                    losses = model(batch, trace)
+                with watch.part("backward"):
+                    accelerator.backward(losses.total)
+                with watch.part("optimiser"):
+                    optimizer.step()
+                    model.zero_grad(set_to_none=True)
+                taken.append(watch.end())
+        accelerator.free_memory()
+    measured = taken[_WARM_UP:]
+    return StepProfile(
+        {part: statistics.median(seconds[part] for seconds in measured) for part in PARTS},
+        recipe.batch_size,
+        steps,
+    )
+
+
+class _StepWatch:
+    """Times of the parts of one step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.begin()
+
+    def begin(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self._started = 0.0
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the time of the block."""
+        _wait(self.device)
+        started = time.perf_counter()
+        yield
+        _wait(self.device)
+        self.seconds[name] += time.perf_counter() - started
+
+    def end(self) -> dict[str, float]:
+        """The times of this step; the student ran while the losses were timed."""
+        self.seconds["losses"] -= self.seconds["student"]
+        return self.seconds
+
+    @contextlib.contextmanager
+    def student(self, distiller: Distiller) -> Iterator[None]:
+        """Count the student's forward passes, wherever they are called from."""
+
+        def before(module: nn.Module, arguments: Any) -> None:
+            _wait(self.device)
+            self._started = time.perf_counter()
+
+        def after(module: nn.Module, arguments: Any, output: Any) -> None:
+            _wait(self.device)
+            self.seconds["student"] += time.perf_counter() - self._started
+
+        hooks = [
+            distiller.student.register_forward_pre_hook(before),
+            distiller.student.register_forward_hook(after, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _endless(epoch: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
+    number = 0
+    while True:
+        yield from epoch(number)
+        number += 1
+
+
+def _seconds(network: nn.Module, images: Tensor) -> float:
+    """How long a forward pass takes, until the device is done."""
+    _wait(images.device)
+    started = time.perf_counter()
+    network(images)
+    _wait(images.device)
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,159 @@
+"""The runs of a study: all arms of a seed side by side, with one teacher pass for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pursuhint.errors import PursuhintError
+from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, Watcher
+from pursuhint.training.events import Event, Resumed
+from pursuhint.training.multi_student.train_many import (
+    Run,
+    RunEnded,
+    StepTogether,
+    TogetherEvent,
+    train_together,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pursuhint.data import ImageData
+    from pursuhint.hints.plan import HintPlan
+    from pursuhint.training.recipe.schema import Recipe
+    from pursuhint.training.run_folder.record import RunRecord
+
+__all__ = ["Place", "Planned", "check_seeds", "run_folder", "train_arms"]
+
+Place = tuple[str, int]
+"""An arm and a seed."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a study.
+
+    Attributes:
+        recipe: what to do.
+        folder: where.
+        teacher: a network instead of the recipe's.
+        data: data instead of the recipe's.
+        plan: hint points instead of the recipe's.
+    """
+
+    recipe: Recipe
+    folder: Path
+    teacher: nn.Module | None = None
+    data: ImageData | None = None
+    plan: HintPlan | None = None
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse no seeds, and the same one twice.
+
+    Raises:
+        PursuhintError: either.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise PursuhintError(f"a study needs at least one seed, and each once, got {list(seeds)}")
+
+
+def run_folder(arm: str, seed: int) -> str:
+    """The folder of a run, relative to the study's."""
+    return f"arms/{arm}/seed-{seed}"
+
+
+def train_arms(
+    planned: Mapping[Place, Planned],
+    *,
+    same: Mapping[Place, Place],
+    device: torch.device,
+    at_once: int | None,
+    streams: bool,
+    keep_going: bool,
+    watch: Watcher,
+) -> dict[Place, RunRecord | PursuhintError]:
+    """Train what is not there yet.
+
+    Args:
+        planned: the runs by arm and seed, in the order in which they are counted.
+        same: arms that are the same run as another one, by what they are the same as; counted after it.
+        device: where to train.
+        at_once: at most so many students at the same time.
+        streams: see `pursuhint.training.multi_student.train_many.train_together`.
+        keep_going: what a failed run does to the others; likewise.
+        watch: hears of `pursuhint.study.events` and of `pursuhint.training.multi_student.train_many.StepTogether`.
+
+    Returns:
+        By arm and seed, those that are the same included, the record of the run or why it failed.
+
+    Raises:
+        PursuhintError: as `pursuhint.training.multi_student.train_many.train_together`.
+    """
+    places = list(planned)
+    telling = _Telling(planned, same, watch)
+    ended = train_together(
+        [
+            Run(
+                planned[place].recipe,
+                planned[place].folder,
+                teacher=planned[place].teacher,
+                data=planned[place].data,
+                plan=planned[place].plan,
+                on_event=telling.watcher(place),
+            )
+            for place in places
+        ],
+        device=device,
+        at_once=at_once,
+        streams=streams,
+        keep_going=keep_going,
+        on_event=telling,
+    )
+    results = dict(zip(places, ended, strict=True))
+    return results | {place: results[other] for place, other in same.items()}
+
+
+class _Telling:
+    """Turns what is told about runs by their place into what is told about arms and seeds."""
+
+    def __init__(self, planned: Mapping[Place, Planned], same: Mapping[Place, Place], watch: Watcher) -> None:
+        self._places = list(planned)
+        self._same = same
+        self._watch = watch
+        self._found = {place for place, run in planned.items() if (run.folder / "result.json").exists()}
+        self._total = len(planned) + len(same)
+        self._there = 0
+
+    def watcher(self, place: Place) -> Callable[[Event], None]:
+        """What hears of the events of one run."""
+
+        def hear(event: Event) -> None:
+            if isinstance(event, Resumed):
+                self._watch(ArmResumed(*place, event.epoch, event.step, event.notice))
+
+        return hear
+
+    def __call__(self, event: TogetherEvent) -> None:
+        if isinstance(event, RunEnded):
+            self._tell_end(self._places[event.run], event.result)
+        elif isinstance(event, StepTogether):
+            self._watch(event)
+        else:
+            arms = [self._places[run] for run in event.runs if self._places[run] not in self._found]
+            if arms:
+                names, seeds = tuple(arm for arm, _ in arms), {seed for _, seed in arms}
+                for seed in seeds:  # one, since runs of different seeds share no batches
+                    self._watch(ArmsStarted(names, seed, self._there, self._total))
+
+    def _tell_end(self, place: Place, result: RunRecord | PursuhintError) -> None:
+        top1 = None if isinstance(result, PursuhintError) else result.last["test_top1"]
+        source = "found" if place in self._found else "trained" if top1 is not None else "failed"
+        alike = [other for other, first in self._same.items() if first == place]
+        for number, (arm, seed) in enumerate([place, *alike]):
+            self._there += 1
+            self._watch(ArmFinished(arm, seed, self._there, self._total, top1, "same" if number else source))

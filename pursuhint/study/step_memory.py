@@ -1,0 +1,58 @@
+"""What a training step keeps in memory: counted, not sampled, so that it is the same on every machine."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pursuhint.data import Batch
+from pursuhint.distillation.distiller import Distiller
+from pursuhint.features.extractor import Trace
+
+__all__ = ["step_memory"]
+
+_STATES = {"sgd": 1, "adamw": 2}
+"""Numbers that an optimiser keeps for every parameter."""
+
+
+def step_memory(distiller: Distiller, batch: Batch, *, optimizer: str, teacher: Trace | None = None) -> int:
+    """Bytes that training keeps between the forward and the backward pass of one step.
+
+    They are those of the student and of what the losses learn (weights, gradients, state of the optimiser),
+    of buffers such as memory banks, and of everything that autograd keeps for the backward pass. Not counted
+    are the teacher, the batch, and what exists for a moment only.
+
+    Args:
+        distiller: in its main stage; its random numbers and statistics go on as after any step.
+        batch: on its device.
+        optimizer: as `pursuhint.training.recipe.schema.OptimizerConfig` names it.
+        teacher: what the teacher made of the batch, if it has run already.
+    """
+    parameters = list(distiller.parameters())
+    trainable = sum(_bytes(parameter) for parameter in parameters if parameter.requires_grad)
+    held = sum(map(_bytes, parameters)) + sum(map(_bytes, distiller.buffers()))
+    known = {
+        _address(tensor)
+        for tensor in (*parameters, *distiller.buffers(), batch.images, batch.labels, batch.indices)
+    }
+    if distiller.teacher is not None:
+        known |= {_address(tensor) for tensor in distiller.teacher.state_dict().values()}
+    kept: dict[int, torch.UntypedStorage] = {}  # holding them, so that no address is used twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        address = _address(tensor)
+        if address not in known:
+            kept[address] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        distiller(batch, teacher)
+    return held + (1 + _STATES[optimizer]) * trainable + sum(storage.nbytes() for storage in kept.values())
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

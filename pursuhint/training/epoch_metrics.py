@@ -1,0 +1,98 @@
+"""What happened in an epoch, added up on the device and read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from pursuhint.distillation.distiller import Losses
+
+__all__ = ["CHECK_EVERY", "Tally"]
+
+CHECK_EVERY = 50
+"""Steps between two looks at whether a loss was not finite; each makes the host wait for the device once."""
+
+_NEVER = 2**62
+
+
+class Tally:
+    """Sums of losses and hits over an epoch.
+
+    `add` puts work on the device and never waits for it; `problem` and `means` read the result.
+    """
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._sums = torch.empty(0)
+        self._first_bad = torch.empty(0)
+
+    @torch.no_grad()
+    def add(self, step: int, losses: Losses, labels: Tensor) -> None:
+        """Count one batch.
+
+        Args:
+            step: number of the step in its epoch, from 1.
+            losses: what the distiller returned.
+            labels: of the batch, (batch,).
+        """
+        if not self._names:
+            names = ("loss", *losses.parts, *losses.observed)
+            self._begin(names, [0.0] * (len(names) + 2), labels.device)
+        found = [losses.total.detach(), *losses.parts.values(), *losses.observed.values()]
+        values = torch.stack([value.to(self._sums.dtype) for value in found])
+        hits = (losses.logits.argmax(dim=1) == labels).sum()
+        size = len(labels)
+        self._sums += torch.cat([values * size, hits[None].to(values.dtype), values.new_full((1,), size)])
+        bad = ~values.isfinite() & (self._first_bad == _NEVER)
+        self._first_bad = self._first_bad.masked_fill(bad, step)
+
+    def _begin(self, names: Sequence[str], sums: Sequence[float], device: torch.device) -> None:
+        self._names = tuple(names)
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        self._sums = torch.tensor(sums, dtype=wide, device=device)
+        self._first_bad = torch.full((len(self._names),), _NEVER, device=device)
+
+    def state(self) -> dict[str, Any]:
+        """Everything counted so far, as values that JSON keeps exactly. All losses must have been finite."""
+        return {"names": list(self._names), "sums": self._sums.tolist()}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from where `state` was taken.
+
+        Args:
+            state: what it returned.
+            device: where the batches are.
+        """
+        self._begin(state["names"], state["sums"], device)
+
+    def problem(self) -> tuple[str, int] | None:
+        """The first loss that was not finite, in words, and the step at which that was; None if all were."""
+        first_bad = self._first_bad.tolist()
+        step = min(first_bad, default=_NEVER)
+        if step == _NEVER:
+            return None
+        terms = [repr(name) for name, bad in zip(self._names, first_bad) if bad == step and name != "loss"]
+        if not terms:
+            return "the weighted total of the losses", step
+        return f"loss term {' and '.join(terms)}", step
+
+    def so_far(self) -> dict[str, float]:
+        """Means over this process's samples: ``loss``, the weighted total, terms and what they observed."""
+        *sums, _, samples = self._sums.tolist()
+        return {name: value / samples for name, value in zip(self._names, sums)}
+
+    def means(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """``train_loss``, ``train_<term>`` for every term (unweighted) and ``train_top1`` in percent.
+
+        Also ``train_<term>_<name>`` for what losses observe.
+
+        Args:
+            reduce: adds a tensor up over all processes.
+        """
+        *sums, hits, samples = reduce(self._sums).tolist()
+        means = {f"train_{name}": value / samples for name, value in zip(self._names, sums)}
+        return {**means, "train_top1": 100 * hits / samples, "samples": samples}

@@ -1,0 +1,1 @@
+"""Several students trained side by side, with one pass of their teacher."""

@@ -1,0 +1,137 @@
+"""From recipe files to plain values: what a recipe takes over from another one, and its variants.
+
+Two keys belong to the file and not to the recipe. ``extends: NAME|FILE`` starts from another recipe: sections
+are merged key by key, a value or a list replaces what was there. ``variants`` holds named changes of the same
+form, of which ``NAME:VARIANT`` picks one, ``cifar100-reviewkd:resnet56-resnet20`` say. Variants of one name
+are merged along the line of descent, and come last. What a run writes down is the result, complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pursuhint._util.registry import did_you_mean, lookup
+from pursuhint.errors import PursuhintError
+from pursuhint.recipes import RECIPES, is_recipe, recipe_text
+
+__all__ = ["merged", "read_recipe", "read_text", "variant_names"]
+
+_LONGEST_LINE = 8  # recipes that extend one another
+
+
+def read_recipe(name_or_file: str | Path) -> tuple[dict[str, Any], str]:
+    """Plain values of a shipped recipe or of a file, with everything it takes over.
+
+    Args:
+        name_or_file: a name of `pursuhint.recipes.RECIPES` or a YAML file, either with ``:VARIANT`` behind
+            it. A file is meant if it exists or looks like one (a folder in it, or ``.yaml``).
+
+    Returns:
+        The values, and what to call them in a message.
+
+    Raises:
+        PursuhintError: there is no such recipe, file or variant; a file cannot be read; recipes extend one
+            another in a circle.
+    """
+    name, variant = _split(name_or_file)
+    values, variants, source = _named(name, Path(), ())
+    if variant is None:
+        return values, source
+    if variant not in variants:
+        raise PursuhintError(f"{source} has no variant {variant!r}; {did_you_mean(variant, variants)}")
+    return merged(values, variants[variant]), f"{source}, variant {variant!r}"
+
+
+def read_text(text: str, source: str) -> dict[str, Any]:
+    """Plain values of a recipe's text, with everything it takes over from shipped recipes and files.
+
+    Args:
+        text: YAML; an empty text is an empty recipe.
+        source: what to call it in a message.
+
+    Raises:
+        PursuhintError: not valid YAML, not a mapping, or as `read_recipe`.
+    """
+    return _with_bases(_mapping(text, source), source, Path(), ())[0]
+
+
+def variant_names(name: str) -> tuple[str, ...]:
+    """The variants of a shipped recipe, its own and those of the recipes that it extends."""
+    return tuple(_named(name, Path(), ())[1])
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``: mappings are merged key by key, anything else replaces."""
+    result = dict(base)
+    for key, value in changes.items():
+        before = result.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            value = merged(before, value)
+        result[key] = value
+    return result
+
+
+def _split(name_or_file: str | Path) -> tuple[str | Path, str | None]:
+    """A name or file, and the variant behind the last colon of a text."""
+    if isinstance(name_or_file, Path) or is_recipe(name_or_file) or Path(name_or_file).is_file():
+        return name_or_file, None
+    name, separator, variant = name_or_file.rpartition(":")
+    names_something = is_recipe(name) or Path(name).suffix in (".yaml", ".yml")
+    return (name, variant) if separator and names_something else (name_or_file, None)
+
+
+def _named(
+    name: str | Path, folder: Path, seen: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Values, variants and name of a recipe, on top of those that it extends."""
+    text, source, own_folder = _read(name, folder)
+    if source in seen or len(seen) == _LONGEST_LINE:
+        raise PursuhintError(f"recipes extend one another in a circle: {' -> '.join((*seen, source))}")
+    values, variants = _with_bases(_mapping(text, source), source, own_folder, (*seen, source))
+    return values, variants, source
+
+
+def _with_bases(
+    values: dict[str, Any], source: str, folder: Path, seen: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values and variants on top of those that ``extends`` names."""
+    base, variants = values.pop("extends", None), values.pop("variants", None) or {}
+    if not (isinstance(variants, Mapping) and all(isinstance(v, Mapping) for v in variants.values())):
+        raise PursuhintError(f"{source}: 'variants' must be a mapping of names to mappings of keys to values")
+    if base is None:
+        return values, dict(variants)
+    if not isinstance(base, str):
+        raise PursuhintError(f"{source}: 'extends' must be a recipe's name or a file, got {base!r}")
+    below, inherited, _ = _named(base, folder, seen)
+    return merged(below, values), merged(inherited, variants)
+
+
+def _mapping(text: str, source: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" (line {place.line + 1})" if place else ""
+        raise PursuhintError(f"{source} is not valid YAML{line}; check indentation and quotes") from None
+    if values is not None and not isinstance(values, Mapping):
+        raise PursuhintError(f"{source} must be a mapping of keys to values, got {type(values).__name__}")
+    return dict(values or {})
+
+
+def _read(name: str | Path, folder: Path) -> tuple[str, str, Path]:
+    """The text of a recipe, what to call it, and the folder that its own references start from."""
+    if isinstance(name, str) and is_recipe(name):
+        return recipe_text(name), f"recipe {name!r}", Path()
+    path = folder / name
+    if not (path.is_file() or path.suffix in (".yaml", ".yml") or len(Path(name).parts) > 1):
+        lookup("recipe", RECIPES, str(name))
+    try:
+        return path.read_text(encoding="utf-8"), f"the recipe {path}", path.parent
+    except FileNotFoundError:
+        raise PursuhintError(f"no recipe at {path}; the file does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PursuhintError(f"cannot read the recipe {path}: {error}") from None

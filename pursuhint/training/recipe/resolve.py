@@ -1,0 +1,126 @@
+"""From the recipe as it was written to the one that says everything: what ``recipe.yaml`` holds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pursuhint.errors import PursuhintError
+from pursuhint.hints.plan import HintPlan
+from pursuhint.losses import get_loss
+from pursuhint.losses.classification import add_classification
+from pursuhint.training.recipe.schema import DataConfig, HintsConfig, LossConfig, NetworkConfig, Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pursuhint.data import ImageData
+    from pursuhint.losses.base import Loss
+
+__all__ = ["needs_hints", "resolve_losses", "resolve_recipe"]
+
+
+def resolve_recipe(
+    recipe: Recipe,
+    *,
+    student: nn.Module | None = None,
+    teacher: nn.Module | None = None,
+    data: ImageData | None = None,
+    plan: HintPlan | None = None,
+) -> Recipe:
+    """Fill in everything that the recipe leaves to defaults of other parts, and what was passed from Python.
+
+    The weights and hyperparameters of the losses are written out; so are the points of a hint plan, which
+    then no longer depends on a file. Nothing is built, loaded or downloaded, except the plan's file.
+
+    Args:
+        recipe: as the user wrote it.
+        student: a network that replaces the recipe's.
+        teacher: the same.
+        data: data that replace the recipe's.
+        plan: hint points that replace the recipe's.
+
+    Raises:
+        PursuhintError: losses that do not go together, a loss without a teacher, hints that nothing needs, an
+            unknown hyperparameter, or a hint plan that cannot be read.
+    """
+    changes: dict[str, object] = {}
+    if student is not None:
+        changes["student"] = NetworkConfig(network=f"python:{type(student).__name__}")
+    if teacher is not None:
+        changes["teacher"] = NetworkConfig(network=f"python:{type(teacher).__name__}")
+    if data is not None and data.name != recipe.data.name:
+        changes["data"] = DataConfig(name=f"python:{data.name}", augment=recipe.data.augment)
+    recipe = recipe.model_copy(update=changes)
+    losses = resolve_losses(recipe.losses)
+    _check_teacher(recipe, losses)
+    hints = recipe.hints
+    if not needs_hints(losses):
+        if plan is not None or hints is not None:
+            raise PursuhintError(
+                f"hint points are given, but no loss looks at them ({', '.join(losses)}); add one, e.g. at"
+            )
+    elif plan is not None:
+        hints = _written_out(plan, hints or HintsConfig())
+    elif hints is None:
+        hints = HintsConfig()
+    elif hints.file is not None:
+        hints = _written_out(HintPlan.load(hints.file), hints)
+    return recipe.model_copy(update={"losses": losses, "hints": hints})
+
+
+def resolve_losses(losses: Mapping[str, LossConfig]) -> dict[str, LossConfig]:
+    """The terms with all weights and hyperparameters, and cross-entropy where it belongs.
+
+    Cross-entropy is added unless it is named or a loss contains it. Its weight, where none is given, is the
+    smallest that the papers of the other losses give it.
+
+    Raises:
+        PursuhintError: an unknown loss or hyperparameter.
+    """
+    kinds: dict[str, type[Loss]] = {name: get_loss(name) for name in losses}
+    weights = add_classification(kinds, {name: config.weight for name, config in losses.items()})
+    resolved: dict[str, LossConfig] = {}
+    for name, weight in weights.items():
+        kind = get_loss(name)
+        defaults = {
+            key: value
+            for key, value in kind.hyperparameters().items()
+            if value is not inspect.Parameter.empty
+        }
+        chosen = kind.checked(losses[name].options) if name in losses else {}
+        resolved[name] = LossConfig(
+            weight=kind.default_weight if weight is None else weight, options={**defaults, **chosen}
+        )
+    return resolved
+
+
+def needs_hints(losses: Mapping[str, object]) -> bool:
+    """Whether any of the named losses looks at the hint points of a plan."""
+    return any(get_loss(name).needs_hint_plan() for name in losses)
+
+
+def _check_teacher(recipe: Recipe, losses: Mapping[str, object]) -> None:
+    needing = [name for name in losses if get_loss(name).needs_teacher]
+    if needing and recipe.teacher is None:
+        raise PursuhintError(
+            f"loss {needing[0]!r} needs a teacher; give one with teacher.network (--teacher)"
+        )
+    if recipe.teacher is not None and not needing:
+        raise PursuhintError(
+            f"a teacher is given, but no loss looks at it ({', '.join(losses)}); add one (--loss kd), "
+            "or leave the teacher out"
+        )
+
+
+def _written_out(plan: HintPlan, hints: HintsConfig) -> HintsConfig:
+    """A plan as the recipe section that repeats it."""
+    students = tuple(pair.student.module for pair in plan.pairs if pair.student is not None)
+    return HintsConfig(
+        strategy="explicit",
+        points=tuple(pair.teacher.module for pair in plan.pairs),
+        student_points=students if len(students) == len(plan.pairs) else hints.student_points,
+        pairing=hints.pairing,
+        activation=plan.pairs[0].teacher.activation,
+    )

@@ -1,0 +1,472 @@
+"""The recipe: everything that decides how a run goes, as data.
+
+A recipe is a YAML file with the keys below; every key has a default but the student. It may start from
+another recipe and hold variants of itself, see `pursuhint.training.recipe.inheritance`. Short forms are allowed
+where there is one obvious meaning: ``student: resnet8`` for ``student: {network: resnet8}``,
+``data: digits``, ``losses: {at: 1000}``. An unknown key is an error that suggests the nearest one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from pursuhint._util.atomic_files import write_text
+from pursuhint._util.registry import did_you_mean, lookup
+from pursuhint.acceleration.options import Engine
+from pursuhint.clustering import ALGORITHMS
+from pursuhint.data import check_augmentations
+from pursuhint.errors import PursuhintError
+from pursuhint.losses import LOSSES
+from pursuhint.similarity import METRICS
+from pursuhint.training.recipe.inheritance import read_recipe, read_text
+from pursuhint.training.recipe.loss_syntax import parse_value, tidy_numbers
+
+__all__ = [
+    "DataConfig",
+    "HintsConfig",
+    "LossConfig",
+    "NetworkConfig",
+    "OptimizerConfig",
+    "Recipe",
+    "ScheduleConfig",
+]
+
+Options = Annotated[dict[str, Any], BeforeValidator(tidy_numbers)]
+
+
+def _names(value: Any) -> Any:
+    """Names in a list, or in one text with commas between them; ``none`` and nothing are no names."""
+    if value is None or value == "none":
+        return ()
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+class _Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, and nothing changes after it has been read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class NetworkConfig(_Section):
+    """A network and where its weights come from.
+
+    Attributes:
+        network: a name as `pursuhint.models.create_model` takes it; ``python:ClassName`` marks a module that
+            was passed from Python.
+        checkpoint: file of weights; None keeps the initial ones.
+        options: further arguments of the network, e.g. ``{width: 0.5}``.
+        num_classes: classes of a teacher of another task; None for those of the data set.
+    """
+
+    network: str
+    checkpoint: str | None = None
+    options: Options = {}
+    num_classes: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"network": value} if isinstance(value, str) else value
+
+
+class DataConfig(_Section):
+    """The data set.
+
+    Attributes:
+        name: a name as `pursuhint.data.load_dataset` takes it, e.g. ``cifar100`` or ``folder:PATH``.
+        root: folder that holds the data; None for the default place.
+        download: fetch the data when they are not there.
+        val_fraction: share of the training split that is set aside to choose the best epoch, in [0, 1).
+        workers: processes that decode files; only for data sets that do not fit into memory.
+        image_size: side in pixels of the images of ``imagenet`` and ``folder:PATH``; None for their default.
+        augment: how training images are changed: names of `pursuhint.data.AUGMENTATIONS`, also in one text
+            with commas between them. ``standard`` is the data set's own way. Without any (``none``) every
+            sample looks the same in every epoch.
+    """
+
+    name: str = "digits"
+    root: str | None = None
+    download: bool = False
+    val_fraction: float = Field(default=0.0, ge=0, lt=1)
+    workers: int = Field(default=0, ge=0)
+    image_size: int | None = Field(default=None, ge=1)
+    augment: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("standard",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        check_augmentations(self.augment)
+        return self
+
+
+class HintsConfig(_Section):
+    """Where the teacher's hints are taken and which student layers they guide.
+
+    Attributes:
+        file: a ``hints.json`` to use; the other keys then do not matter, except that ``student_points`` and
+            ``pairing`` complete a plan that names no student points.
+        strategy: ``conventional``, the last sub-block of every resolution stage; ``centers``, the middle one;
+            ``chosen``, by similarity and clustering; ``random``; ``explicit``, the ``points`` named here.
+        k: number of hints; None for the number of resolution stages. Not for conventional and centers.
+        metric: similarity metric of ``chosen``.
+        algorithm: clustering algorithm of ``chosen``.
+        position: which member of a cluster becomes its hint position.
+        activation: ``pre`` or ``post`` the sub-block's last activation.
+        samples: training images that ``chosen`` looks at.
+        points: module names of the teacher's hint points, for ``explicit``.
+        student_points: module names of the student's, in the same order; empty for ``pairing`` to decide.
+        pairing: ``conventional`` or ``even``.
+        seed: of the draw of samples (``chosen``) or of points (``random``).
+    """
+
+    file: str | None = None
+    strategy: Literal["conventional", "centers", "chosen", "random", "explicit"] = "conventional"
+    k: int | None = Field(default=None, ge=1)
+    metric: str = "cka"
+    algorithm: str = "kmeans"
+    position: str = "center"
+    activation: Literal["pre", "post"] = "post"
+    samples: int = Field(default=10_000, ge=2)
+    points: tuple[str, ...] = ()
+    student_points: tuple[str, ...] = ()
+    pairing: Literal["conventional", "even"] = "conventional"
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"strategy": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> HintsConfig:
+        lookup("metric", METRICS, self.metric)
+        lookup("clustering algorithm", ALGORITHMS, self.algorithm)
+        if self.file is None and (self.strategy == "explicit") != bool(self.points):
+            raise PursuhintError(
+                "hints.points and hints.strategy do not fit: give points with strategy 'explicit', "
+                f"and only then (strategy {self.strategy!r}, {len(self.points)} points)"
+            )
+        if self.strategy == "explicit" and self.k not in (None, len(self.points)):
+            raise PursuhintError(f"hints.k is {self.k}, but hints.points names {len(self.points)} points")
+        return self
+
+
+class LossConfig(_Section):
+    """One term of the total loss.
+
+    Written as a number (the weight), as nothing (the paper's weight), or as a mapping of ``weight`` and the
+    loss's hyperparameters: ``at: {weight: 1000, p: 2}``.
+
+    Attributes:
+        weight: at least 0; None for the paper's weight.
+        options: hyperparameters, checked by the loss itself.
+    """
+
+    weight: FiniteFloat | None = Field(default=None, ge=0)
+    options: Options = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_form(cls, value: Any) -> Any:
+        if isinstance(value, LossConfig) or (isinstance(value, Mapping) and "options" in value):
+            return value  # the attributes themselves, as Python code gives them
+        if isinstance(value, Mapping):
+            options = {key: entry for key, entry in value.items() if key != "weight"}
+            return {"weight": value.get("weight"), "options": options}
+        return {"weight": value}
+
+    @model_serializer
+    def _to_short_form(self) -> dict[str, Any]:
+        return {"weight": self.weight, **self.options}
+
+
+class OptimizerConfig(_Section):
+    """The optimiser of the student and of what the losses learn.
+
+    Attributes:
+        name: ``sgd`` or ``adamw``.
+        lr: base learning rate, which the schedule multiplies.
+        momentum: of SGD; the first beta of AdamW.
+        nesterov: Nesterov's form of the momentum, SGD only.
+        weight_decay: on all parameters, as in the reference implementations. SGD adds it to the gradient.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: FiniteFloat = Field(default=0.05, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: FiniteFloat = Field(default=5e-4, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> OptimizerConfig:
+        if self.nesterov and (self.name != "sgd" or self.momentum == 0):
+            raise PursuhintError("optimizer.nesterov needs optimizer.name 'sgd' and a momentum above 0")
+        return self
+
+
+class ScheduleConfig(_Section):
+    """The learning rate over a run; see `pursuhint.training.schedules` for the formulas.
+
+    Attributes:
+        kind: ``step``, ``cosine``, ``one-cycle`` or ``constant``. Milestones without a kind mean ``step``.
+        milestones: epochs after which ``step`` multiplies by ``gamma``; for no other kind.
+        gamma: that factor.
+        warmup_epochs: epochs of a straight rise from ``warmup_start`` to 1; not with ``one-cycle``.
+        warmup_start: first factor of the warm-up.
+        floor: last factor of ``cosine`` and ``one-cycle``.
+        peak: share of the run at which ``one-cycle`` is highest.
+        start: first factor of ``one-cycle``.
+    """
+
+    kind: Literal["step", "cosine", "one-cycle", "constant"] = "cosine"
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    gamma: FiniteFloat = Field(default=0.1, gt=0)
+    warmup_epochs: int = Field(default=0, ge=0)
+    warmup_start: float = Field(default=0.01, ge=0, le=1)
+    floor: float = Field(default=0.0, ge=0, le=1)
+    peak: float = Field(default=0.3, gt=0, lt=1)
+    start: float = Field(default=0.04, ge=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("milestones") and "kind" not in value:
+            return {"kind": "step", **value}
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> ScheduleConfig:
+        if self.milestones and self.kind != "step":
+            raise PursuhintError(
+                f"schedule.milestones belong to kind 'step', not {self.kind!r}; "
+                "set schedule.kind=step, or schedule.milestones=[]"
+            )
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise PursuhintError(f"schedule.milestones must increase, got {list(self.milestones)}")
+        if self.kind == "one-cycle" and self.warmup_epochs:
+            raise PursuhintError(
+                "schedule.warmup_epochs must be 0 with kind 'one-cycle', which has its own rise"
+            )
+        return self
+
+
+class Recipe(_Section):
+    """How to train one student.
+
+    Attributes:
+        student: the network to train.
+        teacher: the network to learn from; None trains the student alone.
+        data: the data set.
+        hints: hint points; None for the conventional ones where a loss needs any.
+        losses: the terms by name. Cross-entropy is added with the weight that the papers give it beside the
+            other terms, unless it is named (``ce: 0`` leaves it out) or a loss contains it already.
+        optimizer: the optimiser.
+        schedule: the learning rate over the run.
+        epochs: passes over the training split.
+        batch_size: samples a step, over all processes.
+        seed: of the initial weights, the order of samples, the augmentation and whatever else is drawn.
+        precision: ``float32``, or automatic mixed precision in ``bf16`` or, on a GPU, ``fp16``.
+        engine: how the arithmetic is carried out; see `pursuhint.acceleration.options.Engine`.
+        sync_batchnorm: with several processes, let batch norms see the whole batch and not each process's
+            part of it.
+        save_every_steps: steps between two states that are saved in the middle of an epoch; 0 for none.
+        trackers: where the metrics of an epoch go besides ``metrics.jsonl``: ``tensorboard``, ``wandb``.
+    """
+
+    student: NetworkConfig
+    teacher: NetworkConfig | None = None
+    data: DataConfig = DataConfig()
+    hints: HintsConfig | None = None
+    losses: dict[str, LossConfig] = {}
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    epochs: int = Field(default=240, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    engine: Engine = Engine()
+    sync_batchnorm: bool = False
+    save_every_steps: int = Field(default=0, ge=0)
+    trackers: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        for name in self.losses:
+            lookup("loss", LOSSES, name)
+        if self.engine.cache_teacher and self.data.augment:
+            raise PursuhintError(
+                "engine.cache_teacher needs images that look the same in every epoch, but data.augment is "
+                f"{','.join(self.data.augment)}; set data.augment=none, or leave the teacher uncached"
+            )
+        return self
+
+    @classmethod
+    def from_dict(cls, values: Any, *, source: str = "the recipe") -> Recipe:
+        """Check plain values.
+
+        Args:
+            values: nested dictionaries, as YAML gives them.
+            source: what to call them in an error message.
+
+        Raises:
+            PursuhintError: an unknown key (with the nearest one), a wrong value, or a missing student.
+        """
+        if not isinstance(values, Mapping):
+            raise PursuhintError(f"{source} must be a mapping of keys to values, got {type(values).__name__}")
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            problems = [_explain(detail) for detail in error.errors(include_url=False)]
+            raise PursuhintError(f"{source}: {'; '.join(dict.fromkeys(problems))}") from None
+
+    @classmethod
+    def from_yaml(cls, text: str, *, source: str = "the recipe") -> Recipe:
+        """Read a recipe from YAML text, with what it extends.
+
+        Raises:
+            PursuhintError: not valid YAML, what it extends is not there, or as `from_dict`.
+        """
+        return cls.from_dict(read_text(text, source), source=source)
+
+    @classmethod
+    def load(cls, name_or_file: str | Path) -> Recipe:
+        """Load a shipped recipe by name, or a YAML file, with what it extends.
+
+        Args:
+            name_or_file: a name of `pursuhint.recipes.RECIPES` or a file, either with ``:VARIANT`` behind it;
+                see `pursuhint.training.recipe.inheritance`.
+
+        Raises:
+            PursuhintError: there is no such recipe, file or variant, or it is wrong.
+        """
+        values, source = read_recipe(name_or_file)
+        return cls.from_dict(values, source=source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, complete, ready for YAML or JSON."""
+        return self.model_dump(mode="json")
+
+    def dump(self) -> str:
+        """The recipe as YAML, every key written out."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+
+    def save(self, path: Path | str) -> None:
+        """Write `dump` to a file, whole or not at all.
+
+        Raises:
+            PursuhintError: the file cannot be written.
+        """
+        write_text(path, self.dump())
+
+    def override(self, assignments: str | Iterable[str]) -> Recipe:
+        """A copy with some values replaced.
+
+        Args:
+            assignments: ``"optimizer.lr=0.1"``, ``"teacher.network=resnet110"``, ``"losses.at=500"`` (which
+                keeps the loss's hyperparameters), ``"losses.at.p=1"``, ``"hints=null"``; values as in YAML.
+
+        Raises:
+            PursuhintError: no ``=``, an unknown key (with the nearest one) or a wrong value.
+        """
+        values = self.to_dict()
+        for assignment in [assignments] if isinstance(assignments, str) else assignments:
+            key, separator, text = assignment.partition("=")
+            if not separator or not all(key.strip().split(".")):
+                raise PursuhintError(f"cannot read {assignment!r}; write KEY=VALUE, e.g. optimizer.lr=0.1")
+            _assign(values, key.strip().split("."), parse_value(text))
+        return type(self).from_dict(values)
+
+
+_SHORT_FORMS = {
+    "student": "network",
+    "teacher": "network",
+    "data": "name",
+    "hints": "strategy",
+    "schedule": "kind",
+}
+
+
+def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set a nested entry. A section that is None starts from its defaults; a short form keeps the rest."""
+    if isinstance(_get(values, path), dict) and not isinstance(value, dict):
+        if path[0] == "losses" and len(path) == 2:
+            path = [*path, "weight"]
+        elif len(path) == 1 and path[0] in _SHORT_FORMS and value is not None:
+            path = [path[0], _SHORT_FORMS[path[0]]]
+    for depth, key in enumerate(path[:-1], start=1):
+        if values.get(key) is None:
+            values[key] = {}
+        values = values[key]
+        if not isinstance(values, dict):
+            name = ".".join(path[:depth])
+            raise PursuhintError(f"recipe key {name!r} holds a value, not keys; write {name}=VALUE")
+    values[path[-1]] = value
+
+
+def _get(values: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def _keys_of(kind: Any) -> dict[str, Any]:
+    """The keys of a section with their types; none of any other type."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {key: field.annotation for key, field in kind.model_fields.items()}
+    if isinstance(kind, type) and is_dataclass(kind):
+        return {field.name: field.type for field in fields(kind)}
+    return {}
+
+
+def _keys_at(path: Sequence[str | int]) -> list[str]:
+    """The keys of the section that a path leads to; none if it leads nowhere."""
+    keys = _keys_of(Recipe)
+    for step in path:
+        kind = keys.get(str(step))
+        keys = next((inner for own in (kind, *get_args(kind)) if (inner := _keys_of(own))), {})
+    return list(keys)
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """One of pydantic's findings as a clause a person can act on."""
+    path = detail["loc"]
+    name = ".".join(str(key) for key in path)
+    kind, message = detail["type"], detail["msg"]
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key {name!r}; {did_you_mean(str(path[-1]), _keys_at(path[:-1]))}"
+    if kind == "missing":
+        return f"{name!r} is missing"
+    got = f", got {detail['input']!r}"
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
+        return f"{name!r} has no choice {detail['input']!r}; {did_you_mean(str(detail['input']), choices)}"
+    if kind in ("model_type", "dataclass_type", "dict_type"):
+        return f"{name!r} must be a mapping of keys to values{got}"
+    message = message.split(", ")[0]
+    for start, verb in (("Input should be ", "must be "), ("Input should ", "must ")):
+        if message.startswith(start):
+            return f"{name!r} {verb}{message.removeprefix(start)}{got}"
+    return f"{name!r}: {message[:1].lower()}{message[1:]}{got}"

@@ -1,0 +1,169 @@
+"""What a run leaves behind, read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pursuhint._util.atomic_files import read_json
+from pursuhint.errors import PursuhintError
+from pursuhint.hints.plan import HintPlan
+from pursuhint.training.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pursuhint.data import ImageData
+
+__all__ = ["RunRecord", "best_epoch", "read_metrics"]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run folder.
+
+    Attributes:
+        path: the folder.
+        recipe: complete and resolved.
+        metrics: one entry an epoch, as in ``metrics.jsonl``: ``epoch``, ``stage``, ``train_loss``, one
+            ``train_<term>`` a term (unweighted), ``train_top1``, ``test_loss``, ``test_top1``, ``test_top5``
+            (and ``val_...`` with a validation split), ``lr``, ``seconds`` (of training) and
+            ``samples_per_second``. Accuracies are percent. Some losses add ``train_<term>_<name>`` (see
+            `pursuhint.losses.base.Loss.observed`) and ``test_<term>_<name>_top1`` (`Loss.other_heads`).
+        plan: the hint points, if there were any.
+        environment: versions, device, seed, sizes of the data; see ``environment.json``.
+        finished: whether the run came to its end.
+        is_main_process: False in all but one of several processes that trained together.
+    """
+
+    path: Path
+    recipe: Recipe
+    metrics: tuple[dict[str, Any], ...]
+    plan: HintPlan | None
+    environment: dict[str, Any]
+    finished: bool
+    is_main_process: bool = True
+
+    @classmethod
+    def load(cls, folder: Path | str, *, is_main_process: bool = True) -> RunRecord:
+        """Read a run folder, finished or not.
+
+        Args:
+            folder: as `pursuhint.training.train` writes it.
+            is_main_process: see the attribute.
+
+        Raises:
+            PursuhintError: it is no run folder, or a file in it is damaged.
+        """
+        path = Path(folder)
+        if not (path / "recipe.yaml").is_file():
+            raise PursuhintError(f"{path} is not a run folder: it has no recipe.yaml")
+        hints = path / "hints.json"
+        return cls(
+            path=path,
+            recipe=Recipe.load(path / "recipe.yaml"),
+            metrics=read_metrics(path / "metrics.jsonl"),
+            plan=HintPlan.load(hints) if hints.exists() else None,
+            environment=read_json(path / "environment.json", "description of the run"),
+            finished=(path / "result.json").exists(),
+            is_main_process=is_main_process,
+        )
+
+    @property
+    def chosen_on(self) -> Literal["val", "test"]:
+        """The split on which the best epoch is chosen: validation if there is one."""
+        return "val" if self.metrics and "val_top1" in self.metrics[-1] else "test"
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """Metrics of the last epoch.
+
+        Raises:
+            PursuhintError: no epoch was finished.
+        """
+        if not self.metrics:
+            raise PursuhintError(f"the run {self.path} has no finished epoch; train it first")
+        return self.metrics[-1]
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """Metrics of the best epoch: the first with the highest top-1 accuracy on the split `chosen_on`.
+
+        Raises:
+            PursuhintError: no epoch was finished.
+        """
+        return self.metrics[best_epoch(self.metrics, self.chosen_on) - 1] if self.metrics else self.last
+
+    def load_student(self, weights: str = "last") -> nn.Module:
+        """The trained student, on the CPU and in evaluation mode.
+
+        Args:
+            weights: ``"last"`` or ``"best"``.
+
+        Raises:
+            PursuhintError: no such weights, or a student passed from Python, which has no name.
+        """
+        import torch
+
+        from pursuhint.losses import get_loss
+        from pursuhint.models import create_model
+        from pursuhint.models.checkpoint import load_weights, read_state_dict
+
+        files = {"last": "student.safetensors", "best": "best.safetensors"}
+        if weights not in files:
+            raise PursuhintError(f"weights must be 'last' or 'best', got {weights!r}")
+        network = self.recipe.student.network
+        if network.startswith("python:"):
+            raise PursuhintError(
+                f"the student of {self.path} was passed from Python ({network}); build it yourself and load "
+                f"{self.path / files[weights]} with load_weights"
+            )
+        sizes = self.environment["data"]
+        student = create_model(
+            network,
+            num_classes=sizes["num_classes"],
+            in_channels=sizes["in_channels"],
+            **self.recipe.student.options,
+        )
+        trained = read_state_dict(self.path / files[weights])
+        example = torch.zeros(1, sizes["in_channels"], *sizes["image_size"])
+        for loss in self.recipe.losses:
+            student = get_loss(loss).rebuild(student, trained, example)
+        load_weights(student, self.path / files[weights])
+        return student.eval()
+
+    def load_data(self) -> ImageData:
+        """The data that the run used.
+
+        Raises:
+            PursuhintError: they are not there, or were passed from Python.
+        """
+        from pursuhint.training.prepare import load_data
+
+        return load_data(self.recipe.data)
+
+
+def best_epoch(metrics: tuple[dict[str, Any], ...] | list[dict[str, Any]], chosen_on: str) -> int:
+    """Number, from 1, of the first epoch with the highest top-1 accuracy on a split."""
+    return 1 + max(range(len(metrics)), key=lambda index: (metrics[index][f"{chosen_on}_top1"], -index))
+
+
+def read_metrics(path: Path) -> tuple[dict[str, Any], ...]:
+    """Lines of a ``metrics.jsonl``; none if there is no such file.
+
+    Raises:
+        PursuhintError: it cannot be read. A last line without an end, as a crash may leave it, is left out.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PursuhintError(f"cannot read {path}: {error}") from None
+    whole = text[: text.rfind("\n") + 1]
+    try:
+        return tuple(json.loads(line) for line in whole.splitlines())
+    except json.JSONDecodeError as error:
+        raise PursuhintError(f"{path} is not valid JSON, line by line ({error}); it may be damaged") from None

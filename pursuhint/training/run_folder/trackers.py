@@ -1,0 +1,119 @@
+"""Where metrics go besides ``metrics.jsonl``: TensorBoard and Weights & Biases, through Accelerate."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
+
+from pursuhint._util.atomic_files import make_folder
+from pursuhint._util.registry import lookup
+from pursuhint.errors import PursuhintError
+from pursuhint.training.recipe.schema import Recipe
+
+__all__ = ["TRACKERS", "Trackers", "check_trackers"]
+
+TRACKERS: Mapping[str, str] = MappingProxyType({"tensorboard": "tensorboard", "wandb": "wandb"})
+"""Names of trackers, and the package that each needs (an extra of the same name installs it)."""
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Find out whether all trackers can be used.
+
+    Raises:
+        PursuhintError: there is no tracker of that name, or its package is not installed.
+    """
+    for name in names:
+        package = lookup("tracker", TRACKERS, name)
+        if importlib.util.find_spec(package) is None:
+            raise PursuhintError(
+                f"tracker {name!r} needs the package {package}; "
+                f"install it with pip install 'pursuhint[{name}]'"
+            )
+
+
+class Trackers:
+    """The trackers of one run. Made by the process that writes the run folder.
+
+    TensorBoard's files are in ``tensorboard`` in the run folder. Weights & Biases gets a run with the
+    folder's name, which goes on when the run does, in the project ``WANDB_PROJECT`` or ``pursuhint``; whose
+    and where is up to its own settings (``wandb login``, ``WANDB_MODE``).
+
+    Args:
+        names: of `TRACKERS`; see `check_trackers`.
+        folder: the run folder.
+        recipe: shown with the run.
+        epochs_done: epochs that were logged before, if the run goes on; what came after them is overwritten.
+
+    Raises:
+        PursuhintError: a tracker cannot be started.
+    """
+
+    def __init__(self, names: Iterable[str], folder: Path, recipe: Recipe, epochs_done: int = 0) -> None:
+        self._trackers: dict[str, GeneralTracker] = {}
+        for name in names:
+            try:
+                tracker = _make(name, folder, epochs_done)
+                if hasattr(tracker, "start"):  # older versions of Accelerate start with the constructor
+                    tracker.start()
+                self._trackers[name] = tracker
+                if not epochs_done:
+                    tracker.store_init_configuration(_flat(recipe.to_dict()))
+            except Exception as error:
+                raise PursuhintError(f"cannot start the tracker {name!r}: {error}") from error
+
+    def log(self, metrics: Mapping[str, Any]) -> None:
+        """Pass on the metrics of an epoch.
+
+        Raises:
+            PursuhintError: a tracker failed; the epoch itself has been saved.
+        """
+        values = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+        epoch = int(values.pop("epoch"))
+        for name, tracker in self._trackers.items():
+            try:
+                tracker.log({_grouped(key): value for key, value in values.items()}, step=epoch)
+            except Exception as error:
+                raise PursuhintError(
+                    f"the tracker {name!r} failed after epoch {epoch}, which is saved: {error}; "
+                    "the same command goes on, with other trackers or none if you like"
+                ) from error
+
+    def close(self) -> None:
+        """Finish what is still to be written."""
+        while self._trackers:
+            self._trackers.popitem()[1].finish()
+
+
+def _make(name: str, folder: Path, epochs_done: int) -> GeneralTracker:
+    if name == "tensorboard":
+        make_folder(folder / name)
+        return TensorBoardTracker(name, folder, purge_step=epochs_done + 1)
+    made = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["started"]
+    identity = hashlib.blake2b(f"{folder.name} {made}".encode(), digest_size=8).hexdigest()
+    project = os.environ.get("WANDB_PROJECT", "pursuhint")
+    return WandBTracker(project, name=folder.name, id=identity, resume="allow", dir=str(folder))
+
+
+def _grouped(key: str) -> str:
+    """``train_loss`` as ``train/loss``, so that charts of one split stand together."""
+    split, _, rest = key.partition("_")
+    return f"{split}/{rest}" if split in ("train", "val", "test") else key
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as trackers take them."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat

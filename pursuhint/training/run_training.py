@@ -1,0 +1,273 @@
+"""A run: everything checked first, then trained, evaluated and saved epoch by epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from pursuhint._util.atomic_files import make_folder, read_json, remove_leftovers, write_json
+from pursuhint.analysis.run_analysis import Analysis, analyze
+from pursuhint.data import ImageData
+from pursuhint.distillation.teacher_fsdp import check_shardable
+from pursuhint.hints.plan import HintPlan
+from pursuhint.models.checkpoint import count_parameters
+from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
+from pursuhint.training.events import Event, HintsChosen, ignore
+from pursuhint.training.loop import READY, Position, last
+from pursuhint.training.prepare import (
+    Parts,
+    build_distiller,
+    pair_with_student,
+    prepare,
+)
+from pursuhint.training.recipe.resolve import resolve_recipe
+from pursuhint.training.recipe.schema import Recipe
+from pursuhint.training.resources import Resources
+from pursuhint.training.run_folder.checkpoints import lock_folder
+from pursuhint.training.run_folder.environment import describe_environment
+from pursuhint.training.run_folder.fingerprint import (
+    check_same_run,
+    fingerprint_data,
+    fingerprint_file,
+    fingerprint_network,
+)
+from pursuhint.training.run_folder.record import RunRecord
+from pursuhint.training.run_folder.trackers import check_trackers
+from pursuhint.training.runner import RunUnderWay
+from pursuhint.training.signals import StopRequest, catch_signals
+
+__all__ = ["run_steps", "train"]
+
+
+def train(
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    device: torch.device | str | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    teacher: nn.Module | None = None,
+    plan: HintPlan | None = None,
+    data: ImageData | None = None,
+    student: nn.Module | None = None,
+) -> RunRecord:
+    """Train a student, alone or with a teacher, and leave a run folder behind.
+
+    Everything that can be wrong is looked for before anything is written. The same call on the folder of an
+    interrupted run goes on from the state saved last (after every epoch, and every ``save_every_steps`` steps
+    of the recipe), and gives what the uninterrupted run would have given (bit for bit on the CPU with the
+    same number of threads, wall times aside); on the folder of a finished run it returns the record. The best
+    epoch is the first with the highest top-1 accuracy on the validation split, or on the test split where
+    there is none; ``result.json`` says which.
+
+    SIGTERM and SIGINT (Ctrl-C) that arrive while it trains make it save its state after the present step and
+    raise `pursuhint.training.signals.RunStopped`.
+
+    Args:
+        recipe: what to do.
+        out: the run folder. It must not hold a different run.
+        device: where to train; None for the best there is. Under ``accelerate launch`` each process has its
+            own of that type.
+        on_event: called with what happens; see `pursuhint.training.events`.
+        teacher: a trained network to use instead of the recipe's. It is copied.
+        plan: hint points to use instead of the recipe's.
+        data: data to use instead of the recipe's.
+        student: a network to use instead of the recipe's, with its weights as the initial ones. It is copied;
+            the trained weights are in the run folder.
+
+    Returns:
+        The record of the finished run.
+
+    Raises:
+        PursuhintError: something is wrong with the recipe or with what it names; the folder holds a different
+            run, cannot be written or is being written by another process; a loss was not finite. What was
+            saved before stays.
+        RunStopped: a signal asked the run to stop; it is saved. Uncaught, this ends the process with status
+            143 (SIGTERM) or 130 (Ctrl-C).
+
+    Example:
+        >>> record = train(Recipe.load("digits-vanilla"), "runs/digits")
+        >>> record.best["test_top1"]
+    """
+    device = choose_device(device)
+    stop = StopRequest()
+    with keep_random_state(device):
+        steps = run_steps(
+            recipe,
+            out,
+            device=device,
+            on_event=on_event,
+            teacher=teacher,
+            plan=plan,
+            data=data,
+            student=student,
+            stop=stop,
+        )
+        try:
+            next(steps)
+        except StopIteration as finished:
+            record: RunRecord = finished.value
+            return record
+        with catch_signals(stop):  # from here on there is something to save
+            return last(steps)
+
+
+def run_steps(
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    device: torch.device,
+    on_event: Callable[[Event], None] | None = None,
+    teacher: nn.Module | None = None,
+    plan: HintPlan | None = None,
+    data: ImageData | None = None,
+    student: nn.Module | None = None,
+    resources: Resources | None = None,
+    stop: StopRequest | None = None,
+) -> Generator[Position, None, RunRecord]:
+    """What `train` does, step by step, so that several runs can be led side by side.
+
+    Whoever leads several of them gives each the global random generators as it left them.
+
+    Args:
+        recipe: as in `train`, and so are the other arguments that it has.
+        out: the same.
+        device: the same.
+        on_event: the same.
+        teacher: the same.
+        plan: the same.
+        data: the same.
+        student: the same.
+        resources: what the run shares with others.
+        stop: says when to save and stop; see `pursuhint.training.signals.catch_signals`.
+
+    Yields:
+        `READY` once everything has been checked and built, unless the run is finished; then as
+        `pursuhint.training.loop.training_steps`.
+
+    Returns:
+        The record of the finished run.
+
+    Raises:
+        PursuhintError: as `train`.
+        RunStopped: the run was asked to stop, and has been saved.
+    """
+    folder = Path(out)
+    tell = on_event if on_event is not None else ignore
+    resources = Resources() if resources is None else resources
+    resolved = resolve_recipe(recipe, student=student, teacher=teacher, data=data, plan=plan)
+    check_trackers(resolved.trackers)
+    inputs = _fingerprints(resolved, student, teacher, data)
+    if check_same_run(folder, resolved, inputs) and (folder / "result.json").exists():
+        return RunRecord.load(folder, is_main_process=os.environ.get("RANK", "0") == "0")
+    with contextlib.ExitStack() as stack:
+        accelerator = build_accelerator(device, resolved.precision)
+        if resolved.engine.shard_teacher:
+            check_shardable(resolved.losses, accelerator.num_processes)
+        if plan is None and recipe.hints is not None and recipe.hints.file is not None:
+            plan = HintPlan.load(recipe.hints.file)
+        parts = prepare(resolved, student=student, teacher=teacher, data=data, plan=plan, resources=resources)
+        if parts.plan is not None or resolved.hints is None:
+            distiller = build_distiller(resolved, parts, parts.plan)
+        make_folder(folder)
+        if accelerator.is_main_process:
+            stack.enter_context(lock_folder(folder))
+            check_same_run(folder, resolved, inputs)  # again: nobody else can write from here on
+            remove_leftovers(folder)
+            _describe(folder, resolved, parts, inputs, accelerator)
+        if resolved.hints is not None:
+            chosen = _final_plan(folder, resolved, parts, accelerator)
+            tell(HintsChosen(tuple(f"{pair.teacher} -> {pair.student}" for pair in chosen.pairs)))
+            if parts.plan is None:
+                distiller = build_distiller(resolved, parts, chosen)
+        run = RunUnderWay(folder, resolved, parts.data, distiller, accelerator, tell, resources, stop)
+        yield READY
+        yield from run.steps()
+    return RunRecord.load(folder, is_main_process=accelerator.is_main_process)
+
+
+def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelerator) -> HintPlan:
+    """The plan that the run uses, written to ``hints.json``; chosen by an analysis if the recipe says so."""
+    path = folder / "hints.json"
+    if parts.plan is not None:
+        if accelerator.is_main_process:
+            parts.plan.save(path)
+        return parts.plan
+    hints, teacher = recipe.hints, parts.teacher
+    assert hints is not None
+    assert teacher is not None
+    chosen, analysed = path.exists(), (folder / "analysis" / "analysis.json").exists()
+    accelerator.wait_for_everyone()  # every process has looked before one of them writes
+    if not chosen:
+        if analysed:
+            analysis = Analysis.load(folder / "analysis")
+        else:
+            analysis = analyze(  # which the processes share
+                teacher,
+                parts.data,
+                metrics=(hints.metric,),
+                k=hints.k,
+                samples=hints.samples,
+                seed=hints.seed,
+                activation=hints.activation,
+                position=hints.position,
+                algorithm=hints.algorithm,
+                device=accelerator.device,
+                workers=recipe.data.workers,
+                state=folder / "analysis" / "state",
+                network_name=recipe.teacher.network if recipe.teacher is not None else None,
+            )
+            if accelerator.is_main_process:
+                analysis.save(folder / "analysis")
+            teacher.to("cpu")
+        if accelerator.is_main_process:
+            pair_with_student(analysis.plan, hints, parts.student, parts.example).save(path)
+    accelerator.wait_for_everyone()
+    return HintPlan.load(path).bind(teacher, parts.example, student_network=parts.student)
+
+
+def _fingerprints(
+    recipe: Recipe, student: nn.Module | None, teacher: nn.Module | None, data: ImageData | None
+) -> dict[str, str]:
+    """What the run depends on besides the recipe."""
+    found = {
+        "data": fingerprint_data(data) if data is not None else None,
+        "student": fingerprint_network(student) if student is not None else _checkpoint(recipe.student),
+        "teacher": fingerprint_network(teacher) if teacher is not None else _checkpoint(recipe.teacher),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _checkpoint(network: Any) -> str | None:
+    return None if network is None or network.checkpoint is None else fingerprint_file(network.checkpoint)
+
+
+def _describe(
+    folder: Path, recipe: Recipe, parts: Parts, inputs: Mapping[str, str], accelerator: Accelerator
+) -> None:
+    """Write recipe.yaml and environment.json; a resumed run adds when and where it went on."""
+    path = folder / "environment.json"
+    now = describe_environment(accelerator.device, seed=recipe.seed, processes=accelerator.num_processes)
+    if (folder / "recipe.yaml").exists() and path.exists():
+        before = read_json(path, "description of the run")
+        write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
+        return
+    data = parts.data
+    sizes = {
+        "name": data.name,
+        "num_classes": data.num_classes,
+        "in_channels": data.in_channels,
+        "image_size": list(data.image_size),
+        "samples": {name: len(split) for name, split in data.splits.items()},
+    }
+    parameters = {"student": count_parameters(parts.student)}
+    if parts.teacher is not None:
+        parameters["teacher"] = count_parameters(parts.teacher)
+    write_json(path, {**now, "data": sizes, "parameters": parameters, "inputs": dict(inputs), "resumed": []})
+    recipe.save(folder / "recipe.yaml")

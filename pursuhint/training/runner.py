@@ -1,0 +1,310 @@
+"""A run that is under way: what happens around the loop. It evaluates, saves, stops and goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+import signal
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import nn
+
+from pursuhint._util.atomic_files import (
+    append_text,
+    atomic_path,
+    read_json,
+    write_json,
+    write_point,
+    write_text,
+)
+from pursuhint.data import Batch, ImageData, Loader
+from pursuhint.distillation.distiller import Distiller
+from pursuhint.distillation.teacher_fsdp import shard_teacher
+from pursuhint.errors import PursuhintError
+from pursuhint.models.checkpoint import save_weights
+from pursuhint.training.evaluation import evaluate
+from pursuhint.training.events import EpochFinished, Event, Resumed, RunStarted
+from pursuhint.training.loop import EpochPart, Position, training_steps
+from pursuhint.training.prepare import evaluation_loaders, training_loader, unchanging_loader
+from pursuhint.training.recipe.schema import Recipe
+from pursuhint.training.resources import Resources
+from pursuhint.training.run_folder.checkpoints import SavedState, StateStore
+from pursuhint.training.run_folder.record import best_epoch
+from pursuhint.training.run_folder.trackers import Trackers
+from pursuhint.training.signals import RunStopped, StopRequest, agreement
+from pursuhint.training.stages import plan_stages
+from pursuhint.training.sync_batchnorm import synchronise_batchnorms
+
+__all__ = ["RunUnderWay"]
+
+# What autocast would make of the weights of convolutions and linear layers for every batch.
+_WEIGHTS: Mapping[str, torch.dtype | None] = MappingProxyType(
+    {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+)
+
+
+@dataclass
+class RunUnderWay:
+    """A run whose parts have been built and checked.
+
+    Args:
+        folder: the run folder, locked by this process or by the main one of several.
+        recipe: resolved.
+        data: what it is trained and evaluated on.
+        distiller: what is trained.
+        accelerator: owns device, precision, processes and state.
+        tell: hears of events.
+        resources: what the run shares with others.
+        stop: says when to save and stop; None for never.
+    """
+
+    folder: Path
+    recipe: Recipe
+    data: ImageData
+    distiller: Distiller
+    accelerator: Accelerator
+    tell: Callable[[Event], None]
+    resources: Resources
+    stop: StopRequest | None = None
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    state: Path | None = None  # folder of the state saved last
+
+    def __post_init__(self) -> None:
+        accelerator = self.accelerator
+        shard = (accelerator.process_index, accelerator.num_processes)
+        self.store = StateStore(
+            self.folder / "state", is_main=accelerator.is_main_process, wait=accelerator.wait_for_everyone
+        )
+        self.loader = self.resources.loader(
+            self.recipe, lambda: training_loader(self.recipe, self.data, accelerator.device, shard)
+        )
+        self.tests: Mapping[str, Loader] = evaluation_loaders(
+            self.recipe, self.data, accelerator.device, shard
+        )
+        if self.recipe.sync_batchnorm and accelerator.num_processes > 1:
+            synchronise_batchnorms(self.distiller, accelerator.device)
+        self.chosen_on = "val" if "val" in self.tests else "test"
+        self.must_stop = agreement(self.stop if self.stop is not None else StopRequest())
+
+    def steps(self) -> Generator[Position, None, None]:
+        """Train from the beginning, or from the state saved last, to the end.
+
+        Raises:
+            PursuhintError: a loss was not finite, or something could not be written or read.
+            RunStopped: the run was asked to stop, and has been saved.
+        """
+        self._lay_out_weights()
+        stages = plan_stages(self.recipe, self.distiller)
+        epochs = sum(stage.epochs for stage in stages)
+        trainable = sum(p.numel() for p in self.distiller.student.parameters() if p.requires_grad)
+        device = self.accelerator.device  # which launchers number on the CPU, too
+        where = device.type if device.type == "cpu" else str(device)
+        self.tell(RunStarted(epochs, trainable, self.chosen_on, where))
+        saved = self.store.load()
+        steps_done = self._resume(saved) if saved is not None else 0
+        epochs_done = len(self.metrics)
+        self.epochs = epochs
+        watching = self.recipe.trackers if self.accelerator.is_main_process and epochs_done < epochs else ()
+        self.trackers = Trackers(watching, self.folder, self.recipe, epochs_done)
+        with contextlib.closing(self.trackers):
+            yield from training_steps(
+                self.accelerator,
+                self.distiller,
+                stages,
+                self.loader,
+                seed=self.recipe.seed,
+                after_epoch=self._finish_epoch,
+                after_step=self._after_step,
+                epochs_done=epochs_done,
+                steps_done=steps_done,
+                restore=self._load_state,
+                on_event=self.tell,
+                trace_of=self.resources.traces(self.distiller, self.accelerator),
+                clock=self.resources.clock,
+                begin_stage=self._begin_stage,
+            )
+        if self.accelerator.is_main_process:
+            if epochs_done == epochs:
+                self._write_weights(is_best=True)  # the run was interrupted just before it would have done so
+            best = self.metrics[best_epoch(self.metrics, self.chosen_on) - 1]
+            result = {
+                "epochs": epochs,
+                "last": self.metrics[-1],
+                "best": {**best, "chosen_on": self.chosen_on},
+            }
+            write_json(self.folder / "result.json", result)
+        self.accelerator.wait_for_everyone()
+
+    def _lay_out_weights(self) -> None:
+        """Before the distiller goes to its device and is wrapped for several processes: both keep it."""
+        teacher, engine = self.distiller.teacher, self.recipe.engine
+        if engine.channels_last and self.accelerator.device.type == "cuda":
+            self.distiller.student.to(memory_format=torch.channels_last)
+        if not engine.shard_teacher or teacher is None:
+            return
+        precision = self.recipe.precision if engine.teacher_precision == "same" else engine.teacher_precision
+        example = torch.zeros(1, self.data.in_channels, *self.data.image_size)
+        shard_teacher(teacher, example, self.accelerator.device, _WEIGHTS[precision])
+
+    def _begin_stage(self) -> None:
+        """The distiller is on its device, and knows what this stage looks at."""
+        distiller, device = self.distiller, self.accelerator.device
+        if distiller.engine.cache_teacher and distiller.teacher is not None:
+
+            def batches() -> Iterator[Batch]:
+                return unchanging_loader(self.recipe, self.data, device).epoch()
+
+            with self.accelerator.autocast():
+                self.resources.keep_traces(distiller, batches)
+
+    # -- going on ------------------------------------------------------------------------------------------
+
+    def _resume(self, saved: SavedState) -> int:
+        """Bring the folder to where the state was saved; the loop loads the state itself.
+
+        Returns:
+            Steps that are done of the epoch under way.
+        """
+        processes = saved.progress.get("processes", 1)
+        if processes != self.accelerator.num_processes:
+            raise PursuhintError(
+                f"the state in {saved.folder} is that of {processes} processes, and here are "
+                f"{self.accelerator.num_processes}; go on with as many, or remove {self.store.folder} "
+                "to train from the start"
+            )
+        self.state, self.metrics = saved.folder, list(saved.progress["metrics"])
+        if self.accelerator.is_main_process:
+            write_text(self.folder / "metrics.jsonl", "".join(map(_line, self.metrics)))
+            if self.metrics:
+                self._copy_best()
+        steps: int = saved.progress.get("step", 0)
+        self.tell(Resumed(len(self.metrics), saved.notice, steps))
+        return steps
+
+    def _load_state(self, part: EpochPart | None) -> None:
+        assert self.state is not None
+        try:
+            self.accelerator.load_state(str(self.state), load_kwargs={"weights_only": True})
+        except Exception as error:
+            if isinstance(error, MemoryError | torch.OutOfMemoryError):
+                raise
+            raise PursuhintError(
+                f"the state in {self.state} cannot be loaded ({' '.join(str(error).split())[:200]}); "
+                f"remove {self.store.folder} to train from the start"
+            ) from error
+        if part is not None:
+            under_way = read_json(self.state / self._part_file, "state of the epoch under way")
+            part.step, part.seconds = under_way["step"], under_way["seconds"]
+            part.tally.restore(under_way["tally"], self.accelerator.device)
+
+    @property
+    def _part_file(self) -> str:
+        """In a state: what this process has counted in the epoch under way."""
+        return f"epoch-{self.accelerator.process_index}.json"
+
+    # -- saving --------------------------------------------------------------------------------------------
+
+    def _after_step(self, part: EpochPart) -> None:
+        """In the middle of an epoch: save if it is time to, and stop if somebody asks for it."""
+        every = self.recipe.save_every_steps
+        asked = self.must_stop(part.step)
+        if asked or (every and part.step % every == 0):
+            part.check()
+            self._save(part)
+        if asked:
+            raise self._stopped(asked, f"after step {part.step} of {part.steps} of epoch {part.epoch}")
+
+    def _finish_epoch(self, metrics: dict[str, Any]) -> None:
+        """Evaluate, save, and only then say that the epoch is done."""
+        self._same_statistics()
+        student = self.distiller.export()
+        for split, loader in self.tests.items():
+            result = evaluate(student, loader, reduce=lambda sums: self.accelerator.reduce(sums, "sum"))
+            if not math.isfinite(result.loss):
+                raise PursuhintError(
+                    f"the student's {split} loss is not finite after epoch {metrics['epoch']}; "
+                    "lower optimizer.lr; what was saved before this epoch is kept"
+                )
+            metrics |= {
+                f"{split}_loss": result.loss,
+                f"{split}_top1": result.top1,
+                f"{split}_top5": result.top5,
+            }
+        for name, network in self.distiller.other_heads().items():
+            for split, loader in self.tests.items():
+                result = evaluate(network, loader, reduce=lambda sums: self.accelerator.reduce(sums, "sum"))
+                metrics |= {f"{split}_{name}_top1": result.top1}
+        timings = {key: metrics.pop(key) for key in ("lr", "seconds", "samples_per_second")}
+        self.metrics.append(metrics | timings)
+        is_best = best_epoch(self.metrics, self.chosen_on) == len(self.metrics)
+        self._save(best=student if is_best else None)
+        if self.accelerator.is_main_process:
+            append_text(self.folder / "metrics.jsonl", _line(self.metrics[-1]))
+            self._write_weights(is_best=is_best)
+        self.trackers.log(self.metrics[-1])
+        self.tell(EpochFinished(self.metrics[-1], is_best))
+        asked = self.must_stop(0)
+        if asked and len(self.metrics) < self.epochs:
+            raise self._stopped(asked, f"after epoch {len(self.metrics)} of {self.epochs}")
+
+    def _save(self, part: EpochPart | None = None, best: nn.Module | None = None) -> None:
+        """Save the state, with the best weights so far: new ones, or those of the state before."""
+        previous = self.state
+        progress: dict[str, Any] = {
+            "epoch": len(self.metrics),
+            "step": 0 if part is None else part.step,
+            "processes": self.accelerator.num_processes,
+            "metrics": self.metrics,
+        }
+
+        def write(folder: Path) -> None:
+            write_point(folder)
+            self.accelerator.save_state(str(folder), safe_serialization=True)
+            if part is not None:
+                counted = {"step": part.step, "seconds": part.seconds, "tally": part.tally.state()}
+                write_json(folder / self._part_file, counted)
+            if self.accelerator.is_main_process:
+                path = folder / "best.safetensors"
+                if best is not None:
+                    save_weights(best, path)
+                elif self.metrics and previous is not None:
+                    shutil.copyfile(previous / "best.safetensors", path)
+
+        self.state = self.store.save(progress, write)
+
+    def _same_statistics(self) -> None:
+        """Give all processes the first one's batch-norm statistics: its student is the one that is kept."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.distiller.student.buffers():
+                buffer.copy_(broadcast(buffer))
+
+    def _stopped(self, number: int, where: str) -> RunStopped:
+        name = signal.Signals(number).name
+        return RunStopped(
+            number,
+            f"stopped by {name} {where}; everything is saved in {self.folder}, and the same command goes on "
+            "from there",
+        )
+
+    def _write_weights(self, *, is_best: bool) -> None:
+        save_weights(self.distiller.export(), self.folder / "student.safetensors")
+        if is_best:
+            self._copy_best()
+
+    def _copy_best(self) -> None:
+        assert self.state is not None
+        with atomic_path(self.folder / "best.safetensors") as temporary:
+            shutil.copyfile(self.state / "best.safetensors", temporary)
+
+
+def _line(metrics: Mapping[str, Any]) -> str:
+    return json.dumps(metrics, allow_nan=False) + "\n"

@@ -1,0 +1,101 @@
+"""Batch norms that see the whole batch, however many processes share it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pursuhint._util.distributed import world_size
+
+__all__ = ["SynchronisedBatchNorm", "synchronise_batchnorms"]
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def synchronise_batchnorms(module: Module, device: torch.device) -> Module:
+    """Replace every batch norm inside a module by one that sees the batches of all processes.
+
+    Parameters and statistics stay the same objects under the same names, so optimisers, checkpoints and hint
+    points do not notice.
+
+    Args:
+        module: changed in place. It must not itself be a batch norm.
+        device: where it will train: on a GPU PyTorch's own `torch.nn.SyncBatchNorm` is used, which works
+            nowhere else, on the CPU `SynchronisedBatchNorm`.
+    """
+    kind = SynchronisedBatchNorm if device.type == "cpu" else nn.SyncBatchNorm
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            setattr(module, name, _like(child, kind))
+        else:
+            synchronise_batchnorms(child, device)
+    return module
+
+
+def _like(norm: _BatchNorm, kind: type[_BatchNorm]) -> _BatchNorm:
+    """A norm of another kind with the same parameters and statistics, and in the same mode."""
+    new = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        setattr(new, name, getattr(norm, name))
+    return new.train(norm.training)
+
+
+class SynchronisedBatchNorm(_BatchNorm):
+    """What PyTorch's synchronised batch norm does on GPUs, on the CPU.
+
+    In training mode mean and variance are those of the samples of all processes, with gradient; parts may
+    differ in size. In evaluation mode, and where there is one process, it is an ordinary batch norm.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected at least 2 dimensions, got {input.ndim}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (N, C, ...) channel by channel."""
+        batch_statistics = self.training or self.running_mean is None
+        if not batch_statistics or world_size() == 1:
+            return super().forward(input)
+        shape = (1, -1, *[1] * (input.ndim - 2))
+        rows = input.double().transpose(0, 1).flatten(1)  # (channels, everything else)
+        own = torch.cat([rows.sum(1), (rows * rows).sum(1), rows.new_tensor([rows.shape[1]])])
+        total: Tensor = _Sum.apply(own)
+        count = total[-1].detach()
+        mean = total[: self.num_features] / count
+        variance = (total[self.num_features : -1] / count - mean * mean).clamp_min(0)
+        self._remember(mean, variance * count / (count - 1))
+        scale = torch.rsqrt(variance + self.eps)
+        shift = -mean * scale
+        if self.affine:
+            scale, shift = scale * self.weight, shift * self.weight + self.bias
+        return input * scale.to(input.dtype).view(shape) + shift.to(input.dtype).view(shape)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or not self.training:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean), share)
+        self.running_var.lerp_(variance.to(self.running_var), share)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes, with gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total

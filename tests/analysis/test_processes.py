@@ -1,0 +1,259 @@
+"""One analysis by several processes, and one that is interrupted: both end as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+import torch
+from torch import distributed
+from torch.multiprocessing import spawn
+
+from pursuhint.analysis.resumable_pass import forget
+from pursuhint.analysis.run_analysis import Analysis, analyze
+from pursuhint.data import load_dataset
+from pursuhint.errors import PursuhintError
+from pursuhint.models import create_model
+from tests.helpers.analysis_networks import noise_images, plain_network
+
+BOTH = ("cka", "r2cca")
+
+
+def alone(**options):
+    """The analysis that all others are compared with: one process, one thread, nothing interrupted."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return analyze(
+            plain_network(), noise_images(100), **{"metrics": BOTH, "batch_size": 8, "seed": 3, **options}
+        )
+    finally:
+        torch.set_num_threads(threads)
+
+
+def assert_alike(actual: Analysis, expected: Analysis, tolerance: float) -> None:
+    assert actual.similarities.keys() == expected.similarities.keys()
+    for metric, similarity in expected.similarities.items():
+        found = actual.similarities[metric]
+        assert found.num_samples == similarity.num_samples
+        torch.testing.assert_close(found.values, similarity.values, rtol=0, atol=tolerance)
+        for parts in ("left_out", "halves"):  # float32
+            torch.testing.assert_close(
+                getattr(found, parts), getattr(similarity, parts), rtol=0, atol=1e-6 if tolerance else 0
+            )
+    assert actual.plan == expected.plan
+    assert actual.certainty == expected.certainty
+    assert actual.agreements == expected.agreements
+
+
+def kill_at(images):
+    def on_progress(done, total):
+        if done >= images:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return on_progress
+
+
+def stop_at(images):
+    def on_progress(done, total):
+        if done >= images:
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+# -- several processes ---------------------------------------------------------------------------------------
+
+CASES = {
+    "moments": {},
+    "rows": {"metrics": ("rbf-cka", "cka")},
+    "a process without a batch": {"batch_size": 100},
+    "no parts": {"certainty": False, "activation": "both"},
+}
+
+
+def join(rank, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=120),
+    )
+
+
+def share(rank, folder):
+    join(rank, folder)
+    for name, options in CASES.items():
+        found = alone(**options)
+        if rank == 1:  # all processes have the whole result
+            found.save(folder / name)
+    distributed.destroy_process_group()
+
+
+def share_and_be_killed(rank, folder, images):
+    join(rank, folder)
+    alone(state=folder / "state", save_every=0.0, on_progress=None if images is None else kill_at(images))
+    alone(state=folder / "state").save(folder / f"by {rank}")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared")
+    spawn(share, (folder,), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_equal_one(shared, name):
+    found = Analysis.load(shared / name)
+    assert found.processes == 2
+    assert found.num_samples == 100
+    expected = alone(**CASES[name])
+    if CASES[name].get("certainty", True):
+        assert_alike(found, expected, 1e-9)
+        return
+    for one, other in ((found, expected), (found.pre, expected.pre)):
+        for metric, similarity in other.similarities.items():
+            torch.testing.assert_close(one.similarities[metric].values, similarity.values, rtol=0, atol=1e-9)
+    assert found.agreements == expected.agreements
+
+
+def test_two_processes_go_on_after_one_was_killed(tmp_path):
+    with pytest.raises(torch.multiprocessing.ProcessExitedException):
+        spawn(share_and_be_killed, (tmp_path, 30), nprocs=2)
+    (tmp_path / "meeting").unlink(missing_ok=True)
+    assert len(list((tmp_path / "state").glob("latest.*"))) == 2
+    spawn(share_and_be_killed, (tmp_path, None), nprocs=2)
+    for rank in range(2):
+        assert_alike(Analysis.load(tmp_path / f"by {rank}"), alone(), 1e-9)
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_command_under_a_launcher(tmp_path):
+    # On machines without a GPU this switch, too, means no more than several processes.
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launcher += ["--main_process_port", "0"]
+    words = ["-m", "pursuhint", "analyze", "--teacher", "resnet8", "--samples", "150", "--device", "cpu"]
+    done = subprocess.run(
+        [*launcher, *words, "--metric", "cka", "--batch-size", "32", "--json", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["samples"] == 150, "one process speaks"
+    assert done.stderr.count("report.html") == 1
+    found = Analysis.load(tmp_path)
+    assert found.processes == 2
+    torch.manual_seed(0)  # the teacher has random weights, and yet all processes looked at the same network
+    network = create_model("resnet8", num_classes=10, in_channels=1)
+    expected = analyze(network, load_dataset("digits"), samples=150, batch_size=32)
+    assert_alike(found, expected, 1e-9)
+
+
+def test_passes_over_blocks_cannot_be_shared(monkeypatch):
+    monkeypatch.setattr("pursuhint.analysis.collection_plan.processes", lambda: (0, 2))
+    with pytest.raises(PursuhintError, match="processes cannot share these; raise the limit or use one"):
+        alone(memory_limit=30_000)
+
+
+# -- interruptions -------------------------------------------------------------------------------------------
+
+
+def be_killed(rank, folder):
+    torch.set_num_threads(1)
+    alone(state=folder / "state", save_every=0.0, on_progress=kill_at(50))
+
+
+def test_goes_on_after_kill_9(tmp_path):
+    with pytest.raises(torch.multiprocessing.ProcessExitedException, match="SIGKILL"):
+        spawn(be_killed, (tmp_path,), nprocs=1)
+    seen = []
+    found = alone(state=tmp_path / "state", on_progress=lambda *numbers: seen.append(numbers))
+    assert seen[0] == (56, 100), "it begins where the last state left off"
+    assert seen[-1] == (100, 100)
+    assert_alike(found, alone(), 0.0)
+    assert found.seconds.forward > 0
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"activation": "both"}, {"metrics": ("rbf-cka", "cka")}, {"certainty": False}]
+)
+def test_is_stopped_again_and_again(tmp_path, options):
+    for images in (10, 20, 60, 95, 100):
+        with pytest.raises(KeyboardInterrupt):
+            alone(state=tmp_path, save_every=0.0, on_progress=stop_at(images), **options)
+    found, expected = alone(state=tmp_path, **options), alone(**options)
+    for one, other in ((found, expected), (found.pre, expected.pre)):
+        if other is not None:
+            for metric, similarity in other.similarities.items():
+                assert torch.equal(one.similarities[metric].values, similarity.values)
+            assert one.certainty == other.certainty
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """The state of a pass that ended after 56 of 100 images."""
+    with pytest.raises(KeyboardInterrupt):
+        alone(state=tmp_path / "state", save_every=0.0, on_progress=stop_at(56))
+    return tmp_path / "state"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 4},
+        {"batch_size": 16},
+        {"metrics": ["debiased-cka"]},
+        {"activation": "pre"},
+        {"samples": 90},
+        {"certainty": False},
+        {"include": ["[0-4].2"]},
+    ],
+)
+def test_another_analysis_begins_anew(interrupted, change):
+    seen = []
+    found = alone(state=interrupted, on_progress=lambda *numbers: seen.append(numbers[0]), **change)
+    assert seen[0] == change.get("batch_size", 8)
+    for metric, similarity in alone(**change).similarities.items():
+        assert torch.equal(found.similarities[metric].values, similarity.values)
+
+
+@pytest.mark.parametrize("seeds", [(1, 0), (0, 1)])
+def test_other_weights_or_images_begin_anew(interrupted, seeds):
+    seen = []
+    weights, images = seeds
+    analyze(
+        plain_network(seed=weights), noise_images(100, seed=images), metrics=BOTH, batch_size=8, seed=3,
+        state=interrupted, on_progress=lambda *numbers: seen.append(numbers[0]),
+    )  # fmt: skip
+    assert seen[0] == 8
+
+
+def test_damaged_state_is_explained(interrupted):
+    for path in interrupted.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(PursuhintError, match=r"state of an interrupted pass in .*state is damaged .* remove"):
+        alone(state=interrupted)
+
+
+def test_short_passes_leave_no_state(tmp_path):
+    alone(state=tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
+def test_forget_leaves_other_files(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep")
+    forget(tmp_path)
+    assert (tmp_path / "mine.txt").exists()

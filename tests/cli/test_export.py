@@ -1,0 +1,136 @@
+"""export: what it writes computes what the trained student computes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from pursuhint.cli.export import FORMATS as OFFERED
+
+from pursuhint.errors import PursuhintError
+from pursuhint.models import create_model
+from pursuhint.models.checkpoint import read_state_dict
+from pursuhint.models.export import FORMATS, export_network
+from pursuhint.training import Recipe, RunRecord, train
+
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
+    reason="the packages of the extra 'onnx' are not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs of students that training leaves alone, folds, rebuilds, and extends for a while."""
+    folder = tmp_path_factory.mktemp("runs")
+    teacher = create_model("wrn_16_1", num_classes=10, in_channels=1)
+    settings = {"student": "resnet8", "data": {"name": "digits", "val_fraction": 0.9}, "epochs": 1}
+    for loss in ("kd", "norm", "simkd", "ipwd"):
+        recipe = Recipe.from_dict({**settings, "losses": {loss: None}})
+        train(recipe, folder / loss, device="cpu", teacher=teacher)
+    return folder
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@needs_onnx
+@pytest.mark.parametrize("loss", ["kd", "norm", "simkd", "ipwd"])
+def test_onnxruntime_gives_the_logits_of_the_student(pursuhint, runs, tmp_path, loss):
+    import onnx
+    import onnxruntime
+
+    file = tmp_path / "student.onnx"
+    done = pursuhint("export", runs / loss, "--out", file, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["file"] == str(file)
+    assert result["deviation"] < 1e-4
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    student = RunRecord.load(runs / loss).load_student()
+    for count in (1, 3, 64):
+        (logits,) = session.run(None, {"images": images(count).numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), student(images(count)), atol=1e-4, rtol=1e-4)
+    metadata = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert metadata["network"] == "resnet8"
+    assert metadata["images"] == "normalised as in training"
+
+
+@needs_onnx
+@pytest.mark.parametrize("name", ["vgg8", "ShuffleV1"])
+def test_other_networks_take_any_batch_as_onnx(name, tmp_path):
+    network = create_model(name, num_classes=7)
+    exported = export_network(network, tmp_path / "x.onnx", format="onnx", example=torch.zeros(1, 3, 32, 32))
+    assert exported.deviation is not None
+    assert exported.deviation < 1e-4 * max(exported.scale, 1)
+    assert network.training  # as it was
+
+
+def test_pt2_with_normalisation_takes_images_in_0_to_1(pursuhint, runs):
+    done = pursuhint(
+        "export", runs / "simkd", "--format", "pt2", "--weights", "best", "--include-normalisation"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "compared with the network" in done.stdout
+    program = torch.export.load(runs / "simkd" / "best.pt2").module()
+    record = RunRecord.load(runs / "simkd")
+    data = record.load_data()
+    scaled = images(4).sigmoid()
+    expected = record.load_student("best")((scaled - data.mean[0]) / data.std[0])
+    torch.testing.assert_close(program(scaled), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_safetensors_copies_the_weights(pursuhint, runs, tmp_path):
+    done = pursuhint("export", runs / "norm", "--format", "safetensors", "--out", tmp_path / "x.safetensors")
+    assert done.returncode == 0, done.stderr
+    copied, own = (
+        read_state_dict(path) for path in (tmp_path / "x.safetensors", runs / "norm" / "student.safetensors")
+    )
+    assert set(copied) == set(own)
+    assert all(torch.equal(copied[name], own[name]) for name in own)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--format", "safetensors"), "say where to copy them"),
+        (("--format", "safetensors", "--include-normalisation", "--out", "x"), "no program"),
+        (("--format", "pt2", "--out", "file-in-the-way/x.pt2"), "cannot write"),
+    ],
+)
+def test_mistakes_are_one_line(pursuhint, runs, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file-in-the-way").write_text("")
+    done = pursuhint("export", runs / "kd", *options)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+def test_no_run_folder_and_no_packages(pursuhint, runs, tmp_path, monkeypatch):
+    assert "is not a run folder" in pursuhint("export", tmp_path).stderr
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "onnxscript" else found(name)
+    )
+    done = pursuhint("export", runs / "kd", "--out", tmp_path / "x.onnx")
+    assert "pip install 'pursuhint[onnx]'" in done.stderr
+    assert not (tmp_path / "x.onnx").exists()
+
+
+class DataDependent(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1) if images.sum() > 0 else images.flatten(1)[:, :2]
+
+
+def test_networks_that_cannot_be_exported_say_so(tmp_path):
+    with pytest.raises(PursuhintError, match="DataDependent cannot be exported as a PT2 program"):
+        export_network(DataDependent(), tmp_path / "x", format="pt2", example=images(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_offers_all_formats():
+    assert set(OFFERED) == set(FORMATS)

@@ -1,0 +1,199 @@
+"""The teacher's pass for speed sees what the teacher sees."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pursuhint.acceleration.compiled_extractor
+from pursuhint.acceleration.compiled_extractor import CompiledProbe
+from pursuhint.acceleration.options import Engine
+from pursuhint.data import Batch
+from pursuhint.distillation.teacher import TeacherNeeds, TeacherPass
+from pursuhint.errors import PursuhintError
+from pursuhint.features.extractor import Probe, Trace
+from pursuhint.features.hint_points import find_hint_points
+from pursuhint.models import create_model
+
+
+@pytest.fixture
+def teacher() -> nn.Module:
+    torch.manual_seed(0)
+    network = create_model("resnet8x4", num_classes=4)
+    network.train()(torch.randn(16, 3, 16, 16))
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def needs(teacher: nn.Module, images: Tensor) -> TeacherNeeds:
+    return TeacherNeeds(find_hint_points(teacher, images), logits=True, embedding=True)
+
+
+def plain(teacher: nn.Module, needs: TeacherNeeds, images: Tensor) -> Trace:
+    with torch.no_grad():
+        return Probe(teacher, needs.points, embedding=True)(images)
+
+
+def tensors(trace: Trace) -> list[Tensor]:
+    return [part for part in (trace.logits, trace.embedding, *trace.features) if part is not None]
+
+
+def apart(first: Trace, second: Trace) -> float:
+    """Largest difference of any part, as a share of its size."""
+    pairs = zip(tensors(first), tensors(second), strict=True)
+    return max(float((one - other).float().norm() / other.float().norm()) for one, other in pairs)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        Engine(),
+        Engine(winograd=False),
+        Engine(channels_last=False),
+        Engine(fold_norms=False),
+        Engine(fold_norms=False, channels_last=False),
+    ],
+)
+def test_settings_that_are_equal_mathematics(teacher, needs, images, engine) -> None:
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    trace = TeacherPass(teacher, needs, engine)(images)
+    assert apart(trace, plain(teacher, needs, images)) < 2e-5
+    assert not any(part.requires_grad for part in tensors(trace))
+    assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+
+
+def test_the_same_batch_gives_the_same_bits(teacher, needs, images) -> None:
+    one, other = (TeacherPass(teacher, needs)(images) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other)))
+    # Nor does it matter what else is read from the same pass: arms of a comparison share one.
+    part = TeacherNeeds(needs.points[:1])
+    assert torch.equal(TeacherPass(teacher, part)(images).features[0], one.features[0])
+
+
+def test_a_teacher_in_bfloat16(teacher, needs, images) -> None:
+    expected = plain(teacher, needs, images)
+    trace = TeacherPass(teacher, needs, Engine(teacher_precision="bf16"))(images)
+    assert {part.dtype for part in tensors(trace)} == {torch.bfloat16}
+    assert apart(trace, expected) < 0.03
+    with torch.autocast("cpu", torch.bfloat16):
+        same = TeacherPass(teacher, needs)(images)
+        full = TeacherPass(teacher, needs, Engine(teacher_precision="float32"))(images)
+    assert {part.dtype for part in tensors(same)} == {torch.bfloat16}
+    assert {part.dtype for part in tensors(full)} == {torch.float32}
+    assert apart(full, expected) < 2e-5
+
+
+def test_it_follows_the_precision_of_the_images(teacher, needs, images) -> None:
+    run = TeacherPass(teacher, needs)
+    run(images)
+    teacher.double()
+    assert apart(run(images.double()), plain(teacher, needs, images.double())) < 1e-10
+
+
+def test_a_pass_that_is_differentiated_runs_the_teacher_itself(teacher, needs, images) -> None:
+    images.requires_grad_()
+    logits = TeacherPass(teacher, replace(needs, input_gradients=True))(images).logits
+    assert torch.autograd.grad(logits.sum(), images)[0].norm() > 0
+
+
+def test_what_was_kept_is_what_the_teacher_says(teacher, needs, images) -> None:
+    run = TeacherPass(teacher, needs)
+    indices = torch.tensor([7, 3, 9, 0, 12, 5])
+    expected = run(images)
+    labels = torch.zeros(6, dtype=torch.int64)
+    run.fill(Batch(images[i : i + 3], labels[i : i + 3], indices[i : i + 3]) for i in (0, 3))
+    calls = []
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: calls.append(1))
+    found = run(images[[4, 1]], indices[[4, 1]])
+    handle.remove()
+    assert not calls
+    assert (
+        apart(
+            found,
+            Trace(
+                *(None if part is None else part[[4, 1]] for part in (expected.logits, expected.embedding)),
+                tuple(part[[4, 1]] for part in expected.features),
+            ),
+        )
+        < 1e-5
+    )
+    for absent in (4, 100):
+        with pytest.raises(PursuhintError, match=f"has not seen sample {absent}"):
+            run(images[:2], torch.tensor([7, absent]))
+    with pytest.raises(PursuhintError, match="there is no sample"):
+        TeacherPass(teacher, needs).fill([])
+
+
+# -- compiled ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace as always, but generate no code."""
+    quick = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(
+        pursuhint.acceleration.compiled_extractor.torch, "compile", lambda function, mode: quick(function)
+    )
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_a_compiled_teacher_gives_the_same_trace(teacher, needs, images) -> None:
+    run = TeacherPass(teacher, needs, Engine(compile="teacher"))
+    for _ in range(2):
+        assert apart(run(images), plain(teacher, needs, images)) < 2e-5
+    assert (
+        apart(run(images[:2]), plain(teacher, needs, images[:2])) < 2e-5
+    )  # another size: not compiled again
+    assert not any(module._forward_hooks for module in teacher.modules())
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_a_compiled_student_gets_the_same_gradients(images) -> None:
+    torch.manual_seed(0)
+    network = create_model("resnet8", num_classes=4)
+    points = find_hint_points(network, images, activation="pre")
+    torch._dynamo.utils.counters.clear()
+    gradients = []
+    for kind in (Probe, CompiledProbe):
+        trace = kind(network, points, embedding=True)(images)
+        sum(part.square().mean() for part in tensors(trace)).backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+        network.zero_grad()
+    for one, other in zip(*gradients):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+class Functional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = (nn.Conv2d(3, 3, 3, padding=1, stride=s) for s in (1, 2, 2))
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = nn.functional.relu(conv(x))
+        return self.fc(x.mean((2, 3)))
+
+
+def test_an_activation_that_no_hook_sees_cannot_be_read_from_a_compiled_network(images) -> None:
+    network = Functional().eval()
+    points = find_hint_points(network, images)
+    assert any(point.tap.kind.startswith("functional") for point in points)
+    with pytest.raises(PursuhintError, match=r"applied as a function.*set engine\.compile=off"):
+        TeacherPass(network, TeacherNeeds(points), Engine(compile="teacher"))
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(PursuhintError, match=r"engine\.compile must be one of off, teacher.*got 'yes'"):
+        Engine(compile="yes")  # type: ignore[arg-type]

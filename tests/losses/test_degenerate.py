@@ -1,0 +1,121 @@
+"""Batches that say little or too much: value and gradients of every loss stay finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from pursuhint.features.extractor import Trace
+from pursuhint.losses import LOSSES
+from tests.losses.test_contract import build, make_batch, student_trace, teacher_trace, tensors
+
+Change = Callable[[Tensor], Tensor]
+
+
+def unchanged(values: Tensor) -> Tensor:
+    return values
+
+
+def all_alike(values: Tensor) -> Tensor:
+    return values[:1].expand_as(values)
+
+
+def zero(values: Tensor) -> Tensor:
+    return torch.zeros_like(values)
+
+
+def constant(values: Tensor) -> Tensor:
+    return torch.full_like(values, 1 / 3)
+
+
+def some_rows_zero(values: Tensor) -> Tensor:
+    return values.index_fill(0, torch.tensor([0, 3]), 0.0)
+
+
+def some_units_zero(values: Tensor) -> Tensor:
+    return values.index_fill(1, torch.tensor([0, 2]), 0.0)
+
+
+def same_everywhere(values: Tensor) -> Tensor:
+    """Maps of one value a channel, so that their singular values but the first are zero."""
+    return values.flatten(2)[:, :, :1, None].expand_as(values) if values.ndim == 4 else values
+
+
+def two_alike(values: Tensor) -> Tensor:
+    return values.index_copy(0, torch.tensor([1]), values[2:3])
+
+
+def saturated(values: Tensor) -> Tensor:
+    return 1e4 * values
+
+
+def tiny(values: Tensor) -> Tensor:
+    return 1e-25 * values  # the square of which is zero in single precision
+
+
+# what happens to student and teacher
+DEGENERATE: dict[str, tuple[Change, Change]] = {
+    "identical samples": (all_alike, all_alike),
+    "identical samples of the student": (all_alike, unchanged),
+    "identical samples of the teacher": (unchanged, all_alike),
+    "two equal samples of the student": (two_alike, unchanged),
+    "zero student": (zero, unchanged),
+    "zero teacher": (unchanged, zero),
+    "zero student and teacher": (zero, zero),
+    "constant": (constant, constant),
+    "zero rows": (some_rows_zero, lambda values: some_rows_zero(values.flip(0))),
+    "dead units": (some_units_zero, lambda values: values.index_fill(1, torch.tensor([1]), 0.0)),
+    "constant maps": (same_everywhere, same_everywhere),
+    "saturated": (saturated, lambda values: -saturated(values)),
+    "saturated student": (saturated, unchanged),
+    "saturated teacher": (unchanged, saturated),
+    "tiny": (tiny, tiny),
+}
+
+
+def changed(trace: Trace, change: Change) -> Trace:
+    found = [
+        change(values.detach()).clone().requires_grad_(values.requires_grad) for values in tensors(trace)
+    ]
+    return Trace(found[0], found[1], tuple(found[2:]))
+
+
+def finite(loss, student: Trace, teacher: Trace) -> bool:
+    value = loss.compute(student, teacher, make_batch())
+    if value.requires_grad:
+        value.backward()
+    found = [tensor.grad for tensor in (*tensors(student), *loss.parameters()) if tensor.grad is not None]
+    return all(bool(tensor.isfinite().all()) for tensor in (value, *found))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_is_finite(name):
+    torch.manual_seed(0)
+    for case, (own, other) in DEGENERATE.items():
+        for stage in (None, *build(name).stages()):
+            loss = build(name)
+            if stage is not None:
+                loss.enter(stage.name)
+            student, teacher = changed(student_trace(), own), changed(teacher_trace(), other)
+            assert finite(loss, student, teacher), case
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_precision_does_not_overflow(name):
+    torch.manual_seed(0)
+
+    def large(values: Tensor) -> Tensor:
+        return (values.clamp(-2, 2) * 3e4).half()
+
+    student, teacher = (changed(trace, large) for trace in (student_trace(), teacher_trace()))
+    assert max(values.abs().max() for values in tensors(student)) > 5e4
+    loss = build(name)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss.compute(student, teacher, make_batch())
+    assert value.dtype == torch.float32
+    assert value.isfinite()
+    value.backward()
+    assert all(p.grad.isfinite().all() for p in loss.parameters() if p.grad is not None)

@@ -1,0 +1,117 @@
+"""What holds for every loss holds for every option of every loss, too."""
+
+from __future__ import annotations
+
+import copy
+import types
+import typing
+
+import pytest
+import torch
+
+from pursuhint.errors import PursuhintError
+from pursuhint.losses import LOSSES, get_loss
+from tests.losses.test_contract import (
+    ORDER_MATTERS,
+    SAMPLES,
+    build,
+    chosen,
+    couples,
+    make_batch,
+    permuted,
+    student_trace,
+    teacher_trace,
+    tensors,
+)
+
+EQUAL_WIDTHS_ONLY = {
+    ("ega", "projection"): "never",
+    ("norm", "transform"): "none",
+    ("crcd", "embedder"): "none",
+    ("crcd", "gradient"): "cosine",
+}
+NUMBERS = {  # forms that are chosen by a number
+    "fitnet": ({"maxout_pieces": 2}, {"maxout_pieces": 3, "norm": False, "relu": False}),
+    "at": ({"p": 1}, {"p": 3, "absolute": True}),
+    "ft": ({"power": 3}, {"difference_power": 2}, {"difference_power": 3, "absolute": True}),
+    "itrd": ({"mutual_weight": 0.0}, {"alpha": 1.01}),
+    "kdsvd": ({"vectors": 3},),
+    "ofd": ({"kernel_size": 3},),
+    "reviewkd": (
+        {"mid_channels": 3},
+        {"levels": ("h", "h-1", "h/2", 1)},
+        {"residual_output": "output", "fusion": "sum"},
+    ),
+    "rrd": ({"queue_size": 5}, {"queue_size": 7, "variant": "fifo"}, {"queue_size": 2}),
+    "crd": ({"negatives": 1}, {"momentum": 0.0}, {"negatives": 100}),
+    "cc": ({"relation": "gaussian", "order": 5},),
+}
+
+
+def choices(annotation) -> tuple:
+    """The values of a literal or a switch; none for anything else."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return tuple(value for part in typing.get_args(annotation) for value in choices(part))
+    if typing.get_origin(annotation) is typing.Literal:
+        return typing.get_args(annotation)
+    return (False, True) if annotation is bool else ()
+
+
+def alternatives(name: str) -> list[dict]:
+    kind = get_loss(name)
+    hints = typing.get_type_hints(kind.__init__)
+    found = [
+        {hyperparameter: value}
+        for hyperparameter, default in kind.hyperparameters().items()
+        for value in choices(hints[hyperparameter])
+        if value not in (default, EQUAL_WIDTHS_ONLY.get((name, hyperparameter)))
+    ]
+    return [*found, *NUMBERS.get(name, ())]
+
+
+CASES = [(name, options) for name in LOSSES for options in alternatives(name)]
+
+
+def described(case) -> str:
+    name, options = case
+    return "-".join([name, *(f"{key}={value}" for key, value in options.items())])
+
+
+@pytest.mark.parametrize(("name", "option"), EQUAL_WIDTHS_ONLY)
+def test_what_needs_equal_widths_says_so(name, option):
+    with pytest.raises(PursuhintError, match=r"equal width|widths must be equal|needs a projection"):
+        build(name, **{option: EQUAL_WIDTHS_ONLY[name, option]})
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=list(map(described, CASES)))
+def test_every_choice_of_a_loss(name, options):
+    torch.manual_seed(0)
+    loss = build(name, **options)
+    original = copy.deepcopy(loss)
+    if loss.warm_up_only and loss.stages():
+        loss.enter(loss.stages()[0].name)
+    student, batch = student_trace(), make_batch()
+    value = loss.compute(student, teacher_trace(), batch)
+    assert value.shape == ()
+    value.backward()
+    reached = [tensor.grad for tensor in tensors(student) if tensor.grad is not None]
+    learned = {
+        name: parameter
+        for name, parameter in loss.named_parameters()
+        if parameter.requires_grad and not name.startswith("classifier.")  # that is the student's
+    }
+    assert all(gradient.isfinite().all() and gradient.any() for gradient in reached)
+    assert reached
+    assert {name for name, parameter in learned.items() if parameter.grad is None} == set(
+        loss.no_grad_parameters
+    )
+
+    if name not in ORDER_MATTERS:
+        order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(3))
+        inputs = [trace(dtype=torch.float64) for trace in (student_trace, teacher_trace)]
+        batch, loss = make_batch(torch.float64), copy.deepcopy(original).double()
+        torch.testing.assert_close(
+            copy.deepcopy(loss).compute(*inputs, batch),
+            loss.compute(*[permuted(trace, order) for trace in inputs], chosen(batch, order)),
+        )
+    assert couples(original) == original.couples_batch

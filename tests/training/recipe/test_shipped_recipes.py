@@ -1,0 +1,303 @@
+"""Every shipped recipe is listed, valid, fits its networks, and says what its paper says."""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib import resources
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from pursuhint.data import ImageData
+from pursuhint.errors import PursuhintError
+from pursuhint.losses import LOSSES, get_loss
+from pursuhint.models import create_model
+from pursuhint.recipes import BASES, RECIPES, is_recipe, recipe_text
+from pursuhint.training import Recipe, train
+from pursuhint.training.prepare import build_distiller, prepare
+from pursuhint.training.recipe.inheritance import read_recipe, variant_names
+from pursuhint.training.recipe.resolve import resolve_recipe
+
+SHIPPED = [name + variant for name in RECIPES for variant in ("", *(f":{v}" for v in variant_names(name)))]
+CIFAR = [name for name in RECIPES if name.startswith("cifar100-")]
+SMALL = ("MobileNetV2", "ShuffleV1", "ShuffleV2")
+# Variants that differ in more than networks and learning rate; cifar100-sp's are made as cifar100-fitnet's.
+POINTS_BY_PAIR = ("cifar100-fitnet:", "cifar100-fsp:", "cifar100-kdsvd:", "cifar100-sp:vgg13-M")
+
+
+def test_table_and_folder_agree():
+    files = {file.name.removesuffix(".yaml") for file in resources.files("pursuhint.recipes").iterdir()}
+    assert {name for name in files if not name.startswith("__")} == {*RECIPES, *BASES}
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *BASES])
+def test_says_what_it_is_and_where_its_settings_are_from(name):
+    text = recipe_text(name)
+    assert text.startswith("# ")
+    assert max(map(len, text.splitlines())) <= 120
+    assert is_recipe(name)
+    assert name.startswith("_") == (name in BASES)
+    assert ("not a recipe by itself" in " ".join(text.split())) == (name in BASES)
+
+
+def test_all_are_valid_and_complete():
+    assert len(SHIPPED) > 500
+    for name in SHIPPED:
+        recipe = resolve_recipe(Recipe.load(name))
+        assert Recipe.from_yaml(recipe.dump()) == recipe
+        assert resolve_recipe(recipe) == recipe
+        assert all(milestone < recipe.epochs for milestone in recipe.schedule.milestones)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_states_its_schedule(name):
+    values, _ = read_recipe(name)
+    assert "kind" in values["schedule"]
+    assert {"epochs", "batch_size", "optimizer"} <= set(values)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_has_a_recipe_for_cifar100(loss):
+    recipe = Recipe.load("cifar100-vanilla" if loss == "ce" else f"cifar100-{loss}")
+    assert loss in recipe.losses
+    assert recipe.data.name == "cifar100"
+
+
+@functools.cache
+def network(name: str, classes: int, channels: int) -> nn.Module:
+    torch.manual_seed(0)
+    return create_model(name, num_classes=classes, in_channels=channels)
+
+
+@functools.cache
+def tiny_data(name: str) -> ImageData:
+    """As many classes and channels as the real data, and two black images of each class."""
+    size, classes, channels = {"imagenet": (64, 1000, 3), "digits": (8, 10, 1)}.get(name, (32, 100, 3))
+    images = torch.zeros(2 * classes, channels, size, size, dtype=torch.uint8)
+    labels = torch.arange(2 * classes) % classes
+    return ImageData.from_tensors(
+        "black",
+        train=(images, labels),
+        test=(images[:2], labels[:2]),
+        num_classes=classes,
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SHIPPED if ":" not in name or name.startswith(POINTS_BY_PAIR)]
+)
+def test_networks_hint_points_and_losses_fit_each_other(name):
+    recipe = Recipe.load(name)
+    if recipe.teacher is None:
+        return
+    if recipe.hints is not None and recipe.hints.strategy == "chosen":  # any choice of as many points
+        recipe = recipe.override("hints=random")
+    recipe = resolve_recipe(recipe)
+    data = tiny_data(recipe.data.name)
+    student, teacher = (
+        network(config.network, data.num_classes, data.in_channels)
+        for config in (recipe.student, recipe.teacher)
+    )
+    parts = prepare(recipe, student=student, teacher=teacher, data=data)
+    distiller = build_distiller(recipe, parts, parts.plan)
+    assert distiller.weights == {name: config.weight for name, config in recipe.losses.items()}
+
+
+@pytest.mark.parametrize("name", ["cifar100-fsp", "cifar100-kdsvd"])
+def test_losses_that_need_equal_channels_list_the_pairs_that_have_them(name):
+    for variant in variant_names(name):
+        recipe = Recipe.load(f"{name}:{variant}")
+        widths = [
+            {
+                module.out_channels
+                for module in network(n.network, 100, 3).modules()
+                if isinstance(module, nn.Conv2d)
+            }
+            for n in (recipe.student, recipe.teacher)
+        ]
+        assert widths[0] == widths[1]
+
+
+# -- settings of the papers ------------------------------------------------------------------------------
+
+ITS_OWN_SCHEDULE = {"reviewkd", "distpro", "refilled", "crcd"}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CIFAR if name.removeprefix("cifar100-") not in ITS_OWN_SCHEDULE]
+)
+def test_benchmark_settings(name):
+    for variant in ("", *(f":{variant}" for variant in variant_names(name))):
+        recipe = Recipe.load(name + variant)
+        assert (recipe.epochs, recipe.batch_size, recipe.schedule.milestones) == (240, 64, (150, 180, 210))
+        optimizer = recipe.optimizer
+        assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 5e-4)
+        assert optimizer.nesterov == (name == "cifar100-rrd")
+        assert optimizer.lr == (0.01 if recipe.student.network in SMALL else 0.05)
+        if variant:
+            assert recipe.teacher is not None
+            assert variant == f":{recipe.teacher.network}-{recipe.student.network}"
+
+
+@pytest.mark.parametrize("name", ["cifar100-reviewkd", "cifar100-distpro"])
+def test_review_settings(name):
+    recipe = Recipe.load(name)
+    assert (recipe.batch_size, recipe.optimizer.lr, recipe.optimizer.nesterov) == (128, 0.1, True)
+    assert Recipe.load(f"{name}:resnet32x4-ShuffleV1").optimizer.lr == 0.02
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_weights_are_the_defaults_that_the_losses_declare(name):
+    resolved = resolve_recipe(Recipe.load(name)).losses
+    main = (
+        "crd"
+        if name == "cifar100-crd-kd"
+        else "ce"
+        if name.endswith("vanilla")
+        else name.removeprefix("cifar100-")
+    )
+    assert resolved[main].weight == get_loss(main).default_weight
+    if not get_loss(main).contains_classification:
+        assert resolved["ce"].weight == get_loss(main).default_ce_weight
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "key", "expected"),
+    [
+        ("reviewkd", "reviewkd", "weight", {"wrn_40_2-wrn_16_2": 5, "resnet56-resnet20": 0.6,
+         "resnet110-resnet20": 0.6, "resnet110-resnet32": 1, "resnet32x4-ShuffleV1": 5,
+         "resnet32x4-ShuffleV2": 8}),
+        ("dkd", "dkd", "beta", {"wrn_40_2-wrn_16_2": 6, "resnet56-resnet20": 2, "resnet110-resnet32": 2,
+         "vgg13-vgg8": 6, "vgg13-MobileNetV2": 6, "ResNet50-MobileNetV2": 8, "wrn_40_2-ShuffleV1": 8}),
+    ],
+)  # fmt: skip
+def test_weights_by_pair(name, loss, key, expected):
+    for pair, value in expected.items():
+        config = Recipe.load(f"cifar100-{name}:{pair}").losses[loss]
+        assert (config.weight if key == "weight" else config.options[key]) == value
+
+
+def test_pairing_of_metric_and_hint_type():
+    # Section 4.2.1: R2CCA with AT, CKA with the others; section 4.2.2: by teacher.
+    metrics = {name: Recipe.load(name).hints.metric for name in RECIPES if name.startswith("pursuhint-")}
+    assert metrics == {
+        "pursuhint-pre-at": "r2cca",
+        "pursuhint-pre-fitnet": "cka",
+        "pursuhint-pre-vid": "cka",
+        "pursuhint-post-resnet110": "cka",
+        "pursuhint-post-resnet32x4": "r2cca",
+        "pursuhint-post-wrn-40-2": "r2cca",
+    }
+
+
+@pytest.mark.parametrize("hint", ["at", "fitnet", "vid"])
+def test_pre_activation_settings(hint):
+    recipe = Recipe.load(f"pursuhint-pre-{hint}")
+    assert (recipe.epochs, recipe.batch_size, recipe.optimizer.lr) == (350, 64, 0.05)
+    assert (recipe.schedule.milestones, recipe.schedule.gamma) == ((200, 250, 300), 0.1)
+    assert (recipe.hints.activation, recipe.hints.k) == ("pre", 3)
+    assert set(recipe.losses) == {"ce", "kd", hint}
+    assert Recipe.load(f"pursuhint-pre-{hint}:resnet8").student.network == "resnet8"
+
+
+def test_imagenet_settings():
+    recipe = Recipe.load("imagenet-pursuhint")
+    assert (recipe.teacher.network, recipe.student.network) == (
+        "torchvision:resnet34",
+        "torchvision:resnet18",
+    )
+    assert (recipe.epochs, recipe.batch_size, recipe.schedule.milestones) == (100, 256, (30, 60, 80, 90))
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay) == (0.1, 1e-4)
+    assert (recipe.hints.metric, recipe.hints.k) == ("cka", 4)
+    assert recipe.losses["at"].options["p"] == 1
+    assert recipe.losses["kd"].options["temperature"] == 4
+    assert Recipe.load("imagenet-crd").schedule.milestones == (30, 60, 90)
+    assert (Recipe.load("imagenet-rrd").epochs, Recipe.load("imagenet-rrd").optimizer.nesterov) == (120, True)
+
+
+# -- files that extend one another -----------------------------------------------------------------------
+
+
+def test_extends_a_shipped_recipe_and_a_file_beside_it(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "extends: cifar100-crd\nepochs: 3\n"
+        "variants:\n  wide: {student: wrn_16_4, losses: {crd: {negatives: 7}}}\n"
+    )
+    (tmp_path / "mine.yaml").write_text("extends: base.yaml\nlosses: {kd: 0.5}\nhints: null\n")
+    recipe = Recipe.load(str(tmp_path / "mine.yaml"))
+    assert (recipe.epochs, recipe.student.network, recipe.optimizer.lr) == (3, "resnet8x4", 0.05)
+    assert {name: config.weight for name, config in recipe.losses.items()} == {"ce": 1, "crd": 0.8, "kd": 0.5}
+    wide = Recipe.load(f"{tmp_path / 'mine.yaml'}:wide")
+    assert wide.student.network == "wrn_16_4"
+    assert (wide.losses["crd"].options["negatives"], wide.losses["crd"].options["momentum"]) == (7, 0.5)
+    assert Recipe.from_yaml("extends: cifar100-at\nepochs: 2").epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.yaml": "extends: b.yaml", "b.yaml": "extends: a.yaml"}, "in a circle"),
+        ({"a.yaml": "extends: none.yaml"}, "the file does not exist"),
+        ({"a.yaml": "extends: cifar100-atta"}, "no recipe named 'cifar100-atta'; did you mean"),
+        ({"a.yaml": "extends: [1]"}, "'extends' must be a recipe's name or a file"),
+        ({"a.yaml": "variants: [1]"}, "'variants' must be a mapping"),
+        ({"a.yaml": "extends: cifar100-at\nepoch: 3"}, "unknown key 'epoch'; did you mean 'epochs'"),
+    ],
+)
+def test_mistakes_in_files_that_extend(tmp_path, files, message):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(PursuhintError, match=re.escape(message)):
+        Recipe.load(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "cifar100-at:resnet110-resnet30",
+            "no variant 'resnet110-resnet30'; did you mean 'resnet110-resnet32'",
+        ),
+        ("cifar100-vanilla:x", "has no variant 'x'; there are none"),
+        ("cifar100-ta:resnet110-resnet20", "no recipe named 'cifar100-ta:resnet110-resnet20'"),
+    ],
+)
+def test_unknown_variants(name, message):
+    with pytest.raises(PursuhintError, match=message):
+        Recipe.load(name)
+
+
+# -- training with them ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of small images in two classes, 20 to train on and 4 to test."""
+    folder = tmp_path_factory.mktemp("images")
+    draw = np.random.default_rng(0).integers
+    for split, count in (("train", 10), ("test", 2)):
+        for name in ("ant", "bee"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = draw(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["cifar100-crd-kd:resnet56-resnet20", "pursuhint-pre-vid:resnet8"])
+def test_trains_a_step_on_a_folder_of_images(name, images, tmp_path):
+    settings = ("epochs=1", f"data.name=folder:{images}", "teacher.network=resnet14")
+    recipe = Recipe.load(name).override(settings)
+    record = train(recipe, tmp_path / "run", device="cpu", teacher=create_model("resnet14", num_classes=2))
+    (line,) = record.metrics
+    weights = {loss: config.weight for loss, config in record.recipe.losses.items()}
+    total = sum(weight * line[f"train_{loss}"] for loss, weight in weights.items())
+    assert line["train_loss"] == pytest.approx(total, rel=1e-4)
+    assert line["lr"] == 0.05
+    assert (record.plan is None) == name.startswith("cifar100")

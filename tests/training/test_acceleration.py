@@ -1,0 +1,141 @@
+"""Settings of speed and of augmentation, in whole runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pursuhint.acceleration.options import Engine
+from pursuhint.distillation.teacher_fsdp import check_shardable
+from pursuhint.errors import PursuhintError
+from pursuhint.training import Recipe
+from pursuhint.training.stages import build_optimizer
+from tests.helpers.interrupted_runs import assert_same, interrupt_at, train
+
+MakeRecipe = Callable[..., Recipe]
+EVERYTHING = "standard,trivial,affine,color,cutout,mixup,cutmix"
+
+
+def losses_of(recipe: Recipe, folder: Path) -> list[float]:
+    record = train(recipe, folder)
+    return [epoch["train_loss"] for epoch in record.metrics]
+
+
+def test_the_recipe_has_the_settings_of_the_engine() -> None:
+    recipe = Recipe.from_dict({"student": "resnet8"})
+    assert recipe.engine == Engine()
+    changed = recipe.override(["engine.teacher_precision=bf16", "engine.keep_memory=false"])
+    assert changed.engine == Engine(teacher_precision="bf16", keep_memory=False)
+    assert Recipe.from_yaml(changed.dump()) == changed
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ({"fold_norm": True}, "unknown key 'engine.fold_norm'; did you mean 'fold_norms'?"),
+        ({"compile": "al"}, "'engine.compile' has no choice 'al'; did you mean 'all'?"),
+        ({"winograd": "perhaps"}, "'engine.winograd' must be a valid boolean"),
+        (5, "'engine' must be a mapping of keys to values, got 5"),
+        ({"shard_teacher": True, "compile": "teacher"}, "engine.shard_teacher does not go with"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(engine: object, message: str) -> None:
+    with pytest.raises(PursuhintError) as raised:
+        Recipe.from_dict({"student": "resnet8", "engine": engine})
+    assert message in str(raised.value)
+
+
+def test_fused_optimisers_take_the_steps_of_the_others(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    for name in ("sgd", "adamw"):
+        config = recipe.optimizer.model_copy(update={"name": name, "nesterov": name == "sgd"})
+        weights = []
+        for fused in (True, False):
+            parameter = torch.nn.Parameter(torch.linspace(-1, 1, 9, dtype=torch.float64))
+            optimizer = build_optimizer(config, [parameter])
+            assert optimizer.defaults["fused"]
+            if not fused:
+                kind, settings = type(optimizer), {**optimizer.defaults, "fused": False}
+                known = kind.__init__.__code__.co_varnames
+                optimizer = kind([parameter], **{key: settings[key] for key in settings if key in known})
+            for step in range(4):
+                optimizer.zero_grad()
+                (parameter.square() * (step + 1)).sum().backward()
+                optimizer.step()
+            weights.append(parameter.detach())
+        torch.testing.assert_close(*weights, rtol=1e-12, atol=1e-12)
+
+
+def test_settings_that_are_equal_mathematics_give_the_same_first_epoch(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    plain = {"channels_last": False, "fold_norms": False}
+    small = {"epochs": 1, "batch_size": 100, "optimizer": {"lr": 1e-3}, "schedule": "constant"}
+    expected = losses_of(make_recipe(engine=plain, **small), tmp_path / "plain")
+    found = losses_of(make_recipe(**small), tmp_path / "fast")
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_cached_teacher_says_what_it_would_have_said(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    small = {"epochs": 2, "batch_size": 100, "data": {"augment": "none"}, "optimizer": {"lr": 1e-3}}
+    small |= {"schedule": "constant"}
+    expected = losses_of(make_recipe(**small), tmp_path / "plain")
+    found = losses_of(make_recipe(engine={"cache_teacher": True}, **small), tmp_path / "kept")
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_teacher_that_sees_changing_images_cannot_be_cached(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(PursuhintError, match=r"cache_teacher needs images.*data\.augment is standard"):
+        make_recipe(engine={"cache_teacher": True})
+
+
+def test_a_teacher_that_cannot_be_sharded_is_refused_before_anything_is_written(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = make_recipe(engine={"shard_teacher": True})
+    with pytest.raises(PursuhintError, match=r"engine\.shard_teacher .* here is one; launch several"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(PursuhintError, match="loss 'jacobian-attention' differentiates the teacher"):
+        check_shardable(["kd", "jacobian-attention"], processes=2)
+    with pytest.raises(PursuhintError, match=r"shard_teacher does not go with engine\.compile=networks"):
+        Engine(shard_teacher=True, compile="networks")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {"augment": EVERYTHING}},
+        {"data": {"augment": "none"}, "engine": {"cache_teacher": True}},
+        {"precision": "bf16"},
+        {"engine": {"teacher_precision": "bf16"}},
+    ],
+    ids=["every augmentation", "cached teacher", "bfloat16", "teacher in bfloat16"],
+)
+def test_a_resumed_run_equals_the_uninterrupted_one(
+    make_recipe: MakeRecipe, tmp_path: Path, changes: dict
+) -> None:
+    changes = {**changes, "data": {"name": "digits", **changes.get("data", {})}}
+    recipe = make_recipe(epochs=2, batch_size=64, **changes)
+    train(recipe, tmp_path / "whole")
+    interrupt_at(recipe, tmp_path / "stopped", "EpochFinished", 1)
+    train(recipe, tmp_path / "stopped")
+    assert_same(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_names_of_augmentations(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe().override(["data.augment=affine,mixup"])
+    assert recipe.data.augment == ("affine", "mixup")
+    assert make_recipe().override(["data.augment=none"]).data.augment == ()
+    with pytest.raises(PursuhintError, match="no augmentation named 'mixupp'; did you mean 'mixup'"):
+        make_recipe(data={"augment": ["mixupp"]})
+
+
+def test_losses_that_remember_samples_refuse_mixed_images(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe(data={"name": "digits", "augment": ["mixup"]}, losses={"crd": None})
+    with pytest.raises(PursuhintError, match="CRD remembers samples by their index"):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
