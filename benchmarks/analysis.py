@@ -84,9 +84,9 @@ def _pursuhint(features: Features, kind: Any, names: Sequence[str]) -> Matrices:
     import torch
 
     from pursuhint.similarity import get_metric, similarity_matrices
-    from pursuhint.similarity.accumulators.choose import Form
+    from pursuhint.similarity.accumulators.choose import StatisticsLayout
 
-    statistics = Form(kind, samples=len(features.values)).start(features.widths)
+    statistics = StatisticsLayout(kind, samples=len(features.values)).start(features.widths)
     for batch in features.batches:
         statistics.update(torch.from_numpy(batch).split(features.widths, dim=1))
     found = similarity_matrices(statistics, [get_metric(name) for name in names])
@@ -150,11 +150,11 @@ def naive_features(features: Features) -> Matrices:
 def naive_grams(features: Features) -> Matrices:
     """Linear CKA pair by pair in NumPy, float32, from centred Gram matrices."""
 
-    def centred(gram: NDArray[Any]) -> NDArray[Any]:
+    def centered(gram: NDArray[Any]) -> NDArray[Any]:
         return gram - gram.mean(0) - gram.mean(1)[:, None] + gram.mean()
 
     def cka(x: NDArray[Any], y: NDArray[Any]) -> float:
-        k, l = centred(x @ x.T), centred(y @ y.T)  # noqa: E741
+        k, l = centered(x @ x.T), centered(y @ y.T)  # noqa: E741
         return float((k * l).sum() / (np.linalg.norm(k) * np.linalg.norm(l)))
 
     return {"cka": _pair_by_pair(features, cka)}
@@ -233,36 +233,36 @@ CONTENDERS: Mapping[str, Contender] = {
 def references(features: Features) -> Matrices:
     """Linear CKA over all samples in both forms, its minibatch form, and R2CCA, in plain float64."""
     layers = [layer.astype(np.float64) for layer in features.layers]
-    centred = [layer - layer.mean(0) for layer in layers]
+    centered = [layer - layer.mean(0) for layer in layers]
     minibatch = sum(
         _unbiased_hsic([layer[start : start + features.batch] for layer in layers])
         for start in range(0, len(features.values), features.batch)
     )
-    biased = np.array([[np.square(x.T @ y).sum() for y in centred] for x in centred])
-    bases = [_basis(layer) for layer in centred]
+    biased = np.array([[np.square(x.T @ y).sum() for y in centered] for x in centered])
+    bases = [_basis(layer) for layer in centered]
     shared = np.array([[np.square(x.T @ y).sum() for y in bases] for x in bases])
     return {
-        "cka": _normalised(biased),
-        "debiased-cka": _normalised(_unbiased_hsic(layers)),
-        "minibatch": _normalised(np.asarray(minibatch)),
+        "cka": _normalized(biased),
+        "debiased-cka": _normalized(_unbiased_hsic(layers)),
+        "minibatch": _normalized(np.asarray(minibatch)),
         "r2cca": shared / np.minimum.outer(features.widths, features.widths),
     }
 
 
-def _basis(centred: Array) -> Array:
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+def _basis(centered: Array) -> Array:
+    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
     return left[:, singular > 1e-5 * singular[0]]
 
 
 def _unbiased_hsic(layers: Sequence[Array]) -> Array:
     """HSIC_1 of Song et al. (2012) of all pairs of layers with linear kernels."""
     count = len(layers[0])
-    centred = [layer - layer.mean(0) for layer in layers]  # changes nothing but rounding
+    centered = [layer - layer.mean(0) for layer in layers]  # changes nothing but rounding
     trace = np.zeros((len(layers), len(layers)))
     rows = np.empty((len(layers), count))
     for start in range(0, count, 64):
         some = np.arange(start, min(start + 64, count))
-        kernels = np.stack([x[some] @ x.T for x in centred])
+        kernels = np.stack([x[some] @ x.T for x in centered])
         kernels[:, some - start, some] = 0
         rows[:, some] = kernels.sum(2)
         flat = kernels.reshape(len(layers), -1)
@@ -272,7 +272,7 @@ def _unbiased_hsic(layers: Sequence[Array]) -> Array:
     return (trace + middle - 2 / (count - 2) * (rows @ rows.T)) / (count * (count - 3))
 
 
-def _normalised(hsic: Array) -> Array:
+def _normalized(hsic: Array) -> Array:
     own = np.sqrt(np.diagonal(hsic))
     return hsic / np.outer(own, own)
 
@@ -285,22 +285,22 @@ def rbf_references(layers: Sequence[NDArray[np.float32]]) -> tuple[Array, Array]
     """
     import torch
 
-    from pursuhint.similarity import LayerRows
+    from pursuhint.similarity import PooledFeatures
     from pursuhint.similarity.bandwidth import bandwidths
 
-    rows = LayerRows([layer.shape[1] for layer in layers])
+    rows = PooledFeatures([layer.shape[1] for layer in layers])
     rows.update([torch.from_numpy(np.ascontiguousarray(layer)) for layer in layers])
     distances = []
     for layer in layers:
-        centred = layer.astype(np.float64) - layer.astype(np.float64).mean(0)
-        norms = np.square(centred).sum(1)
-        squared = np.maximum(norms[:, None] + norms - 2 * centred @ centred.T, 0)
+        centered = layer.astype(np.float64) - layer.astype(np.float64).mean(0)
+        norms = np.square(centered).sum(1)
+        squared = np.maximum(norms[:, None] + norms - 2 * centered @ centered.T, 0)
         np.fill_diagonal(squared, 0)
         distances.append(squared)
     ours = bandwidths(rows).tolist()
     exact = [float(np.median(squared)) for squared in distances]
     first, second = (
-        _normalised(_inner_products([_gaussian(*pair) for pair in zip(distances, medians)]))
+        _normalized(_inner_products([_gaussian(*pair) for pair in zip(distances, medians)]))
         for medians in (ours, exact)
     )
     return first, second
@@ -332,7 +332,8 @@ def gather(
     from torch.nn import functional as F
 
     from pursuhint.data import MemorySplit, load_dataset
-    from pursuhint.features.extractor import Probe, evaluating, pool
+    from pursuhint.features.call_trace import evaluating
+    from pursuhint.features.extractor import FeatureExtractor, pool
     from pursuhint.features.hint_points import find_hint_points
     from pursuhint.models import create_model
 
@@ -349,13 +350,13 @@ def gather(
         for some in images[: 4 * batch].split(batch):
             network(some)  # gives the norms the statistics of these images
     points = find_hint_points(network, images[:1])
-    probe = Probe(network, points, logits=False)
+    extractor = FeatureExtractor(network, points, logits=False)
     with evaluating(network), torch.no_grad():
-        probe(images[:batch])
+        extractor(images[:batch])
         pooled = []
         began = clock()
         for some in images.split(batch):
-            pooled.append(torch.cat([pool(layer) for layer in probe(some).features], dim=1))
+            pooled.append(torch.cat([pool(layer) for layer in extractor(some).maps], dim=1))
         seconds = clock() - began
     values = torch.cat(pooled).numpy()
     return Features(values, tuple(point.channels for point in points), batch), seconds

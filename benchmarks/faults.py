@@ -123,15 +123,15 @@ def main(arguments: list[str] | None = None) -> int:
         began = time.monotonic()
         process = started(settings, whole)
         process.join()
-        takes = time.monotonic() - began
+        inputs = time.monotonic() - began
         if process.exitcode:
             return 1
-        print(f"uninterrupted: {takes:.1f} s, {settings.epochs} epochs")
+        print(f"uninterrupted: {inputs:.1f} s, {settings.epochs} epochs")
         outcomes: list[Outcome] = []
         runs = 0
         while len(outcomes) < options.kills:
             runs += 1
-            one = killed(settings, folder / f"run-{runs}", draw.uniform(0, takes), whole)
+            one = killed(settings, folder / f"run-{runs}", draw.uniform(0, inputs), whole)
             if one is None:
                 continue
             outcomes.append(one)

@@ -40,7 +40,7 @@ from loss_formulas import FORMULAS
 
 from pursuhint.data import Batch
 from pursuhint.distillation.distiller import Distiller
-from pursuhint.distillation.loss_summary import LossSummary, summarise
+from pursuhint.distillation.loss_summary import LossSummary, summarize
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
@@ -173,7 +173,7 @@ class Case:
             fresh = value.detach().clone()
             return fresh.requires_grad_() if name.startswith("student") else fresh
 
-        return [leaf(name, value) for name, value in zip(self.loss.takes, inputs)]
+        return [leaf(name, value) for name, value in zip(self.loss.inputs, inputs)]
 
     def leaves(self, inputs: Sequence[Any]) -> list[Tensor]:
         """The student's tensors, or its parameters where the inputs are no leaves."""
@@ -302,7 +302,7 @@ def peak_bytes(run: Callable[[], None], device: torch.device) -> float:
 
 def tables() -> dict[str, str]:
     """Markdown tables by the name of the place where they belong."""
-    summaries = summarise(network="resnet8x4", image_size=32, num_classes=CLASSES)
+    summaries = summarize(network="resnet8x4", image_size=32, num_classes=CLASSES)
     return {"losses": _overview(summaries), "banks": _banks(summaries), "options": _options(summaries)}
 
 
@@ -314,12 +314,12 @@ def _overview(summaries: Sequence[LossSummary]) -> str:
             [
                 f"`{loss.name}`",
                 loss.paper,
-                loss.looks_at,
+                loss.compares,
                 learns,
                 f"{loss.weight:g}",
                 "inside" if loss.ce_weight is None else f"{loss.ce_weight:g}",
                 loss.stages_words,
-                "yes" if loss.couples_batch else "no",
+                "yes" if loss.batch_coupled else "no",
             ]
         )
     return _markdown(rows)
@@ -335,7 +335,7 @@ def _banks(summaries: Sequence[LossSummary]) -> str:
         sizes = [loss.fixed_bytes + loss.bytes_per_sample * count for count in (50_000, 1_281_167)]
         half = "-"
         if "bank_precision" in loss.options:
-            (halved,) = summarise(
+            (halved,) = summarize(
                 [loss.name],
                 network="resnet8x4",
                 image_size=32,

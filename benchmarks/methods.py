@@ -29,7 +29,7 @@ from pursuhint.report.sections.methods import findings
 from pursuhint.report.text import duration
 from pursuhint.study import MethodComparison, compare_methods
 from pursuhint.study.method import all_methods
-from pursuhint.training import EpochFinished, Recipe, RunRecord, StepTogether, train
+from pursuhint.training import EpochFinished, GroupStep, Recipe, RunRecord, train
 
 PAPER_EPOCHS = 240
 """Length of the runs for which the methods' own numbers of epochs were chosen."""
@@ -112,7 +112,7 @@ class _Watch:
         if kind == "ArmFinished" and event.source != "found":
             result = "failed" if event.top1 is None else f"{event.top1:.2f} %"
             print(f"[{event.number} of {event.total}] {event.arm}, seed {event.seed}: {result}", flush=True)
-        elif isinstance(event, StepTogether) and event.step == event.steps and now - self.said > 60:
+        elif isinstance(event, GroupStep) and event.step == event.steps and now - self.said > 60:
             self.said = now
             print(f"epoch {event.epoch} of {event.epochs}", flush=True)
         elif isinstance(event, EpochFinished) and now - self.said > 60:

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from pursuhint.analysis.collection import collect
 from pursuhint.data import Batch
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Probe, evaluating
+from pursuhint.features.call_trace import evaluating
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points, stage_ends
 from pursuhint.models import create_model
 from pursuhint.similarity import linear_cka_matrix
@@ -211,7 +212,7 @@ pursuhint analyze --teacher torchvision:vit_b_16 --data folder:emoji --image-siz
 
 Time is that of one thread on one core, from the start of Python to the report. The larger part of it is the
 forward pass, which grows with the number of images; the rest says how sure the choice is, and
-`--no-certainty` leaves it out.
+`--no-stability` leaves it out.
 
 ## What is found
 
@@ -240,8 +241,8 @@ def attempt(name: str, size: int) -> Row:
     for activation in ("post", "pre"):
         points = found[activation] = find_hint_points(network, images, activation=activation)
         with evaluating(network), torch.no_grad():
-            whole = Probe(network, points)(images[:2]).features
-            ended = Probe(network, points, logits=False)(images[:2]).features
+            whole = FeatureExtractor(network, points)(images[:2]).maps
+            ended = FeatureExtractor(network, points, logits=False)(images[:2]).maps
         check(name, points, whole, ended)
     batches = [
         Batch(some, torch.zeros(len(some), dtype=torch.int64), torch.arange(len(some)))

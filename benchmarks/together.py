@@ -3,7 +3,7 @@
     python benchmarks/together.py --threads 2
     python benchmarks/together.py --students 8 --device cuda --streams
 
-Both ways are the product's own, `pursuhint.training.train` and `train_together`, on random images in memory,
+Both ways are the product's own, `pursuhint.training.train` and `train_many`, on random images in memory,
 and alternate. A step is timed from the end of the first to the end of the last, so that building and
 evaluating do not count. On a machine that others use, the CPU time says more than the clock.
 """
@@ -24,7 +24,7 @@ import torch
 from pursuhint.data import CropFlip, ImageData
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import save_weights
-from pursuhint.training import Recipe, Run, StepDone, StepTogether, train, train_together
+from pursuhint.training import GroupStep, Recipe, Run, StepDone, train, train_many
 
 CLASSES = 100
 
@@ -123,7 +123,7 @@ def measure_together(
         steps: of every run; the first is not timed.
         rounds: how often both ways are timed, in alternation.
         device: where.
-        streams: see `pursuhint.training.train_together`.
+        streams: see `pursuhint.training.train_many`.
         changes: other keys of the recipe, for example ``{"precision": "bf16"}``.
         say: gets a line a round.
     """
@@ -155,12 +155,12 @@ def measure_together(
                 train(recipe, out, device=where, data=data, on_event=watch)
                 wall, cpu = wall + watch.per_step[0], cpu + watch.per_step[1]
             measured["alone"].append((wall, cpu))
-            watch = _Steps(StepTogether, steps, where)
+            watch = _Steps(GroupStep, steps, where)
             runs = [
                 Run(recipe, Path(folder, f"together-{round_number}-{number}"), data=data)
                 for number, recipe in enumerate(recipes)
             ]
-            train_together(runs, device=where, streams=streams, on_event=watch)
+            train_many(runs, device=where, streams=streams, on_event=watch)
             measured["together"].append(watch.per_step)
             say(
                 f"round {round_number + 1}: {1000 * wall:.0f} ms one after the other, "

@@ -39,9 +39,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from pursuhint.acceleration.fuse_batchnorm import fold_norms
+from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
 from pursuhint.acceleration.malloc import keep_freed_memory
-from pursuhint.acceleration.options import Engine
+from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import CropFlip, ImageData, Loader, MemorySplit, load_dataset, make_loader
 from pursuhint.distillation.distiller import Distiller, Term
 from pursuhint.features.hint_points import find_hint_points
@@ -52,7 +52,7 @@ from pursuhint.losses.ce import CrossEntropyLoss
 from pursuhint.models import create_model
 from pursuhint.training.devices import build_accelerator, choose_device
 from pursuhint.training.loop import training_steps
-from pursuhint.training.multi_student.train_many import Run, train_together
+from pursuhint.training.multi_student.train_many import Run, train_many
 from pursuhint.training.recipe.schema import OptimizerConfig, Recipe, ScheduleConfig
 from pursuhint.training.run_training import train
 from pursuhint.training.stages import Stage, build_optimizer
@@ -80,8 +80,8 @@ class PilImages(Dataset):
         assert isinstance(split, MemorySplit)
         assert isinstance(augmentation, CropFlip)
         pixels = split.images.permute(0, 2, 3, 1).numpy()
-        grey = data.in_channels == 1
-        self.images = [Image.fromarray(image[..., 0] if grey else image) for image in pixels]
+        gray = data.in_channels == 1
+        self.images = [Image.fromarray(image[..., 0] if gray else image) for image in pixels]
         self.labels = split.labels.tolist()
         flips = [transforms.RandomHorizontalFlip()] if augmentation.flip else []
         self.transform = transforms.Compose(
@@ -256,7 +256,7 @@ def warm_statistics(network: nn.Module, data: ImageData) -> None:
     network.eval()
 
 
-def build_distiller(setup: Setup, engine: Engine) -> Distiller:
+def build_distiller(setup: Setup, acceleration: Acceleration) -> Distiller:
     students, teachers = zip(*((pair.student, pair.teacher) for pair in setup.plan.pairs))
     terms = {
         "ce": Term(CrossEntropyLoss(), 1.0),
@@ -268,16 +268,16 @@ def build_distiller(setup: Setup, engine: Engine) -> Distiller:
         teacher=copy.deepcopy(setup.teacher),
         student_points=students,
         teacher_points=teachers,
-        engine=engine,
+        acceleration=acceleration,
     )
 
 
 class OurLoop:
     """The loop of the library, one step at a time."""
 
-    def __init__(self, setup: Setup, engine: Engine, accelerator: Accelerator) -> None:
+    def __init__(self, setup: Setup, acceleration: Acceleration, accelerator: Accelerator) -> None:
         stage = Stage("main", 10**6, OPTIMIZER, ScheduleConfig(kind="constant"))
-        distiller = build_distiller(setup, engine)
+        distiller = build_distiller(setup, acceleration)
         if setup.device.type == "cuda":
             distiller.student.to(memory_format=torch.channels_last)
         self.steps = training_steps(
@@ -302,7 +302,7 @@ class Kind:
         precision: that ours trains in.
         workers: that the usual one loads with; None for batches from our loader.
         folded: whether the usual one's teacher has its norms folded.
-        options: of `Engine` or `UsualLoop`.
+        options: of `Acceleration` or `UsualLoop`.
     """
 
     ours: bool
@@ -314,7 +314,9 @@ class Kind:
     def build(self, setup: Setup) -> Step:
         device, data = setup.device, setup.data
         if self.ours:
-            return OurLoop(setup, Engine(**self.options), build_accelerator(device, self.precision)).step
+            return OurLoop(
+                setup, Acceleration(**self.options), build_accelerator(device, self.precision)
+            ).step
         batches = (
             device_batches(setup.loader())
             if self.workers is None
@@ -323,7 +325,7 @@ class Kind:
         teacher = None
         if self.folded:
             some = make_loader(data, "train", batch_size=2, training=False).epoch()
-            teacher = fold_norms(setup.teacher, next(iter(some)).images)
+            teacher = fuse_batchnorms(setup.teacher, next(iter(some)).images)
         return UsualLoop(setup, batches, teacher=teacher, **self.options).step
 
 
@@ -487,7 +489,7 @@ def largest_difference(setup: Setup, steps: int, *, exact: bool) -> float:
         for batch, _ in zip(endless(loader), range(steps))
     ]
     usual = UsualLoop(own, ((batch.images, batch.labels) for batch in batches))
-    distiller = build_distiller(own, Engine()).to(setup.device).train()
+    distiller = build_distiller(own, Acceleration()).to(setup.device).train()
     optimizer = build_optimizer(OPTIMIZER, list(distiller.parameters()))
     worst = 0.0
     for batch in batches:
@@ -561,7 +563,7 @@ def compare_levers(pair: tuple[str, str], arguments: argparse.Namespace) -> None
         "... bfloat16 (autocast)": usual(bf16=True),
         "ours, float32": ours(),
         "... without channels last": ours(channels_last=False),
-        "... without folded norms and Winograd": ours(fold_norms=False),
+        "... without folded norms and Winograd": ours(fuse_batchnorm=False),
         "... without Winograd": ours(winograd=False),
         "... without freed memory kept": ours(keep_memory=False),
     }
@@ -597,7 +599,7 @@ def compare_arms(data: ImageData, device: torch.device, arguments: argparse.Name
                 train(recipe, Path(folder, f"alone{place}"), teacher=setup.teacher, data=part, device=device)
             seconds["separately"].append(time.perf_counter() - began)
             began = time.perf_counter()
-            train_together(
+            train_many(
                 [
                     Run(recipe, Path(folder, f"shared{place}"), teacher=setup.teacher, data=part)
                     for place, recipe in enumerate(recipes)
@@ -637,7 +639,7 @@ def compare_accuracy(data: ImageData, device: torch.device, arguments: argparse.
         print(f"  teacher: {record.last['test_top1']:.2f} %")
         kinds: dict[str, dict[str, Any]] = {
             "float32": {},
-            "teacher in bfloat16": {"engine": {"teacher_precision": "bf16"}},
+            "teacher in bfloat16": {"acceleration": {"teacher_precision": "bf16"}},
             "both in bfloat16": {"precision": "bf16"},
         }
         for name, changes in kinds.items():

@@ -9,8 +9,6 @@ import click
 
 from .options import apply, examples
 
-__all__ = ["command"]
-
 
 @click.command(
     "analyze",
@@ -24,8 +22,8 @@ __all__ = ["command"]
 )
 @apply(
     "teacher", "teacher_checkpoint", "data", "data_root", "download", "image_size", "metric",
-    "k_or_auto", "algorithm", "normalise", "position", "activations", "pooling", "include", "samples",
-    "batch_size", "certainty", "memory_limit", "exact_median", "seed", "device", "autocast", "workers", "out",
+    "k_or_auto", "algorithm", "normalize", "position", "activations", "pooling", "include", "samples",
+    "batch_size", "stability", "memory_limit", "exact_median", "seed", "device", "autocast", "workers", "out",
     "quiet", "json",
 )  # fmt: skip
 @click.option("--num-classes", type=click.IntRange(min=2), help="Of the teacher.  [default: the data set's]")
@@ -39,14 +37,14 @@ def command(
     metrics: tuple[str, ...],
     k: int | Literal["auto"] | None,
     algorithm: str,
-    normalise: bool,
+    normalize: bool,
     position: str,
     activation: str,
     pooling: str,
     include: tuple[str, ...],
     samples: int,
     batch_size: int | None,
-    certainty: bool,
+    stability: bool,
     memory_limit: int | None,
     exact_median: bool,
     seed: int,
@@ -107,10 +105,10 @@ def command(
                 include=include,
                 position=position,
                 algorithm=algorithm,
-                normalise=normalise,
+                normalize=normalize,
                 memory_limit=memory_limit,
                 exact_median=exact_median,
-                certainty=certainty,
+                stability=stability,
                 state=out / "state",
                 network_name=teacher,
                 on_progress=progress,

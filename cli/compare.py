@@ -13,8 +13,6 @@ from pursuhint.study.arms import ARMS
 from .options import apply, examples
 from .recipe_options import build_recipe, recipe_options
 
-__all__ = ["command", "parse_seeds"]
-
 
 @click.command(
     "compare",

@@ -8,8 +8,6 @@ import click
 
 from .options import apply, examples
 
-__all__ = ["command"]
-
 
 @click.command(
     "demo",

@@ -9,8 +9,6 @@ import click
 
 from .options import apply, examples, folder_argument
 
-__all__ = ["command"]
-
 
 @click.command(
     "evaluate",

@@ -9,8 +9,6 @@ import click
 
 from .options import apply, examples, folder_argument
 
-__all__ = ["command"]
-
 # Written out, so that help needs no torch; a test compares them with pursuhint.models.export.FORMATS.
 FORMATS = ("onnx", "pt2", "safetensors")
 
@@ -20,7 +18,7 @@ FORMATS = ("onnx", "pt2", "safetensors")
     short_help="Write the trained student of a run for other programs.",
     epilog=examples(
         "pursuhint export runs/at --format onnx",
-        "pursuhint export runs/at --format onnx --weights best --include-normalisation --out student.onnx",
+        "pursuhint export runs/at --format onnx --weights best --include-normalization --out student.onnx",
     ),
 )
 @folder_argument("run")
@@ -40,7 +38,7 @@ FORMATS = ("onnx", "pt2", "safetensors")
     help="Which weights of the run: those of its last or of its best epoch.",
 )
 @click.option(
-    "--include-normalisation",
+    "--include-normalization",
     is_flag=True,
     help="Let the program take images scaled to [0, 1]; otherwise they must be normalised as in training. "
     "Reads the data set's mean and deviation.",
@@ -54,7 +52,7 @@ FORMATS = ("onnx", "pt2", "safetensors")
 )
 @apply("json")
 def command(
-    run: Path, format: str, weights: str, include_normalisation: bool, out: Path | None, as_json: bool
+    run: Path, format: str, weights: str, include_normalization: bool, out: Path | None, as_json: bool
 ) -> None:
     """Write the trained student of the run folder RUN as a file that needs no pursuhint.
 
@@ -64,7 +62,7 @@ def command(
     from pursuhint.training.run_folder.export_student import export_run
 
     exported = export_run(
-        RunRecord.load(run), format, out, weights=weights, include_normalisation=include_normalisation
+        RunRecord.load(run), format, out, weights=weights, include_normalization=include_normalization
     )
     if as_json:
         result = {

@@ -11,8 +11,6 @@ import click
 
 from .options import apply, examples
 
-__all__ = ["command"]
-
 
 def _models(verbose: bool) -> list[dict[str, Any]]:
     from pursuhint.models import create_model, model_names
@@ -51,13 +49,13 @@ def _losses(verbose: bool) -> list[dict[str, Any]]:
 
     if not verbose:
         return [{"name": name} for name in LOSSES]
-    from pursuhint.distillation.loss_summary import summarise
+    from pursuhint.distillation.loss_summary import summarize
 
     return [
         {
             "name": loss.name,
             "title": loss.title,
-            "looks_at": loss.looks_at,
+            "compares": loss.compares,
             "learns": loss.learns,
             "default_weight": loss.weight,
             "weight_of_ce_beside_it": loss.ce_weight,
@@ -65,12 +63,12 @@ def _losses(verbose: bool) -> list[dict[str, Any]]:
                 *({"name": stage.name, "epochs": stage.epochs} for stage in loss.stages),
                 {"name": "main", "contains_loss": loss.in_main_stage},
             ],
-            "couples_batch": loss.couples_batch,
+            "batch_coupled": loss.batch_coupled,
             "bytes_per_sample": loss.bytes_per_sample,
             "hyperparameters": loss.options,
             "paper": loss.paper,
         }
-        for loss in summarise()
+        for loss in summarize()
     ]
 
 
@@ -85,11 +83,11 @@ def _loss_lines(row: dict[str, Any]) -> list[str]:
     stages += ["main stage" if main["contains_loss"] else "main stage without it"]
     notes = [", then ".join(stages)]
     notes += [f"learns {row['learns']}"] if row["learns"] else []
-    notes += ["couples the samples of a batch"] if row["couples_batch"] else []
+    notes += ["couples the samples of a batch"] if row["batch_coupled"] else []
     notes += [f"keeps {row['bytes_per_sample']:g} bytes a sample"] if row["bytes_per_sample"] else []
     options = ", ".join(f"{key}={_plain(value)}" for key, value in row["hyperparameters"].items())
     return [
-        f"{row['title']}: looks at {row['looks_at']}; {weight}",
+        f"{row['title']}: looks at {row['compares']}; {weight}",
         "; ".join(notes),
         *([f"options: {options}"] if options else []),
         row["paper"],

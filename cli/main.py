@@ -9,11 +9,9 @@ from typing import Any
 
 import click
 
-from pursuhint import __version__
 from pursuhint._util.registry import did_you_mean
+from pursuhint._version import __version__
 from pursuhint.errors import PursuhintError
-
-__all__ = ["main", "run"]
 
 # Name, one-line help. The command NAME is the object of that name in the module beside this one.
 COMMANDS = {

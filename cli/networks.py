@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from pursuhint.data import ImageData
 
-__all__ = ["Processes", "default_device", "example_image", "load_data", "load_network"]
-
 
 class Processes:
     """The processes that a launcher (``accelerate launch``, ``torchrun``) started together; usually one.

@@ -14,8 +14,6 @@ from pursuhint.clustering import ALGORITHMS
 from pursuhint.features.pooling import POOLINGS
 from pursuhint.similarity import METRICS
 
-__all__ = ["apply", "examples", "folder_argument"]
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 POSITIONS = ("center", "last", "first", "medoid")
 
@@ -110,8 +108,8 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         show_default=True,
         help="Clustering: kmeans is the paper's; segments is the optimal contiguous partition.",
     ),
-    "normalise": click.option(
-        "--normalise", is_flag=True, help="Cluster unit-norm features (a reading of the paper's Table 2)."
+    "normalize": click.option(
+        "--normalize", is_flag=True, help="Cluster unit-norm features (a reading of the paper's Table 2)."
     ),
     "position": click.option(
         "--position",
@@ -142,8 +140,8 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help=f"From maps and tokens to one vector an image: {', '.join(POOLINGS)}. none keeps a grid of "
         "2 x 2 places, none:4 one of 4 x 4.",
     ),
-    "certainty": click.option(
-        "--certainty/--no-certainty",
+    "stability": click.option(
+        "--stability/--no-stability",
         default=True,
         show_default=True,
         help="Choose again on parts of the images, to say how sure the choice is.",

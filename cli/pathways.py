@@ -11,8 +11,6 @@ import click
 from .options import apply, examples
 from .recipe_options import build_recipe, recipe_options
 
-__all__ = ["command"]
-
 
 @click.command(
     "pathways",

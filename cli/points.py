@@ -13,8 +13,6 @@ from .options import apply, examples
 if TYPE_CHECKING:
     from pursuhint.features.hint_points import HintPoint
 
-__all__ = ["command"]
-
 
 @click.command(
     "points",

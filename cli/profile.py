@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pursuhint.study.profile import Profile, StepProfile
     from pursuhint.training import Recipe
 
-__all__ = ["command"]
-
 
 class ImageShape(click.ParamType):
     """Channels, height and width: 3x32x32."""

@@ -13,8 +13,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["CountProgress", "TrainingProgress", "clock_time", "is_main_process", "say"]
-
 
 def is_main_process() -> bool:
     """False in all but one of several processes that a launcher has started."""

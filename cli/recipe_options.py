@@ -12,8 +12,6 @@ from .options import apply
 if TYPE_CHECKING:
     from pursuhint.training import Recipe
 
-__all__ = ["build_recipe", "recipe_options"]
-
 _OWN = (
     click.option(
         "--recipe",
@@ -49,8 +47,8 @@ _OWN = (
         metavar="KEY=VALUE",
         multiple=True,
         help="Any other key of the recipe, e.g. optimizer.weight_decay=1e-4, schedule.kind=step, "
-        "data.augment=standard,cutout, engine.teacher_precision=bf16 or engine.cache_teacher=true. The "
-        "recipe.yaml of any run shows them all. Repeatable.",
+        "data.augment=standard,cutout, acceleration.teacher_precision=bf16. "
+        "The recipe.yaml of any run shows them all. Repeatable.",
     ),
 )
 

@@ -9,17 +9,15 @@ import click
 
 from .options import apply, examples, folder_argument
 
-__all__ = ["command"]
-
 
 @click.command(
     "report",
     short_help="Write the HTML report of an analysis, run, comparison or demo.",
-    epilog=examples("pursuhint report runs/at", "pursuhint report runs/at --likeness --metric cka"),
+    epilog=examples("pursuhint report runs/at", "pursuhint report runs/at --teacher-student --metric cka"),
 )
 @folder_argument("folder")
 @click.option(
-    "--likeness",
+    "--teacher-student",
     is_flag=True,
     help="First compare every layer of a run's teacher with every layer of its student, before and after "
     "training. Runs both networks.",
@@ -30,12 +28,12 @@ __all__ = ["command"]
     type=click.IntRange(min=2),
     default=1000,
     show_default=True,
-    help="Training images to compare on, with --likeness.",
+    help="Training images to compare on, with --teacher-student.",
 )
 @apply("device", "quiet", "json")
 def command(
     folder: Path,
-    likeness: bool,
+    teacher_student: bool,
     metrics: tuple[str, ...],
     samples: int,
     device: str | None,
@@ -46,12 +44,12 @@ def command(
     from pursuhint.errors import PursuhintError
     from pursuhint.report import write_report
 
-    if metrics and not likeness:
-        raise PursuhintError("--metric says how --likeness compares; give both or neither")
+    if metrics and not teacher_student:
+        raise PursuhintError("--metric says how --teacher-student compares; give both or neither")
     if len(metrics) > 1:
         raise PursuhintError(f"report takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
-    if likeness:
-        from pursuhint.study.teacher_student import likeness_of_run
+    if teacher_student:
+        from pursuhint.study.teacher_student import teacher_student_similarity
         from pursuhint.training import RunRecord
 
         from .networks import default_device
@@ -59,13 +57,13 @@ def command(
 
         run = RunRecord.load(folder)
         with CountProgress("comparing teacher and student", unit="images", quiet=quiet) as progress:
-            found = likeness_of_run(
+            found = teacher_student_similarity(
                 run,
                 metric=metrics[0] if metrics else "cka",
                 samples=samples,
                 device=default_device(device),
                 on_progress=progress,
             )
-        found.save(folder / "likeness")
+        found.save(folder / "teacher_student")
     page = write_report(folder)
     click.echo(json.dumps({"report": str(page)}) if as_json else str(page))

@@ -9,22 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pursuhint.analysis.run_analysis import Analysis
+    from pursuhint.analysis.result import Analysis
     from pursuhint.analysis.storage import StoredAnalysis
-    from pursuhint.clustering.stability import Certainty
+    from pursuhint.clustering.stability import SelectionStability
     from pursuhint.hints.plan import HintPlan
     from pursuhint.study import Comparison, DemoResult, MethodComparison
     from pursuhint.training import RunRecord
-
-__all__ = [
-    "print_analysis",
-    "print_comparison",
-    "print_demo",
-    "print_plan",
-    "print_run",
-    "print_selection",
-    "table",
-]
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -62,17 +52,17 @@ def _origin(origin: dict[str, Any]) -> str:
 
 
 def print_selection(
-    analysis: StoredAnalysis, plan: HintPlan, certainty: Certainty | None, *, as_json: bool
+    analysis: StoredAnalysis, plan: HintPlan, stability: SelectionStability | None, *, as_json: bool
 ) -> None:
     """Positions chosen anew from an analysis, why so many, and how sure that is."""
     sentence = None
-    if certainty is not None:
-        sentence = certainty.sentence([point.position for point in analysis.candidates])
+    if stability is not None:
+        sentence = stability.sentence([point.position for point in analysis.candidates])
     if as_json:
         points = [point.to_dict() for point in plan.teacher_points]
-        frequency = None if certainty is None else _frequencies(analysis, certainty)
+        frequency = None if stability is None else _frequencies(analysis, stability)
         found = {"sentence": sentence, "frequency": frequency}
-        click.echo(json.dumps({"origin": plan.origin, "hint_points": points, "certainty": found}))
+        click.echo(json.dumps({"origin": plan.origin, "hint_points": points, "stability": found}))
         return
     print_plan(plan, as_json=False)
     _print_reason(analysis, plan)
@@ -80,9 +70,9 @@ def print_selection(
         click.echo(sentence)
 
 
-def _frequencies(analysis: Analysis | StoredAnalysis, certainty: Certainty) -> dict[str, float]:
+def _frequencies(analysis: Analysis | StoredAnalysis, stability: SelectionStability) -> dict[str, float]:
     """Share of half-samples in which each position was chosen, of those chosen at all."""
-    pairs = zip(analysis.candidates, certainty.frequency)
+    pairs = zip(analysis.candidates, stability.frequency)
     return {str(point.position): share for point, share in pairs if share > 0}
 
 
@@ -91,7 +81,7 @@ def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
     if "k_reason" not in plan.origin:
         return
     metric, algorithm = plan.origin["metric"], plan.origin["algorithm"]
-    if metric in analysis.curves and analysis.normalise == plan.origin["normalise"]:
+    if metric in analysis.curves and analysis.normalize == plan.origin["normalize"]:
         inertias = analysis.curves[metric][algorithm]
         silhouettes = analysis.silhouettes[metric][algorithm]
         rows = [(str(k), f"{inertias[k]:.4f}", f"{silhouettes[k]:.3f}") for k in inertias]
@@ -100,12 +90,12 @@ def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
     click.echo(plan.origin["k_reason"])
 
 
-def _print_certainty(analysis: Analysis) -> None:
+def _print_stability(analysis: Analysis) -> None:
     """How sure the choices and the similarities are."""
-    if analysis.no_certainty:
-        click.echo(f"how sure the choice is was not found out: {analysis.no_certainty}")
-    for metric in analysis.certainty:
-        click.echo(f"{metric}: {analysis.certainty_sentence(metric)}")
+    if analysis.no_stability:
+        click.echo(f"how sure the choice is was not found out: {analysis.no_stability}")
+    for metric in analysis.stability:
+        click.echo(f"{metric}: {analysis.stability_sentence(metric)}")
         error = analysis.similarities[metric].standard_error
         if error is not None and len(error) > 1:
             off = error[~error.new_ones(error.shape).bool().tril()]
@@ -131,7 +121,7 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
             "collect": analysis.seconds.collect,
             "forward": analysis.seconds.forward,
             "over_forward": analysis.seconds.over_forward,
-            "certainty": sum(analysis.seconds.certainty.values()),
+            "stability": sum(analysis.seconds.stability.values()),
         },
         "clusterings": {
             metric: {
@@ -149,15 +139,15 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
         },
         "kmeans_above_optimum": {metric: analysis.gap(metric) for metric in analysis.metrics},
         "k_reason": analysis.plan.origin.get("k_reason"),
-        "certainty": {
+        "stability": {
             metric: {
-                "sentence": analysis.certainty_sentence(metric),
-                "together": certainty.together,
-                "frequency": _frequencies(analysis, certainty),
+                "sentence": analysis.stability_sentence(metric),
+                "together": stability.together,
+                "frequency": _frequencies(analysis, stability),
             }
-            for metric, certainty in analysis.certainty.items()
+            for metric, stability in analysis.stability.items()
         },
-        "no_certainty": analysis.no_certainty or None,
+        "no_stability": analysis.no_stability or None,
         "agreements": [agreement.sentence() for agreement in analysis.agreements],
     }
     if as_json:
@@ -168,8 +158,8 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
         f"{analysis.data}: {analysis.images_per_second:,.0f} images/s; similarity and clustering took "
         f"{analysis.seconds.over_forward:.3f} of the forward pass"
         + (
-            f", of which {sum(analysis.seconds.certainty.values()):.2f} s for certainty"
-            if analysis.seconds.certainty
+            f", of which {sum(analysis.seconds.stability.values()):.2f} s for certainty"
+            if analysis.seconds.stability
             else ""
         )
     )
@@ -193,7 +183,7 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
         where = f"{abs(gap):.1%} {'above' if gap > 0 else 'below'}" if abs(gap) > 1e-9 else "at"
         torn = "" if found["clusterings"][metric]["kmeans"]["contiguous"] else ", and is not contiguous"
         click.echo(f"{metric}: k-means ends {where} the best contiguous partition{torn}")
-    _print_certainty(analysis)
+    _print_stability(analysis)
     print_plan(analysis.plan, as_json=False)
     _print_reason(analysis, analysis.plan)
 

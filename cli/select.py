@@ -9,8 +9,6 @@ import click
 
 from .options import apply, examples, folder_argument
 
-__all__ = ["command"]
-
 
 @click.command(
     "select",
@@ -21,7 +19,7 @@ __all__ = ["command"]
     ),
 )
 @folder_argument("analysis")
-@apply("metric", "k_or_auto", "algorithm", "normalise", "position", "json")
+@apply("metric", "k_or_auto", "algorithm", "normalize", "position", "json")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -34,7 +32,7 @@ def command(
     metrics: tuple[str, ...],
     k: int | Literal["auto"] | None,
     algorithm: str,
-    normalise: bool,
+    normalize: bool,
     position: str,
     as_json: bool,
     out: Path,
@@ -53,15 +51,15 @@ def command(
         metric=metric,
         k=k,
         algorithm=algorithm,
-        normalise=normalise or None,
+        normalize=normalize or None,
         position=position,
     )
-    certainty = found.certainty_of(
+    stability = found.selection_stability(
         metric=metric,
         k=len(plan),
         algorithm=algorithm,
-        normalise=normalise or None,
+        normalize=normalize or None,
         position=position,
     )
     plan.save(out)
-    print_selection(found, plan, certainty, as_json=as_json)
+    print_selection(found, plan, stability, as_json=as_json)

@@ -7,8 +7,6 @@ from typing import Any
 
 from .progress import TrainingProgress, clock_time
 
-__all__ = ["StudyProgress"]
-
 _NOTES = {
     "trained": "",
     "found": " (was there)",
@@ -42,7 +40,7 @@ class StudyProgress(TrainingProgress):
         if event.notice:
             self._line(f"{event.arm}, seed {event.seed}: {event.notice}")
 
-    def _on_StepTogether(self, event: Any) -> None:
+    def _on_GroupStep(self, event: Any) -> None:
         now = time.monotonic()
         done, total = (event.epoch - 1) * event.steps + event.step, event.epochs * event.steps
         if not self.steps_seen:

@@ -10,8 +10,6 @@ import click
 from .options import apply, examples
 from .recipe_options import build_recipe, recipe_options
 
-__all__ = ["command"]
-
 STRATEGIES = ("conventional", "centers", "chosen", "random")
 
 
@@ -25,7 +23,7 @@ STRATEGIES = ("conventional", "centers", "chosen", "random")
         "pursuhint train --recipe cifar100-crd --teacher-checkpoint resnet32x4.pth --save-every-steps 500 \\",
         "    --tracker tensorboard --out runs/crd",
         "pursuhint train --recipe cifar100-at --teacher-checkpoint resnet32x4.pth --precision bf16 \\",
-        "    --set data.augment=standard,trivial --set engine.compile=all --out runs/at-fast",
+        "    --set data.augment=standard,trivial --set acceleration.compile=all --out runs/at-fast",
         "pursuhint train --recipe runs/at-fast/recipe.yaml --out runs/again",
         "torchrun --standalone --nproc_per_node 4 -m pursuhint train --recipe imagenet-pursuhint \\",
         "    --sync-batchnorm --out runs/imagenet",

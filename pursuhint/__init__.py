@@ -10,20 +10,22 @@ Names below are imported on first use, so that ``import pursuhint`` costs nothin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from pursuhint._util.lazy_exports import lazy_exports
+from pursuhint._version import __version__
 
 if TYPE_CHECKING:
     from pursuhint.analysis.cross_network import compare_networks
-    from pursuhint.analysis.run_analysis import Analysis, analyze
+    from pursuhint.analysis.result import Analysis
+    from pursuhint.analysis.run_analysis import analyze
     from pursuhint.clustering import Clustering
     from pursuhint.clustering.kmeans import kmeans
     from pursuhint.clustering.segments import segments
     from pursuhint.data import Batch, ImageData, load_dataset, make_loader
     from pursuhint.distillation.distiller import Distiller
     from pursuhint.errors import PursuhintError
-    from pursuhint.features.extractor import Probe, Trace
+    from pursuhint.features.extractor import FeatureExtractor, Features
     from pursuhint.features.hint_points import HintPoint, conventional_points, find_hint_points
     from pursuhint.hints.plan import HintPlan
     from pursuhint.losses import get_loss
@@ -34,74 +36,4 @@ if TYPE_CHECKING:
     from pursuhint.study import compare
     from pursuhint.training import Recipe, RunRecord, evaluate, train
 
-__all__ = [
-    "Analysis",
-    "Batch",
-    "Clustering",
-    "Distiller",
-    "HintPlan",
-    "HintPoint",
-    "ImageData",
-    "LayerMoments",
-    "LayerSimilarity",
-    "Probe",
-    "PursuhintError",
-    "Recipe",
-    "RunRecord",
-    "Trace",
-    "__version__",
-    "analyze",
-    "compare",
-    "compare_networks",
-    "conventional_points",
-    "create_model",
-    "evaluate",
-    "find_hint_points",
-    "get_loss",
-    "kmeans",
-    "linear_cka",
-    "load_dataset",
-    "load_weights",
-    "make_loader",
-    "r2cca",
-    "r2cca_rank",
-    "save_weights",
-    "segments",
-    "train",
-    "write_report",
-]
-
-_HOMES = {
-    "analysis.run_analysis": "Analysis analyze",
-    "analysis.cross_network": "compare_networks",
-    "clustering": "Clustering",
-    "clustering.kmeans": "kmeans",
-    "clustering.segments": "segments",
-    "data": "Batch ImageData load_dataset make_loader",
-    "distillation.distiller": "Distiller",
-    "errors": "PursuhintError",
-    "hints.plan": "HintPlan",
-    "losses": "get_loss",
-    "models": "create_model",
-    "models.checkpoint": "load_weights save_weights",
-    "features.hint_points": "HintPoint conventional_points find_hint_points",
-    "features.extractor": "Probe Trace",
-    "report": "write_report",
-    "similarity": "LayerMoments LayerSimilarity linear_cka r2cca r2cca_rank",
-    "study": "compare",
-    "training": "Recipe RunRecord evaluate train",
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pursuhint._util.registry import resolve
-
-    value = globals()[name] = resolve(f"{__name__}.{_HOME[name]}:{name}")
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_exports(__name__, "__version__")

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
-from pursuhint.analysis.run_analysis import Analysis, analyze
+from pursuhint.analysis.result import Analysis
+from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
 from pursuhint.report import write_report
 from pursuhint.study.arms import ARMS
@@ -76,7 +77,7 @@ def demo(
 
     Args:
         out: folder of the demo.
-        arms: ways of placing the hints; see `pursuhint.study.arms.ARMS`.
+        arms: ways of placing the hints; see `pursuhint.study.ARMS`.
         seeds: runs of every arm.
         teacher_epochs: passes over the digits for the teacher.
         student_epochs: the same for every student.

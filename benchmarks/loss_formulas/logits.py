@@ -63,9 +63,9 @@ def ipwd(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor, embedding:
 
     def entropy(logits: Tensor) -> Tensor:
         logits = logits.detach()
-        centred = logits - logits.mean(1, keepdim=True)
+        centered = logits - logits.mean(1, keepdim=True)
         return F.cross_entropy(
-            centred / (centred.square().mean(1, keepdim=True) + 1e-7).sqrt(), labels, reduction="none"
+            centered / (centered.square().mean(1, keepdim=True) + 1e-7).sqrt(), labels, reduction="none"
         )
 
     weights = (1 + entropy(student) / entropy(own)).clamp(1, 10)

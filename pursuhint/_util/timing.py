@@ -18,7 +18,7 @@ _MANY = 512
 
 @dataclass
 class CollectSeconds:
-    """Where the time of a collection went; `pursuhint.analysis.collection.collect` adds to it.
+    """Where the time of a collection went; `pursuhint.analysis.collect` adds to it.
 
     Attributes:
         data: waiting for batches, in seconds. On a GPU, which works while the next batch is made ready, all

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["keep_layout"]
+__all__ = ["channels_last_gradient"]
 
 
 class _KeepLayout(torch.autograd.Function):
@@ -20,7 +20,7 @@ class _KeepLayout(torch.autograd.Function):
         return gradients[0].contiguous(memory_format=torch.channels_last)
 
 
-def keep_layout(features: Tensor) -> Tensor:
+def channels_last_gradient(features: Tensor) -> Tensor:
     """The same features, whose gradient comes back with the channels innermost if theirs are.
 
     Losses that average over channels or flatten a map make gradients with the channels outermost. Whatever

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from pursuhint.acceleration.options import CompileMode
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import first_tensor
-from pursuhint.features.extractor import Probe, Trace
+from pursuhint.features.extractor import FeatureExtractor, Features
 
 if TYPE_CHECKING:
     from pursuhint.features.hint_points import HintPoint
 
-__all__ = ["CompiledProbe"]
+__all__ = ["CompiledExtractor"]
 
 
-class CompiledProbe(Probe):
-    """Run a network through ``torch.compile`` and return what a `Probe` would.
+class CompiledExtractor(FeatureExtractor):
+    """Run a network through ``torch.compile`` and return what a `FeatureExtractor` would.
 
     The hooks are part of what is compiled: what they read leaves the graph as further outputs, and of the
     network only what leads to an output is left. The network itself is not wrapped, so its names, state and
@@ -28,15 +28,15 @@ class CompiledProbe(Probe):
     epoch does not have everything compiled a second time.
 
     Args:
-        network: as in `Probe`.
+        network: as in `FeatureExtractor`.
         points: the same.
         logits: the same.
         embedding: the same.
         mode: of ``torch.compile``.
 
     Raises:
-        PursuhintError: as in `Probe`; or a point is an activation that the network applies as a function,
-            which no hook sees.
+        PursuhintError: as in `FeatureExtractor`; or a point is an activation that the network applies as a
+            function, which no hook sees.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class CompiledProbe(Probe):
             if point.tap.kind.startswith("functional"):
                 raise PursuhintError(
                     f"hint point {point} of {type(network).__name__} is where an activation is applied as a "
-                    "function, which cannot be read in a compiled network; set engine.compile=off"
+                    "function, which cannot be read in a compiled network; set acceleration.compile=off"
                 )
         self._found: dict[int, Tensor] = {}
         self._calls: dict[tuple[str, str], int] = {}
@@ -62,7 +62,7 @@ class CompiledProbe(Probe):
         self._run = torch.compile(self._run_network, mode=None if mode == "default" else mode)
         self._replays = mode != "default"
 
-    def __call__(self, images: Tensor) -> Trace:
+    def __call__(self, images: Tensor) -> Features:
         if self._shape is None:
             self._shape = images.shape
         if images.shape != self._shape:

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pursuhint.features.call_trace import Call, record_calls
-from pursuhint.features.extractor import Probe, Trace
+from pursuhint.features.call_trace import Call, trace_calls
+from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.hint_points import HintPoint
 
-__all__ = ["fold_norms"]
+__all__ = ["fuse_batchnorms"]
 
 Pair = tuple[str, str]
 """Names of a layer and of the norm behind it."""
@@ -33,7 +33,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @torch.no_grad()
-def fold_norms(network: nn.Module, example: Tensor, points: Sequence[HintPoint] = ()) -> nn.Module:
+def fuse_batchnorms(network: nn.Module, example: Tensor, points: Sequence[HintPoint] = ()) -> nn.Module:
     """Copy a network for evaluation and fold its batch norms where nothing can tell the difference.
 
     A norm is folded if it reads just what a convolution or linear layer returned, both are called once, and
@@ -52,7 +52,7 @@ def fold_norms(network: nn.Module, example: Tensor, points: Sequence[HintPoint] 
     Raises:
         PursuhintError: the network cannot run on the example.
     """
-    calls = [call for call in record_calls(network, example).calls if call.module is not None]
+    calls = [call for call in trace_calls(network, example).calls if call.module is not None]
     times = Counter(call.name for call in calls)
     folded = copy.deepcopy(network).eval()
     modules = dict(folded.named_modules())
@@ -65,16 +65,16 @@ def fold_norms(network: nn.Module, example: Tensor, points: Sequence[HintPoint] 
         and _can_fold(modules[layer.name], modules[norm.name])
         and sharing[id(modules[layer.name].weight)] == 1
     ]
-    probe = Probe(folded, points)
+    extractor = FeatureExtractor(folded, points)
     with torch.random.fork_rng([example.device] if example.is_cuda else []):
-        outputs = _outputs([modules[norm] for _, norm in pairs], lambda: probe(example))
+        outputs = _outputs([modules[norm] for _, norm in pairs], lambda: extractor(example))
 
         def hidden(some: Sequence[tuple[str, str]]) -> bool:
             """Whether nobody sees what lies between some pairs."""
             replaced = {modules[norm]: outputs[modules[norm]] for _, norm in some}
             replaced |= {modules[layer]: None for layer, _ in some}
-            trace = _with_outputs(replaced, lambda: probe(example))
-            return not any(part.isnan().any() for part in (trace.logits, *trace.features) if part is not None)
+            trace = _with_outputs(replaced, lambda: extractor(example))
+            return not any(part.isnan().any() for part in (trace.logits, *trace.maps) if part is not None)
 
         good = _good(pairs, hidden)
     for layer, norm in good:
@@ -109,7 +109,7 @@ def _outputs(modules: Sequence[nn.Module], run: Callable[[], object]) -> dict[nn
     return found
 
 
-def _with_outputs(outputs: Mapping[nn.Module, Tensor | None], run: Callable[[], Trace]) -> Trace:
+def _with_outputs(outputs: Mapping[nn.Module, Tensor | None], run: Callable[[], Features]) -> Features:
     """A run in which modules return something else; NaN, which spoils all that depends on it, for None."""
 
     def put(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:

@@ -7,18 +7,18 @@ import functools
 
 import torch
 
-from pursuhint.acceleration.options import Engine
+from pursuhint.acceleration.options import Acceleration
 
-__all__ = ["keep_freed_memory", "set_up_memory"]
+__all__ = ["set_up_memory"]
 
 # Parameters of glibc's mallopt, from its malloc.h.
 _TRIM_THRESHOLD = -1
 _MMAP_MAX = -4
 
 
-def set_up_memory(engine: Engine, device: torch.device) -> None:
+def set_up_memory(acceleration: Acceleration, device: torch.device) -> None:
     """Prepare this process for training on a device, as an engine wants it."""
-    if engine.keep_memory and device.type == "cpu":
+    if acceleration.keep_memory and device.type == "cpu":
         keep_freed_memory()
 
 

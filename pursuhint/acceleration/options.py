@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["CompileMode", "Compiled", "Engine", "TeacherPrecision"]
+__all__ = ["Acceleration"]
 
 TeacherPrecision = Literal["same", "float32", "bf16"]
 """The run's own, or one of these whatever the student trains in."""
@@ -21,7 +21,7 @@ CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 
 
 @dataclass(frozen=True)
-class Engine:
+class Acceleration:
     """Settings of speed.
 
     The defaults are equal mathematics: they change results by no more than rounding. Of the others,
@@ -30,7 +30,8 @@ class Engine:
 
     Attributes:
         channels_last: keep feature maps with the channels innermost, as convolutions like them.
-        fold_norms: run a copy of the teacher whose batch norms are folded into the convolutions before them.
+        fuse_batchnorm: run a copy of the teacher whose batch norms are folded into the convolutions before
+            them.
         winograd: on the CPU and in float32, compute the wide 3x3 convolutions of that copy with fewer
             multiplications; see `pursuhint.acceleration.winograd`.
         teacher_precision: ``same`` as the run, ``float32`` or ``bf16``.
@@ -51,7 +52,7 @@ class Engine:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     channels_last: bool = True
-    fold_norms: bool = True
+    fuse_batchnorm: bool = True
     winograd: bool = True
     teacher_precision: TeacherPrecision = "same"
     cache_teacher: bool = False
@@ -69,11 +70,12 @@ class Engine:
             value = getattr(self, name)
             if value not in typing.get_args(choices):
                 raise PursuhintError(
-                    f"engine.{name} must be one of {', '.join(typing.get_args(choices))}; got {value!r}"
+                    f"acceleration.{name} must be one of {', '.join(typing.get_args(choices))}; got {value!r}"
                 )
         if self.shard_teacher and self.compile != "off":
             raise PursuhintError(
-                f"engine.shard_teacher does not go with engine.compile={self.compile}; set one of them only"
+                "acceleration.shard_teacher does not go with "
+                f"acceleration.compile={self.compile}; set one of them only"
             )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WinogradConv2d", "use_winograd"]
+__all__ = ["use_winograd"]
 
 _TILES = 128
 """Tiles that are worked on at a time: few enough to stay in the cache, many enough for its products."""

@@ -1,1 +1,15 @@
 """From a network and data to a hint plan: one pass, similarities, clusterings, positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pursuhint._util.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from pursuhint.analysis.cross_network import compare_networks
+    from pursuhint.analysis.result import Analysis
+    from pursuhint.analysis.run_analysis import analyze
+    from pursuhint.analysis.storage import StoredAnalysis
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

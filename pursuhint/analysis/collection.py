@@ -11,27 +11,16 @@ from torch import Tensor, nn
 
 from pursuhint._util.registry import lookup
 from pursuhint._util.timing import CollectSeconds, Stopwatch
-from pursuhint.analysis.prefetch import Feed
+from pursuhint.analysis.prefetch import Prefetcher
 from pursuhint.data.batch import Batch
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Probe, evaluating
+from pursuhint.features.call_trace import evaluating
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.pooling import MeanPooling, Pooling
 from pursuhint.similarity.accumulators.base import LayerStatistics
-from pursuhint.similarity.accumulators.choose import Form
-from pursuhint.similarity.accumulators.multi_pass import LayerBlocks
-
-__all__ = [
-    "AUTOCAST",
-    "Batches",
-    "CollectSeconds",
-    "check_autocast",
-    "collect",
-    "collect_together",
-    "empty_statistics",
-    "pooled_batches",
-    "pooled_widths",
-]
+from pursuhint.similarity.accumulators.choose import StatisticsLayout
+from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
 
 MEAN = MeanPooling()
 
@@ -61,7 +50,7 @@ def collect(
     batches: Batches,
     *,
     pooling: Pooling = MEAN,
-    form: Form | None = None,
+    form: StatisticsLayout | None = None,
     device: torch.device | str = "cpu",
     autocast: str | None = None,
     on_batch: Callable[[int], None] | None = None,
@@ -76,11 +65,11 @@ def collect(
 
     Args:
         network: the network, on ``device``.
-        points: points of this network, from `pursuhint.features.hint_points.find_hint_points`.
+        points: points of this network, from `pursuhint.features.find_hint_points`.
         batches: what to run it on; a function that gives the same batches again if the form takes several
             passes.
         pooling: from features to one vector a sample; see `pursuhint.features.pooling`.
-        form: in which form to keep the statistics, from `pursuhint.similarity.accumulators.choose.choose_form`; moments by
+        form: in which form to keep the statistics, from `pursuhint.similarity.choose_layout`; moments by
             default.
         device: where batches are moved and statistics are kept. (On a device without float64 they are kept
             on the CPU.) On a GPU a batch travels while the network works on the one before.
@@ -114,7 +103,7 @@ def collect_together(
     batches: Batches,
     *,
     pooling: Pooling = MEAN,
-    form: Form | None = None,
+    form: StatisticsLayout | None = None,
     device: torch.device | str = "cpu",
     autocast: str | None = None,
     on_batch: Callable[[int], None] | None = None,
@@ -133,13 +122,13 @@ def collect_together(
         PursuhintError: as `collect`.
     """
     seconds = seconds if seconds is not None else CollectSeconds()
-    form = form if form is not None else Form()
+    form = form if form is not None else StatisticsLayout()
     statistics = empty_statistics(networks, pooling=pooling, form=form, device=device)
     if form.passes > 1 and not callable(batches):
         raise PursuhintError(
             f"{form} need the batches again for each pass; give a function that returns them"
         )
-    passes = statistics.passes() if isinstance(statistics, LayerBlocks) else (statistics,)
+    passes = statistics.passes() if isinstance(statistics, MultiPassMoments) else (statistics,)
     watch = Stopwatch(seconds, device)
     done = 0
     for gathered in passes:
@@ -166,7 +155,7 @@ def empty_statistics(
     networks: Sequence[tuple[nn.Module, Sequence[HintPoint]]],
     *,
     pooling: Pooling = MEAN,
-    form: Form | None = None,
+    form: StatisticsLayout | None = None,
     device: torch.device | str = "cpu",
 ) -> LayerStatistics:
     """Statistics of the points of some networks, without samples; arguments as for `collect_together`.
@@ -186,7 +175,7 @@ def empty_statistics(
         pooling.check(points)
     widths = pooled_widths([point for _, points in networks for point in points], pooling)
     device = torch.device(device)
-    form = form if form is not None else Form()
+    form = form if form is not None else StatisticsLayout()
     return form.start(widths, names=names, device="cpu" if device.type == "mps" else device)
 
 
@@ -218,7 +207,7 @@ def pooled_batches(
     with contextlib.ExitStack() as exits:
         for network, _ in networks:
             exits.enter_context(evaluating(network))
-        feed = Feed(batches, device)
+        feed = Prefetcher(batches, device)
         while True:
             with watch.measure("data"):
                 batch = feed.take()
@@ -251,7 +240,7 @@ class _Reader:
     """Runs one network on batches and pools the features of its points."""
 
     def __init__(self, network: nn.Module, points: Sequence[HintPoint], pooling: Pooling) -> None:
-        self.probe = Probe(network, points, logits=False)
+        self.extractor = FeatureExtractor(network, points, logits=False)
         self.pooling = pooling
         self.shapes: list[torch.Size] | None = None
 
@@ -260,7 +249,7 @@ class _Reader:
         # The probe holds the feature maps of all points at once. Running a large batch in parts bounds that
         # memory, and changes no result: in evaluation mode samples do not influence one another.
         room = _ROOM_ON_CPU if images.device.type == "cpu" else _ROOM_ON_ACCELERATOR
-        part = max(1, room // _bytes_per_sample(self.probe.points, images.element_size()))
+        part = max(1, room // _bytes_per_sample(self.extractor.points, images.element_size()))
         if len(images) <= part:
             return self._run(images, number)
         parts = [self._run(some, number) for some in images.split(part)]
@@ -268,16 +257,16 @@ class _Reader:
 
     def _run(self, images: Tensor, number: int) -> list[Tensor]:
         try:
-            features = self.probe(images).features
+            features = self.extractor(images).maps
         except PursuhintError:
             raise
         except Exception as error:  # the network is not ours: whatever it raises is about it
-            name, shape = type(self.probe.network).__name__, tuple(images.shape)
+            name, shape = type(self.extractor.network).__name__, tuple(images.shape)
             reason = (str(error) or repr(error)).splitlines()[0]
             raise PursuhintError(f"{name} failed in batch {number}, of shape {shape}: {reason}") from error
         shapes = [feature.shape[1:] for feature in features]
         self.shapes = shapes if self.shapes is None else self.shapes
-        for point, shape, before in zip(self.probe.points, shapes, self.shapes):
+        for point, shape, before in zip(self.extractor.points, shapes, self.shapes):
             if shape != before:
                 raise PursuhintError(
                     f"the features of {point} are of shape {tuple(shape)} in batch {number}, of shape "

@@ -12,29 +12,27 @@ from torch import Tensor, nn
 
 from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.collection import collect, empty_statistics
-from pursuhint.analysis.resumable_pass import Accumulator, fingerprint, parted_pass
+from pursuhint.analysis.resumable_pass import Accumulator, fingerprint, run_resumable_pass
 from pursuhint.data import Batch
 from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import Activation, HintPoint
 from pursuhint.features.pooling import Pooling
 from pursuhint.similarity.accumulators.base import LayerStatistics
-from pursuhint.similarity.accumulators.choose import Form
+from pursuhint.similarity.accumulators.choose import StatisticsLayout
 from pursuhint.similarity.accumulators.moments import LayerMoments
-from pursuhint.similarity.accumulators.pooled_features import LayerRows
+from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.accumulators.shards import MomentShards, RowParts, processes
-
-__all__ = ["Gathered", "Gathering", "Parts"]
 
 Parts = MomentShards | RowParts
 """Statistics of parts of the samples."""
 
-Gathered = Mapping[Activation, tuple[LayerStatistics, Parts | None]]
+Collected = Mapping[Activation, tuple[LayerStatistics, Parts | None]]
 """Statistics of all samples, and of their parts if they were kept, after and before the activations."""
 
 
 @dataclass(frozen=True)
-class Gathering:
+class CollectionPlan:
     """A pass (or several) over samples, ready to begin.
 
     Attributes:
@@ -45,18 +43,19 @@ class Gathering:
         batches_of: gives the batches of the samples with some indices, in their order.
         pooling: from features to one vector a sample.
         device: where the network runs.
-        autocast: see `pursuhint.analysis.collection.collect`.
+        autocast: see `pursuhint.analysis.collect`.
         room: bytes that statistics after, or before, the activations may take.
         on_progress: called after each batch with the number of samples done and the number in all: of this
             process, over all passes.
-        state: folder in which a long pass keeps its state, or None; see `pursuhint.analysis.resumable_pass.parted_pass`.
+        state: folder in which a long pass keeps its state, or None; see
+            `pursuhint.analysis.run_resumable_pass`.
         save_every: seconds between two states.
-        identity: what else the statistics depend on, see `pursuhint.analysis.resumable_pass.fingerprint`.
+        identity: what else the statistics depend on, see `pursuhint.analysis.fingerprint`.
     """
 
     network: nn.Module
     points: Mapping[Activation, Sequence[HintPoint]]
-    forms: Mapping[Activation, Form]
+    forms: Mapping[Activation, StatisticsLayout]
     order: SampleOrder
     batches_of: Callable[[Tensor], Iterable[Batch]]
     pooling: Pooling
@@ -68,21 +67,21 @@ class Gathering:
     save_every: float
     identity: Mapping[str, Any]
 
-    def run(self, spent: CollectSeconds) -> Gathered:
+    def run(self, spent: CollectSeconds) -> Collected:
         """Gather the statistics.
 
         Args:
             spent: where to add the time.
 
         Raises:
-            PursuhintError: as `pursuhint.analysis.collection.collect`; or several passes are needed, and there are
+            PursuhintError: as `pursuhint.analysis.collect`; or several passes are needed, and there are
                 several processes.
         """
         if any(form.passes > 1 for form in self.forms.values()):
             return self._in_several_passes(spent)
         return self._in_one_pass(spent)
 
-    def _in_one_pass(self, spent: CollectSeconds) -> Gathered:
+    def _in_one_pass(self, spent: CollectSeconds) -> Collected:
         accumulators: dict[Activation, Parts] = {
             side: self._accumulator(side, found) for side, found in self.points.items()
         }
@@ -91,7 +90,7 @@ class Gathering:
             side: (self.points[side], accumulators[side]) for side in self.points
         }
         on_progress = self.on_progress
-        parted_pass(
+        run_resumable_pass(
             self.network,
             taps,
             self.order,
@@ -117,7 +116,7 @@ class Gathering:
         statistics = empty_statistics(
             [(self.network, found)], pooling=self.pooling, form=self.forms[side], device=self.device
         )
-        if isinstance(statistics, LayerRows):
+        if isinstance(statistics, PooledFeatures):
             return RowParts(statistics, self.order)
         assert isinstance(statistics, LayerMoments)
         # What is left beside the moments of everything and those of a union of parts.
@@ -135,7 +134,7 @@ class Gathering:
             **self.identity,
         )
 
-    def _in_several_passes(self, spent: CollectSeconds) -> Gathered:
+    def _in_several_passes(self, spent: CollectSeconds) -> Collected:
         """Where memory is too small for the statistics of all pairs of layers at once."""
         if processes()[1] > 1:
             form = next(form for form in self.forms.values() if form.passes > 1)

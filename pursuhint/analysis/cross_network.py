@@ -13,7 +13,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
 from pursuhint.features.pooling import get_pooling
 from pursuhint.similarity import get_metric
-from pursuhint.similarity.accumulators.choose import choose_form
+from pursuhint.similarity.accumulators.choose import choose_layout
 from pursuhint.similarity.kernel import with_exact_median
 from pursuhint.similarity.metric import similarities_between
 from pursuhint.similarity.network_similarity import NetworkSimilarity
@@ -52,17 +52,17 @@ def compare_networks(
         data: where samples are drawn from: the training split.
         metrics: names of `pursuhint.similarity.METRICS`.
         samples: how many images to draw, without replacement; all if there are fewer.
-        seed: of the draw, which for equal samples and seed is that of `pursuhint.analysis.run_analysis.analyze`.
+        seed: of the draw, which for equal samples and seed is that of `pursuhint.analysis.analyze`.
         activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block.
-        pooling: from features to one vector a sample; see `pursuhint.features.pooling.get_pooling`.
+        pooling: from features to one vector a sample; see `pursuhint.features.get_pooling`.
         teacher_points: which of its points to compare; all by default.
         student_points: which of its points to compare; all by default.
         batch_size: images in a batch; does not change the result.
         device: where to run.
-        autocast: see `pursuhint.analysis.run_analysis.analyze`.
+        autocast: see `pursuhint.analysis.analyze`.
         workers: processes that decode image files; see `pursuhint.data.make_loader`.
         memory_limit: bytes that the statistics of the layers may take; see
-            `pursuhint.similarity.accumulators.choose.choose_form`.
+            `pursuhint.similarity.choose_layout`.
         exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
         on_progress: called after each batch with the number of samples done and the number in all, over all
             passes.
@@ -105,7 +105,7 @@ def compare_networks(
         found = find_hint_points(network, example, activation=activation) if points is None else points
         networks.append((network, tuple(found)))
     pool = get_pooling(pooling)
-    form = choose_form(
+    form = choose_layout(
         pooled_widths([point for _, points in networks for point in points], pool),
         computed,
         samples=len(indices),

@@ -21,7 +21,7 @@ from pursuhint.clustering.choose_k import AUTO, choose_k, curves_over_k
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.hints.plan import choose_positions, default_k
-from pursuhint.hints.selection import certainty_of_choice, choose_plan
+from pursuhint.hints.selection import choose_plan, stability_of_choice
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.shards import MomentShards, RowParts, processes
@@ -29,22 +29,20 @@ from pursuhint.similarity.layer_similarity import LayerSimilarity
 from pursuhint.similarity.metric import Metric
 from pursuhint.similarity.resampling import Resampled, resample
 
-__all__ = ["Choice", "between_activations", "conclude"]
-
 
 @dataclass(frozen=True)
 class Choice:
-    """What to conclude from statistics; see `pursuhint.analysis.run_analysis.analyze`."""
+    """What to conclude from statistics; see `pursuhint.analysis.analyze`."""
 
     metrics: tuple[str, ...]
     k: int | Literal["auto"] | None
     algorithm: str
     position: str
-    normalise: bool
+    normalize: bool
     seed: int
 
 
-def conclude(
+def analyze_statistics(
     points: tuple[HintPoint, ...],
     statistics: LayerStatistics,
     parts: Parts | None,
@@ -65,15 +63,15 @@ def conclude(
     Raises:
         PursuhintError: too few layers vary over the samples for the number of hint points.
     """
-    certainty_seconds: dict[str, float] = {}
+    stability_seconds: dict[str, float] = {}
     resampled: dict[str, Resampled] = {}
     whole: dict[str, tuple[Tensor, float]] = {}
     if parts is not None:
-        resampled, certainty_seconds = _resampled(parts, computed, choice.seed)
+        resampled, stability_seconds = _resampled(parts, computed, choice.seed)
         for metric in computed:
             matrix = resampled[metric.name].whole
             if metric.needs == "rows" and matrix is not None:
-                whole[metric.name] = (matrix, certainty_seconds.pop(metric.name))
+                whole[metric.name] = (matrix, stability_seconds.pop(metric.name))
     matrices, similarity_seconds = _matrices(
         statistics, [metric for metric in computed if metric.name not in whole]
     )
@@ -105,20 +103,20 @@ def conclude(
         k = default_k(candidates)
     clusterings: dict[str, dict[str, Clustering]] = {}
     clustering_seconds = {}
-    certainty = {}
+    stability = {}
     for metric_name in choice.metrics:
         similarity = similarities[get_metric(metric_name).for_clustering]
         began = time.perf_counter()
         clusterings[metric_name] = {
-            name: get_algorithm(name)(similarity.values, k, normalise=choice.normalise) for name in ALGORITHMS
+            name: get_algorithm(name)(similarity.values, k, normalize=choice.normalize) for name in ALGORITHMS
         }
         clustering_seconds[metric_name] = seconds_of_curves[metric_name] + time.perf_counter() - began
         began = time.perf_counter()
-        found = certainty_of_choice(similarity, k, choice.algorithm, choice.position, choice.normalise)
+        found = stability_of_choice(similarity, k, choice.algorithm, choice.position, choice.normalize)
         if found is not None:
-            certainty[metric_name] = found
-            spent_before = certainty_seconds.get(metric_name, 0.0)
-            certainty_seconds[metric_name] = spent_before + time.perf_counter() - began
+            stability[metric_name] = found
+            spent_before = stability_seconds.get(metric_name, 0.0)
+            stability_seconds[metric_name] = spent_before + time.perf_counter() - began
     clustered_with = {name: get_metric(name).for_clustering for name in similarities}
     plan = choose_plan(
         similarities[clustered_with[choice.metrics[0]]],
@@ -126,7 +124,7 @@ def conclude(
         choice.k if choice.k == AUTO else k,
         choice.algorithm,
         choice.position,
-        choice.normalise,
+        choice.normalize,
         choice.seed,
     )
     analysis = Analysis(
@@ -144,7 +142,7 @@ def conclude(
         num_samples=statistics.count,
         samples=torch.arange(0),
         seed=choice.seed,
-        normalise=choice.normalise,
+        normalize=choice.normalize,
         batch_size=0,
         device="",
         threads=torch.get_num_threads(),
@@ -155,10 +153,10 @@ def conclude(
             spent.accumulate,
             similarity_seconds,
             clustering_seconds,
-            certainty_seconds,
+            stability_seconds,
         ),
         processes=processes()[1],
-        certainty=certainty,
+        stability=stability,
     )
     return replace(analysis, agreements=_between_metrics(analysis, choice))
 
@@ -207,7 +205,7 @@ def _curves(
         values = similarities[get_metric(metric).for_clustering].values
         inertias[metric], silhouettes[metric] = {}, {}
         for name, cluster in algorithms.items():
-            found = curves_over_k(cluster, values, normalise=choice.normalise)
+            found = curves_over_k(cluster, values, normalize=choice.normalize)
             inertias[metric][name], silhouettes[metric][name] = found
         seconds[metric] = time.perf_counter() - began
     return inertias, silhouettes, seconds

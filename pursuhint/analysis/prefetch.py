@@ -10,10 +10,8 @@ from torch import Tensor
 
 from pursuhint.data.batch import Batch
 
-__all__ = ["Feed"]
 
-
-class Feed:
+class Prefetcher:
     """Hands out batches on a device; on a GPU the next one travels while the device works.
 
     Copies to a GPU start from pinned memory, on a stream of their own, so neither the host nor the work in

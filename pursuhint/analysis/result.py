@@ -13,18 +13,18 @@ from pursuhint._util.atomic_files import make_folder
 from pursuhint.analysis.storage import AnalysisFile, AnalysisSeconds, read_analysis, write_analysis
 from pursuhint.clustering import Clustering
 from pursuhint.clustering.agreement import Agreement
-from pursuhint.clustering.stability import Certainty
+from pursuhint.clustering.stability import SelectionStability
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.hints.plan import HintPlan
-from pursuhint.hints.selection import Selecting, StoredSimilarity
+from pursuhint.hints.selection import HintSelector, StoredSimilarity
 from pursuhint.similarity.layer_similarity import LayerSimilarity
 
-__all__ = ["Analysis", "AnalysisSeconds"]
+__all__ = ["Analysis"]
 
 
 @dataclass(frozen=True, eq=False)
-class Analysis(Selecting):
+class Analysis(HintSelector):
     """Similarity and clusters of a network's layers, and the hint points chosen from them.
 
     Attributes:
@@ -45,16 +45,16 @@ class Analysis(Selecting):
         num_samples: how many training images the network was run on.
         samples: their indices, as in ``Batch.indices``.
         seed: of the draw of those images.
-        normalise: whether layers were given unit length before clustering.
+        normalize: whether layers were given unit length before clustering.
         batch_size: images in a batch.
-        pooling: how features became one vector a sample, as `pursuhint.features.pooling.get_pooling` takes it.
+        pooling: how features became one vector a sample, as `pursuhint.features.get_pooling` takes it.
         device: where the network ran.
         autocast: the type in which it ran by automatic mixed precision, if it did.
         threads: CPU threads that torch used.
         seconds: where the time went.
         processes: how many processes shared the pass over the data.
-        certainty: by metric asked for, how often the same layers are chosen when images are left out.
-        no_certainty: if that was not found out, why; else empty.
+        stability: by metric asked for, how often the same layers are chosen when images are left out.
+        no_stability: if that was not found out, why; else empty.
         agreements: between the metrics asked for, and, for each, between features after and before the
             activations if both were analysed.
         pre: the same network's features before the activations, if both were analysed.
@@ -73,7 +73,7 @@ class Analysis(Selecting):
     num_samples: int
     samples: Tensor
     seed: int
-    normalise: bool
+    normalize: bool
     batch_size: int
     device: str
     threads: int
@@ -82,8 +82,8 @@ class Analysis(Selecting):
     pooling: str = "mean"
     autocast: str | None = None
     processes: int = 1
-    certainty: Mapping[str, Certainty] = field(default_factory=dict)
-    no_certainty: str = ""
+    stability: Mapping[str, SelectionStability] = field(default_factory=dict)
+    no_stability: str = ""
     agreements: tuple[Agreement, ...] = ()
     pre: Analysis | None = None
 
@@ -106,17 +106,17 @@ class Analysis(Selecting):
         best = found["segments"].inertia
         return (found["kmeans"].inertia - best) / best if best > 0 else 0.0
 
-    def certainty_sentence(self, metric: str | None = None) -> str:
+    def stability_sentence(self, metric: str | None = None) -> str:
         """How sure the choice by a metric (the first one by default) is, in words.
 
         Raises:
             PursuhintError: certainty was not computed, or not for this metric.
         """
         metric = self.metrics[0] if metric is None else metric
-        if metric not in self.certainty:
-            known = ", ".join(self.certainty) or "none"
+        if metric not in self.stability:
+            known = ", ".join(self.stability) or "none"
             raise PursuhintError(f"no certainty was computed for metric {metric!r}; there are: {known}")
-        return self.certainty[metric].sentence([point.position for point in self.candidates])
+        return self.stability[metric].sentence([point.position for point in self.candidates])
 
     def _of(self, table: Mapping[str, Mapping[str, Clustering]], metric: str) -> Mapping[str, Clustering]:
         if metric not in table:
@@ -148,7 +148,7 @@ class Analysis(Selecting):
             silhouettes=_plain(self.silhouettes),
             num_samples=self.num_samples,
             seed=self.seed,
-            normalise=self.normalise,
+            normalize=self.normalize,
             batch_size=self.batch_size,
             device=self.device,
             threads=self.threads,
@@ -156,8 +156,8 @@ class Analysis(Selecting):
             pooling=self.pooling,
             autocast=self.autocast,
             processes=self.processes,
-            certainty=dict(self.certainty),
-            no_certainty=self.no_certainty,
+            stability=dict(self.stability),
+            no_stability=self.no_stability,
             agreements=list(self.agreements),
             with_pre=self.pre is not None,
         )
@@ -169,7 +169,7 @@ class Analysis(Selecting):
                 metric: {name: clustering.contiguous for name, clustering in found.items()}
                 for metric, found in self.clusterings.items()
             },
-            "certainty": {metric: self.certainty_sentence(metric) for metric in self.certainty},
+            "stability": {metric: self.stability_sentence(metric) for metric in self.stability},
             "agreements": [agreement.sentence() for agreement in self.agreements],
         }
         write_analysis(folder, file, summary, self.similarities, self.samples)
@@ -197,7 +197,7 @@ class Analysis(Selecting):
             num_samples=file.num_samples,
             samples=torch.from_numpy(samples),
             seed=file.seed,
-            normalise=file.normalise,
+            normalize=file.normalize,
             batch_size=file.batch_size,
             device=file.device,
             threads=file.threads,
@@ -206,8 +206,8 @@ class Analysis(Selecting):
             pooling=file.pooling,
             autocast=file.autocast,
             processes=file.processes,
-            certainty=file.certainty,
-            no_certainty=file.no_certainty,
+            stability=file.stability,
+            no_stability=file.no_stability,
             agreements=tuple(file.agreements),
             pre=cls.load(folder / "pre") if file.with_pre else None,
         )

@@ -25,8 +25,6 @@ from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.pooling import Pooling
 from pursuhint.similarity.accumulators.shards import processes
 
-__all__ = ["SAVE_EVERY", "Accumulator", "fingerprint", "forget", "parted_pass"]
-
 SAVE_EVERY = 60.0
 """Seconds between two states of a pass."""
 
@@ -35,7 +33,7 @@ SHARE_OF_SAVING = 0.05
 
 
 class Accumulator(Protocol):
-    """What a pass fills: `pursuhint.similarity.accumulators.shards.MomentShards` or `RowParts`."""
+    """What a pass fills: `pursuhint.similarity.MomentShards` or `RowParts`."""
 
     done: int
 
@@ -46,7 +44,7 @@ class Accumulator(Protocol):
     def read(self, prefix: str, slot: int) -> None: ...
 
 
-def parted_pass(
+def run_resumable_pass(
     network: nn.Module,
     taps: Mapping[str, tuple[Sequence[HintPoint], Accumulator]],
     order: SampleOrder,
@@ -75,7 +73,7 @@ def parted_pass(
             batch size.
         pooling: from features to one vector a sample; see `pursuhint.features.pooling`.
         device: where the network runs.
-        autocast: see `pursuhint.analysis.collection.collect`.
+        autocast: see `pursuhint.analysis.collect`.
         seconds: where to add the time spent, that before an interruption included.
         on_batch: called after each batch, and when going on from a state, with the number of this process's
             samples so far.
@@ -88,7 +86,7 @@ def parted_pass(
         Whether it went on from a state.
 
     Raises:
-        PursuhintError: as `pursuhint.analysis.collection.collect`; or the state cannot be written or is damaged.
+        PursuhintError: as `pursuhint.analysis.collect`; or the state cannot be written or is damaged.
     """
     seconds = seconds if seconds is not None else CollectSeconds()
     saved = None if state is None else _State(Path(state), identity)

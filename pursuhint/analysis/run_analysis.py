@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.collection import check_autocast, pooled_widths
-from pursuhint.analysis.collection_plan import Gathering
-from pursuhint.analysis.from_statistics import Choice, between_activations, conclude
-from pursuhint.analysis.result import Analysis, AnalysisSeconds
+from pursuhint.analysis.collection_plan import CollectionPlan
+from pursuhint.analysis.from_statistics import Choice, analyze_statistics, between_activations
+from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import SAVE_EVERY, forget
 from pursuhint.clustering import get_algorithm
 from pursuhint.clustering.result import check_k
@@ -25,11 +25,11 @@ from pursuhint.features.hint_points import Activation, find_hint_points
 from pursuhint.features.pooling import get_pooling
 from pursuhint.hints.plan import check_position
 from pursuhint.similarity import get_metric
-from pursuhint.similarity.accumulators.choose import choose_form, default_memory_limit
+from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
 from pursuhint.similarity.kernel import with_exact_median
 from pursuhint.similarity.resampling import PARTS, SMALLEST_PART
 
-__all__ = ["Analysis", "AnalysisSeconds", "analyze"]
+__all__ = ["analyze"]
 
 
 def analyze(
@@ -49,10 +49,10 @@ def analyze(
     include: Sequence[str] = (),
     position: str = "center",
     algorithm: str = "kmeans",
-    normalise: bool = False,
+    normalize: bool = False,
     memory_limit: int | None = None,
     exact_median: bool = False,
-    certainty: bool = True,
+    stability: bool = True,
     state: Path | str | None = None,
     save_every: float = SAVE_EVERY,
     network_name: str | None = None,
@@ -77,32 +77,33 @@ def analyze(
         data: where samples are drawn from: the training split.
         metrics: names of `pursuhint.similarity.METRICS`; the first one chooses the plan.
         k: number of hint points, at least 2; ``"auto"``: that with the highest silhouette, see
-            `pursuhint.clustering.choose_k.choose_k`; default: `pursuhint.hints.plan.default_k`.
+            `pursuhint.clustering.choose_k`; default: `pursuhint.hints.default_k`.
         samples: how many images to draw, without replacement; all if there are fewer. The paper uses 10,000.
         seed: of the draw.
         activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block; or
             ``"both"`` in one pass: the analysis of the former, which holds that of the latter as ``pre``.
         pooling: from feature maps and tokens to one vector a sample: ``"mean"`` (the paper's), ``"max"``,
-            ``"class-token"``, or ``"none"`` for several places of a map; see `pursuhint.features.pooling.get_pooling`.
+            ``"class-token"``, or ``"none"`` for several places of a map; see
+            `pursuhint.features.get_pooling`.
         batch_size: images in a batch; does not change the result.
         device: where to run.
         autocast: run the network in ``"bf16"`` or (on a GPU) ``"fp16"`` by automatic mixed precision: faster
             on a GPU, and less exact; docs/analysis.md says by how much for which metric.
         workers: processes that decode image files; see `pursuhint.data.make_loader`.
         include: module-name patterns that replace the automatic choice of candidates; see
-            `pursuhint.features.hint_points.find_hint_points`.
-        position: which member of a cluster becomes its hint point; see `pursuhint.hints.plan.choose_positions`.
+            `pursuhint.features.find_hint_points`.
+        position: which member of a cluster becomes its hint point; see `pursuhint.hints.choose_positions`.
         algorithm: which clustering chooses the plan; a name of `pursuhint.clustering.ALGORITHMS`.
-        normalise: give layers unit length before clustering; see `pursuhint.clustering.kmeans.kmeans`.
+        normalize: give layers unit length before clustering; see `pursuhint.clustering.kmeans`.
         memory_limit: bytes that the statistics of the layers may take on ``device``, beside the network and
-            its feature maps; see `pursuhint.similarity.accumulators.choose.choose_form`. With too little for all pairs of
+            its feature maps; see `pursuhint.similarity.choose_layout`. With too little for all pairs of
             layers at once the data go through the network several times.
         exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
-        certainty: keep the statistics of parts of the images apart and say how sure the choice is. Needs 40
+        stability: keep the statistics of parts of the images apart and say how sure the choice is. Needs 40
             images, and that all pairs of layers fit the memory limit at once.
         state: folder in which a long pass keeps its state; a pass over the same images with the same network
             and settings goes on from there. Removed when the analysis is complete.
-        save_every: seconds between two states; see `pursuhint.analysis.resumable_pass.parted_pass`.
+        save_every: seconds between two states; see `pursuhint.analysis.run_resumable_pass`.
         network_name: what the analysis calls the network; default: the name of its class.
         on_progress: called after each batch with the number of samples done and the number in all: of this
             process, over all passes.
@@ -138,8 +139,10 @@ def analyze(
         return loader.epoch(0)
 
     example = next(iter(batches_of(indices[:1], size=1, workers=0))).images
-    sides: tuple[Activation, ...] = ("post", "pre") if activation == "both" else (activation,)
-    points = {side: find_hint_points(network, example, activation=side, include=include) for side in sides}
+    activations: tuple[Activation, ...] = ("post", "pre") if activation == "both" else (activation,)
+    points = {
+        side: find_hint_points(network, example, activation=side, include=include) for side in activations
+    }
     for found in points.values():
         if len(found) < 2:
             raise PursuhintError(
@@ -151,23 +154,23 @@ def analyze(
     computed = [with_exact_median(get_metric(name)) if exact_median else get_metric(name) for name in names]
     limit = default_memory_limit(device) if memory_limit is None else memory_limit
     forms = {
-        side: choose_form(
+        side: choose_layout(
             pooled_widths(found, pool),
             computed,
             samples=len(indices),
-            memory_limit=limit // len(sides),
+            memory_limit=limit // len(activations),
             device=device,
         )
         for side, found in points.items()
     }
     order = SampleOrder.of(
         indices,
-        parts=PARTS if certainty and len(indices) >= PARTS * SMALLEST_PART else 1,
+        parts=PARTS if stability and len(indices) >= PARTS * SMALLEST_PART else 1,
         seed=seed,
         batch_size=batch_size,
     )
     spent = CollectSeconds()
-    gathered = Gathering(
+    gathered = CollectionPlan(
         network,
         points,
         forms,
@@ -176,16 +179,16 @@ def analyze(
         pooling=pool,
         device=device,
         autocast=autocast,
-        room=limit // len(sides),
+        room=limit // len(activations),
         on_progress=on_progress,
         state=state,
         save_every=save_every,
         identity={"example": example, "metrics": names, "activation": activation, "data": data.name},
     ).run(spent)
-    choice = Choice(tuple(dict.fromkeys(metrics)), k, algorithm, position, normalise, seed)
+    choice = Choice(tuple(dict.fromkeys(metrics)), k, algorithm, position, normalize, seed)
     analyses: list[Analysis] = []
     for side, (statistics, parts) in gathered.items():
-        analysis = conclude(points[side], statistics, parts, computed, choice, spent)
+        analysis = analyze_statistics(points[side], statistics, parts, computed, choice, spent)
         analyses.append(
             replace(
                 analysis,
@@ -196,7 +199,7 @@ def analyze(
                 batch_size=batch_size,
                 device=str(device),
                 autocast=autocast,
-                no_certainty="" if analysis.certainty else _why_no_certainty(certainty, len(indices)),
+                no_stability="" if analysis.stability else _why_no_stability(stability, len(indices)),
             )
         )
         # The same number on either side, so that the two can be compared.
@@ -209,7 +212,7 @@ def analyze(
     return replace(post, pre=pre, agreements=(*post.agreements, *between_activations(post, pre, choice)))
 
 
-def _why_no_certainty(wanted: bool, samples: int) -> str:
+def _why_no_stability(wanted: bool, samples: int) -> str:
     if not wanted:
         return "it was switched off"
     if samples < PARTS * SMALLEST_PART:

@@ -17,14 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint.clustering.agreement import Agreement
 from pursuhint.clustering.result import Clustering
-from pursuhint.clustering.stability import Certainty
+from pursuhint.clustering.stability import SelectionStability
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.hints.plan import validated
-from pursuhint.hints.selection import Resampled, Selecting, StoredSimilarity
+from pursuhint.hints.selection import HintSelector, Resampled, StoredSimilarity
 from pursuhint.similarity.archive import read_archive, write_archive
 
-__all__ = ["AnalysisFile", "AnalysisSeconds", "StoredAnalysis", "read_analysis", "write_analysis"]
+__all__ = ["StoredAnalysis"]
 
 SCHEMA = 1
 _ARRAYS = ("values", "left_out", "halves")
@@ -41,7 +41,7 @@ class AnalysisSeconds:
         accumulate: adding features to the moments.
         similarity: by metric, from moments to a matrix.
         clustering: by metric asked for: all algorithms at the chosen k, and the curves over k.
-        certainty: by metric, from the statistics of the parts to resampled matrices, and for those asked for
+        stability: by metric, from the statistics of the parts to resampled matrices, and for those asked for
             the choices made again. Of a metric that compares all pairs of samples the matrices of all parts
             come from one pass over the pairs, which counts as similarity.
     """
@@ -52,12 +52,12 @@ class AnalysisSeconds:
     accumulate: float
     similarity: dict[str, float]
     clustering: dict[str, float]
-    certainty: dict[str, float] = field(default_factory=dict)
+    stability: dict[str, float] = field(default_factory=dict)
 
     @property
     def over_forward(self) -> float:
         """Everything that the analysis adds to the forward pass, as a fraction of the forward pass."""
-        tables = (self.similarity, self.clustering, self.certainty)
+        tables = (self.similarity, self.clustering, self.stability)
         added = self.accumulate + sum(sum(table.values()) for table in tables)
         return added / self.forward
 
@@ -65,7 +65,7 @@ class AnalysisSeconds:
 class AnalysisFile(BaseModel):
     """analysis.json. Its entry ``summary`` is for readers, and is computed again from the rest.
 
-    Attributes are those of `pursuhint.analysis.result.Analysis`, and:
+    Attributes are those of `pursuhint.analysis.Analysis`, and:
 
         similarities: the metrics whose matrices ``analysis.npz`` has.
         clustered_with: by metric, the one that is clustered in its place.
@@ -88,7 +88,7 @@ class AnalysisFile(BaseModel):
     silhouettes: dict[str, dict[str, dict[int, float]]]
     num_samples: int
     seed: int
-    normalise: bool
+    normalize: bool
     batch_size: int
     device: str
     threads: int
@@ -96,8 +96,8 @@ class AnalysisFile(BaseModel):
     pooling: str
     autocast: str | None
     processes: int
-    certainty: dict[str, Certainty]
-    no_certainty: str = ""
+    stability: dict[str, SelectionStability]
+    no_stability: str = ""
     agreements: list[Agreement]
     with_pre: bool
     arrays: str = ""
@@ -170,10 +170,10 @@ def _digest(path: Path) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class StoredAnalysis(Selecting):
+class StoredAnalysis(HintSelector):
     """What an analysis left behind, for choosing again: read in no time, since nothing of it is a tensor.
 
-    Attributes are those of `pursuhint.analysis.result.Analysis`.
+    Attributes are those of `pursuhint.analysis.Analysis`.
     """
 
     metrics: tuple[str, ...]
@@ -182,12 +182,12 @@ class StoredAnalysis(Selecting):
     clustered_with: Mapping[str, str]
     curves: Mapping[str, Mapping[str, Mapping[int, float]]]
     silhouettes: Mapping[str, Mapping[str, Mapping[int, float]]]
-    normalise: bool
+    normalize: bool
     seed: int
 
     @classmethod
     def load(cls, folder: Path | str) -> StoredAnalysis:
-        """Read what `pursuhint.analysis.result.Analysis.save` wrote.
+        """Read what `pursuhint.analysis.Analysis.save` wrote.
 
         Raises:
             PursuhintError: as `read_analysis`.
@@ -200,6 +200,6 @@ class StoredAnalysis(Selecting):
             file.clustered_with,
             file.curves,
             file.silhouettes,
-            file.normalise,
+            file.normalize,
             file.seed,
         )

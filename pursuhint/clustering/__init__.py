@@ -1,7 +1,7 @@
 """Groups of similar layers, from a precomputed similarity matrix.
 
 An algorithm is a function of a similarity (layers, layers), the number of clusters ``k`` and the keyword
-``normalise``, and returns a `Clustering`; it is one file and one line of `ALGORITHMS`. Names are resolved on
+``normalize``, and returns a `Clustering`; it is one file and one line of `ALGORITHMS`. Names are resolved on
 use, so that listing algorithms imports nothing heavy.
 """
 
@@ -11,12 +11,24 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import lookup, resolve
 
 if TYPE_CHECKING:
-    from pursuhint.clustering.result import Clustering
+    from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
+    from pursuhint.clustering.choose_k import AUTO, choose_k, curves_over_k
+    from pursuhint.clustering.hierarchical import linkage_tree
+    from pursuhint.clustering.inertia import (
+        Matrix,
+        Similarity,
+        checked_similarity,
+        squared_distances,
+        tie_width,
+    )
+    from pursuhint.clustering.result import Clustering, check_k
+    from pursuhint.clustering.stability import SelectionStability, selection_stability
 
-__all__ = ["ALGORITHMS", "Clustering", "get_algorithm"]
+__getattr__, __dir__, __all__ = lazy_exports(__name__, "ALGORITHMS", "get_algorithm")
 
 ALGORITHMS: Mapping[str, str] = MappingProxyType(
     {
@@ -37,9 +49,3 @@ def get_algorithm(name: str) -> Callable[..., Clustering]:
     """
     algorithm: Callable[..., Clustering] = resolve(lookup("clustering algorithm", ALGORITHMS, name))
     return algorithm
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Clustering":
-        return resolve("pursuhint.clustering.result:Clustering")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

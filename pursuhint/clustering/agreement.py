@@ -106,7 +106,7 @@ def rank_correlation(first: Similarity, second: Similarity) -> float | None:
     """
     from scipy.stats import rankdata  # takes a second to import
 
-    matrices = [checked_similarity(values, normalise=False) for values in (first, second)]
+    matrices = [checked_similarity(values, normalize=False) for values in (first, second)]
     if len(matrices[0]) != len(matrices[1]):
         raise PursuhintError(f"cannot compare similarities of {len(first)} and {len(second)} layers")
     above = np.triu_indices(len(matrices[0]), k=1)

@@ -10,7 +10,7 @@ from pursuhint.clustering.result import Clustering
 from pursuhint.clustering.silhouette import silhouette
 from pursuhint.errors import PursuhintError
 
-__all__ = ["AUTO", "LARGEST_K", "KChoice", "choose_k", "curves_over_k"]
+__all__ = ["AUTO", "choose_k", "curves_over_k"]
 
 AUTO = "auto"
 """What stands for "choose it" where a number of clusters is expected."""
@@ -33,14 +33,14 @@ class KChoice:
 
 
 def curves_over_k(
-    algorithm: Callable[..., Clustering], similarity: Similarity, *, normalise: bool = False
+    algorithm: Callable[..., Clustering], similarity: Similarity, *, normalize: bool = False
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Inertia and silhouette of an algorithm's clusterings over k.
 
     Args:
         algorithm: see `pursuhint.clustering.get_algorithm`.
         similarity: (layers, layers).
-        normalise: see `pursuhint.clustering.kmeans.kmeans`.
+        normalize: see `pursuhint.clustering.kmeans`.
 
     Returns:
         Inertia by k and mean silhouette by k, for k = 2, 3, ... up to `LARGEST_K` and below the number of
@@ -48,9 +48,9 @@ def curves_over_k(
     """
     inertias, silhouettes = {}, {}
     for k in range(2, min(len(similarity) - 1, LARGEST_K) + 1):
-        found = algorithm(similarity, k, normalise=normalise)
+        found = algorithm(similarity, k, normalize=normalize)
         inertias[k] = found.inertia
-        silhouettes[k] = silhouette(similarity, found.labels, normalise=normalise)
+        silhouettes[k] = silhouette(similarity, found.labels, normalize=normalize)
     return inertias, silhouettes
 
 
@@ -81,6 +81,8 @@ def choose_k(inertias: Mapping[int, float], silhouettes: Mapping[int, float]) ->
     reason = f"k = {k}: silhouette {silhouettes[k]:.3f}, the highest of {tried}"
     if len(ranking) > 1:
         reason += f" (next: {silhouettes[ranking[1]]:.3f} at k = {ranking[1]})"
-    sides = [f"{inertias[other]:.3g} at k = {other}" for other in (k - 1, k + 1) if other in inertias]
-    reason += f"; inertia {inertias[k]:.3g}" + (f", against {' and '.join(sides)}" if sides else "")
+    activations = [f"{inertias[other]:.3g} at k = {other}" for other in (k - 1, k + 1) if other in inertias]
+    reason += f"; inertia {inertias[k]:.3g}" + (
+        f", against {' and '.join(activations)}" if activations else ""
+    )
     return KChoice(k, reason)

@@ -21,13 +21,11 @@ from pursuhint.errors import PursuhintError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["distances_between", "distances_of", "similarity_of"]
-
 ZERO = 1e-6
 """A distance of a layer from itself up to this fraction of the largest is rounding."""
 
 
-def distances_of(similarity: Similarity, *, normalise: bool = False) -> Tensor:
+def distances_of(similarity: Similarity, *, normalize: bool = False) -> Tensor:
     r"""Distance of every pair of layers, :math:`\sqrt{S_{ii} + S_{jj} - 2 S_{ij}}`.
 
     For CKA, R2CCA by rank and others with a unit diagonal this is :math:`\sqrt{2 (1 - S_{ij})}`. Where a
@@ -35,7 +33,7 @@ def distances_of(similarity: Similarity, *, normalise: bool = False) -> Tensor:
 
     Args:
         similarity: (layers, layers); one that is not symmetric is averaged with its transpose.
-        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+        normalize: give every layer unit length first; see `pursuhint.clustering.kmeans`.
 
     Returns:
         (layers, layers), float64, symmetric, diagonal 0.
@@ -50,7 +48,7 @@ def distances_of(similarity: Similarity, *, normalise: bool = False) -> Tensor:
     """
     import torch
 
-    return torch.from_numpy(distances_between(checked_similarity(similarity, normalise=normalise)))
+    return torch.from_numpy(distances_between(checked_similarity(similarity, normalize=normalize)))
 
 
 def distances_between(matrix: Matrix) -> Matrix:
@@ -83,7 +81,7 @@ def similarity_of(distances: Similarity) -> Tensor:
     """
     import torch
 
-    matrix = checked_similarity(distances, normalise=False, what="distances")
+    matrix = checked_similarity(distances, normalize=False, what="distances")
     if (matrix < 0).any():
         raise PursuhintError(f"distances must not be negative, got {matrix.min():g}")
     if (matrix.diagonal() > ZERO * matrix.max()).any():
@@ -94,5 +92,5 @@ def similarity_of(distances: Similarity) -> Tensor:
         )
     np.fill_diagonal(matrix, 0.0)
     squares = np.square(matrix)
-    centred = squares - squares.mean(0) - squares.mean(1)[:, None] + squares.mean()
-    return torch.from_numpy(centred / -2)
+    centered = squares - squares.mean(0) - squares.mean(1)[:, None] + squares.mean()
+    return torch.from_numpy(centered / -2)

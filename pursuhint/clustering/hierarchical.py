@@ -14,7 +14,7 @@ from pursuhint.clustering.distances import distances_between
 from pursuhint.clustering.inertia import Matrix, Similarity, checked_similarity, inertia_of
 from pursuhint.clustering.result import Clustering, number_by_depth
 
-__all__ = ["LINKAGES", "Linkage", "hierarchical", "linkage_tree"]
+__all__ = ["hierarchical", "linkage_tree"]
 
 Linkage = Literal["ward", "average", "complete", "single"]
 LINKAGES: tuple[Linkage, ...] = get_args(Linkage)
@@ -22,7 +22,7 @@ LINKAGES: tuple[Linkage, ...] = get_args(Linkage)
 
 
 def hierarchical(
-    similarity: Similarity, k: int, *, normalise: bool = False, linkage: Linkage = "ward"
+    similarity: Similarity, k: int, *, normalize: bool = False, linkage: Linkage = "ward"
 ) -> Clustering:
     """Cut the tree of `linkage_tree` where k groups are left.
 
@@ -31,9 +31,9 @@ def hierarchical(
 
     Args:
         similarity: (layers, layers); one that is not symmetric is averaged with its transpose. Start from
-            distances with `pursuhint.clustering.distances.similarity_of`.
+            distances with `pursuhint.clustering.similarity_of`.
         k: number of clusters, from 2 to the number of layers.
-        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+        normalize: give every layer unit length first; see `pursuhint.clustering.kmeans`.
         linkage: one of `LINKAGES`.
 
     Returns:
@@ -47,7 +47,7 @@ def hierarchical(
         >>> hierarchical(torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)), 2).labels
         (0, 0, 0, 1, 1)
     """
-    matrix = checked_similarity(similarity, normalise=normalise, k=k)
+    matrix = checked_similarity(similarity, normalize=normalize, k=k)
     groups: dict[int, list[int]] = {layer: [layer] for layer in range(len(matrix))}
     for step, (first, second, _, _) in enumerate(_tree(matrix, linkage)[: len(matrix) - k]):
         groups[len(matrix) + step] = groups.pop(int(first)) + groups.pop(int(second))
@@ -59,11 +59,11 @@ def hierarchical(
 
 
 def linkage_tree(
-    similarity: Similarity, *, normalise: bool = False, linkage: Linkage = "ward"
+    similarity: Similarity, *, normalize: bool = False, linkage: Linkage = "ward"
 ) -> NDArray[np.float64]:
     """Which groups are joined, in which order and at which distance: what a dendrogram draws.
 
-    Distances are those of `pursuhint.clustering.distances.distances_of`. ``"ward"`` joins the two groups
+    Distances are those of `pursuhint.clustering.distances_of`. ``"ward"`` joins the two groups
     whose union raises the inertia of k-means least; ``"average"``, ``"complete"`` and ``"single"`` the two
     with the smallest mean, largest or smallest distance between their layers.
 
@@ -72,7 +72,7 @@ def linkage_tree(
 
     Args:
         similarity: (layers, layers), at least 2; one that is not symmetric is averaged with its transpose.
-        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+        normalize: give every layer unit length first; see `pursuhint.clustering.kmeans`.
         linkage: one of `LINKAGES`.
 
     Returns:
@@ -83,7 +83,7 @@ def linkage_tree(
         PursuhintError: the similarity is not a finite square matrix of at least 2 layers, or there is no
             such linkage.
     """
-    return _tree(checked_similarity(similarity, normalise=normalise, k=2), linkage)
+    return _tree(checked_similarity(similarity, normalize=normalize, k=2), linkage)
 
 
 def _tree(matrix: Matrix, linkage: Linkage) -> NDArray[np.float64]:

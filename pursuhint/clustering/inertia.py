@@ -24,16 +24,7 @@ from pursuhint.errors import PursuhintError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "Matrix",
-    "Similarity",
-    "as_array",
-    "checked_similarity",
-    "inertia",
-    "inertia_of",
-    "squared_distances",
-    "tie_width",
-]
+__all__ = ["Matrix", "Similarity", "checked_similarity", "squared_distances", "tie_width"]
 
 Matrix = NDArray[np.float64]
 Similarity: TypeAlias = "Tensor | Matrix"
@@ -47,7 +38,7 @@ def as_array(values: Any) -> Matrix:
     return np.array(values, dtype=np.float64)
 
 
-def inertia(similarity: Similarity, labels: Sequence[int], *, normalise: bool = False) -> float:
+def inertia(similarity: Similarity, labels: Sequence[int], *, normalize: bool = False) -> float:
     r"""Sum over layers of the squared distance to the centroid of their cluster.
 
     .. math:: \sum_i S_{ii} - \sum_c \frac{1}{|c|} \sum_{j, l \in c} S_{jl} .
@@ -55,12 +46,12 @@ def inertia(similarity: Similarity, labels: Sequence[int], *, normalise: bool = 
     Args:
         similarity: (layers, layers).
         labels: cluster of each layer, any integers.
-        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+        normalize: give every layer unit length first; see `pursuhint.clustering.kmeans`.
 
     Raises:
         PursuhintError: the similarity is not a finite square matrix, or the number of labels differs.
     """
-    matrix = checked_similarity(similarity, normalise=normalise)
+    matrix = checked_similarity(similarity, normalize=normalize)
     if len(labels) != len(matrix):
         raise PursuhintError(f"{len(labels)} labels for {len(matrix)} layers")
     return inertia_of(matrix, np.asarray(labels))
@@ -92,14 +83,14 @@ def tie_width(matrix: Matrix) -> float:
 
 
 def checked_similarity(
-    similarity: Similarity, *, normalise: bool, k: int | None = None, what: str = "similarity"
+    similarity: Similarity, *, normalize: bool, k: int | None = None, what: str = "similarity"
 ) -> Matrix:
     """Check a similarity and the number of clusters wanted of it.
 
     Args:
         similarity: (layers, layers). One that is not symmetric (PWCCA) is replaced by the mean of itself and
             its transpose.
-        normalise: divide by the square roots of the diagonal on both sides.
+        normalize: divide by the square roots of the diagonal on both sides.
         k: number of clusters.
         what: what to call the matrix in error messages.
 
@@ -123,7 +114,7 @@ def checked_similarity(
     if k is not None:
         check_k(k, len(matrix))
     matrix = (matrix + matrix.T) / 2
-    if normalise:
+    if normalize:
         diagonal = matrix.diagonal()
         if (diagonal <= 0).any():
             layer = int(np.argmin(diagonal)) + 1

@@ -16,7 +16,7 @@ from pursuhint.clustering.inertia import (
 from pursuhint.clustering.result import Clustering, number_by_depth
 from pursuhint.errors import PursuhintError
 
-__all__ = ["kmeans", "seeds"]
+__all__ = ["kmeans"]
 
 Labels = NDArray[np.int64]
 
@@ -31,7 +31,7 @@ def seeds(layers: int, k: int) -> tuple[int, ...]:
 
 
 def kmeans(
-    similarity: Similarity, k: int, *, normalise: bool = False, max_iterations: int = 300
+    similarity: Similarity, k: int, *, normalize: bool = False, max_iterations: int = 300
 ) -> Clustering:
     r"""Lloyd's algorithm with the kernel trick: it needs similarities only, never the centroids themselves.
 
@@ -55,7 +55,7 @@ def kmeans(
     Args:
         similarity: (layers, layers); one that is not symmetric is averaged with its transpose.
         k: number of clusters, from 2 to the number of layers.
-        normalise: give every layer unit length first, :math:`S_{ij} / \sqrt{S_{ii} S_{jj}}`. The paper's
+        normalize: give every layer unit length first, :math:`S_{ij} / \sqrt{S_{ii} S_{jj}}`. The paper's
             Table 2 has results "with normalization before clustering" without saying which; this is a guess.
             It changes nothing where the diagonal is 1 already, as for CKA (for which the paper lists no such
             variant) and for the rank-normalised R2CCA.
@@ -73,7 +73,7 @@ def kmeans(
         >>> kmeans(two_groups, 2).labels
         (0, 0, 0, 1, 1)
     """
-    matrix = checked_similarity(similarity, normalise=normalise, k=k)
+    matrix = checked_similarity(similarity, normalize=normalize, k=k)
     if max_iterations < 1:
         raise PursuhintError(f"max_iterations must be at least 1, got {max_iterations}")
     start = list(seeds(len(matrix), k))

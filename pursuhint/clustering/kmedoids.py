@@ -13,12 +13,12 @@ from pursuhint.clustering.result import Clustering, number_by_depth
 __all__ = ["kmedoids"]
 
 
-def kmedoids(similarity: Similarity, k: int, *, normalise: bool = False) -> Clustering:
+def kmedoids(similarity: Similarity, k: int, *, normalize: bool = False) -> Clustering:
     r"""Choose k layers such that the distances of all layers to the nearest one add up to little.
 
     Minimises :math:`\sum_i \min_{m} d_{im}` over k medoids :math:`m` by exchanging one medoid at a time
-    (FasterPAM), from the seeds of `pursuhint.clustering.kmeans.seeds` and without any chance. Distances are
-    those of `pursuhint.clustering.distances.distances_of`, not squared, so single outlying layers weigh less
+    (FasterPAM), from the seeds of `pursuhint.clustering.seeds` and without any chance. Distances are
+    those of `pursuhint.clustering.distances_of`, not squared, so single outlying layers weigh less
     than in k-means. A layer as near to two medoids joins the shallower one.
 
     Reference: E. Schubert and P. J. Rousseeuw, Fast and Eager k-Medoids Clustering, Information Systems 101
@@ -26,9 +26,9 @@ def kmedoids(similarity: Similarity, k: int, *, normalise: bool = False) -> Clus
 
     Args:
         similarity: (layers, layers); one that is not symmetric is averaged with its transpose. Start from
-            distances with `pursuhint.clustering.distances.similarity_of`.
+            distances with `pursuhint.clustering.similarity_of`.
         k: number of clusters, from 2 to the number of layers.
-        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+        normalize: give every layer unit length first; see `pursuhint.clustering.kmeans`.
 
     Returns:
         A local optimum. ``inertia`` is that of k-means for these groups, so that algorithms can be compared;
@@ -41,7 +41,7 @@ def kmedoids(similarity: Similarity, k: int, *, normalise: bool = False) -> Clus
         >>> kmedoids(torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)), 2).labels
         (0, 0, 0, 1, 1)
     """
-    matrix = checked_similarity(similarity, normalise=normalise, k=k)
+    matrix = checked_similarity(similarity, normalize=normalize, k=k)
     distances = distances_between(matrix)
     start = np.array(seeds(len(matrix), k), dtype=np.uint64)
     found = package.fasterpam(distances, start, n_cpu=1)

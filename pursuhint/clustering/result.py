@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["Clustering", "check_k", "number_by_depth"]
+__all__ = ["Clustering", "check_k"]
 
 
 def check_k(k: int, layers: int) -> None:

@@ -10,7 +10,7 @@ from pursuhint.clustering.result import Clustering
 __all__ = ["segments"]
 
 
-def segments(similarity: Similarity, k: int, *, normalise: bool = False) -> Clustering:
+def segments(similarity: Similarity, k: int, *, normalize: bool = False) -> Clustering:
     r"""Cut the layers, in depth order, into k runs with the lowest possible inertia.
 
     No contiguous partition has a lower one: with :math:`c(a, b)` the inertia of layers a to b - 1 as one
@@ -27,7 +27,7 @@ def segments(similarity: Similarity, k: int, *, normalise: bool = False) -> Clus
     Args:
         similarity: (layers, layers); one that is not symmetric is averaged with its transpose.
         k: number of segments, from 2 to the number of layers.
-        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+        normalize: give every layer unit length first; see `pursuhint.clustering.kmeans`.
 
     Returns:
         A contiguous clustering.
@@ -39,7 +39,7 @@ def segments(similarity: Similarity, k: int, *, normalise: bool = False) -> Clus
         >>> segments(torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)), 2).labels
         (0, 0, 0, 1, 1)
     """
-    matrix = checked_similarity(similarity, normalise=normalise, k=k)
+    matrix = checked_similarity(similarity, normalize=normalize, k=k)
     layers = len(matrix)
     cost = _costs(matrix)
     tie = tie_width(matrix) * layers

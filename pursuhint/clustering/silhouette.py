@@ -10,16 +10,14 @@ from pursuhint.clustering.distances import distances_between
 from pursuhint.clustering.inertia import Similarity, checked_similarity
 from pursuhint.errors import PursuhintError
 
-__all__ = ["silhouette"]
 
-
-def silhouette(similarity: Similarity, labels: Sequence[int], *, normalise: bool = False) -> float:
+def silhouette(similarity: Similarity, labels: Sequence[int], *, normalize: bool = False) -> float:
     r"""Mean silhouette width of a clustering.
 
     With :math:`a` the mean distance of a layer to the others of its cluster and :math:`b` the smallest mean
     distance to another cluster, its silhouette is :math:`(b - a) / \max(a, b)`: 1 for a layer at home, below
     0 for one that belongs elsewhere, and 0 by definition for one that is alone in its cluster. Distances are
-    those of `pursuhint.clustering.distances.distances_of`.
+    those of `pursuhint.clustering.distances_of`.
 
     Reference: P. J. Rousseeuw, Silhouettes: a Graphical Aid to the Interpretation and Validation of Cluster
     Analysis, Journal of Computational and Applied Mathematics 20 (1987), 53-65.
@@ -27,7 +25,7 @@ def silhouette(similarity: Similarity, labels: Sequence[int], *, normalise: bool
     Args:
         similarity: (layers, layers); one that is not symmetric is averaged with its transpose.
         labels: cluster of each layer, any integers, at least two different ones.
-        normalise: give every layer unit length first; see `pursuhint.clustering.kmeans.kmeans`.
+        normalize: give every layer unit length first; see `pursuhint.clustering.kmeans`.
 
     Returns:
         A number in [-1, 1].
@@ -40,7 +38,7 @@ def silhouette(similarity: Similarity, labels: Sequence[int], *, normalise: bool
         >>> round(silhouette(torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)), [0, 0, 0, 1, 1]), 6)
         1.0
     """
-    matrix = checked_similarity(similarity, normalise=normalise)
+    matrix = checked_similarity(similarity, normalize=normalize)
     if len(labels) != len(matrix):
         raise PursuhintError(f"{len(labels)} labels for {len(matrix)} layers")
     clusters, own = np.unique(np.asarray(labels), return_inverse=True)

@@ -10,11 +10,11 @@ import numpy as np
 from pursuhint.clustering.inertia import Matrix, Similarity, as_array
 from pursuhint.errors import PursuhintError
 
-__all__ = ["Certainty", "certainty_of"]
+__all__ = ["SelectionStability", "selection_stability"]
 
 
 @dataclass(frozen=True)
-class Certainty:
+class SelectionStability:
     """How often the same layers are chosen when some of the images are left out.
 
     The images are divided at random into parts. The choice is made again on halves of the parts, drawn
@@ -71,12 +71,12 @@ def percent(share: float) -> str:
     return f"{value} %"
 
 
-def certainty_of(
+def selection_stability(
     choose: Callable[[Matrix], Sequence[int]],
     similarity: Similarity,
     left_out: Similarity,
     halves: Similarity,
-) -> Certainty:
+) -> SelectionStability:
     """Make a choice again on every resampled similarity.
 
     Args:
@@ -96,7 +96,7 @@ def certainty_of(
     chosen = tuple(choose(as_array(similarity)))
     frequency, together = _frequency(choose, halves, chosen)
     left_out_frequency, left_out_together = _frequency(choose, left_out, chosen)
-    return Certainty(
+    return SelectionStability(
         chosen,
         frequency,
         together,

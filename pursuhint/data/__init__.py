@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import lookup, resolve
 from pursuhint.errors import PursuhintError
 
@@ -19,26 +20,12 @@ if TYPE_CHECKING:
     from pursuhint.data.folder import load_folder
     from pursuhint.data.image_data import ImageData
     from pursuhint.data.loader import Loader, make_loader, sample_indices
+    from pursuhint.data.sample_order import SampleOrder, Step
     from pursuhint.data.splits import FileSplit, MemorySplit, Split
 
-__all__ = [
-    "AUGMENTATIONS",
-    "DATASETS",
-    "Augmentation",
-    "Batch",
-    "CropFlip",
-    "FileSplit",
-    "ImageData",
-    "Loader",
-    "MemorySplit",
-    "ResizedCropFlip",
-    "Split",
-    "check_augmentations",
-    "load_dataset",
-    "load_folder",
-    "make_loader",
-    "sample_indices",
-]
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__, "AUGMENTATIONS", "DATASETS", "check_augmentations", "load_dataset"
+)
 
 DATASETS: Mapping[str, str] = MappingProxyType(
     {
@@ -66,27 +53,6 @@ AUGMENTATIONS: Mapping[str, str] = MappingProxyType(
 """How training images can be changed, in the order in which that is done; see `pursuhint.data.policies`."""
 
 _SIZED_WHEN_LOADED = ("imagenet", "folder:PATH")
-
-_LAZY = {
-    "Augmentation": "pursuhint.data.augment:Augmentation",
-    "Batch": "pursuhint.data.batch:Batch",
-    "CropFlip": "pursuhint.data.augment:CropFlip",
-    "FileSplit": "pursuhint.data.splits:FileSplit",
-    "ImageData": "pursuhint.data.image_data:ImageData",
-    "Loader": "pursuhint.data.loader:Loader",
-    "MemorySplit": "pursuhint.data.splits:MemorySplit",
-    "ResizedCropFlip": "pursuhint.data.augment:ResizedCropFlip",
-    "Split": "pursuhint.data.splits:Split",
-    "load_folder": "pursuhint.data.folder:load_folder",
-    "make_loader": "pursuhint.data.loader:make_loader",
-    "sample_indices": "pursuhint.data.loader:sample_indices",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return resolve(_LAZY[name])
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def check_augmentations(names: Sequence[str]) -> None:

@@ -15,16 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "Augmentation",
-    "CropFlip",
-    "CropFlipDraws",
-    "ResizedCropFlip",
-    "channel_statistics",
-    "crop",
-    "flip",
-    "normalise",
-]
+__all__ = ["Augmentation", "CropFlip", "ResizedCropFlip"]
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
@@ -57,7 +48,7 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
-def normalise(images: Tensor, mean: Tensor | Sequence[float], std: Tensor | Sequence[float]) -> Tensor:
+def normalize(images: Tensor, mean: Tensor | Sequence[float], std: Tensor | Sequence[float]) -> Tensor:
     """Scale uint8 images to [0, 1], then subtract ``mean`` and divide by ``std``, channel by channel.
 
     Equal, bit for bit, to torchvision's ``ToTensor`` followed by ``Normalize``.
@@ -78,7 +69,7 @@ def normalise(images: Tensor, mean: Tensor | Sequence[float], std: Tensor | Sequ
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of every channel over all pixels of all images, as :func:`normalise` needs.
+    """Mean and standard deviation of every channel over all pixels of all images, as :func:`normalize` needs.
 
     Exact for uint8 (values are counted, not summed), float64 otherwise. A constant channel gets a standard
     deviation of 1.

@@ -17,7 +17,7 @@ from pursuhint.data.sources import download_archive, missing, require_files
 from pursuhint.data.splits import MemorySplit, check_labels
 from pursuhint.errors import PursuhintError
 
-__all__ = ["load_cifar10", "load_cifar100", "read_pickle"]
+__all__ = ["load_cifar10", "load_cifar100"]
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE

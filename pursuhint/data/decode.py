@@ -16,21 +16,9 @@ from torch import Tensor
 from pursuhint.data.splits import FileSplit
 from pursuhint.errors import PursuhintError
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "ImageHeader",
-    "decode_all",
-    "fit",
-    "read_header",
-    "read_headers",
-    "read_image",
-    "resized_crop",
-    "to_tensor",
-]
-
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
-_GREY_MODES = frozenset({"1", "L", "LA"})
+_GRAY_MODES = frozenset({"1", "L", "LA"})
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 Item = TypeVar("Item")
@@ -42,7 +30,7 @@ class ImageHeader(NamedTuple):
 
     height: int
     width: int
-    grey: bool
+    gray: bool
 
 
 def _damaged(path: Path, error: Exception) -> PursuhintError:
@@ -72,7 +60,7 @@ def read_header(path: Path) -> ImageHeader:
     except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
         raise _damaged(path, error) from error
     _check_depth(path, mode)
-    return ImageHeader(height, width, mode in _GREY_MODES)
+    return ImageHeader(height, width, mode in _GRAY_MODES)
 
 
 def read_image(path: Path, channels: int) -> Image.Image:

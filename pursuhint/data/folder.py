@@ -16,7 +16,7 @@ from pursuhint.data.image_data import ImageData
 from pursuhint.data.splits import FileSplit, MemorySplit
 from pursuhint.errors import PursuhintError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "list_classes", "list_images", "load_folder"]
+__all__ = ["load_folder"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -81,7 +81,7 @@ def load_folder(
         files["val"] = replace(val, indices=val.indices + len(files["train"]))
 
     headers = _survey(list(files.values()))
-    channels = 1 if all(header.grey for header in headers) else 3
+    channels = 1 if all(header.gray for header in headers) else 3
     size = (image_size, image_size) if image_size is not None else _common_size(headers)
     count = sum(len(split) for split in files.values())
     in_memory = count * channels * size[0] * size[1] < memory_limit
@@ -95,7 +95,7 @@ def load_folder(
     else:
         if image_size is None and max(size) > LARGEST_DEFAULT_SIDE:
             size = (LARGEST_DEFAULT_SIDE, LARGEST_DEFAULT_SIDE)
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else _grey(IMAGENET_MEAN, IMAGENET_STD)
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else _gray(IMAGENET_MEAN, IMAGENET_STD)
     return ImageData(
         name=f"folder:{path}",
         num_classes=len(classes),
@@ -182,6 +182,6 @@ def _common_size(headers: list[ImageHeader]) -> tuple[int, int]:
     return side, side
 
 
-def _grey(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float], tuple[float]]:
+def _gray(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float], tuple[float]]:
     """One channel's constants from three: their averages."""
     return (sum(mean) / len(mean),), (sum(std) / len(std),)

@@ -102,7 +102,7 @@ class ImageData:
     def with_validation(self, fraction: float, *, seed: int = 0) -> ImageData:
         """Hold out some training samples as ``val``.
 
-        The held-out samples are stratified by class (see :func:`~pursuhint.data.splits.hold_out`) and depend
+        The held-out samples are stratified by class (see :func:`~pursuhint.data.hold_out`) and depend
         on labels, fraction and seed alone. They keep their indices.
 
         Args:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pursuhint._util.seeds import derived_generator, stable_permutation
 from pursuhint.data import check_augmentations
-from pursuhint.data.augment import CropFlip, ResizedCropFlip, normalise
+from pursuhint.data.augment import CropFlip, ResizedCropFlip, normalize
 from pursuhint.data.batch import Batch
 from pursuhint.data.decode import fit, read_image, resized_crop, to_tensor
 from pursuhint.data.image_data import ImageData
@@ -206,13 +206,13 @@ class _Changes:
 
         def changed(images: Tensor, positions: Tensor, *, after: bool) -> Tensor:
             for name, policy in self._policies.items():
-                if policy.after_normalising == after:
+                if policy.after_normalizing == after:
                     images = policy.apply(images, draws[name][positions])
             return images
 
         def make(step: int, positions: Tensor, images: Tensor, labels: Tensor, indices: Tensor) -> Batch:
             images = changed(images, positions, after=False)
-            images = normalise(images, self._mean, self._std)
+            images = normalize(images, self._mean, self._std)
             batch = Batch(changed(images, positions, after=True), labels, indices)
             if not self._mixers:
                 return batch

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from pursuhint.data.batch import Batch
 
-__all__ = ["MIXERS", "cutmix", "mix", "mixup"]
-
 
 def mixup(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
     """Blend each image with the one before it in the batch.

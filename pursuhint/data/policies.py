@@ -16,19 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-__all__ = ["POLICIES", "Affine", "ColorJitter", "Cutout", "Policy", "TrivialAugment", "blend", "warp"]
-
 
 class Policy(ABC):
     """One way to change images.
 
     Attributes:
         needs_uint8: whether it is defined for images in 0..255 only.
-        after_normalising: whether it changes images that are normalised already, in which 0 is the mean.
+        after_normalizing: whether it changes images that are normalised already, in which 0 is the mean.
     """
 
     needs_uint8 = False
-    after_normalising = False
+    after_normalizing = False
 
     @abstractmethod
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -101,12 +99,12 @@ def _per_image(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
-def _grey(images: Tensor) -> Tensor:
+def _gray(images: Tensor) -> Tensor:
     return images if images.shape[1] != 3 else TF.rgb_to_grayscale(images)
 
 
-def _mean_grey(images: Tensor) -> Tensor:
-    return _grey(images).to(torch.float32).mean((1, 2, 3), keepdim=True)
+def _mean_gray(images: Tensor) -> Tensor:
+    return _gray(images).to(torch.float32).mean((1, 2, 3), keepdim=True)
 
 
 class Affine(Policy):
@@ -159,8 +157,8 @@ class ColorJitter(Policy):
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
         images = blend(images, torch.zeros((), device=images.device), draws[:, 0])
-        images = blend(images, _mean_grey(images), draws[:, 1])
-        return images if images.shape[1] != 3 else blend(images, _grey(images), draws[:, 2])
+        images = blend(images, _mean_gray(images), draws[:, 1])
+        return images if images.shape[1] != 3 else blend(images, _gray(images), draws[:, 2])
 
 
 class Cutout(Policy):
@@ -173,7 +171,7 @@ class Cutout(Policy):
         share: side of the square as a share of the image's shorter side.
     """
 
-    after_normalising = True
+    after_normalizing = True
 
     def __init__(self, *, share: float = 0.25) -> None:
         self.share = share
@@ -233,9 +231,9 @@ class TrivialAugment(Policy):
 
         moved = warp(images, _trivial_matrices(images, amount), nearest=True)
         bright = blend(moved, torch.zeros((), device=images.device), 1 + amount("brightness", 0.99))
-        result = blend(bright, _mean_grey(bright), 1 + amount("contrast", 0.99))
+        result = blend(bright, _mean_gray(bright), 1 + amount("contrast", 0.99))
         if images.shape[1] == 3:
-            result = blend(result, _grey(result), 1 + amount("color", 0.99))
+            result = blend(result, _gray(result), 1 + amount("color", 0.99))
         if min(images.shape[-2:]) > 2:
             result = blend(result, _smooth(result), 1 + amount("sharpness", 0.99))
         dropped = _per_image(torch.where(chosen("posterize"), (share * 6).round(), 0.0).to(torch.uint8))

@@ -10,8 +10,6 @@ from pathlib import Path
 from pursuhint._util.atomic_files import make_folder
 from pursuhint.errors import PursuhintError
 
-__all__ = ["ROOT_VARIABLE", "default_root", "download_archive", "missing", "require_files"]
-
 ROOT_VARIABLE = "PURSUHINT_DATA"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pursuhint._util.seeds import stable_permutation
 from pursuhint.errors import PursuhintError
 
-__all__ = ["FileSplit", "MemorySplit", "Split", "check_labels", "hold_out"]
+__all__ = ["FileSplit", "MemorySplit", "Split"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from pursuhint.acceleration.channels_last import keep_layout
-from pursuhint.acceleration.compiled_extractor import CompiledProbe
-from pursuhint.acceleration.options import Engine
-from pursuhint.distillation.teacher import TeacherNeeds, TeacherPass
+from pursuhint.acceleration.channels_last import channels_last_gradient
+from pursuhint.acceleration.compiled_extractor import CompiledExtractor
+from pursuhint.acceleration.options import Acceleration
+from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Probe, Tap, Trace, evaluating, find_classifier
+from pursuhint.features.call_trace import evaluating, find_classifier
+from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.head import find_last_map
 from pursuhint.features.hint_points import HintPoint, find_hint_points
+from pursuhint.features.tap import Tap
 from pursuhint.losses import get_loss
 from pursuhint.losses.base import FeatureShape, Loss, LossContext, Network, WarmUp
 from pursuhint.losses.ce import CrossEntropyLoss
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
     from pursuhint.hints.plan import HintPlan
 
-__all__ = ["Distiller", "Losses", "Term", "TermOptions", "loss_context"]
+__all__ = ["Distiller", "Losses"]
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,13 @@ class Losses:
         total: weighted sum of the terms, to call ``backward`` on.
         parts: every term by name, not weighted and without gradient. Tells which one is not finite.
         logits: the student's own, (N, classes), without gradient.
-        observed: what else the losses saw, as ``TERM_NAME``; see `pursuhint.losses.base.Loss.observed`.
+        extra_metrics: what else the losses saw, as ``TERM_NAME``; see `pursuhint.losses.Loss.extra_metrics`.
     """
 
     total: Tensor
     parts: dict[str, Tensor]
     logits: Tensor
-    observed: dict[str, Tensor]
+    extra_metrics: dict[str, Tensor]
 
 
 class Distiller(nn.Module):
@@ -93,7 +95,7 @@ class Distiller(nn.Module):
         teacher: the network to learn from; frozen in place. None if no loss needs it.
         student_points: hint points of the student, paired with the teacher's by their order.
         teacher_points: hint points of the teacher.
-        engine: how the arithmetic is carried out.
+        acceleration: how the arithmetic is carried out.
 
     Raises:
         PursuhintError: there is no term, none has a weight, or a weight is not a number of at least 0; a loss
@@ -114,10 +116,10 @@ class Distiller(nn.Module):
         teacher: nn.Module | None = None,
         student_points: Sequence[HintPoint] = (),
         teacher_points: Sequence[HintPoint] = (),
-        engine: Engine | None = None,
+        acceleration: Acceleration | None = None,
     ) -> None:
         super().__init__()
-        self.engine = Engine() if engine is None else engine
+        self.acceleration = Acceleration() if acceleration is None else acceleration
         if student is teacher:
             raise PursuhintError("student and teacher are the same network; copy it for self-distillation")
         _check_terms(terms)
@@ -151,7 +153,7 @@ class Distiller(nn.Module):
         self._ddp_params_and_buffers_to_ignore = [
             f"losses.{name}.{buffer}" for name, term in terms.items() for buffer in term.loss.shared_buffers
         ]
-        if self.engine.compiles_losses:
+        if self.acceleration.compiles_losses:
             for loss in terms.values():
                 loss.loss.compile()
         self._warm_up: WarmUp | None = None
@@ -173,7 +175,7 @@ class Distiller(nn.Module):
         *,
         labels: Tensor | None = None,
         batch_size: int | None = None,
-        engine: Engine | None = None,
+        acceleration: Acceleration | None = None,
     ) -> Distiller:
         """Make a distiller from names.
 
@@ -193,7 +195,7 @@ class Distiller(nn.Module):
             labels: class of every training sample by its index, (num_samples,), for losses that draw
                 negatives of other classes; -1 for samples that are held out of training.
             batch_size: samples in a batch, over all processes, for losses that have it built in.
-            engine: how the arithmetic is carried out.
+            acceleration: how the arithmetic is carried out.
 
         Raises:
             PursuhintError: a name is unknown; a loss refuses its options or the networks; the plan names a
@@ -236,7 +238,7 @@ class Distiller(nn.Module):
             num_samples,
             example,
             embeddings=any(
-                kind.needs_teacher_classifier or {"student_embedding", "teacher_embedding"} & set(kind.takes)
+                kind.needs_teacher_classifier or {"student_embedding", "teacher_embedding"} & set(kind.inputs)
                 for kind in kinds.values()
             ),
             labels=labels,
@@ -268,12 +270,12 @@ class Distiller(nn.Module):
             teacher=teacher,
             student_points=student_points,
             teacher_points=teacher_points,
-            engine=engine,
+            acceleration=acceleration,
         )
 
     # -- training ------------------------------------------------------------------------------------------
 
-    def forward(self, batch: Batch, teacher: Trace | None = None) -> Losses:
+    def forward(self, batch: Batch, teacher: Features | None = None) -> Losses:
         """Run both networks on a batch and compare them. The teacher runs only as deep as the losses look.
 
         Args:
@@ -284,12 +286,12 @@ class Distiller(nn.Module):
         """
         losses = {name: self.loss(name) for name in self._active}
         differentiate = any(loss.needs_input_gradients for loss in losses.values())
-        if self.engine.channels_last and batch.images.ndim == 4:
+        if self.acceleration.channels_last and batch.images.ndim == 4:
             batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
         if differentiate:
             batch = replace(batch, images=batch.images.detach().requires_grad_())
-        student = self._student_probe(batch.images)
-        student = replace(student, features=tuple(map(keep_layout, student.features)))
+        student = self._student_extractor(batch.images)
+        student = replace(student, maps=tuple(map(channels_last_gradient, student.maps)))
         assert student.logits is not None
         logits = student.logits.detach()
         if self._teacher_pass is None:
@@ -302,7 +304,7 @@ class Distiller(nn.Module):
         constant = _detached(teacher) if teacher is not None else None
 
         parts: dict[str, Tensor] = {}
-        observed: dict[str, Tensor] = {}
+        extra_metrics: dict[str, Tensor] = {}
         addends = []
         for name, loss in losses.items():
             weight = self.weights[name] if self._warm_up is None else 1.0
@@ -313,10 +315,10 @@ class Distiller(nn.Module):
                     _only(student, own), _only(seen, other) if seen is not None else None, batch
                 )
             parts[name] = value.detach()
-            observed |= {f"{name}_{what}": seen_there for what, seen_there in loss.observed.items()}
+            extra_metrics |= {f"{name}_{what}": seen_there for what, seen_there in loss.extra_metrics.items()}
             if weight:  # 0 times infinity would spoil the total
                 addends.append(weight * value)
-        return Losses(torch.stack(addends).sum(), parts, logits, observed)
+        return Losses(torch.stack(addends).sum(), parts, logits, extra_metrics)
 
     def train(self, mode: bool = True) -> Distiller:
         """Set student and losses to training mode; the teacher stays in evaluation mode.
@@ -343,13 +345,13 @@ class Distiller(nn.Module):
         """Run the teacher of the present stage once, and keep what it makes of every sample.
 
         Args:
-            batches: every sample that will be trained on, as it will look then; see `TeacherPass.fill`.
+            batches: every sample that will be trained on, as it will look then; see `TeacherRunner.fill`.
         """
         if self._teacher_pass is not None:
             self._teacher_pass.fill(batches)
 
     @property
-    def teacher_needs(self) -> TeacherNeeds | None:
+    def teacher_needs(self) -> TeacherOutputs | None:
         """What the present stage looks at in the teacher; None if it does not look at it."""
         return None if self._teacher_pass is None else self._teacher_pass.needs
 
@@ -375,7 +377,7 @@ class Distiller(nn.Module):
             self._active = (term,)
         for name in self.losses:
             self.loss(name).enter(warm_up.name if warm_up is not None and name == term else None)
-        self._attach_probes()
+        self._attach_extractors()
         self.train(self.training)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
@@ -425,26 +427,26 @@ class Distiller(nn.Module):
 
     # -- inner workings ------------------------------------------------------------------------------------
 
-    def _attach_probes(self) -> None:
+    def _attach_extractors(self) -> None:
         losses = {name: self.loss(name) for name in self._active}
-        takes = {entry for loss in losses.values() for entry in loss.takes}
-        embedding = "student_embedding" in takes
-        self._student_probe = (
-            CompiledProbe(
-                self.student, self._student_points, embedding=embedding, mode=self.engine.compile_mode
+        inputs = {entry for loss in losses.values() for entry in loss.inputs}
+        embedding = "student_embedding" in inputs
+        self._student_extractor = (
+            CompiledExtractor(
+                self.student, self._student_points, embedding=embedding, mode=self.acceleration.compile_mode
             )
-            if self.engine.compiles_student
-            else Probe(self.student, self._student_points, embedding=embedding)
+            if self.acceleration.compiles_student
+            else FeatureExtractor(self.student, self._student_points, embedding=embedding)
         )
-        self._teacher_pass: TeacherPass | None = None
+        self._teacher_pass: TeacherRunner | None = None
         if self._teacher and any(loss.needs_teacher for loss in losses.values()):
-            needs = TeacherNeeds(
+            needs = TeacherOutputs(
                 self._teacher_points,
-                logits="teacher_logits" in takes,
-                embedding="teacher_embedding" in takes,
+                logits="teacher_logits" in inputs,
+                embedding="teacher_embedding" in inputs,
                 input_gradients=any(loss.needs_input_gradients for loss in losses.values()),
             )
-            self._teacher_pass = TeacherPass(self._teacher[0], needs, self.engine)
+            self._teacher_pass = TeacherRunner(self._teacher[0], needs, self.acceleration)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
         """Let ``to``, ``cuda``, ``double`` and the like reach the teacher as well."""
@@ -491,13 +493,13 @@ def loss_context(
         raise PursuhintError(
             f"the student gives {own.logits.shape[1]} scores a sample, but the task has {num_classes} classes"
         )
-    other = Trace() if teacher is None else _measured(teacher, theirs, example, embeddings)
+    other = Features() if teacher is None else _measured(teacher, theirs, example, embeddings)
     classifier = None
     if teacher is not None and embeddings:
         classifier = find_classifier(teacher, _moved(example, teacher))[1]
     shapes = (
-        tuple(_shape(point, features) for point, features in zip(mine, own.features)),
-        tuple(_shape(point, features) for point, features in zip(theirs, other.features)),
+        tuple(_shape(point, features) for point, features in zip(mine, own.maps)),
+        tuple(_shape(point, features) for point, features in zip(theirs, other.maps)),
     )
     return LossContext(
         pairs=tuple(zip(*shapes)) if points is None else (),
@@ -520,12 +522,12 @@ def loss_context(
 
 
 @torch.no_grad()
-def _measured(network: nn.Module, points: Sequence[HintPoint], example: Tensor, embedding: bool) -> Trace:
+def _measured(network: nn.Module, points: Sequence[HintPoint], example: Tensor, embedding: bool) -> Features:
     """One image through a network, leaving no trace in it nor in the random numbers."""
     images = _moved(example[:1], network)
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices), evaluating(network):
-        return Probe(network, points, embedding=embedding)(images)
+        return FeatureExtractor(network, points, embedding=embedding)(images)
 
 
 def _reference(network: nn.Module) -> Tensor | None:
@@ -562,19 +564,19 @@ def _output_of(module: str) -> HintPoint:
 # Looking at what was recorded
 
 
-def _only(trace: Trace, indices: Sequence[int]) -> Trace:
-    return replace(trace, features=tuple(trace.features[index] for index in indices))
+def _only(trace: Features, indices: Sequence[int]) -> Features:
+    return replace(trace, maps=tuple(trace.maps[index] for index in indices))
 
 
-def _transformed(trace: Trace, loss: Loss) -> Trace:
+def _transformed(trace: Features, loss: Loss) -> Features:
     return trace if trace.logits is None else replace(trace, logits=loss.transform_logits(trace.logits))
 
 
-def _detached(trace: Trace) -> Trace:
-    return Trace(
+def _detached(trace: Features) -> Features:
+    return Features(
         None if trace.logits is None else trace.logits.detach(),
         None if trace.embedding is None else trace.embedding.detach(),
-        tuple(features.detach() for features in trace.features),
+        tuple(features.detach() for features in trace.maps),
     )
 
 

@@ -22,7 +22,7 @@ from pursuhint.losses import LOSSES, get_loss
 from pursuhint.losses.base import Loss, WarmUp
 from pursuhint.models import create_model
 
-__all__ = ["LossSummary", "summarise"]
+__all__ = ["summarize"]
 
 _DRAWN = 16384 + 64  # more samples than any loss draws from its bank at once
 _FEW, _MORE = _DRAWN, _DRAWN + 1024
@@ -36,14 +36,14 @@ class LossSummary:
         name: in `pursuhint.losses.LOSSES`.
         title: name of the method.
         paper: citation.
-        looks_at: what it compares.
+        compares: what it compares.
         learns: what is trained beside the student, in words; empty if nothing is.
         parameters: how many parameters that are.
         weight: default weight.
         ce_weight: default weight of the cross-entropy beside it; None if the loss contains it.
         stages: warm-ups before the main stage.
         in_main_stage: whether it is computed after them.
-        couples_batch: whether the samples of a batch enter together.
+        batch_coupled: whether the samples of a batch enter together.
         alters_student: whether the student is changed while it trains.
         fixed_bytes: memory that it keeps from batch to batch, whatever the number of samples.
         bytes_per_sample: the same for every training sample: memory banks.
@@ -53,14 +53,14 @@ class LossSummary:
     name: str
     title: str
     paper: str
-    looks_at: str
+    compares: str
     learns: str
     parameters: int
     weight: float
     ce_weight: float | None
     stages: tuple[WarmUp, ...]
     in_main_stage: bool
-    couples_batch: bool
+    batch_coupled: bool
     alters_student: bool
     fixed_bytes: int
     bytes_per_sample: float
@@ -73,7 +73,7 @@ class LossSummary:
         return " -> ".join([*before, "main" if self.in_main_stage else "main without it"])
 
 
-def summarise(
+def summarize(
     names: Iterable[str] = tuple(LOSSES),
     *,
     network: str = "resnet8",
@@ -149,14 +149,14 @@ def _summary(name: str, pair: _Pair) -> LossSummary:
         name=name,
         title=kind.title,
         paper=kind.paper,
-        looks_at=kind.looks_at,
+        compares=kind.compares,
         learns=kind.learns,
         parameters=sum(parameter.numel() for parameter in own),
         weight=kind.default_weight,
         ce_weight=None if kind.contains_classification else kind.default_ce_weight,
         stages=tuple(loss.stages()),
         in_main_stage=not loss.warm_up_only,
-        couples_batch=loss.couples_batch,
+        batch_coupled=loss.batch_coupled,
         alters_student=kind.alters_student,
         fixed_bytes=round(few - per_sample * _FEW),
         bytes_per_sample=per_sample,

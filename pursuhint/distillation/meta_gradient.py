@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
     from pursuhint.distillation.distiller import Distiller
 
-__all__ = ["AfterStep", "meta_gradient", "search_pathways", "validation_after_step"]
+__all__ = ["search_pathways"]
 
 Method = Literal["differences", "exact"]
 TrainLoss = Callable[[Mapping[str, Tensor], Tensor], Tensor]

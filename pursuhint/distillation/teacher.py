@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pursuhint.acceleration.compiled_extractor import CompiledProbe
-from pursuhint.acceleration.fuse_batchnorm import fold_norms
-from pursuhint.acceleration.options import Engine
+from pursuhint.acceleration.compiled_extractor import CompiledExtractor
+from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
+from pursuhint.acceleration.options import Acceleration
 from pursuhint.acceleration.winograd import use_winograd
 from pursuhint.distillation.teacher_cache import TeacherCache
 from pursuhint.distillation.teacher_fsdp import is_sharded
-from pursuhint.features.extractor import Probe, Trace
+from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.hint_points import HintPoint
 
 if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
 
-__all__ = ["TeacherNeeds", "TeacherPass"]
+__all__ = ["TeacherOutputs", "TeacherRunner"]
 
 _COMPARED = 2
 """Images on which a folded teacher must see what the teacher sees."""
 
 
 @dataclass(frozen=True)
-class TeacherNeeds:
+class TeacherOutputs:
     """What losses look at in a teacher.
 
     Attributes:
@@ -46,7 +46,7 @@ class TeacherNeeds:
     input_gradients: bool = False
 
     @classmethod
-    def union(cls, needs: Sequence[TeacherNeeds]) -> TeacherNeeds:
+    def union(cls, needs: Sequence[TeacherOutputs]) -> TeacherOutputs:
         """What serves all of them."""
         return cls(
             points=tuple(dict.fromkeys(point for own in needs for point in own.points)),
@@ -55,7 +55,7 @@ class TeacherNeeds:
             input_gradients=any(own.input_gradients for own in needs),
         )
 
-    def part(self, trace: Trace, own: TeacherNeeds) -> Trace:
+    def part(self, trace: Features, own: TeacherOutputs) -> Features:
         """The part of a trace that one of several wants.
 
         Args:
@@ -63,42 +63,45 @@ class TeacherNeeds:
             own: needs that are contained in these.
         """
         place = {point: index for index, point in enumerate(self.points)}
-        return Trace(
+        return Features(
             trace.logits if own.logits else None,
             trace.embedding if own.embedding else None,
-            tuple(trace.features[place[point]] for point in own.points),
+            tuple(trace.maps[place[point]] for point in own.points),
         )
 
 
-class TeacherPass:
+class TeacherRunner:
     """Run a frozen teacher on batches, no deeper than what is wanted of it.
 
-    What runs is a copy that is made for speed at the first batch, see `Engine`; the teacher itself where a
-    loss differentiates it, where the copy does not compute the same, or where it is sharded over processes.
-    A sharded teacher always runs to its end, so that every process gives back what it has gathered.
+    What runs is a copy that is made for speed at the first batch, see `Acceleration`; the teacher itself
+    where a loss differentiates it, where the copy does not compute the same, or where it is sharded over
+    processes. A sharded teacher always runs to its end, so that every process gives back what it has
+    gathered.
 
     Args:
         teacher: frozen and in evaluation mode; it is not changed.
         needs: what is wanted.
-        engine: how it is computed.
+        acceleration: how it is computed.
 
     Raises:
         PursuhintError: a point names a module that the teacher does not have, or cannot be read in a compiled
             network.
     """
 
-    def __init__(self, teacher: nn.Module, needs: TeacherNeeds, engine: Engine | None = None) -> None:
+    def __init__(
+        self, teacher: nn.Module, needs: TeacherOutputs, acceleration: Acceleration | None = None
+    ) -> None:
         self.needs = needs
-        self._engine = Engine() if engine is None else engine
+        self._acceleration = Acceleration() if acceleration is None else acceleration
         self._teacher = teacher
-        self._plain = self._probe(teacher)
-        if self._engine.compiles_teacher and not needs.input_gradients:
+        self._plain = self._extractor(teacher)
+        if self._acceleration.compiles_teacher and not needs.input_gradients:
             self._compiled(teacher)  # whatever is wrong with that shows before long work
-        self._fast: Probe | None = None
+        self._fast: FeatureExtractor | None = None
         self._made_for: tuple[torch.device, torch.dtype] | None = None
         self._cache: TeacherCache | None = None
 
-    def __call__(self, images: Tensor, indices: Tensor | None = None) -> Trace:
+    def __call__(self, images: Tensor, indices: Tensor | None = None) -> Features:
         """What the teacher makes of a batch of images, (N, C, H, W).
 
         Without gradients, unless they are among the needs: then the images must require them.
@@ -138,10 +141,10 @@ class TeacherPass:
 
     # -- the fast copy ---------------------------------------------------------------------------------------
 
-    def _run(self, images: Tensor) -> Trace:
+    def _run(self, images: Tensor) -> Features:
         kind = images.device.type
         precision = self._precision(images)
-        if self._engine.channels_last and images.ndim == 4:
+        if self._acceleration.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         made_for = (images.device, precision)
         if self._fast is None or self._made_for != made_for:
@@ -155,46 +158,48 @@ class TeacherPass:
         return trace if self.needs.logits else replace(trace, logits=None)
 
     def _precision(self, images: Tensor) -> torch.dtype:
-        wanted, kind = self._engine.teacher_precision, images.device.type
+        wanted, kind = self._acceleration.teacher_precision, images.device.type
         if images.dtype == torch.float64 or wanted == "float32":
             return images.dtype
         if wanted == "bf16":
             return torch.bfloat16
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else images.dtype
 
-    def _make(self, images: Tensor, precision: torch.dtype) -> Probe:
+    def _make(self, images: Tensor, precision: torch.dtype) -> FeatureExtractor:
         """A probe into a copy of the teacher that computes in a precision."""
-        engine = self._engine
+        acceleration = self._acceleration
         if is_sharded(self._teacher):
             needs = self.needs
-            return Probe(self._teacher, needs.points, embedding=needs.embedding)
+            return FeatureExtractor(self._teacher, needs.points, embedding=needs.embedding)
         with torch.autocast(images.device.type, enabled=False):
             network = self._quick_copy(images, precision)
         if precision not in (torch.float32, torch.float64):
             _convert_weights(network, precision)
-        if engine.channels_last:
+        if acceleration.channels_last:
             network.to(memory_format=torch.channels_last)
-        return self._compiled(network) if engine.compiles_teacher else self._probe(network)
+        return self._compiled(network) if acceleration.compiles_teacher else self._extractor(network)
 
     def _quick_copy(self, images: Tensor, precision: torch.dtype) -> nn.Module:
         """The teacher rewritten as far as that computes the same."""
-        engine, few = self._engine, images[:_COMPARED]
-        winograd = engine.winograd and precision == torch.float32 and images.device.type == "cpu"
-        if engine.fold_norms:
-            network = fold_norms(self._teacher, few, self.needs.points)
+        acceleration, few = self._acceleration, images[:_COMPARED]
+        winograd = acceleration.winograd and precision == torch.float32 and images.device.type == "cpu"
+        if acceleration.fuse_batchnorm:
+            network = fuse_batchnorms(self._teacher, few, self.needs.points)
             if winograd:
                 use_winograd(network)
-            if _agree(self._plain(few), self._probe(network)(few)):
+            if _agree(self._plain(few), self._extractor(network)(few)):
                 return network
         return copy.deepcopy(self._teacher)
 
-    def _probe(self, network: nn.Module) -> Probe:
+    def _extractor(self, network: nn.Module) -> FeatureExtractor:
         needs = self.needs
-        return Probe(network, needs.points, logits=needs.logits, embedding=needs.embedding)
+        return FeatureExtractor(network, needs.points, logits=needs.logits, embedding=needs.embedding)
 
-    def _compiled(self, network: nn.Module) -> CompiledProbe:
-        needs, mode = self.needs, self._engine.compile_mode
-        return CompiledProbe(network, needs.points, logits=needs.logits, embedding=needs.embedding, mode=mode)
+    def _compiled(self, network: nn.Module) -> CompiledExtractor:
+        needs, mode = self.needs, self._acceleration.compile_mode
+        return CompiledExtractor(
+            network, needs.points, logits=needs.logits, embedding=needs.embedding, mode=mode
+        )
 
 
 def _convert_weights(network: nn.Module, precision: torch.dtype) -> None:
@@ -206,11 +211,11 @@ def _convert_weights(network: nn.Module, precision: torch.dtype) -> None:
                     parameter.data = parameter.data.to(precision)
 
 
-def _tensors(trace: Trace) -> list[Tensor]:
-    return [part for part in (trace.logits, trace.embedding, *trace.features) if part is not None]
+def _tensors(trace: Features) -> list[Tensor]:
+    return [part for part in (trace.logits, trace.embedding, *trace.maps) if part is not None]
 
 
-def _agree(first: Trace, second: Trace) -> bool:
+def _agree(first: Features, second: Features) -> bool:
     """Whether two records are the same but for rounding."""
     for one, other in zip(_tensors(first), _tensors(second), strict=True):
         if one.shape != other.shape:

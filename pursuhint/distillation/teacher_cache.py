@@ -8,25 +8,23 @@ import torch
 from torch import Tensor
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Trace
-
-__all__ = ["TeacherCache"]
+from pursuhint.features.extractor import Features
 
 
 class TeacherCache:
     """Records of a teacher by sample index: filled with `add`, then `close`d, then `read`."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Tensor, Trace]] = []
+        self._parts: list[tuple[Tensor, Features]] = []
         self._place = torch.empty(0, dtype=torch.int64)
-        self._whole = Trace()
+        self._whole = Features()
 
-    def add(self, indices: Tensor, trace: Trace) -> None:
+    def add(self, indices: Tensor, trace: Features) -> None:
         """Keep a batch; copied, since what a compiled teacher returns is overwritten by its next pass."""
-        copied = Trace(
+        copied = Features(
             None if trace.logits is None else trace.logits.clone(),
             None if trace.embedding is None else trace.embedding.clone(),
-            tuple(features.clone() for features in trace.features),
+            tuple(features.clone() for features in trace.maps),
         )
         self._parts.append((indices, copied))
 
@@ -45,7 +43,7 @@ class TeacherCache:
         self._place[indices] = torch.arange(len(indices), device=indices.device)
         self._whole = _joined(traces)
 
-    def read(self, indices: Tensor) -> Trace:
+    def read(self, indices: Tensor) -> Features:
         """The record of some samples.
 
         Args:
@@ -61,20 +59,20 @@ class TeacherCache:
             if absent.any():
                 raise PursuhintError(f"the teacher has not seen sample {int(indices[absent][0])}")
         place = self._place[indices]
-        return Trace(
+        return Features(
             None if self._whole.logits is None else self._whole.logits[place],
             None if self._whole.embedding is None else self._whole.embedding[place],
-            tuple(features[place] for features in self._whole.features),
+            tuple(features[place] for features in self._whole.maps),
         )
 
 
-def _joined(traces: Sequence[Trace]) -> Trace:
+def _joined(traces: Sequence[Features]) -> Features:
     def join(parts: list[Tensor | None]) -> Tensor | None:
         present = [part for part in parts if part is not None]
         return torch.cat(present) if present else None
 
-    return Trace(
+    return Features(
         join([trace.logits for trace in traces]),
         join([trace.embedding for trace in traces]),
-        tuple(torch.cat(parts) for parts in zip(*(trace.features for trace in traces))),
+        tuple(torch.cat(parts) for parts in zip(*(trace.maps for trace in traces))),
     )

@@ -13,7 +13,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.losses import get_loss
 
-__all__ = ["check_shardable", "is_sharded", "shard_teacher"]
+__all__ = ["check_shardable", "shard_teacher"]
 
 
 def check_shardable(losses: Iterable[str], processes: int) -> None:
@@ -29,14 +29,14 @@ def check_shardable(losses: Iterable[str], processes: int) -> None:
     """
     if processes == 1:
         raise PursuhintError(
-            "engine.shard_teacher shares the teacher out over processes, and here is one; launch several "
-            "(torchrun --nproc_per_node 2 -m pursuhint train ...), or leave it out"
+            "acceleration.shard_teacher shares the teacher out over processes, and here is one; launch "
+            "several (torchrun --nproc_per_node 2 -m pursuhint train ...), or leave it out"
         )
     for name in losses:
         if get_loss(name).needs_input_gradients:
             raise PursuhintError(
                 f"loss {name!r} differentiates the teacher, which a sharded one cannot do; "
-                "set engine.shard_teacher=false, or leave the loss out"
+                "set acceleration.shard_teacher=false, or leave the loss out"
             )
 
 

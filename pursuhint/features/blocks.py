@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
-from pursuhint.features.call_trace import Call, Record, classifier_call
+from pursuhint.features.call_trace import Call, CallTrace, classifier_call
 from pursuhint.features.module_rules import (
     activation_after_norm,
     has_own_weights,
@@ -29,8 +29,6 @@ from pursuhint.features.module_rules import (
     outer_calls,
 )
 from pursuhint.features.tap import Tap, TapKind
-
-__all__ = ["SubBlock", "find_sub_blocks", "matching_blocks"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class SubBlock:
         kind: TapKind = "functional-output" if end.module is None else "output"
         return Tap(end.name, kind, end.ordinal, end.output_overwritten, self.channels_last)
 
-    def pre(self, record: Record) -> Tap:
+    def pre(self, record: CallTrace) -> Tap:
         activation = self.activation or activation_after_norm(record, self.end)
         if activation is None:
             return self.post()
@@ -62,7 +60,7 @@ class SubBlock:
         return Tap(activation.name, kind, activation.ordinal, copy, self.channels_last)
 
 
-def _sub_block(record: Record, name: str, end: Call, activation: Call | None, whole: Call) -> SubBlock:
+def _sub_block(record: CallTrace, name: str, end: Call, activation: Call | None, whole: Call) -> SubBlock:
     """A sub-block whose layers are those inside the call ``whole``."""
     return SubBlock(name, end, activation, is_channels_last(record, end, whole))
 
@@ -71,7 +69,7 @@ def _sub_block(record: Record, name: str, end: Call, activation: Call | None, wh
 # The search
 
 
-def find_sub_blocks(network: nn.Module, record: Record) -> list[SubBlock]:
+def find_sub_blocks(network: nn.Module, record: CallTrace) -> list[SubBlock]:
     """The sub-blocks of a network, or the conv-norm-activation units of one that has fewer than two.
 
     A sub-block is an outermost module that holds two or more layers with weights and is more than a chain
@@ -97,7 +95,7 @@ def find_sub_blocks(network: nn.Module, record: Record) -> list[SubBlock]:
 class _Search:
     """A walk down the modules of a network, by what each did in a recorded forward pass."""
 
-    def __init__(self, network: nn.Module, record: Record) -> None:
+    def __init__(self, network: nn.Module, record: CallTrace) -> None:
         self.network = network
         self.record = record
         self.last = record.last_calls()
@@ -309,7 +307,7 @@ class _Search:
         return [call for call in self._leaves() if call.module and self._weighted_layers(call.module) == 1]
 
 
-def _unit(record: Record, layer: Call) -> SubBlock:
+def _unit(record: CallTrace, layer: Call) -> SubBlock:
     """A layer of a plain network with the norm and the activation that follow it directly."""
     end, name, activation = layer, layer.name, layer.ends_in
     following = [call for call in record.calls if call.started > layer.started and not call.children]
@@ -337,7 +335,7 @@ def _unit(record: Record, layer: Call) -> SubBlock:
 
 
 def matching_blocks(
-    record: Record, blocks: list[SubBlock], patterns: Sequence[str], network: str
+    record: CallTrace, blocks: list[SubBlock], patterns: Sequence[str], network: str
 ) -> list[SubBlock]:
     """The sub-blocks, or else the modules, whose names match patterns.
 

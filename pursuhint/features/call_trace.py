@@ -1,8 +1,8 @@
 """Who called what: one forward pass of a network, written down.
 
-`record_calls` runs a network once, and from the record `pursuhint.features.blocks` works out where its
-sub-blocks begin and end. Together with `pursuhint.features.extractor` this is the only code that touches hooks; they
-exist only during a call and are removed even when it fails.
+`trace_calls` runs a network once, and from the record `pursuhint.features.blocks` works out where its
+sub-blocks begin and end. Together with `pursuhint.features.extractor` this is the only code that touches
+hooks; they exist only during a call and are removed even when it fails.
 """
 
 from __future__ import annotations
@@ -20,18 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from pursuhint.errors import PursuhintError
 
-__all__ = [
-    "ActivationCalls",
-    "Call",
-    "Record",
-    "all_tensors",
-    "classifier_call",
-    "evaluating",
-    "find_classifier",
-    "first_tensor",
-    "is_activation",
-    "record_calls",
-]
+__all__ = ["Call", "evaluating", "find_classifier", "first_tensor", "trace_calls"]
 
 
 def all_tensors(value: Any) -> tuple[Tensor, ...]:
@@ -196,7 +185,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Record:
+class CallTrace:
     """Everything that was called in one forward pass, in the order of the calls' beginnings."""
 
     calls: tuple[Call, ...]
@@ -228,7 +217,7 @@ def _telling(example: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def record_calls(network: nn.Module, example: Tensor) -> Record:
+def trace_calls(network: nn.Module, example: Tensor) -> CallTrace:
     """Run a network once, in evaluation mode and without gradients, and write down every call.
 
     Args:
@@ -315,14 +304,14 @@ def record_calls(network: nn.Module, example: Tensor) -> Record:
             handle.remove()
     if output is None:
         raise PursuhintError(f"{type(network).__name__} returned no tensor; expected logits (N, classes)")
-    return Record(tuple(calls), output, samples)
+    return CallTrace(tuple(calls), output, samples)
 
 
 def _owns_weights(module: nn.Module) -> bool:
     return any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
 
 
-def classifier_call(record: Record) -> Call:
+def classifier_call(record: CallTrace) -> Call:
     """The call of the last layer with weights: the one whose output becomes the logits.
 
     Raises:
@@ -351,6 +340,6 @@ def find_classifier(network: nn.Module, example: Tensor) -> tuple[str, nn.Module
     Raises:
         PursuhintError: the network cannot run on the example, or has no layer with weights.
     """
-    call = classifier_call(record_calls(network, example[:1]))
+    call = classifier_call(trace_calls(network, example[:1]))
     assert call.module is not None
     return call.name, call.module

@@ -1,7 +1,7 @@
 """Look inside a network while it runs.
 
-`Probe` runs a network on a batch and returns a `Trace`: logits, embedding and the features at chosen
-points. Hooks exist only during the call and are removed even when it fails.
+`FeatureExtractor` runs a network on a batch and returns a `Features`: logits, embedding and the features at
+chosen points. Hooks exist only during the call and are removed even when it fails.
 """
 
 from __future__ import annotations
@@ -19,33 +19,32 @@ from pursuhint.features.call_trace import (
     ActivationCalls,
     classifier_call,
     evaluating,
-    find_classifier,
     first_tensor,
     is_activation,
-    record_calls,
+    trace_calls,
 )
-from pursuhint.features.tap import Tap, TapKind
+from pursuhint.features.tap import Tap
 
 if TYPE_CHECKING:
     from pursuhint.features.hint_points import HintPoint
 
-__all__ = ["Probe", "Tap", "TapKind", "Trace", "evaluating", "find_classifier", "find_norm", "pool"]
+__all__ = ["FeatureExtractor", "Features", "find_norm", "pool"]
 
 
 @dataclass(frozen=True)
-class Trace:
+class Features:
     """What a probe saw of one network on one batch.
 
     Attributes:
         logits: (N, classes), or None when the probe was told to do without.
         embedding: (N, D), the input of the classifier, averaged over space when it is a map; or None.
-        features: one tensor a hint point, in the order of the probe's points: (N, C, H, W), (N, T, C) for
+        maps: one tensor a hint point, in the order of the probe's points: (N, C, H, W), (N, T, C) for
             tokens, or (N, C).
     """
 
     logits: Tensor | None = None
     embedding: Tensor | None = None
-    features: tuple[Tensor, ...] = ()
+    maps: tuple[Tensor, ...] = ()
 
 
 def pool(features: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ def find_norm(network: nn.Module, point: HintPoint, example: Tensor) -> nn.Modul
     handles = [norm.register_forward_hook(hook) for norm in norms]
     try:
         with evaluating(network):
-            features = Probe(network, [point], logits=False)(images).features[0]
+            features = FeatureExtractor(network, [point], logits=False)(images).maps[0]
     finally:
         for handle in handles:
             handle.remove()
@@ -134,7 +133,7 @@ class _Finished(Exception):
     """Raised inside a forward pass once everything that was asked for has been seen."""
 
 
-class Probe:
+class FeatureExtractor:
     """Run a network and return what passed through chosen points.
 
     The network itself is neither changed nor wrapped, and keeps its mode and device. When neither logits
@@ -142,16 +141,16 @@ class Probe:
 
     Args:
         network: the network to look into.
-        points: hint points of this network, from `pursuhint.features.hint_points.find_hint_points`.
-        logits: whether `Trace.logits` is wanted.
-        embedding: whether `Trace.embedding`, the input of the last linear layer, is wanted.
+        points: hint points of this network, from `pursuhint.features.find_hint_points`.
+        logits: whether `Features.logits` is wanted.
+        embedding: whether `Features.embedding`, the input of the last linear layer, is wanted.
 
     Raises:
         PursuhintError: a point names a module that the network does not have.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
-        >>> trace = Probe(network, embedding=True)(torch.zeros(5, 3, 4, 4))
+        >>> trace = FeatureExtractor(network, embedding=True)(torch.zeros(5, 3, 4, 4))
         >>> trace.logits.shape, trace.embedding.shape
         (torch.Size([5, 2]), torch.Size([5, 16]))
     """
@@ -178,7 +177,7 @@ class Probe:
                     "find its points again with find_hint_points"
                 )
 
-    def __call__(self, images: Tensor) -> Trace:
+    def __call__(self, images: Tensor) -> Features:
         """Run the network on a batch, (N, C, H, W).
 
         Raises:
@@ -187,7 +186,7 @@ class Probe:
         """
         taps = self._all_taps(images)
         if not taps:
-            return Trace(logits=self._output(self.network(images)))
+            return Features(logits=self._output(self.network(images)))
         seen = _Seen(self.network, taps, len(images), stop=not (self.logits or self.embedding))
         with seen.attached():
             try:
@@ -201,17 +200,17 @@ class Probe:
         if not self.embedding:
             return self.taps
         if self._classifier is None:
-            call = classifier_call(record_calls(self.network, images[:1]))
+            call = classifier_call(trace_calls(self.network, images[:1]))
             self._classifier = Tap(call.name, "input", call.ordinal, copy=call.input_overwritten)
         return (*self.taps, self._classifier)
 
-    def _trace(self, output: Any, tensors: list[Tensor]) -> Trace:
+    def _trace(self, output: Any, tensors: list[Tensor]) -> Features:
         """What is wanted, from the network's output and the tensors at all taps."""
         embedding = None
         if self.embedding:
             embedding = tensors.pop()
             embedding = embedding if embedding.ndim == 2 else pool(embedding)
-        return Trace(self._output(output) if self.logits else None, embedding, tuple(tensors))
+        return Features(self._output(output) if self.logits else None, embedding, tuple(tensors))
 
     def _output(self, output: Any) -> Tensor | None:
         if not self.logits:

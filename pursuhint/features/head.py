@@ -2,7 +2,7 @@
 
 Some methods compare the map that a network averages into its embedding, put layers behind it, or change the
 classifier. This module finds these places in any network and changes them; the losses that do so
-(`pursuhint.losses.base.Loss.prepare`) say what to put there.
+(`pursuhint.losses.Loss.prepare`) say what to put there.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.call_trace import Call, Record, classifier_call, record_calls
-from pursuhint.features.extractor import Tap, TapKind
+from pursuhint.features.call_trace import Call, CallTrace, classifier_call, trace_calls
 from pursuhint.features.hint_points import HintPoint
+from pursuhint.features.tap import Tap, TapKind
 
-__all__ = ["Head", "LayersAtHead", "find_head", "find_last_map"]
+__all__ = ["Head", "find_head", "find_last_map"]
 
 
-class LayersAtHead(nn.Sequential):
+class InsertedBeforePool(nn.Sequential):
     """A network's pooling, with layers put before it."""
 
 
@@ -76,10 +76,12 @@ class Head:
         if self.pooling is None:
             assert isinstance(module, nn.Sequential)
             module.add_module(name, layers)
-        elif isinstance(module, LayersAtHead):
+        elif isinstance(module, InsertedBeforePool):
             raise PursuhintError(f"two losses change the head of {self.network}; use one of them")
         else:
-            _replace_module(network, where, LayersAtHead(OrderedDict([(name, layers), ("pool", module)])))
+            _replace_module(
+                network, where, InsertedBeforePool(OrderedDict([(name, layers), ("pool", module)]))
+            )
 
     def remove(self, network: nn.Module, name: str) -> nn.Module:
         """Undo `insert`.
@@ -144,7 +146,7 @@ def find_head(network: nn.Module, example: Tensor) -> Head:
     """
     noise = torch.rand(1, *example.shape[1:], generator=torch.Generator().manual_seed(0))
     like = next((parameter for parameter in network.parameters() if parameter.is_floating_point()), example)
-    record = record_calls(network, (2 * noise - 1).to(like.device, like.dtype))
+    record = trace_calls(network, (2 * noise - 1).to(like.device, like.dtype))
     classifier = classifier_call(record)
     embedding = classifier.input
     assert embedding is not None
@@ -195,7 +197,7 @@ def _replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), own_name, module)
 
 
-def _pooling(record: Record, embedding: Tensor) -> Call | None:
+def _pooling(record: CallTrace, embedding: Tensor) -> Call | None:
     """The outermost call of a module that averages a map into the embedding and is called once."""
     last = record.last_calls()
     for call in record.calls:
@@ -212,7 +214,7 @@ def _pooling(record: Record, embedding: Tensor) -> Call | None:
     return None
 
 
-def _producer(record: Record, embedding: Tensor) -> Call | None:
+def _producer(record: CallTrace, embedding: Tensor) -> Call | None:
     """The outermost call that returns a map whose mean is the embedding, for networks that average it
     outside of any module."""
     calls = [

@@ -47,7 +47,7 @@ class HintPoint:
         spatial: (height, width) of a feature map, (tokens,) of a sequence, () of a vector, for the input
             that was used to find the points.
         stage: resolution stage, from 1: a new one begins where the spatial size changes.
-        tap: how `pursuhint.features.extractor.Probe` reads it.
+        tap: how `pursuhint.features.FeatureExtractor` reads it.
     """
 
     module: str
@@ -114,10 +114,10 @@ def find_hint_points(
     """
     # Here, so that points of a network that is not there can be read without importing torch.
     from pursuhint.features.blocks import find_sub_blocks, matching_blocks
-    from pursuhint.features.call_trace import record_calls
+    from pursuhint.features.call_trace import trace_calls
 
     _check_activation(activation)
-    record = record_calls(network, example[:1])
+    record = trace_calls(network, example[:1])
     blocks = find_sub_blocks(network, record)
     if include:
         blocks = matching_blocks(record, blocks, include, type(network).__name__)

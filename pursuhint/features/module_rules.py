@@ -7,21 +7,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from pursuhint.features.call_trace import Call, Record
-
-__all__ = [
-    "activation_after_norm",
-    "has_own_weights",
-    "is_chain",
-    "is_channels_last",
-    "is_container",
-    "is_depthwise",
-    "is_gate",
-    "is_head",
-    "is_norm",
-    "outer_calls",
-]
-
+from pursuhint.features.call_trace import Call, CallTrace
 
 # ---------------------------------------------------------------------------------------------------------
 # What modules are
@@ -36,7 +22,7 @@ def is_norm(module: nn.Module | None) -> bool:
     )
 
 
-def activation_after_norm(record: Record, block: Call) -> Call | None:
+def activation_after_norm(record: CallTrace, block: Call) -> Call | None:
     """The activation of the norm that a pre-activation block's raw output enters first (wide ResNets)."""
     for norm in record.calls:
         if norm.started < block.ended or not is_norm(norm.module) or not block.feeds(norm):
@@ -140,7 +126,7 @@ def channel_axis(call: Call) -> int | None:
     return None
 
 
-def is_channels_last(record: Record, end: Call, whole: Call) -> bool:
+def is_channels_last(record: CallTrace, end: Call, whole: Call) -> bool:
     """Whether the output of a sub-block is (N, H, W, C).
 
     Told by a layer that takes exactly this output; or, where the sub-block keeps the shape, exactly its

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pursuhint.features.hint_points import HintPoint
 
-__all__ = ["POOLINGS", "ClassToken", "GridOfPositions", "MaxPooling", "MeanPooling", "Pooling", "get_pooling"]
+__all__ = ["POOLINGS", "MeanPooling", "Pooling", "get_pooling"]
 
 POOLINGS: Mapping[str, str] = MappingProxyType(
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Tap", "TapKind"]
+__all__ = ["Tap"]
 
 TapKind = Literal["output", "input", "functional-input", "functional-output"]
 

@@ -35,17 +35,7 @@ from pursuhint.features.hint_points import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = [
-    "PAIRINGS",
-    "POSITIONS",
-    "HintPair",
-    "HintPlan",
-    "Measured",
-    "check_position",
-    "choose_positions",
-    "default_k",
-    "validated",
-]
+__all__ = ["HintPlan", "check_position", "choose_positions", "default_k", "validated"]
 
 POSITIONS = ("center", "last", "first", "medoid")
 """Which member of a cluster becomes its hint position."""
@@ -56,8 +46,8 @@ PAIRINGS = ("conventional", "even")
 SCHEMA = 1
 
 
-class Measured(Protocol):
-    """Similarity of every pair of layers, such as a `pursuhint.similarity.layer_similarity.LayerSimilarity`."""
+class SimilarityLike(Protocol):
+    """Similarity of every pair of layers, such as a `pursuhint.similarity.LayerSimilarity`."""
 
     @property
     def points(self) -> tuple[HintPoint, ...]:
@@ -115,7 +105,7 @@ def check_position(position: str) -> None:
 
 
 def _medoids(groups: Sequence[tuple[int, ...]], clustering: Clustering, similarity: Similarity) -> list[int]:
-    matrix = checked_similarity(similarity, normalise=False)
+    matrix = checked_similarity(similarity, normalize=False)
     if len(matrix) != len(clustering.labels):
         raise PursuhintError(
             f"{len(matrix)} layers in the similarity, {len(clustering.labels)} in the clustering"
@@ -152,7 +142,7 @@ class HintPlan:
     Attributes:
         pairs: in the order in which hints are numbered; by depth, unless named in another order.
         origin: how they were chosen: ``strategy`` and, as they apply, ``metric``, ``k``, ``k_reason``,
-            ``algorithm``, ``position``, ``normalise``, ``num_samples``, ``seed``, ``pairing``. Plain values.
+            ``algorithm``, ``position``, ``normalize``, ``num_samples``, ``seed``, ``pairing``. Plain values.
 
     Raises:
         PursuhintError: there is no pair, a teacher's point occurs twice, or only some have a student's point.
@@ -198,24 +188,24 @@ class HintPlan:
     @classmethod
     def choose(
         cls,
-        similarity: Measured,
+        similarity: SimilarityLike,
         *,
         k: int | Literal["auto"] | None = None,
         algorithm: str = "kmeans",
         position: str = "center",
-        normalise: bool = False,
+        normalize: bool = False,
     ) -> HintPlan:
         """Cluster the layers and take one of each cluster: the method of PURSUhInT.
 
         Args:
             similarity: of the teacher's layers. It is clustered as it is; for raw R2CCA of rank-deficient
-                layers use the rank-normalised metric, as `pursuhint.analysis.run_analysis.analyze` does.
+                layers use the rank-normalised metric, as `pursuhint.analysis.analyze` does.
             k: number of hint points, at least 2; ``"auto"``: the one with the highest silhouette, see
-                `pursuhint.clustering.choose_k.choose_k` (``origin["k_reason"]`` says why); default: see
+                `pursuhint.clustering.choose_k` (``origin["k_reason"]`` says why); default: see
                 `default_k`.
             algorithm: ``"kmeans"``, the paper's, or another name of `pursuhint.clustering.ALGORITHMS`.
             position: which member of a cluster is taken; see `choose_positions`.
-            normalise: see `pursuhint.clustering.kmeans.kmeans`.
+            normalize: see `pursuhint.clustering.kmeans`.
 
         Raises:
             PursuhintError: a name is unknown, k is out of range, or the similarity is not finite.
@@ -224,11 +214,11 @@ class HintPlan:
         cluster = get_algorithm(algorithm)
         reason = {}
         if k == AUTO:
-            choice = choose_k(*curves_over_k(cluster, similarity.values, normalise=normalise))
+            choice = choose_k(*curves_over_k(cluster, similarity.values, normalize=normalize))
             k, reason = choice.k, {"k_reason": choice.reason}
         elif k is None:
             k = default_k(similarity.points)
-        clustering = cluster(similarity.values, k, normalise=normalise)
+        clustering = cluster(similarity.values, k, normalize=normalize)
         layers = choose_positions(clustering, position, similarity.values)
         origin = {
             "strategy": "chosen",
@@ -237,7 +227,7 @@ class HintPlan:
             **reason,
             "algorithm": algorithm,
             "position": position,
-            "normalise": normalise,
+            "normalize": normalize,
             "num_samples": similarity.num_samples,
         }
         return cls._of([similarity.points[layer] for layer in layers], origin)

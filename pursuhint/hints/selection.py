@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from pursuhint.clustering import get_algorithm
 from pursuhint.clustering.inertia import Matrix, Similarity
-from pursuhint.clustering.stability import Certainty, certainty_of
+from pursuhint.clustering.stability import SelectionStability, selection_stability
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
-from pursuhint.hints.plan import HintPlan, Measured, choose_positions
+from pursuhint.hints.plan import HintPlan, SimilarityLike, choose_positions
 
-__all__ = ["Resampled", "Selecting", "StoredSimilarity", "certainty_of_choice", "choose_plan"]
+__all__ = ["HintSelector", "Resampled", "StoredSimilarity", "choose_plan", "stability_of_choice"]
 
 
-class Resampled(Measured, Protocol):
+class Resampled(SimilarityLike, Protocol):
     """Similarities of layers, and the same on parts of the images if they were computed."""
 
     @property
@@ -35,7 +35,7 @@ class Resampled(Measured, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StoredSimilarity:
-    """What `pursuhint.similarity.layer_similarity.LayerSimilarity` holds, in NumPy arrays as they lie in a file."""
+    """What `pursuhint.similarity.LayerSimilarity` holds, in NumPy arrays as they lie in a file."""
 
     points: tuple[HintPoint, ...]
     values: Matrix
@@ -45,7 +45,7 @@ class StoredSimilarity:
     halves: NDArray[Any] | None = None
 
 
-class Selecting:
+class HintSelector:
     """What can choose hint points: an analysis, or what one has left in files.
 
     Attributes:
@@ -53,14 +53,14 @@ class Selecting:
         similarities: by metric: those asked for, and those that these are clustered with.
         clustered_with: by metric of ``similarities``, the one that is clustered in its place, which is itself
             unless a layer's similarity to itself can be below 1.
-        normalise: whether layers are given unit length before clustering, by default.
+        normalize: whether layers are given unit length before clustering, by default.
         seed: of the draw of the images.
     """
 
     metrics: tuple[str, ...]
     similarities: Mapping[str, Resampled]
     clustered_with: Mapping[str, str]
-    normalise: bool
+    normalize: bool
     seed: int
 
     def select(
@@ -70,16 +70,16 @@ class Selecting:
         metric: str | None = None,
         algorithm: str = "kmeans",
         position: str = "center",
-        normalise: bool | None = None,
+        normalize: bool | None = None,
     ) -> HintPlan:
         """Choose hint points anew from the same similarities, without the network.
 
         Args:
-            k: number of hint points, or ``"auto"``; default: `pursuhint.hints.plan.default_k`.
+            k: number of hint points, or ``"auto"``; default: `pursuhint.hints.default_k`.
             metric: one of those analysed; default: the first.
             algorithm: see `pursuhint.clustering.ALGORITHMS`.
-            position: see `pursuhint.hints.plan.choose_positions`.
-            normalise: see `pursuhint.clustering.kmeans.kmeans`; default: as in this analysis.
+            position: see `pursuhint.hints.choose_positions`.
+            normalize: see `pursuhint.clustering.kmeans`; default: as in this analysis.
 
         Raises:
             PursuhintError: the metric was not analysed, a name is unknown or k is out of range.
@@ -91,19 +91,19 @@ class Selecting:
             k,
             algorithm,
             position,
-            self.normalise if normalise is None else normalise,
+            self.normalize if normalize is None else normalize,
             self.seed,
         )
 
-    def certainty_of(
+    def selection_stability(
         self,
         *,
         k: int,
         metric: str | None = None,
         algorithm: str = "kmeans",
         position: str = "center",
-        normalise: bool | None = None,
-    ) -> Certainty | None:
+        normalize: bool | None = None,
+    ) -> SelectionStability | None:
         """How sure another choice from the same similarities is.
 
         Args:
@@ -117,8 +117,8 @@ class Selecting:
             PursuhintError: as `select`.
         """
         similarity = self._similarity_for(self.metrics[0] if metric is None else metric)
-        normalise = self.normalise if normalise is None else normalise
-        return certainty_of_choice(similarity, k, algorithm, position, normalise)
+        normalize = self.normalize if normalize is None else normalize
+        return stability_of_choice(similarity, k, algorithm, position, normalize)
 
     def _similarity_for(self, metric: str) -> Resampled:
         if metric not in self.similarities:
@@ -129,40 +129,40 @@ class Selecting:
 
 
 def choose_plan(
-    similarity: Measured,
+    similarity: SimilarityLike,
     metric: str,
     k: int | Literal["auto"] | None,
     algorithm: str,
     position: str,
-    normalise: bool,
+    normalize: bool,
     seed: int,
 ) -> HintPlan:
     """Hint points by a metric.
 
     Args:
         similarity: what is clustered, which need not be by the metric itself.
-        metric: its name; see `Selecting.select` for all that follow.
+        metric: its name; see `HintSelector.select` for all that follow.
         seed: of the draw of the images.
 
     Raises:
-        PursuhintError: as `Selecting.select`.
+        PursuhintError: as `HintSelector.select`.
     """
-    plan = HintPlan.choose(similarity, k=k, algorithm=algorithm, position=position, normalise=normalise)
+    plan = HintPlan.choose(similarity, k=k, algorithm=algorithm, position=position, normalize=normalize)
     more = {"metric": metric, "clustered_with": similarity.metric, "seed": seed}
     return HintPlan(plan.pairs, {**plan.origin, **more})
 
 
-def certainty_of_choice(
-    similarity: Resampled, k: int, algorithm: str, position: str, normalise: bool
-) -> Certainty | None:
+def stability_of_choice(
+    similarity: Resampled, k: int, algorithm: str, position: str, normalize: bool
+) -> SelectionStability | None:
     """How often the same layers are chosen when images are left out; None if that cannot be known.
 
     Args:
         similarity: what is clustered, with its resampled matrices.
         k: number of hint points.
         algorithm: a name of `pursuhint.clustering.ALGORITHMS`.
-        position: see `pursuhint.hints.plan.choose_positions`.
-        normalise: see `pursuhint.clustering.kmeans.kmeans`.
+        position: see `pursuhint.hints.choose_positions`.
+        normalize: see `pursuhint.clustering.kmeans`.
 
     Raises:
         PursuhintError: a name is unknown or k is out of range.
@@ -170,8 +170,8 @@ def certainty_of_choice(
     cluster = get_algorithm(algorithm)
 
     def choose(values: Matrix) -> tuple[int, ...]:
-        return choose_positions(cluster(values, k, normalise=normalise), position, values)
+        return choose_positions(cluster(values, k, normalize=normalize), position, values)
 
     if similarity.left_out is None or similarity.halves is None:
         return None
-    return certainty_of(choose, similarity.values, similarity.left_out, similarity.halves)
+    return selection_stability(choose, similarity.values, similarity.left_out, similarity.halves)

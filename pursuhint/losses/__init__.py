@@ -10,12 +10,34 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import lookup, resolve
 
 if TYPE_CHECKING:
-    from pursuhint.losses.base import Loss
+    from pursuhint.losses.base import (
+        EmbeddingLoss,
+        FeatureShape,
+        HintLoss,
+        HintsLoss,
+        HintSum,
+        Input,
+        LabelLoss,
+        LogitLoss,
+        Loss,
+        LossContext,
+        Network,
+        WarmUp,
+        check_choice,
+        check_non_negative,
+        check_positive,
+        check_same_batch,
+        check_same_classes,
+    )
+    from pursuhint.losses.ce import CrossEntropyLoss
+    from pursuhint.losses.classification import add_classification
+    from pursuhint.losses.distpro import PathwayLoss, pathway_weights
 
-__all__ = ["LOSSES", "get_loss"]
+__getattr__, __dir__, __all__ = lazy_exports(__name__, "LOSSES", "get_loss")
 
 LOSSES: Mapping[str, str] = MappingProxyType(
     {

@@ -28,7 +28,7 @@ class ActivationBoundaryLoss(HintLoss):
 
     summed over the pairs :math:`i = 0, ..., n - 1` of hint points, of which each counts half as much as the
     next deeper one. The map is the identity where widths and sizes agree, and else a convolution with batch
-    norm (`pursuhint.losses._parts.connectors.ConvRegressor` without ReLU), which is learned and not needed afterwards.
+    norm (`ConvRegressor` without ReLU), which is learned and not needed afterwards.
     It is meant for pre-activation features; behind an activation :math:`f_T \le 0` means 0.
 
     The loss prepares the student, alone and not weighted, for ``warm_up_epochs`` at the base learning rate,

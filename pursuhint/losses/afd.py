@@ -91,12 +91,12 @@ class AttentionMatchingLoss(HintsLoss):
         self.student_points = student_points
         self.teacher_points = teacher_points
         self.student_key = nn.ModuleList(
-            NormalisedLinear(channels, attention_width) for channels in student_channels
+            NormalizedLinear(channels, attention_width) for channels in student_channels
         )
         self.teacher_query = nn.ModuleList(
-            NormalisedLinear(channels, attention_width) for channels in teacher_channels
+            NormalizedLinear(channels, attention_width) for channels in teacher_channels
         )
-        self.bilinear = NormalisedLinear(attention_width, attention_width * teachers)
+        self.bilinear = NormalizedLinear(attention_width, attention_width * teachers)
         self.student_position = nn.Parameter(torch.empty(students, attention_width))
         self.teacher_position = nn.Parameter(torch.empty(teachers, attention_width))
         nn.init.xavier_normal_(self.student_position)
@@ -116,9 +116,9 @@ class AttentionMatchingLoss(HintsLoss):
     ) -> tuple[Sequence[HintPoint], Sequence[HintPoint]]:
         """All sub-blocks of a network, or those that a plan names, each once and in depth order."""
         options = {**cls.hyperparameters(), **hyperparameters}
-        sides: tuple[tuple[Network, int], ...] = (("student", 0), ("teacher", 1))
+        activations: tuple[tuple[Network, int], ...] = (("student", 0), ("teacher", 1))
         chosen = []
-        for network, side in sides:
+        for network, side in activations:
             if options[f"{network}_points"] == "all" or not pairs:
                 chosen.append(candidates(network))
             else:
@@ -202,7 +202,7 @@ class AttentionMatchingLoss(HintsLoss):
         return torch.softmax(scores / math.sqrt(self.attention_width), dim=2)
 
 
-class NormalisedLinear(nn.Module):
+class NormalizedLinear(nn.Module):
     """A linear layer and a batch norm.
 
     Args:

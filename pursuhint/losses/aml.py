@@ -18,7 +18,7 @@ from pursuhint.losses.base import (
     check_same_batch,
 )
 
-__all__ = ["AsymmetricMetricLoss", "Reading", "asymmetric_contrast"]
+__all__ = ["AsymmetricMetricLoss"]
 
 Reading = Literal["asymmetric"]
 
@@ -90,8 +90,8 @@ class AsymmetricMetricLoss(EmbeddingLoss):
     title = "AML"
     paper = "Budnik and Avrithis, Asymmetric Metric Learning for Knowledge Transfer, CVPR 2021"
     learns = "a projection, where the widths differ"
-    couples_batch = True
-    takes = ("student_embedding", "teacher_embedding", "labels")
+    batch_coupled = True
+    inputs = ("student_embedding", "teacher_embedding", "labels")
 
     def __init__(
         self,

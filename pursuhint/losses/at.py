@@ -11,7 +11,7 @@ from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import FeatureShape, HintLoss, check_choice, check_positive
 
-__all__ = ["AttentionTransferLoss", "attention_map"]
+__all__ = ["AttentionTransferLoss"]
 
 Distance = Literal["mean-square", "euclidean"]
 

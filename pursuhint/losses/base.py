@@ -22,7 +22,7 @@ from pursuhint.errors import PursuhintError
 
 if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
-    from pursuhint.features.extractor import Trace
+    from pursuhint.features.extractor import Features
     from pursuhint.features.hint_points import HintPoint
 
 __all__ = [
@@ -51,10 +51,10 @@ Input = Literal[
     "indices",
     "student_logits",
     "student_embedding",
-    "student_features",
+    "student_maps",
     "teacher_logits",
     "teacher_embedding",
-    "teacher_features",
+    "teacher_maps",
 ]
 
 Network = Literal["student", "teacher"]
@@ -69,7 +69,7 @@ class FeatureShape:
     Attributes:
         channels: width.
         spatial: (height, width) of a feature map, (tokens,) of a sequence, () of a vector.
-        activation: ``"post"`` or ``"pre"``, see `pursuhint.features.hint_points.HintPoint`.
+        activation: ``"post"`` or ``"pre"``, see `pursuhint.features.HintPoint`.
         module: name of the sub-block, for losses that look at the modules around it.
         point: the hint point itself, for losses that read the features again while building.
     """
@@ -152,7 +152,7 @@ class WarmUp:
 class Loss(nn.Module):
     """Base of every loss.
 
-    A subclass says what it looks at (by its base class, or by ``takes``), takes the sizes it needs as
+    A subclass says what it looks at (by its base class, or by ``inputs``), takes the sizes it needs as
     positional and its hyperparameters as keyword-only arguments of its constructor, and returns a scalar from
     ``forward``. What it learns are its submodules; what it remembers from batch to batch are its buffers.
 
@@ -166,13 +166,13 @@ class Loss(nn.Module):
         contains_classification: the loss contains the classification term, so that cross-entropy must not
             be added to it.
         needs_teacher: False for losses that look at the student alone.
-        looks_at: what it compares, in words.
+        compares: what it compares, in words.
         learns: what is trained beside the student, in words; empty if nothing is.
-        couples_batch: the samples of a batch enter together, so that the loss of a batch is not the mean of
+        batch_coupled: the samples of a batch enter together, so that the loss of a batch is not the mean of
             the losses of its parts.
-        takes: what ``forward`` is given, in order. Features come as one list for all hint points.
+        inputs: what ``forward`` is given, in order. Features come as one list for all hint points.
         at_last_map: its one pair of hint points is the map that each network averages into its embedding
-            (`pursuhint.features.head.find_last_map`), whatever the hint plan says.
+            (`pursuhint.features.find_last_map`), whatever the hint plan says.
         needs_teacher_classifier: `LossContext.teacher_classifier` must be set.
         needs_input_gradients: the loss differentiates logits by the images: these then require gradients
             and the teacher runs with a graph.
@@ -183,8 +183,8 @@ class Loss(nn.Module):
         warm_up_only: the loss is computed in its `stages` and not in the main one.
         shared_buffers: names of buffers that are alike in all processes whatever happens, and too large to be
             sent around for every batch: memory banks, queues.
-        observed: what the last batch showed besides the value: scalars without gradient by name, always the
-            same names in a stage. Their means over an epoch are logged.
+        extra_metrics: what the last batch showed besides the value: scalars without gradient by name, always
+            the same names in a stage. Their means over an epoch are logged.
     """
 
     title: str = ""
@@ -194,10 +194,10 @@ class Loss(nn.Module):
     minimum: float | None = 0.0
     contains_classification: bool = False
     needs_teacher: bool = True
-    looks_at: str = ""
+    compares: str = ""
     learns: str = ""
-    couples_batch: bool = False
-    takes: tuple[Input, ...] = ()
+    batch_coupled: bool = False
+    inputs: tuple[Input, ...] = ()
     at_last_map: bool = False
     needs_teacher_classifier: bool = False
     needs_input_gradients: bool = False
@@ -206,7 +206,7 @@ class Loss(nn.Module):
     alters_student: bool = False
     warm_up_only: bool = False
     shared_buffers: tuple[str, ...] = ()
-    observed: Mapping[str, Tensor] = MappingProxyType({})
+    extra_metrics: Mapping[str, Tensor] = MappingProxyType({})
 
     # -- building ----------------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class Loss(nn.Module):
         Raises:
             PursuhintError: it does.
         """
-        if "student_features" in cls.takes and not (context.student_shapes and context.teacher_shapes):
+        if "student_maps" in cls.inputs and not (context.student_shapes and context.teacher_shapes):
             raise PursuhintError(
                 f"{cls.title} compares hint points, but there are none; give a hint plan with a pair or more"
             )
@@ -248,7 +248,7 @@ class Loss(nn.Module):
     @classmethod
     def needs_hint_plan(cls) -> bool:
         """Whether it looks at the hint points of a plan."""
-        return "student_features" in cls.takes and not cls.at_last_map
+        return "student_maps" in cls.inputs and not cls.at_last_map
 
     @classmethod
     def choose_points(
@@ -304,7 +304,7 @@ class Loss(nn.Module):
 
     # -- computing ---------------------------------------------------------------------------------------
 
-    def compute(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
+    def compute(self, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
         """The loss of one batch, from the records of both networks.
 
         Computed in float32 even under autocast (half-precision inputs are converted; float64 stays). Where
@@ -322,15 +322,15 @@ class Loss(nn.Module):
         Raises:
             PursuhintError: a record lacks what the loss takes.
         """
-        inputs = _at_least_float32([self._input(name, student, teacher, batch) for name in self.takes])
+        inputs = _at_least_float32([self._input(name, student, teacher, batch) for name in self.inputs])
         if self.needs_input_gradients:  # the very tensor that the features were computed from
-            inputs = [batch.images if name == "images" else value for name, value in zip(self.takes, inputs)]
+            inputs = [batch.images if name == "images" else value for name, value in zip(self.inputs, inputs)]
         with torch.autocast(batch.images.device.type, enabled=False):
             value: Tensor = self(*inputs)
-            if batch.other_labels is not None and "labels" in self.takes:
+            if batch.other_labels is not None and "labels" in self.inputs:
                 others = [
                     batch.other_labels if name == "labels" else value
-                    for name, value in zip(self.takes, inputs)
+                    for name, value in zip(self.inputs, inputs)
                 ]
                 value = batch.share * value + (1 - batch.share) * self(*others)
         return value
@@ -342,7 +342,7 @@ class Loss(nn.Module):
         Raises:
             PursuhintError: it does, by index.
         """
-        if "indices" in cls.takes:
+        if "indices" in cls.inputs:
             raise PursuhintError(
                 f"{cls.title} remembers samples by their index, but a mixed image is not one sample; "
                 "leave out mixup and cutmix in data.augment"
@@ -352,7 +352,7 @@ class Loss(nn.Module):
         """The addends of the loss by name; takes what ``forward`` takes, and their sum is what it returns."""
         return {"loss": self(*inputs)}
 
-    def _input(self, name: Input, student: Trace, teacher: Trace | None, batch: Batch) -> Any:
+    def _input(self, name: Input, student: Features, teacher: Features | None, batch: Batch) -> Any:
         if name in _BATCH_FIELDS:
             return getattr(batch, name)
         network, _, field = name.partition("_")
@@ -361,7 +361,7 @@ class Loss(nn.Module):
         if value is None:
             reason = "there is no teacher" if trace is None else f"the {network}'s record lacks it"
             raise PursuhintError(f"{self.title} compares the {network}'s {field}, but {reason}")
-        return list(value) if field == "features" else value
+        return list(value) if field == "maps" else value
 
     # -- hooks, all neutral by default ---------------------------------------------------------------------
 
@@ -430,16 +430,16 @@ class Loss(nn.Module):
 class LabelLoss(Loss):
     """Compares the student's logits with the labels: ``forward(student_logits, labels)``."""
 
-    looks_at = "labels"
+    compares = "labels"
     needs_teacher = False
-    takes: tuple[Input, ...] = ("student_logits", "labels")
+    inputs: tuple[Input, ...] = ("student_logits", "labels")
 
 
 class LogitLoss(Loss):
     """Compares logits of the same classes: ``forward(student_logits, teacher_logits, labels)``."""
 
-    looks_at = "logits"
-    takes: tuple[Input, ...] = ("student_logits", "teacher_logits", "labels")
+    compares = "logits"
+    inputs: tuple[Input, ...] = ("student_logits", "teacher_logits", "labels")
 
     @classmethod
     def check_context(cls, context: LossContext) -> None:
@@ -451,11 +451,11 @@ class LogitLoss(Loss):
 class EmbeddingLoss(Loss):
     """Compares the inputs of the classifiers, (N, D): ``forward(student, teacher)``.
 
-    A loss that needs sample indices, labels or logits as well extends ``takes`` and gets them behind these.
+    A loss that needs sample indices, labels or logits as well extends ``inputs`` and gets them behind these.
     """
 
-    looks_at = "embedding"
-    takes: tuple[Input, ...] = ("student_embedding", "teacher_embedding")
+    compares = "embedding"
+    inputs: tuple[Input, ...] = ("student_embedding", "teacher_embedding")
 
 
 class HintsLoss(Loss):
@@ -464,8 +464,8 @@ class HintsLoss(Loss):
     The lists are ordered from shallow to deep and need not be equally long.
     """
 
-    looks_at = "hint points"
-    takes: tuple[Input, ...] = ("student_features", "teacher_features")
+    compares = "hint points"
+    inputs: tuple[Input, ...] = ("student_maps", "teacher_maps")
 
 
 class HintLoss(Loss):
@@ -474,8 +474,8 @@ class HintLoss(Loss):
     `build` makes one for every pair of the context and returns their `HintSum`.
     """
 
-    looks_at = "hint points"
-    takes: tuple[Input, ...] = ("student_features", "teacher_features")
+    compares = "hint points"
+    inputs: tuple[Input, ...] = ("student_maps", "teacher_maps")
 
     @classmethod
     def build(cls, context: LossContext, **hyperparameters: Any) -> Loss:
@@ -498,7 +498,7 @@ class HintLoss(Loss):
         """Arguments of the constructor that follow from the shapes of one pair; none by default."""
         return {}
 
-    def compute(self, student: Trace, teacher: Trace | None, batch: Batch) -> Tensor:
+    def compute(self, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
         """As `Loss.compute`, for records with the features of exactly one pair.
 
         Raises:
@@ -598,10 +598,10 @@ _DESCRIPTION = (
     "minimum",
     "contains_classification",
     "needs_teacher",
-    "looks_at",
+    "compares",
     "learns",
-    "couples_batch",
-    "takes",
+    "batch_coupled",
+    "inputs",
     "at_last_map",
     "needs_teacher_classifier",
     "needs_input_gradients",

@@ -25,7 +25,7 @@ __all__ = ["CorrelationCongruenceLoss"]
 class CorrelationCongruenceLoss(EmbeddingLoss):
     r"""Ask the student for the teacher's correlations between samples.
 
-    With ``relation="neighbours"``, the default, both embeddings are mapped to the same width,
+    With ``relation="neighbors"``, the default, both embeddings are mapped to the same width,
     :math:`u = W_S e_S + b_S` and :math:`v = W_T e_T + b_T`, both learned, and the differences of one sample
     are multiplied by those of the next one in the batch,
 
@@ -54,8 +54,8 @@ class CorrelationCongruenceLoss(EmbeddingLoss):
     Args:
         student_width: width of the student's embedding.
         teacher_width: width of the teacher's embedding.
-        relation: ``"neighbours"`` or ``"gaussian"``.
-        embedding_width: width of the common space of ``"neighbours"``.
+        relation: ``"neighbors"`` or ``"gaussian"``.
+        embedding_width: width of the common space of ``"neighbors"``.
         gamma: inverse squared length within which samples are alike, of ``"gaussian"``; above 0.
         order: last power of the Taylor expansion, of ``"gaussian"``.
 
@@ -71,14 +71,14 @@ class CorrelationCongruenceLoss(EmbeddingLoss):
     paper = "Peng et al., Correlation Congruence for Knowledge Distillation, ICCV 2019"
     learns = "a projection of either embedding"
     default_weight = 0.02
-    couples_batch = True
+    batch_coupled = True
 
     def __init__(
         self,
         student_width: int,
         teacher_width: int,
         *,
-        relation: Literal["neighbours", "gaussian"] = "neighbours",
+        relation: Literal["neighbors", "gaussian"] = "neighbors",
         embedding_width: int = 128,
         gamma: float = 0.4,
         order: int = 2,
@@ -89,7 +89,7 @@ class CorrelationCongruenceLoss(EmbeddingLoss):
         self.relation = relation
         self.gamma = gamma
         self.order = order
-        if relation == "neighbours":
+        if relation == "neighbors":
             self.student_embedding = nn.Linear(student_width, embedding_width)
             self.teacher_embedding = nn.Linear(teacher_width, embedding_width)
 

@@ -28,13 +28,7 @@ from pursuhint.losses.base import (
     check_same_batch,
 )
 
-__all__ = [
-    "ComplementaryRelationLoss",
-    "Embedder",
-    "RelationContrast",
-    "cross_entropy_gradient",
-    "gradient_disagreement",
-]
+__all__ = ["ComplementaryRelationLoss"]
 
 Embedder = Literal["linear", "nonlinear", "none"]
 GradientRelation = Literal["auto", "cosine", "contrast", "none"]
@@ -370,8 +364,8 @@ class ComplementaryRelationLoss(EmbeddingLoss):
     paper = "Zhu et al., Complementary Relation Contrastive Distillation, CVPR 2021"
     learns = "a projection of either embedding"
     minimum = None
-    couples_batch = True
-    takes = (*EmbeddingLoss.takes, "indices", "labels")
+    batch_coupled = True
+    inputs = (*EmbeddingLoss.inputs, "indices", "labels")
     needs_teacher_classifier = True
 
     def __init__(

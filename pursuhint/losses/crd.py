@@ -90,8 +90,8 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
     learns = "a projection of either embedding"
     default_weight = 0.8
     minimum = None
-    couples_batch = True  # through the constants of the first
-    takes: tuple[Input, ...] = (*EmbeddingLoss.takes, "indices")
+    batch_coupled = True  # through the constants of the first
+    inputs: tuple[Input, ...] = (*EmbeddingLoss.inputs, "indices")
     shared_buffers = (
         *("memory_student.vectors", "memory_teacher.vectors", "log_z_student", "log_z_teacher"),
         *(f"sampler.{name}" for name in ("order", "first", "count", "key")),
@@ -139,8 +139,8 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
         self.memory_student = MemoryBank(num_samples, width, precision=bank_precision, on_host=bank_on_host)
         self.memory_teacher = MemoryBank(num_samples, width, precision=bank_precision, on_host=bank_on_host)
         self.sampler = NegativeSampler(num_samples, labels, negatives_from)
-        self.couples_batch = constants == "first_batch"
-        start = -math.inf if self.couples_batch else 0.0  # infinite until the first batch
+        self.batch_coupled = constants == "first_batch"
+        start = -math.inf if self.batch_coupled else 0.0  # infinite until the first batch
         self.register_buffer("log_z_student", torch.full((1,), start))
         self.register_buffer("log_z_teacher", torch.full((1,), start))
 

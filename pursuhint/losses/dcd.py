@@ -69,7 +69,7 @@ class DiscriminativeConsistentLoss(EmbeddingLoss):
     learns = "a projection of either embedding, scale and bias"
     default_weight = 1.0
     minimum = None
-    couples_batch = True
+    batch_coupled = True
 
     def __init__(
         self,

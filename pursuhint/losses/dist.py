@@ -8,7 +8,7 @@ from torch import Tensor
 from pursuhint._util.distributed import gather
 from pursuhint.losses.base import LogitLoss, check_non_negative, check_positive, check_same_classes
 
-__all__ = ["PredictionCorrelationLoss", "correlation"]
+__all__ = ["PredictionCorrelationLoss"]
 
 
 def correlation(first: Tensor, second: Tensor, *, eps: float = 1e-8) -> Tensor:
@@ -68,7 +68,7 @@ class PredictionCorrelationLoss(LogitLoss):
     title = "DIST"
     paper = "Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022"
     default_weight = 2.0
-    couples_batch = True
+    batch_coupled = True
 
     def __init__(
         self, *, temperature: float = 4.0, beta: float = 1.0, gamma: float = 1.0, eps: float = 1e-8

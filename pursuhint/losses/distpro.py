@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses._parts.connectors import check_can_normalise
+from pursuhint.losses._parts.connectors import check_can_normalize
 from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to
 from pursuhint.losses.base import (
     FeatureShape,
@@ -22,7 +22,7 @@ from pursuhint.losses.base import (
     check_same_batch,
 )
 
-__all__ = ["PathwayLoss", "PathwayWeighting", "pathway_weights", "pyramid_loss"]
+__all__ = ["PathwayLoss", "pathway_weights"]
 
 PathwayWeighting = Literal[
     "constant",
@@ -104,10 +104,10 @@ class PathwayLoss(HintsLoss):
 
     What :math:`\alpha` should be, and how it should change in the course of the training, is found by a
     search (``pursuhint pathways``, in Python `pursuhint.study.pathway_search` for a recipe and
-    `pursuhint.distillation.meta_gradient` for anything else), which gives one row of it an epoch: the ``process``.
-    The training goes through it in proportion, with linear interpolation between rows, or in steps without
-    ``interpolate``. The authors' code lacks this step. Without a process :math:`\alpha` is 1 throughout. It
-    is never trained together with the student, which would only find the easiest pathways.
+    `pursuhint.distillation.meta_gradient` for anything else), which gives one row of it an epoch: the
+    ``process``. The training goes through it in proportion, with linear interpolation between rows, or in
+    steps without ``interpolate``. The authors' code lacks this step. Without a process :math:`\alpha` is 1
+    throughout. It is never trained together with the student, which would only find the easiest pathways.
 
     Features are those before the activation (choose the hint points so); the authors take four points.
     Widths and sizes may differ: a connector resizes to the teacher's map. The search weighs with
@@ -252,13 +252,13 @@ class _Connector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         features = self.conv1(features)
-        check_can_normalise(features, self.bn1)
+        check_can_normalize(features, self.bn1)
         features = torch.relu(self.bn1(features))
         features = torch.relu(self.bn2(self.conv2(features * self.gate(features))))
         if features.shape[2:] != self.size:
             features = F.interpolate(features, self.size, mode="nearest")
         features = self.conv3(features)
-        check_can_normalise(features, self.bn3)
+        check_can_normalize(features, self.bn3)
         output: Tensor = self.bn3(features)
         return output
 

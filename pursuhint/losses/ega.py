@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pursuhint._util.distributed import gather
 from pursuhint.errors import PursuhintError
-from pursuhint.losses._parts.vectors import standardised
+from pursuhint.losses._parts.vectors import standardized
 from pursuhint.losses.base import (
     EmbeddingLoss,
     LossContext,
@@ -61,7 +61,7 @@ class EmbeddingGraphLoss(EmbeddingLoss):
     learns = "a projection, where the widths differ"
     default_weight = 1.0
     minimum = None
-    couples_batch = True
+    batch_coupled = True
 
     def __init__(
         self,
@@ -109,8 +109,8 @@ class EmbeddingGraphLoss(EmbeddingLoss):
     def terms(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         """The two addends, weighted: ``node`` and ``edge``."""
         check_same_batch(student, teacher)
-        own = gather(standardised(self.student_embed(student), dim=1))
-        other = gather(standardised(teacher, dim=1))
+        own = gather(standardized(self.student_embed(student), dim=1))
+        other = gather(standardized(teacher, dim=1))
         degrees = max(own.shape[1] - 1, 1)
         nodes = other @ own.T / degrees
         edges = (other @ other.T - own @ own.T) / degrees

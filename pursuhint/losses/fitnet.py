@@ -21,7 +21,7 @@ class FitNetLoss(HintLoss):
     .. math:: L = \frac{1}{b c h w} \lVert R(f_S) - f_T \rVert_2^2 ,
 
     summed over the pairs of hint points. :math:`R` is a convolution, batch norm and, if the teacher's
-    features cannot be negative, a ReLU (`pursuhint.losses._parts.connectors.ConvRegressor`); it is trained along with the
+    features cannot be negative, a ReLU (`ConvRegressor`); it is trained along with the
     student and not needed afterwards. Widths and sizes may differ; where no convolution of the reference
     implementation fits, both maps are averaged down to the smaller height and width.
 

@@ -11,7 +11,7 @@ from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss, check_choice, check_non_negative, check_same_batch
 
-__all__ = ["FeatureKernelLoss", "feature_kernel"]
+__all__ = ["FeatureKernelLoss"]
 
 Length = Literal["squared", "plain"]
 
@@ -64,7 +64,7 @@ class FeatureKernelLoss(EmbeddingLoss):
     title = "FKD"
     paper = "He and Ozay, Feature Kernel Distillation, ICLR 2022"
     minimum = None
-    couples_batch = True
+    batch_coupled = True
 
     def __init__(
         self, *, kernel_weight: float = 10.0, length_weight: float = 1e-3, length: Length = "squared"

@@ -10,12 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pursuhint.losses._parts.connectors import check_can_normalise
+from pursuhint.losses._parts.connectors import check_can_normalize
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import FeatureShape, HintLoss, WarmUp, check_positive
 
-__all__ = ["FactorTransferLoss", "Paraphraser"]
+__all__ = ["FactorTransferLoss"]
 
 
 class Paraphraser(nn.Module):
@@ -159,7 +159,7 @@ class FactorTransferLoss(HintLoss):
         """
         student, teacher = as_maps(student, teacher)
         for network, features in ((self.translator, student), (self.paraphraser, teacher)):
-            check_can_normalise(features, network)
+            check_can_normalize(features, network)
         if self.paraphrasing:
             return F.mse_loss(self.paraphraser(teacher), teacher)
         factors = pool_to_smaller(self.translator(student), self.paraphraser.encoder(teacher))

@@ -14,7 +14,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
 from pursuhint.losses.base import LogitLoss, LossContext, check_choice, check_positive, check_same_classes
 
-__all__ = ["InverseProbabilityLoss", "Orientation"]
+__all__ = ["InverseProbabilityLoss"]
 
 Orientation = Literal["inverse", "reciprocal"]
 
@@ -53,7 +53,7 @@ class InverseProbabilityLoss(LogitLoss):
         max_weight: upper limit of a weight before the division by the mean, at least 1.
         warm_up: fraction of the epochs at the beginning in which all weights are 1, because the heads know
             nothing yet; in [0, 1].
-        standardise: scale the logits before the cross-entropies of the weights; the description of the paper
+        standardize: scale the logits before the cross-entropies of the weights; the description of the paper
             calls it essential.
         eps: added to the variance of the logits, above 0.
 
@@ -70,8 +70,8 @@ class InverseProbabilityLoss(LogitLoss):
     title = "IPWD"
     paper = "Niu et al., Respecting Transfer Gap in Knowledge Distillation, NeurIPS 2022"
     learns = "a second classifier, which is dropped in the end"
-    couples_batch = True  # through the mean of the weights alone
-    takes = (*LogitLoss.takes, "student_embedding")
+    batch_coupled = True  # through the mean of the weights alone
+    inputs = (*LogitLoss.inputs, "student_embedding")
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class InverseProbabilityLoss(LogitLoss):
         orientation: Orientation = "inverse",
         max_weight: float = 10.0,
         warm_up: float = 0.1,
-        standardise: bool = True,
+        standardize: bool = True,
         eps: float = 1e-7,
     ) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class InverseProbabilityLoss(LogitLoss):
         self.orientation = orientation
         self.max_weight = max_weight
         self.warm_up = warm_up
-        self.standardise = standardise
+        self.standardize = standardize
         self.eps = eps
         self.weighting = True
         self.head = nn.Linear(student_embedding, num_classes)
@@ -152,7 +152,7 @@ class InverseProbabilityLoss(LogitLoss):
     def weights(self, student: Tensor, teacher: Tensor, labels: Tensor, embedding: Tensor) -> Tensor:
         """The weights of a batch, (N,), with mean 1 over all processes; takes what `forward` takes."""
         raw = self.raw_weights(self.head(embedding), student, labels)
-        self.observed = {
+        self.extra_metrics = {
             "median_weight": raw.median(),
             "weights_above_limit": (raw > self.max_weight).to(raw.dtype).mean(),
         }
@@ -178,4 +178,4 @@ class InverseProbabilityLoss(LogitLoss):
         return 1 + above / below.clamp(min=torch.finfo(below.dtype).eps)
 
     def _scaled(self, logits: Tensor) -> Tensor:
-        return F.layer_norm(logits, logits.shape[1:], eps=self.eps) if self.standardise else logits
+        return F.layer_norm(logits, logits.shape[1:], eps=self.eps) if self.standardize else logits

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint._util.distributed import gather
-from pursuhint.losses._parts.vectors import standardised, unit_length
+from pursuhint.losses._parts.vectors import standardized, unit_length
 from pursuhint.losses.base import (
     EmbeddingLoss,
     LossContext,
@@ -68,7 +68,7 @@ class InformationTheoreticLoss(EmbeddingLoss):
     learns = "a projection of the student's embedding"
     default_weight = 1.0
     minimum = None
-    couples_batch = True
+    batch_coupled = True
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class InformationTheoreticLoss(EmbeddingLoss):
 
 
 def _correlation(student: Tensor, teacher: Tensor, alpha: float) -> Tensor:
-    correlations = (standardised(student, dim=0) * standardised(teacher, dim=0)).mean(0)
+    correlations = (standardized(student, dim=0) * standardized(teacher, dim=0)).mean(0)
     return ((correlations - 1).square() ** alpha).sum().log() / math.log(2)
 
 

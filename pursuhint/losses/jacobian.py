@@ -12,7 +12,7 @@ from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import HintsLoss, LogitLoss, check_choice, check_same_batch, check_same_classes
 
-__all__ = ["AttentionJacobianLoss", "JacobianLoss", "JacobianReduction", "JacobianTarget", "input_gradient"]
+__all__ = ["AttentionJacobianLoss", "JacobianLoss"]
 
 JacobianReduction = Literal["sample", "element"]
 JacobianTarget = Literal["label", "teacher_argmax"]
@@ -74,7 +74,7 @@ class JacobianLoss(LogitLoss):
 
     title = "Jacobian matching"
     paper = "Srinivas and Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018"
-    takes = (*LogitLoss.takes, "images")
+    inputs = (*LogitLoss.inputs, "images")
     needs_input_gradients = True
 
     def __init__(
@@ -149,7 +149,7 @@ class AttentionJacobianLoss(HintsLoss):
 
     title = "Jacobian matching of attention"
     paper = "Srinivas and Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018"
-    takes = (*HintsLoss.takes, "images")
+    inputs = (*HintsLoss.inputs, "images")
     needs_input_gradients = True
 
     def __init__(self, *, reduction: JacobianReduction = "sample", place: AttentionPlace = "teacher") -> None:

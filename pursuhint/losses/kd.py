@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from pursuhint.losses.base import LogitLoss, check_choice, check_positive, check_same_classes
 
-__all__ = ["SoftTargetLoss", "soft_target_divergence"]
+__all__ = ["SoftTargetLoss"]
 
 Measure = Literal["divergence", "cross-entropy"]
 

@@ -15,7 +15,7 @@ from pursuhint.losses._parts.connectors import match_width
 from pursuhint.losses._parts.maps import as_maps, map_sizes
 from pursuhint.losses.base import HintsLoss, LossContext, check_positive
 
-__all__ = ["SingularVectorLoss", "singular_vectors"]
+__all__ = ["SingularVectorLoss"]
 
 _MORE_CANDIDATES = 3
 """So many more singular vectors of the student than of the teacher are looked at, as they may be swapped."""

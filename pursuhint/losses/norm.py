@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
-from pursuhint.losses._parts.connectors import NormalisedConv
+from pursuhint.losses._parts.connectors import NormalizedConv
 from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
 from pursuhint.losses.base import HintsLoss, LossContext, check_choice, check_positive, check_same_batch
 
-__all__ = ["LinearTransform", "NToOneLoss", "Ramp", "Transform"]
+__all__ = ["NToOneLoss"]
 
 Transform = Literal["residual", "plain", "none"]
 Ramp = Literal["cifar", "imagenet", "none"]
@@ -80,7 +80,7 @@ def _double(values: Tensor) -> Tensor:
 
 def _layer(channels_in: int, channels_out: int, batch_norm: bool) -> nn.Module:
     if batch_norm:
-        return NormalisedConv(channels_in, channels_out)
+        return NormalizedConv(channels_in, channels_out)
     layer = nn.Conv2d(channels_in, channels_out, kernel_size=1, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
@@ -90,7 +90,7 @@ def _linear_map(layer: nn.Module) -> tuple[Tensor, Tensor]:
     """Matrix (out, in) and shift (out,) of a 1x1 convolution, with its batch norm in evaluation mode."""
     if isinstance(layer, nn.Conv2d):
         return _double(layer.weight).flatten(1), layer.weight.new_zeros(layer.out_channels).cpu().double()
-    assert isinstance(layer, NormalisedConv)
+    assert isinstance(layer, NormalizedConv)
     norm = layer.bn
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -135,7 +135,7 @@ class NToOneLoss(HintsLoss):
         batch_norm: whether the layers of the transform have batch norms.
         ramp: steps of the strength: ``"cifar"`` (0.1, 0.5, 1, 0.5, 0.1 from epochs 0, 10, 20, 180, 210 of
             240), ``"imagenet"`` (0.1, 0.5, 0.9, 0.5, 0.1 from epochs 0, 5, 15, 60, 80 of 100) or ``"none"``.
-        normalise_logits: whether to replace the logits.
+        normalize_logits: whether to replace the logits.
         logit_scale: standard deviation of the new logits, above 0.
         eps: added to the variance of the logits, above 0.
 
@@ -153,7 +153,7 @@ class NToOneLoss(HintsLoss):
     paper = "Liu et al., NORM: Knowledge Distillation via N-to-One Representation Matching, ICLR 2023"
     learns = "a linear transform, which is folded into the classifier in the end"
     default_ce_weight = 0.1
-    looks_at = "last map"
+    compares = "last map"
     at_last_map = True
     alters_student = True
 
@@ -167,7 +167,7 @@ class NToOneLoss(HintsLoss):
         transform: Transform = "residual",
         batch_norm: bool = True,
         ramp: Ramp = "cifar",
-        normalise_logits: bool = True,
+        normalize_logits: bool = True,
         logit_scale: float = 2.5,
         eps: float = 1e-7,
     ) -> None:
@@ -184,7 +184,7 @@ class NToOneLoss(HintsLoss):
         self.transform = transform
         self.batch_norm = batch_norm
         self.ramp = ramp
-        self.normalise_logits = normalise_logits
+        self.normalize_logits = normalize_logits
         self.logit_scale = logit_scale
         self.eps = eps
         self.strength = 1.0
@@ -214,7 +214,7 @@ class NToOneLoss(HintsLoss):
 
     def transform_logits(self, logits: Tensor) -> Tensor:
         """Logits with mean 0 and standard deviation ``logit_scale`` per sample."""
-        if not self.normalise_logits:
+        if not self.normalize_logits:
             return logits
         return self.logit_scale * F.layer_norm(logits, logits.shape[1:], eps=self.eps)
 

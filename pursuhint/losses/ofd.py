@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pursuhint._util.distributed import gather
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import find_norm
-from pursuhint.losses._parts.connectors import NormalisedConv
+from pursuhint.losses._parts.connectors import NormalizedConv
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to
 from pursuhint.losses.base import FeatureShape, HintLoss, LossContext, check_positive
 
@@ -88,9 +88,9 @@ class FeatureOverhaulLoss(HintLoss):
                 "point has none; choose other hint points or set margins to 'batch'"
             )
         self.share = share
-        self.connector = NormalisedConv(student_channels, teacher_channels, kernel_size)
+        self.connector = NormalizedConv(student_channels, teacher_channels, kernel_size)
         self.from_norm = margins == "norm"
-        self.couples_batch = not self.from_norm
+        self.batch_coupled = not self.from_norm
         if norm is not None and self.from_norm:
             scale, shift = _affine(norm)
             self.register_buffer("teacher_scale", scale)

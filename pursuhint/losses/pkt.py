@@ -50,7 +50,7 @@ class ProbabilisticTransferLoss(EmbeddingLoss):
     title = "PKT"
     paper = "Passalis and Tefas, Deep Representations with Probabilistic Knowledge Transfer, ECCV 2018"
     default_weight = 30000.0
-    couples_batch = True
+    batch_coupled = True
 
     def __init__(
         self, *, include_self: bool = True, reduction: Literal["mean", "sum"] = "mean", eps: float = 1e-7

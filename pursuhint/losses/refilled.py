@@ -61,10 +61,10 @@ class RelationshipMatchingLoss(Loss):
     title = "REFILLED"
     paper = "Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020"
     minimum = None
-    looks_at = "embedding"
-    couples_batch = True
+    compares = "embedding"
+    batch_coupled = True
     contains_classification = True
-    takes = ("student_embedding", "teacher_embedding", "student_logits", "labels", "teacher_logits")
+    inputs = ("student_embedding", "teacher_embedding", "student_logits", "labels", "teacher_logits")
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class RelationshipMatchingLoss(Loss):
         if self._stage == _MATCHING:
             self.local.see(teacher, labels)
             value = self.matching(student, teacher, labels)
-            self.observed = self.matching.observed
+            self.extra_metrics = self.matching.extra_metrics
             return {"matching": value}
-        self.observed = {}
+        self.extra_metrics = {}
         return self.local.terms(student_logits, teacher, labels, teacher_logits)

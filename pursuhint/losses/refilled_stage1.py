@@ -13,15 +13,6 @@ from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss, check_choice, check_positive, check_same_batch
 
-__all__ = [
-    "ComparisonMatchingLoss",
-    "Comparisons",
-    "Mode",
-    "MostNegatives",
-    "pairwise_distances",
-    "semi_hard_comparisons",
-]
-
 Mode = Literal["tuples", "triplets"]
 MostNegatives = int | Literal["fewest"] | None
 
@@ -164,8 +155,8 @@ class ComparisonMatchingLoss(EmbeddingLoss):
 
     title = "Comparison matching"
     paper = "Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020"
-    couples_batch = True
-    takes = (*EmbeddingLoss.takes, "labels")
+    batch_coupled = True
+    inputs = (*EmbeddingLoss.inputs, "labels")
 
     def __init__(
         self,
@@ -204,7 +195,7 @@ class ComparisonMatchingLoss(EmbeddingLoss):
         check_same_batch(student, teacher)
         own, other = pairwise_distances(gather(student)), pairwise_distances(gather(teacher))
         chosen = self.comparisons(own, gather(labels))
-        self.observed = {"comparisons": own.new_tensor(float(len(chosen.anchor)))}
+        self.extra_metrics = {"comparisons": own.new_tensor(float(len(chosen.anchor)))}
         if not len(chosen.anchor):
             return 0.0 * own.sum()
         rows, absent = chosen.anchor[:, None], F.pad(~chosen.mask, (1, 0), value=False)

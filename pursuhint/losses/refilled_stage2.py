@@ -19,8 +19,6 @@ from pursuhint.losses.base import (
     check_same_batch,
 )
 
-__all__ = ["Centers", "LocalDistillationLoss", "Weighting", "class_centers", "class_sums"]
-
 Centers = Literal["global", "batch"]
 Weighting = Literal["teacher_max_prob", "teacher_exp_neg_entropy", "ncm_max_prob", "constant"]
 
@@ -95,10 +93,10 @@ class LocalDistillationLoss(EmbeddingLoss):
     title = "Local distillation"
     paper = "Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020"
     minimum = None
-    looks_at = "logits"
-    couples_batch = True
+    compares = "logits"
+    batch_coupled = True
     contains_classification = True
-    takes = ("student_logits", "teacher_embedding", "labels", "teacher_logits")
+    inputs = ("student_logits", "teacher_embedding", "labels", "teacher_logits")
 
     sums: Tensor
     completed: Tensor

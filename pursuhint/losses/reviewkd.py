@@ -15,7 +15,7 @@ from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to
 from pursuhint.losses._parts.ramp import LinearRamp
 from pursuhint.losses.base import HintsLoss, Input, LossContext, check_choice, check_positive
 
-__all__ = ["ContextDistance", "FeatureFusion", "KnowledgeReviewLoss"]
+__all__ = ["KnowledgeReviewLoss"]
 
 Fusion = Literal["attention", "sum"]
 ResidualOutput = Literal["fused", "output"]
@@ -88,7 +88,7 @@ class KnowledgeReviewLoss(HintsLoss):
     paper = "Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021"
     learns = "the blocks that fuse deep and shallow features"
     default_weight = 5.0
-    takes: tuple[Input, ...] = (*HintsLoss.takes, "student_embedding", "teacher_embedding")
+    inputs: tuple[Input, ...] = (*HintsLoss.inputs, "student_embedding", "teacher_embedding")
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class KnowledgeReviewLoss(HintsLoss):
         if embedding:
             students, teachers = [*students, student_embedding], [*teachers, teacher_embedding]
         else:
-            self.takes = HintsLoss.takes
+            self.inputs = HintsLoss.inputs
         if not students:
             raise PursuhintError("ReviewKD needs at least one hint point")
         width = min(512, students[-1]) if mid_channels is None else mid_channels

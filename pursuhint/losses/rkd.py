@@ -55,7 +55,7 @@ class RelationalLoss(EmbeddingLoss):
     title = "RKD"
     paper = "Park et al., Relational Knowledge Distillation, CVPR 2019"
     default_weight = 1.0
-    couples_batch = True
+    batch_coupled = True
 
     def __init__(
         self,

@@ -106,7 +106,7 @@ class RelationalRepresentationLoss(EmbeddingLoss):
             width=width,
         )
         self.variant = variant
-        self.couples_batch = variant == "fifo"
+        self.batch_coupled = variant == "fifo"
         if variant == "fifo":
             self.no_grad_parameters = ("teacher_embed.weight", "teacher_embed.bias")
         self.student_embed = nn.Linear(student_width, width)
@@ -144,7 +144,7 @@ class RelationalRepresentationLoss(EmbeddingLoss):
         if self.variant == "paper":
             self._enqueue(other)
         crosses = -(targets * logarithms).sum(1)
-        return (gather(crosses) if self.couples_batch else crosses).mean()
+        return (gather(crosses) if self.batch_coupled else crosses).mean()
 
     @torch.no_grad()
     def _enqueue(self, vectors: Tensor) -> None:

@@ -62,7 +62,7 @@ class SemanticCalibrationLoss(HintsLoss):
     paper = "Chen et al., Cross-Layer Distillation with Semantic Calibration, AAAI 2021"
     learns = "queries, keys, and a regressor for every two layers"
     default_weight = 400.0
-    couples_batch = True
+    batch_coupled = True
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from pursuhint.losses._parts.connectors import Bottleneck
 from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to, pool_to_smaller, smaller_size
 from pursuhint.losses.base import HintsLoss, LossContext, check_positive, check_same_batch
 
-__all__ = ["Projector", "ReusedClassifierLoss"]
+__all__ = ["ReusedClassifierLoss"]
 
 _NAME = "projector"
 
@@ -94,7 +94,7 @@ class ReusedClassifierLoss(HintsLoss):
     paper = "Chen et al., Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022"
     learns = "a projector, which the student keeps"
     default_ce_weight = 0.0
-    looks_at = "last map"
+    compares = "last map"
     at_last_map = True
     needs_teacher_classifier = True
     alters_student = True

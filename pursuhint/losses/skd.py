@@ -13,9 +13,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses.base import LogitLoss, check_choice, check_positive, check_same_classes
 from pursuhint.losses.kd import soft_target_divergence
 
-__all__ = ["AlphaSchedule", "SphericalLoss", "SphericalNormalisation"]
+__all__ = ["SphericalLoss"]
 
-SphericalNormalisation = Literal["unit_norm_mean_teacher_norm", "std_rescale", "layer_norm"]
+SphericalNormalization = Literal["unit_norm_mean_teacher_norm", "std_rescale", "layer_norm"]
 AlphaSchedule = Literal["constant", "imagenet"]
 
 
@@ -47,7 +47,7 @@ class SphericalLoss(LogitLoss):
     60 and 0.1 from epoch 80 of 100 on; none is published for CIFAR-100, where it stays 0.9.
 
     Args:
-        normalisation: one of the three names above.
+        normalization: one of the three names above.
         temperature: divides the normalised logits in the divergence, above 0.
         alpha: weight of the divergence, in [0, 1]; the cross-entropy gets the rest.
         alpha_schedule: ``"constant"``, or ``"imagenet"``: alpha is multiplied by 5/9 after 3/5 of the epochs
@@ -62,7 +62,7 @@ class SphericalLoss(LogitLoss):
         PursuhintError: a value is out of its range.
 
     Example:
-        >>> loss = SphericalLoss(normalisation="layer_norm")
+        >>> loss = SphericalLoss(normalization="layer_norm")
         >>> loss(torch.randn(8, 10), torch.randn(8, 10), torch.arange(8)).shape
         torch.Size([])
     """
@@ -77,7 +77,7 @@ class SphericalLoss(LogitLoss):
     def __init__(
         self,
         *,
-        normalisation: SphericalNormalisation = "unit_norm_mean_teacher_norm",
+        normalization: SphericalNormalization = "unit_norm_mean_teacher_norm",
         temperature: float = 4.0,
         alpha: float = 0.9,
         alpha_schedule: AlphaSchedule = "constant",
@@ -86,9 +86,9 @@ class SphericalLoss(LogitLoss):
         radius_momentum: float = 0.0,
     ) -> None:
         super().__init__()
-        if normalisation not in get_args(SphericalNormalisation):
-            names = ", ".join(get_args(SphericalNormalisation))
-            raise PursuhintError(f"normalisation must be one of {names}; got {normalisation!r}")
+        if normalization not in get_args(SphericalNormalization):
+            names = ", ".join(get_args(SphericalNormalization))
+            raise PursuhintError(f"normalization must be one of {names}; got {normalization!r}")
         check_choice(AlphaSchedule, alpha_schedule=alpha_schedule)
         check_positive(temperature=temperature, multiplier=multiplier, eps=eps)
         if not 0 <= alpha <= 1:
@@ -98,14 +98,14 @@ class SphericalLoss(LogitLoss):
         self.radius_momentum = radius_momentum
         if radius_momentum:
             self.register_buffer("running_radius", torch.zeros(()))
-        self.normalisation = normalisation
+        self.normalization = normalization
         self.temperature = temperature
         self.alpha = alpha
         self.alpha_schedule = alpha_schedule
         self.present_alpha = alpha
         self.multiplier = multiplier
         self.eps = eps
-        self.couples_batch = normalisation == "unit_norm_mean_teacher_norm"  # through the radius alone
+        self.batch_coupled = normalization == "unit_norm_mean_teacher_norm"  # through the radius alone
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """The weight of the divergence in this epoch."""
@@ -133,17 +133,17 @@ class SphericalLoss(LogitLoss):
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The two addends, weighted: ``kd`` and ``ce``."""
         check_same_classes(self.title, student, teacher)
-        student, teacher = self.normalise(student, teacher)
+        student, teacher = self.normalize(student, teacher)
         return {
             "kd": self.present_alpha * soft_target_divergence(student, teacher, self.temperature),
             "ce": (1 - self.present_alpha) * F.cross_entropy(student, labels),
         }
 
-    def normalise(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    def normalize(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """The logits that are compared, :math:`a` and :math:`b`, (N, classes) each."""
-        if self.normalisation == "std_rescale":
+        if self.normalization == "std_rescale":
             return _over(student, student.std(1, keepdim=True)) * teacher.std(1, keepdim=True), teacher
-        if self.normalisation == "layer_norm":
+        if self.normalization == "layer_norm":
             size = student.shape[1:]
             return (
                 self.multiplier * F.layer_norm(student, size, eps=self.eps),

@@ -39,7 +39,7 @@ class SimilarityPreservingLoss(HintLoss):
     title = "SP"
     paper = "Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019"
     default_weight = 3000.0
-    couples_batch = True
+    batch_coupled = True
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare the features of one hint point.

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.features.extractor import pool
-from pursuhint.losses._parts.connectors import NormalisedConv
+from pursuhint.losses._parts.connectors import NormalizedConv
 from pursuhint.losses.base import HintsLoss, LossContext, check_choice, check_non_negative, check_same_batch
 
-__all__ = ["SoftmaxRegressionLoss", "Variant"]
+__all__ = ["SoftmaxRegressionLoss"]
 
 Variant = Literal["embedding", "feature_map"]
 PredictionDistance = Literal["squared", "cross_entropy"]
@@ -65,9 +65,9 @@ class SoftmaxRegressionLoss(HintsLoss):
     title = "SRRL"
     paper = "Yang et al., KD via Softmax Regression Representation Learning, ICLR 2021"
     learns = "a connector to the teacher's width"
-    looks_at = "last map"
+    compares = "last map"
     at_last_map = True
-    takes = ("student_features", "teacher_features", "teacher_logits")
+    inputs = ("student_maps", "teacher_maps", "teacher_logits")
     needs_teacher_classifier = True
 
     def __init__(
@@ -87,7 +87,7 @@ class SoftmaxRegressionLoss(HintsLoss):
         self.variant = variant
         self.logit_weight = logit_weight
         self.prediction_distance = prediction_distance
-        self.connector = NormalisedConv(student_channels, teacher_channels)
+        self.connector = NormalizedConv(student_channels, teacher_channels)
         self.teacher_classifier = copy.deepcopy(teacher_classifier).requires_grad_(False)
 
     @classmethod

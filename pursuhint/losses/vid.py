@@ -26,7 +26,7 @@ class VariationalInformationLoss(HintLoss):
               + \log \sigma_c^2 \Big), \quad \sigma_c^2 = \log(1 + e^{\lambda_c}) + \epsilon ,
 
     summed over the pairs of hint points; it may become negative. The mean network is three 1x1 convolutions
-    (`pursuhint.losses._parts.connectors.PointwiseNetwork`). Channels may differ; where sizes do, the larger map is averaged
+    (`PointwiseNetwork`). Channels may differ; where sizes do, the larger map is averaged
     down first. The softplus is computed without overflow, where reference implementations give infinity for
     :math:`\lambda_c > 88` in single precision.
 

@@ -22,7 +22,7 @@ from pursuhint.losses.base import (
     check_same_batch,
 )
 
-__all__ = ["Critic", "LocalTransport", "WassersteinContrastLoss", "cosine_cost", "transport_plan"]
+__all__ = ["WassersteinContrastLoss"]
 
 
 def cosine_cost(first: Tensor, second: Tensor) -> Tensor:
@@ -175,8 +175,8 @@ class WassersteinContrastLoss(EmbeddingLoss):
     paper = "Chen et al., Wasserstein Contrastive Representation Distillation, CVPR 2021"
     learns = "a projection of either embedding, and a critic"
     minimum = None
-    couples_batch = True
-    takes = (*EmbeddingLoss.takes, "indices")
+    batch_coupled = True
+    inputs = (*EmbeddingLoss.inputs, "indices")
     shared_buffers = ("memory.vectors", *(f"sampler.{name}" for name in ("order", "first", "count", "key")))
 
     def __init__(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import lookup, resolve
 from pursuhint.errors import PursuhintError
 from pursuhint.models.factory import call_factory
@@ -18,7 +19,10 @@ from pursuhint.models.factory import call_factory
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODELS", "create_model", "model_names"]
+    from pursuhint.models.checkpoint import count_parameters, load_weights, read_state_dict, save_weights
+    from pursuhint.models.export import Exported, Normalized, export_network
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, "MODELS", "create_model", "model_names")
 
 _WIDE_RESNET = "pursuhint.models.wrn:WideResNet"
 _WIDE_RESNET_NAME = re.compile(r"wrn_(\d+)_(\d+)", re.IGNORECASE)

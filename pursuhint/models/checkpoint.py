@@ -312,7 +312,7 @@ def _guess(
             found, wanted = state[stem].shape[1], expected[stem].shape[1]
             guesses.append(f"the checkpoint is for images of {found} channels, the network for {wanted}")
         return " and ".join(guesses)
-    if name := _recognise(candidates):
+    if name := _recognize(candidates):
         return f"these look like the weights of {name}"
     if same_layers:
         return "the layers are the same but their widths differ, as if made with other options"
@@ -330,7 +330,7 @@ def _ends(network: nn.Module) -> set[str]:
     return {f"{layers[0]}.weight", f"{layers[-1]}.weight", f"{layers[-1]}.bias"} if layers else set()
 
 
-def _recognise(candidates: list[dict[str, Tensor]]) -> str | None:
+def _recognize(candidates: list[dict[str, Tensor]]) -> str | None:
     """Name of the network of ours that a checkpoint belongs to, whatever its classes and image channels."""
     names = [*MODELS, *(name for state in candidates for name in _wide_resnet_of(state))]
     with torch.device("meta"):

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from pursuhint._util.atomic_files import atomic_path
 from pursuhint._util.registry import lookup
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import evaluating
+from pursuhint.features.call_trace import evaluating
 from pursuhint.models.checkpoint import count_parameters, save_weights
 
-__all__ = ["FORMATS", "Exported", "Normalised", "export_network"]
+__all__ = ["Exported", "Normalized", "export_network"]
 
 _INPUT, _OUTPUT = "images", "logits"
 _CHECKED_BATCHES = (1, 2, 5)
@@ -48,7 +48,7 @@ class Exported:
     scale: float | None = None
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     """A network that takes images scaled to [0, 1] and normalises them itself.
 
     Args:

@@ -12,8 +12,6 @@ from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
 from pursuhint.models.factory import call_factory
 
-__all__ = ["external_model", "imported_model", "timm_model", "torchvision_model"]
-
 # Options that would download weights while a network is built; weights come from a file the user names.
 _DOWNLOADS = frozenset({"weights", "pretrained", "weights_backbone", "checkpoint_path", "pretrained_cfg"})
 

@@ -9,8 +9,6 @@ from typing import Any
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
 
-__all__ = ["call_factory"]
-
 
 def call_factory(
     name: str, factory: Callable[..., Any], sizes: Mapping[str, Any], options: Mapping[str, Any]

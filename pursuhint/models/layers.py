@@ -6,8 +6,6 @@ import math
 
 from torch import Tensor, nn
 
-__all__ = ["ChannelShuffle", "conv1x1", "conv3x3", "init_fan_out_normal", "init_kaiming_fan_out"]
-
 
 def conv3x3(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """3x3 convolution without bias that keeps the image size, up to its stride."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pursuhint.errors import PursuhintError
 from pursuhint.models.layers import conv1x1, conv3x3, init_fan_out_normal
 
-__all__ = ["InvertedResidual", "MobileNetV2"]
+__all__ = ["MobileNetV2"]
 
 # expansion (None: the network's), channels at width 1, blocks, stride of the first block
 _STAGES = (

@@ -13,8 +13,6 @@ from pursuhint.errors import PursuhintError
 from pursuhint.models.layers import conv1x1, conv3x3, init_kaiming_fan_out
 
 __all__ = [
-    "BasicBlock",
-    "CifarResNet",
     "resnet8",
     "resnet8x4",
     "resnet14",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pursuhint.models.layers import conv1x1, conv3x3, init_kaiming_fan_out
 
-__all__ = ["Bottleneck", "ResNet50"]
+__all__ = ["ResNet50"]
 
 
 class Bottleneck(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pursuhint.models.layers import ChannelShuffle, conv1x1, conv3x3
 
-__all__ = ["ShuffleUnit", "ShuffleV1"]
+__all__ = ["ShuffleV1"]
 
 _GROUPS = 3
 _STEM = 24

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pursuhint.models.layers import ChannelShuffle, conv1x1, conv3x3
 
-__all__ = ["DownUnit", "ShuffleV2", "SplitUnit"]
+__all__ = ["ShuffleV2"]
 
 _STEM = 24
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pursuhint.errors import PursuhintError
 from pursuhint.models.layers import init_fan_out_normal
 
-__all__ = ["VGG", "vgg8", "vgg11", "vgg13", "vgg16", "vgg19"]
+__all__ = ["vgg8", "vgg11", "vgg13", "vgg16", "vgg19"]
 
 
 class VGG(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pursuhint.errors import PursuhintError
 from pursuhint.models.layers import conv1x1, conv3x3, init_fan_out_normal
 
-__all__ = ["WideBlock", "WideResNet", "WideStage"]
+__all__ = ["WideResNet"]
 
 
 class WideBlock(nn.Module):

@@ -7,44 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import resolve
 
 if TYPE_CHECKING:
-    from pursuhint.report.figures import (
-        Difference,
-        Series,
-        comparison_plot,
-        inertia_curves,
-        position_map,
-        save_figure,
-        series_colours,
-        silhouette_curves,
-        similarity_heatmap,
-        training_curves,
-    )
+    from pursuhint.report.figures import save_figure
+    from pursuhint.report.figures.comparison import Difference, comparison_plot
+    from pursuhint.report.figures.curves_over_k import inertia_curves, silhouette_curves
+    from pursuhint.report.figures.heatmap import similarity_heatmap
     from pursuhint.report.figures.layers import dendrogram, teacher_student_map
+    from pursuhint.report.figures.positions import position_map
+    from pursuhint.report.figures.training_curves import Series, series_colors, training_curves
+    from pursuhint.report.method_table import method_grid
     from pursuhint.report.page import write_report
+    from pursuhint.report.sections.methods import findings
 
-__all__ = [
-    "Difference",
-    "Series",
-    "comparison_plot",
-    "dendrogram",
-    "inertia_curves",
-    "position_map",
-    "save_figure",
-    "series_colours",
-    "silhouette_curves",
-    "similarity_heatmap",
-    "teacher_student_map",
-    "training_curves",
-    "write_report",
-]
+__getattr__, __dir__, __all__ = lazy_exports(__name__)
 
 _HOMES = {"write_report": "page", "dendrogram": "figures.layers", "teacher_student_map": "figures.layers"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return resolve(f"{__name__}.{_HOMES.get(name, 'figures')}:{name}")

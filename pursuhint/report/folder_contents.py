@@ -12,10 +12,8 @@ from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison
 from pursuhint.training.run_folder.record import RunRecord
 
 if TYPE_CHECKING:
-    from pursuhint.analysis.run_analysis import Analysis
-    from pursuhint.study.teacher_student import Likeness
-
-__all__ = ["Contents"]
+    from pursuhint.analysis.result import Analysis
+    from pursuhint.study.teacher_student import TeacherStudentSimilarity
 
 Kind = Literal["demo", "comparison", "methods", "run", "analysis"]
 
@@ -29,7 +27,7 @@ class Contents:
         kind: what the folder is.
         analysis: of the teacher's layers.
         run: the one run of a run folder.
-        likeness: of that run's teacher and student, if it was measured.
+        teacher_student: of that run's teacher and student, if it was measured.
         teacher: the run that trained a demo's teacher.
         comparison: of the students.
         arms: the runs of the comparison, by arm, one a seed.
@@ -40,7 +38,7 @@ class Contents:
     kind: Kind
     analysis: Analysis | None = None
     run: RunRecord | None = None
-    likeness: Likeness | None = None
+    teacher_student: TeacherStudentSimilarity | None = None
     teacher: RunRecord | None = None
     comparison: Comparison | None = None
     arms: dict[str, tuple[RunRecord, ...]] | None = None
@@ -74,7 +72,7 @@ class Contents:
                 "run",
                 run=run,
                 analysis=_analysis(folder / "analysis"),
-                likeness=_likeness(folder / "likeness"),
+                teacher_student=_teacher_student(folder / "teacher_student"),
             )
         if (folder / "analysis.json").exists():
             return cls(folder, "analysis", analysis=_analysis(folder))
@@ -117,13 +115,13 @@ class Contents:
 
 def _analysis(folder: Path) -> Analysis | None:
     """An analysis, if there is one."""
-    from pursuhint.analysis.run_analysis import Analysis
+    from pursuhint.analysis.result import Analysis
 
     return Analysis.load(folder) if (folder / "analysis.json").exists() else None
 
 
-def _likeness(folder: Path) -> Likeness | None:
+def _teacher_student(folder: Path) -> TeacherStudentSimilarity | None:
     """Similarity of teacher and student, if it was measured."""
-    from pursuhint.study.teacher_student import Likeness
+    from pursuhint.study.teacher_student import TeacherStudentSimilarity
 
-    return Likeness.load(folder) if (folder / "after.npz").exists() else None
+    return TeacherStudentSimilarity.load(folder) if (folder / "after.npz").exists() else None

@@ -7,7 +7,7 @@ from pursuhint.report.text import duration, mean_std, signed
 from pursuhint.study.method_comparison import MethodComparison, MethodResult
 from pursuhint.study.paired_statistics import PairedComparison
 
-__all__ = ["markdown_table", "method_grid"]
+__all__ = ["method_grid"]
 
 _HEADS = ("Method", "Loss", "Top-1 (%)", "To the student alone", "To KD", "Time", "Memory")
 

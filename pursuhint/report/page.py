@@ -16,13 +16,13 @@ from markupsafe import Markup
 from pursuhint._util.atomic_files import make_folder, write_text
 from pursuhint.report.figures.interactive import script, script_hash
 from pursuhint.report.folder_contents import Contents
-from pursuhint.report.page_model import Gallery, Page
-from pursuhint.report.sections.analysis import tell_analysis
-from pursuhint.report.sections.comparison import tell_comparison
-from pursuhint.report.sections.methods import tell_methods
-from pursuhint.report.sections.run import tell_run
+from pursuhint.report.page_model import FigureFolder, Page
+from pursuhint.report.sections.analysis import build_analysis_section
+from pursuhint.report.sections.comparison import build_comparison_section
+from pursuhint.report.sections.methods import build_methods_section
+from pursuhint.report.sections.run import build_run_section
 
-__all__ = ["render", "tell", "write_report"]
+__all__ = ["write_report"]
 
 
 def write_report(folder: Path | str) -> Path:
@@ -39,27 +39,27 @@ def write_report(folder: Path | str) -> Path:
         PursuhintError: the folder holds nothing known or something unfinished, or cannot be written.
     """
     contents = Contents.of(folder)
-    gallery = Gallery(make_folder(contents.folder / "figures"))
+    figure_folder = FigureFolder(make_folder(contents.folder / "figures"))
     path = contents.folder / "report.html"
-    write_text(path, render(tell(contents, gallery)))
+    write_text(path, render(tell(contents, figure_folder)))
     return path
 
 
-def tell(contents: Contents, gallery: Gallery) -> Page:
+def tell(contents: Contents, figure_folder: FigureFolder) -> Page:
     """The story of a folder.
 
     Args:
         contents: what it holds.
-        gallery: where pictures go.
+        figure_folder: where pictures go.
     """
     if contents.methods is not None:
-        return tell_methods(contents.methods, gallery)
+        return build_methods_section(contents.methods, figure_folder)
     if contents.comparison is not None:
-        return tell_comparison(contents, contents.comparison, gallery)
+        return build_comparison_section(contents, contents.comparison, figure_folder)
     if contents.run is not None:
-        return tell_run(contents.run, contents.analysis, contents.likeness, gallery)
+        return build_run_section(contents.run, contents.analysis, contents.teacher_student, figure_folder)
     assert contents.analysis is not None
-    return tell_analysis(contents.analysis, contents.folder, gallery)
+    return build_analysis_section(contents.analysis, contents.folder, figure_folder)
 
 
 def render(page: Page) -> str:

@@ -11,19 +11,6 @@ from matplotlib.figure import Figure
 from pursuhint.report.figures import save_figure
 from pursuhint.study.arms import Arm
 
-__all__ = [
-    "AnalysisStory",
-    "Card",
-    "ComparisonStory",
-    "ControlStory",
-    "Gallery",
-    "Grid",
-    "MetricStory",
-    "Page",
-    "Picture",
-    "RunStory",
-]
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -34,8 +21,8 @@ class Picture:
         alt: what it shows, for those who cannot see it.
         caption: how to read it.
         width: pixels at which its text has the size of the page's.
-        live: what an interactive map in its place shows, from `pursuhint.report.figures.interactive`; None where the
-            picture has none. The picture stays for paper, and for browsers that run no scripts.
+        live: what an interactive map in its place shows, from `pursuhint.report.figures.interactive`; None
+            where the picture has none. The picture stays for paper, and for browsers that run no scripts.
     """
 
     data: str
@@ -46,12 +33,12 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Gallery:
+class FigureFolder:
     """The folder that pictures are saved to."""
 
     folder: Path
 
-    def hang(self, name: str, figure: Figure, alt: str, caption: str, *, live: str | None = None) -> Picture:
+    def add(self, name: str, figure: Figure, alt: str, caption: str, *, live: str | None = None) -> Picture:
         """Save a figure as ``<name>.png`` and embed it.
 
         Raises:
@@ -112,7 +99,7 @@ class RunStory:
     best_text: str
     curves: Picture
     terms: Grid
-    likeness: Picture | None = None
+    teacher_student: Picture | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +153,6 @@ class Page:
         """Whether it has a picture that needs a script."""
         metrics = self.analysis.metrics if self.analysis is not None else ()
         pictures = [metric.heatmap for metric in metrics]
-        if self.run is not None and self.run.likeness is not None:
-            pictures.append(self.run.likeness)
+        if self.run is not None and self.run.teacher_student is not None:
+            pictures.append(self.run.teacher_student)
         return any(picture.live is not None for picture in pictures)

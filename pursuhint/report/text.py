@@ -13,31 +13,6 @@ if TYPE_CHECKING:
     from pursuhint.study.paired_statistics import Summary
     from pursuhint.training.recipe.schema import Recipe
 
-__all__ = [
-    "HINTS_IN_SHORT",
-    "best_limit",
-    "brief",
-    "capital",
-    "command_line",
-    "count",
-    "duration",
-    "environment_rows",
-    "footer",
-    "grain_limit",
-    "listed",
-    "mean_std",
-    "metric_title",
-    "network_text",
-    "passed_from_python",
-    "percent",
-    "ranges",
-    "signed",
-    "thousands",
-    "toy_limit",
-    "training_rows",
-    "zoom_note",
-]
-
 HINTS_IN_SHORT = (
     "A small network, the student, can learn from a large one, the teacher, by imitating what some of its "
     "layers compute; these are its hints. By convention hints are taken where the resolution is about to "

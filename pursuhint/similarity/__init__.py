@@ -11,55 +11,31 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import lookup, resolve
 
 if TYPE_CHECKING:
     from pursuhint.similarity.accumulators.base import LayerStatistics
+    from pursuhint.similarity.accumulators.choose import StatisticsLayout, choose_layout, default_memory_limit
     from pursuhint.similarity.accumulators.moments import LayerMoments
-    from pursuhint.similarity.accumulators.pooled_features import LayerRows
+    from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
+    from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
+    from pursuhint.similarity.accumulators.shards import MomentShards, RowParts, processes
+    from pursuhint.similarity.archive import read_archive, write_archive
     from pursuhint.similarity.cca import r2cca, r2cca_matrix, r2cca_rank, r2cca_rank_matrix
     from pursuhint.similarity.cka import linear_cka, linear_cka_matrix
     from pursuhint.similarity.debiased import debiased_cka, debiased_cka_matrix
     from pursuhint.similarity.gcd import yanai_gcd, yanai_gcd_matrix
-    from pursuhint.similarity.kernel import rbf_cka, rbf_cka_matrix, rbf_cka_pairs
+    from pursuhint.similarity.kernel import rbf_cka, rbf_cka_matrix, rbf_cka_pairs, with_exact_median
     from pursuhint.similarity.layer_similarity import LayerSimilarity
     from pursuhint.similarity.metric import Metric, similarities_between, similarity_matrices
     from pursuhint.similarity.network_similarity import NetworkSimilarity
     from pursuhint.similarity.procrustes import procrustes_matrix, procrustes_similarity
     from pursuhint.similarity.projection_weighted import pwcca, pwcca_matrix
+    from pursuhint.similarity.resampling import PARTS, SMALLEST_PART, Resampled, resample
     from pursuhint.similarity.singular_vectors import svcca, svcca_matrix
 
-__all__ = [
-    "METRICS",
-    "LayerMoments",
-    "LayerRows",
-    "LayerSimilarity",
-    "LayerStatistics",
-    "Metric",
-    "NetworkSimilarity",
-    "debiased_cka",
-    "debiased_cka_matrix",
-    "get_metric",
-    "linear_cka",
-    "linear_cka_matrix",
-    "procrustes_matrix",
-    "procrustes_similarity",
-    "pwcca",
-    "pwcca_matrix",
-    "r2cca",
-    "r2cca_matrix",
-    "r2cca_rank",
-    "r2cca_rank_matrix",
-    "rbf_cka",
-    "rbf_cka_matrix",
-    "rbf_cka_pairs",
-    "similarities_between",
-    "similarity_matrices",
-    "svcca",
-    "svcca_matrix",
-    "yanai_gcd",
-    "yanai_gcd_matrix",
-]
+__getattr__, __dir__, __all__ = lazy_exports(__name__, "METRICS", "get_metric")
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
@@ -77,29 +53,6 @@ METRICS: Mapping[str, str] = MappingProxyType(
 )
 """Metric names, as typed on the command line, and where their `Metric` lives."""
 
-_HOMES = MappingProxyType(
-    {
-        name: home
-        for home, names in {
-            "cca": "r2cca r2cca_matrix r2cca_rank r2cca_rank_matrix",
-            "cka": "linear_cka linear_cka_matrix",
-            "debiased": "debiased_cka debiased_cka_matrix",
-            "gcd": "yanai_gcd yanai_gcd_matrix",
-            "kernel": "rbf_cka rbf_cka_matrix rbf_cka_pairs",
-            "layer_similarity": "LayerSimilarity",
-            "metric": "Metric similarities_between similarity_matrices",
-            "accumulators.moments": "LayerMoments",
-            "network_similarity": "NetworkSimilarity",
-            "procrustes": "procrustes_matrix procrustes_similarity",
-            "projection_weighted": "pwcca pwcca_matrix",
-            "accumulators.pooled_features": "LayerRows",
-            "accumulators.base": "LayerStatistics",
-            "singular_vectors": "svcca svcca_matrix",
-        }.items()
-        for name in names.split()
-    }
-)
-
 
 def get_metric(name: str) -> Metric:
     """The metric of a given name.
@@ -109,9 +62,3 @@ def get_metric(name: str) -> Metric:
     """
     metric: Metric = resolve(lookup("metric", METRICS, name))
     return metric
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

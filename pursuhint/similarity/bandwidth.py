@@ -12,9 +12,7 @@ from torch import Tensor
 
 from pursuhint._util.seeds import stable_permutation
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity.accumulators.pooled_features import LayerRows
-
-__all__ = ["MEDIAN_ROWS", "Over", "bandwidths"]
+from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 
 Over = Literal["all", "pairs"]
 """Which distances the bandwidth is the median of: squared ones over all entries of the distance matrix, its
@@ -27,7 +25,7 @@ MEDIAN_SEED = 0
 """Of the draw of those samples."""
 
 
-def bandwidths(rows: LayerRows, *, over: Over = "all", median_rows: int | None = MEDIAN_ROWS) -> Tensor:
+def bandwidths(rows: PooledFeatures, *, over: Over = "all", median_rows: int | None = MEDIAN_ROWS) -> Tensor:
     """Squared median distance of samples in each layer.
 
     Args:
@@ -55,7 +53,7 @@ def bandwidths(rows: LayerRows, *, over: Over = "all", median_rows: int | None =
         chosen = rows.numbers.argsort(stable=True)[drawn].to(rows.device)
     squared = []
     for i, block in enumerate(rows.blocks):
-        features = rows.centred(chosen, block)
+        features = rows.centered(chosen, block)
         median = _squared_median(features, count, over)
         norms = torch.linalg.vecdot(features, features)
         # Rounding of a difference of two features, and of the computed distances.
@@ -73,23 +71,23 @@ def _squared_median(features: Tensor, count: int, over: Over) -> float:
         # The quantile that the median over all samples is, among the distances of these.
         quantile = 0.5 if over == "pairs" else max(0.0, (count / 2 - 1) / (count - 1))
         place = quantile * (pairs - 1)
-        lower, upper = _neighbours(features, min(int(place), pairs - 1))
+        lower, upper = _neighbors(features, min(int(place), pairs - 1))
         if over == "pairs":
             lower, upper = math.sqrt(lower), math.sqrt(upper)
         median = lower + (place - int(place)) * (upper - lower)
         return median**2 if over == "pairs" else median
     if over == "pairs":
-        lower, upper = _neighbours(features, (pairs - 1) // 2)
+        lower, upper = _neighbors(features, (pairs - 1) // 2)
         upper = lower if pairs % 2 else upper
         return ((math.sqrt(lower) + math.sqrt(upper)) / 2) ** 2
     # Sorted, all N^2 entries are N zeros and then every pair twice.
     places = [(entry - some) // 2 for entry in ((some**2 - 1) // 2, some**2 // 2)]
-    lower, upper = _neighbours(features, max(0, places[0]))
+    lower, upper = _neighbors(features, max(0, places[0]))
     values = [0.0 if place < 0 else lower if place == max(0, places[0]) else upper for place in places]
     return sum(values) / 2
 
 
-def _neighbours(features: Tensor, place: int) -> tuple[float, float]:
+def _neighbors(features: Tensor, place: int) -> tuple[float, float]:
     """The squared distance of pairs at a place of their sorted order, from 0, and the next larger one."""
     some = len(features)
     if some * (some - 1) // 2 <= HELD:

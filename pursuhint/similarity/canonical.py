@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
-from pursuhint.similarity.checks import above_rounding, centred_pair
-
-__all__ = ["Span", "ranks_of", "shared_variance", "shared_variances", "spans"]
+from pursuhint.similarity.checks import above_rounding, centered_pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +17,12 @@ class Span:
     """What the centred features of a layer span.
 
     Attributes:
-        centred: (samples, features).
+        centered: (samples, features).
         left: (samples, rank), orthonormal, directions of largest variance first.
         energies: all squared singular values, largest first, those beyond the rank included.
     """
 
-    centred: Tensor
+    centered: Tensor
     left: Tensor
     energies: Tensor
 
@@ -38,18 +36,18 @@ def spans(x: Tensor, y: Tensor) -> tuple[Span, Span]:
     """Spans of two representation matrices, after the rank rule; of rank 0 when there is no variance.
 
     Raises:
-        PursuhintError: as `pursuhint.similarity.checks.centred_pair`.
+        PursuhintError: as `pursuhint.similarity.centered_pair`.
     """
-    (x, y), (floor_x, floor_y) = centred_pair(x, y)
+    (x, y), (floor_x, floor_y) = centered_pair(x, y)
     return _span(x, floor_x), _span(y, floor_y)
 
 
-def _span(centred: Tensor, floor: float) -> Span:
+def _span(centered: Tensor, floor: float) -> Span:
     # From the matrix itself, not from its Gram matrix: squaring would double the digits that
     # ill-conditioned features cost.
-    left, singular, _ = torch.linalg.svd(centred, full_matrices=False)
+    left, singular, _ = torch.linalg.svd(centered, full_matrices=False)
     energies = singular.square()
-    return Span(centred, left[:, above_rounding(energies, floor)], energies)
+    return Span(centered, left[:, above_rounding(energies, floor)], energies)
 
 
 def shared_variance(x: Tensor, y: Tensor) -> tuple[Tensor, int, int]:

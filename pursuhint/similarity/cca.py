@@ -9,7 +9,7 @@ from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.shards import MomentShards
 from pursuhint.similarity.canonical import ranks_of, shared_variance, shared_variances
 from pursuhint.similarity.metric import Metric
-from pursuhint.similarity.subsampled import shared_variances_of_unions
+from pursuhint.similarity.subsampled import shared_variances_on_subsamples
 
 __all__ = ["R2CCA", "R2CCA_RANK", "r2cca", "r2cca_matrix", "r2cca_rank", "r2cca_rank_matrix"]
 
@@ -28,7 +28,7 @@ def r2cca(x: Tensor, y: Tensor) -> Tensor:
     perfectly correlated with everything: use several times more samples than channels.
 
     The rank counts the eigenvalues of :math:`X_c^\top X_c` above :math:`10^{-10}` times the largest and
-    above what rounding of the features explains (`pursuhint.similarity.checks.noise_floor`).
+    above what rounding of the features explains (`pursuhint.similarity.noise_floor`).
 
     Reference: S. Kornblith, M. Norouzi, H. Lee and G. Hinton, Similarity of Neural Network Representations
     Revisited, ICML 2019, https://arxiv.org/abs/1905.00414, table 1; equation 3 of PURSUhInT.
@@ -110,26 +110,26 @@ def r2cca_rank_matrix(layers: LayerStatistics) -> Tensor:
     return shared / torch.minimum(ranks[:, None], ranks)
 
 
-def r2cca_of_unions(parts: MomentShards, unions: Tensor) -> Tensor:
+def r2cca_on_subsamples(parts: MomentShards, subsamples: Tensor) -> Tensor:
     """`r2cca_matrix` of several unions of parts of the samples, (unions, layers, layers).
 
     Args:
         parts: moments of the parts.
-        unions: which parts belong to each union, (unions, parts); at least two samples in each.
+        subsamples: which parts belong to each union, (unions, parts); at least two samples in each.
     """
-    shared, _ = shared_variances_of_unions(parts, unions)
+    shared, _ = shared_variances_on_subsamples(parts, subsamples)
     widths = shared.new_tensor(parts.moments.widths)
     return shared / torch.minimum(widths[:, None], widths)
 
 
-def r2cca_rank_of_unions(parts: MomentShards, unions: Tensor) -> Tensor:
+def r2cca_rank_on_subsamples(parts: MomentShards, subsamples: Tensor) -> Tensor:
     """`r2cca_rank_matrix` of several unions of parts of the samples, (unions, layers, layers).
 
     Args:
         parts: moments of the parts.
-        unions: which parts belong to each union, (unions, parts); at least two samples in each.
+        subsamples: which parts belong to each union, (unions, parts); at least two samples in each.
     """
-    shared, ranks = shared_variances_of_unions(parts, unions)
+    shared, ranks = shared_variances_on_subsamples(parts, subsamples)
     return shared / torch.minimum(ranks[:, :, None], ranks[:, None, :])
 
 
@@ -140,7 +140,7 @@ R2CCA = Metric(
     r2cca_matrix,
     for_clustering="r2cca-rank",
     strips=(shared_variances,),
-    of_unions=r2cca_of_unions,
+    on_subsamples=r2cca_on_subsamples,
 )
 R2CCA_RANK = Metric(
     "r2cca-rank",
@@ -149,5 +149,5 @@ R2CCA_RANK = Metric(
     r2cca_rank_matrix,
     for_clustering="r2cca-rank",
     strips=(shared_variances,),
-    of_unions=r2cca_rank_of_unions,
+    on_subsamples=r2cca_rank_on_subsamples,
 )

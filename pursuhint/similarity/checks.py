@@ -7,8 +7,6 @@ from torch import Tensor
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["RELATIVE_EIGENVALUE", "above_rounding", "centred_pair", "noise_floor", "rotated"]
-
 RELATIVE_EIGENVALUE = 1e-10
 """A direction counts towards the rank when its eigenvalue exceeds this fraction of the largest one (and the
 noise floor), which is a singular value of 1e-5 of the largest."""
@@ -54,14 +52,14 @@ def _checked(name: str, features: Tensor) -> Tensor:
     return torch.ldexp(features, -exponent)
 
 
-def _centred(features: Tensor) -> Tensor:
+def _centered(features: Tensor) -> Tensor:
     # Relative to the first sample a constant column is exactly zero; relative to its computed mean it may be
     # off by a rounding error, which a metric would then take for a direction.
     shifted = features - features[0]
     return shifted - shifted.mean(0)
 
 
-def centred_pair(x: Tensor, y: Tensor) -> tuple[list[Tensor], list[float]]:
+def centered_pair(x: Tensor, y: Tensor) -> tuple[list[Tensor], list[float]]:
     """Check two representation matrices and subtract their column means.
 
     Args:
@@ -84,19 +82,19 @@ def centred_pair(x: Tensor, y: Tensor) -> tuple[list[Tensor], list[float]]:
         noise_floor(matrix.square().mean(0), len(matrix), torch.finfo(features.dtype).eps)
         for matrix, features in zip(matrices, (x, y))
     ]
-    return [_centred(matrix) for matrix in matrices], floors
+    return [_centered(matrix) for matrix in matrices], floors
 
 
-def rotated(centred: Tensor) -> Tensor:
+def rotated(centered: Tensor) -> Tensor:
     """The same features in no more coordinates than there are samples, for metrics that ignore rotation.
 
     Args:
-        centred: shape (samples, features).
+        centered: shape (samples, features).
 
     Returns:
         (samples, min(samples, features)), with the same inner products between samples.
     """
-    samples, width = centred.shape
+    samples, width = centered.shape
     if width <= samples:
-        return centred
-    return torch.linalg.qr(centred.T, mode="r").R.T
+        return centered
+    return torch.linalg.qr(centered.T, mode="r").R.T

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
-from pursuhint.similarity.checks import centred_pair
-from pursuhint.similarity.kernel import linear_cka_of_row_unions
+from pursuhint.similarity.checks import centered_pair
+from pursuhint.similarity.kernel import linear_cka_on_row_subsamples
 from pursuhint.similarity.metric import Metric, masked, undefined
-from pursuhint.similarity.subsampled import linear_cka_of_unions
+from pursuhint.similarity.subsampled import linear_cka_on_subsamples
 
-__all__ = ["LINEAR_CKA", "linear_cka", "linear_cka_matrix", "scaled_squared_norms", "squared_norm"]
+__all__ = ["LINEAR_CKA", "linear_cka", "linear_cka_matrix"]
 
 
 def linear_cka(x: Tensor, y: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
         >>> round(float(linear_cka(x, -3 * x)), 6)
         1.0
     """
-    (x, y), (floor_x, floor_y) = centred_pair(x, y)
+    (x, y), (floor_x, floor_y) = centered_pair(x, y)
     own_x, own_y = squared_norm(x, x), squared_norm(y, y)
     if own_x.sqrt() <= floor_x or own_y.sqrt() <= floor_y:
         return undefined(x)
@@ -103,7 +103,7 @@ LINEAR_CKA = Metric(
     for_clustering="cka",
     strips=(scaled_squared_norms,),
     single=True,
-    of_unions=linear_cka_of_unions,
-    of_row_unions=linear_cka_of_row_unions,
-    many_unions=True,
+    on_subsamples=linear_cka_on_subsamples,
+    on_row_subsamples=linear_cka_on_row_subsamples,
+    many_subsamples=True,
 )

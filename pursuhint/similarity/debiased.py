@@ -9,10 +9,10 @@ from torch import Tensor
 
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics
-from pursuhint.similarity.checks import centred_pair
+from pursuhint.similarity.checks import centered_pair
 from pursuhint.similarity.cka import scaled_squared_norms, squared_norm
 from pursuhint.similarity.metric import Metric, masked, undefined
-from pursuhint.similarity.subsampled import debiased_cka_of_unions
+from pursuhint.similarity.subsampled import debiased_cka_on_subsamples
 
 __all__ = ["DEBIASED_CKA", "debiased_cka", "debiased_cka_matrix"]
 
@@ -34,7 +34,7 @@ def debiased_cka(x: Tensor, y: Tensor) -> Tensor:
         {\sqrt{\mathrm{HSIC}_1(K, K) \, \mathrm{HSIC}_1(L, L)}} .
 
     All samples at once: a mean over small batches is another estimator. Invariances are those of
-    `pursuhint.similarity.cka.linear_cka`; unlike that, it is near zero for independent features however few
+    `pursuhint.similarity.linear_cka`; unlike that, it is near zero for independent features however few
     the samples, and can be below zero.
 
     No kernel matrix is needed. With :math:`d_n, e_n` the squared norms of the rows of the two centred
@@ -63,7 +63,7 @@ def debiased_cka(x: Tensor, y: Tensor) -> Tensor:
         >>> round(float(debiased_cka(x, -3 * x)), 6)
         1.0
     """
-    (x, y), (floor_x, floor_y) = centred_pair(x, y)
+    (x, y), (floor_x, floor_y) = centered_pair(x, y)
     _check_count(len(x))
     own_x, own_y = squared_norm(x, x), squared_norm(y, y)
     if own_x.sqrt() <= floor_x or own_y.sqrt() <= floor_y:
@@ -130,6 +130,6 @@ DEBIASED_CKA = Metric(
     for_clustering="debiased-cka",
     strips=(scaled_squared_norms,),
     samples=4,
-    of_unions=partial(debiased_cka_of_unions, smallest=SMALLEST),
-    many_unions=True,
+    on_subsamples=partial(debiased_cka_on_subsamples, smallest=SMALLEST),
+    many_subsamples=True,
 )

@@ -9,7 +9,7 @@ from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.shards import MomentShards
 from pursuhint.similarity.canonical import ranks_of, shared_variance, shared_variances
 from pursuhint.similarity.metric import Metric
-from pursuhint.similarity.subsampled import shared_variances_of_unions
+from pursuhint.similarity.subsampled import shared_variances_on_subsamples
 
 __all__ = ["GCD", "yanai_gcd", "yanai_gcd_matrix"]
 
@@ -24,7 +24,7 @@ def yanai_gcd(x: Tensor, y: Tensor) -> Tensor:
 
     the cosine of the angle between the two projections :math:`Q Q^\top`, or linear CKA of the bases without
     centring. Ignores every invertible linear map of the features of either side. Where
-    `pursuhint.similarity.cca.r2cca_rank` is 1 as soon as the smaller space lies in the larger, this is 1
+    `pursuhint.similarity.r2cca_rank` is 1 as soon as the smaller space lies in the larger, this is 1
     only when both spaces are the same. Ranks are decided as there.
 
     Reference: H. Yanai, Unification of various techniques of multivariate analysis by means of generalized
@@ -68,14 +68,14 @@ def yanai_gcd_matrix(layers: LayerStatistics) -> Tensor:
     return layers.over_strips(shared_variances) / torch.outer(ranks, ranks).sqrt()
 
 
-def yanai_gcd_of_unions(parts: MomentShards, unions: Tensor) -> Tensor:
+def yanai_gcd_on_subsamples(parts: MomentShards, subsamples: Tensor) -> Tensor:
     """`yanai_gcd_matrix` of several unions of parts of the samples, (unions, layers, layers).
 
     Args:
         parts: moments of the parts.
-        unions: which parts belong to each union, (unions, parts); at least two samples in each.
+        subsamples: which parts belong to each union, (unions, parts); at least two samples in each.
     """
-    shared, ranks = shared_variances_of_unions(parts, unions)
+    shared, ranks = shared_variances_on_subsamples(parts, subsamples)
     return shared / (ranks[:, :, None] * ranks[:, None, :]).sqrt()
 
 
@@ -86,5 +86,5 @@ GCD = Metric(
     yanai_gcd_matrix,
     for_clustering="gcd",
     strips=(shared_variances,),
-    of_unions=yanai_gcd_of_unions,
+    on_subsamples=yanai_gcd_on_subsamples,
 )

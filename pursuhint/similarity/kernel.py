@@ -12,21 +12,13 @@ from torch import Tensor
 
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics
-from pursuhint.similarity.accumulators.pooled_features import LayerRows
+from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.accumulators.shards import RowParts
 from pursuhint.similarity.bandwidth import MEDIAN_ROWS, Over, bandwidths
-from pursuhint.similarity.checks import centred_pair
+from pursuhint.similarity.checks import centered_pair
 from pursuhint.similarity.metric import Metric
 
-__all__ = [
-    "RBF_CKA",
-    "RBF_CKA_PAIRS",
-    "rbf_cka",
-    "rbf_cka_matrices",
-    "rbf_cka_matrix",
-    "rbf_cka_pairs",
-    "with_exact_median",
-]
+__all__ = ["RBF_CKA", "RBF_CKA_PAIRS", "rbf_cka", "rbf_cka_matrix", "rbf_cka_pairs", "with_exact_median"]
 
 FRACTION = 0.8
 """Bandwidth over median distance (Kornblith et al. use 0.2, 0.4 and 0.8)."""
@@ -43,7 +35,7 @@ def rbf_cka(x: Tensor, y: Tensor, *, fraction: float = FRACTION, over: Over = "a
 
     where L is the kernel of y and the index c means that row and column means are removed. With
     ``over="pairs"`` :math:`\sqrt{m_X}` is the median of d over the pairs of different samples instead. The
-    median is exact here. Invariances are those of `pursuhint.similarity.cka.linear_cka`.
+    median is exact here. Invariances are those of `pursuhint.similarity.linear_cka`.
 
     Reference: S. Kornblith, M. Norouzi, H. Lee and G. Hinton, Similarity of Neural Network Representations
     Revisited, ICML 2019, https://arxiv.org/abs/1905.00414, section 3 and the code that they published.
@@ -67,8 +59,8 @@ def rbf_cka(x: Tensor, y: Tensor, *, fraction: float = FRACTION, over: Over = "a
         >>> round(float(rbf_cka(x, -3 * x)), 6)
         1.0
     """
-    centred_pair(x, y)
-    rows = LayerRows([x.shape[1], y.shape[1]], device=x.device)
+    centered_pair(x, y)
+    rows = PooledFeatures([x.shape[1], y.shape[1]], device=x.device)
     rows.update([x, y])
     return rbf_cka_matrix(rows, fraction=fraction, over=over, median_rows=None)[0, 1]
 
@@ -91,7 +83,7 @@ def rbf_cka_matrix(
     the square of the number of samples, time does.
 
     Args:
-        layers: `LayerRows` of at least two samples.
+        layers: `PooledFeatures` of at least two samples.
         fraction: bandwidth as a fraction of the median distance.
         over: which distances the median is of.
         median_rows: how many samples the median is taken from, drawn by the fixed seed 0 when there are more;
@@ -103,8 +95,8 @@ def rbf_cka_matrix(
         is zero.
 
     Raises:
-        PursuhintError: these are not `LayerRows`, there are fewer than two samples, or a number is out of
-            range.
+        PursuhintError: these are not `PooledFeatures`, there are fewer than two samples, or a number is out
+            of range.
     """
     rows = _rows(layers)
     groups = torch.zeros(rows.count, dtype=torch.int64)
@@ -126,7 +118,7 @@ def rbf_cka_matrices(
     The bandwidth of each layer is that of all samples in every subset.
 
     Args:
-        layers: `LayerRows` of at least two samples.
+        layers: `PooledFeatures` of at least two samples.
         groups: which group each sample belongs to, from 0, shape (samples,).
         subsets: for each subset, whether a group is part of it, shape (subsets, groups).
         fraction: as for `rbf_cka_matrix`.
@@ -150,31 +142,31 @@ def rbf_cka_matrices(
     return _pair_sums(rows, squared, groups, number).similarities(subsets)
 
 
-def rbf_cka_of_row_unions(
-    parts: RowParts, unions: Tensor, *, over: Over = "all", median_rows: int | None = MEDIAN_ROWS
+def rbf_cka_on_row_subsamples(
+    parts: RowParts, subsamples: Tensor, *, over: Over = "all", median_rows: int | None = MEDIAN_ROWS
 ) -> Tensor:
     """`rbf_cka_matrices` of parts of the samples, (unions, layers, layers)."""
-    return rbf_cka_matrices(parts.rows, parts.groups, unions, over=over, median_rows=median_rows)
+    return rbf_cka_matrices(parts.rows, parts.groups, subsamples, over=over, median_rows=median_rows)
 
 
-def linear_cka_of_row_unions(parts: RowParts, unions: Tensor) -> Tensor:
+def linear_cka_on_row_subsamples(parts: RowParts, subsamples: Tensor) -> Tensor:
     """Linear CKA of all pairs of layers on several unions of parts, from one pass over the pairs of samples.
 
     For fewer samples than features, where this is less work than the products of features.
 
     Args:
         parts: the features of all samples, in parts.
-        unions: which parts belong to each union, (unions, parts); at least two samples in each.
+        subsamples: which parts belong to each union, (unions, parts); at least two samples in each.
 
     Returns:
-        (unions, layers, layers), float64, each as `pursuhint.similarity.cka.linear_cka_matrix` of the union.
+        (unions, layers, layers), float64, each as `pursuhint.similarity.linear_cka_matrix` of the union.
     """
     rows = parts.rows
     constant = list(rows.constant_layers())
     spreads = torch.stack([rows.spread(i) for i in range(len(rows))]) / rows.count
     spreads[constant] = 0.0
     sums = _pair_sums(rows, spreads, parts.groups, len(parts), kind=_Products)
-    return sums.similarities(unions)
+    return sums.similarities(subsamples)
 
 
 def with_exact_median(metric: Metric) -> Metric:
@@ -185,14 +177,14 @@ def with_exact_median(metric: Metric) -> Metric:
     return replace(
         metric,
         matrix=partial(rbf_cka_matrix, over=over, median_rows=None),
-        of_row_unions=partial(rbf_cka_of_row_unions, over=over, median_rows=None),
+        on_row_subsamples=partial(rbf_cka_on_row_subsamples, over=over, median_rows=None),
     )
 
 
-def _rows(layers: LayerStatistics) -> LayerRows:
-    if not isinstance(layers, LayerRows):
+def _rows(layers: LayerStatistics) -> PooledFeatures:
+    if not isinstance(layers, PooledFeatures):
         raise PursuhintError(
-            "RBF CKA compares pairs of samples and needs the features themselves (LayerRows), "
+            "RBF CKA compares pairs of samples and needs the features themselves (PooledFeatures), "
             f"not {type(layers).__name__}; name the metric when collecting"
         )
     return layers
@@ -230,16 +222,16 @@ class _PairSums:
         n = row_sums.shape[1]
         totals = row_sums.sum(1)
         products = self.products[chosen][:, chosen].sum((0, 1))
-        centred = products - 2 / n * (row_sums @ row_sums.T) + torch.outer(totals, totals) / n**2
-        own = centred.diagonal()
+        centered = products - 2 / n * (row_sums @ row_sums.T) + torch.outer(totals, totals) / n**2
+        own = centered.diagonal()
         # Kernels are at most 1: what is left of n^2 of them below this is rounding.
         own = torch.where(self.defined & (own > 1e-13 * n**2), own, math.nan).sqrt()
-        similarity = centred / own / own[:, None]
+        similarity = centered / own / own[:, None]
         return (similarity + similarity.T) / 2
 
 
 def _pair_sums(
-    rows: LayerRows,
+    rows: PooledFeatures,
     squared_bandwidths: Tensor,
     groups: Tensor,
     number: int,
@@ -295,8 +287,8 @@ def _tile(layers: int, device: torch.device) -> tuple[int, int]:
 class _Scaled:
     """Some samples in all layers, centred and divided by the bandwidths."""
 
-    def __init__(self, rows: LayerRows, samples: Tensor, scales: Tensor) -> None:
-        features = rows.centred(samples.to(rows.device))
+    def __init__(self, rows: PooledFeatures, samples: Tensor, scales: Tensor) -> None:
+        features = rows.centered(samples.to(rows.device))
         self.layers = []
         for block, scale in zip(rows.blocks, scales):
             scaled = features[:, block] * scale
@@ -347,8 +339,8 @@ RBF_CKA = Metric(
     rbf_cka_matrix,
     for_clustering="rbf-cka",
     needs="rows",
-    of_row_unions=rbf_cka_of_row_unions,
-    many_unions=True,
+    on_row_subsamples=rbf_cka_on_row_subsamples,
+    many_subsamples=True,
 )
 RBF_CKA_PAIRS = Metric(
     "rbf-cka-pairs",
@@ -357,6 +349,6 @@ RBF_CKA_PAIRS = Metric(
     partial(rbf_cka_matrix, over="pairs"),
     for_clustering="rbf-cka-pairs",
     needs="rows",
-    of_row_unions=partial(rbf_cka_of_row_unions, over="pairs"),
-    many_unions=True,
+    on_row_subsamples=partial(rbf_cka_on_row_subsamples, over="pairs"),
+    many_subsamples=True,
 )

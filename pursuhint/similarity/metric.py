@@ -14,7 +14,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics, StripFunction
 from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
 
-__all__ = ["Metric", "Needs", "masked", "similarities_between", "similarity_matrices", "undefined"]
+__all__ = ["Metric", "similarities_between", "similarity_matrices"]
 
 Needs = Literal["moments", "rows"]
 
@@ -34,11 +34,11 @@ class Metric:
         needs: ``"moments"``, which any `LayerStatistics` offers, or ``"rows"``: the features themselves.
         symmetric: whether the similarity of x and y is that of y and x. If not, row i of the matrix is the
             view of layer i, and what needs a symmetric matrix takes the mean with the transpose.
-        of_unions: gives the matrices on several unions of parts of the samples at once, (unions, layers,
+        on_subsamples: gives the matrices on several unions of parts of the samples at once, (unions, layers,
             layers), from the moments of the parts and a table (unions, parts) of which belong to each; None
             where they are computed one by one.
-        of_row_unions: the same where the features themselves are kept in parts.
-        many_unions: whether a hundred unions cost no more than a few.
+        on_row_subsamples: the same where the features themselves are kept in parts.
+        many_subsamples: whether a hundred unions cost no more than a few.
         samples: how many it needs at least.
         single: whether products of features may be computed in float32, with sums in float64, at an error
             below 1e-4.
@@ -54,15 +54,15 @@ class Metric:
     symmetric: bool = True
     samples: int = 2
     single: bool = False
-    of_unions: Callable[[MomentShards, Tensor], Tensor] | None = None
-    of_row_unions: Callable[[RowParts, Tensor], Tensor] | None = None
-    many_unions: bool = False
+    on_subsamples: Callable[[MomentShards, Tensor], Tensor] | None = None
+    on_row_subsamples: Callable[[RowParts, Tensor], Tensor] | None = None
+    many_subsamples: bool = False
 
     def at_once(self, parts: MomentShards | RowParts) -> Callable[[Tensor], Tensor] | None:
         """From a table of unions of these parts to their matrices, if there is a way to have all at once."""
         if isinstance(parts, RowParts):
-            return None if self.of_row_unions is None else partial(self.of_row_unions, parts)
-        return None if self.of_unions is None else partial(self.of_unions, parts)
+            return None if self.on_row_subsamples is None else partial(self.on_row_subsamples, parts)
+        return None if self.on_subsamples is None else partial(self.on_subsamples, parts)
 
 
 def similarity_matrices(layers: LayerStatistics, metrics: Sequence[Metric]) -> dict[str, Tensor]:

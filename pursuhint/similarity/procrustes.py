@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
-from pursuhint.similarity.checks import centred_pair, rotated
+from pursuhint.similarity.checks import centered_pair, rotated
 from pursuhint.similarity.metric import Metric, masked, undefined
 
 __all__ = ["PROCRUSTES", "procrustes_matrix", "procrustes_similarity"]
@@ -46,7 +46,7 @@ def procrustes_similarity(x: Tensor, y: Tensor) -> Tensor:
         >>> round(float(procrustes_similarity(x, x.flip(1))), 6)
         1.0
     """
-    matrices, (floor_x, floor_y) = centred_pair(x, y)
+    matrices, (floor_x, floor_y) = centered_pair(x, y)
     x, y = (rotated(matrix) for matrix in matrices)
     if torch.linalg.matrix_norm(x.T @ x) <= floor_x or torch.linalg.matrix_norm(y.T @ y) <= floor_y:
         return undefined(x)

@@ -26,7 +26,7 @@ def pwcca(x: Tensor, y: Tensor) -> Tensor:
         \qquad \alpha_a = \sum_c \lvert h_a^\top x_c \rvert .
 
     Not symmetric: the weights are those of x. Ignores every invertible linear map of the features of y, and
-    one common scale of those of x. Ranks are decided as in `pursuhint.similarity.cca.r2cca`.
+    one common scale of those of x. Ranks are decided as in `pursuhint.similarity.r2cca`.
 
     Where canonical correlations are equal (within 1e-6) the paper's weights depend on which of many bases
     the SVD happens to return. Here these directions are turned to the principal axes of x among them, so
@@ -58,7 +58,7 @@ def pwcca(x: Tensor, y: Tensor) -> Tensor:
     if min(first.rank, second.rank) == 0:
         return undefined(x)
     axes, correlations, _ = torch.linalg.svd(first.left.T @ second.left, full_matrices=False)
-    return _weighted(axes, correlations, first.left.T @ first.centred)
+    return _weighted(axes, correlations, first.left.T @ first.centered)
 
 
 def _weighted(axes: Tensor, correlations: Tensor, loadings: Tensor) -> Tensor:

@@ -19,13 +19,7 @@ from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
 from pursuhint.similarity.metric import Metric, similarity_matrices
 
-__all__ = [
-    "PARTS",
-    "Resampled",
-    "halves_for",
-    "halves_of",
-    "resample",
-]
+__all__ = ["PARTS", "Resampled", "resample"]
 
 PARTS = 10
 """Into how many random parts samples are divided."""
@@ -94,7 +88,7 @@ def halves_for(metric: Metric, parts: MomentShards | RowParts, samples: int) -> 
     """
     if metric.at_once(parts) is None:
         return FEWEST_HALVES
-    return MOST_HALVES if metric.many_unions else 2 * min(20, max(FEWEST_HALVES // 2, samples // 500))
+    return MOST_HALVES if metric.many_subsamples else 2 * min(20, max(FEWEST_HALVES // 2, samples // 500))
 
 
 def subsets_of(parts: int, halves: Sequence[Sequence[int]]) -> Tensor:
@@ -137,14 +131,14 @@ def resample(
     others = [metric for metric in metrics if metric.name not in results]
     if others:
         subsets = subsets_of(len(parts), halves_of(len(parts), FEWEST_HALVES, seed))[1:]
-        found = [similarity_matrices(union, others) for union in _unions(parts, subsets)]
+        found = [similarity_matrices(union, others) for union in _subsamples(parts, subsets)]
         for metric in others:
             matrices = torch.stack([matrices[metric.name] for matrices in found])
             results[metric.name] = Resampled(matrices[: len(parts)], matrices[len(parts) :])
     return results
 
 
-def _unions(parts: MomentShards | RowParts, subsets: Tensor) -> Iterator[LayerStatistics]:
+def _subsamples(parts: MomentShards | RowParts, subsets: Tensor) -> Iterator[LayerStatistics]:
     """The statistics of some unions of parts, one after the other; each is good until the next."""
     chosen = [row.nonzero().flatten().tolist() for row in subsets]
     if isinstance(parts, RowParts):

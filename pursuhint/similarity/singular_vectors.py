@@ -12,7 +12,7 @@ from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
 from pursuhint.similarity.canonical import spans
 from pursuhint.similarity.metric import Metric, undefined
 
-__all__ = ["SVCCA", "VARIANCE", "svcca", "svcca_matrix"]
+__all__ = ["SVCCA", "svcca", "svcca_matrix"]
 
 VARIANCE = 0.99
 """The share of the variance that a layer's leading directions must explain together."""

@@ -16,8 +16,6 @@ from pursuhint.similarity.accumulators.base import Basis
 from pursuhint.similarity.accumulators.shards import MomentShards
 from pursuhint.similarity.checks import noise_floor
 
-__all__ = ["debiased_cka_of_unions", "linear_cka_of_unions", "shared_variances_of_unions"]
-
 SAFE = 1e-3
 """A union reaches the rank of all samples where no direction has less than this share of the spread that the
 whole has in it (as a ratio of standard deviations)."""
@@ -26,7 +24,7 @@ ROOM = 256 << 20
 """Bytes that temporary matrices of several unions may take together."""
 
 
-def linear_cka_of_unions(parts: MomentShards, unions: Tensor) -> Tensor:
+def linear_cka_on_subsamples(parts: MomentShards, subsamples: Tensor) -> Tensor:
     r"""Linear CKA of all pairs of layers on several unions of parts of the samples.
 
     The squared norm of a sum of matrices is a quadratic form of their inner products. These are computed
@@ -40,30 +38,30 @@ def linear_cka_of_unions(parts: MomentShards, unions: Tensor) -> Tensor:
 
     Args:
         parts: moments of the parts.
-        unions: which parts belong to each union, (unions, parts); at least two samples in each.
+        subsamples: which parts belong to each union, (unions, parts); at least two samples in each.
 
     Returns:
-        (unions, layers, layers), float64, each as `pursuhint.similarity.cka.linear_cka_matrix` of the union.
+        (unions, layers, layers), float64, each as `pursuhint.similarity.linear_cka_matrix` of the union.
     """
-    terms = _linear_terms(parts, unions)
+    terms = _linear_terms(parts, subsamples)
     own = terms.norms.diagonal(dim1=1, dim2=2)
     own = torch.where(terms.constant, math.nan, own.clamp_min(0).sqrt())
     return terms.norms / own[:, :, None] / own[:, None, :]
 
 
-def debiased_cka_of_unions(parts: MomentShards, unions: Tensor, *, smallest: float) -> Tensor:
-    """Debiased linear CKA of all pairs of layers on several unions of parts; see `linear_cka_of_unions`.
+def debiased_cka_on_subsamples(parts: MomentShards, subsamples: Tensor, *, smallest: float) -> Tensor:
+    """Debiased linear CKA of all pairs of layers on several unions of parts; see `linear_cka_on_subsamples`.
 
     Args:
         parts: moments of the parts.
-        unions: which parts belong to each union, (unions, parts); at least four samples in each.
+        subsamples: which parts belong to each union, (unions, parts); at least four samples in each.
         smallest: an unbiased HSIC of a layer with itself below this fraction of the biased one is NaN.
 
     Returns:
-        (unions, layers, layers), float64, each as `pursuhint.similarity.debiased.debiased_cka_matrix` of the
+        (unions, layers, layers), float64, each as `pursuhint.similarity.debiased_cka_matrix` of the
         union.
     """
-    terms = _linear_terms(parts, unions)
+    terms = _linear_terms(parts, subsamples)
     n = terms.counts[:, None, None]
     dependence = (
         terms.norms
@@ -93,14 +91,14 @@ class _LinearTerms(NamedTuple):
     constant: Tensor
 
 
-def _linear_terms(parts: MomentShards, unions: Tensor) -> _LinearTerms:
-    terms: _LinearTerms = parts.once(_compute_linear_terms, unions)
+def _linear_terms(parts: MomentShards, subsamples: Tensor) -> _LinearTerms:
+    terms: _LinearTerms = parts.once(_compute_linear_terms, subsamples)
     return terms
 
 
-def _compute_linear_terms(parts: MomentShards, unions: Tensor) -> _LinearTerms:
+def _compute_linear_terms(parts: MomentShards, subsamples: Tensor) -> _LinearTerms:
     moments, widths = parts.moments, parts.moments.widths
-    weights = unions.to(moments.device, moments.dtype)
+    weights = subsamples.to(moments.device, moments.dtype)
     sums = list(parts.parts())
     strips = [_strips(widths, part.tensors["second"]) for part in sums]
     counts = weights @ weights.new_tensor([part.count for part in sums])
@@ -184,7 +182,7 @@ def _row_norms(
     )
 
 
-def shared_variances_of_unions(parts: MomentShards, unions: Tensor) -> tuple[Tensor, Tensor]:
+def shared_variances_on_subsamples(parts: MomentShards, subsamples: Tensor) -> tuple[Tensor, Tensor]:
     """Sums of squared canonical correlations of all pairs of layers on several unions of parts.
 
     These see only what layers span and take any basis of it. So for each layer a Cholesky factor of the
@@ -193,36 +191,36 @@ def shared_variances_of_unions(parts: MomentShards, unions: Tensor) -> tuple[Ten
 
     Args:
         parts: moments of the parts.
-        unions: which parts belong to each union, (unions, parts); at least two samples in each.
+        subsamples: which parts belong to each union, (unions, parts); at least two samples in each.
 
     Returns:
         The sums, (unions, layers, layers), NaN where a rank is 0; and the ranks, (unions, layers).
     """
-    result: tuple[Tensor, Tensor] = parts.once(_compute_shared_variances, unions)
+    result: tuple[Tensor, Tensor] = parts.once(_compute_shared_variances, subsamples)
     return result
 
 
-def _compute_shared_variances(parts: MomentShards, unions: Tensor) -> tuple[Tensor, Tensor]:
+def _compute_shared_variances(parts: MomentShards, subsamples: Tensor) -> tuple[Tensor, Tensor]:
     moments, widths = parts.moments, parts.moments.widths
     largest = max(width * moments.total_width for width in widths)
     largest += sum(width**2 for width in widths)
     at_once = max(1, ROOM // (8 * largest))
-    found = [_shared_variances(parts, chunk) for chunk in unions.split(at_once)]
+    found = [_shared_variances(parts, chunk) for chunk in subsamples.split(at_once)]
     shared, ranks = (torch.cat(tensors) for tensors in zip(*found))
     empty = ranks == 0
     return torch.where(empty[:, :, None] | empty[:, None, :], math.nan, shared), ranks
 
 
-def _shared_variances(parts: MomentShards, unions: Tensor) -> tuple[Tensor, Tensor]:
+def _shared_variances(parts: MomentShards, subsamples: Tensor) -> tuple[Tensor, Tensor]:
     moments, widths = parts.moments, parts.moments.widths
     sums = list(parts.parts())
-    weights = unions.to(moments.device, moments.dtype)
+    weights = subsamples.to(moments.device, moments.dtype)
     counts = weights @ weights.new_tensor([part.count for part in sums])
     totals = weights @ torch.stack([part.tensors["sum"].to(weights) for part in sums])
 
     strips = [_strips(widths, part.tensors["second"]) for part in sums]
 
-    def centred(i: int, last: int) -> Tensor:
+    def centered(i: int, last: int) -> Tensor:
         """Cross-products of layer i with layers i to last in every union."""
         rows = moments.blocks[i]
         columns = slice(rows.start, moments.blocks[last].stop)
@@ -232,7 +230,7 @@ def _shared_variances(parts: MomentShards, unions: Tensor) -> tuple[Tensor, Tens
         mean = totals[:, columns] / -counts[:, None]
         return cross.baddbmm_(totals[:, rows, None], mean[:, None, :])
 
-    scatters = [centred(i, i) for i in range(len(moments))]
+    scatters = [centered(i, i) for i in range(len(moments))]
     squares = torch.cat([scatter.diagonal(dim1=1, dim2=2) for scatter in scatters], dim=1)
     floors = _floors(parts, counts, totals, squares + totals.square() / counts[:, None])
     shares = counts / moments.count
@@ -244,7 +242,7 @@ def _shared_variances(parts: MomentShards, unions: Tensor) -> tuple[Tensor, Tens
     )
     shared = weights.new_zeros(len(weights), len(moments), len(moments))
     for i in range(len(moments)):
-        half = whitenings[i] @ centred(i, len(moments) - 1)
+        half = whitenings[i] @ centered(i, len(moments) - 1)
         for j, block in enumerate(half.split(widths[i:], dim=2), start=i):
             values = (block @ whitenings[j].mT).square_().sum((1, 2))
             shared[:, i, j] = values

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import resolve
 from pursuhint.study.arms import ARMS, CONTROLS, Arm
 
 if TYPE_CHECKING:
-    from pursuhint.study.comparison import ArmResult, Comparison, SeedResult
-    from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted
-    from pursuhint.study.method_comparison import MethodComparison, MethodResult
+    from pursuhint.study.arms import ARMS, Arm
+    from pursuhint.study.comparison import ArmResult, Comparison, SeedResult, first_of_same, title_of
+    from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted, Watcher
+    from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult
     from pursuhint.study.paired_statistics import (
         PairedComparison,
         Summary,
@@ -24,50 +26,10 @@ if TYPE_CHECKING:
         holm,
         summarize,
     )
+    from pursuhint.study.pathway_search import search_process
+    from pursuhint.study.profile import Profile, StepProfile, profile_networks, profile_steps
     from pursuhint.study.run_comparison import compare
     from pursuhint.study.run_methods import compare_methods
+    from pursuhint.study.teacher_student import TeacherStudentSimilarity, teacher_student_similarity
 
-__all__ = [
-    "ARMS",
-    "CONTROLS",
-    "Arm",
-    "ArmFinished",
-    "ArmResult",
-    "ArmResumed",
-    "ArmsStarted",
-    "Comparison",
-    "MethodComparison",
-    "MethodResult",
-    "PairedComparison",
-    "PhaseStarted",
-    "SeedResult",
-    "Summary",
-    "compare",
-    "compare_methods",
-    "compare_pairs",
-    "conclusion",
-    "correct_for_multiplicity",
-    "detectable_difference",
-    "holm",
-    "summarize",
-]
-
-_HOMES = {
-    "ArmFinished": "events",
-    "ArmResult": "comparison",
-    "ArmResumed": "events",
-    "ArmsStarted": "events",
-    "Comparison": "comparison",
-    "MethodComparison": "method_comparison",
-    "MethodResult": "method_comparison",
-    "PhaseStarted": "events",
-    "SeedResult": "comparison",
-    "compare": "run_comparison",
-    "compare_methods": "run_methods",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return resolve(f"{__name__}.{_HOMES.get(name, 'paired_statistics')}:{name}")
+__getattr__, __dir__, __all__ = lazy_exports(__name__, "CONTROLS")

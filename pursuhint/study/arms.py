@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["ARMS", "CONTROLS", "Arm"]
+__all__ = ["ARMS", "Arm"]
 
 
 @dataclass(frozen=True)

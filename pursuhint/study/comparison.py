@@ -26,19 +26,7 @@ if TYPE_CHECKING:
     from pursuhint.hints.plan import HintPlan
     from pursuhint.training.run_folder.record import RunRecord
 
-__all__ = [
-    "OUTCOME",
-    "ArmResult",
-    "Comparison",
-    "DataFacts",
-    "NetworkFacts",
-    "SeedResult",
-    "StudyModel",
-    "against_controls",
-    "first_of_same",
-    "notes_on",
-    "read_study",
-]
+__all__ = ["ArmResult", "Comparison", "SeedResult", "first_of_same"]
 
 FILE = "compare.json"
 OUTCOME = "test accuracy (top-1, percent) after the last epoch"
@@ -123,7 +111,7 @@ class ArmResult(StudyModel):
     """One arm over all seeds.
 
     Attributes:
-        name: as in `pursuhint.study.arms.ARMS`.
+        name: as in `pursuhint.study.ARMS`.
         runs: one a seed, in the order of the comparison's seeds.
         last: accuracy after the last epoch: the primary outcome.
         best: accuracy after the best epoch; flattering when the best epoch was chosen on the test split.

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["JointAccuracy", "area_under_curve", "joint_accuracy", "nearest_center_accuracy"]
-
 
 @dataclass(frozen=True)
 class JointAccuracy:
@@ -53,7 +51,7 @@ def nearest_center_accuracy(embedding: Tensor, labels: Tensor, centers: Tensor) 
     """Fraction of samples whose embedding has its largest product with the centre of its class.
 
     The quality of an embedding without a classifier. Take the centres from training samples
-    (`pursuhint.losses.refilled_stage2.class_centers`); the authors of REFILLED take them from the very
+    (`pursuhint.losses.class_centers`); the authors of REFILLED take them from the very
     samples that are scored, which is optimistic.
 
     Args:

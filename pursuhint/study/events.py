@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pursuhint.training.events import Event
-    from pursuhint.training.multi_student.train_many import StepTogether
+    from pursuhint.training.multi_student.train_many import GroupStep
 
 __all__ = ["ArmFinished", "ArmResumed", "ArmsStarted", "PhaseStarted", "Watcher"]
 
@@ -28,7 +28,7 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class ArmsStarted:
-    """Runs begin that train side by side; `pursuhint.training.multi_student.train_many.StepTogether` tells of their steps.
+    """Runs begin that train side by side; `pursuhint.training.GroupStep` tells of their steps.
 
     Attributes:
         arms: names of the arms.
@@ -84,4 +84,4 @@ class ArmFinished:
     source: str
 
 
-Watcher = Callable[["PhaseStarted | ArmsStarted | ArmResumed | ArmFinished | StepTogether | Event"], Any]
+Watcher = Callable[["PhaseStarted | ArmsStarted | ArmResumed | ArmFinished | GroupStep | Event"], Any]

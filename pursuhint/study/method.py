@@ -11,8 +11,6 @@ from pursuhint.losses import LOSSES, get_loss
 from pursuhint.training.recipe.loss_syntax import parse_losses
 from pursuhint.training.recipe.schema import LossConfig
 
-__all__ = ["ALONE", "Method", "all_methods", "parse_methods"]
-
 ALONE = "alone"
 """The student without a teacher; part of every study."""
 

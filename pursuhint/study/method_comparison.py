@@ -27,7 +27,7 @@ from pursuhint.study.paired_statistics import (
     summarize,
 )
 
-__all__ = ["METHODS_FILE", "MethodComparison", "MethodResult", "against"]
+__all__ = ["METHODS_FILE", "MethodComparison", "MethodResult"]
 
 METHODS_FILE = "methods.json"
 
@@ -43,8 +43,8 @@ class MethodResult(StudyModel):
         runs: one a seed, in the order of the study's seeds.
         last: accuracy after the last epoch: the primary outcome.
         best: accuracy after the best epoch; flattering when the best epoch was chosen on the test split.
-        seconds: of a run, mean over seeds; see `pursuhint.training.train_together` for what they are.
-        memory: bytes that a step keeps; see `pursuhint.study.step_memory.step_memory`.
+        seconds: of a run, mean over seeds; see `pursuhint.training.train_many` for what they are.
+        memory: bytes that a step keeps; see `pursuhint.study.step_memory`.
     """
 
     name: str

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pursuhint.acceleration.options import Engine
+from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import make_loader
 from pursuhint.distillation.meta_gradient import Method, search_pathways
 from pursuhint.errors import PursuhintError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pursuhint.data import ImageData
     from pursuhint.hints.plan import HintPlan
 
-__all__ = ["SearchedProcess", "search_process"]
+__all__ = ["search_process"]
 
 _DIGITS = 6  # of the numbers that are written into the recipe
 
@@ -63,7 +63,7 @@ def search_process(
     """Find out how the weights of a recipe's pathways should change in the course of its training.
 
     A student is trained for a while on one part of the training split, while the weights of the pathways
-    learn on the other what helps it (`pursuhint.distillation.meta_gradient.search_pathways`); it is then thrown away.
+    learn on the other what helps it (`pursuhint.distillation.search_pathways`); it is then thrown away.
     Networks, hint points, the other losses, optimiser and batch size are the recipe's; the learning rate is
     its base rate throughout, and precision float32. The test split is not looked at. One process.
 
@@ -74,7 +74,7 @@ def search_process(
         held_out: share of the training split that the weights are learned on, above 0 and below 1. Data that
             are passed must have a validation split, which is then taken for this.
         alpha_lr: learning rate of the weights, above 0.
-        method: ``"differences"`` or ``"exact"``, see `pursuhint.distillation.meta_gradient.meta_gradient`.
+        method: ``"differences"`` or ``"exact"``, see `pursuhint.distillation.meta_gradient`.
         device: where to search; None for the best there is.
         student: used (a copy of it) instead of the recipe's.
         teacher: the same.
@@ -98,7 +98,7 @@ def search_process(
     searched = resolved.model_copy(
         update={
             "losses": _with_options(resolved.losses, name, weighting="softmax", process=None),
-            "engine": Engine(channels_last=resolved.engine.channels_last),
+            "acceleration": Acceleration(channels_last=resolved.acceleration.channels_last),
             "data": resolved.data.model_copy(update={"val_fraction": held_out}),
         }
     )

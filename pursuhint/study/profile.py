@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import evaluating
+from pursuhint.features.call_trace import evaluating
 from pursuhint.models.checkpoint import count_parameters
 
 if TYPE_CHECKING:
@@ -22,15 +22,7 @@ if TYPE_CHECKING:
     from pursuhint.distillation.distiller import Distiller
     from pursuhint.training.recipe.schema import Recipe
 
-__all__ = [
-    "PARTS",
-    "NetworkProfile",
-    "Profile",
-    "StepProfile",
-    "count_flops",
-    "profile_networks",
-    "profile_steps",
-]
+__all__ = ["Profile", "StepProfile", "profile_networks", "profile_steps"]
 
 PARTS = ("data", "teacher", "student", "losses", "backward", "optimiser")
 """What a training step consists of, in order."""
@@ -221,7 +213,7 @@ def profile_steps(
         PursuhintError: something is wrong with the recipe, or ``steps`` is below 1.
     """
     from pursuhint.acceleration.malloc import set_up_memory
-    from pursuhint.distillation.teacher import TeacherPass
+    from pursuhint.distillation.teacher import TeacherRunner
     from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
     from pursuhint.training.prepare import build_distiller, prepare, training_loader
     from pursuhint.training.recipe.resolve import resolve_recipe
@@ -239,7 +231,7 @@ def profile_steps(
         parts = prepare(recipe, student=student, teacher=teacher, data=data)
         distiller = build_distiller(recipe, parts, parts.plan)
         accelerator = build_accelerator(where, recipe.precision)
-        set_up_memory(distiller.engine, accelerator.device)
+        set_up_memory(distiller.acceleration, accelerator.device)
         stage = plan_stages(recipe, distiller)[-1]
         optimizer = build_optimizer(stage.optimizer, stage.enter(distiller))
         model, optimizer = accelerator.prepare(distiller, optimizer)
@@ -248,7 +240,7 @@ def profile_steps(
         loader = training_loader(recipe, parts.data, accelerator.device, (0, 1))
         needs, run_teacher = distiller.teacher_needs, None
         if distiller.teacher is not None and needs is not None and not needs.input_gradients:
-            run_teacher = TeacherPass(distiller.teacher, needs, distiller.engine)
+            run_teacher = TeacherRunner(distiller.teacher, needs, distiller.acceleration)
         watch = _StepWatch(accelerator.device)
         taken: list[dict[str, float]] = []
         with watch.student(distiller):

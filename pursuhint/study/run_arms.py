@@ -11,11 +11,11 @@ from pursuhint.errors import PursuhintError
 from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, Watcher
 from pursuhint.training.events import Event, Resumed
 from pursuhint.training.multi_student.train_many import (
+    GroupStep,
     Run,
     RunEnded,
-    StepTogether,
     TogetherEvent,
-    train_together,
+    train_many,
 )
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import Recipe
     from pursuhint.training.run_folder.record import RunRecord
 
-__all__ = ["Place", "Planned", "check_seeds", "run_folder", "train_arms"]
-
-Place = tuple[str, int]
+RunKey = tuple[str, int]
 """An arm and a seed."""
 
 
@@ -68,15 +66,15 @@ def run_folder(arm: str, seed: int) -> str:
 
 
 def train_arms(
-    planned: Mapping[Place, Planned],
+    planned: Mapping[RunKey, Planned],
     *,
-    same: Mapping[Place, Place],
+    same: Mapping[RunKey, RunKey],
     device: torch.device,
     at_once: int | None,
     streams: bool,
     keep_going: bool,
     watch: Watcher,
-) -> dict[Place, RunRecord | PursuhintError]:
+) -> dict[RunKey, RunRecord | PursuhintError]:
     """Train what is not there yet.
 
     Args:
@@ -84,19 +82,19 @@ def train_arms(
         same: arms that are the same run as another one, by what they are the same as; counted after it.
         device: where to train.
         at_once: at most so many students at the same time.
-        streams: see `pursuhint.training.multi_student.train_many.train_together`.
+        streams: see `pursuhint.training.train_many`.
         keep_going: what a failed run does to the others; likewise.
-        watch: hears of `pursuhint.study.events` and of `pursuhint.training.multi_student.train_many.StepTogether`.
+        watch: hears of `pursuhint.study.events` and of `pursuhint.training.GroupStep`.
 
     Returns:
         By arm and seed, those that are the same included, the record of the run or why it failed.
 
     Raises:
-        PursuhintError: as `pursuhint.training.multi_student.train_many.train_together`.
+        PursuhintError: as `pursuhint.training.train_many`.
     """
     places = list(planned)
     telling = _Telling(planned, same, watch)
-    ended = train_together(
+    ended = train_many(
         [
             Run(
                 planned[place].recipe,
@@ -121,7 +119,9 @@ def train_arms(
 class _Telling:
     """Turns what is told about runs by their place into what is told about arms and seeds."""
 
-    def __init__(self, planned: Mapping[Place, Planned], same: Mapping[Place, Place], watch: Watcher) -> None:
+    def __init__(
+        self, planned: Mapping[RunKey, Planned], same: Mapping[RunKey, RunKey], watch: Watcher
+    ) -> None:
         self._places = list(planned)
         self._same = same
         self._watch = watch
@@ -129,7 +129,7 @@ class _Telling:
         self._total = len(planned) + len(same)
         self._there = 0
 
-    def watcher(self, place: Place) -> Callable[[Event], None]:
+    def watcher(self, place: RunKey) -> Callable[[Event], None]:
         """What hears of the events of one run."""
 
         def hear(event: Event) -> None:
@@ -141,7 +141,7 @@ class _Telling:
     def __call__(self, event: TogetherEvent) -> None:
         if isinstance(event, RunEnded):
             self._tell_end(self._places[event.run], event.result)
-        elif isinstance(event, StepTogether):
+        elif isinstance(event, GroupStep):
             self._watch(event)
         else:
             arms = [self._places[run] for run in event.runs if self._places[run] not in self._found]
@@ -150,7 +150,7 @@ class _Telling:
                 for seed in seeds:  # one, since runs of different seeds share no batches
                     self._watch(ArmsStarted(names, seed, self._there, self._total))
 
-    def _tell_end(self, place: Place, result: RunRecord | PursuhintError) -> None:
+    def _tell_end(self, place: RunKey, result: RunRecord | PursuhintError) -> None:
         top1 = None if isinstance(result, PursuhintError) else result.last["test_top1"]
         source = "found" if place in self._found else "trained" if top1 is not None else "failed"
         alike = [other for other, first in self._same.items() if first == place]

@@ -16,7 +16,8 @@ import torch
 
 from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.registry import lookup
-from pursuhint.analysis.run_analysis import Analysis, analyze
+from pursuhint.analysis.result import Analysis
+from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.plan import HintPlan, default_k
@@ -33,7 +34,7 @@ from pursuhint.study.comparison import (
     notes_on,
 )
 from pursuhint.study.events import PhaseStarted, Watcher
-from pursuhint.study.run_arms import Place, Planned, check_seeds, run_folder, train_arms
+from pursuhint.study.run_arms import Planned, RunKey, check_seeds, run_folder, train_arms
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.teacher_facts import teacher_facts
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
@@ -82,7 +83,7 @@ def compare(
             hints, ``k``, ``metric``, ``position``, ``activation``, ``samples``, ``seed``, ``pairing`` and
             ``student_points`` apply; the strategy and ``recipe.seed`` are what the arms and seeds set.
         out: folder of the comparison.
-        arms: names of `pursuhint.study.arms.ARMS`, at least two. ``alone`` trains with cross-entropy only.
+        arms: names of `pursuhint.study.ARMS`, at least two. ``alone`` trains with cross-entropy only.
             ``random`` draws other positions for every seed.
         seeds: one run of every arm each; at least one, better three or more.
         device: where to run; None for the best there is.
@@ -90,7 +91,7 @@ def compare(
         teacher: used instead of the recipe's.
         analysis: of the teacher, with the recipe's metric, to use instead of making one.
         at_once: at most so many students in training at the same time; None for all arms of a seed.
-        streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_together`.
+        streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_many`.
         on_event: hears of `pursuhint.study.events` and of the steps that the students take together.
 
     Returns:
@@ -177,13 +178,13 @@ class _Study:
 
     def plans(
         self, arms: Sequence[str], seeds: Sequence[int], analysis: Analysis | None, *, again: bool
-    ) -> dict[Place, HintPlan | None]:
+    ) -> dict[RunKey, HintPlan | None]:
         """The hint points of every arm and seed, seed by seed; None for the student alone."""
         teacher = self.parts.teacher
         assert teacher is not None
         if {"kmeans", "segments"} & set(arms):
             analysis = self.analysis(analysis, again=again)
-        plans: dict[Place, HintPlan | None] = {}
+        plans: dict[RunKey, HintPlan | None] = {}
         for seed in seeds:
             for arm in arms:
                 plan = None
@@ -228,12 +229,12 @@ class _Study:
         return given
 
     def run(
-        self, plans: Mapping[Place, HintPlan | None], *, at_once: int | None, streams: bool
-    ) -> dict[Place, SeedResult]:
+        self, plans: Mapping[RunKey, HintPlan | None], *, at_once: int | None, streams: bool
+    ) -> dict[RunKey, SeedResult]:
         """Train what is not there, seed by seed, so that pairs are complete as early as possible."""
-        seen: dict[tuple[Any, ...], Place] = {}
-        same: dict[Place, Place] = {}
-        planned: dict[Place, Planned] = {}
+        seen: dict[tuple[Any, ...], RunKey] = {}
+        same: dict[RunKey, RunKey] = {}
+        planned: dict[RunKey, Planned] = {}
         for place, plan in plans.items():
             first = seen.setdefault((place[1], *_places(plan)), place)
             if first == place:
@@ -257,7 +258,7 @@ class _Study:
             results[place] = result if first == place else result.model_copy(update={"same_as": first[0]})
         return results
 
-    def planned(self, place: Place, plan: HintPlan | None) -> Planned:
+    def planned(self, place: RunKey, plan: HintPlan | None) -> Planned:
         """One run of an arm. Its ``recipe.yaml`` names its hint points and repeats it alone."""
         update: dict[str, Any] = {"seed": place[1]}
         if plan is None:
@@ -276,7 +277,7 @@ class _Study:
         self,
         arms: Sequence[str],
         seeds: Sequence[int],
-        results: Mapping[Place, SeedResult],
+        results: Mapping[RunKey, SeedResult],
         before: Comparison | None,
     ) -> Comparison:
         """Accuracies, statistics and sentences.

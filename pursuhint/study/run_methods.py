@@ -17,7 +17,7 @@ from pursuhint.study.comparison import DataFacts, NetworkFacts, SeedResult
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
 from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult, against
-from pursuhint.study.run_arms import Place, Planned, check_seeds, run_folder, train_arms
+from pursuhint.study.run_arms import Planned, RunKey, check_seeds, run_folder, train_arms
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.step_memory import step_memory
 from pursuhint.study.teacher_facts import teacher_facts
@@ -73,14 +73,14 @@ def compare_methods(
         recipe: student, teacher, data, hints, optimiser, schedule; no losses. The strategy of its hints must
             not be ``chosen``: select the points first, and name them.
         out: folder of the study.
-        methods: as `pursuhint.study.method.Method.parse` takes them; None for every loss of the table, less
+        methods: as `pursuhint.study.Method.parse` takes them; None for every loss of the table, less
             those that do not fit the networks.
         seeds: one run of every method each; at least one, better three or more.
         device: where to run; None for the best there is.
         data: used instead of the recipe's.
         teacher: used instead of the recipe's.
         at_once: at most so many students in training at the same time; None for all methods of a seed.
-        streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_together`.
+        streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_many`.
         on_event: hears of `pursuhint.study.events` and of the steps that the students take together.
 
     Returns:
@@ -216,7 +216,7 @@ class _Study:
         self,
         methods: Sequence[Method],
         seeds: Sequence[int],
-        results: Mapping[Place, RunRecord | PursuhintError],
+        results: Mapping[RunKey, RunRecord | PursuhintError],
         parts: Parts,
         memory: Mapping[str, int],
         unfit: Mapping[str, str],

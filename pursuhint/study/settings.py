@@ -12,8 +12,6 @@ from pursuhint.errors import PursuhintError
 if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import Recipe
 
-__all__ = ["SETTINGS", "StudySettings"]
-
 SETTINGS = "settings.json"
 _MAY_DIFFER = frozenset(
     {"seed", "data.root", "data.download", "data.workers", "save_every_steps", "trackers"}

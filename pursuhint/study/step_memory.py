@@ -7,15 +7,15 @@ from torch import Tensor
 
 from pursuhint.data import Batch
 from pursuhint.distillation.distiller import Distiller
-from pursuhint.features.extractor import Trace
-
-__all__ = ["step_memory"]
+from pursuhint.features.extractor import Features
 
 _STATES = {"sgd": 1, "adamw": 2}
 """Numbers that an optimiser keeps for every parameter."""
 
 
-def step_memory(distiller: Distiller, batch: Batch, *, optimizer: str, teacher: Trace | None = None) -> int:
+def step_memory(
+    distiller: Distiller, batch: Batch, *, optimizer: str, teacher: Features | None = None
+) -> int:
     """Bytes that training keeps between the forward and the backward pass of one step.
 
     They are those of the student and of what the losses learn (weights, gradients, state of the optimiser),
@@ -25,7 +25,7 @@ def step_memory(distiller: Distiller, batch: Batch, *, optimizer: str, teacher: 
     Args:
         distiller: in its main stage; its random numbers and statistics go on as after any step.
         batch: on its device.
-        optimizer: as `pursuhint.training.recipe.schema.OptimizerConfig` names it.
+        optimizer: as `pursuhint.training.OptimizerConfig` names it.
         teacher: what the teacher made of the batch, if it has run already.
     """
     parameters = list(distiller.parameters())

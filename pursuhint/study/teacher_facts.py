@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from pursuhint.training.recipe.schema import Recipe
 
-__all__ = ["teacher_facts"]
-
 
 def teacher_facts(recipe: Recipe, name: str, parts: Parts, device: torch.device) -> NetworkFacts:
     """Evaluate the teacher on the test split.

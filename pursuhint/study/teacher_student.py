@@ -19,11 +19,11 @@ from pursuhint.similarity.network_similarity import NetworkSimilarity
 if TYPE_CHECKING:
     from pursuhint.training import RunRecord
 
-__all__ = ["Likeness", "likeness_of_run"]
+__all__ = ["TeacherStudentSimilarity", "teacher_student_similarity"]
 
 
 @dataclass(frozen=True)
-class Likeness:
+class TeacherStudentSimilarity:
     """Similarity of every layer of a teacher to every layer of its student.
 
     Attributes:
@@ -60,7 +60,7 @@ class Likeness:
         self.after.save(folder / "after.npz")
 
     @classmethod
-    def load(cls, folder: Path | str) -> Likeness:
+    def load(cls, folder: Path | str) -> TeacherStudentSimilarity:
         """Read what `save` wrote.
 
         Raises:
@@ -70,14 +70,14 @@ class Likeness:
         return cls(*(NetworkSimilarity.load(folder / f"{moment}.npz") for moment in ("before", "after")))
 
 
-def likeness_of_run(
+def teacher_student_similarity(
     run: RunRecord,
     *,
     metric: str = "cka",
     samples: int = 1000,
     device: torch.device | str = "cpu",
     on_progress: Callable[[int, int], None] | None = None,
-) -> Likeness:
+) -> TeacherStudentSimilarity:
     """Compare the layers of a run's teacher and student, before and after training.
 
     The student's initial weights are made again from the recipe and its seed. Both times the networks see the
@@ -92,7 +92,7 @@ def likeness_of_run(
 
     Raises:
         PursuhintError: the run has no teacher or no finished epoch, a network or the data were passed from
-            Python, or as `pursuhint.analysis.cross_network.compare_networks`.
+            Python, or as `pursuhint.analysis.compare_networks`.
     """
     from pursuhint.training.devices import keep_random_state
     from pursuhint.training.prepare import prepare
@@ -137,7 +137,7 @@ def likeness_of_run(
         found[moment] = NetworkSimilarity(
             teacher_points, tuple(common), compared.values, metric, compared.num_samples
         )
-    return Likeness(found["before"], found["after"])
+    return TeacherStudentSimilarity(found["before"], found["after"])
 
 
 def _named(points: tuple[HintPoint, ...], modules: list[str]) -> tuple[HintPoint, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pursuhint._util import registry
+from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
     from pursuhint.training.evaluation import Evaluation, evaluate
     from pursuhint.training.events import (
         EpochFinished,
@@ -17,16 +19,29 @@ if TYPE_CHECKING:
         Resumed,
         RunStarted,
         StepDone,
+        ignore,
     )
+    from pursuhint.training.multi_student.shared import Shared, SharingResources
     from pursuhint.training.multi_student.train_many import (
         GroupStarted,
+        GroupStep,
         Run,
         RunEnded,
-        StepTogether,
         TogetherEvent,
-        train_together,
+        train_many,
     )
+    from pursuhint.training.prepare import (
+        Parts,
+        build_distiller,
+        evaluation_loaders,
+        load_data,
+        pair_with_student,
+        prepare,
+        training_loader,
+    )
+    from pursuhint.training.recipe.inheritance import variant_names
     from pursuhint.training.recipe.loss_syntax import parse_loss, parse_losses
+    from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe
     from pursuhint.training.recipe.schema import (
         DataConfig,
         HintsConfig,
@@ -36,67 +51,11 @@ if TYPE_CHECKING:
         Recipe,
         ScheduleConfig,
     )
+    from pursuhint.training.run_folder.environment import describe_environment
+    from pursuhint.training.run_folder.export_student import export_run
+    from pursuhint.training.run_folder.fingerprint import fingerprint_data, fingerprint_network
     from pursuhint.training.run_folder.record import RunRecord
     from pursuhint.training.run_training import train
-    from pursuhint.training.stages import Stage
+    from pursuhint.training.stages import Stage, build_optimizer, plan_stages
 
-__all__ = [
-    "DataConfig",
-    "EpochFinished",
-    "EpochStarted",
-    "Evaluation",
-    "Event",
-    "GroupStarted",
-    "HintsChosen",
-    "HintsConfig",
-    "LossConfig",
-    "LossesSoFar",
-    "NetworkConfig",
-    "OptimizerConfig",
-    "Recipe",
-    "Resumed",
-    "Run",
-    "RunEnded",
-    "RunRecord",
-    "RunStarted",
-    "ScheduleConfig",
-    "Stage",
-    "StepDone",
-    "StepTogether",
-    "TogetherEvent",
-    "evaluate",
-    "parse_loss",
-    "parse_losses",
-    "train",
-    "train_together",
-]
-
-_HOMES = {
-    "DataConfig": "recipe.schema",
-    "Evaluation": "evaluation",
-    "evaluate": "evaluation",
-    "HintsConfig": "recipe.schema",
-    "LossConfig": "recipe.schema",
-    "NetworkConfig": "recipe.schema",
-    "OptimizerConfig": "recipe.schema",
-    "Recipe": "recipe.schema",
-    "RunRecord": "run_folder.record",
-    "ScheduleConfig": "recipe.schema",
-    "Stage": "stages",
-    "parse_loss": "recipe.loss_syntax",
-    "parse_losses": "recipe.loss_syntax",
-    "train": "run_training",
-    "GroupStarted": "multi_student.train_many",
-    "Run": "multi_student.train_many",
-    "RunEnded": "multi_student.train_many",
-    "StepTogether": "multi_student.train_many",
-    "TogetherEvent": "multi_student.train_many",
-    "train_together": "multi_student.train_many",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import on first use, so that reading recipes and command-line help needs no torch."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return registry.resolve(f"{__name__}.{_HOMES.get(name, 'events')}:{name}")
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["build_accelerator", "choose_device", "expect_idle_parameters", "keep_random_state"]
+__all__ = ["build_accelerator", "choose_device", "keep_random_state"]
 
 _SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 _MIXED = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -70,7 +70,7 @@ def build_accelerator(device: torch.device, precision: str) -> Accelerator:
     if any(os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true" for kind in _SHARDED):
         raise PursuhintError(
             "a launcher cannot shard the networks of a run (FSDP, DeepSpeed, Megatron); launch it without, "
-            "and set engine.shard_teacher=true for a large teacher (docs/training.md)"
+            "and set acceleration.shard_teacher=true for a large teacher (docs/training.md)"
         )
     with contextlib.suppress(ValueError):  # settings of an earlier run that cannot be changed
         accelerator = build()

@@ -11,15 +11,13 @@ from torch import Tensor
 if TYPE_CHECKING:
     from pursuhint.distillation.distiller import Losses
 
-__all__ = ["CHECK_EVERY", "Tally"]
-
 CHECK_EVERY = 50
 """Steps between two looks at whether a loss was not finite; each makes the host wait for the device once."""
 
 _NEVER = 2**62
 
 
-class Tally:
+class MetricSums:
     """Sums of losses and hits over an epoch.
 
     `add` puts work on the device and never waits for it; `problem` and `means` read the result.
@@ -40,9 +38,9 @@ class Tally:
             labels: of the batch, (batch,).
         """
         if not self._names:
-            names = ("loss", *losses.parts, *losses.observed)
+            names = ("loss", *losses.parts, *losses.extra_metrics)
             self._begin(names, [0.0] * (len(names) + 2), labels.device)
-        found = [losses.total.detach(), *losses.parts.values(), *losses.observed.values()]
+        found = [losses.total.detach(), *losses.parts.values(), *losses.extra_metrics.values()]
         values = torch.stack([value.to(self._sums.dtype) for value in found])
         hits = (losses.logits.argmax(dim=1) == labels).sum()
         size = len(labels)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pursuhint.data import Loader
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import evaluating
+from pursuhint.features.call_trace import evaluating
 
 __all__ = ["Evaluation", "evaluate"]
 

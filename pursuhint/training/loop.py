@@ -16,13 +16,11 @@ from pursuhint.acceleration.malloc import set_up_memory
 from pursuhint.data import Batch, Loader
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Trace
+from pursuhint.features.extractor import Features
 from pursuhint.training.devices import expect_idle_parameters
-from pursuhint.training.epoch_metrics import CHECK_EVERY, Tally
+from pursuhint.training.epoch_metrics import CHECK_EVERY, MetricSums
 from pursuhint.training.events import EpochStarted, Event, LossesSoFar, StepDone
 from pursuhint.training.stages import Stage, build_optimizer, check_that_all_learn
-
-__all__ = ["READY", "EpochPart", "Position", "last", "training_steps"]
 
 T = TypeVar("T")
 
@@ -55,7 +53,7 @@ class EpochPart:
     steps: int
     step: int = 0
     seconds: float = 0.0
-    tally: Tally = field(default_factory=Tally)
+    tally: MetricSums = field(default_factory=MetricSums)
 
     def check(self) -> None:
         """Find out whether all losses so far were finite; waits for the device.
@@ -94,7 +92,7 @@ def training_steps(
     steps_done: int = 0,
     restore: Callable[[EpochPart | None], None] = lambda part: None,
     on_event: Callable[[Event], None] = lambda event: None,
-    trace_of: Callable[[Batch], Trace | None] = lambda batch: None,
+    trace_of: Callable[[Batch], Features | None] = lambda batch: None,
     clock: Callable[[], float] = time.perf_counter,
     begin_stage: Callable[[], None] = lambda: None,
 ) -> Generator[Position, None, None]:
@@ -128,7 +126,7 @@ def training_steps(
     Raises:
         PursuhintError: a loss was not finite; looked at every `CHECK_EVERY` steps and after each epoch.
     """
-    set_up_memory(distiller.engine, accelerator.device)
+    set_up_memory(distiller.acceleration, accelerator.device)
     epochs = sum(stage.epochs for stage in stages)
     first = 1
     model: Any = None  # distiller and optimiser as the accelerator has prepared them
@@ -191,7 +189,7 @@ def _epoch_steps(
     part: EpochPart,
     before: int,
     on_event: Callable[[Event], None],
-    trace_of: Callable[[Batch], Trace | None],
+    trace_of: Callable[[Batch], Features | None],
     clock: Callable[[], float],
     after_step: Callable[[EpochPart], None],
 ) -> Generator[Position, None, dict[str, Any]]:

@@ -32,7 +32,6 @@ __all__ = [
     "pair_with_student",
     "prepare",
     "training_loader",
-    "unchanging_loader",
 ]
 
 _EVALUATION_BATCH = 256
@@ -141,7 +140,7 @@ def build_distiller(recipe: Recipe, parts: Parts, plan: HintPlan | None) -> Dist
         parts.example,
         labels=_training_labels(data),
         batch_size=recipe.batch_size,
-        engine=recipe.engine,
+        acceleration=recipe.acceleration,
     )
 
 

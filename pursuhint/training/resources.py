@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pursuhint.data import Batch, ImageData, Loader
-from pursuhint.features.extractor import Trace
+from pursuhint.features.extractor import Features
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from pursuhint.distillation.distiller import Distiller
     from pursuhint.training.recipe.schema import Recipe
-
-__all__ = ["Resources"]
 
 
 class Resources:
@@ -37,7 +35,7 @@ class Resources:
         """The batches that a run trains on, which ``make`` prepares."""
         return make()
 
-    def traces(self, distiller: Distiller, accelerator: Accelerator) -> Callable[[Batch], Trace | None]:
+    def traces(self, distiller: Distiller, accelerator: Accelerator) -> Callable[[Batch], Features | None]:
         """What the teacher made of a batch, where it has run already.
 
         Args:

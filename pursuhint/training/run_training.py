@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from pursuhint._util.atomic_files import make_folder, read_json, remove_leftovers, write_json
-from pursuhint.analysis.run_analysis import Analysis, analyze
+from pursuhint.analysis.result import Analysis
+from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import ImageData
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.hints.plan import HintPlan
@@ -40,10 +41,10 @@ from pursuhint.training.run_folder.fingerprint import (
 )
 from pursuhint.training.run_folder.record import RunRecord
 from pursuhint.training.run_folder.trackers import check_trackers
-from pursuhint.training.runner import RunUnderWay
+from pursuhint.training.runner import Trainer
 from pursuhint.training.signals import StopRequest, catch_signals
 
-__all__ = ["run_steps", "train"]
+__all__ = ["train"]
 
 
 def train(
@@ -67,7 +68,7 @@ def train(
     there is none; ``result.json`` says which.
 
     SIGTERM and SIGINT (Ctrl-C) that arrive while it trains make it save its state after the present step and
-    raise `pursuhint.training.signals.RunStopped`.
+    raise `pursuhint.training.RunStopped`.
 
     Args:
         recipe: what to do.
@@ -145,11 +146,11 @@ def run_steps(
         data: the same.
         student: the same.
         resources: what the run shares with others.
-        stop: says when to save and stop; see `pursuhint.training.signals.catch_signals`.
+        stop: says when to save and stop; see `pursuhint.training.catch_signals`.
 
     Yields:
         `READY` once everything has been checked and built, unless the run is finished; then as
-        `pursuhint.training.loop.training_steps`.
+        `pursuhint.training.training_steps`.
 
     Returns:
         The record of the finished run.
@@ -168,7 +169,7 @@ def run_steps(
         return RunRecord.load(folder, is_main_process=os.environ.get("RANK", "0") == "0")
     with contextlib.ExitStack() as stack:
         accelerator = build_accelerator(device, resolved.precision)
-        if resolved.engine.shard_teacher:
+        if resolved.acceleration.shard_teacher:
             check_shardable(resolved.losses, accelerator.num_processes)
         if plan is None and recipe.hints is not None and recipe.hints.file is not None:
             plan = HintPlan.load(recipe.hints.file)
@@ -186,7 +187,7 @@ def run_steps(
             tell(HintsChosen(tuple(f"{pair.teacher} -> {pair.student}" for pair in chosen.pairs)))
             if parts.plan is None:
                 distiller = build_distiller(resolved, parts, chosen)
-        run = RunUnderWay(folder, resolved, parts.data, distiller, accelerator, tell, resources, stop)
+        run = Trainer(folder, resolved, parts.data, distiller, accelerator, tell, resources, stop)
         yield READY
         yield from run.steps()
     return RunRecord.load(folder, is_main_process=accelerator.is_main_process)
@@ -202,10 +203,10 @@ def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Acceler
     hints, teacher = recipe.hints, parts.teacher
     assert hints is not None
     assert teacher is not None
-    chosen, analysed = path.exists(), (folder / "analysis" / "analysis.json").exists()
+    chosen, analyzed = path.exists(), (folder / "analysis" / "analysis.json").exists()
     accelerator.wait_for_everyone()  # every process has looked before one of them writes
     if not chosen:
-        if analysed:
+        if analyzed:
             analysis = Analysis.load(folder / "analysis")
         else:
             analysis = analyze(  # which the processes share

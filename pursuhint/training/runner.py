@@ -42,9 +42,7 @@ from pursuhint.training.run_folder.record import best_epoch
 from pursuhint.training.run_folder.trackers import Trackers
 from pursuhint.training.signals import RunStopped, StopRequest, agreement
 from pursuhint.training.stages import plan_stages
-from pursuhint.training.sync_batchnorm import synchronise_batchnorms
-
-__all__ = ["RunUnderWay"]
+from pursuhint.training.sync_batchnorm import synchronize_batchnorms
 
 # What autocast would make of the weights of convolutions and linear layers for every batch.
 _WEIGHTS: Mapping[str, torch.dtype | None] = MappingProxyType(
@@ -53,7 +51,7 @@ _WEIGHTS: Mapping[str, torch.dtype | None] = MappingProxyType(
 
 
 @dataclass
-class RunUnderWay:
+class Trainer:
     """A run whose parts have been built and checked.
 
     Args:
@@ -91,7 +89,7 @@ class RunUnderWay:
             self.recipe, self.data, accelerator.device, shard
         )
         if self.recipe.sync_batchnorm and accelerator.num_processes > 1:
-            synchronise_batchnorms(self.distiller, accelerator.device)
+            synchronize_batchnorms(self.distiller, accelerator.device)
         self.chosen_on = "val" if "val" in self.tests else "test"
         self.must_stop = agreement(self.stop if self.stop is not None else StopRequest())
 
@@ -146,19 +144,23 @@ class RunUnderWay:
 
     def _lay_out_weights(self) -> None:
         """Before the distiller goes to its device and is wrapped for several processes: both keep it."""
-        teacher, engine = self.distiller.teacher, self.recipe.engine
-        if engine.channels_last and self.accelerator.device.type == "cuda":
+        teacher, acceleration = self.distiller.teacher, self.recipe.acceleration
+        if acceleration.channels_last and self.accelerator.device.type == "cuda":
             self.distiller.student.to(memory_format=torch.channels_last)
-        if not engine.shard_teacher or teacher is None:
+        if not acceleration.shard_teacher or teacher is None:
             return
-        precision = self.recipe.precision if engine.teacher_precision == "same" else engine.teacher_precision
+        precision = (
+            self.recipe.precision
+            if acceleration.teacher_precision == "same"
+            else acceleration.teacher_precision
+        )
         example = torch.zeros(1, self.data.in_channels, *self.data.image_size)
         shard_teacher(teacher, example, self.accelerator.device, _WEIGHTS[precision])
 
     def _begin_stage(self) -> None:
         """The distiller is on its device, and knows what this stage looks at."""
         distiller, device = self.distiller, self.accelerator.device
-        if distiller.engine.cache_teacher and distiller.teacher is not None:
+        if distiller.acceleration.cache_teacher and distiller.teacher is not None:
 
             def batches() -> Iterator[Batch]:
                 return unchanging_loader(self.recipe, self.data, device).epoch()

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 from pursuhint.training.recipe.schema import ScheduleConfig
 
-__all__ = ["cosine", "learning_rate_factor", "one_cycle", "step_decay", "warm_up"]
-
 
 def step_decay(epochs_done: int, *, milestones: Sequence[int], gamma: float = 0.1) -> float:
     """Multiply by ``gamma`` at every milestone that has been reached.

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-__all__ = ["RunStopped", "StopRequest", "agreement", "catch_signals"]
-
 AGREE_EVERY = 10
 """Steps between two moments at which several processes ask each other whether one of them is to stop."""
 

@@ -13,7 +13,7 @@ from pursuhint.losses.base import WarmUp
 from pursuhint.training.recipe.schema import OptimizerConfig, Recipe, ScheduleConfig
 from pursuhint.training.schedules import learning_rate_factor
 
-__all__ = ["Stage", "build_optimizer", "check_that_all_learn", "plan_stages"]
+__all__ = ["Stage", "build_optimizer", "plan_stages"]
 
 
 @dataclass(frozen=True)

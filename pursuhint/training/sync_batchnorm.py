@@ -11,12 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pursuhint._util.distributed import world_size
 
-__all__ = ["SynchronisedBatchNorm", "synchronise_batchnorms"]
-
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def synchronise_batchnorms(module: Module, device: torch.device) -> Module:
+def synchronize_batchnorms(module: Module, device: torch.device) -> Module:
     """Replace every batch norm inside a module by one that sees the batches of all processes.
 
     Parameters and statistics stay the same objects under the same names, so optimisers, checkpoints and hint
@@ -25,14 +23,14 @@ def synchronise_batchnorms(module: Module, device: torch.device) -> Module:
     Args:
         module: changed in place. It must not itself be a batch norm.
         device: where it will train: on a GPU PyTorch's own `torch.nn.SyncBatchNorm` is used, which works
-            nowhere else, on the CPU `SynchronisedBatchNorm`.
+            nowhere else, on the CPU `SynchronizedBatchNorm`.
     """
-    kind = SynchronisedBatchNorm if device.type == "cpu" else nn.SyncBatchNorm
+    kind = SynchronizedBatchNorm if device.type == "cpu" else nn.SyncBatchNorm
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
             setattr(module, name, _like(child, kind))
         else:
-            synchronise_batchnorms(child, device)
+            synchronize_batchnorms(child, device)
     return module
 
 
@@ -44,7 +42,7 @@ def _like(norm: _BatchNorm, kind: type[_BatchNorm]) -> _BatchNorm:
     return new.train(norm.training)
 
 
-class SynchronisedBatchNorm(_BatchNorm):
+class SynchronizedBatchNorm(_BatchNorm):
     """What PyTorch's synchronised batch norm does on GPUs, on the CPU.
 
     In training mode mean and variance are those of the samples of all processes, with gradient; parts may

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pursuhint.acceleration.channels_last import keep_layout
-from pursuhint.acceleration.options import Engine
+from pursuhint.acceleration.channels_last import channels_last_gradient
+from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import Batch
 from pursuhint.distillation.distiller import Distiller, Term
 from pursuhint.features.hint_points import find_hint_points
@@ -30,7 +30,7 @@ def test_the_gradient_is_the_same_in_the_order_of_the_features() -> None:
     plain, kept = _maps().requires_grad_(), _maps().requires_grad_()
     (expected,) = torch.autograd.grad(_energy(plain * 1), plain)
     seen: list[Tensor] = []
-    features = keep_layout(kept * 1)
+    features = channels_last_gradient(kept * 1)
     _energy(features).backward()
     assert kept.grad is not None
     assert torch.equal(kept.grad, expected)
@@ -38,12 +38,14 @@ def test_the_gradient_is_the_same_in_the_order_of_the_features() -> None:
     within = _maps().requires_grad_()
     middle = within * 1
     middle.register_hook(seen.append)
-    _energy(keep_layout(middle)).backward()
+    _energy(channels_last_gradient(middle)).backward()
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_it_can_be_differentiated_twice() -> None:
-    torch.autograd.gradgradcheck(lambda maps: _energy(keep_layout(maps * 1)), (_maps().requires_grad_(),))
+    torch.autograd.gradgradcheck(
+        lambda maps: _energy(channels_last_gradient(maps * 1)), (_maps().requires_grad_(),)
+    )
 
 
 def test_other_features_are_left_alone() -> None:
@@ -53,7 +55,7 @@ def test_other_features_are_left_alone() -> None:
         torch.zeros(2, 3).requires_grad_(),
         _maps(),
     ):
-        assert keep_layout(features) is features
+        assert channels_last_gradient(features) is features
 
 
 def test_attention_transfer_keeps_the_order_by_itself() -> None:
@@ -95,7 +97,7 @@ def test_a_network_learns_the_same_whatever_the_order_in_memory(p: int) -> None:
             teacher=teacher,
             student_points=find_hint_points(student, images)[:1],
             teacher_points=find_hint_points(teacher, images)[:1],
-            engine=Engine(channels_last=channels_last),
+            acceleration=Acceleration(channels_last=channels_last),
         ).train()
         distiller.zero_grad()
         distiller(batch).total.backward()

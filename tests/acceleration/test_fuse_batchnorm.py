@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 import pursuhint.distillation.teacher
-from pursuhint.acceleration.fuse_batchnorm import fold_norms
-from pursuhint.distillation.teacher import TeacherNeeds, TeacherPass
-from pursuhint.features.extractor import Probe, Tap, evaluating
+from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
+from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
+from pursuhint.features.call_trace import evaluating
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint, find_hint_points
+from pursuhint.features.tap import Tap
 from pursuhint.models import create_model
 
 
@@ -44,14 +46,14 @@ def test_every_point_logits_and_embedding_keep_their_values(name: str, left: int
     network = with_statistics(create_model(name, num_classes=4).double())
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     points = find_hint_points(network, images, activation=activation)
-    folded = fold_norms(network, images, points)
+    folded = fuse_batchnorms(network, images, points)
     assert norms(folded) == left
     assert {key for key, _ in folded.named_modules()} == {key for key, _ in network.named_modules()}
-    expected = Probe(network, points, embedding=True)(images)
-    found = Probe(folded, points, embedding=True)(images)
+    expected = FeatureExtractor(network, points, embedding=True)(images)
+    found = FeatureExtractor(folded, points, embedding=True)(images)
     for one, other in zip(
-        (found.logits, found.embedding, *found.features),
-        (expected.logits, expected.embedding, *expected.features),
+        (found.logits, found.embedding, *found.maps),
+        (expected.logits, expected.embedding, *expected.maps),
     ):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
@@ -59,7 +61,7 @@ def test_every_point_logits_and_embedding_keep_their_values(name: str, left: int
 def test_the_network_itself_is_left_alone() -> None:
     network = create_model("resnet8", num_classes=4)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    fold_norms(network, torch.randn(2, 3, 32, 32))
+    fuse_batchnorms(network, torch.randn(2, 3, 32, 32))
     assert network.training
     assert norms(network) == 9
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -69,10 +71,10 @@ def test_what_lies_between_stays_readable() -> None:
     network = with_statistics(create_model("resnet8", num_classes=4))
     images = torch.randn(2, 3, 32, 32)
     for point in (tap_of("layer1.0.conv1", "output"), tap_of("layer1.0.bn1", "input")):
-        folded = fold_norms(network, images, [point])
+        folded = fuse_batchnorms(network, images, [point])
         assert norms(folded) == 1
         torch.testing.assert_close(
-            Probe(folded, [point])(images).features, Probe(network, [point])(images).features
+            FeatureExtractor(folded, [point])(images).maps, FeatureExtractor(network, [point])(images).maps
         )
 
 
@@ -87,7 +89,7 @@ def test_norms_without_learned_parameters_and_layers_with_a_bias_or_of_vectors()
     ).double()
     network.train()(torch.randn(9, 3, 8, 8, dtype=torch.float64))
     images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    folded = fold_norms(network, images)
+    folded = fuse_batchnorms(network, images)
     assert norms(folded) == 0
     with evaluating(network):
         torch.testing.assert_close(folded(images), network(images))
@@ -117,7 +119,7 @@ def test_layers_that_are_used_elsewhere_are_not_folded(past: bool, left: int) ->
     torch.manual_seed(0)
     network = with_statistics(Twice(past=past)).requires_grad_(False)
     images = torch.randn(2, 3, 4, 4)
-    folded = fold_norms(network, images)
+    folded = fuse_batchnorms(network, images)
     assert norms(folded) == left
     torch.testing.assert_close(folded(images), network(images))
 
@@ -126,7 +128,7 @@ def test_a_copy_that_computes_something_else_is_not_used(monkeypatch: pytest.Mon
     torch.manual_seed(0)
     network = with_statistics(Twice(past=False)).requires_grad_(False)
     other = with_statistics(Twice(past=False))
-    monkeypatch.setattr(pursuhint.distillation.teacher, "fold_norms", lambda *_: other)
+    monkeypatch.setattr(pursuhint.distillation.teacher, "fuse_batchnorms", lambda *_: other)
     images = torch.randn(4, 3, 4, 4)
-    logits = TeacherPass(network, TeacherNeeds(logits=True))(images).logits
+    logits = TeacherRunner(network, TeacherOutputs(logits=True))(images).logits
     torch.testing.assert_close(logits, network(images))

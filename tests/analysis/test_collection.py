@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from pursuhint.analysis.collection import CollectSeconds, collect
+from pursuhint._util.timing import CollectSeconds
+from pursuhint.analysis.collection import collect
 from pursuhint.data import make_loader
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Probe, pool
+from pursuhint.features.extractor import FeatureExtractor, pool
 from tests.helpers.analysis_networks import (
     TokenNetwork,
     noise_images,
@@ -30,7 +31,9 @@ def features_at_once(network, points):
     """Pooled features of all images, in evaluation mode."""
     network.eval()
     with torch.no_grad():
-        return [pool(features) for features in Probe(network, points)(next(batches(1000)).images).features]
+        return [
+            pool(features) for features in FeatureExtractor(network, points)(next(batches(1000)).images).maps
+        ]
 
 
 @pytest.mark.parametrize("activation", ["post", "pre"])
@@ -42,9 +45,9 @@ def test_equals_moments_of_all_features_at_once(make, activation):
     expected = features_at_once(network, points)
     assert moments.count == 60
     for i, features in enumerate(expected):
-        centred = features.double() - features.double().mean(0)
+        centered = features.double() - features.double().mean(0)
         torch.testing.assert_close(moments.mean(i), features.double().mean(0), rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(moments.cross(i, i), centred.T @ centred, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(moments.cross(i, i), centered.T @ centered, rtol=1e-4, atol=1e-5)
 
 
 def test_memory_limit_does_not_change_the_result(monkeypatch):

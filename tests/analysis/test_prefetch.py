@@ -9,7 +9,7 @@ import torch
 
 from pursuhint._util.timing import CollectSeconds, Stopwatch
 from pursuhint.analysis.collection import collect
-from pursuhint.analysis.prefetch import Feed
+from pursuhint.analysis.prefetch import Prefetcher
 from pursuhint.data import Batch
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.models import create_model
@@ -29,7 +29,7 @@ def some_batches(count: int = 5, size: int = 8) -> list[Batch]:
 
 def test_hands_out_what_it_was_given_and_then_nothing():
     given = some_batches(3)
-    feed = Feed(given, "cpu")
+    feed = Prefetcher(given, "cpu")
     for batch in given:
         taken = feed.take()
         feed.prepare()
@@ -47,7 +47,7 @@ def test_on_the_cpu_no_batch_is_fetched_before_its_time():
             fetched.append(batch)
             yield batch
 
-    feed = Feed(batches(), "cpu")
+    feed = Prefetcher(batches(), "cpu")
     feed.take()
     feed.prepare()
     assert len(fetched) == 1
@@ -86,7 +86,7 @@ def test_on_a_gpu_the_same_statistics_with_the_next_batch_under_way():
 
 @pytest.mark.gpu
 def test_on_a_gpu_a_batch_is_copied_while_another_is_worked_on():
-    feed = Feed(some_batches(2), "cuda")
+    feed = Prefetcher(some_batches(2), "cuda")
     first = feed.take()
     feed.prepare()
     second = feed.take()

@@ -14,8 +14,9 @@ import torch
 from torch import distributed
 from torch.multiprocessing import spawn
 
+from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import forget
-from pursuhint.analysis.run_analysis import Analysis, analyze
+from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
@@ -47,7 +48,7 @@ def assert_alike(actual: Analysis, expected: Analysis, tolerance: float) -> None
                 getattr(found, parts), getattr(similarity, parts), rtol=0, atol=1e-6 if tolerance else 0
             )
     assert actual.plan == expected.plan
-    assert actual.certainty == expected.certainty
+    assert actual.stability == expected.stability
     assert actual.agreements == expected.agreements
 
 
@@ -73,7 +74,7 @@ CASES = {
     "moments": {},
     "rows": {"metrics": ("rbf-cka", "cka")},
     "a process without a batch": {"batch_size": 100},
-    "no parts": {"certainty": False, "activation": "both"},
+    "no parts": {"stability": False, "activation": "both"},
 }
 
 
@@ -117,7 +118,7 @@ def test_two_processes_equal_one(shared, name):
     assert found.processes == 2
     assert found.num_samples == 100
     expected = alone(**CASES[name])
-    if CASES[name].get("certainty", True):
+    if CASES[name].get("stability", True):
         assert_alike(found, expected, 1e-9)
         return
     for one, other in ((found, expected), (found.pre, expected.pre)):
@@ -188,7 +189,7 @@ def test_goes_on_after_kill_9(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"activation": "both"}, {"metrics": ("rbf-cka", "cka")}, {"certainty": False}]
+    "options", [{"activation": "both"}, {"metrics": ("rbf-cka", "cka")}, {"stability": False}]
 )
 def test_is_stopped_again_and_again(tmp_path, options):
     for images in (10, 20, 60, 95, 100):
@@ -199,7 +200,7 @@ def test_is_stopped_again_and_again(tmp_path, options):
         if other is not None:
             for metric, similarity in other.similarities.items():
                 assert torch.equal(one.similarities[metric].values, similarity.values)
-            assert one.certainty == other.certainty
+            assert one.stability == other.stability
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ def interrupted(tmp_path):
         {"metrics": ["debiased-cka"]},
         {"activation": "pre"},
         {"samples": 90},
-        {"certainty": False},
+        {"stability": False},
         {"include": ["[0-4].2"]},
     ],
 )

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from pursuhint.analysis.collection import collect
-from pursuhint.analysis.run_analysis import Analysis, analyze
+from pursuhint.analysis.result import Analysis
+from pursuhint.analysis.run_analysis import analyze
 from pursuhint.analysis.storage import StoredAnalysis
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.clustering.inertia import inertia
@@ -208,17 +209,17 @@ def test_layers_without_variance_are_left_out_and_named(data, tmp_path):
 )
 def test_mistakes_are_found_before_the_pass(network, data, options, message, monkeypatch):
     monkeypatch.setattr(
-        "pursuhint.analysis.run_analysis.Gathering.run", lambda *a, **k: pytest.fail("ran the network")
+        "pursuhint.analysis.run_analysis.CollectionPlan.run", lambda *a, **k: pytest.fail("ran the network")
     )
     with pytest.raises(PursuhintError, match=message):
         analyze(network, data, **options)
 
 
 def test_certainty_comes_with_its_cost(analysis):
-    assert analysis.no_certainty == ""
-    assert set(analysis.certainty) == set(analysis.metrics)
-    assert "half-samples" in analysis.certainty_sentence()
-    assert all(seconds > 0 for seconds in analysis.seconds.certainty.values())
+    assert analysis.no_stability == ""
+    assert set(analysis.stability) == set(analysis.metrics)
+    assert "half-samples" in analysis.stability_sentence()
+    assert all(seconds > 0 for seconds in analysis.seconds.stability.values())
     error = analysis.similarities["cka"].standard_error
     assert error.diagonal().max() < 1e-6
     assert error.min() >= 0
@@ -227,7 +228,7 @@ def test_certainty_comes_with_its_cost(analysis):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"certainty": False}, "it was switched off"),
+        ({"stability": False}, "it was switched off"),
         ({"samples": 39}, "it takes at least 40 images, and there were 39"),
         (
             {"memory_limit": 50_000, "metrics": ["cka"]},
@@ -237,12 +238,12 @@ def test_certainty_comes_with_its_cost(analysis):
 )
 def test_without_certainty_says_why(network, data, options, why, tmp_path):
     result = analyze(network, data, **options)
-    assert result.certainty == result.seconds.certainty == {}
-    assert result.no_certainty.startswith(why)
+    assert result.stability == result.seconds.stability == {}
+    assert result.no_stability.startswith(why)
     result.save(tmp_path)
     assert_equal(Analysis.load(tmp_path), result)
     with pytest.raises(PursuhintError, match="no certainty was computed for metric 'cka'"):
-        result.certainty_sentence()
+        result.stability_sentence()
 
 
 def test_wrong_number_of_channels(network):
@@ -266,8 +267,8 @@ def test_real_images():
     for similarity in found.similarities.values():
         values = similarity.values.numpy()
         assert ((values > 0) & (values < 1 + 1e-9)).all()
-        neighbours = np.diagonal(values, 1)
-        assert neighbours[:3].mean() > values[0, -1], "neighbours are more alike than the two ends"
+        neighbors = np.diagonal(values, 1)
+        assert neighbors[:3].mean() > values[0, -1], "neighbours are more alike than the two ends"
 
 
 def test_autocast_is_close_and_recorded(network, data, analysis, tmp_path):
@@ -313,7 +314,7 @@ def test_samples_are_recorded(data, analysis):
         {"k": 5},
         {"k": 3, "position": "last", "algorithm": "segments"},
         {"k": 2, "metric": "r2cca", "algorithm": "hierarchical", "position": "medoid"},
-        {"k": 4, "algorithm": "kmedoids", "normalise": True},
+        {"k": 4, "algorithm": "kmedoids", "normalize": True},
     ],
 )
 def test_choosing_from_the_files_alone(analysis, tmp_path, options):
@@ -321,14 +322,14 @@ def test_choosing_from_the_files_alone(analysis, tmp_path, options):
     stored = StoredAnalysis.load(tmp_path)
     assert stored.candidates == analysis.candidates
     assert stored.select(**options) == analysis.select(**options)
-    assert stored.certainty_of(**options) == analysis.certainty_of(**options)
+    assert stored.selection_stability(**options) == analysis.selection_stability(**options)
 
 
 def test_choosing_from_the_files_needs_no_torch(folder):
     code = (
         "import sys; from pursuhint.analysis.storage import StoredAnalysis; "
         f"found = StoredAnalysis.load({str(folder)!r}); plan = found.select(k=3, metric='r2cca'); "
-        "found.certainty_of(k=3); print(len(plan), 'torch' in sys.modules)"
+        "found.selection_stability(k=3); print(len(plan), 'torch' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["3", "False"]
 

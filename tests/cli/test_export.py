@@ -71,7 +71,7 @@ def test_other_networks_take_any_batch_as_onnx(name, tmp_path):
 
 def test_pt2_with_normalisation_takes_images_in_0_to_1(pursuhint, runs):
     done = pursuhint(
-        "export", runs / "simkd", "--format", "pt2", "--weights", "best", "--include-normalisation"
+        "export", runs / "simkd", "--format", "pt2", "--weights", "best", "--include-normalization"
     )
     assert done.returncode == 0, done.stderr
     assert "compared with the network" in done.stdout
@@ -97,7 +97,7 @@ def test_safetensors_copies_the_weights(pursuhint, runs, tmp_path):
     ("options", "message"),
     [
         (("--format", "safetensors"), "say where to copy them"),
-        (("--format", "safetensors", "--include-normalisation", "--out", "x"), "no program"),
+        (("--format", "safetensors", "--include-normalization", "--out", "x"), "no program"),
         (("--format", "pt2", "--out", "file-in-the-way/x.pt2"), "cannot write"),
     ],
 )

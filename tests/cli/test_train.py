@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_written(pursuhint, tmp_path):
     locked.mkdir()
     locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
-        with (locked / "probe").open("w"):
+        with (locked / "extractor").open("w"):
             pytest.skip("this user may write everywhere")
     except PermissionError:
         done = pursuhint("train", *QUICK, "--out", locked / "run")
@@ -165,7 +165,7 @@ def test_report_on_how_alike_teacher_and_student_are(pursuhint, teacher_file, tm
         "train", "--teacher", "resnet8", "--teacher-checkpoint", teacher_file, "--student", "resnet8",
         "--data", "digits", "--loss", "kd", "--epochs", "1", "--batch-size", "512", "--out", out, "-q",
     )  # fmt: skip
-    done = pursuhint("report", out, "--likeness", "--metric", "procrustes", "--samples", "60")
+    done = pursuhint("report", out, "--teacher-student", "--metric", "procrustes", "--samples", "60")
     assert done.returncode == 0, done.stderr
-    assert (out / "figures" / "likeness-procrustes.png").exists()
+    assert (out / "figures" / "teacher-student-procrustes.png").exists()
     assert "give both or neither" in pursuhint("report", out, "--metric", "cka").stderr

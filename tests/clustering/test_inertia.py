@@ -31,14 +31,14 @@ def test_unit_length_divides_by_the_diagonal():
     similarity = torch.from_numpy(points @ points.T)
     labels = [0, 0, 1, 1, 1, 2]
     expected = slow_inertia(points / np.linalg.norm(points, axis=1, keepdims=True), labels)
-    assert inertia(similarity, labels, normalise=True) == pytest.approx(expected)
+    assert inertia(similarity, labels, normalize=True) == pytest.approx(expected)
     assert inertia(similarity, labels) == pytest.approx(slow_inertia(points, labels))
 
 
 def test_asymmetric_similarities_are_averaged():
     similarity = torch.tensor([[1, 0.2], [0.6, 1]])
     np.testing.assert_allclose(
-        checked_similarity(similarity, normalise=False), [[1, 0.4], [0.4, 1]], atol=1e-7
+        checked_similarity(similarity, normalize=False), [[1, 0.4], [0.4, 1]], atol=1e-7
     )
 
 
@@ -62,4 +62,4 @@ def test_bad_labels_and_diagonals_are_explained():
     with pytest.raises(PursuhintError, match="2 labels for 3 layers"):
         inertia(torch.eye(3), [0, 1])
     with pytest.raises(PursuhintError, match="cannot normalise: layer 2 of 2 has similarity 0 with itself"):
-        inertia(torch.tensor([[1.0, 0], [0, 0]]), [0, 1], normalise=True)
+        inertia(torch.tensor([[1.0, 0], [0, 0]]), [0, 1], normalize=True)

@@ -12,7 +12,7 @@ from pursuhint.clustering.inertia import inertia
 from pursuhint.clustering.kmeans import kmeans, seeds
 from pursuhint.clustering.segments import segments
 from pursuhint.errors import PursuhintError
-from tests.helpers.layer_groups import in_groups, indefinite, labellings, positive, vectors
+from tests.helpers.layer_groups import in_groups, indefinite, labelings, positive, vectors
 
 
 @pytest.mark.parametrize(
@@ -29,10 +29,10 @@ def test_seeds_are_the_papers(layers, k, expected):
     assert seeds(layers, k) == expected
 
 
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("sizes", [(3, 2), (4, 3, 5), (3, 3, 4, 3)])
-def test_finds_obvious_groups(sizes, normalise):
-    clustering = kmeans(in_groups(*sizes), len(sizes), normalise=normalise)
+def test_finds_obvious_groups(sizes, normalize):
+    clustering = kmeans(in_groups(*sizes), len(sizes), normalize=normalize)
     assert clustering.labels == tuple(np.repeat(range(len(sizes)), sizes))
     assert clustering.contiguous
     assert clustering.algorithm == "kmeans"
@@ -67,7 +67,7 @@ def test_no_cluster_is_empty_and_none_is_better_than_the_best(make, seed):
     similarity = make(7, seed)
     for k in (2, 3, 4):
         clustering = kmeans(similarity, k)
-        best = min(inertia(similarity, labels) for labels in labellings(7, k))
+        best = min(inertia(similarity, labels) for labels in labelings(7, k))
         assert set(clustering.labels) == set(range(k))
         assert clustering.inertia >= best - 1e-12
 
@@ -102,11 +102,11 @@ def test_every_layer_its_own_cluster():
 
 def test_unit_length_changes_nothing_on_a_unit_diagonal_and_something_else_where():
     similarity = positive(12, 3)
-    assert kmeans(similarity, 3).labels == kmeans(similarity, 3, normalise=True).labels
+    assert kmeans(similarity, 3).labels == kmeans(similarity, 3, normalize=True).labels
     lengths = torch.linspace(1, 5, 12, dtype=torch.float64)
     scaled = similarity * lengths[:, None] * lengths
-    assert kmeans(scaled, 3, normalise=True).labels == kmeans(similarity, 3).labels
-    assert kmeans(scaled, 3).inertia != pytest.approx(kmeans(scaled, 3, normalise=True).inertia)
+    assert kmeans(scaled, 3, normalize=True).labels == kmeans(similarity, 3).labels
+    assert kmeans(scaled, 3).inertia != pytest.approx(kmeans(scaled, 3, normalize=True).inertia)
 
 
 @pytest.mark.parametrize("algorithm", [kmeans, segments])

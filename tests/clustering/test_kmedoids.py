@@ -65,4 +65,4 @@ def test_unit_length():
     points = 3 * vectors(10, 2) * np.arange(1, 11)[:, None]
     scaled = torch.from_numpy(points @ points.T)
     unit = torch.from_numpy(vectors(10, 2) @ vectors(10, 2).T)
-    assert kmedoids(scaled, 3, normalise=True).labels == kmedoids(unit, 3).labels
+    assert kmedoids(scaled, 3, normalize=True).labels == kmedoids(unit, 3).labels

@@ -10,7 +10,7 @@ import torch
 from pursuhint.clustering.inertia import inertia
 from pursuhint.clustering.kmeans import kmeans
 from pursuhint.clustering.segments import segments
-from tests.helpers.layer_groups import contiguous_labellings, in_groups, indefinite, positive
+from tests.helpers.layer_groups import contiguous_labelings, in_groups, indefinite, positive
 
 
 @pytest.mark.parametrize("make", [positive, indefinite])
@@ -20,7 +20,7 @@ def test_no_contiguous_partition_is_better(make, layers, seed):
     similarity = make(layers, seed)
     for k in range(2, layers + 1):
         clustering = segments(similarity, k)
-        best = min(inertia(similarity, labels) for labels in contiguous_labellings(layers, k))
+        best = min(inertia(similarity, labels) for labels in contiguous_labelings(layers, k))
         assert clustering.contiguous
         assert clustering.k == k
         assert clustering.inertia == pytest.approx(best, abs=1e-10)
@@ -29,7 +29,7 @@ def test_no_contiguous_partition_is_better(make, layers, seed):
 
 def test_finds_obvious_groups():
     assert segments(in_groups(3, 1, 4), 3).labels == (0, 0, 0, 1, 2, 2, 2, 2)
-    assert segments(in_groups(3, 1, 4), 3, normalise=True).algorithm == "segments"
+    assert segments(in_groups(3, 1, 4), 3, normalize=True).algorithm == "segments"
 
 
 def test_more_segments_never_fit_worse():

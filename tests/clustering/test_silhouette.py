@@ -78,4 +78,4 @@ def test_unit_length():
     lengths = torch.from_numpy(np.arange(1.0, 9.0))
     scaled = similarity * lengths[:, None] * lengths
     labels = [0, 0, 0, 1, 1, 1, 2, 2]
-    assert silhouette(scaled, labels, normalise=True) == pytest.approx(silhouette(similarity, labels))
+    assert silhouette(scaled, labels, normalize=True) == pytest.approx(silhouette(similarity, labels))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pursuhint.clustering.segments import segments
-from pursuhint.clustering.stability import Certainty, certainty_of, percent
+from pursuhint.clustering.stability import SelectionStability, percent, selection_stability
 from pursuhint.errors import PursuhintError
 from tests.helpers.layer_groups import in_groups
 
@@ -23,31 +23,33 @@ def stack(*sizes):
 
 def test_counts_choices():
     halves = stack((2, 3), (2, 3), (2, 3), (3, 2))
-    certainty = certainty_of(ends, in_groups(2, 3), stack((2, 3), (4, 1)), halves)
-    assert certainty.chosen == (1, 4)
-    assert certainty.frequency == (0, 0.75, 0.25, 0, 1)
-    assert certainty.together == 0.75
-    assert certainty.left_out_frequency == (0, 0.5, 0, 0.5, 1)
-    assert certainty.left_out_together == 0.5
-    assert (certainty.halves, certainty.parts) == (4, 2)
+    stability = selection_stability(ends, in_groups(2, 3), stack((2, 3), (4, 1)), halves)
+    assert stability.chosen == (1, 4)
+    assert stability.frequency == (0, 0.75, 0.25, 0, 1)
+    assert stability.together == 0.75
+    assert stability.left_out_frequency == (0, 0.5, 0, 0.5, 1)
+    assert stability.left_out_together == 0.5
+    assert (stability.halves, stability.parts) == (4, 2)
 
 
 def test_a_layer_without_variance_in_a_half_is_not_chosen_there():
     halves = stack((2, 3), (2, 3), (2, 3))
     halves[0, 1, :] = halves[0, :, 1] = torch.nan
     halves[1, 1:, :] = halves[1, :, 1:] = torch.nan
-    certainty = certainty_of(ends, in_groups(2, 3), stack((2, 3)), halves)
-    assert certainty.frequency == pytest.approx((1 / 3, 1 / 3, 0, 0, 2 / 3))
-    assert certainty.together == pytest.approx(1 / 3)
+    stability = selection_stability(ends, in_groups(2, 3), stack((2, 3)), halves)
+    assert stability.frequency == pytest.approx((1 / 3, 1 / 3, 0, 0, 2 / 3))
+    assert stability.together == pytest.approx(1 / 3)
 
 
 def test_in_words():
-    certainty = Certainty((2, 7, 12), (0.0,) * 2 + (0.97,) + (0.94,) * 10, 0.94, (0.0,) * 13, 0.9, 100, 10)
-    assert certainty.sentence(range(1, 14)) == (
+    stability = SelectionStability(
+        (2, 7, 12), (0.0,) * 2 + (0.97,) + (0.94,) * 10, 0.94, (0.0,) * 13, 0.9, 100, 10
+    )
+    assert stability.sentence(range(1, 14)) == (
         "positions 3, 8, 13 were chosen in 94 % of 100 half-samples, and 9 of 10 times with one of 10 parts "
         "of the images left out; one by one: 3 in 97 %, 8 in 94 %, 13 in 94 % of the half-samples"
     )
-    sure = Certainty((2,), (0.0, 0.0, 1.0), 1.0, (0.0,) * 3, 1.0, 100, 10)
+    sure = SelectionStability((2,), (0.0, 0.0, 1.0), 1.0, (0.0,) * 3, 1.0, 100, 10)
     assert sure.sentence(range(1, 4)) == (
         "positions 3 were chosen in 100 % of 100 half-samples, and 10 of 10 times with one of 10 parts of "
         "the images left out"
@@ -64,4 +66,4 @@ def test_percent_is_never_all_or_nothing_by_rounding(share, text):
 
 def test_nothing_resampled():
     with pytest.raises(PursuhintError, match="certainty needs at least one half"):
-        certainty_of(ends, in_groups(2, 3), stack((2, 3)), stack((2, 3))[:0])
+        selection_stability(ends, in_groups(2, 3), stack((2, 3)), stack((2, 3))[:0])

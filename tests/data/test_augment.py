@@ -17,7 +17,7 @@ from pursuhint.data.augment import (
     channel_statistics,
     crop,
     flip,
-    normalise,
+    normalize,
 )
 from pursuhint.data.decode import fit, resized_crop, to_tensor
 
@@ -61,14 +61,14 @@ def test_normalise_equals_torchvision_bit_for_bit() -> None:
     mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
     theirs = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
     expected = torch.stack([theirs(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in images])
-    assert torch.equal(normalise(images, mean, std), expected)
+    assert torch.equal(normalize(images, mean, std), expected)
 
 
 def test_normalise_leaves_its_input_alone_and_does_not_scale_floats() -> None:
     images = torch.linspace(-3, 3, 2 * 4 * 4).reshape(1, 2, 4, 4)
     before = images.clone()
     expected = functional.normalize(images, [0.5, -0.5], [2.0, 0.25])
-    assert torch.equal(normalise(images, (0.5, -0.5), (2.0, 0.25)), expected)
+    assert torch.equal(normalize(images, (0.5, -0.5), (2.0, 0.25)), expected)
     assert torch.equal(images, before)
 
 
@@ -76,7 +76,7 @@ def test_a_whole_augmented_batch_equals_torchvision_image_by_image() -> None:
     images = random_images(40, height=8, width=8)
     augmentation = CropFlip(padding=2, flip=True)
     draws = augmentation.draw(len(images), torch.Generator().manual_seed(3))
-    ours = normalise(augmentation.apply(images, draws), (0.5,) * 3, (0.2,) * 3)
+    ours = normalize(augmentation.apply(images, draws), (0.5,) * 3, (0.2,) * 3)
     for i, image in enumerate(images):
         one = functional.crop(functional.pad(image, [2]), int(draws.top[i]), int(draws.left[i]), 8, 8)
         one = functional.hflip(one) if draws.flip[i] else one

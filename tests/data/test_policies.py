@@ -69,9 +69,9 @@ def test_colour_is_changed_as_torchvision_does_it(images: Tensor) -> None:
         expected = TF.adjust_brightness(image, brightness)
         expected = TF.adjust_saturation(TF.adjust_contrast(expected, contrast), saturation)
         almost_equal(own, expected, 0.01)
-    grey = images[:, :1]
-    expected = TF.adjust_contrast(TF.adjust_brightness(grey[0], draws[0, 0].item()), draws[0, 1].item())
-    almost_equal(ColorJitter().apply(grey, draws)[0], expected)
+    gray = images[:, :1]
+    expected = TF.adjust_contrast(TF.adjust_brightness(gray[0], draws[0, 0].item()), draws[0, 1].item())
+    almost_equal(ColorJitter().apply(gray, draws)[0], expected)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -493,7 +493,7 @@ class Folding(HintsLoss):
     """Puts a layer behind the student, taps it, and folds it in the end."""
 
     needs_teacher = False
-    takes = ("student_features",)
+    inputs = ("student_maps",)
     extra_taps = ("extra",)
     alters_student = True
 
@@ -548,7 +548,7 @@ def test_a_loss_can_transform_what_all_terms_see(student, teacher, batch):
 
 def test_a_loss_can_keep_a_memory_of_samples(student, teacher, batch):
     class Memory(EmbeddingLoss):
-        takes = ("student_embedding", "teacher_embedding", "indices")
+        inputs = ("student_embedding", "teacher_embedding", "indices")
 
         def __init__(self) -> None:
             super().__init__()
@@ -568,7 +568,7 @@ class InputGradients(LogitLoss):
     """Matches the gradients of the label's logit with respect to the images."""
 
     needs_input_gradients = True
-    takes = ("student_logits", "teacher_logits", "labels", "images")
+    inputs = ("student_logits", "teacher_logits", "labels", "images")
 
     def forward(self, student, teacher, labels, images):
         def slope(logits, graph):

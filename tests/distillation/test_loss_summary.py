@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pursuhint.distillation.loss_summary import summarise
+from pursuhint.distillation.loss_summary import summarize
 from pursuhint.losses import LOSSES, get_loss
 
 # What these learn is there only where shapes of student and teacher differ.
@@ -13,7 +13,7 @@ WHERE_SHAPES_DIFFER = ("aml", "ega", "ab", "fsp", "kdsvd")
 
 @pytest.fixture(scope="module")
 def summaries():
-    return {summary.name: summary for summary in summarise()}
+    return {summary.name: summary for summary in summarize()}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -37,5 +37,5 @@ def test_memory_of_banks_grows_with_the_samples_and_that_of_a_queue_does_not(sum
     assert with_banks == {"crd", "crcd", "wcord"}
     assert summaries["crd"].bytes_per_sample == 2 * 128 * 4 + 3 * 8  # two banks; places for the draws
     assert summaries["rrd"].fixed_bytes == 16384 * 128 * 4 + 8
-    (half,) = summarise(["wcord"], options={"bank_precision": "half"})
+    (half,) = summarize(["wcord"], options={"bank_precision": "half"})
     assert summaries["wcord"].bytes_per_sample - half.bytes_per_sample == 128 * 2

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import pursuhint.acceleration.compiled_extractor
-from pursuhint.acceleration.compiled_extractor import CompiledProbe
-from pursuhint.acceleration.options import Engine
+from pursuhint.acceleration.compiled_extractor import CompiledExtractor
+from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import Batch
-from pursuhint.distillation.teacher import TeacherNeeds, TeacherPass
+from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Probe, Trace
+from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.models import create_model
 
@@ -34,66 +34,66 @@ def images() -> Tensor:
 
 
 @pytest.fixture
-def needs(teacher: nn.Module, images: Tensor) -> TeacherNeeds:
-    return TeacherNeeds(find_hint_points(teacher, images), logits=True, embedding=True)
+def needs(teacher: nn.Module, images: Tensor) -> TeacherOutputs:
+    return TeacherOutputs(find_hint_points(teacher, images), logits=True, embedding=True)
 
 
-def plain(teacher: nn.Module, needs: TeacherNeeds, images: Tensor) -> Trace:
+def plain(teacher: nn.Module, needs: TeacherOutputs, images: Tensor) -> Features:
     with torch.no_grad():
-        return Probe(teacher, needs.points, embedding=True)(images)
+        return FeatureExtractor(teacher, needs.points, embedding=True)(images)
 
 
-def tensors(trace: Trace) -> list[Tensor]:
-    return [part for part in (trace.logits, trace.embedding, *trace.features) if part is not None]
+def tensors(trace: Features) -> list[Tensor]:
+    return [part for part in (trace.logits, trace.embedding, *trace.maps) if part is not None]
 
 
-def apart(first: Trace, second: Trace) -> float:
+def apart(first: Features, second: Features) -> float:
     """Largest difference of any part, as a share of its size."""
     pairs = zip(tensors(first), tensors(second), strict=True)
     return max(float((one - other).float().norm() / other.float().norm()) for one, other in pairs)
 
 
 @pytest.mark.parametrize(
-    "engine",
+    "acceleration",
     [
-        Engine(),
-        Engine(winograd=False),
-        Engine(channels_last=False),
-        Engine(fold_norms=False),
-        Engine(fold_norms=False, channels_last=False),
+        Acceleration(),
+        Acceleration(winograd=False),
+        Acceleration(channels_last=False),
+        Acceleration(fuse_batchnorm=False),
+        Acceleration(fuse_batchnorm=False, channels_last=False),
     ],
 )
-def test_settings_that_are_equal_mathematics(teacher, needs, images, engine) -> None:
+def test_settings_that_are_equal_mathematics(teacher, needs, images, acceleration) -> None:
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    trace = TeacherPass(teacher, needs, engine)(images)
+    trace = TeacherRunner(teacher, needs, acceleration)(images)
     assert apart(trace, plain(teacher, needs, images)) < 2e-5
     assert not any(part.requires_grad for part in tensors(trace))
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
 
 
 def test_the_same_batch_gives_the_same_bits(teacher, needs, images) -> None:
-    one, other = (TeacherPass(teacher, needs)(images) for _ in range(2))
+    one, other = (TeacherRunner(teacher, needs)(images) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other)))
     # Nor does it matter what else is read from the same pass: arms of a comparison share one.
-    part = TeacherNeeds(needs.points[:1])
-    assert torch.equal(TeacherPass(teacher, part)(images).features[0], one.features[0])
+    part = TeacherOutputs(needs.points[:1])
+    assert torch.equal(TeacherRunner(teacher, part)(images).maps[0], one.maps[0])
 
 
 def test_a_teacher_in_bfloat16(teacher, needs, images) -> None:
     expected = plain(teacher, needs, images)
-    trace = TeacherPass(teacher, needs, Engine(teacher_precision="bf16"))(images)
+    trace = TeacherRunner(teacher, needs, Acceleration(teacher_precision="bf16"))(images)
     assert {part.dtype for part in tensors(trace)} == {torch.bfloat16}
     assert apart(trace, expected) < 0.03
     with torch.autocast("cpu", torch.bfloat16):
-        same = TeacherPass(teacher, needs)(images)
-        full = TeacherPass(teacher, needs, Engine(teacher_precision="float32"))(images)
+        same = TeacherRunner(teacher, needs)(images)
+        full = TeacherRunner(teacher, needs, Acceleration(teacher_precision="float32"))(images)
     assert {part.dtype for part in tensors(same)} == {torch.bfloat16}
     assert {part.dtype for part in tensors(full)} == {torch.float32}
     assert apart(full, expected) < 2e-5
 
 
 def test_it_follows_the_precision_of_the_images(teacher, needs, images) -> None:
-    run = TeacherPass(teacher, needs)
+    run = TeacherRunner(teacher, needs)
     run(images)
     teacher.double()
     assert apart(run(images.double()), plain(teacher, needs, images.double())) < 1e-10
@@ -101,12 +101,12 @@ def test_it_follows_the_precision_of_the_images(teacher, needs, images) -> None:
 
 def test_a_pass_that_is_differentiated_runs_the_teacher_itself(teacher, needs, images) -> None:
     images.requires_grad_()
-    logits = TeacherPass(teacher, replace(needs, input_gradients=True))(images).logits
+    logits = TeacherRunner(teacher, replace(needs, input_gradients=True))(images).logits
     assert torch.autograd.grad(logits.sum(), images)[0].norm() > 0
 
 
 def test_what_was_kept_is_what_the_teacher_says(teacher, needs, images) -> None:
-    run = TeacherPass(teacher, needs)
+    run = TeacherRunner(teacher, needs)
     indices = torch.tensor([7, 3, 9, 0, 12, 5])
     expected = run(images)
     labels = torch.zeros(6, dtype=torch.int64)
@@ -119,9 +119,9 @@ def test_what_was_kept_is_what_the_teacher_says(teacher, needs, images) -> None:
     assert (
         apart(
             found,
-            Trace(
+            Features(
                 *(None if part is None else part[[4, 1]] for part in (expected.logits, expected.embedding)),
-                tuple(part[[4, 1]] for part in expected.features),
+                tuple(part[[4, 1]] for part in expected.maps),
             ),
         )
         < 1e-5
@@ -130,7 +130,7 @@ def test_what_was_kept_is_what_the_teacher_says(teacher, needs, images) -> None:
         with pytest.raises(PursuhintError, match=f"has not seen sample {absent}"):
             run(images[:2], torch.tensor([7, absent]))
     with pytest.raises(PursuhintError, match="there is no sample"):
-        TeacherPass(teacher, needs).fill([])
+        TeacherRunner(teacher, needs).fill([])
 
 
 # -- compiled ---------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_what_was_kept_is_what_the_teacher_says(teacher, needs, images) -> None:
 
 @pytest.fixture
 def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trace as always, but generate no code."""
+    """Features as always, but generate no code."""
     quick = functools.partial(torch.compile, backend="aot_eager")
     monkeypatch.setattr(
         pursuhint.acceleration.compiled_extractor.torch, "compile", lambda function, mode: quick(function)
@@ -147,7 +147,7 @@ def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick_compiler")
 def test_a_compiled_teacher_gives_the_same_trace(teacher, needs, images) -> None:
-    run = TeacherPass(teacher, needs, Engine(compile="teacher"))
+    run = TeacherRunner(teacher, needs, Acceleration(compile="teacher"))
     for _ in range(2):
         assert apart(run(images), plain(teacher, needs, images)) < 2e-5
     assert (
@@ -163,7 +163,7 @@ def test_a_compiled_student_gets_the_same_gradients(images) -> None:
     points = find_hint_points(network, images, activation="pre")
     torch._dynamo.utils.counters.clear()
     gradients = []
-    for kind in (Probe, CompiledProbe):
+    for kind in (FeatureExtractor, CompiledExtractor):
         trace = kind(network, points, embedding=True)(images)
         sum(part.square().mean() for part in tensors(trace)).backward()
         gradients.append([parameter.grad for parameter in network.parameters()])
@@ -190,10 +190,10 @@ def test_an_activation_that_no_hook_sees_cannot_be_read_from_a_compiled_network(
     network = Functional().eval()
     points = find_hint_points(network, images)
     assert any(point.tap.kind.startswith("functional") for point in points)
-    with pytest.raises(PursuhintError, match=r"applied as a function.*set engine\.compile=off"):
-        TeacherPass(network, TeacherNeeds(points), Engine(compile="teacher"))
+    with pytest.raises(PursuhintError, match=r"applied as a function.*set acceleration\.compile=off"):
+        TeacherRunner(network, TeacherOutputs(points), Acceleration(compile="teacher"))
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(PursuhintError, match=r"engine\.compile must be one of off, teacher.*got 'yes'"):
-        Engine(compile="yes")  # type: ignore[arg-type]
+    with pytest.raises(PursuhintError, match=r"acceleration\.compile must be one of off, teacher.*got 'yes'"):
+        Acceleration(compile="yes")  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pursuhint.features.extractor import Probe
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint, find_hint_points, stage_ends
 
 
@@ -22,7 +22,7 @@ def names(network: nn.Module, size: int = 32) -> list[str]:
 
 def features(network: nn.Module, points: tuple[HintPoint, ...], batch: Tensor) -> tuple[Tensor, ...]:
     with torch.no_grad():
-        return Probe(network.eval(), points)(batch).features
+        return FeatureExtractor(network.eval(), points)(batch).maps
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Probe, find_classifier, pool
+from pursuhint.features.call_trace import find_classifier
+from pursuhint.features.extractor import FeatureExtractor, pool
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.models import create_model
 from tests.features.test_hint_points import FunctionalNetwork
@@ -41,9 +42,9 @@ def points_of(network: nn.Module, images: Tensor, activation: str = "post") -> t
 def test_residual_block_by_hand(images, activation):
     network = ready("resnet20")
     points = points_of(network, images, activation)
-    trace = Probe(network, points, embedding=True)(images)
+    trace = FeatureExtractor(network, points, embedding=True)(images)
     x = network.relu(network.bn1(network.conv1(images)))
-    for block, features in zip([*network.layer1, *network.layer2, *network.layer3], trace.features):
+    for block, features in zip([*network.layer1, *network.layer2, *network.layer3], trace.maps):
         inner = F.relu(block.bn1(block.conv1(x)))
         pre = block.bn2(block.conv2(inner)) + (x if block.downsample is None else block.downsample(x))
         x = F.relu(pre)
@@ -51,13 +52,13 @@ def test_residual_block_by_hand(images, activation):
     torch.testing.assert_close(trace.embedding, x.mean((2, 3)))
     torch.testing.assert_close(trace.logits, network(images))
     if activation == "pre":
-        assert all((features < 0).any() for features in trace.features)
+        assert all((features < 0).any() for features in trace.maps)
 
 
 def test_wide_resnet_post_is_the_raw_sum_and_pre_the_next_norm(images):
     network = ready("wrn_16_2")
-    post = Probe(network, points_of(network, images))(images).features
-    pre = Probe(network, points_of(network, images, "pre"))(images).features
+    post = FeatureExtractor(network, points_of(network, images))(images).maps
+    pre = FeatureExtractor(network, points_of(network, images, "pre"))(images).maps
     norms = [network.block1.layer[1].bn1, network.block2.layer[0].bn1, network.block2.layer[1].bn1,
              network.block3.layer[0].bn1, network.block3.layer[1].bn1, network.bn1]  # fmt: skip
     for norm, raw, normed in zip(norms, post, pre):
@@ -67,8 +68,8 @@ def test_wide_resnet_post_is_the_raw_sum_and_pre_the_next_norm(images):
 
 def test_shuffle_unit_keeps_all_channels_before_the_activation(images):
     network = ready("ShuffleV2")
-    post = Probe(network, points_of(network, images))(images).features
-    pre = Probe(network, points_of(network, images, "pre"))(images).features
+    post = FeatureExtractor(network, points_of(network, images))(images).maps
+    pre = FeatureExtractor(network, points_of(network, images, "pre"))(images).maps
     for before, after in zip(pre, post):
         assert before.shape == after.shape
         torch.testing.assert_close(F.relu(before).flatten(1).sort().values, after.flatten(1).sort().values)
@@ -94,7 +95,7 @@ def test_one_activation_called_twice_means_its_last_call(images, inplace):
     network = nn.Sequential(Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     points = points_of(network, images, "pre")
     assert [(p.tap.module, p.tap.call) for p in points] == [("0.relu", 1), ("1.relu", 1)]
-    features = Probe(network, points)(images).features
+    features = FeatureExtractor(network, points)(images).maps
     x = images
     for block, seen in zip(network[:2], features):
         pre = block.conv2(F.relu(block.conv1(x))) + x
@@ -104,8 +105,8 @@ def test_one_activation_called_twice_means_its_last_call(images, inplace):
 
 def test_activations_applied_as_functions_are_seen(images):
     network = FunctionalNetwork().eval()
-    pre = Probe(network, points_of(network, images, "pre"))(images).features
-    post = Probe(network, points_of(network, images))(images).features
+    pre = FeatureExtractor(network, points_of(network, images, "pre"))(images).maps
+    post = FeatureExtractor(network, points_of(network, images))(images).maps
     first = network.norm1(network.conv1(images))
     second = network.conv2(F.max_pool2d(F.relu(first), 2))
     for seen, expected in zip((*pre, *post), (first, second, F.relu(first), F.relu(second))):
@@ -125,8 +126,8 @@ def test_a_module_used_twice_means_its_last_use(images):
     network = Twice()
     points = find_hint_points(network, images, include=["conv"])
     expected = network.conv(torch.tanh(network.conv(images)))
-    torch.testing.assert_close(Probe(network, points)(images).features[0], expected)
-    torch.testing.assert_close(Probe(network, points, logits=False)(images).features[0], expected)
+    torch.testing.assert_close(FeatureExtractor(network, points)(images).maps[0], expected)
+    torch.testing.assert_close(FeatureExtractor(network, points, logits=False)(images).maps[0], expected)
 
 
 def test_tuples_and_mappings_are_read(images):
@@ -148,8 +149,8 @@ def test_tuples_and_mappings_are_read(images):
             return {"aux": features, "logits": self.fc(features.mean((2, 3)))}
 
     network = Network()
-    trace = Probe(network, find_hint_points(network, images, include=["pair"]))(images)
-    assert trace.features[0].shape == (4, 4, 30, 30)
+    trace = FeatureExtractor(network, find_hint_points(network, images, include=["pair"]))(images)
+    assert trace.maps[0].shape == (4, 4, 30, 30)
     assert trace.logits is not None
     assert trace.logits.shape == (4, 2)
 
@@ -159,19 +160,19 @@ def test_the_forward_pass_stops_after_the_deepest_point(images):
     points = points_of(network, images)
     reached = []
     network.layer2.register_forward_pre_hook(lambda module, arguments: reached.append("layer2"))
-    Probe(network, points[:3], logits=False)(images)
+    FeatureExtractor(network, points[:3], logits=False)(images)
     assert reached == []
-    Probe(network, points[:3])(images)
+    FeatureExtractor(network, points[:3])(images)
     assert reached == ["layer2"]
 
 
 def test_no_hook_is_left_even_after_an_error(images):
     network = ready("resnet20")
     points = points_of(network, images, "pre")
-    probe = Probe(network, points, embedding=True)
-    probe(images)
+    extractor = FeatureExtractor(network, points, embedding=True)
+    extractor(images)
     with pytest.raises(RuntimeError):
-        probe(torch.zeros(1, 1, 32, 32))
+        extractor(torch.zeros(1, 1, 32, 32))
     with pytest.raises(PursuhintError, match="cannot run"):
         find_hint_points(network, torch.zeros(1, 1, 32, 32))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
@@ -196,7 +197,7 @@ def test_gradients_flow_through_copied_pre_activations(images):
     network = ready("resnet20").train()
     points = points_of(network, images, "pre")
     assert all(point.tap.copy for point in points)
-    features = Probe(network, points)(images).features
+    features = FeatureExtractor(network, points)(images).maps
     features[4].square().mean().backward()
     assert network.conv1.weight.grad.abs().sum() > 0
     assert network.layer2[1].conv2.weight.grad.abs().sum() > 0
@@ -222,7 +223,7 @@ def test_points_of_another_network_are_refused(images):
     with pytest.raises(
         PursuhintError, match=r"layer1\.3 \(position 4 of 54, post\) is not a module of Cifar"
     ):
-        Probe(ready("resnet20"), points)
+        FeatureExtractor(ready("resnet20"), points)
 
 
 def test_a_black_image_finds_the_same_points_in_an_untrained_network():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Probe, pool
+from pursuhint.features.extractor import FeatureExtractor, pool
 from pursuhint.features.head import find_head, find_last_map
 from pursuhint.models import create_model
 
@@ -68,8 +68,8 @@ class Flat(nn.Module):
 
 
 def mean_of_last_map(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    trace = Probe(network, [find_last_map(network, EXAMPLE)], embedding=True)(images)
-    return pool(trace.features[0]), trace.embedding
+    trace = FeatureExtractor(network, [find_last_map(network, EXAMPLE)], embedding=True)(images)
+    return pool(trace.maps[0]), trace.embedding
 
 
 @pytest.mark.parametrize("network", [Pooled, Averaged, Activated, Flat])

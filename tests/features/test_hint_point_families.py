@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import convnext, resnet, swin_transformer, vgg, vision_transformer
 
-from pursuhint.features.extractor import Probe
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import find_hint_points
 
 
@@ -339,7 +339,7 @@ def test_features_equal_those_computed_by_hand(family):
             points = find_hint_points(network, images, activation=activation)
             # Without logits the forward pass ends at the deepest point, which must change nothing.
             for logits in (True, False):
-                features = Probe(network, points, logits=logits)(images).features
+                features = FeatureExtractor(network, points, logits=logits)(images).maps
                 assert len(features) == count
                 for point, seen, found in zip(points, features, expected):
                     wanted = found.post if activation == "post" or found.pre is None else found.pre
@@ -351,11 +351,13 @@ def test_maps_as_high_as_they_have_channels_keep_their_layout():
     images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         swin = lively(tv_small_swin())
-        features = Probe(swin, find_hint_points(swin, images))(images).features
+        features = FeatureExtractor(swin, find_hint_points(swin, images))(images).maps
         for seen, expected in zip(features, tv_swin(swin, images)):
             torch.testing.assert_close(seen, expected.post)
         convnext = lively(tv_small_convnext())
         points = find_hint_points(convnext, images)
         assert (points[0].channels, points[0].spatial) == (24, (24, 24))
-        for seen, expected in zip(Probe(convnext, points)(images).features, tv_convnext(convnext, images)):
+        for seen, expected in zip(
+            FeatureExtractor(convnext, points)(images).maps, tv_convnext(convnext, images)
+        ):
             torch.testing.assert_close(seen, expected.post)

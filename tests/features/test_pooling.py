@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from pursuhint.analysis.cross_network import compare_networks
-from pursuhint.analysis.run_analysis import Analysis, analyze
+from pursuhint.analysis.result import Analysis
+from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import make_loader
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Probe, pool
+from pursuhint.features.extractor import FeatureExtractor, pool
 from pursuhint.features.pooling import (
     POOLINGS,
     ClassToken,
@@ -65,7 +66,7 @@ def test_the_width_is_known_before_the_network_runs(name, network):
     pooling = get_pooling(name)
     points = points_of(network)
     pooling.check(points)
-    features = Probe(network.eval(), points)(torch.zeros(2, 3, 16, 16)).features
+    features = FeatureExtractor(network.eval(), points)(torch.zeros(2, 3, 16, 16)).maps
     for point, values in zip(points, features):
         assert pooling(values).shape == (2, pooling.width(point.channels, point.spatial))
 
@@ -105,14 +106,16 @@ def test_an_analysis_compares_the_pooled_features(name):
     network, data = plain_network(), noise_images()
     found = analyze(network, data, pooling=name, k=2)
     images = next(make_loader(data, "train", batch_size=60, training=False).epoch(0)).images
-    features = [get_pooling(name)(layer) for layer in Probe(network.eval(), found.points)(images).features]
+    features = [
+        get_pooling(name)(layer) for layer in FeatureExtractor(network.eval(), found.points)(images).maps
+    ]
     expected = torch.stack([torch.stack([linear_cka(x, y) for y in features]) for x in features])
     torch.testing.assert_close(found.similarities["cka"].values, expected, atol=1e-5, rtol=0)
     assert found.pooling == name
 
 
 def test_an_analysis_remembers_its_pooling(tmp_path):
-    analyze(plain_network(), noise_images(), pooling="none:3", k=2, certainty=False).save(tmp_path)
+    analyze(plain_network(), noise_images(), pooling="none:3", k=2, stability=False).save(tmp_path)
     assert Analysis.load(tmp_path).pooling == "none:3"
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.distillation.meta_gradient import AfterStep, meta_gradient, validation_after_step
-from pursuhint.features.extractor import Probe, Tap
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint
+from pursuhint.features.tap import Tap
 from pursuhint.losses._parts.maps import pool_to_smaller
 from pursuhint.losses.aml import AsymmetricMetricLoss, asymmetric_contrast
 from pursuhint.losses.base import FeatureShape, Loss, LossContext
@@ -219,8 +220,8 @@ class _AtLastMap(nn.Module):
         points = [
             HintPoint(name, 0, 0, "post", 0, (), 0, Tap(name, copy=True)) for name in self.loss.extra_taps
         ]
-        trace = Probe(self.student, points)(student)
-        return [student, *trace.features], trace.logits
+        trace = FeatureExtractor(self.student, points)(student)
+        return [student, *trace.maps], trace.logits
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         return self.loss(self.features(student)[0], [teacher])

@@ -309,14 +309,14 @@ def _kd(setup: Setup) -> Prepared:
 
 def _skd(setup: Setup) -> Prepared:
     options = setup.given(
-        normalisation="variant", temperature="T", alpha="alpha", multiplier="multiplier", eps="eps"
+        normalization="variant", temperature="T", alpha="alpha", multiplier="multiplier", eps="eps"
     )
-    assert options["normalisation"] == setup.case.entry["variant"]
+    assert options["normalization"] == setup.case.entry["variant"]
     loss = get_loss("skd").build(_context(), **options)
     inputs = _logits(setup)
 
     def state() -> dict[str, Tensor]:
-        student, teacher = loss.normalise(inputs[0], inputs[1])
+        student, teacher = loss.normalize(inputs[0], inputs[1])
         return {
             "normalised_student": student,
             "normalised_teacher": teacher,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pursuhint.features.extractor import Probe
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import count_parameters
@@ -49,8 +49,8 @@ def _tapped(network: nn.Module, activation: str) -> tuple[Tensor, list[Tensor]]:
     ends = find_hint_points(network, images(), activation=activation, include=network.stage_taps[1:])
     assert [point.module for point in (*stem, *ends)] == list(network.stage_taps)
     with torch.no_grad():
-        trace = Probe(network, (*stem, *ends), embedding=True)(images())
-    return trace.logits, [*trace.features, trace.embedding]
+        trace = FeatureExtractor(network, (*stem, *ends), embedding=True)(images())
+    return trace.logits, [*trace.maps, trace.embedding]
 
 
 def _check_numbers(logits: Tensor, features: dict[str, list[Tensor]], case: dict[str, Any]) -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pursuhint.similarity import METRICS, LayerMoments, LayerRows, get_metric
-from pursuhint.similarity.accumulators.multi_pass import LayerBlocks
+from pursuhint.similarity import METRICS, LayerMoments, PooledFeatures, get_metric
+from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
 from tests.goldens.golden_cases import golden_folder
 
 SCHEMA = "similarity-goldens-1"
@@ -99,7 +99,7 @@ def streamed(metric: str, layers: list[Tensor]) -> np.ndarray:
 
 
 def from_rows(metric: str, layers: list[Tensor]) -> np.ndarray:
-    rows = LayerRows([layer.shape[1] for layer in layers])
+    rows = PooledFeatures([layer.shape[1] for layer in layers])
     for batch in batches(layers):
         rows.update(batch)
     return get_metric(metric).matrix(rows).numpy()
@@ -107,7 +107,7 @@ def from_rows(metric: str, layers: list[Tensor]) -> np.ndarray:
 
 def in_blocks(metric: str, layers: list[Tensor]) -> np.ndarray:
     groups = [range(i, i + 1) for i in range(len(layers))]
-    blocks = LayerBlocks([layer.shape[1] for layer in layers], get_metric(metric).strips, groups)
+    blocks = MultiPassMoments([layer.shape[1] for layer in layers], get_metric(metric).strips, groups)
     for strips in blocks.passes():
         for batch in batches(layers):
             strips.update(batch)

@@ -119,14 +119,14 @@ def hard_set(name: str) -> list[Tensor]:
     return [torch.from_numpy(layer.astype(np.float64)) for layer in SETS[name]()]
 
 
-def _centred(x: Tensor) -> np.ndarray:
+def _centered(x: Tensor) -> np.ndarray:
     shifted = x.numpy() - x.numpy()[0]
     return shifted - shifted.mean(0)
 
 
 def basis(x: Tensor) -> np.ndarray:
     """Left singular vectors with a singular value above 1e-5 of the largest."""
-    left, singular, _ = np.linalg.svd(_centred(x), full_matrices=False)
+    left, singular, _ = np.linalg.svd(_centered(x), full_matrices=False)
     return left[:, singular > 1e-5 * singular[0]]
 
 
@@ -136,7 +136,7 @@ def reference(metric: str, layers: list[Tensor]) -> np.ndarray:
 
 
 def _cka(x: Tensor, y: Tensor) -> float:
-    xc, yc = _centred(x), _centred(y)
+    xc, yc = _centered(x), _centered(y)
     xc, yc = xc / np.linalg.norm(xc), yc / np.linalg.norm(yc)
     own = np.linalg.norm(xc.T @ xc) * np.linalg.norm(yc.T @ yc)
     return float(np.linalg.norm(xc.T @ yc) ** 2 / own)
@@ -151,13 +151,13 @@ def _unbiased_hsic(kernel: np.ndarray, other: np.ndarray) -> float:
 
 
 def _debiased_cka(x: Tensor, y: Tensor) -> float:
-    xc, yc = _centred(x), _centred(y)
+    xc, yc = _centered(x), _centered(y)
     k, m = (c @ c.T / np.linalg.norm(c) ** 2 for c in (xc, yc))
     return _unbiased_hsic(k, m) / np.sqrt(_unbiased_hsic(k, k) * _unbiased_hsic(m, m))
 
 
 def _kernel(x: Tensor, over: str) -> np.ndarray:
-    xc = _centred(x) / np.abs(_centred(x)).max()
+    xc = _centered(x) / np.abs(_centered(x)).max()
     distances = scipy.spatial.distance.cdist(xc, xc)
     if over == "all":
         scale = np.sqrt(np.median(distances**2))
@@ -184,7 +184,7 @@ def _rank(x: Tensor) -> int:
 def _svcca(x: Tensor, y: Tensor) -> float:
     leading = []
     for layer in (x, y):
-        left, singular, _ = np.linalg.svd(_centred(layer), full_matrices=False)
+        left, singular, _ = np.linalg.svd(_centered(layer), full_matrices=False)
         explained = np.cumsum(singular**2) / np.sum(singular**2)
         leading.append(left[:, : int(np.argmax(explained >= 0.99)) + 1])
     return float(np.linalg.svd(leading[0].T @ leading[1], compute_uv=False).mean())
@@ -195,12 +195,12 @@ def _pwcca(x: Tensor, y: Tensor) -> float:
     gaps = -np.diff(correlations)
     if (gaps < 1e-6).any() and correlations[0] - correlations[-1] > 1e-6:
         return np.nan
-    weights = np.abs((basis(x) @ axes).T @ _centred(x)).sum(1)
+    weights = np.abs((basis(x) @ axes).T @ _centered(x)).sum(1)
     return float((weights * correlations).sum() / weights.sum())
 
 
 def _procrustes(x: Tensor, y: Tensor) -> float:
-    xc, yc = _centred(x), _centred(y)
+    xc, yc = _centered(x), _centered(y)
     xc, yc = xc / np.linalg.norm(xc), yc / np.linalg.norm(yc)
     return float(np.linalg.svd(xc.T @ yc, compute_uv=False).sum())
 

@@ -51,13 +51,13 @@ def slow_inertia(points: np.ndarray, labels) -> float:
     )
 
 
-def contiguous_labellings(layers: int, k: int):
+def contiguous_labelings(layers: int, k: int):
     """Every way to cut the layers into k runs."""
     for cuts in combinations(range(1, layers), k - 1):
         yield [sum(layer >= cut for cut in cuts) for layer in range(layers)]
 
 
-def labellings(layers: int, k: int):
+def labelings(layers: int, k: int):
     """Every way to group the layers into k groups (most of them several times)."""
     for labels in product(range(k), repeat=layers - 1):
         if len({0, *labels}) == k:

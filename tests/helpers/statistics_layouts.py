@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from pursuhint.similarity import METRICS, LayerMoments, LayerRows, LayerStatistics, get_metric
-from pursuhint.similarity.accumulators.multi_pass import LayerBlocks
+from pursuhint.similarity import METRICS, LayerMoments, LayerStatistics, PooledFeatures, get_metric
+from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
 
 FORMS = ("moments", "rows", "blocks")
 
@@ -35,12 +35,12 @@ def statistics_of(
     if form == "blocks":
         functions = [function for name in metrics for function in get_metric(name).strips]
         groups = [range(i, min(i + 2, len(widths))) for i in range(0, len(widths), 2)]
-        statistics = LayerBlocks(widths, functions, groups)
+        statistics = MultiPassMoments(widths, functions, groups)
         for strips in statistics.passes():
             for batch in batches(layers, sizes):
                 strips.update(batch)
         return statistics
-    statistics = LayerRows(widths) if form == "rows" else LayerMoments(widths)
+    statistics = PooledFeatures(widths) if form == "rows" else LayerMoments(widths)
     for batch in batches(layers, sizes):
         statistics.update(batch)
     return statistics

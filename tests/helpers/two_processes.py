@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from pursuhint.acceleration.options import Engine
+from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import ImageData, load_dataset
-from pursuhint.distillation.teacher import TeacherNeeds, TeacherPass
+from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
 from pursuhint.distillation.teacher_fsdp import is_sharded, shard_teacher
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.models import create_model
@@ -37,7 +37,11 @@ RUNS: dict[str, dict[str, Any]] = {
         "losses": {"fitnet": {"weight": 1, "norm": False, "two_stages": True, "warm_up_epochs": 1}, "kd": 1}
     },
     "chosen": {"losses": {"at": 10}, "hints": {"strategy": "chosen", "k": 2, "samples": 60}, "epochs": 1},
-    "sharded": {"losses": {"kd": 0.9, "at": 10, "crd": 0.8}, "engine": {"shard_teacher": True}, "epochs": 1},
+    "sharded": {
+        "losses": {"kd": 0.9, "at": 10, "crd": 0.8},
+        "acceleration": {"shard_teacher": True},
+        "epochs": 1,
+    },
     "synchronised": {"losses": {"kd": 0.9}, "sync_batchnorm": True},
     "apart": {"losses": {"ce": 0, "at": 10}},  # nothing reaches the classifier
 }
@@ -73,7 +77,7 @@ def run(name: str, folder: Path, *, alone: bool = False, **options: Any) -> Any:
     """Train one of the runs; alone, without what takes several processes."""
     settings = {**COMMON, **RUNS.get(name, STOPPED)}
     if alone:
-        settings.pop("engine", None)
+        settings.pop("acceleration", None)
     recipe = Recipe.from_dict(settings)
     student = None if name in ("synchronised", "apart") else plain_student()
     return train(
@@ -109,19 +113,19 @@ def shares_of_a_teacher(rank: int) -> dict[str, tuple[int, int, float]]:
     for precision in ("float32", "bf16"):
         network = teacher().requires_grad_(False).eval()
         images = torch.randn(5 + rank, 1, 8, 8, generator=torch.Generator().manual_seed(rank))
-        needs = TeacherNeeds(find_hint_points(network, images))
-        engine = Engine(teacher_precision=precision)
-        whole = TeacherPass(network, needs, engine)(images)
+        needs = TeacherOutputs(find_hint_points(network, images))
+        acceleration = Acceleration(teacher_precision=precision)
+        whole = TeacherRunner(network, needs, acceleration)(images)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         for _ in range(2):  # the second time nothing happens
             weights = torch.bfloat16 if precision == "bf16" else None
             shard_teacher(network, images, torch.device("cpu"), weights)
         assert is_sharded(network)
-        run_teacher = TeacherPass(network, needs, engine)
+        run_teacher = TeacherRunner(network, needs, acceleration)
         for _ in range(2):
             trace = run_teacher(images)
         assert trace.logits is None
-        pairs = zip(trace.features, whole.features, strict=True)
+        pairs = zip(trace.maps, whole.maps, strict=True)
         apart = max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
         held = sum(parameter.to_local().numel() for parameter in network.parameters())
         found[precision] = parameters, held, apart

@@ -86,7 +86,7 @@ def test_two_obvious_groups_give_one_hint_point_each(points, algorithm):
         "k": 2,
         "algorithm": algorithm,
         "position": "center",
-        "normalise": False,
+        "normalize": False,
         "num_samples": 100,
     }
 

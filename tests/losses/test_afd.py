@@ -25,7 +25,7 @@ def loss() -> AttentionMatchingLoss:
     return AttentionMatchingLoss([3, 5, 4], [6, 2], attention_width=7).double()
 
 
-def normalised(vectors, bn, training):
+def normalized(vectors, bn, training):
     mean, variance = (
         (vectors.mean(0), vectors.var(0, unbiased=False)) if training else (bn.running_mean, bn.running_var)
     )
@@ -47,16 +47,16 @@ def pooled(energy, height, width):
 def slow(loss, students, teachers, training):
     d, count = loss.attention_width, len(teachers)
     keys = [
-        normalised(f.mean((2, 3)) @ m.linear.weight.T + m.linear.bias, m.bn, training).clamp(min=0)
+        normalized(f.mean((2, 3)) @ m.linear.weight.T + m.linear.bias, m.bn, training).clamp(min=0)
         for m, f in zip(loss.student_key, students)
     ]
     queries = [
-        normalised(f.mean((2, 3)) @ m.linear.weight.T + m.linear.bias, m.bn, training)
+        normalized(f.mean((2, 3)) @ m.linear.weight.T + m.linear.bias, m.bn, training)
         for m, f in zip(loss.teacher_query, teachers)
     ]
     rows = torch.stack([key[b] for b in range(len(keys[0])) for key in keys])
     bilinear = loss.bilinear
-    forms = normalised(rows @ bilinear.linear.weight.T + bilinear.linear.bias, bilinear.bn, training)
+    forms = normalized(rows @ bilinear.linear.weight.T + bilinear.linear.bias, bilinear.bn, training)
     total = 0.0
     for b in range(len(keys[0])):
         for j, teacher in enumerate(teachers):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pursuhint.data.batch import Batch
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Trace
+from pursuhint.features.extractor import Features
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.losses.at import AttentionTransferLoss
 from pursuhint.losses.base import (
@@ -140,13 +140,13 @@ def test_losses_that_use_the_teachers_classifier_need_one():
 class Everything(Loss):
     """Takes all there is."""
 
-    takes = (
+    inputs = (
         "student_embedding",
         "teacher_embedding",
         "labels",
         "indices",
         "teacher_logits",
-        "student_features",
+        "student_maps",
         "images",
     )
 
@@ -156,8 +156,8 @@ class Everything(Loss):
 
 
 def test_a_loss_gets_what_it_takes_in_order():
-    student = Trace(torch.ones(2, 10), torch.ones(2, 6), FEATURES)
-    teacher = Trace(torch.ones(2, 10).half(), torch.ones(2, 7), ())
+    student = Features(torch.ones(2, 10), torch.ones(2, 6), FEATURES)
+    teacher = Features(torch.ones(2, 10).half(), torch.ones(2, 7), ())
     loss = Everything()
     loss.compute(student, teacher, BATCH)
     assert loss.seen[0] is student.embedding
@@ -173,8 +173,8 @@ def test_a_loss_gets_what_it_takes_in_order():
 def test_inputs_of_different_precision_meet_in_the_higher():
     loss = Everything()
     loss.compute(
-        Trace(embedding=torch.ones(2, 6).half()),
-        Trace(torch.ones(2, 10), torch.ones(2, 7).double()),
+        Features(embedding=torch.ones(2, 6).half()),
+        Features(torch.ones(2, 10), torch.ones(2, 7).double()),
         BATCH,
     )
     assert {tensor.dtype for tensor in loss.seen[:2]} == {torch.float64}
@@ -183,11 +183,11 @@ def test_inputs_of_different_precision_meet_in_the_higher():
 
 def test_a_missing_record_is_named():
     with pytest.raises(PursuhintError, match="KD compares the teacher's logits, but there is no teacher"):
-        SoftTargetLoss().compute(Trace(torch.zeros(2, 10)), None, BATCH)
+        SoftTargetLoss().compute(Features(torch.zeros(2, 10)), None, BATCH)
     with pytest.raises(
         PursuhintError, match="KD compares the teacher's logits, but the teacher's record lacks it"
     ):
-        SoftTargetLoss().compute(Trace(torch.zeros(2, 10)), Trace(), BATCH)
+        SoftTargetLoss().compute(Features(torch.zeros(2, 10)), Features(), BATCH)
 
 
 class Counting(HintLoss):
@@ -263,11 +263,11 @@ def test_number_of_features_must_fit():
     with pytest.raises(
         PursuhintError, match="built for 2 pairs of hint points, but got features of 3 student and 3"
     ):
-        loss.compute(Trace(features=FEATURES), Trace(features=FEATURES), BATCH)
+        loss.compute(Features(maps=FEATURES), Features(maps=FEATURES), BATCH)
 
 
 def test_a_single_hint_loss_computes_as_well():
-    student, teacher = (Trace(features=(features,)) for features in FEATURES[:2])
+    student, teacher = (Features(maps=(features,)) for features in FEATURES[:2])
     loss = AttentionTransferLoss()
     torch.testing.assert_close(loss.compute(student, teacher, BATCH), loss(*FEATURES[:2]))
 
@@ -278,15 +278,15 @@ def test_losses_over_all_hints_get_lists():
             return torch.tensor(float(10 * len(students) + len(teachers)))
 
     loss = Lengths.build(context(pairs=2))
-    assert loss.compute(Trace(features=FEATURES), Trace(features=FEATURES[:2]), BATCH).item() == 32
+    assert loss.compute(Features(maps=FEATURES), Features(maps=FEATURES[:2]), BATCH).item() == 32
 
 
 def test_embedding_losses_may_take_more():
     class Indexed(EmbeddingLoss):
-        takes = (*EmbeddingLoss.takes, "indices")
+        inputs = (*EmbeddingLoss.inputs, "indices")
 
         def forward(self, student: Tensor, teacher: Tensor, indices: Tensor) -> Tensor:
             return indices.sum()
 
-    trace = Trace(embedding=torch.zeros(2, 5))
+    trace = Features(embedding=torch.zeros(2, 5))
     assert Indexed.build(context()).compute(trace, trace, BATCH).item() == 61

@@ -85,7 +85,7 @@ def test_only_neighbours_have_something_to_learn():
     assert not list(make(relation="gaussian").parameters())
 
 
-@pytest.mark.parametrize("relation", ["neighbours", "gaussian"])
+@pytest.mark.parametrize("relation", ["neighbors", "gaussian"])
 def test_one_sample_has_no_neighbours(relation):
     student = torch.randn(1, 3, dtype=torch.float64, requires_grad=True)
     value = make(relation=relation)(student, torch.randn(1, 7, dtype=torch.float64))

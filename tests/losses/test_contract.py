@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pursuhint.data.batch import Batch
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Trace
+from pursuhint.features.extractor import Features
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.losses.base import FeatureShape, Loss, LossContext
@@ -86,25 +86,25 @@ def make_context(name: str = "", student: tuple = STUDENT) -> LossContext:
     )
 
 
-def make_trace(features: tuple, embedding: int, seed: int, dtype=torch.float32, samples=SAMPLES) -> Trace:
+def make_trace(features: tuple, embedding: int, seed: int, dtype=torch.float32, samples=SAMPLES) -> Features:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
-    return Trace(
+    return Features(
         draw(samples, CLASSES), draw(samples, embedding), tuple(draw(samples, *shape) for shape in features)
     )
 
 
-def student_trace(**options) -> Trace:
+def student_trace(**options) -> Features:
     trace = make_trace(STUDENT, WIDTHS[0], 1, **options)
     for tensor in tensors(trace):
         tensor.requires_grad_()
     return trace
 
 
-def teacher_trace(**options) -> Trace:
+def teacher_trace(**options) -> Features:
     return make_trace(TEACHER, WIDTHS[1], 2, **options)
 
 
@@ -119,12 +119,12 @@ def chosen(batch: Batch, samples: Tensor) -> Batch:
     return Batch(batch.images[samples], batch.labels[samples], batch.indices[samples])
 
 
-def tensors(trace: Trace) -> list[Tensor]:
-    return [trace.logits, trace.embedding, *trace.features]
+def tensors(trace: Features) -> list[Tensor]:
+    return [trace.logits, trace.embedding, *trace.maps]
 
 
-def permuted(trace: Trace, order: Tensor) -> Trace:
-    return Trace(trace.logits[order], trace.embedding[order], tuple(f[order] for f in trace.features))
+def permuted(trace: Features, order: Tensor) -> Features:
+    return Features(trace.logits[order], trace.embedding[order], tuple(f[order] for f in trace.maps))
 
 
 @pytest.fixture(params=LOSSES)
@@ -195,9 +195,9 @@ class AtLastMap(Around):
             handle.remove()
         return found
 
-    def compute(self, student: Trace, teacher: Trace, batch) -> Tensor:
-        student = replace(student, features=tuple(self.seen(student.features[-1])))
-        return self.loss.compute(student, replace(teacher, features=teacher.features[-1:]), batch)
+    def compute(self, student: Features, teacher: Features, batch) -> Tensor:
+        student = replace(student, maps=tuple(self.seen(student.maps[-1])))
+        return self.loss.compute(student, replace(teacher, maps=teacher.maps[-1:]), batch)
 
     def terms(self, *inputs) -> dict[str, Tensor]:
         return self.loss.terms(self.seen(inputs[0][-1]), inputs[1][-1:], *inputs[2:])
@@ -214,7 +214,7 @@ class WithClassifier(Around):
 class ThroughImages(Around):
     """A loss that differentiates by the images, with traces that depend on them."""
 
-    def seen(self, trace: Trace, images: Tensor) -> Trace:
+    def seen(self, trace: Features, images: Tensor) -> Features:
         def depending(tensor: Tensor) -> Tensor:
             generator = torch.Generator().manual_seed(tensor[0].numel())
             flat = tensor.flatten(1).to(images.dtype)
@@ -223,24 +223,22 @@ class ThroughImages(Around):
             return (torch.tanh(images.flatten(1) @ first + flat) @ second).view_as(tensor)
 
         with torch.autocast("cpu", enabled=False):
-            return Trace(
-                depending(trace.logits), trace.embedding, tuple(depending(part) for part in trace.features)
+            return Features(
+                depending(trace.logits), trace.embedding, tuple(depending(part) for part in trace.maps)
             )
 
-    def compute(self, student: Trace, teacher: Trace, batch) -> Tensor:
+    def compute(self, student: Features, teacher: Features, batch) -> Tensor:
         batch = replace(batch, images=batch.images.detach().requires_grad_())
         return self.loss.compute(self.seen(student, batch.images), self.seen(teacher, batch.images), batch)
 
     def terms(self, *inputs) -> dict[str, Tensor]:
-        images = inputs[self.loss.takes.index("images")].detach().requires_grad_()
+        images = inputs[self.loss.inputs.index("images")].detach().requires_grad_()
         found = []
-        for entry, value in zip(self.loss.takes, inputs):
+        for entry, value in zip(self.loss.inputs, inputs):
             if entry.endswith("_logits"):
-                value = self.seen(Trace(value), images).logits
-            elif entry.endswith("_features"):
-                value = list(
-                    self.seen(Trace(torch.zeros(len(images), 1), features=tuple(value)), images).features
-                )
+                value = self.seen(Features(value), images).logits
+            elif entry.endswith("_maps"):
+                value = list(self.seen(Features(torch.zeros(len(images), 1), maps=tuple(value)), images).maps)
             found.append(images if entry == "images" else value)
         return self.loss.terms(*found)
 
@@ -285,7 +283,7 @@ def test_order_of_the_samples_does_not_matter(name, loss):
 
 def test_couples_the_batch_only_if_it_says_so(loss):
     """The loss of a batch is the mean of the losses of its halves, batch norm aside."""
-    assert couples(loss) == loss.couples_batch
+    assert couples(loss) == loss.batch_coupled
 
 
 def couples(loss: Loss) -> bool:
@@ -331,7 +329,7 @@ def test_float64_stays_float64(loss):
 def test_computes_in_float32_under_autocast(loss, half):
     student, teacher = student_trace(dtype=half), teacher_trace(dtype=half)
     full = [
-        Trace(t.logits.float(), t.embedding.float(), tuple(f.float() for f in t.features))
+        Features(t.logits.float(), t.embedding.float(), tuple(f.float() for f in t.maps))
         for t in (student, teacher)
     ]
     expected = copy.deepcopy(loss).compute(*full, make_batch())
@@ -353,7 +351,7 @@ def test_gradcheck(name, loss):
     reached = [index for index, tensor in enumerate(tensors(student)) if tensor.grad is not None]
     learned = dict(loss.named_parameters())
     if hasattr(loss, "weights"):  # constants that follow from the inputs stay what they are
-        fixed = loss.weights(*[loss._input(entry, student, teacher, batch) for entry in loss.takes])
+        fixed = loss.weights(*[loss._input(entry, student, teacher, batch) for entry in loss.inputs])
         loss.weights = lambda *inputs: fixed
     if name in HELD:
         hold(loss, HELD[name])
@@ -362,7 +360,7 @@ def test_gradcheck(name, loss):
         inputs = [tensor.detach() for tensor in tensors(student)]
         for index, tensor in zip(reached, changed):
             inputs[index] = tensor
-        trace = Trace(inputs[0], inputs[1], tuple(inputs[2:]))
+        trace = Features(inputs[0], inputs[1], tuple(inputs[2:]))
         parameters = dict(zip(learned, changed[len(reached) :]))
         call = Compute(copy.deepcopy(loss))  # every call starts from the same state
         return torch.func.functional_call(
@@ -404,8 +402,8 @@ def test_terms_add_up(loss):
     value = copy.deepcopy(loss).compute(student, teacher, make_batch())
     batch = make_batch()
     inputs = {
-        "student_features": list(student.features),
-        "teacher_features": list(teacher.features),
+        "student_maps": list(student.maps),
+        "teacher_maps": list(teacher.maps),
         "student_logits": student.logits,
         "teacher_logits": teacher.logits,
         "student_embedding": student.embedding,
@@ -414,7 +412,7 @@ def test_terms_add_up(loss):
         "indices": batch.indices,
         "images": batch.images,
     }
-    terms = loss.terms(*[inputs[entry] for entry in loss.takes])
+    terms = loss.terms(*[inputs[entry] for entry in loss.inputs])
     torch.testing.assert_close(sum(terms.values()), value)
 
 
@@ -466,7 +464,7 @@ def test_describes_itself(name, loss):
     assert loss.title == kind.title
     assert loss.default_weight > 0
     assert 0 <= loss.default_ce_weight <= 1
-    assert loss.looks_at in ("labels", "logits", "embedding", "hint points", "last map")
+    assert loss.compares in ("labels", "logits", "embedding", "hint points", "last map")
     for hyperparameter in kind.hyperparameters():
         assert f"{hyperparameter}:" in docstring
 

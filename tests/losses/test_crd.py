@@ -42,7 +42,7 @@ def slow(loss, student, teacher, contrast, constants=None):
     u = [unit(loss.student_embed.weight @ e + loss.student_embed.bias) for e in student]
     v = [unit(loss.teacher_embed.weight @ e + loss.teacher_embed.bias) for e in teacher]
     q = (contrast.shape[1] - 1) / n
-    sides, found = [], []
+    activations, found = [], []
     for side, (anchors, memory) in enumerate(((u, loss.memory_teacher), (v, loss.memory_student))):
         scores = [
             [math.exp(float(anchor @ memory.vectors[c]) / tau) for c in row]
@@ -55,7 +55,7 @@ def slow(loss, student, teacher, contrast, constants=None):
             p = [score / z for score in row]
             total += math.log(p[0] / (p[0] + q + eps))
             total += sum(math.log(q / (p_j + q + eps)) for p_j in p[1:])
-        sides.append(-total / len(scores))
+        activations.append(-total / len(scores))
         found.append(z)
     memories = []
     for memory, vectors in ((loss.memory_student, u), (loss.memory_teacher, v)):
@@ -63,7 +63,7 @@ def slow(loss, student, teacher, contrast, constants=None):
         for index, vector in zip(INDICES, vectors):
             after[index] = unit(m * memory.vectors[index] + (1 - m) * vector)
         memories.append(after)
-    return sides, found, memories
+    return activations, found, memories
 
 
 @torch.no_grad()
@@ -76,9 +76,9 @@ def test_is_the_formula(embeddings, options):
         terms = loss.terms(*embeddings, INDICES, contrast)
         if constants is not None:
             constants = [float(loss.log_z_student.exp()), float(loss.log_z_teacher.exp())]
-        sides, found, memories = slow(before, *embeddings, contrast, constants)
+        activations, found, memories = slow(before, *embeddings, contrast, constants)
         assert list(terms) == ["student_anchor", "teacher_anchor"]
-        torch.testing.assert_close([term.item() for term in terms.values()], sides, rtol=1e-12, atol=0)
+        torch.testing.assert_close([term.item() for term in terms.values()], activations, rtol=1e-12, atol=0)
         torch.testing.assert_close(
             [float(loss.log_z_student.exp()), float(loss.log_z_teacher.exp())], found, rtol=1e-12, atol=0
         )
@@ -204,10 +204,10 @@ def test_says_what_is_wrong(embeddings):
 @torch.no_grad()
 def test_without_constants_the_scores_are_those_of_the_paper(embeddings):
     loss = make(constants="none", temperature=0.5)
-    assert not loss.couples_batch
+    assert not loss.batch_coupled
     for _ in range(2):  # the first batch is as any other
         contrast = loss.draw(INDICES)
-        sides, _, _ = slow(loss, *embeddings, contrast, constants=[1.0, 1.0])
-        assert loss(*embeddings, INDICES, contrast).item() == pytest.approx(sum(sides), rel=1e-12)
+        activations, _, _ = slow(loss, *embeddings, contrast, constants=[1.0, 1.0])
+        assert loss(*embeddings, INDICES, contrast).item() == pytest.approx(sum(activations), rel=1e-12)
     assert loss.log_z_student == loss.log_z_teacher == 0
-    assert make().couples_batch
+    assert make().batch_coupled

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pursuhint.features.extractor import Trace
+from pursuhint.features.extractor import Features
 from pursuhint.losses import LOSSES
 from tests.losses.test_contract import build, make_batch, student_trace, teacher_trace, tensors
 
@@ -76,14 +76,14 @@ DEGENERATE: dict[str, tuple[Change, Change]] = {
 }
 
 
-def changed(trace: Trace, change: Change) -> Trace:
+def changed(trace: Features, change: Change) -> Features:
     found = [
         change(values.detach()).clone().requires_grad_(values.requires_grad) for values in tensors(trace)
     ]
-    return Trace(found[0], found[1], tuple(found[2:]))
+    return Features(found[0], found[1], tuple(found[2:]))
 
 
-def finite(loss, student: Trace, teacher: Trace) -> bool:
+def finite(loss, student: Features, teacher: Features) -> bool:
     value = loss.compute(student, teacher, make_batch())
     if value.requires_grad:
         value.backward()

@@ -46,9 +46,9 @@ def test_equals_the_formula(options, expected, norm):
     loss = make(translator_norm=norm, factor_ratio=0.9, **options)
     student, teacher = draw(4, 3, 3, 6), draw(4, 5, 3, 6, seed=1)
     maps = []
-    sides = (loss.translator, student, norm), (loss.paraphraser.encoder, teacher, False)
-    for network, features, normalised in sides:
-        factors = encoded(network, features, normalised)
+    activations = (loss.translator, student, norm), (loss.paraphraser.encoder, teacher, False)
+    for network, features, normalized in activations:
+        factors = encoded(network, features, normalized)
         assert factors.shape[1] == 4
         flat = factors.pow(options.get("power", 2)).mean(1).flatten(1)
         maps.append(flat / flat.square().sum(1, keepdim=True).sqrt())

@@ -60,7 +60,7 @@ def test_equals_the_formula_as_a_loop(inputs, orientation, max_weight, temperatu
 
 def test_logits_may_enter_the_weights_as_they_are(inputs):
     student, _, labels, embedding = inputs
-    loss = make(standardise=False)
+    loss = make(standardize=False)
     own = loss.head(embedding)
     wanted = 1 + F.cross_entropy(student, labels, reduction="none") / F.cross_entropy(
         own, labels, reduction="none"
@@ -111,14 +111,14 @@ def test_the_student_with_the_second_head_can_be_evaluated():
 def test_weights_before_the_limits_are_observed(inputs):
     student, _, labels, embedding = inputs
     loss = make(max_weight=1.9)
-    observed = Distiller(Small().double(), {"ipwd": Term(loss)}, teacher=Small().double())(
+    extra_metrics = Distiller(Small().double(), {"ipwd": Term(loss)}, teacher=Small().double())(
         Batch(torch.randn(5, 3, 1, 1, dtype=torch.float64), labels, torch.arange(5))
-    ).observed
-    assert observed.keys() == {"ipwd_median_weight", "ipwd_weights_above_limit"}
+    ).extra_metrics
+    assert extra_metrics.keys() == {"ipwd_median_weight", "ipwd_weights_above_limit"}
     loss(*inputs)
     raw = loss.raw_weights(loss.head(embedding), student, labels)
-    assert loss.observed["median_weight"] == sorted(raw)[2]
-    assert loss.observed["weights_above_limit"].item() == pytest.approx(2 / 5)
+    assert loss.extra_metrics["median_weight"] == sorted(raw)[2]
+    assert loss.extra_metrics["weights_above_limit"].item() == pytest.approx(2 / 5)
 
 
 def test_raw_weights_are_at_least_one(inputs):

@@ -95,7 +95,7 @@ def test_all_terms_see_normalised_logits():
     losses = distiller.eval()(BATCH)
     expected = CrossEntropyLoss()(distiller.loss("norm").transform_logits(losses.logits), BATCH.labels)
     torch.testing.assert_close(losses.parts["ce"], expected)
-    unchanged = build(Net(4), Net(6), normalise_logits=False).loss("norm")
+    unchanged = build(Net(4), Net(6), normalize_logits=False).loss("norm")
     assert unchanged.transform_logits(logits) is logits
 
 

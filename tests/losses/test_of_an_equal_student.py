@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.data.batch import Batch
-from pursuhint.features.extractor import Trace
+from pursuhint.features.extractor import Features
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.losses.base import Loss, LossContext
 from tests.losses.test_contract import CLASSES, SAMPLES, TEACHER, build, make_context
 
 OPTIONS = {
     "dist": {"eps": 1e-30},  # keeps a correlation from being quite 1
-    "skd": {"normalisation": "std_rescale"},  # which leaves equal logits as they are
+    "skd": {"normalization": "std_rescale"},  # which leaves equal logits as they are
     "reviewkd": {"mid_channels": 7},
     "simkd": {"factor": 1},
     "rrd": {"student_temperature": 0.1, "teacher_temperature": 0.1},
@@ -31,7 +31,7 @@ def make_equal_context(name: str) -> LossContext:
     return replace(context, pairs=context.pairs[:1]) if name in ONE_PAIR else context
 
 
-def make_trace(name: str) -> Trace:
+def make_trace(name: str) -> Features:
     """Features as behind a ReLU; the logits and the embedding are the means of the last of them."""
     generator = torch.Generator().manual_seed(5)
     features = [
@@ -44,7 +44,7 @@ def make_trace(name: str) -> Trace:
         features = [torch.where(maps > 0, 1 + maps, -1.5) for maps in features]
     if name in ONE_PAIR:
         features = features[:1]
-    return Trace(embedding, embedding, tuple(features))
+    return Features(embedding, embedding, tuple(features))
 
 
 def make_equal_batch() -> Batch:
@@ -75,7 +75,7 @@ def at_its_best(loss: nn.Module) -> nn.Module:
     return loss.eval()
 
 
-def value_of_an_equal_student(name: str, trace: Trace | None = None) -> tuple[Loss, Tensor, Trace]:
+def value_of_an_equal_student(name: str, trace: Features | None = None) -> tuple[Loss, Tensor, Features]:
     torch.manual_seed(0)
     loss = at_its_best(build(name, make_equal_context(name), **OPTIONS.get(name, {})).double())
     trace = make_trace(name) if trace is None else trace
@@ -99,7 +99,7 @@ def test_labels_alone_are_met_by_logits_that_are_sure_of_them():
 
 def test_asymmetric_metric_is_met_by_classes_that_are_single_points():
     points = F.one_hot(torch.arange(SAMPLES) % CLASSES, CLASSES).double()
-    loss, value, _ = value_of_an_equal_student("aml", Trace(points, points, ()))
+    loss, value, _ = value_of_an_equal_student("aml", Features(points, points, ()))
     assert value.item() == pytest.approx(loss.minimum, abs=1e-10)
 
 
@@ -127,7 +127,7 @@ def _wsld(loss, trace, labels):
 
 
 def _vid(loss, trace, labels):
-    return len(trace.features) * math.log(5.0) / 2
+    return len(trace.maps) * math.log(5.0) / 2
 
 
 def _rrd(loss, trace, labels):
@@ -182,7 +182,7 @@ def test_gets_what_follows_from_the_data(name):
 @pytest.mark.parametrize("name", OF_OTHERS)
 def test_gets_less_than_others_once_it_is_remembered(name):
     points = torch.randn(SAMPLES, 5, generator=torch.Generator().manual_seed(7)).double()
-    loss, _, trace = value_of_an_equal_student(name, Trace(points, points, ()))
+    loss, _, trace = value_of_an_equal_student(name, Features(points, points, ()))
     loss.train()
     for _ in range(8):
         loss.compute(trace, trace, make_equal_batch())

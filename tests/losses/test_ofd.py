@@ -77,8 +77,8 @@ def test_margins_can_be_measured():
     teacher = torch.tensor([[1.0, -1.0], [-2.0, 0.0], [0.0, -2.0]])[:, :, None, None]
     assert loss.margin(teacher).tolist() == [-2.0, -1.5]
     assert loss.margin(teacher.abs()).tolist() == [0.0, 0.0]
-    assert loss.couples_batch
-    assert not FeatureOverhaulLoss(3, 2, nn.BatchNorm2d(2)).couples_batch
+    assert loss.batch_coupled
+    assert not FeatureOverhaulLoss(3, 2, nn.BatchNorm2d(2)).batch_coupled
 
 
 def test_negative_targets_need_not_be_exceeded_only():
@@ -144,7 +144,7 @@ def test_wide_networks_have_their_norms_behind_the_blocks():
     with pytest.raises(PursuhintError, match="choose other hint points or set margins to 'batch'"):
         build("wrn_10_1", ("block2.layer.0", "block3.layer.0"), "post")
     loss, _ = build("wrn_10_1", ("block2.layer.0", "block3.layer.0"), "post", margins="batch")
-    assert loss.couples_batch
+    assert loss.batch_coupled
 
 
 def test_needs_to_know_the_teacher():

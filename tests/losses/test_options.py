@@ -114,4 +114,4 @@ def test_every_choice_of_a_loss(name, options):
             copy.deepcopy(loss).compute(*inputs, batch),
             loss.compute(*[permuted(trace, order) for trace in inputs], chosen(batch, order)),
         )
-    assert couples(original) == original.couples_batch
+    assert couples(original) == original.batch_coupled

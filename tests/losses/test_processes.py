@@ -30,7 +30,7 @@ PROCESSES = 2
 VARIANTS = (  # with which a loss couples samples in another way
     ("cc", {"relation": "gaussian"}),
     ("rkd", {"average": "distinct"}),
-    ("skd", {"normalisation": "std_rescale"}),
+    ("skd", {"normalization": "std_rescale"}),
     ("ofd", {"margins": "batch"}),
     ("rrd", {"variant": "fifo"}),
     ("rrd", {"queue_size": 7}),  # filled by a step and a bit

@@ -129,7 +129,7 @@ def test_without_comparisons_it_is_zero(embeddings):
         loss = ComparisonMatchingLoss()
         value = loss(student, embeddings[1], labels)
         value.backward()
-        assert value.item() == loss.observed["comparisons"] == 0
+        assert value.item() == loss.extra_metrics["comparisons"] == 0
 
 
 def test_equal_and_dead_samples_stay_finite(embeddings):

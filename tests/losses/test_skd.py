@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.skd import SphericalLoss, SphericalNormalisation
+from pursuhint.losses.skd import SphericalLoss, SphericalNormalization
 
-NORMALISATIONS = get_args(SphericalNormalisation)
+NORMALIZATIONS = get_args(SphericalNormalization)
 
 
 @pytest.fixture
@@ -21,15 +21,15 @@ def logits():
     return 3 * torch.randn(2, 5, 7, generator=generator, dtype=torch.float64)
 
 
-@pytest.fixture(params=NORMALISATIONS)
+@pytest.fixture(params=NORMALIZATIONS)
 def loss(request):
-    return SphericalLoss(normalisation=request.param)
+    return SphericalLoss(normalization=request.param)
 
 
 LABELS = torch.tensor([0, 6, 3, 3, 1])
 
 
-def normalised_by_loop(student, teacher, normalisation, multiplier=2.0, eps=1e-7):
+def normalized_by_loop(student, teacher, normalization, multiplier=2.0, eps=1e-7):
     def length(z):
         return math.sqrt(sum(x * x for x in z))
 
@@ -40,10 +40,10 @@ def normalised_by_loop(student, teacher, normalisation, multiplier=2.0, eps=1e-7
     radius = sum(length(z) for z in teacher) / len(teacher)
     a, b = [], []
     for z_s, z_t in zip(student, teacher):
-        if normalisation == "unit_norm_mean_teacher_norm":
+        if normalization == "unit_norm_mean_teacher_norm":
             a.append([radius * x / length(z_s) for x in z_s])
             b.append([radius * x / length(z_t) for x in z_t])
-        elif normalisation == "std_rescale":
+        elif normalization == "std_rescale":
             ratio = math.sqrt(variance(z_t, len(z_t) - 1) / variance(z_s, len(z_s) - 1))
             a.append([ratio * x for x in z_s])
             b.append(z_t)
@@ -56,7 +56,7 @@ def normalised_by_loop(student, teacher, normalisation, multiplier=2.0, eps=1e-7
 
 def test_equals_the_formula_as_a_loop(loss, logits):
     student, teacher = logits
-    a, b = normalised_by_loop(student.tolist(), teacher.tolist(), loss.normalisation)
+    a, b = normalized_by_loop(student.tolist(), teacher.tolist(), loss.normalization)
     p, q = (b / 4).softmax(1), (a / 4).softmax(1)
     expected = 0.9 * 16 * (p * (p / q).log()).sum() / 5 + 0.1 * F.cross_entropy(a, LABELS)
     torch.testing.assert_close(loss(student, teacher, LABELS), expected, rtol=1e-12, atol=0)
@@ -69,7 +69,7 @@ def test_length_of_the_students_logits_does_not_matter(loss, logits):
 
 
 def test_predictions_do_not_change(loss, logits):
-    student, teacher = loss.normalise(*logits)
+    student, teacher = loss.normalize(*logits)
     assert torch.equal(student.argmax(1), logits[0].argmax(1))
     assert torch.equal(teacher.argmax(1), logits[1].argmax(1))
 
@@ -82,7 +82,7 @@ def test_same_direction_leaves_only_classification(loss, logits):
 
 def test_normalised_logits_lie_on_the_teachers_mean_sphere(logits):
     loss = SphericalLoss()
-    for side in loss.normalise(*logits):
+    for side in loss.normalize(*logits):
         torch.testing.assert_close(side.norm(dim=1), loss.radius(logits[1]).expand(5))
 
 
@@ -133,8 +133,8 @@ def test_refuses_what_is_out_of_range():
         SphericalLoss(alpha=1.5)
     with pytest.raises(PursuhintError, match="multiplier must be positive, got 0"):
         SphericalLoss(multiplier=0.0)
-    with pytest.raises(PursuhintError, match=r"normalisation must be one of unit_norm.*; got 'cube'"):
-        SphericalLoss(normalisation="cube")
+    with pytest.raises(PursuhintError, match=r"normalization must be one of unit_norm.*; got 'cube'"):
+        SphericalLoss(normalization="cube")
 
 
 def test_weight_of_the_divergence_on_imagenet():

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from pursuhint.report.figures.interactive import Layer, live_map_of_layers, live_map_of_networks
 from pursuhint.report.page import render
-from pursuhint.report.page_model import AnalysisStory, Gallery, Grid, MetricStory, Page, RunStory
+from pursuhint.report.page_model import AnalysisStory, FigureFolder, Grid, MetricStory, Page, RunStory
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
@@ -178,16 +178,16 @@ def named(count: int, *, told: bool) -> list[Layer]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with a map of one network and one of two."""
     folder = tmp_path_factory.mktemp("page")
-    gallery = Gallery(folder)
+    figure_folder = FigureFolder(folder)
     one = live_map_of_layers(VALUES, named(LAYERS, told=True), metric="linear CKA", label="alike")
     two = live_map_of_networks(
         BEFORE, AFTER, named(LAYERS, told=False), named(3, told=False), metric="linear CKA", label="both",
         pairs=[(12, 1)],
     )  # fmt: skip
     grid = Grid(("a", "b"), (("c", "d"),))
-    story = MetricStory("CKA", gallery.hang("one", Figure(), "", "", live=one), "", grid, None)
-    run = RunStory("", None, grid, "", gallery.hang("curves", Figure(), "", ""), grid, None)
-    run = RunStory(**{**vars(run), "likeness": gallery.hang("two", Figure(), "", "", live=two)})
+    story = MetricStory("CKA", figure_folder.add("one", Figure(), "", "", live=one), "", grid, None)
+    run = RunStory("", None, grid, "", figure_folder.add("curves", Figure(), "", ""), grid, None)
+    run = RunStory(**{**vars(run), "teacher_student": figure_folder.add("two", Figure(), "", "", live=two)})
     report = Page(
         *("title", "subtitle", ("summary",), ("question",), "setting", (), (), (), (), (), (), "footer"),
         analysis=AnalysisStory((), (), grid, (story,)),

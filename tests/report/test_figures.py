@@ -27,7 +27,7 @@ from pursuhint.report.figures import (
     inertia_curves,
     position_map,
     save_figure,
-    series_colours,
+    series_colors,
     silhouette_curves,
     similarity_heatmap,
     training_curves,
@@ -270,9 +270,9 @@ def test_comparison_draws_a_dot_for_every_seed_and_an_interval():
 
 
 def test_alone_keeps_its_colour_and_no_two_arms_share_one():
-    colours = series_colours(list(ARMS))
-    assert len(set(colours.values())) == len(ARMS)
-    assert colours["alone"] == series_colours(["kmeans", "alone"])["alone"]
+    colors = series_colors(list(ARMS))
+    assert len(set(colors.values())) == len(ARMS)
+    assert colors["alone"] == series_colors(["kmeans", "alone"])["alone"]
 
 
 def test_pictures_need_neither_a_display_nor_global_state(tmp_path):

@@ -11,7 +11,8 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from pursuhint.analysis.run_analysis import Analysis, analyze
+from pursuhint.analysis.result import Analysis
+from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
 from pursuhint.report import write_report
 from pursuhint.report.figures.interactive import script, script_hash

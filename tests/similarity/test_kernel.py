@@ -8,7 +8,7 @@ import scipy.spatial
 import torch
 
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity import LayerRows, get_metric, rbf_cka, rbf_cka_matrix
+from pursuhint.similarity import PooledFeatures, get_metric, rbf_cka, rbf_cka_matrix
 from pursuhint.similarity import bandwidth as bandwidth_module
 from pursuhint.similarity import kernel as kernel_module
 from pursuhint.similarity.bandwidth import bandwidths
@@ -18,7 +18,7 @@ from tests.helpers.statistics_layouts import statistics_of
 
 
 def rows_of(layers, numbers=None):
-    rows = LayerRows([layer.shape[1] for layer in layers])
+    rows = PooledFeatures([layer.shape[1] for layer in layers])
     rows.update([torch.as_tensor(layer) for layer in layers], samples=numbers)
     return rows
 
@@ -109,12 +109,12 @@ def test_parts_of_the_samples_from_one_pass(over):
         kernels.append(torch.exp(-distances / (2 * 0.8**2 * squared)))
     for subset, matrix in zip(subsets, found):
         chosen = subset[groups]
-        centred = []
+        centered = []
         for kernel in kernels:
             part = kernel[chosen][:, chosen]
             part = part - part.mean(0)
-            centred.append(part - part.mean(1, keepdim=True))
-        flat = torch.stack([part.flatten() for part in centred])
+            centered.append(part - part.mean(1, keepdim=True))
+        flat = torch.stack([part.flatten() for part in centered])
         torch.testing.assert_close(matrix, torch.corrcoef(flat), rtol=0, atol=1e-10)
 
 
@@ -152,6 +152,6 @@ def test_bad_options():
         rbf_cka_matrix(rows, over="some")
     moments = statistics_of("moments", [torch.ones(4, 2)])
     with pytest.raises(
-        PursuhintError, match=r"needs the features themselves \(LayerRows\), not LayerMoments"
+        PursuhintError, match=r"needs the features themselves \(PooledFeatures\), not LayerMoments"
     ):
         rbf_cka_matrix(moments)

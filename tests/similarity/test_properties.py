@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pursuhint.similarity import METRICS, LayerMoments, LayerRows, get_metric
+from pursuhint.similarity import METRICS, LayerMoments, PooledFeatures, get_metric
 from tests.helpers.statistics_layouts import FORMS, batches, statistics_of
 
 METRIC_NAMES = list(METRICS)
@@ -103,7 +103,7 @@ def test_order_and_batches_do_not_matter(name, features, seed, sizes):
 @given(features=layers(), cuts=st.lists(st.integers(0, 60), max_size=4).map(sorted))
 def test_shards_do_not_matter(name, features, cuts):
     widths = [layer.shape[1] for layer in features]
-    merged = LayerRows(widths) if get_metric(name).needs == "rows" else LayerMoments(widths)
+    merged = PooledFeatures(widths) if get_metric(name).needs == "rows" else LayerMoments(widths)
     for start, end in zip([0, *cuts], [*cuts, len(features[0])]):
         shard = type(merged)(widths)
         for batch in batches([layer[start:end] for layer in features], [7]):

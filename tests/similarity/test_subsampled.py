@@ -10,7 +10,7 @@ import torch
 from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity import METRICS, LayerMoments, get_metric
-from pursuhint.similarity.accumulators.pooled_features import LayerRows
+from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
 from pursuhint.similarity.resampling import (
     FEWEST_HALVES,
@@ -58,14 +58,14 @@ def moment_shards(layers, **options):
 
 def row_parts(layers):
     order = order_of()
-    return filled(RowParts(LayerRows([layer.shape[1] for layer in layers]), order), layers, order), order
+    return filled(RowParts(PooledFeatures([layer.shape[1] for layer in layers]), order), layers, order), order
 
 
 def anew(metric, layers, order, parts):
     """The metric on the samples of some parts, from their features."""
     groups = torch.arange(len(order.sizes)).repeat_interleave(torch.tensor(order.sizes))
     samples = order.indices[torch.isin(groups, torch.tensor(parts))]
-    rows = LayerRows([layer.shape[1] for layer in layers])
+    rows = PooledFeatures([layer.shape[1] for layer in layers])
     rows.update([layer[samples] for layer in layers])
     return metric.matrix(rows)
 
@@ -83,8 +83,8 @@ def test_moments_of_everything_and_of_unions():
     assert union.count == 40
     samples = torch.cat([order.indices[20:40], order.indices[80:100]])
     for i, layer in enumerate(layers):
-        centred = layer[samples].double() - layer[samples].double().mean(0)
-        torch.testing.assert_close(union.cross(i, i), centred.T @ centred, rtol=1e-10, atol=1e-10)
+        centered = layer[samples].double() - layer[samples].double().mean(0)
+        torch.testing.assert_close(union.cross(i, i), centered.T @ centered, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -122,17 +122,17 @@ def test_layers_without_variance_in_some_unions(name):
     layers[3][:] = 2.0
     layers[3][order.indices[:20]] += features(3)[3][:20]  # varies in the first part only
     shards = filled(MomentShards(LayerMoments(WIDTHS), order), layers, order)
-    unions = torch.zeros(3, 10, dtype=torch.bool)
-    unions[0] = True
-    unions[1, 5:] = True
-    unions[2, :5] = True
-    matrices = get_metric(name).of_unions(shards, unions)
+    subsamples = torch.zeros(3, 10, dtype=torch.bool)
+    subsamples[0] = True
+    subsamples[1, 5:] = True
+    subsamples[2, :5] = True
+    matrices = get_metric(name).on_subsamples(shards, subsamples)
     assert matrices.diagonal(dim1=1, dim2=2).isnan().tolist() == [
         [False, True, False, False],
         [False, True, False, True],
         [False, True, False, False],
     ]
-    for union, matrix in zip(unions, matrices):
+    for union, matrix in zip(subsamples, matrices):
         expected = anew(get_metric(name), layers, order, union.nonzero().flatten().tolist())
         torch.testing.assert_close(matrix, expected, rtol=0, atol=1e-9, equal_nan=True)
 
@@ -142,7 +142,7 @@ def test_layers_of_very_different_magnitude(name):
     layers = [layer * scale for layer, scale in zip(features(), (1e-6, 1.0, 1e6, 1e3))]
     shards, order = moment_shards(layers)
     halves = halves_of(10, 4, 0)
-    matrices = get_metric(name).of_unions(shards, subsets_of(10, halves))
+    matrices = get_metric(name).on_subsamples(shards, subsets_of(10, halves))
     expected = anew(get_metric(name), layers, order, list(halves[2]))
     torch.testing.assert_close(matrices[13], expected, rtol=0, atol=1e-9)
 
@@ -153,9 +153,9 @@ def test_ranks_that_some_samples_do_not_reach():
     layers = [torch.randn(SAMPLES, width, generator=generator) for width in (30, 6)]
     order = order_of()
     shards = filled(MomentShards(LayerMoments([30, 6]), order), layers, order)
-    unions = torch.eye(10, dtype=torch.bool)[:3]
+    subsamples = torch.eye(10, dtype=torch.bool)[:3]
     for name in ("r2cca", "r2cca-rank", "gcd"):
-        matrices = get_metric(name).of_unions(shards, unions)
+        matrices = get_metric(name).on_subsamples(shards, subsamples)
         for part in range(3):
             expected = anew(get_metric(name), layers, order, [part])
             torch.testing.assert_close(matrices[part], expected, rtol=0, atol=1e-9)
@@ -177,10 +177,10 @@ def test_the_dual_form_agrees_with_moments():
     layers = [torch.randn(SAMPLES, width, generator=generator) + 2 for width in (150, 90)]
     parts, _ = row_parts(layers)
     assert not parts.prefer_moments
-    unions = subsets_of(10, halves_of(10, 6, 0))
+    subsamples = subsets_of(10, halves_of(10, 6, 0))
     metric = get_metric("cka")
-    direct = metric.of_row_unions(parts, unions)
-    from_moments = metric.of_unions(MomentShards.of_rows(parts), unions)
+    direct = metric.on_row_subsamples(parts, subsamples)
+    from_moments = metric.on_subsamples(MomentShards.of_rows(parts), subsamples)
     torch.testing.assert_close(direct, from_moments, rtol=0, atol=1e-9)
 
 
@@ -238,7 +238,7 @@ def test_subsets():
 @pytest.mark.parametrize("kind", [MomentShards, RowParts])
 def test_batches_that_were_not_expected(kind):
     order = SampleOrder.of(torch.arange(8), parts=2, seed=0, batch_size=8)
-    statistics = LayerMoments([2]) if kind is MomentShards else LayerRows([2])
+    statistics = LayerMoments([2]) if kind is MomentShards else PooledFeatures([2])
     accumulator = kind(statistics, order)
     with pytest.raises(PursuhintError, match="expected 8 samples in batch 1, got 5"):
         accumulator.update([torch.zeros(5, 2)])
@@ -250,7 +250,7 @@ def test_batches_that_were_not_expected(kind):
 @pytest.mark.parametrize("kind", [MomentShards, RowParts])
 def test_nan_names_the_batch_among_all(kind):
     order = SampleOrder.of(torch.arange(30), parts=3, seed=0, batch_size=4)
-    statistics = (LayerMoments if kind is MomentShards else LayerRows)([2], names=["layer1.0"])
+    statistics = (LayerMoments if kind is MomentShards else PooledFeatures)([2], names=["layer1.0"])
     accumulator = kind(statistics, order)
     for step in order.steps()[:4]:
         accumulator.update([torch.randn(step.samples, 2)])

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from pursuhint.acceleration.options import Engine
+from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import Batch
 from pursuhint.distillation.distiller import Distiller, Term
 from pursuhint.errors import PursuhintError
@@ -101,7 +101,9 @@ def test_costs_are_those_of_the_methods(finished):
 def test_memory_counts_weights_gradients_momentum_and_what_autograd_keeps():
     """Cross-entropy keeps the log-probabilities and a linear layer its input, here the batch itself."""
     student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10))
-    distiller = Distiller(student, {"ce": Term(CrossEntropyLoss(), 1.0)}, engine=Engine(channels_last=False))
+    distiller = Distiller(
+        student, {"ce": Term(CrossEntropyLoss(), 1.0)}, acceleration=Acceleration(channels_last=False)
+    )
     batch = Batch(torch.rand(8, 3, 2, 2), torch.arange(8), torch.arange(8))
     weights, log_probabilities = 4 * (12 * 10 + 10), 4 * 8 * 10
     for optimizer, copies in (("sgd", 3), ("adamw", 4)):

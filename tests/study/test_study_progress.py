@@ -5,7 +5,7 @@ from __future__ import annotations
 from pursuhint.cli.study_progress import StudyProgress
 
 from pursuhint.study import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted
-from pursuhint.training import StepTogether
+from pursuhint.training import GroupStep
 
 
 def test_one_line_for_all_students_of_a_seed(capsys, monkeypatch):
@@ -16,7 +16,7 @@ def test_one_line_for_all_students_of_a_seed(capsys, monkeypatch):
         progress(ArmsStarted(("alone", "at", "kd"), 4, 3, 12))
         progress(ArmResumed("at", 4, 1, 7, "an old state was damaged"))
         for step in range(1, 41):
-            progress(StepTogether((0, 1, 2), 1 + (step - 1) // 10, 4, 1 + (step - 1) % 10, 10, 64))
+            progress(GroupStep((0, 1, 2), 1 + (step - 1) // 10, 4, 1 + (step - 1) % 10, 10, 64))
             clock[0] += 1.0
         progress(ArmFinished("alone", 4, 4, 12, 91.234, "trained"))
         progress(ArmFinished("at", 4, 5, 12, None, "failed"))
@@ -34,6 +34,6 @@ def test_one_line_for_all_students_of_a_seed(capsys, monkeypatch):
 def test_nothing_when_quiet(capsys):
     with StudyProgress(quiet=True) as progress:
         progress(ArmsStarted(("alone",), 0, 0, 1))
-        progress(StepTogether((0,), 1, 1, 1, 2, 64))
+        progress(GroupStep((0,), 1, 1, 1, 2, 64))
         progress(ArmFinished("alone", 0, 1, 1, 50.0, "trained"))
     assert capsys.readouterr() == ("", "")

@@ -11,7 +11,7 @@ from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
 from pursuhint.report import write_report
 from pursuhint.study import teacher_student as module
-from pursuhint.study.teacher_student import Likeness, likeness_of_run
+from pursuhint.study.teacher_student import TeacherStudentSimilarity, teacher_student_similarity
 from pursuhint.training import RunRecord, train
 from tests.helpers.study_runs import few_digits, recipe, write_teacher
 
@@ -23,8 +23,8 @@ def run(tmp_path_factory) -> RunRecord:
 
 
 @pytest.fixture(scope="module")
-def found(run) -> Likeness:
-    return likeness_of_run(run, samples=200)
+def found(run) -> TeacherStudentSimilarity:
+    return teacher_student_similarity(run, samples=200)
 
 
 def test_after_is_the_trained_student(run, found):
@@ -55,7 +55,7 @@ def test_before_is_the_student_that_training_began_with(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "compare_networks", compare)
     state = torch.get_rng_state()
-    likeness_of_run(record, samples=20)
+    teacher_student_similarity(record, samples=20)
     assert torch.equal(torch.get_rng_state(), state)
     before, after = compared
     assert all(torch.equal(tensor, before[name]) for name, tensor in began.items())
@@ -63,12 +63,12 @@ def test_before_is_the_student_that_training_began_with(tmp_path, monkeypatch):
 
 
 def test_round_trip_and_report(run, found, tmp_path):
-    found.save(run.path / "likeness")
-    loaded = Likeness.load(run.path / "likeness")
+    found.save(run.path / "teacher_student")
+    loaded = TeacherStudentSimilarity.load(run.path / "teacher_student")
     assert torch.equal(loaded.before.values, found.before.values)
     assert loaded.after.student_points == found.after.student_points
     page = write_report(run.path).read_text(encoding="utf-8")
-    assert (run.path / "figures" / "likeness-cka.png").stat().st_size > 5000
+    assert (run.path / "figures" / "teacher-student-cka.png").stat().st_size > 5000
     assert "Teacher and student, layer by layer" in page
     assert "before training" in page
     assert "teacher layer1.0" in page
@@ -76,7 +76,7 @@ def test_round_trip_and_report(run, found, tmp_path):
 
 def test_progress_counts_both_networks(run):
     seen = []
-    likeness_of_run(run, samples=50, on_progress=lambda done, total: seen.append((done, total)))
+    teacher_student_similarity(run, samples=50, on_progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (100, 100)
 
 
@@ -84,7 +84,7 @@ def test_of_two_different_comparisons(found):
     other = torch.zeros(3, 6, dtype=torch.float64)
     turned = type(found.before)(found.after.student_points, found.after.teacher_points, other, "cka", 5)
     with pytest.raises(PursuhintError, match="before and after training have different teacher points"):
-        Likeness(turned, found.after)
+        TeacherStudentSimilarity(turned, found.after)
 
 
 def test_mistakes(tmp_path):
@@ -94,9 +94,9 @@ def test_mistakes(tmp_path):
         device="cpu",
     )
     with pytest.raises(PursuhintError, match="has no teacher to compare its student with"):
-        likeness_of_run(alone)
+        teacher_student_similarity(alone)
     own = train(recipe(write_teacher(tmp_path)), tmp_path / "own", data=few_digits(), device="cpu")
     with pytest.raises(PursuhintError, match="passed from Python"):
-        likeness_of_run(own)
+        teacher_student_similarity(own)
     with pytest.raises(PursuhintError, match="no metric named 'ckaa'; did you mean 'cka'"):
-        likeness_of_run(own, metric="ckaa")
+        teacher_student_similarity(own, metric="ckaa")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pursuhint.acceleration.options import Engine
+from pursuhint.acceleration.options import Acceleration
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.errors import PursuhintError
 from pursuhint.training import Recipe
@@ -26,25 +26,25 @@ def losses_of(recipe: Recipe, folder: Path) -> list[float]:
 
 def test_the_recipe_has_the_settings_of_the_engine() -> None:
     recipe = Recipe.from_dict({"student": "resnet8"})
-    assert recipe.engine == Engine()
-    changed = recipe.override(["engine.teacher_precision=bf16", "engine.keep_memory=false"])
-    assert changed.engine == Engine(teacher_precision="bf16", keep_memory=False)
+    assert recipe.acceleration == Acceleration()
+    changed = recipe.override(["acceleration.teacher_precision=bf16", "acceleration.keep_memory=false"])
+    assert changed.acceleration == Acceleration(teacher_precision="bf16", keep_memory=False)
     assert Recipe.from_yaml(changed.dump()) == changed
 
 
 @pytest.mark.parametrize(
-    ("engine", "message"),
+    ("acceleration", "message"),
     [
-        ({"fold_norm": True}, "unknown key 'engine.fold_norm'; did you mean 'fold_norms'?"),
-        ({"compile": "al"}, "'engine.compile' has no choice 'al'; did you mean 'all'?"),
-        ({"winograd": "perhaps"}, "'engine.winograd' must be a valid boolean"),
-        (5, "'engine' must be a mapping of keys to values, got 5"),
-        ({"shard_teacher": True, "compile": "teacher"}, "engine.shard_teacher does not go with"),
+        ({"fuse_batchnor": True}, "unknown key 'acceleration.fuse_batchnor'; did you mean 'fuse_batchnorm'?"),
+        ({"compile": "al"}, "'acceleration.compile' has no choice 'al'; did you mean 'all'?"),
+        ({"winograd": "perhaps"}, "'acceleration.winograd' must be a valid boolean"),
+        (5, "'acceleration' must be a mapping of keys to values, got 5"),
+        ({"shard_teacher": True, "compile": "teacher"}, "acceleration.shard_teacher does not go with"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(engine: object, message: str) -> None:
+def test_settings_that_make_no_sense_are_refused(acceleration: object, message: str) -> None:
     with pytest.raises(PursuhintError) as raised:
-        Recipe.from_dict({"student": "resnet8", "engine": engine})
+        Recipe.from_dict({"student": "resnet8", "acceleration": acceleration})
     assert message in str(raised.value)
 
 
@@ -72,9 +72,9 @@ def test_fused_optimisers_take_the_steps_of_the_others(make_recipe: MakeRecipe) 
 def test_settings_that_are_equal_mathematics_give_the_same_first_epoch(
     make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
-    plain = {"channels_last": False, "fold_norms": False}
+    plain = {"channels_last": False, "fuse_batchnorm": False}
     small = {"epochs": 1, "batch_size": 100, "optimizer": {"lr": 1e-3}, "schedule": "constant"}
-    expected = losses_of(make_recipe(engine=plain, **small), tmp_path / "plain")
+    expected = losses_of(make_recipe(acceleration=plain, **small), tmp_path / "plain")
     found = losses_of(make_recipe(**small), tmp_path / "fast")
     assert found == pytest.approx(expected, rel=1e-4)
 
@@ -83,35 +83,37 @@ def test_a_cached_teacher_says_what_it_would_have_said(make_recipe: MakeRecipe, 
     small = {"epochs": 2, "batch_size": 100, "data": {"augment": "none"}, "optimizer": {"lr": 1e-3}}
     small |= {"schedule": "constant"}
     expected = losses_of(make_recipe(**small), tmp_path / "plain")
-    found = losses_of(make_recipe(engine={"cache_teacher": True}, **small), tmp_path / "kept")
+    found = losses_of(make_recipe(acceleration={"cache_teacher": True}, **small), tmp_path / "kept")
     assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_teacher_that_sees_changing_images_cannot_be_cached(make_recipe: MakeRecipe) -> None:
     with pytest.raises(PursuhintError, match=r"cache_teacher needs images.*data\.augment is standard"):
-        make_recipe(engine={"cache_teacher": True})
+        make_recipe(acceleration={"cache_teacher": True})
 
 
 def test_a_teacher_that_cannot_be_sharded_is_refused_before_anything_is_written(
     make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
-    recipe = make_recipe(engine={"shard_teacher": True})
-    with pytest.raises(PursuhintError, match=r"engine\.shard_teacher .* here is one; launch several"):
+    recipe = make_recipe(acceleration={"shard_teacher": True})
+    with pytest.raises(PursuhintError, match=r"acceleration\.shard_teacher .* here is one; launch several"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(PursuhintError, match="loss 'jacobian-attention' differentiates the teacher"):
         check_shardable(["kd", "jacobian-attention"], processes=2)
-    with pytest.raises(PursuhintError, match=r"shard_teacher does not go with engine\.compile=networks"):
-        Engine(shard_teacher=True, compile="networks")
+    with pytest.raises(
+        PursuhintError, match=r"shard_teacher does not go with acceleration\.compile=networks"
+    ):
+        Acceleration(shard_teacher=True, compile="networks")
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"data": {"augment": EVERYTHING}},
-        {"data": {"augment": "none"}, "engine": {"cache_teacher": True}},
+        {"data": {"augment": "none"}, "acceleration": {"cache_teacher": True}},
         {"precision": "bf16"},
-        {"engine": {"teacher_precision": "bf16"}},
+        {"acceleration": {"teacher_precision": "bf16"}},
     ],
     ids=["every augmentation", "cached teacher", "bfloat16", "teacher in bfloat16"],
 )

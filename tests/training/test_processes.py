@@ -18,7 +18,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights, read_state_dict
 from pursuhint.training.evaluation import evaluate
-from pursuhint.training.sync_batchnorm import SynchronisedBatchNorm, synchronise_batchnorms
+from pursuhint.training.sync_batchnorm import SynchronizedBatchNorm, synchronize_batchnorms
 from tests.helpers.two_processes import RUNS, WITHOUT_NORMS, odd_digits, run, work
 
 pytestmark = pytest.mark.slow
@@ -109,7 +109,7 @@ def test_launched_by_accelerate(tmp_path):
     assert done.stderr.count("epoch 1 of 1") == 1
 
 
-class TestSynchronisedBatchNorm:
+class TestSynchronizedBatchNorm:
     def test_alone_is_an_ordinary_batch_norm(self):
         torch.manual_seed(0)
         plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
@@ -118,8 +118,8 @@ class TestSynchronisedBatchNorm:
         statistics = plain[1].running_mean.clone()
         plain[1].reset_running_stats()
         weight = plain[1].weight
-        synchronise_batchnorms(plain, torch.device("cpu"))
-        assert isinstance(plain[1], SynchronisedBatchNorm)
+        synchronize_batchnorms(plain, torch.device("cpu"))
+        assert isinstance(plain[1], SynchronizedBatchNorm)
         assert plain[1].weight is weight
         torch.testing.assert_close(plain(images), expected)
         torch.testing.assert_close(plain[1].running_mean, statistics)

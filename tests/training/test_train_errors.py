@@ -171,6 +171,6 @@ class TestNonFinite:
 
 def test_sharded_networks_are_refused(alone, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(PursuhintError, match=r"cannot shard the networks.*engine\.shard_teacher=true"):
+    with pytest.raises(PursuhintError, match=r"cannot shard the networks.*acceleration\.shard_teacher=true"):
         train(alone, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()

@@ -10,9 +10,9 @@ from pursuhint.errors import PursuhintError
 __all__ = [
     "Bottleneck",
     "ConvRegressor",
-    "NormalisedConv",
+    "NormalizedConv",
     "PointwiseNetwork",
-    "check_can_normalise",
+    "check_can_normalize",
     "match_width",
 ]
 
@@ -88,7 +88,7 @@ class ConvRegressor(nn.Module):
         features = self.conv(self.pool(features))
         if self.pieces > 1:
             features = features.unflatten(1, (-1, self.pieces)).amax(2)
-        check_can_normalise(features, self.bn)
+        check_can_normalize(features, self.bn)
         output: Tensor = self.relu(self.bn(features))
         return output
 
@@ -143,14 +143,14 @@ class Bottleneck(nn.Module):
             PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
         """
         features = self.conv1(features)
-        check_can_normalise(features, self.bn1)
+        check_can_normalize(features, self.bn1)
         features = torch.relu(self.bn1(features))
         features = torch.relu(self.bn2(self.conv2(features)))
         output: Tensor = self.relu(self.bn3(self.conv3(features)))
         return output
 
 
-class NormalisedConv(nn.Module):
+class NormalizedConv(nn.Module):
     """A convolution without bias and a batch norm, at the student's size.
 
     Args:
@@ -174,7 +174,7 @@ class NormalisedConv(nn.Module):
             PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
         """
         features = self.conv(features)
-        check_can_normalise(features, self.bn)
+        check_can_normalize(features, self.bn)
         output: Tensor = self.bn(features)
         return output
 
@@ -186,7 +186,7 @@ def match_width(student_channels: int, teacher_channels: int) -> nn.Module:
     return nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False)
 
 
-def check_can_normalise(features: Tensor, network: nn.Module) -> None:
+def check_can_normalize(features: Tensor, network: nn.Module) -> None:
     """Refuse features of which batch norms in training mode would get a single value per channel.
 
     Args:

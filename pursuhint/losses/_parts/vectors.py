@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["standardised", "unit_length"]
+__all__ = ["standardized", "unit_length"]
 
 
 def unit_length(vectors: Tensor, *, dim: int = -1, eps: float = 1e-12) -> Tensor:
@@ -27,7 +27,7 @@ def unit_length(vectors: Tensor, *, dim: int = -1, eps: float = 1e-12) -> Tensor
     return torch.where(long_enough, vectors / length.where(long_enough, 1.0), vectors.detach() / eps)
 
 
-def standardised(values: Tensor, *, dim: int) -> Tensor:
+def standardized(values: Tensor, *, dim: int) -> Tensor:
     """Subtract the mean along an axis and divide by the (unbiased) standard deviation.
 
     Where the deviation is zero up to rounding the result is zero, and a constant: there is no gradient
@@ -40,9 +40,9 @@ def standardised(values: Tensor, *, dim: int) -> Tensor:
     Returns:
         The shape of ``values``.
     """
-    centred = values - values.mean(dim, keepdim=True)
+    centered = values - values.mean(dim, keepdim=True)
     degrees = max(values.shape[dim] - 1, 1)
-    deviation = torch.linalg.vector_norm(centred, dim=dim, keepdim=True) / degrees**0.5
+    deviation = torch.linalg.vector_norm(centered, dim=dim, keepdim=True) / degrees**0.5
     rounding = 16 * torch.finfo(values.dtype).eps * values.detach().abs().amax(dim, keepdim=True)
     varies = deviation > rounding
-    return torch.where(varies, centred / deviation.where(varies, 1.0), torch.zeros_like(centred))
+    return torch.where(varies, centered / deviation.where(varies, 1.0), torch.zeros_like(centered))

@@ -17,7 +17,7 @@ from pursuhint.report.figures.comparison import Difference, comparison_plot
 from pursuhint.report.figures.curves_over_k import inertia_curves, silhouette_curves
 from pursuhint.report.figures.heatmap import similarity_heatmap
 from pursuhint.report.figures.positions import position_map
-from pursuhint.report.figures.training_curves import Series, series_colours, training_curves
+from pursuhint.report.figures.training_curves import Series, series_colors, training_curves
 
 __all__ = [
     "Difference",
@@ -26,7 +26,7 @@ __all__ = [
     "inertia_curves",
     "position_map",
     "save_figure",
-    "series_colours",
+    "series_colors",
     "silhouette_curves",
     "similarity_heatmap",
     "training_curves",

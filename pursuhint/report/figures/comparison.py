@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pursuhint.errors import PursuhintError
-from pursuhint.report.figures.drawing import GREY, INK, MARKERS, PALE, TEXT, tidy
-from pursuhint.report.figures.training_curves import series_colours
+from pursuhint.report.figures.drawing import GRAY, INK, MARKERS, PALE, TEXT, tidy
+from pursuhint.report.figures.training_curves import series_colors
 
 __all__ = ["Difference", "comparison_plot"]
 
@@ -31,7 +31,7 @@ def comparison_plot(
     *,
     control: str,
     differences: Mapping[str, Difference],
-    colours: Mapping[str, str] | None = None,
+    colors: Mapping[str, str] | None = None,
     measure: str = "test accuracy (top-1, %)",
     title: str = "",
 ) -> Figure:
@@ -44,7 +44,7 @@ def comparison_plot(
         arms: results by arm, one a seed, in the same order of seeds; drawn from top to bottom.
         control: the arm that the differences refer to.
         differences: difference to the control, by arm; arms without one are left empty on the right.
-        colours: colour by arm; the default is :func:`series_colours`.
+        colors: colour by arm; the default is :func:`series_colors`.
         measure: what the results are.
         title: a heading; empty for none.
 
@@ -56,7 +56,7 @@ def comparison_plot(
         raise PursuhintError(f"a comparison plot needs the same number of seeds in every arm, got {counts}")
     seeds = next(iter(counts.values()))
     names = list(arms)
-    palette = colours or series_colours(names)
+    palette = colors or series_colors(names)
     figure = Figure(figsize=(9.2, 1.25 + 0.46 * len(names) + (0.3 if title else 0.0)), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.05), sharey=True)
@@ -86,7 +86,7 @@ def comparison_plot(
     left.set_yticks(ys, names)
     left.set_ylim(len(names) - 0.4, -0.6)
 
-    right.axvline(0, color=GREY, linewidth=1.0, zorder=1)
+    right.axvline(0, color=GRAY, linewidth=1.0, zorder=1)
     texts: list[tuple[float, str]] = []
     for row, name in enumerate(names):
         if name == control:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pursuhint.errors import PursuhintError
-from pursuhint.report.figures.drawing import CYCLE, DASHES, GREY, INK, MARKERS, TEXT, legend_below, plain_axes
+from pursuhint.report.figures.drawing import CYCLE, DASHES, GRAY, INK, MARKERS, TEXT, legend_below, plain_axes
 
 __all__ = ["inertia_curves", "silhouette_curves"]
 
@@ -72,7 +72,7 @@ def _curves_over_k(
     axes.set_xlabel("number of clusters k", fontsize=TEXT, color=INK)
     axes.set_ylabel(measure, fontsize=TEXT, color=INK)
     if chosen is not None:
-        axes.axvline(chosen, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)), zorder=0)
+        axes.axvline(chosen, color=GRAY, linewidth=1.0, linestyle=(0, (2, 2)), zorder=0)
         low, high = axes.get_xlim()
         right = chosen < (low + high) / 2
         axes.annotate(
@@ -84,7 +84,7 @@ def _curves_over_k(
             ha="left" if right else "right",
             va="top",
             fontsize=TEXT - 1,
-            color=GREY,
+            color=GRAY,
         )
     legend_below(figure, axes, inches=5.0)
     return figure, axes

@@ -15,35 +15,6 @@ from matplotlib.patches import Rectangle
 
 from pursuhint.errors import PursuhintError
 
-__all__ = [
-    "CYCLE",
-    "DARK",
-    "DASHES",
-    "GREY",
-    "INK",
-    "MARKERS",
-    "PALE",
-    "TEXT",
-    "canvas",
-    "check_layers",
-    "check_positions",
-    "cluster_colours",
-    "cluster_letter",
-    "depth_ticks",
-    "draw_stages",
-    "draw_strip",
-    "legend_below",
-    "mark_hints",
-    "marker_size",
-    "outline_clusters",
-    "plain_axes",
-    "spread",
-    "stretches",
-    "tidy",
-    "write_beside",
-    "write_title",
-]
-
 # Okabe and Ito (2008), Color Universal Design; yellow and black are left out: one is too pale for a line on
 # white, the other is kept for text.
 _ORANGE, _SKY, _GREEN, _BLUE, _RED, _PURPLE = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
@@ -51,7 +22,7 @@ CYCLE = (_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY, _RED)
 DARK = (_BLUE, _RED)  # those on which white text reads better than black
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
-INK, GREY, PALE = "#222222", "#767676", "#E4E4E4"
+INK, GRAY, PALE = "#222222", "#767676", "#E4E4E4"
 
 TEXT = 9.0  # points; the smallest text is one point smaller
 
@@ -80,7 +51,7 @@ def plain_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set_color(GREY)
+        axes.spines[side].set_color(GRAY)
         axes.spines[side].set_linewidth(0.7)
     axes.tick_params(labelsize=TEXT, colors=INK, length=3, width=0.7)
 
@@ -112,8 +83,8 @@ def depth_ticks(positions: Sequence[int]) -> dict[int, str]:
         return {index: str(position) for index, position in enumerate(positions)}
     step = next((step for step in (2, 5, 10, 20, 50, 100) if layers / step <= 12), 200)
     rest = 1 if step == 2 else 0  # 1, 3, 5, ... but 1, 5, 10, ...
-    labelled = {index: str(position) for index, position in enumerate(positions) if position % step == rest}
-    return {0: str(positions[0]), **{index: label for index, label in labelled.items() if index * 2 >= step}}
+    labeled = {index: str(position) for index, position in enumerate(positions) if position % step == rest}
+    return {0: str(positions[0]), **{index: label for index, label in labeled.items() if index * 2 >= step}}
 
 
 def stretches(values: Sequence[int]) -> list[tuple[int, int]]:
@@ -128,7 +99,7 @@ def cluster_letter(cluster: int) -> str:
     return chr(ord("A") + cluster) if cluster < 26 else str(cluster + 1)
 
 
-def cluster_colours(clusters: Sequence[int]) -> list[str]:
+def cluster_colors(clusters: Sequence[int]) -> list[str]:
     return [CYCLE[cluster % len(CYCLE)] for cluster in clusters]
 
 
@@ -160,7 +131,7 @@ def draw_strip(
     axes: Axes,
     values: Sequence[int],
     names: Sequence[str],
-    colours: Sequence[str],
+    colors: Sequence[str],
     *,
     text: bool = True,
 ) -> None:
@@ -168,7 +139,7 @@ def draw_strip(
     layers = len(values)
     axes.imshow(
         np.arange(layers)[None],
-        cmap=ListedColormap(list(colours)),
+        cmap=ListedColormap(list(colors)),
         aspect="auto",
         interpolation="nearest",
         vmin=-0.5,
@@ -184,15 +155,15 @@ def draw_strip(
         if text and room < 0.075 * len(name) + 0.04:
             name = name.split()[-1]  # "stage 3" becomes "3"
         if text and name and room >= 0.075 * len(name) + 0.02:
-            ink = "white" if colours[first] in DARK else INK
+            ink = "white" if colors[first] in DARK else INK
             axes.text(
                 (first + last) / 2, 0, name, ha="center", va="center_baseline", fontsize=TEXT - 1, color=ink
             )
 
 
 def draw_stages(axes: Axes, stages: Sequence[int]) -> None:
-    greys = {stage: ("#CFCFCF", "#EDEDED")[index % 2] for index, stage in enumerate(sorted(set(stages)))}
-    draw_strip(axes, stages, [f"stage {stage}" for stage in stages], [greys[s] for s in stages])
+    grays = {stage: ("#CFCFCF", "#EDEDED")[index % 2] for index, stage in enumerate(sorted(set(stages)))}
+    draw_strip(axes, stages, [f"stage {stage}" for stage in stages], [grays[s] for s in stages])
 
 
 def mark_hints(
@@ -213,7 +184,7 @@ def mark_hints(
     axes.plot(spots, [triangle] * len(spots), linestyle="none", marker="v", markersize=size, color=INK)
     for spot, place in zip(spots, places, strict=True):
         if abs(place - spot) * inches / layers > 0.5 * width:
-            axes.plot([spot, place], [triangle + 0.1, text], color=GREY, linewidth=0.6)
+            axes.plot([spot, place], [triangle + 0.1, text], color=GRAY, linewidth=0.6)
         label = str(hints[spot])
         axes.text(place, text, label, ha="center", va="bottom", fontsize=TEXT, color=INK, fontweight="bold")
 
@@ -252,7 +223,7 @@ def write_beside(figure: Figure, x: float, y: float, text: str) -> None:
         ha="left",
         va="center",
         fontsize=TEXT - 1,
-        color=GREY,
+        color=GRAY,
     )
 
 

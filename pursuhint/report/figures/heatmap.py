@@ -20,7 +20,7 @@ from pursuhint.report.figures.drawing import (
     canvas,
     check_layers,
     check_positions,
-    cluster_colours,
+    cluster_colors,
     cluster_letter,
     depth_ticks,
     draw_stages,
@@ -113,16 +113,16 @@ def similarity_heatmap(
         for row in range(layers):
             for column in range(layers):
                 value = matrix[row, column]
-                colour = INK if value > middle else "white"
+                color = INK if value > middle else "white"
                 axes.text(
-                    column, row, f"{value:.2f}", ha="center", va="center", fontsize=TEXT - 1, color=colour
+                    column, row, f"{value:.2f}", ha="center", va="center", fontsize=TEXT - 1, color=color
                 )
 
     above = bottom + side + gap
     if clusters is not None:
         outline_clusters(axes, clusters)
         letters = [cluster_letter(cluster) for cluster in clusters]
-        draw_strip(place(left, above, side, strip), clusters, letters, cluster_colours(clusters))
+        draw_strip(place(left, above, side, strip), clusters, letters, cluster_colors(clusters))
         write_beside(figure, left + side + 0.08, above + strip / 2, "clusters")
         above += strip + gap
     if stages is not None:
@@ -177,8 +177,8 @@ def similarity_heatmap(
 def _draw_frequencies(axes: Axes, frequencies: Sequence[float], chosen: Sequence[int]) -> None:
     """How often every layer was chosen, a bar a row; those of the chosen layers are dark."""
     layers = len(frequencies)
-    colours = [CYCLE[0] if layer in chosen else "#B7B7B7" for layer in range(layers)]
-    axes.barh(range(layers), frequencies, height=0.86, color=colours, linewidth=0)
+    colors = [CYCLE[0] if layer in chosen else "#B7B7B7" for layer in range(layers)]
+    axes.barh(range(layers), frequencies, height=0.86, color=colors, linewidth=0)
     axes.set_ylim(layers - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_locator(NullLocator())

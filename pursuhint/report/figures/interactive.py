@@ -16,9 +16,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import ArrayLike, NDArray
 
-from pursuhint.report.figures.drawing import cluster_colours, cluster_letter
-
-__all__ = ["Layer", "live_map_of_layers", "live_map_of_networks", "script", "script_hash"]
+from pursuhint.report.figures.drawing import cluster_colors, cluster_letter
 
 _SHADES = 64
 _DIGITS = 4
@@ -144,9 +142,9 @@ def _scale(maps: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
 def _map(
     label: str, matrix: NDArray[np.float64], scale: tuple[float, float], *, shades: str = "viridis"
 ) -> dict[str, Any]:
-    colours = [to_hex(colour) for colour in colormaps[shades](np.linspace(0, 1, _SHADES))]
+    colors = [to_hex(color) for color in colormaps[shades](np.linspace(0, 1, _SHADES))]
     low, high = scale
-    return {"label": label, "values": _rounded(matrix), "low": low, "high": high, "colours": colours}
+    return {"label": label, "values": _rounded(matrix), "low": low, "high": high, "colors": colors}
 
 
 def _rounded(matrix: NDArray[np.float64]) -> list[list[float | None]]:
@@ -161,7 +159,7 @@ def _told(layer: Layer, role: str = "") -> dict[str, Any]:
         told["stage"] = layer.stage
     if layer.cluster is not None:
         told["cluster"] = cluster_letter(layer.cluster)
-        told["colour"] = cluster_colours([layer.cluster])[0]
+        told["color"] = cluster_colors([layer.cluster])[0]
     if layer.chosen:
         told["chosen"] = True
     if layer.conventional:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pursuhint.errors import PursuhintError
 from pursuhint.report.figures.drawing import (
     CYCLE,
-    GREY,
+    GRAY,
     INK,
     TEXT,
     canvas,
@@ -67,7 +67,7 @@ def dendrogram(
     depth of the network where the tree allows it. Branches inside a cluster have its colour and letter.
 
     Args:
-        tree: (layers - 1, 4), as from `pursuhint.clustering.hierarchical.linkage_tree`.
+        tree: (layers - 1, 4), as from `pursuhint.clustering.linkage_tree`.
         clusters: cluster of every layer, from 0; None colours nothing.
         hints: chosen positions, counted from 1, printed bold.
         positions: position of every layer; the default counts them from 1.
@@ -176,13 +176,13 @@ def _draw_branches(axes: Axes, root: _Node, rows: dict[int, int], clusters: Sequ
         above, below = (spots[child.layers] for child in node.children)
         spots[node.layers] = (above + below) / 2
         groups = {clusters[layer] for layer in node.layers} if clusters is not None else set()
-        colour = CYCLE[groups.pop() % len(CYCLE)] if len(groups) == 1 else GREY
+        color = CYCLE[groups.pop() % len(CYCLE)] if len(groups) == 1 else GRAY
         first, second = (child.height for child in node.children)
         axes.plot(
             [first, node.height, node.height, second],
             [above, above, below, below],
-            color=colour,
-            linewidth=1.3 if colour != GREY else 1.0,
+            color=color,
+            linewidth=1.3 if color != GRAY else 1.0,
             solid_joinstyle="miter",
             clip_on=False,
         )
@@ -192,10 +192,10 @@ def _write_clusters(axes: Axes, labels: Sequence[int], *, inches: float) -> None
     """A bar and a letter for every cluster, left of the leaves."""
     layers = len(labels)
     for first, last in stretches(labels):
-        colour = CYCLE[labels[first] % len(CYCLE)]
+        color = CYCLE[labels[first] % len(CYCLE)]
         span = [1 - (edge + 0.5) / layers for edge in (first - 0.36, last + 0.36)]
         x = -0.07 / inches
-        axes.plot([x, x], span, transform=axes.transAxes, color=colour, linewidth=3, clip_on=False)
+        axes.plot([x, x], span, transform=axes.transAxes, color=color, linewidth=3, clip_on=False)
         axes.text(
             -0.12 / inches,
             sum(span) / 2,

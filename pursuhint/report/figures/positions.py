@@ -15,7 +15,7 @@ from pursuhint.report.figures.drawing import (
     canvas,
     check_layers,
     check_positions,
-    cluster_colours,
+    cluster_colors,
     cluster_letter,
     depth_ticks,
     draw_stages,
@@ -67,7 +67,7 @@ def position_map(
         if labels is None:
             draw_strip(axes, [0] * layers, [""] * layers, [PALE] * layers)
         else:
-            draw_strip(axes, labels, [cluster_letter(c) for c in labels], cluster_colours(labels), text=False)
+            draw_strip(axes, labels, [cluster_letter(c) for c in labels], cluster_colors(labels), text=False)
         header = place(left, y + 0.02 + strip * 0.8, width, height - strip * 0.8 - 0.04)
         marks = {position - 1: position for position in positions}
         mark_hints(header, marks, layers, inches=width, leader=False)

@@ -15,9 +15,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from numpy.typing import NDArray
 
 from pursuhint.errors import PursuhintError
-from pursuhint.report.figures.drawing import _ORANGE, CYCLE, DASHES, GREY, INK, TEXT, legend_below, tidy
+from pursuhint.report.figures.drawing import _ORANGE, CYCLE, DASHES, GRAY, INK, TEXT, legend_below, tidy
 
-__all__ = ["Series", "series_colours", "training_curves"]
+__all__ = ["Series", "series_colors", "training_curves"]
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ class Series:
     runs: tuple[Sequence[Mapping[str, Any]], ...]
 
 
-def series_colours(names: Sequence[str]) -> dict[str, str]:
+def series_colors(names: Sequence[str]) -> dict[str, str]:
     """A colour for every name, the same in every picture of the same arms; ``alone`` is always grey."""
     others = [name for name in names if name != "alone"]
-    colours = {name: CYCLE[index % len(CYCLE)] for index, name in enumerate(others)}
-    return {name: colours.get(name, GREY) for name in names}
+    colors = {name: CYCLE[index % len(CYCLE)] for index, name in enumerate(others)}
+    return {name: colors.get(name, GRAY) for name in names}
 
 
 def training_curves(
     series: Sequence[Series],
     *,
     split: str = "test",
-    colours: Mapping[str, str] | None = None,
+    colors: Mapping[str, str] | None = None,
     title: str = "",
 ) -> Figure:
     """Accuracy and loss by epoch.
@@ -56,7 +56,7 @@ def training_curves(
     Args:
         series: the runs or arms.
         split: ``"test"`` or ``"val"``: whose accuracy and loss are shown.
-        colours: colour by name of the series; the default is :func:`series_colours`.
+        colors: colour by name of the series; the default is :func:`series_colors`.
         title: a heading; empty for none.
 
     Raises:
@@ -68,11 +68,11 @@ def training_curves(
     FigureCanvasAgg(figure)
     accuracy, loss = figure.subplots(1, 2)
     alone = len(series) == 1 and len(series[0].runs) == 1
-    palette = colours or series_colours([entry.name for entry in series])
+    palette = colors or series_colors([entry.name for entry in series])
     lowest: list[float] = []
     longest = 0
     for index, entry in enumerate(series):
-        colour = palette[entry.name]
+        color = palette[entry.name]
         dashes = "-" if alone else DASHES[(index // len(CYCLE) + index) % len(DASHES)]
         for axes, kind in ((accuracy, "top1"), (loss, "loss")):
             curves = [_curve(run, f"{split}_{kind}", entry.name) for run in entry.runs if len(run)]
@@ -93,12 +93,12 @@ def training_curves(
                         lowest.append(values[len(values) // 4])
             if len(curves) > 1:
                 for epochs, values in curves:
-                    axes.plot(epochs, values, color=colour, linewidth=0.6, alpha=0.35)
+                    axes.plot(epochs, values, color=color, linewidth=0.6, alpha=0.35)
             epochs, mean = _mean_curve(curves)
             axes.plot(
                 epochs,
                 mean,
-                color=colour,
+                color=color,
                 linewidth=1.7,
                 linestyle=dashes,
                 label=split if alone else entry.name,

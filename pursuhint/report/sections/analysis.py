@@ -6,14 +6,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pursuhint.analysis.run_analysis import Analysis
+from pursuhint.analysis.result import Analysis
 from pursuhint.clustering.hierarchical import linkage_tree
 from pursuhint.features.hint_points import HintPoint, stage_ends
 from pursuhint.hints.plan import choose_positions
 from pursuhint.report.figures import inertia_curves, silhouette_curves, similarity_heatmap
 from pursuhint.report.figures.interactive import Layer, live_map_of_layers
 from pursuhint.report.figures.layers import dendrogram
-from pursuhint.report.page_model import AnalysisStory, Gallery, Grid, MetricStory, Page, Picture
+from pursuhint.report.page_model import AnalysisStory, FigureFolder, Grid, MetricStory, Page, Picture
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
     brief,
@@ -26,8 +26,6 @@ from pursuhint.report.text import (
     toy_limit,
 )
 from pursuhint.similarity import get_metric
-
-__all__ = ["agreement", "algorithm_title", "analysis_story", "gap_sentence", "tell_analysis"]
 
 MEANING = {
     "cka": "1 means that two layers arrange the images alike up to a rotation and a change of scale, 0 that "
@@ -62,13 +60,13 @@ _MEMBER = {
 }
 
 
-def tell_analysis(analysis: Analysis, folder: Path, gallery: Gallery) -> Page:
+def build_analysis_section(analysis: Analysis, folder: Path, figure_folder: FigureFolder) -> Page:
     """The page of an analysis alone.
 
     Args:
         analysis: what was found.
         folder: where it lies.
-        gallery: where pictures go.
+        figure_folder: where pictures go.
     """
     plan, metric = analysis.plan, analysis.metrics[0]
     names = [f"{point.module} (position {point.position})" for point in plan.teacher_points]
@@ -83,7 +81,7 @@ def tell_analysis(analysis: Analysis, folder: Path, gallery: Gallery) -> Page:
             f"Of the {len(analysis.points)} sub-blocks of {analysis.network}, the hints should come from "
             f"{listed(names)}: chosen by {metric_title(metric)} and {how}, with k = {len(plan)}.",
             agreement(analysis),
-            f"{gap_sentence(analysis, metric)}.{_certainty(analysis, metric)}",
+            f"{gap_sentence(analysis, metric)}.{_stability(analysis, metric)}",
         ),
         question=(f"{HINTS_IN_SHORT} This analysis does that for one teacher; it trains no student.",),
         setting_title="Teacher and data",
@@ -93,7 +91,7 @@ def tell_analysis(analysis: Analysis, folder: Path, gallery: Gallery) -> Page:
             ("Features", f"{when} the last activation of a sub-block, {pooled(analysis.pooling)}"),
             ("Images a second", f"{analysis.images_per_second:,.0f} on {analysis.device}"),
         ),
-        analysis=analysis_story(analysis, gallery),
+        analysis=analysis_story(analysis, figure_folder),
         limits=(
             f"The similarities describe one trained network on {analysis.num_samples:,} images; another "
             "training of the same network, or other images, may give other groups.",
@@ -118,13 +116,13 @@ def tell_analysis(analysis: Analysis, folder: Path, gallery: Gallery) -> Page:
     )
 
 
-def analysis_story(analysis: Analysis, gallery: Gallery) -> AnalysisStory:
+def analysis_story(analysis: Analysis, figure_folder: FigureFolder) -> AnalysisStory:
     """The sections on similarity and on the choice, for any page that has an analysis."""
     seconds = analysis.seconds
     more = sum(seconds.similarity.values()) + sum(seconds.clustering.values())
     layers, k = len(analysis.points), len(analysis.plan)
-    certain = sum(seconds.certainty.values())
-    sure = f"; finding out how sure the choice is took another {brief(certain)}" if seconds.certainty else ""
+    certain = sum(seconds.stability.values())
+    sure = f"; finding out how sure the choice is took another {brief(certain)}" if seconds.stability else ""
     paragraphs = [
         f"The teacher was shown {analysis.num_samples:,} training images without augmentation. What each of "
         f"its {layers} sub-blocks computed, {pooled(analysis.pooling)}, was compared for every pair of "
@@ -152,7 +150,7 @@ def analysis_story(analysis: Analysis, gallery: Gallery) -> AnalysisStory:
         paragraphs=tuple(paragraphs),
         choice=choice,
         positions=_positions_grid(analysis),
-        metrics=tuple(_metric_story(analysis, metric, gallery) for metric in analysis.metrics),
+        metrics=tuple(_metric_story(analysis, metric, figure_folder) for metric in analysis.metrics),
     )
 
 
@@ -213,12 +211,12 @@ def _pooling_limit(pooling: str) -> tuple[str, ...]:
     )
 
 
-def _certainty(analysis: Analysis, metric: str) -> str:
+def _stability(analysis: Analysis, metric: str) -> str:
     """How often the same positions come out when images are left out, if that was tried."""
-    if metric not in analysis.certainty:
-        why = analysis.no_certainty
+    if metric not in analysis.stability:
+        why = analysis.no_stability
         return f" How sure the choice is was not found out: {why}." if why else ""
-    return f" {capital(analysis.certainty_sentence(metric))}."
+    return f" {capital(analysis.stability_sentence(metric))}."
 
 
 def algorithm_title(algorithm: str) -> str:
@@ -227,13 +225,13 @@ def algorithm_title(algorithm: str) -> str:
     return titles.get(algorithm, algorithm)
 
 
-def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricStory:
+def _metric_story(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> MetricStory:
     title, algorithm, candidates = metric_title(metric), _used(analysis), analysis.candidates
     similarity = analysis.similarities[metric]
     labels = analysis.clusterings[metric][algorithm].labels
     hints = {point.position for point in _chosen(analysis, metric, algorithm)}
     conventional = {point.position for point in stage_ends(candidates)}
-    certainty = analysis.certainty.get(metric)
+    stability = analysis.stability.get(metric)
     picture = similarity_heatmap(
         similarity.values.numpy(),
         metric=title,
@@ -242,7 +240,7 @@ def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricSt
         conventional=sorted(conventional),
         stages=[point.stage for point in candidates],
         positions=[point.position for point in candidates],
-        frequencies=None if certainty is None else certainty.frequency,
+        frequencies=None if stability is None else stability.frequency,
     )
     alt = f"{title} of all pairs of layers"
     live = live_map_of_layers(
@@ -255,7 +253,7 @@ def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricSt
                 cluster=label,
                 chosen=point.position in hints,
                 conventional=point.position in conventional,
-                frequency=None if certainty is None else certainty.frequency[index],
+                frequency=None if stability is None else stability.frequency[index],
             )
             for index, (point, label) in enumerate(zip(candidates, labels))
         ],
@@ -271,9 +269,9 @@ def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricSt
         f"{', which are the chosen ones' if metric == analysis.metrics[0] else ''}, open ones the "
         "conventional ones; the grey band shows the resolution stages."
     )
-    if certainty is not None:
+    if stability is not None:
         caption += (
-            f" The bars beside the map show in how many of {certainty.halves} random halves of the images "
+            f" The bars beside the map show in how many of {stability.halves} random halves of the images "
             "each layer would have been chosen."
         )
     curves = {algorithm_title(name): curve for name, curve in analysis.curves[metric].items()}
@@ -283,14 +281,14 @@ def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricSt
             algorithm_title(name): curve for name, curve in analysis.silhouettes.get(metric, {}).items()
         }
         if of_groups and all(of_groups.values()):
-            silhouette = gallery.hang(
+            silhouette = figure_folder.add(
                 f"silhouette-{metric}",
                 silhouette_curves(of_groups, chosen=len(analysis.plan)),
                 f"Mean silhouette against the number of groups by {title}",
                 "Silhouette: how much nearer a layer is to its own group than to the nearest other one, on "
                 "average, from -1 to 1. A number of groups that stands out has a peak here.",
             )
-        inertia = gallery.hang(
+        inertia = figure_folder.add(
             f"inertia-{metric}",
             inertia_curves(curves, chosen=len(analysis.plan)),
             f"Inertia against the number of groups by {title}",
@@ -299,16 +297,16 @@ def _metric_story(analysis: Analysis, metric: str, gallery: Gallery) -> MetricSt
         )
     return MetricStory(
         title=capital(title),
-        heatmap=gallery.hang(f"similarity-{metric}", picture, alt, caption, live=live),
-        verdict=f"{gap_sentence(analysis, metric)}.{_certainty(analysis, metric)}",
+        heatmap=figure_folder.add(f"similarity-{metric}", picture, alt, caption, live=live),
+        verdict=f"{gap_sentence(analysis, metric)}.{_stability(analysis, metric)}",
         clusters=_clusters_grid(analysis, metric),
         inertia=inertia,
         silhouette=silhouette,
-        tree=_tree(analysis, metric, gallery),
+        tree=_tree(analysis, metric, figure_folder),
     )
 
 
-def _tree(analysis: Analysis, metric: str, gallery: Gallery) -> Picture | None:
+def _tree(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> Picture | None:
     """The tree of similar layers, where layers were grouped hierarchically."""
     clustering = analysis.clusterings[metric].get("hierarchical")
     if clustering is None:
@@ -316,14 +314,14 @@ def _tree(analysis: Analysis, metric: str, gallery: Gallery) -> Picture | None:
     title, candidates = metric_title(metric), analysis.candidates
     values = analysis.similarities[get_metric(metric).for_clustering].values
     figure = dendrogram(
-        linkage_tree(values, normalise=analysis.normalise),
+        linkage_tree(values, normalize=analysis.normalize),
         clusters=clustering.labels,
         hints=[point.position for point in _chosen(analysis, metric, "hierarchical")],
         positions=[point.position for point in candidates],
         names=[point.module for point in candidates],
         measure="distance at which groups are joined (Ward)",
     )
-    return gallery.hang(
+    return figure_folder.add(
         f"tree-{metric}",
         figure,
         f"Tree of the layers that are similar by {title}",

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from pursuhint.analysis.run_analysis import Analysis
+from pursuhint.analysis.result import Analysis
 from pursuhint.report.figures import (
     Difference,
     Series,
     comparison_plot,
     position_map,
-    series_colours,
+    series_colors,
     training_curves,
 )
 from pursuhint.report.folder_contents import Contents
-from pursuhint.report.page_model import Card, ComparisonStory, ControlStory, Gallery, Grid, Page, Picture
+from pursuhint.report.page_model import Card, ComparisonStory, ControlStory, FigureFolder, Grid, Page, Picture
 from pursuhint.report.sections.analysis import analysis_story, gap_sentence
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
@@ -45,18 +45,16 @@ from pursuhint.study.paired_statistics import PairedComparison
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
 
-__all__ = ["answer", "tell_comparison"]
-
 _CHOSEN = ("kmeans", "segments")
 
 
-def tell_comparison(contents: Contents, comparison: Comparison, gallery: Gallery) -> Page:
+def build_comparison_section(contents: Contents, comparison: Comparison, figure_folder: FigureFolder) -> Page:
     """The page of a comparison, or of a demo, which also has its teacher's training.
 
     Args:
         contents: the folder.
         comparison: the one in it.
-        gallery: where pictures go.
+        figure_folder: where pictures go.
     """
     teacher, student, data = comparison.teacher, comparison.student, comparison.data.name
     analysis, demo = contents.analysis, contents.kind == "demo"
@@ -90,14 +88,14 @@ def tell_comparison(contents: Contents, comparison: Comparison, gallery: Gallery
         setting=_setting(comparison, recipe, contents.teacher),
         teacher_curves=None
         if contents.teacher is None
-        else gallery.hang(
+        else figure_folder.add(
             "teacher-training",
             training_curves([Series(teacher.name, (contents.teacher.metrics,))]),
             "Accuracy and loss of the teacher by epoch",
             f"Training of the teacher, {teacher.name}. {zoom_note(len(contents.teacher.metrics))}",
         ),
-        analysis=None if analysis is None else analysis_story(analysis, gallery),
-        comparison=_story(comparison, contents.arms or {}, analysis, gallery),
+        analysis=None if analysis is None else analysis_story(analysis, figure_folder),
+        comparison=_story(comparison, contents.arms or {}, analysis, figure_folder),
         limits=(
             f"{count(len(comparison.seeds), 'seed')} cannot show small differences; how small is said beside "
             "every comparison. No evidence of a difference is not evidence of no difference.",
@@ -227,10 +225,10 @@ def _story(
     comparison: Comparison,
     runs: Mapping[str, tuple[RunRecord, ...]],
     analysis: Analysis | None,
-    gallery: Gallery,
+    figure_folder: FigureFolder,
 ) -> ComparisonStory:
-    colours = {
-        title_of(name): colour for name, colour in series_colours([a.name for a in comparison.arms]).items()
+    colors = {
+        title_of(name): color for name, color in series_colors([a.name for a in comparison.arms]).items()
     }
     control = next(iter(comparison.against))
     plot = comparison_plot(
@@ -240,7 +238,7 @@ def _story(
             title_of(pair.arm): Difference(pair.mean, pair.low, pair.high)
             for pair in comparison.against[control]
         },
-        colours=colours,
+        colors=colors,
     )
     longest = max(len(run.metrics) for every in runs.values() for run in every)
     return ComparisonStory(
@@ -252,7 +250,7 @@ def _story(
         ),
         table=_arms_grid(comparison),
         notes=comparison.notes,
-        plot=gallery.hang(
+        plot=figure_folder.add(
             "comparison",
             plot,
             "Accuracy of every run by arm, and differences to the control with intervals",
@@ -262,10 +260,10 @@ def _story(
             "number.",
         ),
         controls=tuple(_control_story(comparison, name) for name in comparison.against),
-        map=_map(comparison, analysis, gallery),
-        curves=gallery.hang(
+        map=_map(comparison, analysis, figure_folder),
+        curves=figure_folder.add(
             "training-students",
-            _curves(comparison, runs, colours),
+            _curves(comparison, runs, colors),
             "Test accuracy and loss of the students by epoch",
             "Test accuracy and test loss of the students by epoch: thin lines are seeds, bold lines their "
             f"means. {zoom_note(longest)}",
@@ -274,7 +272,7 @@ def _story(
 
 
 def _curves(
-    comparison: Comparison, runs: Mapping[str, tuple[RunRecord, ...]], colours: Mapping[str, str]
+    comparison: Comparison, runs: Mapping[str, tuple[RunRecord, ...]], colors: Mapping[str, str]
 ) -> Figure:
     """One curve for every set of runs, named after all arms that it stands for."""
     first = first_of_same(comparison.arms)
@@ -283,8 +281,8 @@ def _curves(
         if first[arm.name] == arm.name:
             title = " = ".join(title_of(name) for name, other in first.items() if other == arm.name)
             series.append(Series(title, tuple(run.metrics for run in runs[arm.name])))
-            shades[title] = colours[arm.title]
-    return training_curves(series, colours=shades)
+            shades[title] = colors[arm.title]
+    return training_curves(series, colors=shades)
 
 
 def _arms_grid(comparison: Comparison) -> Grid:
@@ -330,7 +328,7 @@ def _control_story(comparison: Comparison, control: str) -> ControlStory:
     )
 
 
-def _map(comparison: Comparison, analysis: Analysis | None, gallery: Gallery) -> Picture | None:
+def _map(comparison: Comparison, analysis: Analysis | None, figure_folder: FigureFolder) -> Picture | None:
     rows: dict[str, Sequence[int]] = {}
     clusters: dict[str, Sequence[int]] = {}
     found = {} if analysis is None or analysis.excluded else analysis.clusterings.get(comparison.metric, {})
@@ -348,7 +346,7 @@ def _map(comparison: Comparison, analysis: Analysis | None, gallery: Gallery) ->
     stages = None
     if analysis is not None:
         total, stages = len(analysis.points), [point.stage for point in analysis.points]
-    return gallery.hang(
+    return figure_folder.add(
         "positions",
         position_map(rows, total, clusters=clusters, stages=stages),
         "Hint positions of every arm along the depth of the teacher",

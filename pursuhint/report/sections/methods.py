@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pursuhint.report.figures import Difference, comparison_plot, series_colours
+from pursuhint.report.figures import Difference, comparison_plot, series_colors
 from pursuhint.report.method_table import method_grid
-from pursuhint.report.page_model import Card, ComparisonStory, ControlStory, Gallery, Grid, Page
+from pursuhint.report.page_model import Card, ComparisonStory, ControlStory, FigureFolder, Grid, Page
 from pursuhint.report.text import (
     best_limit,
     capital,
@@ -25,7 +25,7 @@ from pursuhint.study.method_comparison import MethodComparison
 from pursuhint.study.paired_statistics import PairedComparison
 from pursuhint.training.recipe.schema import Recipe
 
-__all__ = ["findings", "tell_methods"]
+__all__ = ["findings"]
 
 _CONTROLS = {
     "alone": "This is the student trained with cross-entropy only.",
@@ -33,12 +33,12 @@ _CONTROLS = {
 }
 
 
-def tell_methods(study: MethodComparison, gallery: Gallery) -> Page:
+def build_methods_section(study: MethodComparison, figure_folder: FigureFolder) -> Page:
     """The page of a study.
 
     Args:
         study: finished.
-        gallery: where pictures go.
+        figure_folder: where pictures go.
     """
     teacher, student, data = study.teacher, study.student, study.data
     recipe, seeds = Recipe.from_dict(study.recipe), count(len(study.seeds), "seed")
@@ -78,7 +78,7 @@ def tell_methods(study: MethodComparison, gallery: Gallery) -> Page:
             ("Weights", "those of the papers, unless the name of a method says otherwise"),
             ("Seeds", ", ".join(map(str, study.seeds))),
         ),
-        comparison=_story(study, gallery),
+        comparison=_story(study, figure_folder),
         limits=(
             "No method was tuned to these data: each has its paper's weights and hyperparameters, and the "
             "learning rate, schedule and length that all share. A method that does badly here may do well "
@@ -131,20 +131,18 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _story(study: MethodComparison, gallery: Gallery) -> ComparisonStory:
+def _story(study: MethodComparison, figure_folder: FigureFolder) -> ComparisonStory:
     grid = method_grid(study)
     plain = tuple(tuple(cell.replace("\\", "") for cell in row) for row in grid.rows)
     titles = {method.name: _label(method.name, method.title) for method in study.methods}
-    colours = {
-        titles[name]: colour for name, colour in series_colours([m.name for m in study.methods]).items()
-    }
+    colors = {titles[name]: color for name, color in series_colors([m.name for m in study.methods]).items()}
     plot = comparison_plot(
         {titles[method.name]: method.last.values for method in study.ranked},
         control=titles["alone"],
         differences={
             titles[pair.arm]: Difference(pair.mean, pair.low, pair.high) for pair in study.against["alone"]
         },
-        colours=colours,
+        colors=colors,
     )
     return ComparisonStory(
         design=(
@@ -158,7 +156,7 @@ def _story(study: MethodComparison, gallery: Gallery) -> ComparisonStory:
         ),
         table=Grid(grid.heads, plain, grid.numbers),
         notes=tuple(f"{capital(name)} was not trained: {why}." for name, why in study.failed.items()),
-        plot=gallery.hang(
+        plot=figure_folder.add(
             "methods",
             plot,
             "Accuracy of every run by method, and differences to the student alone with intervals",

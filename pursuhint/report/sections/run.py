@@ -6,13 +6,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pursuhint.analysis.run_analysis import Analysis
+from pursuhint.analysis.result import Analysis
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.report.figures import Series, training_curves
-from pursuhint.report.page_model import Card, Gallery, Grid, Page, RunStory
+from pursuhint.report.page_model import Card, FigureFolder, Grid, Page, RunStory
 from pursuhint.report.sections.analysis import algorithm_title, analysis_story
-from pursuhint.report.sections.teacher_student import tell_likeness
+from pursuhint.report.sections.teacher_student import build_teacher_student_section
 from pursuhint.report.text import (
     best_limit,
     count,
@@ -30,21 +30,24 @@ from pursuhint.report.text import (
     training_rows,
     zoom_note,
 )
-from pursuhint.study.teacher_student import Likeness
+from pursuhint.study.teacher_student import TeacherStudentSimilarity
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
 
-__all__ = ["tell_run"]
 
-
-def tell_run(run: RunRecord, analysis: Analysis | None, likeness: Likeness | None, gallery: Gallery) -> Page:
+def build_run_section(
+    run: RunRecord,
+    analysis: Analysis | None,
+    teacher_student: TeacherStudentSimilarity | None,
+    figure_folder: FigureFolder,
+) -> Page:
     """The page of a run.
 
     Args:
         run: with at least one finished epoch.
         analysis: the one that chose its hint points, if it is there.
-        likeness: of teacher and student, if it was measured.
-        gallery: where pictures go.
+        teacher_student: of teacher and student, if it was measured.
+        figure_folder: where pictures go.
     """
     recipe, environment = run.recipe, run.environment
     student, data = recipe.student.network, recipe.data.name
@@ -63,8 +66,8 @@ def tell_run(run: RunRecord, analysis: Analysis | None, likeness: Likeness | Non
         question=(f"{question}.",),
         setting_title="Networks and data",
         setting=_setting(run),
-        analysis=None if analysis is None else analysis_story(analysis, gallery),
-        run=_story(run, likeness, gallery),
+        analysis=None if analysis is None else analysis_story(analysis, figure_folder),
+        run=_story(run, teacher_student, figure_folder),
         limits=(
             "One run has one seed. How much the accuracy would change with another seed, a single run cannot "
             "say; a comparison over several seeds can (pursuhint compare).",
@@ -134,7 +137,9 @@ def _setting(run: RunRecord) -> tuple[tuple[str, str], ...]:
     return (*rows, ("Data", data), *training_rows(recipe), ("Seed", str(recipe.seed)))
 
 
-def _story(run: RunRecord, likeness: Likeness | None, gallery: Gallery) -> RunStory:
+def _story(
+    run: RunRecord, teacher_student: TeacherStudentSimilarity | None, figure_folder: FigureFolder
+) -> RunStory:
     heads = ("Epoch", "Test top-1", "Test top-5", "Test loss")
     results = tuple(
         (
@@ -154,7 +159,7 @@ def _story(run: RunRecord, likeness: Likeness | None, gallery: Gallery) -> RunSt
             f"The best epoch is the first with the highest accuracy on the {run.chosen_on} split. Training "
             f"took {duration(seconds)}, at {run.last['samples_per_second']:,.0f} images a second."
         ),
-        curves=gallery.hang(
+        curves=figure_folder.add(
             "training",
             training_curves([Series(run.recipe.student.network, (run.metrics,))]),
             "Accuracy and loss by epoch",
@@ -162,7 +167,9 @@ def _story(run: RunRecord, likeness: Likeness | None, gallery: Gallery) -> RunSt
             f"of all terms, the test loss is cross-entropy alone. {zoom_note(len(run.metrics))}",
         ),
         terms=_terms(run.recipe, run.metrics),
-        likeness=None if likeness is None else tell_likeness(run, likeness, gallery),
+        teacher_student=None
+        if teacher_student is None
+        else build_teacher_student_section(run, teacher_student, figure_folder),
     )
 
 
@@ -195,6 +202,6 @@ def _terms(recipe: Recipe, metrics: Sequence[Mapping[str, Any]]) -> Grid:
         first, last = (f"{values[0]:.4g}", f"{values[-1]:.4g}") if values else ("", "")
         title = f"{kind.title} ({name})" if kind is not None and kind.title else name
         weight = "" if config.weight is None else f"{config.weight:g}"
-        rows.append((title, kind.looks_at if kind else "", weight, first, last))
+        rows.append((title, kind.compares if kind else "", weight, first, last))
     heads = ("Term", "Compares", "Weight", "First epoch", "Last epoch")
     return Grid(heads, tuple(rows), frozenset({2, 3, 4}))

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.report.figures.interactive import Layer, live_map_of_networks
 from pursuhint.report.figures.layers import teacher_student_map
-from pursuhint.report.page_model import Gallery, Picture
+from pursuhint.report.page_model import FigureFolder, Picture
 from pursuhint.report.text import capital, metric_title
-from pursuhint.study.teacher_student import Likeness
+from pursuhint.study.teacher_student import TeacherStudentSimilarity
 from pursuhint.training.run_folder.record import RunRecord
 
-__all__ = ["tell_likeness"]
 
-
-def tell_likeness(run: RunRecord, likeness: Likeness, gallery: Gallery) -> Picture:
+def build_teacher_student_section(
+    run: RunRecord, teacher_student: TeacherStudentSimilarity, figure_folder: FigureFolder
+) -> Picture:
     """Hang the map of teacher and student.
 
     Args:
         run: with a teacher.
-        likeness: of its networks.
-        gallery: where pictures go.
+        teacher_student: of its networks.
+        figure_folder: where pictures go.
     """
-    before, after = likeness.before, likeness.after
+    before, after = teacher_student.before, teacher_student.after
     pairs = [] if run.plan is None else [(pair.teacher, pair.student) for pair in run.plan.pairs]
     places = [
         (_place(before.teacher_points, teacher), _place(before.student_points, student))
@@ -31,7 +31,7 @@ def tell_likeness(run: RunRecord, likeness: Likeness, gallery: Gallery) -> Pictu
         if student is not None
     ]
     known = [(row, column) for row, column in places if row is not None and column is not None]
-    title = metric_title(likeness.metric)
+    title = metric_title(teacher_student.metric)
     teacher = "teacher" if run.recipe.teacher is None else run.recipe.teacher.network
     student = run.recipe.student.network
     alt = f"{capital(title)} of every layer of the teacher and every layer of the student"
@@ -40,8 +40,8 @@ def tell_likeness(run: RunRecord, likeness: Likeness, gallery: Gallery) -> Pictu
         + ("Circles mark the pairs of a hint. " if known else "")
         + "Brighter after than before: training made the two layers more alike."
     )
-    return gallery.hang(
-        f"likeness-{likeness.metric}",
+    return figure_folder.add(
+        f"teacher-student-{teacher_student.metric}",
         teacher_student_map(
             before.values.numpy(),
             after.values.numpy(),

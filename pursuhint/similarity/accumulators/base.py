@@ -1,8 +1,9 @@
 r"""What every form of the statistics of all layers offers to the metrics.
 
 There are three forms, and a metric does not notice which one it reads: `LayerMoments` (streamed, memory
-independent of the number of samples), `LayerRows` (the pooled features themselves, the dual form for fewer
-samples than features), and `LayerBlocks` (streamed several times, a part of the pairs of layers each time).
+independent of the number of samples), `PooledFeatures` (the pooled features themselves, the dual form for
+fewer samples than features), and `MultiPassMoments` (streamed several times, a part of the pairs of layers
+each time).
 
 Metrics read *strips*: the cross-products :math:`X_i^\top X_j` of one layer i with itself and all deeper
 layers, all centred. A strip may be given in rotated coordinates of each layer, which no metric minds.
@@ -22,7 +23,7 @@ from torch import Tensor
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.checks import above_rounding, noise_floor
 
-__all__ = ["Basis", "LayerStatistics", "Strip", "StripFunction"]
+__all__ = ["LayerStatistics"]
 
 Derived = TypeVar("Derived")
 

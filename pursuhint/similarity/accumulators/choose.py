@@ -12,23 +12,23 @@ import torch
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics, StripFunction
 from pursuhint.similarity.accumulators.moments import LayerMoments
-from pursuhint.similarity.accumulators.multi_pass import LayerBlocks, passes_within
-from pursuhint.similarity.accumulators.pooled_features import LayerRows
+from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments, passes_within
+from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.metric import Metric
 from pursuhint.similarity.resampling import PARTS
 
-__all__ = ["Form", "FormKind", "choose_form", "default_memory_limit"]
+__all__ = ["StatisticsLayout", "choose_layout", "default_memory_limit"]
 
 FormKind = Literal["moments", "rows", "blocks"]
 
 
 @dataclass(frozen=True)
-class Form:
+class StatisticsLayout:
     """How statistics of layers are gathered.
 
     Attributes:
         kind: ``"moments"`` (`LayerMoments`, memory independent of the number of samples), ``"rows"``
-            (`LayerRows`, the features themselves) or ``"blocks"`` (`LayerBlocks`, several passes).
+            (`PooledFeatures`, the features themselves) or ``"blocks"`` (`MultiPassMoments`, several passes).
         bytes: about how much memory that takes, with what is needed to read it.
         samples: for how many samples, if that is known.
         functions: for blocks, what the metrics ask of strips.
@@ -53,9 +53,9 @@ class Form:
     ) -> LayerStatistics:
         """Empty statistics of this form."""
         if self.kind == "rows":
-            return LayerRows(widths, names=names, capacity=self.samples or 0, device=device)
+            return PooledFeatures(widths, names=names, capacity=self.samples or 0, device=device)
         if self.kind == "blocks":
-            return LayerBlocks(widths, self.functions, self.groups, names=names, device=device)
+            return MultiPassMoments(widths, self.functions, self.groups, names=names, device=device)
         return LayerMoments(widths, names=names, products=self.products, device=device)
 
     def __str__(self) -> str:
@@ -68,14 +68,14 @@ class Form:
         return f"{what}, {_size(self.bytes)}"
 
 
-def choose_form(
+def choose_layout(
     widths: Sequence[int],
     metrics: Sequence[Metric],
     *,
     samples: int | None = None,
     memory_limit: int | None = None,
     device: torch.device | str = "cpu",
-) -> Form:
+) -> StatisticsLayout:
     """Choose the form that takes the least work among those that fit.
 
     A metric that compares pairs of samples (an RBF kernel) needs the features themselves. Else, with P the
@@ -113,12 +113,14 @@ def choose_form(
                 f"raise the limit, use about {_samples_within(widths, limit):,} samples, or choose other "
                 "metrics, which need no more memory for more samples"
             )
-        return Form("rows", rows, samples)
+        return StatisticsLayout("rows", rows, samples)
     if rows is not None and samples is not None and rows <= limit and (samples < total or moments > limit):
-        return Form("rows", rows, samples)
+        return StatisticsLayout("rows", rows, samples)
     if moments <= limit:
         single = _slow_in_float64(device) and all(metric.single for metric in metrics)
-        return Form("moments", moments, samples, products=torch.float32 if single else torch.float64)
+        return StatisticsLayout(
+            "moments", moments, samples, products=torch.float32 if single else torch.float64
+        )
     groups = passes_within(widths, limit - reading)
     if groups is None:
         least = 8 * sum(width * width for width in widths) + 3 * 8 * max(widths) * total
@@ -128,7 +130,7 @@ def choose_form(
             f"{_size(limit)}; raise the limit or look at fewer layers"
         )
     functions = tuple(dict.fromkeys(function for metric in metrics for function in metric.strips))
-    return Form("blocks", limit, samples, functions, groups)
+    return StatisticsLayout("blocks", limit, samples, functions, groups)
 
 
 FAST_IN_FLOAT64 = ((6, 0), (7, 0), (8, 0), (9, 0), (10, 0))

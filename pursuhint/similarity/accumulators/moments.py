@@ -22,7 +22,7 @@ from torch import distributed as dist
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
 
-__all__ = ["LayerMoments", "MomentSums", "along_displacements"]
+__all__ = ["LayerMoments"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,7 +345,7 @@ class LayerMoments(LayerStatistics):
         """
         if i > j:
             return self.cross(j, i).T
-        return self._centred(self.blocks[i], self.blocks[j])
+        return self._centered(self.blocks[i], self.blocks[j])
 
     def scatter(self, i: int) -> Tensor:
         return self.cross(i, i)
@@ -354,9 +354,9 @@ class LayerMoments(LayerStatistics):
         return self.cross(i, i).diagonal() / self.count + self.mean(i).square()
 
     def strip(self, i: int) -> Tensor:
-        return self._centred(self.blocks[i], slice(self.blocks[i].start, None))
+        return self._centered(self.blocks[i], slice(self.blocks[i].start, None))
 
-    def _centred(self, rows: slice, columns: slice) -> Tensor:
+    def _centered(self, rows: slice, columns: slice) -> Tensor:
         self.require(1)
         return torch.addr(
             self._second[rows, columns], self._sum[rows], self._sum[columns], alpha=-1.0 / self.count

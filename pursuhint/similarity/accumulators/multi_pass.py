@@ -12,10 +12,10 @@ from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics, Strip, StripFunction
 from pursuhint.similarity.accumulators.moments import LayerMoments, along_displacements
 
-__all__ = ["LayerBlocks", "MomentStrips", "passes_within"]
+__all__ = ["MultiPassMoments"]
 
 
-class MomentStrips(LayerMoments):
+class MomentBlockRows(LayerMoments):
     """Moments of which only some strips are kept: those of a few neighbouring layers with all deeper ones.
 
     Beside these strips there is the scatter matrix of every layer. Does not merge.
@@ -100,7 +100,7 @@ class MomentStrips(LayerMoments):
         return torch.cat([self.cross(i, j) for j in range(i, len(self))], dim=1)
 
 
-class LayerBlocks(LayerStatistics):
+class MultiPassMoments(LayerStatistics):
     """Similarities of all pairs of layers from several passes over the same samples.
 
     Each pass accumulates the second moments of a few layers with all deeper ones, evaluates what the metrics
@@ -110,7 +110,7 @@ class LayerBlocks(LayerStatistics):
 
     Args:
         widths: number of features of each layer.
-        functions: what metrics ask of strips (`pursuhint.similarity.metric.Metric.strips`).
+        functions: what metrics ask of strips (`pursuhint.similarity.Metric.strips`).
         groups: the layers of each pass, from `passes_within`.
         names: what to call each layer in error messages; ``layer 1``, ``layer 2``, ... by default.
         device: where they are kept; features are moved there if they are elsewhere.
@@ -121,7 +121,7 @@ class LayerBlocks(LayerStatistics):
     Example:
         >>> from pursuhint.similarity.cka import linear_cka_matrix, scaled_squared_norms
         >>> features = [torch.randn(50, 4), torch.randn(50, 6)]
-        >>> layers = LayerBlocks([4, 6], [scaled_squared_norms], [range(0, 1), range(1, 2)])
+        >>> layers = MultiPassMoments([4, 6], [scaled_squared_norms], [range(0, 1), range(1, 2)])
         >>> for strips in layers.passes():
         ...     strips.update(features)
         >>> linear_cka_matrix(layers).shape
@@ -140,17 +140,17 @@ class LayerBlocks(LayerStatistics):
         super().__init__(widths, names=names, device=device)
         self.groups = tuple(groups)
         self._tables = {function: self._table() for function in (*functions, along_displacements)}
-        self._first: MomentStrips | None = None
+        self._first: MomentBlockRows | None = None
         self._done = 0
 
-    def passes(self) -> Iterator[MomentStrips]:
+    def passes(self) -> Iterator[MomentBlockRows]:
         """Statistics to fill, each with all samples before the next is taken.
 
         Raises:
             PursuhintError: the passes saw different numbers of samples, or fewer than two.
         """
         for group in self.groups:
-            strips = MomentStrips(self.widths, group, names=self.names, device=self.device)
+            strips = MomentBlockRows(self.widths, group, names=self.names, device=self.device)
             if self._first is not None and self._first.shift is not None:
                 strips.start_from(self._first.shift)
             yield strips
@@ -176,7 +176,7 @@ class LayerBlocks(LayerStatistics):
     # -- reading ---------------------------------------------------------------------------------------------
 
     @property
-    def _seen(self) -> MomentStrips:
+    def _seen(self) -> MomentBlockRows:
         if self._first is None or self._done < len(self.groups):
             raise PursuhintError(f"{self._done} of {len(self.groups)} passes over the data are done")
         return self._first

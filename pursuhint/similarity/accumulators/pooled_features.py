@@ -14,13 +14,13 @@ from pursuhint.similarity.accumulators.base import Basis, LayerStatistics, Strip
 from pursuhint.similarity.accumulators.moments import LayerMoments
 from pursuhint.similarity.checks import rotated
 
-__all__ = ["LayerRows"]
+__all__ = ["PooledFeatures"]
 
 CHUNK = 512
 """Rows that are converted to float64 at a time."""
 
 
-class LayerRows(LayerStatistics):
+class PooledFeatures(LayerStatistics):
     """The features of all layers for every sample, as they came.
 
     What `pursuhint.similarity.LayerMoments` adds up is kept here: ``samples * sum(widths)`` numbers, 4 bytes
@@ -39,7 +39,7 @@ class LayerRows(LayerStatistics):
         PursuhintError: there is no layer, a width is not positive, or the number of names differs.
 
     Example:
-        >>> rows = LayerRows([4, 6])
+        >>> rows = PooledFeatures([4, 6])
         >>> for x, y in zip(torch.randn(3, 5, 4), torch.randn(3, 5, 6)):
         ...     rows.update([x, y])
         >>> rows.features(1).shape, rows.cross(0, 1).shape
@@ -81,7 +81,7 @@ class LayerRows(LayerStatistics):
         numbers = torch.arange(self.count, end) if samples is None else samples.to("cpu", torch.int64)
         self._numbers = torch.cat([self._numbers, numbers])
 
-    def merge(self, other: LayerRows) -> None:
+    def merge(self, other: PooledFeatures) -> None:
         """Add the features of other samples of the same layers.
 
         Raises:
@@ -152,9 +152,9 @@ class LayerRows(LayerStatistics):
         """What each sample was numbered by whoever added it, its place in the order of adding by default."""
         return self._numbers
 
-    def select(self, samples: Tensor) -> LayerRows:
+    def select(self, samples: Tensor) -> PooledFeatures:
         """The same for some of the samples, given by place (from 0)."""
-        part = LayerRows(self.widths, names=self.names, capacity=len(samples), device=self.device)
+        part = PooledFeatures(self.widths, names=self.names, capacity=len(samples), device=self.device)
         part._add(self.rows[samples.to(self.device)], self._numbers[samples.cpu()])
         part.count, part._batches, part.eps = len(samples), self._batches, list(self.eps)
         return part
@@ -180,7 +180,7 @@ class LayerRows(LayerStatistics):
     def mean(self, i: int) -> Tensor:
         return self.means[self.blocks[i]]
 
-    def centred(self, samples: slice | Tensor, columns: slice = slice(None)) -> Tensor:
+    def centered(self, samples: slice | Tensor, columns: slice = slice(None)) -> Tensor:
         """Features of some samples, given by place, relative to the mean of all, in float64."""
         # Relative to the first sample a constant column is exactly zero, whatever its mean is rounded to.
         start = self.rows[0, columns].double()
@@ -192,7 +192,7 @@ class LayerRows(LayerStatistics):
 
     def _coordinates_of(self, i: int, samples: slice) -> Tensor:
         turned = self.once(_turned).get(i)
-        return self.centred(samples, self.blocks[i]) if turned is None else turned[samples]
+        return self.centered(samples, self.blocks[i]) if turned is None else turned[samples]
 
     def cross(self, i: int, j: int) -> Tensor:
         """Sum over samples of the outer products of layers ``i`` and ``j`` (from 0), both centred.
@@ -200,7 +200,7 @@ class LayerRows(LayerStatistics):
         Shape (width of i, width of j).
         """
         rows, columns = self.blocks[i], self.blocks[j]
-        products = (self.centred(part, rows).T @ self.centred(part, columns) for part in self._chunks())
+        products = (self.centered(part, rows).T @ self.centered(part, columns) for part in self._chunks())
         return _added_up(products)
 
     def scatter(self, i: int) -> Tensor:
@@ -238,13 +238,13 @@ class LayerRows(LayerStatistics):
         return self.once(_mean_squares)[self.blocks[i]]
 
     def loadings(self, i: int) -> Tensor:
-        parts = (self._directions(i, part).T @ self.centred(part, self.blocks[i]) for part in self._chunks())
+        parts = (self._directions(i, part).T @ self.centered(part, self.blocks[i]) for part in self._chunks())
         return _added_up(parts)
 
     def row_norms(self, samples: slice) -> Tensor:
         """Squared norm of each of these samples, centred, in each layer: (samples, layers)."""
-        centred = self.centred(samples)
-        parts = (centred[:, block] for block in self.blocks)
+        centered = self.centered(samples)
+        parts = (centered[:, block] for block in self.blocks)
         return torch.stack([torch.linalg.vecdot(part, part) for part in parts], dim=1)
 
     def row_norm_products(self) -> Tensor:
@@ -259,21 +259,21 @@ def _added_up(parts: Iterator[Tensor]) -> Tensor:
     return total
 
 
-def _means(rows: LayerRows) -> Tensor:
+def _means(rows: PooledFeatures) -> Tensor:
     start = rows.rows[0].double()
     parts = ((rows.rows[part].double() - start).sum(0) for part in rows._chunks())
     return start + _added_up(parts) / rows.count
 
 
-def _mean_squares(rows: LayerRows) -> Tensor:
+def _mean_squares(rows: PooledFeatures) -> Tensor:
     parts = (rows.rows[part].double().square().sum(0) for part in rows._chunks())
     return _added_up(parts) / rows.count
 
 
-def _turned(rows: LayerRows) -> dict[int, Tensor]:
+def _turned(rows: PooledFeatures) -> dict[int, Tensor]:
     """Coordinates of the layers with more features than there are samples."""
     return {
-        i: rotated(rows.centred(slice(None), block))
+        i: rotated(rows.centered(slice(None), block))
         for i, (block, width) in enumerate(zip(rows.blocks, rows.widths))
         if width > rows.count
     }

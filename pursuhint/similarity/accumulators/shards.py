@@ -29,7 +29,7 @@ from pursuhint._util.atomic_files import atomic_path
 from pursuhint.data.sample_order import SampleOrder, Step
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.moments import LayerMoments, MomentSums
-from pursuhint.similarity.accumulators.pooled_features import LayerRows
+from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 
 __all__ = ["MomentShards", "RowParts", "processes"]
 
@@ -179,11 +179,11 @@ class MomentShards:
         """The sums of every part, one after the other."""
         return map(self._sums, range(len(self)))
 
-    def once(self, compute: Callable[[MomentShards, Tensor], Any], unions: Tensor) -> Any:
-        """``compute(self, unions)``, remembered for the same table: for work that several metrics share."""
-        key = (compute, unions.cpu().numpy().tobytes())
+    def once(self, compute: Callable[[MomentShards, Tensor], Any], subsamples: Tensor) -> Any:
+        """``compute(self, subsamples)``, cached by table, for work that several metrics share."""
+        key = (compute, subsamples.cpu().numpy().tobytes())
         if key not in self._derived:
-            self._derived[key] = compute(self, unions)
+            self._derived[key] = compute(self, subsamples)
         return self._derived[key]
 
     def union(self, parts: Sequence[int]) -> LayerMoments:
@@ -255,7 +255,7 @@ class RowParts:
         done: how many batches were added.
     """
 
-    def __init__(self, rows: LayerRows, order: SampleOrder) -> None:
+    def __init__(self, rows: PooledFeatures, order: SampleOrder) -> None:
         self.rows = rows
         self.done = 0
         rank, world = processes()
@@ -273,7 +273,7 @@ class RowParts:
         return self._parts
 
     def update(self, features: Sequence[Tensor], *, samples: Tensor | None = None) -> None:
-        """Add the next batch; see `LayerRows.update`.
+        """Add the next batch; see `PooledFeatures.update`.
 
         Raises:
             PursuhintError: as there, with the number of the batch among those of all processes; or there are
@@ -288,12 +288,12 @@ class RowParts:
         """Whether what is linear in the features is cheaper to have from the moments of the parts."""
         return self.rows.total_width <= self.rows.count
 
-    def finish(self) -> LayerRows:
+    def finish(self) -> PooledFeatures:
         """Bring together the rows of all processes; afterwards every process has all."""
         self.rows.all_reduce()
         return self.rows
 
-    def union(self, parts: Sequence[int]) -> LayerRows:
+    def union(self, parts: Sequence[int]) -> PooledFeatures:
         """The features of the samples of some parts."""
         chosen = torch.isin(self.groups, torch.tensor(list(parts)))
         return self.rows.select(chosen.nonzero().flatten())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pursuhint.data import Batch, ImageData, Loader
-from pursuhint.distillation.teacher import TeacherNeeds, TeacherPass
-from pursuhint.features.extractor import Trace
+from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
+from pursuhint.features.extractor import Features
 from pursuhint.training.loop import Position
 from pursuhint.training.resources import Resources
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
-    from pursuhint.acceleration.options import Engine
+    from pursuhint.acceleration.options import Acceleration
     from pursuhint.distillation.distiller import Distiller
     from pursuhint.training.recipe.schema import Recipe
 
@@ -42,7 +42,7 @@ class Shared:
         self._loader: Loader | None = None
         self._epoch: Iterator[Batch] = iter(())
         self._next: Position | None = None
-        self._passes: dict[nn.Module, TeacherPass] = {}
+        self._passes: dict[nn.Module, TeacherRunner] = {}
 
     def data(self, key: str, load: Callable[[], ImageData]) -> ImageData:
         """The data of a section of the recipe, loaded once."""
@@ -92,18 +92,18 @@ class Shared:
         self._next = Position(position.epoch, position.step + 1)
         return next(self._epoch)
 
-    def _traces(self, batch: Batch, runs: Sequence[SharingResources]) -> dict[SharingResources, Trace]:
+    def _traces(self, batch: Batch, runs: Sequence[SharingResources]) -> dict[SharingResources, Features]:
         """What each run that can share a teacher pass sees in it."""
-        sharing: dict[nn.Module, dict[SharingResources, TeacherNeeds]] = {}
+        sharing: dict[nn.Module, dict[SharingResources, TeacherOutputs]] = {}
         for run in runs:
-            teacher, needs = run.looks_at()
+            teacher, needs = run.compares()
             if teacher is not None and needs is not None and not needs.input_gradients:
                 sharing.setdefault(teacher, {})[run] = needs
-        traces: dict[SharingResources, Trace] = {}
+        traces: dict[SharingResources, Features] = {}
         for teacher, users in sharing.items():
-            union = TeacherNeeds.union(list(users.values()))
+            union = TeacherOutputs.union(list(users.values()))
             if teacher not in self._passes or self._passes[teacher].needs != union:
-                shared = self._passes[teacher] = TeacherPass(teacher, union, next(iter(users)).engine)
+                shared = self._passes[teacher] = TeacherRunner(teacher, union, next(iter(users)).acceleration)
                 if (unchanging := next(iter(users)).unchanging_batches) is not None:
                     with next(iter(users)).autocast():
                         shared.fill(unchanging())
@@ -127,7 +127,7 @@ class SharingResources(Resources):
         self._distiller: Distiller | None = None
         self._accelerator: Accelerator | None = None
         self._batch: Batch | None = None
-        self._trace: Trace | None = None
+        self._trace: Features | None = None
         self._seconds = 0.0
         self._since: float | None = None
         self.unchanging_batches: Callable[[], Iterable[Batch]] | None = None
@@ -144,7 +144,7 @@ class SharingResources(Resources):
     def loader(self, recipe: Recipe, make: Callable[[], Loader]) -> Loader:
         return _SharedLoader(self._shared.loader(make), self)
 
-    def traces(self, distiller: Distiller, accelerator: Accelerator) -> Callable[[Batch], Trace | None]:
+    def traces(self, distiller: Distiller, accelerator: Accelerator) -> Callable[[Batch], Features | None]:
         self._distiller, self._accelerator = distiller, accelerator
         return lambda batch: self._trace
 
@@ -156,23 +156,23 @@ class SharingResources(Resources):
 
     # -- what whoever leads the runs does ------------------------------------------------------------------
 
-    def looks_at(self) -> tuple[nn.Module | None, TeacherNeeds | None]:
+    def compares(self) -> tuple[nn.Module | None, TeacherOutputs | None]:
         """The run's teacher, and what its present stage looks at in it."""
         assert self._distiller is not None
         return self._distiller.teacher, self._distiller.teacher_needs
 
     @property
-    def engine(self) -> Engine:
+    def acceleration(self) -> Acceleration:
         """How the run's arithmetic is carried out."""
         assert self._distiller is not None
-        return self._distiller.engine
+        return self._distiller.acceleration
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of the run."""
         assert self._accelerator is not None
         return self._accelerator.autocast()
 
-    def receive(self, batch: Batch, trace: Trace | None, seconds: float) -> None:
+    def receive(self, batch: Batch, trace: Features | None, seconds: float) -> None:
         """Take the batch of the next step, what the teacher saw in it, and a share of the time that took."""
         self._batch, self._trace = batch, trace
         self._seconds += seconds
@@ -197,7 +197,7 @@ class SharingResources(Resources):
         """Keep the memory of batch and trace until a stream is done with them."""
         tensors = [] if self._batch is None else [self._batch.images, self._batch.labels, self._batch.indices]
         if self._trace is not None:
-            tensors += self._trace.features
+            tensors += self._trace.maps
             tensors += [part for part in (self._trace.logits, self._trace.embedding) if part is not None]
         for tensor in tensors:
             tensor.record_stream(stream)

@@ -24,7 +24,7 @@ from pursuhint.training.run_folder.record import RunRecord
 from pursuhint.training.run_training import run_steps
 from pursuhint.training.signals import RunStopped, StopRequest, catch_signals
 
-__all__ = ["GroupStarted", "Run", "RunEnded", "StepTogether", "TogetherEvent", "train_together"]
+__all__ = ["GroupStarted", "GroupStep", "Run", "RunEnded", "TogetherEvent", "train_many"]
 
 _OWN = ("student", "teacher", "hints", "losses", "optimizer", "schedule", "epochs")
 """Sections of a recipe in which runs that share their batches may differ."""
@@ -61,14 +61,14 @@ class GroupStarted:
     """Some runs begin side by side.
 
     Attributes:
-        runs: their places in the sequence that was passed to `train_together`.
+        runs: their places in the sequence that was passed to `train_many`.
     """
 
     runs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class StepTogether:
+class GroupStep:
     """Runs of a group have taken the same step.
 
     Attributes:
@@ -101,10 +101,10 @@ class RunEnded:
     result: RunRecord | PursuhintError
 
 
-TogetherEvent = GroupStarted | StepTogether | RunEnded
+TogetherEvent = GroupStarted | GroupStep | RunEnded
 
 
-def train_together(
+def train_many(
     runs: Sequence[Run],
     *,
     device: torch.device | str | None = None,
@@ -143,7 +143,7 @@ def train_together(
 
     Example:
         >>> runs = [Run(recipe.override([f"losses.{loss}=1"]), Path("runs", loss)) for loss in ("at", "sp")]
-        >>> at, sp = train_together(runs)
+        >>> at, sp = train_many(runs)
     """
     where = choose_device(device)
     folders = [Path(run.out).resolve() for run in runs]
@@ -217,7 +217,7 @@ def _lead(
             if front > READY:
                 places = tuple(arm.place for arm in now)
                 epochs = max(arm.epochs for arm in arms)
-                tell(StepTogether(places, front.epoch, epochs, front.step, shared.steps, samples))
+                tell(GroupStep(places, front.epoch, epochs, front.step, shared.steps, samples))
             for arm, event in ended:
                 going.remove(arm)
                 yield event

@@ -18,7 +18,7 @@ from pursuhint._util.registry import did_you_mean, lookup
 from pursuhint.errors import PursuhintError
 from pursuhint.recipes import RECIPES, is_recipe, recipe_text
 
-__all__ = ["merged", "read_recipe", "read_text", "variant_names"]
+__all__ = ["variant_names"]
 
 _LONGEST_LINE = 8  # recipes that extend one another
 

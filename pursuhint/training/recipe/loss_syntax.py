@@ -1,4 +1,4 @@
-"""Losses as they are typed: ``at``, ``at=1000``, ``at=1000:p=2,normalise=true``, ``at:p=2``."""
+"""Losses as they are typed: ``at``, ``at=1000``, ``at=1000:p=2,normalize=true``, ``at:p=2``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["parse_loss", "parse_losses", "parse_value", "tidy_numbers"]
+__all__ = ["parse_loss", "parse_losses"]
 
 _FORM = "write NAME, NAME=WEIGHT or NAME=WEIGHT:key=value,key=value"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pursuhint.data import ImageData
     from pursuhint.losses.base import Loss
 
-__all__ = ["needs_hints", "resolve_losses", "resolve_recipe"]
+__all__ = ["needs_hints", "resolve_recipe"]
 
 
 def resolve_recipe(

@@ -1,8 +1,8 @@
 """The recipe: everything that decides how a run goes, as data.
 
 A recipe is a YAML file with the keys below; every key has a default but the student. It may start from
-another recipe and hold variants of itself, see `pursuhint.training.recipe.inheritance`. Short forms are allowed
-where there is one obvious meaning: ``student: resnet8`` for ``student: {network: resnet8}``,
+another recipe and hold variants of itself, see `pursuhint.training.recipe.inheritance`. Short forms are
+allowed where there is one obvious meaning: ``student: resnet8`` for ``student: {network: resnet8}``,
 ``data: digits``, ``losses: {at: 1000}``. An unknown key is an error that suggests the nearest one.
 """
 
@@ -29,7 +29,7 @@ from pydantic_core import ErrorDetails
 
 from pursuhint._util.atomic_files import write_text
 from pursuhint._util.registry import did_you_mean, lookup
-from pursuhint.acceleration.options import Engine
+from pursuhint.acceleration.options import Acceleration
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.data import check_augmentations
 from pursuhint.errors import PursuhintError
@@ -289,7 +289,7 @@ class Recipe(_Section):
         batch_size: samples a step, over all processes.
         seed: of the initial weights, the order of samples, the augmentation and whatever else is drawn.
         precision: ``float32``, or automatic mixed precision in ``bf16`` or, on a GPU, ``fp16``.
-        engine: how the arithmetic is carried out; see `pursuhint.acceleration.options.Engine`.
+        acceleration: how the arithmetic is carried out; see `pursuhint.acceleration.Acceleration`.
         sync_batchnorm: with several processes, let batch norms see the whole batch and not each process's
             part of it.
         save_every_steps: steps between two states that are saved in the middle of an epoch; 0 for none.
@@ -307,7 +307,7 @@ class Recipe(_Section):
     batch_size: int = Field(default=64, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
-    engine: Engine = Engine()
+    acceleration: Acceleration = Acceleration()
     sync_batchnorm: bool = False
     save_every_steps: int = Field(default=0, ge=0)
     trackers: tuple[str, ...] = ()
@@ -316,10 +316,10 @@ class Recipe(_Section):
     def _check(self) -> Recipe:
         for name in self.losses:
             lookup("loss", LOSSES, name)
-        if self.engine.cache_teacher and self.data.augment:
+        if self.acceleration.cache_teacher and self.data.augment:
             raise PursuhintError(
-                "engine.cache_teacher needs images that look the same in every epoch, but data.augment is "
-                f"{','.join(self.data.augment)}; set data.augment=none, or leave the teacher uncached"
+                "acceleration.cache_teacher needs images that look the same in every epoch, but data.augment "
+                f"is {','.join(self.data.augment)}; set data.augment=none, or leave the teacher uncached"
             )
         return self
 

@@ -29,8 +29,6 @@ try:
 except ImportError:  # no POSIX locks on this system: folders are not guarded there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["SavedState", "StateStore", "lock_folder"]
-
 _SLOTS = ("0", "1")
 _SCHEMA = 1
 _LOCKED: set[Path] = set()  # folders locked by this process: POSIX locks do not exclude their own process

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pursuhint import __version__
+from pursuhint._version import __version__
 from pursuhint.errors import PursuhintError
-from pursuhint.models.export import Exported, Normalised, export_network
+from pursuhint.models.export import Exported, Normalized, export_network
 
 if TYPE_CHECKING:
     from pursuhint.training.run_folder.record import RunRecord
@@ -23,24 +23,24 @@ def export_run(
     path: Path | str | None = None,
     *,
     weights: str = "last",
-    include_normalisation: bool = False,
+    include_normalization: bool = False,
 ) -> Exported:
     """Write the student of a run as one file.
 
     Args:
         record: of a run with at least one epoch done.
-        format: a name of `pursuhint.models.export.FORMATS`.
+        format: a name of `pursuhint.models.FORMATS`.
         path: the file; None for ``student.FORMAT`` (``best.FORMAT``) in the run folder, which holds the
             weights alone already.
         weights: ``"last"`` or ``"best"``.
-        include_normalisation: let the program take images scaled to [0, 1], and normalise them as the data
+        include_normalization: let the program take images scaled to [0, 1], and normalise them as the data
             were in training. Needs the data; not for ``safetensors``.
 
     Raises:
-        PursuhintError: as `RunRecord.load_student` and `pursuhint.models.export.export_network`; or the data that
+        PursuhintError: as `RunRecord.load_student` and `pursuhint.models.export_network`; or the data that
             have the mean and the deviation are not there.
     """
-    if format == "safetensors" and include_normalisation:
+    if format == "safetensors" and include_normalization:
         raise PursuhintError("safetensors holds weights and no program; leave out the normalisation")
     stem = "student" if weights == "last" else "best"
     if path is None:
@@ -49,15 +49,15 @@ def export_run(
             raise PursuhintError(f"the run has its weights in {path} already; say where to copy them (--out)")
     network = record.load_student(weights)
     sizes = record.environment["data"]
-    if include_normalisation:
+    if include_normalization:
         data = record.load_data()
-        network = Normalised(network, data.mean, data.std).eval()
+        network = Normalized(network, data.mean, data.std).eval()
     metadata = {
         "producer": f"pursuhint {__version__}",
         "network": record.recipe.student.network,
         "data": sizes["name"],
         "weights": f"{weights} epoch",
-        "images": "scaled to [0, 1]" if include_normalisation else "normalised as in training",
+        "images": "scaled to [0, 1]" if include_normalization else "normalised as in training",
     }
     return export_network(
         network,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pursuhint.data import ImageData
 
-__all__ = ["check_same_run", "fingerprint_data", "fingerprint_file", "fingerprint_network"]
+__all__ = ["fingerprint_data", "fingerprint_network"]
 
 # They decide where, how fast and who watches, not what comes out.
 _MAY_DIFFER = frozenset({"data.root", "data.download", "data.workers", "save_every_steps", "trackers"})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pursuhint.data import ImageData
 
-__all__ = ["RunRecord", "best_epoch", "read_metrics"]
+__all__ = ["RunRecord"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RunRecord:
             ``train_<term>`` a term (unweighted), ``train_top1``, ``test_loss``, ``test_top1``, ``test_top5``
             (and ``val_...`` with a validation split), ``lr``, ``seconds`` (of training) and
             ``samples_per_second``. Accuracies are percent. Some losses add ``train_<term>_<name>`` (see
-            `pursuhint.losses.base.Loss.observed`) and ``test_<term>_<name>_top1`` (`Loss.other_heads`).
+            `pursuhint.losses.Loss.extra_metrics`) and ``test_<term>_<name>_top1`` (`Loss.other_heads`).
         plan: the hint points, if there were any.
         environment: versions, device, seed, sizes of the data; see ``environment.json``.
         finished: whether the run came to its end.

@@ -18,8 +18,6 @@ from pursuhint._util.registry import lookup
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import Recipe
 
-__all__ = ["TRACKERS", "Trackers", "check_trackers"]
-
 TRACKERS: Mapping[str, str] = MappingProxyType({"tensorboard": "tensorboard", "wandb": "wandb"})
 """Names of trackers, and the package that each needs (an extra of the same name installs it)."""
 

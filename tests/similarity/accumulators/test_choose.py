@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity import LayerMoments, LayerRows, get_metric
+from pursuhint.similarity import LayerMoments, PooledFeatures, get_metric
 from pursuhint.similarity.accumulators import choose as forms_module
-from pursuhint.similarity.accumulators.choose import choose_form, default_memory_limit
-from pursuhint.similarity.accumulators.multi_pass import LayerBlocks
+from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
+from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
 from tests.helpers.hard_features import hard_set
 from tests.helpers.statistics_layouts import batches
 
@@ -37,7 +37,7 @@ GB = 10**9
     ],
 )
 def test_the_cheapest_that_fits(widths, metric, samples, limit, kind):
-    form = choose_form(widths, [metric], samples=samples, memory_limit=limit)
+    form = choose_layout(widths, [metric], samples=samples, memory_limit=limit)
     assert form.kind == kind
     assert form.bytes <= limit
     assert (form.passes > 1) == (kind == "blocks")
@@ -55,7 +55,7 @@ def test_the_cheapest_that_fits(widths, metric, samples, limit, kind):
     ],
 )
 def test_large_networks_on_a_machine_of_24_gigabytes(widths, samples, kind, megabytes):
-    form = choose_form(widths, [CKA, R2CCA], samples=samples, memory_limit=12 * GB)
+    form = choose_layout(widths, [CKA, R2CCA], samples=samples, memory_limit=12 * GB)
     assert form.kind == kind
     assert form.bytes / 1e6 == pytest.approx(megabytes, rel=0.01)
 
@@ -64,13 +64,13 @@ def test_large_networks_on_a_machine_of_24_gigabytes(widths, samples, kind, mega
 def test_moments_take_the_memory_that_was_announced_whatever_the_number_of_samples(passes):
     widths = [8, 40, 24, 60]
     limit = 10**8 if passes == 1 else 260_000
-    form = choose_form(widths, [CKA, get_metric("debiased-cka"), R2CCA], memory_limit=limit)
+    form = choose_layout(widths, [CKA, get_metric("debiased-cka"), R2CCA], memory_limit=limit)
     assert form.passes == passes
     generator = torch.Generator().manual_seed(0)
     held = []
     for count in (100, 3000):
         statistics = form.start(widths)
-        for gathered in statistics.passes() if isinstance(statistics, LayerBlocks) else [statistics]:
+        for gathered in statistics.passes() if isinstance(statistics, MultiPassMoments) else [statistics]:
             for _ in range(count // 100):
                 batch = torch.randn(100, sum(widths), generator=generator)
                 gathered.update(batch.split(widths, dim=1))
@@ -105,15 +105,15 @@ def test_a_million_samples():
 
 
 def test_one_metric_that_compares_samples_decides_for_all():
-    assert choose_form(RESNET110, [CKA, RBF], samples=10_000, memory_limit=GB).kind == "rows"
+    assert choose_layout(RESNET110, [CKA, RBF], samples=10_000, memory_limit=GB).kind == "rows"
 
 
 def test_says_what_it_does():
-    rows = choose_form(RESNET110, [RBF], samples=10_000, memory_limit=GB)
+    rows = choose_layout(RESNET110, [RBF], samples=10_000, memory_limit=GB)
     assert str(rows) == "the pooled features of 10,000 samples, 125.90 MB"
-    assert str(choose_form(RESNET110, [CKA], memory_limit=GB)) == "second moments, 34.58 MB"
-    assert str(choose_form([4, 6], [CKA], memory_limit=GB)) == "second moments, 1.76 KB"
-    blocks = choose_form(RESNET50, [CKA], memory_limit=2 * GB)
+    assert str(choose_layout(RESNET110, [CKA], memory_limit=GB)) == "second moments, 34.58 MB"
+    assert str(choose_layout([4, 6], [CKA], memory_limit=GB)) == "second moments, 1.76 KB"
+    blocks = choose_layout(RESNET50, [CKA], memory_limit=2 * GB)
     assert str(blocks) == f"second moments in {blocks.passes} passes, 2.00 GB"
 
 
@@ -123,24 +123,24 @@ def test_too_little_memory_says_what_would_be_needed():
         match=r"rbf-cka must keep the pooled features of all 1,000,000 samples .*: 12\.39 GB, and the memory "
         r"limit is 1\.00 GB; raise the limit, use about 80,000 samples, or choose other metrics",
     ):
-        choose_form(RESNET110, [CKA, RBF], samples=1_000_000, memory_limit=GB)
-    assert choose_form(RESNET110, [RBF], samples=80_000, memory_limit=GB).bytes <= GB
+        choose_layout(RESNET110, [CKA, RBF], samples=1_000_000, memory_limit=GB)
+    assert choose_layout(RESNET110, [RBF], samples=80_000, memory_limit=GB).bytes <= GB
     with pytest.raises(
         PursuhintError,
         match=r"second moments of 15,104 features take 2\.32 GB, or (.*) MB in several passes .* limit is "
         r"500\.00 MB; raise the limit or look at fewer layers",
     ) as caught:
-        choose_form(RESNET50, [CKA], memory_limit=GB // 2)
+        choose_layout(RESNET50, [CKA], memory_limit=GB // 2)
     least = float(str(caught.value).split(", or ")[1].split(" MB")[0])
-    assert choose_form(RESNET50, [CKA], memory_limit=int((least + 0.01) * GB / 1000)).kind == "blocks"
+    assert choose_layout(RESNET50, [CKA], memory_limit=int((least + 0.01) * GB / 1000)).kind == "blocks"
     with pytest.raises(
         PursuhintError, match=r"of 112 features take 215\.04 KB and the memory limit is 20\.00 KB"
     ):
-        choose_form([16, 32, 64], [CKA], memory_limit=20_000)
+        choose_layout([16, 32, 64], [CKA], memory_limit=20_000)
     with pytest.raises(PursuhintError, match="rbf-cka needs the number of samples beforehand"):
-        choose_form(RESNET110, [RBF])
+        choose_layout(RESNET110, [RBF])
     with pytest.raises(PursuhintError, match="memory_limit must be a positive number of bytes, got 0"):
-        choose_form(RESNET110, [CKA], memory_limit=0)
+        choose_layout(RESNET110, [CKA], memory_limit=0)
 
 
 def test_forms_start_their_statistics_and_agree():
@@ -149,13 +149,13 @@ def test_forms_start_their_statistics_and_agree():
     matrices = []
     for limit, samples, expected in (
         (10**8, None, LayerMoments),
-        (80_000, None, LayerBlocks),
-        (10**8, 80, LayerRows),
+        (80_000, None, MultiPassMoments),
+        (10**8, 80, PooledFeatures),
     ):
-        form = choose_form(widths, [R2CCA], samples=samples, memory_limit=limit)
+        form = choose_layout(widths, [R2CCA], samples=samples, memory_limit=limit)
         statistics = form.start(widths, names=list("abcd"))
         assert type(statistics) is expected
-        for gathered in statistics.passes() if isinstance(statistics, LayerBlocks) else [statistics]:
+        for gathered in statistics.passes() if isinstance(statistics, MultiPassMoments) else [statistics]:
             for batch in batches(layers, [100]):
                 gathered.update(batch)
         matrices.append(R2CCA.matrix(statistics))
@@ -181,10 +181,10 @@ def test_single_precision_products_only_where_double_is_slow_and_metrics_allow_i
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability[0])
 
     def products(*metrics):
-        return choose_form(RESNET110, metrics, memory_limit=GB, device="cuda").products
+        return choose_layout(RESNET110, metrics, memory_limit=GB, device="cuda").products
 
     assert products(CKA) == torch.float32
     assert products(CKA, R2CCA) == torch.float64
     capability[0] = (9, 0)
     assert products(CKA) == torch.float64
-    assert choose_form(RESNET110, [CKA], memory_limit=GB).products == torch.float64
+    assert choose_layout(RESNET110, [CKA], memory_limit=GB).products == torch.float64

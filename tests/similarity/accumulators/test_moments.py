@@ -8,7 +8,7 @@ import torch
 from torch import distributed as dist
 
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity import LayerMoments, LayerRows, get_metric
+from pursuhint.similarity import LayerMoments, PooledFeatures, get_metric
 from tests.helpers.hard_features import hard_set
 from tests.helpers.statistics_layouts import LINEAR_METRICS
 
@@ -178,7 +178,7 @@ def _reduce_in_process(rank: int, folder: str) -> None:
     moments.all_reduce()
     assert_same(moments, moments_of(layers))
     first = int(shares[rank].start or 0)
-    rows = LayerRows(moments.widths)
+    rows = PooledFeatures(moments.widths)
     rows.update(
         share := [layer[shares[rank]] for layer in layers], samples=first + torch.arange(len(share[0]))
     )
@@ -186,7 +186,7 @@ def _reduce_in_process(rank: int, folder: str) -> None:
     assert torch.equal(rows.features(1), layers[1])
     assert torch.equal(rows.numbers, torch.arange(len(layers[0])))
     assert_same(rows, moments_of(layers))
-    for untouched in (LayerMoments([2]), LayerRows([2])):
+    for untouched in (LayerMoments([2]), PooledFeatures([2])):
         untouched.all_reduce()
         assert untouched.count == 0
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""LayerBlocks: several passes with little memory give what one pass with much gives."""
+"""MultiPassMoments: several passes with little memory give what one pass with much gives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity import get_metric
-from pursuhint.similarity.accumulators.multi_pass import LayerBlocks, passes_within
+from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments, passes_within
 from tests.helpers.hard_features import hard_set
 from tests.helpers.statistics_layouts import LINEAR_METRICS, batches, statistics_of
 
@@ -19,7 +19,7 @@ def layers():
 
 def blocks_of(layers, groups, metrics=LINEAR_METRICS, sizes=(64,)):
     functions = [function for name in metrics for function in get_metric(name).strips]
-    blocks = LayerBlocks([layer.shape[1] for layer in layers], functions, groups)
+    blocks = MultiPassMoments([layer.shape[1] for layer in layers], functions, groups)
     for number, strips in enumerate(blocks.passes()):
         for batch in batches([layer[: 300 - number] for layer in layers] if sizes is None else layers, [64]):
             strips.update(batch)
@@ -42,7 +42,7 @@ def test_any_division_into_passes_gives_the_same(layers, ends):
 
 def test_passes_must_be_complete_and_see_the_same_samples(layers):
     groups = [range(2), range(2, 4)]
-    blocks = LayerBlocks([layer.shape[1] for layer in layers], [], groups)
+    blocks = MultiPassMoments([layer.shape[1] for layer in layers], [], groups)
     with pytest.raises(PursuhintError, match="0 of 2 passes over the data are done"):
         get_metric("cka").matrix(blocks)
     with pytest.raises(PursuhintError, match="add samples to what passes"):
@@ -59,7 +59,7 @@ def test_metrics_must_be_named_beforehand(layers):
 
 
 def test_strips_cannot_be_used_for_more_than_they_hold(layers):
-    blocks = LayerBlocks([layer.shape[1] for layer in layers], [], [range(2), range(2, 4)])
+    blocks = MultiPassMoments([layer.shape[1] for layer in layers], [], [range(2), range(2, 4)])
     strips = next(blocks.passes())
     strips.update(layers)
     with pytest.raises(PursuhintError, match="the strip of layer 3 is not kept"):

@@ -1,4 +1,4 @@
-"""LayerRows: the features are all there, and give what moments give."""
+"""PooledFeatures: the features are all there, and give what moments give."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity import METRICS, LayerRows, get_metric
+from pursuhint.similarity import METRICS, PooledFeatures, get_metric
 from tests.helpers.hard_features import hard_set
 from tests.helpers.statistics_layouts import LINEAR_METRICS, batches, statistics_of
 
 
 def rows_of(layers, size=1000, first=0, **options):
-    rows = LayerRows([layer.shape[1] for layer in layers], **options)
+    rows = PooledFeatures([layer.shape[1] for layer in layers], **options)
     for batch in batches(layers, [size]):
         rows.update(batch, samples=torch.arange(first, first + len(batch[0])))
         first += len(batch[0])
@@ -43,7 +43,7 @@ def test_keeps_the_features(layers, size, capacity):
 
 
 def test_keeps_the_type_of_the_features_but_no_less_than_float32(layers):
-    rows = LayerRows([16, 16, 24, 32])
+    rows = PooledFeatures([16, 16, 24, 32])
     assert rows_of([layer.half() for layer in layers]).rows.dtype == torch.float32
     rows.update([layer.float() for layer in layers])
     assert rows.rows.dtype == torch.float32
@@ -93,12 +93,12 @@ def test_ill_conditioned_layers_are_exact_where_moments_are_not():
 
 
 def test_merging_parts_equals_the_whole(layers):
-    merged = LayerRows([layer.shape[1] for layer in layers])
+    merged = PooledFeatures([layer.shape[1] for layer in layers])
     for start, end in ((0, 100), (100, 100), (100, 300)):
         merged.merge(rows_of([layer[start:end] for layer in layers], 16, first=start))
     assert_same(merged, rows_of(layers))
     with pytest.raises(PursuhintError, match=r"cannot merge rows of widths \(3,\) into widths \(2,\)"):
-        LayerRows([2]).merge(LayerRows([3]))
+        PooledFeatures([2]).merge(PooledFeatures([3]))
 
 
 def test_some_samples(layers):
@@ -115,7 +115,7 @@ def test_some_samples(layers):
 
 
 def test_bad_batches_are_refused_and_leave_the_rows_as_they_were():
-    rows = LayerRows([2, 3], names=["layer1.0", "layer1.1"])
+    rows = PooledFeatures([2, 3], names=["layer1.0", "layer1.1"])
     rows.update([torch.ones(4, 2), torch.ones(4, 3)])
     with pytest.raises(PursuhintError, match=r"the features of layer1\.1 hold NaN or infinity in batch 2"):
         rows.update([torch.ones(4, 2), torch.full((4, 3), torch.inf)])
@@ -123,4 +123,4 @@ def test_bad_batches_are_refused_and_leave_the_rows_as_they_were():
         rows.update([torch.ones(4, 2), torch.full((4, 3), torch.nan)], batch=9)
     assert rows.count == 4
     with pytest.raises(PursuhintError, match="at least 1 samples, got 0"):
-        _ = LayerRows([2]).rows
+        _ = PooledFeatures([2]).rows

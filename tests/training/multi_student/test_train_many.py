@@ -17,10 +17,10 @@ from pursuhint.errors import PursuhintError
 from pursuhint.training import Recipe, RunRecord, train
 from pursuhint.training.multi_student.train_many import (
     GroupStarted,
+    GroupStep,
     Run,
     RunEnded,
-    StepTogether,
-    train_together,
+    train_many,
 )
 from pursuhint.training.signals import RunStopped
 from tests.helpers.study_runs import few_digits, write_teacher
@@ -118,7 +118,7 @@ def assert_same(together: Path, lone: Path) -> None:
 def finished(recipes, data, tmp_path_factory):
     """All runs together, and what was told."""
     out, events = tmp_path_factory.mktemp("together"), []
-    records = train_together(runs_of(recipes, out, data), device="cpu", on_event=events.append)
+    records = train_many(runs_of(recipes, out, data), device="cpu", on_event=events.append)
     return out, records, events
 
 
@@ -140,7 +140,7 @@ def test_the_records_are_those_of_the_folders(finished):
 def test_every_step_is_taken_by_all_that_have_it(finished):
     """The runs with a warm-up have a third epoch, which the others do not wait for."""
     _, _, events = finished
-    steps = [event for event in events if isinstance(event, StepTogether)]
+    steps = [event for event in events if isinstance(event, GroupStep)]
     assert [(event.epoch, event.step) for event in steps] == [(e, s) for e in (1, 2, 3) for s in (1, 2, 3)]
     everyone, longer = tuple(range(len(ARMS))), (list(ARMS).index("ab"), list(ARMS).index("fsp"))
     assert {event.runs for event in steps[:6]} == {everyone}
@@ -152,16 +152,16 @@ def test_every_step_is_taken_by_all_that_have_it(finished):
 
 
 def test_the_teacher_sees_every_batch_once(recipes, data, tmp_path, monkeypatch):
-    from pursuhint.distillation.teacher import TeacherPass
+    from pursuhint.distillation.teacher import TeacherRunner
 
-    calls, original = [], TeacherPass.__call__
+    calls, original = [], TeacherRunner.__call__
 
     def counted(self, *arguments):
         calls.append(self.needs)
         return original(self, *arguments)
 
-    monkeypatch.setattr(TeacherPass, "__call__", counted)
-    train_together(runs_of(recipes, tmp_path, data, ("alone", "at", "dropout")), device="cpu")
+    monkeypatch.setattr(TeacherRunner, "__call__", counted)
+    train_many(runs_of(recipes, tmp_path, data, ("alone", "at", "dropout")), device="cpu")
     assert len(calls) == 2 * 3  # epochs and steps
     assert {(len(needs.points), needs.logits) for needs in calls} == {(3, True)}
 
@@ -182,11 +182,11 @@ def test_after_a_crash_in_the_middle_the_same_call_gives_the_same_runs(recipes, 
             raise Stop
 
     with pytest.raises(Stop):
-        train_together(runs_of(recipes, tmp_path, data, names, crd=watch), device="cpu")
+        train_many(runs_of(recipes, tmp_path, data, names, crd=watch), device="cpu")
     done = [len((tmp_path / name / "metrics.jsonl").read_text().splitlines()) for name in ("alone", "crd")]
     assert done == [1, 1]
     assert (tmp_path / "ab" / "metrics.jsonl").exists() == (where == "StepDone")
-    train_together(runs_of(recipes, tmp_path, data, names), device="cpu")
+    train_many(runs_of(recipes, tmp_path, data, names), device="cpu")
     for name in names:
         assert_resumed(tmp_path / name, lone / name)
 
@@ -209,10 +209,10 @@ def test_a_signal_saves_every_run_and_the_same_call_goes_on(recipes, data, lone,
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(RunStopped) as caught:
-        train_together(runs_of(recipes, tmp_path, data, names, at=watch), device="cpu")
+        train_many(runs_of(recipes, tmp_path, data, names, at=watch), device="cpu")
     assert caught.value.code == 128 + signal.SIGTERM
     resumed = []
-    train_together(runs_of(recipes, tmp_path, data, names, alone=resumed.append), device="cpu")
+    train_many(runs_of(recipes, tmp_path, data, names, alone=resumed.append), device="cpu")
     assert [event.step for event in resumed if type(event).__name__ == "Resumed"] == [2]  # one more step
     for name in names:
         assert_resumed(tmp_path / name, lone / name)
@@ -223,7 +223,7 @@ def test_runs_that_do_not_go_together_follow_each_other(recipes, data, lone, tmp
     other = recipes["at"].model_copy(update={"seed": 4})
     events = []
     runs = [*runs_of(recipes, tmp_path, data, ("alone", "at", "crd")), Run(other, tmp_path / "o", data=data)]
-    train_together(runs, device="cpu", at_once=2, on_event=events.append)
+    train_many(runs, device="cpu", at_once=2, on_event=events.append)
     assert [event.runs for event in events if isinstance(event, GroupStarted)] == [(0, 1), (2,), (3,)]
     for name in ("alone", "at", "crd"):
         assert_same(tmp_path / name, lone / name)
@@ -232,8 +232,8 @@ def test_runs_that_do_not_go_together_follow_each_other(recipes, data, lone, tmp
 def test_finished_runs_are_not_trained_again(finished, recipes, data):
     out, records, _ = finished
     events = []
-    again = train_together(runs_of(recipes, out, data), device="cpu", on_event=events.append)
-    assert not any(isinstance(event, StepTogether) for event in events)
+    again = train_many(runs_of(recipes, out, data), device="cpu", on_event=events.append)
+    assert not any(isinstance(event, GroupStep) for event in events)
     assert [record.metrics for record in again] == [record.metrics for record in records]
 
 
@@ -241,8 +241,8 @@ def test_one_failure_need_not_stop_the_others(recipes, data, lone, tmp_path):
     broken = recipes["at"].override(["optimizer.lr=1e30"])
     runs = [Run(broken, tmp_path / "broken", data=data), *runs_of(recipes, tmp_path, data, ("crd",))]
     with pytest.raises(PursuhintError, match="is not finite"):
-        train_together(runs, device="cpu")
-    failed, crd = train_together(runs, device="cpu", keep_going=True)
+        train_many(runs, device="cpu")
+    failed, crd = train_many(runs, device="cpu", keep_going=True)
     assert isinstance(failed, PursuhintError)
     assert isinstance(crd, RunRecord)
     assert_resumed(tmp_path / "crd", lone / "crd")
@@ -259,7 +259,7 @@ def test_leaves_the_callers_random_numbers_and_the_folders_free(recipes, data, t
 
     runs = runs_of(recipes, tmp_path, data, ("alone", "at"), at=watch)
     with contextlib.suppress(Stop):
-        train_together(runs, device="cpu")
+        train_many(runs, device="cpu")
     assert torch.equal(torch.rand(3), expected)
     train(recipes["alone"], tmp_path / "alone", device="cpu", data=data)  # not locked any more
 
@@ -271,7 +271,7 @@ def test_leaves_the_callers_random_numbers_and_the_folders_free(recipes, data, t
 def test_wrong_calls_are_refused_before_anything_happens(recipes, data, tmp_path, options, message):
     runs = runs_of(recipes, tmp_path, data, ("alone", "at") if options else ("alone", "alone"))
     with pytest.raises(PursuhintError, match=message):
-        train_together(runs, device="cpu", **options)
+        train_many(runs, device="cpu", **options)
     assert not list(tmp_path.iterdir())
 
 
@@ -284,7 +284,7 @@ def test_on_a_gpu_students_train_side_by_side(recipes, data, tmp_path, streams):
     alone = [
         train(run.recipe, run.out, data=data) for run in runs_of(recipes, tmp_path / "lone", data, names)
     ]
-    together = train_together(runs_of(recipes, tmp_path / "t", data, names), streams=streams)
+    together = train_many(runs_of(recipes, tmp_path / "t", data, names), streams=streams)
     for one, other in zip(alone, together, strict=True):
         for mine, theirs in zip(one.metrics, other.metrics, strict=True):
             assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
