@@ -17,7 +17,7 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.storage import AnalysisSeconds
 from pursuhint.clustering import ALGORITHMS, Clustering, get_algorithm
 from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
-from pursuhint.clustering.choose_k import AUTO, choose_k, curves_over_k
+from pursuhint.clustering.cluster_count import AUTO, choose_k, curves_over_k
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.hints.plan import choose_positions, default_k

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.registry import did_you_mean, lookup
 from pursuhint.clustering import Clustering, get_algorithm
-from pursuhint.clustering.choose_k import AUTO, choose_k, curves_over_k
+from pursuhint.clustering.cluster_count import AUTO, choose_k, curves_over_k
 from pursuhint.clustering.inertia import Similarity, checked_similarity, squared_distances, tie_width
 from pursuhint.clustering.result import check_k
 from pursuhint.errors import PursuhintError

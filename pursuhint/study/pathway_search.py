@@ -16,7 +16,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.losses.distpro import PathwayLoss, pathway_weights
 from pursuhint.training.devices import choose_device
-from pursuhint.training.prepare import build_distiller, prepare
+from pursuhint.training.prepare_training import build_distiller, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import LossConfig, Recipe
 

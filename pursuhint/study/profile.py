@@ -215,7 +215,7 @@ def profile_steps(
     from pursuhint.acceleration.malloc import set_up_memory
     from pursuhint.distillation.teacher import TeacherRunner
     from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
-    from pursuhint.training.prepare import build_distiller, prepare, training_loader
+    from pursuhint.training.prepare_training import build_distiller, prepare, training_loader
     from pursuhint.training.recipe.resolve import resolve_recipe
     from pursuhint.training.stages import build_optimizer, plan_stages
 

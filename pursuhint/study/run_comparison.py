@@ -39,7 +39,7 @@ from pursuhint.study.settings import StudySettings
 from pursuhint.study.teacher_facts import teacher_facts
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.events import ignore
-from pursuhint.training.prepare import Parts, build_distiller, pair_with_student, prepare
+from pursuhint.training.prepare_training import Parts, build_distiller, pair_with_student, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
 from pursuhint.training.run_folder.environment import describe_environment

@@ -24,7 +24,7 @@ from pursuhint.study.teacher_facts import teacher_facts
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.events import ignore
 from pursuhint.training.multi_student.shared import Shared, SharingResources
-from pursuhint.training.prepare import (
+from pursuhint.training.prepare_training import (
     Parts,
     build_distiller,
     prepare,

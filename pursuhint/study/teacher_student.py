@@ -95,7 +95,7 @@ def teacher_student_similarity(
             Python, or as `pursuhint.analysis.compare_networks`.
     """
     from pursuhint.training.devices import keep_random_state
-    from pursuhint.training.prepare import prepare
+    from pursuhint.training.prepare_training import prepare
 
     get_metric(metric)
     if run.recipe.teacher is None:

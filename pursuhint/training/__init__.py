@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         TogetherEvent,
         train_many,
     )
-    from pursuhint.training.prepare import (
+    from pursuhint.training.prepare_training import (
         Parts,
         build_distiller,
         evaluation_loaders,

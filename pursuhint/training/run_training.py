@@ -22,7 +22,7 @@ from pursuhint.models.checkpoint import count_parameters
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.events import Event, HintsChosen, ignore
 from pursuhint.training.loop import READY, Position, last
-from pursuhint.training.prepare import (
+from pursuhint.training.prepare_training import (
     Parts,
     build_distiller,
     pair_with_student,

@@ -34,7 +34,7 @@ from pursuhint.models.checkpoint import save_weights
 from pursuhint.training.evaluation import evaluate
 from pursuhint.training.events import EpochFinished, Event, Resumed, RunStarted
 from pursuhint.training.loop import EpochPart, Position, training_steps
-from pursuhint.training.prepare import evaluation_loaders, training_loader, unchanging_loader
+from pursuhint.training.prepare_training import evaluation_loaders, training_loader, unchanging_loader
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
 from pursuhint.training.run_folder.checkpoints import SavedState, StateStore

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import silhouette_score
 
 from pursuhint.clustering import get_algorithm
-from pursuhint.clustering.choose_k import choose_k, curves_over_k
+from pursuhint.clustering.cluster_count import choose_k, curves_over_k
 from pursuhint.clustering.distances import distances_of
 from pursuhint.clustering.segments import segments
 from pursuhint.clustering.silhouette import silhouette

@@ -10,7 +10,7 @@ from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.base import LossContext
 from pursuhint.losses.crd import ContrastiveRepresentationLoss
-from pursuhint.training.prepare import _training_labels
+from pursuhint.training.prepare_training import _training_labels
 
 SAMPLES = 20
 LABELS = torch.arange(SAMPLES) % 4

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-import pursuhint
+from pursuhint._version import __version__
 
 __all__ = ["describe_environment"]
 
@@ -26,7 +26,7 @@ def describe_environment(device: torch.device, *, seed: int, processes: int = 1)
     """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "pursuhint": pursuhint.__version__,
+        "pursuhint": __version__,
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "platform": platform.platform(),

@@ -18,7 +18,7 @@ from pursuhint.losses import LOSSES, get_loss
 from pursuhint.models import create_model
 from pursuhint.recipes import BASES, RECIPES, is_recipe, recipe_text
 from pursuhint.training import Recipe, train
-from pursuhint.training.prepare import build_distiller, prepare
+from pursuhint.training.prepare_training import build_distiller, prepare
 from pursuhint.training.recipe.inheritance import read_recipe, variant_names
 from pursuhint.training.recipe.resolve import resolve_recipe
 
