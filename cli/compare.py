@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +79,7 @@ def command(
     report.html. The same command continues where it was stopped; with more arms, methods or seeds it adds
     them.
     """
+    from pursuhint._util.distributed import is_main_process
     from pursuhint.errors import PursuhintError
     from pursuhint.report import write_report
     from pursuhint.study import compare, compare_methods
@@ -100,7 +100,7 @@ def command(
     changed = [f"hints.{key}={value}" for key, value in hints.items() if source(key) is typed]
     recipe = recipe.override([*changed, *(f"hints.metric={metric}" for metric in metrics)])
     where, numbers = default_device(device), parse_seeds(seeds)
-    with StudyProgress(quiet=quiet or not _is_main()) as progress:
+    with StudyProgress(quiet=quiet or not is_main_process()) as progress:
         if methods:
             study = compare_methods(
                 recipe,
@@ -123,7 +123,7 @@ def command(
                 streams=streams,
                 on_event=progress,
             )
-    if not _is_main():
+    if not is_main_process():
         return
     page = write_report(out)
     if methods:
@@ -131,11 +131,6 @@ def command(
     else:
         print_comparison(comparison, as_json=as_json)
     say(f"written: {out / ('methods.json' if methods else 'compare.json')}, {page}", quiet)
-
-
-def _is_main() -> bool:
-    """Whether this is the process, of several that a launcher started, that writes and prints."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

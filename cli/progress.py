@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -12,11 +11,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-
-def is_main_process() -> bool:
-    """False in all but one of several processes that a launcher has started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def say(message: str, quiet: bool = False) -> None:

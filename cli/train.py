@@ -79,10 +79,11 @@ def command(
     state is saved after every epoch, and when Ctrl-C or SIGTERM stops it. Under torchrun or accelerate launch
     several processes share every batch.
     """
+    from pursuhint._util.distributed import is_main_process
     from pursuhint.training import train
 
     from .networks import default_device
-    from .progress import TrainingProgress, is_main_process, say
+    from .progress import TrainingProgress, say
     from .results import print_run
 
     given = {

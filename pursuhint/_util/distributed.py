@@ -1,14 +1,23 @@
-"""A batch that is spread over several processes, seen as one."""
+"""Rank, world size, and operations on a batch that is sharded over the ranks of the default process group."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gather", "mean_over_processes", "own_part", "world_size"]
+__all__ = [
+    "gather",
+    "is_distributed",
+    "is_main_process",
+    "mean_over_processes",
+    "own_part",
+    "rank",
+    "world_size",
+]
 
 
 @torch.no_grad()
@@ -28,9 +37,28 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return total[0] / total[1]
 
 
+def is_distributed() -> bool:
+    """Whether a default process group exists; it may hold a single process."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Rank of this process in the default process group; 0 without a group."""
+    return dist.get_rank() if is_distributed() else 0
+
+
 def world_size() -> int:
-    """How many processes share a batch; 1 where nothing is distributed."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Number of processes in the default process group; 1 without a group."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def is_main_process() -> bool:
+    """Whether this process is rank 0, the one that writes files and prints.
+
+    Before a process group exists, the environment variable ``RANK`` of the launcher (``torchrun``,
+    ``accelerate launch``) decides; a process without it runs alone.
+    """
+    return rank() == 0 if is_distributed() else os.environ.get("RANK", "0") == "0"
 
 
 def gather(values: Tensor) -> Tensor:
@@ -63,7 +91,7 @@ def own_part(values: Tensor, like: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return values
-    start = sum(_counts(like)[: dist.get_rank()])
+    start = sum(_counts(like)[: rank()])
     return values[start : start + len(like)]
 
 
@@ -87,4 +115,4 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         total = gradients[0].contiguous().clone()
         dist.all_reduce(total)
-        return total[dist.get_rank()]
+        return total[rank()]

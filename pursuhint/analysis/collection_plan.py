@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.distributed import rank, world_size
 from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.collection import collect, empty_statistics
 from pursuhint.analysis.resumable_pass import Accumulator, fingerprint, run_resumable_pass
@@ -22,7 +23,7 @@ from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.choose import StatisticsLayout
 from pursuhint.similarity.accumulators.moments import LayerMoments
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
-from pursuhint.similarity.accumulators.shards import MomentShards, RowParts, processes
+from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
 
 Parts = MomentShards | RowParts
 """Statistics of parts of the samples."""
@@ -85,7 +86,7 @@ class CollectionPlan:
         accumulators: dict[Activation, Parts] = {
             side: self._accumulator(side, found) for side, found in self.points.items()
         }
-        total = sum(step.samples for step in self.order.steps(*processes()))
+        total = sum(step.samples for step in self.order.steps(rank(), world_size()))
         taps: dict[str, tuple[Sequence[HintPoint], Accumulator]] = {
             side: (self.points[side], accumulators[side]) for side in self.points
         }
@@ -108,7 +109,7 @@ class CollectionPlan:
         gathered = {
             side: (parts.finish(), parts if several else None) for side, parts in accumulators.items()
         }
-        if processes()[1] > 1:
+        if world_size() > 1:
             spent.take_slowest(self.device)  # after finish, which a process that had no batch begins with
         return gathered
 
@@ -136,7 +137,7 @@ class CollectionPlan:
 
     def _in_several_passes(self, spent: CollectSeconds) -> Collected:
         """Where memory is too small for the statistics of all pairs of layers at once."""
-        if processes()[1] > 1:
+        if world_size() > 1:
             form = next(form for form in self.forms.values() if form.passes > 1)
             raise PursuhintError(
                 f"the memory limit allows {form} only, and processes cannot share these; raise the limit or "

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pursuhint._util.distributed import world_size
 from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.collection_plan import Parts
 from pursuhint.analysis.result import Analysis
@@ -24,7 +25,7 @@ from pursuhint.hints.plan import choose_positions, default_k
 from pursuhint.hints.selection import choose_plan, stability_of_choice
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.accumulators.base import LayerStatistics
-from pursuhint.similarity.accumulators.shards import MomentShards, RowParts, processes
+from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
 from pursuhint.similarity.layer_similarity import LayerSimilarity
 from pursuhint.similarity.metric import Metric
 from pursuhint.similarity.resampling import Resampled, resample
@@ -155,7 +156,7 @@ def analyze_statistics(
             clustering_seconds,
             stability_seconds,
         ),
-        processes=processes()[1],
+        processes=world_size(),
         stability=stability,
     )
     return replace(analysis, agreements=_between_metrics(analysis, choice))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.distributed import rank, world_size
 from pursuhint._util.timing import CollectSeconds, Stopwatch
 from pursuhint.analysis.collection import MEAN, pooled_batches
 from pursuhint.data.batch import Batch
@@ -23,7 +24,6 @@ from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.pooling import Pooling
-from pursuhint.similarity.accumulators.shards import processes
 
 SAVE_EVERY = 60.0
 """Seconds between two states of a pass."""
@@ -92,7 +92,7 @@ def run_resumable_pass(
     saved = None if state is None else _State(Path(state), identity)
     accumulators = {name: accumulator for name, (_, accumulator) in taps.items()}
     done = 0 if saved is None else saved.load(accumulators, seconds, device)
-    steps = order.steps(*processes())
+    steps = order.steps(rank(), world_size())
     samples = sum(step.samples for step in steps[:done])
     resumed = done > 0
     if resumed and on_batch is not None:
@@ -136,19 +136,18 @@ def forget(state: Path | str) -> None:
     folder = Path(state)
     for path in folder.glob(f"*.{_own_name()}*"):
         path.unlink(missing_ok=True)
-    rank, together = processes()
-    if together > 1:
+    together = world_size() > 1
+    if together:
         dist.barrier()
-    if rank == 0:
+    if rank() == 0:
         with contextlib.suppress(OSError):
             folder.rmdir()
-    if together > 1:
+    if together:
         dist.barrier()
 
 
 def _own_name() -> str:
-    rank, world = processes()
-    return f"process-{rank + 1}-of-{world}"
+    return f"process-{rank() + 1}-of-{world_size()}"
 
 
 class _State:
@@ -175,7 +174,7 @@ class _State:
         """How many batches are done; their time is added."""
         latest: Any = read_json(self.latest, "state") if self.latest.exists() else {}
         good = isinstance(latest, dict) and latest.get("identity") == self.identity
-        if processes()[1] > 1:
+        if world_size() > 1:
             # All go on, or none: they share the shift of what they add up.
             everywhere = torch.tensor(int(good), device=device)
             dist.all_reduce(everywhere, dist.ReduceOp.MIN)

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from pursuhint._util.distributed import is_distributed, world_size
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.losses import get_loss
@@ -42,7 +42,7 @@ def check_shardable(losses: Iterable[str], processes: int) -> None:
 
 def is_sharded(network: nn.Module) -> bool:
     """Whether `shard_teacher` has been called with this network."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_distributed():
         return False
     from torch.distributed.fsdp import FSDPModule  # slow to import, and not in every build of PyTorch
 
@@ -85,7 +85,7 @@ def shard_teacher(
         own = precision if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) else None
         for parameter in module.parameters(recurse=False):
             parameter.data = parameter.to(own or parameter.dtype).contiguous()
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    mesh = init_device_mesh(device.type, (world_size(),))
     for block in reversed(blocks):  # inner ones first, if one lies in another
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
     fully_shard(teacher, mesh=mesh, reshard_after_forward=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pursuhint.similarity.accumulators.moments import LayerMoments
     from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
     from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
-    from pursuhint.similarity.accumulators.shards import MomentShards, RowParts, processes
+    from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
     from pursuhint.similarity.archive import read_archive, write_archive
     from pursuhint.similarity.cca import r2cca, r2cca_matrix, r2cca_rank, r2cca_rank_matrix
     from pursuhint.similarity.cka import linear_cka, linear_cka_matrix

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
+from pursuhint._util.distributed import is_distributed
 from pursuhint.errors import PursuhintError
 
 __all__ = ["build_accelerator", "choose_device", "keep_random_state"]
@@ -57,7 +58,7 @@ def build_accelerator(device: torch.device, precision: str) -> Accelerator:
     """
     if precision == "fp16" and device.type == "cpu":
         raise PursuhintError("precision 'fp16' needs a GPU; use 'bf16' or 'float32' on the CPU")
-    if device.type == "cuda" and device.index is not None and not torch.distributed.is_initialized():
+    if device.type == "cuda" and device.index is not None and not is_distributed():
         torch.cuda.set_device(device)
 
     def build() -> Accelerator:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from pursuhint._util.atomic_files import make_folder, read_json, remove_leftovers, write_json
+from pursuhint._util.distributed import is_main_process
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import ImageData
@@ -166,7 +166,7 @@ def run_steps(
     check_trackers(resolved.trackers)
     inputs = _fingerprints(resolved, student, teacher, data)
     if check_same_run(folder, resolved, inputs) and (folder / "result.json").exists():
-        return RunRecord.load(folder, is_main_process=os.environ.get("RANK", "0") == "0")
+        return RunRecord.load(folder, is_main_process=is_main_process())
     with contextlib.ExitStack() as stack:
         accelerator = build_accelerator(device, resolved.precision)
         if resolved.acceleration.shard_teacher:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from pursuhint._util.distributed import world_size
+
 AGREE_EVERY = 10
 """Steps between two moments at which several processes ask each other whether one of them is to stop."""
 
@@ -94,7 +96,7 @@ def agreement(request: StopRequest) -> Callable[[int], int | None]:
     Returns:
         From a step to the number of the signal that asks to stop, or None.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if world_size() == 1:
         return lambda step: request.signal
     group: Any = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
 

@@ -11,7 +11,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from pursuhint._util.distributed import gather, mean_over_processes, own_part
+from pursuhint._util import distributed
+from pursuhint._util.distributed import gather, is_main_process, mean_over_processes, own_part, world_size
 from pursuhint.losses import LOSSES
 from tests.losses.test_contract import (
     SAMPLES,
@@ -86,6 +87,7 @@ def _run(rank, folder):
     joined = gather(rows)
     (joined * torch.arange(1.0, 6.0)[:, None]).sum().backward()
     found["gather"] = joined.detach(), rows.grad, own_part(joined, rows).detach()
+    found["place"] = distributed.rank(), world_size(), is_main_process()
     found["mean"] = mean_over_processes(rows[:, 0])
     torch.save(found, f"{folder}/{rank}")
     dist.destroy_process_group()
@@ -123,6 +125,20 @@ def test_rows_are_gathered_with_gradient(processes):
         rows = torch.arange(1.0, 6.0)[:3] if rank == 0 else torch.arange(1.0, 6.0)[3:]
         assert gradient[:, 1].tolist() == (PROCESSES * rows).tolist()
         assert own[:, 0].tolist() == [rank + 1] * (3 - rank)
+
+
+def test_rank_and_world_size_are_those_of_the_process_group(processes):
+    assert [found["place"] for found in processes] == [(0, PROCESSES, True), (1, PROCESSES, False)]
+
+
+def test_without_a_group_the_launcher_says_which_process_is_the_main_one(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert (distributed.rank(), world_size(), is_main_process()) == (0, 1, True)
+    monkeypatch.setenv("RANK", "0")
+    assert is_main_process()
+    monkeypatch.setenv("RANK", "1")
+    assert not is_main_process()
+    assert (distributed.rank(), world_size()) == (0, 1)
 
 
 def test_a_mean_is_that_of_all_samples(processes):

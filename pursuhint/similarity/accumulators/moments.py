@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from pursuhint._util.distributed import rank, world_size
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics, Strip
 
@@ -308,10 +309,10 @@ class LayerMoments(LayerStatistics):
         that what is exchanged are plain sums. Without a process group this does nothing. A process may have
         seen no sample; all must have the same widths.
         """
-        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        world = world_size()
+        if world == 1:
             return
-        world = dist.get_world_size()
-        source = torch.tensor(dist.get_rank() if self.count else world, device=self.device)
+        source = torch.tensor(rank() if self.count else world, device=self.device)
         dist.all_reduce(source, dist.ReduceOp.MIN)
         if int(source) == world:
             return

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from pursuhint._util.distributed import world_size
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import Basis, LayerStatistics, Strip
 from pursuhint.similarity.accumulators.moments import LayerMoments
@@ -103,9 +104,9 @@ class PooledFeatures(LayerStatistics):
         Without a process group this does nothing. A process may have seen no sample; all must have the same
         widths.
         """
-        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        if world_size() == 1:
             return
-        shares: list[Any] = [None] * dist.get_world_size()
+        shares: list[Any] = [None] * world_size()
         dtype = torch.float32 if self._store is None else self._store.dtype
         dist.all_gather_object(shares, (self.count, self._batches, self.eps, dtype))
         counts = [share[0] for share in shares]

@@ -26,22 +26,16 @@ from torch import Tensor
 from torch import distributed as dist
 
 from pursuhint._util.atomic_files import atomic_path
+from pursuhint._util.distributed import rank, world_size
 from pursuhint.data.sample_order import SampleOrder, Step
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.moments import LayerMoments, MomentSums
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 
-__all__ = ["MomentShards", "RowParts", "processes"]
+__all__ = ["MomentShards", "RowParts"]
 
 CHUNK = 512
 """Rows that are added up at a time."""
-
-
-def processes() -> tuple[int, int]:
-    """Which process this is, from 0, and how many there are in the default process group."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
 
 
 class MomentShards:
@@ -63,7 +57,7 @@ class MomentShards:
     def __init__(self, moments: LayerMoments, order: SampleOrder, *, room: int = 2 << 30) -> None:
         self.moments = moments
         self.done = 0
-        self._steps = order.steps(*processes())
+        self._steps = order.steps(rank(), world_size())
         self._room = room
         self._used = 0
         self._temporary: Path | None = None
@@ -116,11 +110,10 @@ class MomentShards:
 
     def _agree_on_shift(self, features: Sequence[Tensor] | None) -> None:
         """Take the mean of the first process's first batch as the shift of all processes."""
-        rank, world = processes()
-        if world == 1:
+        if world_size() == 1:
             return
         shift = torch.zeros(self.moments.total_width, dtype=self.moments.dtype, device=self.moments.device)
-        if rank == 0 and features is not None:
+        if rank() == 0 and features is not None:
             z = torch.cat([layer.detach().to(shift) for layer in features], dim=1)
             # Relative to the first sample, so that a constant column is shifted to exactly zero.
             shift = z[0] + (z - z[0]).mean(0)
@@ -159,7 +152,7 @@ class MomentShards:
             self._agree_on_shift(None)
         for part in range(len(self)):
             sums = self._sums(part)
-            if processes()[1] > 1:
+            if world_size() > 1:
                 if isinstance(self._parts[part], MomentSums):
                     self._used -= sums.bytes
                 sums = _reduced(sums, self.moments)
@@ -258,9 +251,9 @@ class RowParts:
     def __init__(self, rows: PooledFeatures, order: SampleOrder) -> None:
         self.rows = rows
         self.done = 0
-        rank, world = processes()
-        steps = [order.steps(rank, world) for rank in range(world)]
-        self._steps = steps[rank]
+        world = world_size()
+        steps = [order.steps(other, world) for other in range(world)]
+        self._steps = steps[rank()]
         self._parts = len(order.sizes)
         self._written: list[int] = []
         # Rows come together in the order of the processes.
