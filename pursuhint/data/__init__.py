@@ -50,16 +50,17 @@ AUGMENTATIONS: Mapping[str, str] = MappingProxyType(
         "cutmix": "a rectangle comes from another image, and so does part of the label",
     }
 )
-"""How training images can be changed, in the order in which that is done; see `pursuhint.data.policies`."""
+"""Augmentations of training images by name, in the order in which they are applied."""
 
 _SIZED_WHEN_LOADED = ("imagenet", "folder:PATH")
 
 
 def check_augmentations(names: Sequence[str]) -> None:
-    """Refuse names that are not in :data:`AUGMENTATIONS`, or are there twice.
+    """Check a list of augmentation names.
 
     Raises:
-        PursuhintError: one is; the message suggests the nearest name.
+        PursuhintError: a name is not in :data:`AUGMENTATIONS` (the message suggests the nearest one), or is
+            listed twice.
     """
     for name in names:
         lookup("augmentation", AUGMENTATIONS, name)
@@ -84,10 +85,10 @@ def load_dataset(
             ``train/`` and ``val/`` (or ``test/``), one folder a class.
         root: the folder that holds the data sets. Default: the environment variable ``PURSUHINT_DATA``, else
             ``~/.cache/pursuhint/datasets``. Not used by ``digits`` and ``folder:PATH``.
-        download: fetch the data set when ``root`` does not hold it. Nothing is fetched otherwise.
-        val_fraction: share of the training samples, in [0, 1), held out as ``data.val``: stratified by class,
-            the same for the same seed everywhere, and taken out of ``data.train``.
-        seed: chooses the samples of the validation split; nothing else depends on it.
+        download: download the data set if ``root`` does not hold it. Default: nothing is downloaded.
+        val_fraction: share of the training samples, in [0, 1), moved from ``data.train`` to ``data.val``:
+            stratified by class, identical for equal seeds on every machine and version.
+        seed: of the validation split; nothing else depends on it.
         image_size: side in pixels of the square images. Default: the data set's own size; 224 for
             ``imagenet``; for ``folder:PATH`` see :func:`load_folder`.
 

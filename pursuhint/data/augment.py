@@ -1,8 +1,7 @@
 """Augmentation and normalisation: torchvision's transforms, on whole batches of tensors.
 
-Random numbers are drawn from a generator that the caller passes, in one place (``draw``); applying them is
-deterministic (``apply``). So the same samples can be augmented in the same way on any device, in any batch
-and by any process.
+``draw`` takes all random numbers from a generator that the caller passes; ``apply`` is deterministic. A
+sample's augmentation is therefore identical on any device, in any batch and in any process.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
     Args:
         images: any dtype, shape (batch, channels, height, width).
         top: int64 in 0..2*padding, shape (batch,): rows above the window; ``padding`` leaves rows in place.
-        left: the same for columns.
+        left: columns to the left of the window, int64 in 0..2*padding, shape (batch,).
         padding: pixels added on each side.
 
     Returns:
@@ -104,7 +103,7 @@ class CropFlipDraws:
     flip: Tensor
 
     def to(self, device: torch.device | str) -> CropFlipDraws:
-        """The same numbers on ``device``."""
+        """Copy the draws to ``device``."""
         return CropFlipDraws(self.top.to(device), self.left.to(device), self.flip.to(device))
 
     def __getitem__(self, positions: Tensor) -> CropFlipDraws:
@@ -115,12 +114,12 @@ class CropFlipDraws:
 class CropFlip:
     """Random crop after zero padding, then a horizontal flip of half of the images.
 
-    The same maths and distribution as torchvision's ``RandomCrop(size, padding=padding)`` and
+    Formula and distribution of torchvision's ``RandomCrop(size, padding=padding)`` and
     ``RandomHorizontalFlip()``, for images in memory.
 
     Attributes:
         padding: pixels of zeros on each side before the crop; 0 does not crop.
-        flip: whether to flip; not for images that change their meaning in a mirror, such as digits.
+        flip: whether to flip; wrong for images whose class depends on left and right, such as digits.
     """
 
     padding: int = 0
@@ -149,9 +148,9 @@ class CropFlip:
 
 @dataclass(frozen=True)
 class ResizedCropFlip:
-    """Crop of random size and shape, resized to the wanted size, flipped half of the time: ImageNet's recipe.
+    """Random crop of random area and aspect ratio, resized, flipped half of the time: ImageNet's recipe.
 
-    The same maths and distribution as torchvision's ``RandomResizedCrop`` (bilinear, antialiased) and
+    Formula and distribution of torchvision's ``RandomResizedCrop`` (bilinear, antialiased) and
     ``RandomHorizontalFlip``, for images decoded from files.
 
     Attributes:
@@ -169,8 +168,8 @@ class ResizedCropFlip:
     ) -> tuple[tuple[int, int, int, int], bool]:
         """Random crop for one image of the given size.
 
-        Ten attempts are made to draw an area and a shape that fit; failing that, the largest central crop of
-        an allowed shape is taken.
+        Draws area and aspect ratio up to ten times until the crop fits into the image; after that, takes the
+        largest central crop of an allowed aspect ratio.
 
         Returns:
             Top, left, height and width of the crop in pixels, and whether to flip.

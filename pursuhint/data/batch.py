@@ -1,4 +1,4 @@
-"""What a loader hands to the rest of the program."""
+"""The batch that loaders yield: images, labels and sample indices."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["Batch"]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some samples, ready for a network.
+    """Normalised images with labels and sample indices.
 
     Attributes:
         images: float32, normalised, shape (batch, channels, height, width).
         labels: int64 in 0..classes-1, shape (batch,).
-        indices: int64, shape (batch,): each sample's position in the full training set, whatever validation
-            split or subset was taken from it; for test samples the position in the test set.
-        other_labels: where every image is made of two (mixup, CutMix), the label of the other one, int64,
-            shape (batch,); None otherwise.
-        share: of ``labels`` in the images, in [0.5, 1]; what is left is the share of ``other_labels``.
+        indices: int64, shape (batch,): each sample's position in the full training set, independent of
+            validation split and subset; for test samples the position in the test set.
+        other_labels: label of the second image under mixup or CutMix, int64, shape (batch,); None without
+            mixing.
+        share: weight of ``labels`` in [0.5, 1]; ``other_labels`` has weight ``1 - share``.
     """
 
     images: Tensor

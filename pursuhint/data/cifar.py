@@ -25,7 +25,7 @@ PIXELS = 3 * SIDE * SIDE
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where one of the two data sets keeps what."""
+    """File names, keys and constants of one data set, in both published formats."""
 
     name: str
     num_classes: int
@@ -46,7 +46,7 @@ class _Layout:
 _CIFAR10 = _Layout(
     name="cifar10",
     num_classes=10,
-    # Over all pixels of the training set. The widely copied std (0.2023, 0.1994, 0.2010) is another quantity,
+    # Standard deviation over all pixels of the training set. The widely copied (0.2023, 0.1994, 0.2010) is
     # the mean of the standard deviations of single images.
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
@@ -65,7 +65,7 @@ _CIFAR10 = _Layout(
 _CIFAR100 = _Layout(
     name="cifar100",
     num_classes=100,
-    # The constants of the reference training code, and so those that published checkpoints were trained with.
+    # Constants of the reference training code, with which the published checkpoints were trained.
     mean=(0.5071, 0.4867, 0.4408),
     std=(0.2675, 0.2565, 0.2761),
     python_folder="cifar-100-python",
@@ -151,17 +151,17 @@ def _download(layout: _Layout, root: Path) -> None:
 
 
 class _PickledDtype:
-    """Stands for a numpy dtype while a pickle is read: keeps what the file says and does nothing with it."""
+    """Inert stand-in for ``numpy.dtype``: stores the constructor arguments of the pickle."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
 
     def __setstate__(self, state: Any) -> None:
-        """Byte order and alignment: of no meaning for bytes, the only type that is accepted."""
+        """Ignore byte order and alignment: meaningless for uint8, the only accepted type."""
 
 
 class _PickledArray:
-    """Stands for a numpy array while a pickle is read."""
+    """Inert stand-in for ``numpy.ndarray``: stores the state tuple of the pickle."""
 
     def __init__(self, *arguments: Any) -> None:
         self.state: Any = None
@@ -170,10 +170,10 @@ class _PickledArray:
         self.state = state
 
     def pixels(self) -> np.ndarray:
-        """The array, if it is what a CIFAR batch holds: uint8, shape (samples, 3072), as many bytes as that.
+        """The pixels of a CIFAR batch: uint8, shape (samples, 3072).
 
         Raises:
-            ValueError: it is anything else.
+            ValueError: another type or shape, or the byte count does not match the shape.
         """
         match self.state:
             case (
@@ -214,13 +214,11 @@ class _ForeignName(Exception):
 def read_pickle(path: Path) -> dict[str, Any]:
     """Read one of CIFAR's pickled dictionaries without running code that it may carry.
 
-    A pickle is a small program, and its dangerous instructions can only call what the file has imported by
-    name. Here an import is answered with nothing but inert stand-ins for the three names that an array of
-    CIFAR is made of (``numpy.core.multiarray._reconstruct``, ``numpy.ndarray``, ``numpy.dtype``): no
-    function of numpy or of any other module is ever called by the file. The stand-ins record what the file
-    says, and :func:`load_cifar10` turns that into an array after it has checked type, shape and size. Every
-    other name ends the reading with an error. The files were written by Python 2, so text arrives as bytes
-    (``encoding="bytes"``); keys are decoded.
+    A pickle is a program that can call any function it imports by name. This reader resolves three names,
+    those of a NumPy array (``numpy.core.multiarray._reconstruct``, ``numpy.ndarray``, ``numpy.dtype``), to
+    inert stand-ins that only store their arguments, and refuses every other name, so the file calls no
+    function of NumPy or any other module. :func:`load_cifar10` builds the array after checking type, shape
+    and size. The files were written by Python 2: text is read as bytes, and keys are decoded.
 
     Args:
         path: for example ``cifar-10-batches-py/data_batch_1``.
@@ -229,7 +227,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         The dictionary.
 
     Raises:
-        PursuhintError: the file is unreadable, truncated, no dictionary, or refers to any other name.
+        PursuhintError: the file is unreadable, truncated, not a dictionary, or imports any other name.
     """
     try:
         with path.open("rb") as file:

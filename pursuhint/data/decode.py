@@ -1,4 +1,4 @@
-"""Image files to tensors."""
+"""Decode image files to tensors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class ImageHeader(NamedTuple):
-    """What the first bytes of an image file tell: size in pixels, and whether it has one channel."""
+    """Size in pixels of an image file, and whether it has one channel."""
 
     height: int
     width: int
@@ -49,7 +49,7 @@ def _check_depth(path: Path, mode: str) -> None:
 
 
 def read_header(path: Path) -> ImageHeader:
-    """Size and kind of an image, without decoding it.
+    """Read size and channel count of an image without decoding its pixels.
 
     Raises:
         PursuhintError: not an image, or one with more than 8 bits a channel.
@@ -92,12 +92,12 @@ def to_tensor(image: Image.Image) -> Tensor:
 def fit(image: Image.Image, size: tuple[int, int], *, margin: float = 1.0) -> Image.Image:
     """Resize so that the image just covers ``margin`` times ``size``, then cut ``size`` out of its centre.
 
-    The shape of what is shown stays as it is. An image that already has the wanted size is not touched. For
-    a square size the same as torchvision's ``Resize(round(margin * side))`` and ``CenterCrop(side)``.
+    The aspect ratio is kept. An image that already has the target size is returned unchanged. Equal, for a
+    square size, to torchvision's ``Resize(round(margin * side))`` and ``CenterCrop(side)``.
 
     Args:
         image: any size.
-        size: wanted height and width in pixels.
+        size: target height and width in pixels.
         margin: at least 1; 256/224 in the ImageNet recipe.
     """
     if image.size == (size[1], size[0]):
@@ -107,7 +107,7 @@ def fit(image: Image.Image, size: tuple[int, int], *, margin: float = 1.0) -> Im
         width = height * image.width // image.height
     else:
         height = width * image.height // image.width
-    # round() goes to the even neighbour, as in torchvision: one pixel matters when results are compared
+    # round() takes halves to the even neighbour, as torchvision does: an offset of one pixel changes results
     top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
     covering = image.resize((width, height), Image.Resampling.BILINEAR)
     return covering.crop((left, top, left + size[1], top + size[0]))
@@ -116,9 +116,9 @@ def fit(image: Image.Image, size: tuple[int, int], *, margin: float = 1.0) -> Im
 def resized_crop(
     image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int], *, mirrored: bool
 ) -> Image.Image:
-    """Cut out a box (top, left, height, width), resize it to ``size`` and mirror it if asked.
+    """Crop a box (top, left, height, width), resize it to ``size`` and optionally mirror it.
 
-    The same as torchvision's ``resized_crop`` (bilinear, antialiased) and ``hflip``.
+    Equal to torchvision's ``resized_crop`` (bilinear, antialiased) and ``hflip``.
     """
     top, left, height, width = box
     cut = image.crop((left, top, left + width, top + height))

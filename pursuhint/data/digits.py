@@ -13,7 +13,7 @@ from pursuhint.data.splits import MemorySplit, hold_out
 __all__ = ["load_digits"]
 
 TEST_SAMPLES = 360
-MEAN = (0.304751,)  # of the training part; a test computes them again
+MEAN = (0.304751,)  # of the training split; a test recomputes both constants
 STD = (0.375704,)
 
 
@@ -21,14 +21,14 @@ def load_digits(root: Path | None = None, *, download: bool = False) -> ImageDat
     """Load the digits: 1,437 for training, 360 for testing, grey, 8x8, 10 classes. Nothing to download.
 
     The values 0..16 become uint8 0..255. The split is fixed and stratified. Mean and standard deviation are
-    those of the training part. Augmentation shifts by up to one pixel and does not flip.
+    computed on the training split. Augmentation shifts by up to one pixel and does not flip.
 
     Reference: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
     Repository, 1998, https://doi.org/10.24432/C50P49 (its test part, as packaged by scikit-learn).
 
     Args:
-        root: not used; every data set takes it.
-        download: not used.
+        root: ignored; accepted so that all data set loaders share one signature.
+        download: ignored.
     """
     from sklearn import datasets
 

@@ -1,4 +1,4 @@
-"""Your own images: one folder a class."""
+"""Image data sets stored as one folder per class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MEMORY_LIMIT = 512 * 2**20
 LARGEST_DEFAULT_SIDE = 224
-SURVEYED_FILES = 200_000  # with more files than this, the headers of an even selection are read
+SURVEYED_FILES = 200_000  # of more files than this, the headers of an evenly spaced subset are read
 
 
 def load_folder(
@@ -168,7 +168,7 @@ def list_images(folder: Path, classes: tuple[str, ...]) -> FileSplit:
 
 
 def _survey(splits: list[FileSplit]) -> list[ImageHeader]:
-    """Headers of all files, or of an even selection when there are too many."""
+    """Headers of all files, or of an evenly spaced subset above `SURVEYED_FILES`."""
     step = -(-sum(map(len, splits)) // SURVEYED_FILES)
     return read_headers(split.path(position) for split in splits for position in range(0, len(split), step))
 
@@ -183,5 +183,5 @@ def _common_size(headers: list[ImageHeader]) -> tuple[int, int]:
 
 
 def _gray(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float], tuple[float]]:
-    """One channel's constants from three: their averages."""
+    """Average the constants of three channels for grey images."""
     return (sum(mean) / len(mean),), (sum(std) / len(std),)

@@ -1,4 +1,4 @@
-"""A data set: its splits and what is known about its images."""
+"""A data set: its splits, classes and normalisation constants."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class ImageData:
     Attributes:
         name: as the user typed it.
         num_classes: how many classes there are.
-        in_channels: 1 (grey) or 3 (RGB), or whatever a user's tensors have.
-        image_size: height and width in pixels that a network gets to see.
+        in_channels: 1 (grey), 3 (RGB), or any number for tensors of the user.
+        image_size: height and width in pixels of the network's input.
         mean: per channel, in units of the image scaled to [0, 1] (for float images: in their own units).
         std: per channel, above 0.
         class_names: one name a class, in the order of the labels.
         train: the training samples, without those of ``val``.
         test: the test samples (for data sets without public test labels, the official validation samples).
         val: samples for choosing a model, or None.
-        augmentation: what training does to an image; :class:`CropFlip` for splits in memory,
+        augmentation: the ``standard`` training augmentation; :class:`CropFlip` for splits in memory,
             :class:`ResizedCropFlip` for files. ``dataclasses.replace(data, augmentation=...)`` changes it.
     """
 
@@ -76,7 +76,7 @@ class ImageData:
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The splits there are, by name: train, test and, if there is one, val."""
+        """The splits by name: train, test and, if present, val."""
         splits = {"train": self.train, "test": self.test}
         return splits if self.val is None else {**splits, "val": self.val}
 
@@ -89,7 +89,7 @@ class ImageData:
         """The split called ``train``, ``val`` or ``test``.
 
         Raises:
-            PursuhintError: no such split; in particular no validation split was asked for.
+            PursuhintError: no such split, or the data has no validation split.
         """
         if name == "val" and self.val is None:
             raise PursuhintError(
@@ -102,8 +102,8 @@ class ImageData:
     def with_validation(self, fraction: float, *, seed: int = 0) -> ImageData:
         """Hold out some training samples as ``val``.
 
-        The held-out samples are stratified by class (see :func:`~pursuhint.data.hold_out`) and depend
-        on labels, fraction and seed alone. They keep their indices.
+        The held-out samples are stratified by class, depend on labels, fraction and seed alone, and keep
+        their indices.
 
         Args:
             fraction: share of the training samples, above 0 and below 1; the count is rounded.
@@ -121,10 +121,10 @@ class ImageData:
         return replace(self, train=self.train.select(kept), val=self.train.select(held_out))
 
     def resized(self, size: int) -> ImageData:
-        """The same images, enlarged or reduced to squares of ``size`` pixels.
+        """Resize all images to squares of ``size`` pixels.
 
-        Bilinear with antialiasing, as torchvision's ``Resize``; the crop padding grows in proportion. Mean
-        and standard deviation stay those of the original images.
+        Bilinear with antialiasing, as torchvision's ``Resize``; the crop padding is scaled in proportion.
+        Mean and standard deviation are not recomputed.
 
         Args:
             size: height and width in pixels.
@@ -175,20 +175,20 @@ class ImageData:
         val_fraction: float = 0.0,
         seed: int = 0,
     ) -> ImageData:
-        """Use your own images.
+        """Build a data set from images in memory.
 
         Args:
             name: what to call the data in messages and reports.
             train: images and labels. Images: tensor or array of shape (samples, channels, height, width),
-                uint8 in 0..255 or floating point in any range; kept on the CPU, and not copied where
-                that is not needed. Labels: integers, shape (samples,).
-            test: the same, with the same channels, height and width.
+                uint8 in 0..255 or floating point in any range; kept on the CPU, copied only if
+                necessary. Labels: integers, shape (samples,).
+            test: images and labels with the channels, height and width of ``train``.
             num_classes: default: one more than the largest label, or the number of ``class_names``.
             class_names: default: the labels as text.
             mean: per channel, subtracted after uint8 images were scaled to [0, 1]. Default: computed from the
                 training images (before a validation split is taken out).
-            std: the same for the standard deviation.
-            augmentation: default: none, since only you know which changes leave the class alone.
+            std: per channel, divided by. Default: computed as ``mean`` is.
+            augmentation: default: none, since only the caller knows which changes preserve the class.
             val_fraction: share of the training samples held out as ``val``, in [0, 1).
             seed: of the validation split.
 

@@ -17,7 +17,7 @@ def load_imagenet(root: Path, *, download: bool = False, image_size: int = 224) 
     """Load ImageNet: 1,281,167 training and 50,000 test images, RGB, 1,000 classes, decoded by workers.
 
     Reads ``root/imagenet/train/<wnid>/`` and ``root/imagenet/val/<wnid>/``; a link will do. A subset of the
-    classes works too. The official validation images are the test split, since the test labels are not
+    classes is accepted. The official validation images are the test split, since the test labels are not
     public. Classes are numbered in the sorted order of their WordNet ids, as in torchvision's checkpoints.
     Augmentation: :class:`ResizedCropFlip`; for evaluation, the shorter side is resized to 256/224 of
     ``image_size`` and the centre cut out.
@@ -27,8 +27,8 @@ def load_imagenet(root: Path, *, download: bool = False, image_size: int = 224) 
 
     Args:
         root: the folder that holds ``imagenet``.
-        download: not possible; it is an error when the data is not there.
-        image_size: side in pixels of what the network sees.
+        download: not supported; raises if the data is missing.
+        image_size: side in pixels of the network's input.
 
     Raises:
         PursuhintError: missing or incomplete folders.

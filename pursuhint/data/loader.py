@@ -1,4 +1,4 @@
-"""Loaders: epochs of batches that depend on a seed and the epoch's number, and on nothing else."""
+"""Loaders whose batches are a function of seed and epoch number alone."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ def make_loader(
 ) -> Loader:
     """Make a loader for one split.
 
-    Splits in memory live on ``device`` as they are (one copy, shared by all loaders of the same data) and are
-    augmented there in batches; files are decoded and augmented by ``workers`` processes.
+    A split in memory is copied to ``device`` once for all loaders of the data set and augmented there in
+    batches; files are decoded and augmented by ``workers`` processes.
 
     Args:
         data: the data set.
         split: ``train``, ``val`` or ``test``.
-        batch_size: samples in a batch, of all processes together.
-        training: shuffle each epoch; otherwise the order is that of the split (or of ``subset``).
+        batch_size: global batch size, summed over all ranks.
+        training: shuffle in each epoch; otherwise keep the order of the split (or of ``subset``).
         seed: of order and augmentation.
-        device: where batches arrive.
-        workers: processes that decode files, kept from epoch to epoch; 0 decodes in this process. Not used
-            for data in memory. The batches do not depend on it.
+        device: device of the batches.
+        workers: processes that decode files, kept between epochs; 0 decodes in this process. Ignored for data
+            in memory. Does not change the batches.
         augment: names of :data:`pursuhint.data.AUGMENTATIONS`; True for ``standard``, False for none.
-            Default: as ``training`` says.
+            Default: ``training``.
         drop_last: leave out the last batch when it is smaller than ``batch_size``.
-        shard: (which, of how many): this process's part of every batch. Parts are disjoint, differ in size by
-            at most one sample and together are the batch of a single process, so evaluation counts every
-            sample once. In training every process must take part in every step, so a last batch with fewer
-            samples than processes is left out.
-        subset: indices (as in ``Batch.indices``) of the samples to use, in this order when not training.
+        shard: (rank, world size): this rank's share of every batch. Shares are disjoint, differ in size by at
+            most one sample and add up to the batch of a single process, so evaluation counts every sample
+            once. In training every rank must take part in every step, so a last batch with fewer samples
+            than ranks is dropped.
+        subset: indices (as in ``Batch.indices``) of the samples to use; without ``training`` in this order.
 
     Raises:
-        PursuhintError: no such split, a number out of range, or an index that the split does not have.
+        PursuhintError: no such split, a number out of range, or an index outside the split.
     """
     chosen = data.split(split)
     if batch_size < 1:
@@ -99,8 +99,8 @@ def sample_indices(data: ImageData, count: int, seed: int = 0) -> Tensor:
 
     Args:
         data: the data set.
-        count: how many; all of the training split when it has no more.
-        seed: another seed draws other samples. The draw is the same on every version of every library.
+        count: number of samples; the whole training split if it has fewer.
+        seed: of the draw, which does not depend on library versions.
 
     Returns:
         Ascending indices as in ``Batch.indices``, int64, shape (min(count, len(data.train)),).
@@ -116,7 +116,7 @@ def sample_indices(data: ImageData, count: int, seed: int = 0) -> Tensor:
 
 
 def _positions(split: Split, subset: Tensor, where: str) -> Tensor:
-    """Positions in ``split`` of the samples with the indices ``subset``."""
+    """Translate sample indices to positions in ``split``."""
     if subset.ndim != 1 or len(subset) == 0 or subset.is_floating_point() or subset.dtype == torch.bool:
         raise PursuhintError(
             f"subset must be a list of sample indices, got {subset.dtype} of shape {tuple(subset.shape)}"
@@ -134,7 +134,7 @@ def _positions(split: Split, subset: Tensor, where: str) -> Tensor:
 
 
 class _Order:
-    """Which samples form the batches of an epoch, and which of them are this process's."""
+    """Batches of an epoch as positions in the split, and this rank's share of each."""
 
     def __init__(
         self,
@@ -153,11 +153,11 @@ class _Order:
         self.num_samples = full * batch_size + (rest if keep_rest else 0)
         if self.num_samples == 0:
             raise PursuhintError(f"{len(positions)} samples are too few to train on with {shards} processes")
-        # Parts of a batch differ by at most one sample, the first shards having the larger ones.
+        # The larger shares go to the first ranks; a rank above `rest` gets none of the last batch.
         self.num_batches = full + (1 if keep_rest and which < rest else 0)
 
     def batches(self, epoch: int) -> list[Tensor]:
-        """Positions in the split of every batch of an epoch, this process's part of each."""
+        """This rank's share of every batch of an epoch, as positions in the split."""
         order = self.positions
         if self.shuffle:
             order = order[torch.randperm(len(order), generator=derived_generator("order", self.seed, epoch))]
@@ -169,10 +169,10 @@ class _Order:
 
 
 class _Changes:
-    """What happens to images on the device: policies, normalisation, mixing.
+    """Augmentation policies, normalisation and mixing, applied on the device.
 
-    What is drawn for a sample depends on the seed, the epoch and its place in the split alone; how a batch is
-    mixed, on the seed, the epoch and the number of the step.
+    The draws of a sample depend on seed, epoch and position in the split alone; the mixing of a batch depends
+    on seed, epoch and step.
     """
 
     def __init__(
@@ -194,10 +194,10 @@ class _Changes:
                     )
 
     def of_epoch(self, number: int) -> Callable[[int, Tensor, Tensor, Tensor, Tensor], Batch]:
-        """What makes the batches of an epoch.
+        """Draw the random numbers of an epoch.
 
         Returns:
-            A function of step, places in the split, raw images, labels and indices.
+            A function of step, positions in the split, raw images, labels and indices that makes the batch.
         """
         draws = {
             name: policy.draw(self.count, derived_generator(name, self.seed, number)).to(self.device)
@@ -224,9 +224,9 @@ class _Changes:
 class Loader(abc.ABC):
     """Batches of one split, epoch by epoch. Made by :func:`make_loader`.
 
-    Order and augmentation of an epoch are a function of the seed and the epoch's number: whatever was
-    iterated before, on any device, with any number of workers. The global random generators are neither read
-    nor changed. ``len(loader)`` is the number of batches an epoch has in this process.
+    Order and augmentation of an epoch are a function of seed and epoch number alone; earlier epochs, device
+    and number of workers do not change them. The global random generators are neither read nor changed.
+    ``len(loader)`` is the number of batches per epoch on this rank.
     """
 
     def __init__(self, order: _Order, changes: _Changes) -> None:
@@ -239,11 +239,11 @@ class Loader(abc.ABC):
 
     @property
     def num_samples(self) -> int:
-        """Samples in an epoch, of all shards together."""
+        """Samples per epoch, summed over all ranks."""
         return self._order.num_samples
 
     def joint_size(self, step: int) -> int:
-        """Samples of all shards together in a batch, counted from 0."""
+        """Samples in batch number ``step`` (from 0), summed over all ranks."""
         return min(self._order.batch_size, self.num_samples - step * self._order.batch_size)
 
     @abc.abstractmethod
@@ -251,13 +251,13 @@ class Loader(abc.ABC):
         """The batches of one epoch, on the loader's device.
 
         Args:
-            number: of the epoch, from 0. Without shuffling and augmentation all epochs are the same.
-            start: how many batches to leave out at the beginning; the others are what they would be anyway.
+            number: of the epoch, from 0. Without shuffling and augmentation all epochs are identical.
+            start: number of batches to skip at the beginning; the remaining ones are unchanged.
         """
 
 
 class MemoryLoader(Loader):
-    """Batches of a :class:`MemorySplit`, cut, augmented and normalised on the device."""
+    """Batches of a :class:`MemorySplit`, indexed, augmented and normalised on the device."""
 
     def __init__(self, data: ImageData, split: MemorySplit, order: _Order, changes: _Changes) -> None:
         super().__init__(order, changes)
@@ -269,14 +269,14 @@ class MemoryLoader(Loader):
         parts = self._order.batches(number)[start:]
         draws = None
         if self._changes.standard:
-            # One draw for every sample of the split, so that a sample's augmentation does not depend on the
-            # batch or the subset that it is in. Drawn on the CPU, so that every device gets the same.
+            # Draw for every sample of the split, so that a sample's augmentation does not depend on batch or
+            # subset; draw on the CPU, so that all devices get identical numbers.
             generator = derived_generator("augmentation", self._order.seed, number)
             draws = self._augmentation.draw(len(self._split), generator).to(self.device)
         if not parts:
             return
         change = self._changes.of_epoch(number)
-        everything = torch.cat(parts).to(self.device)  # one transfer an epoch, not one a batch
+        everything = torch.cat(parts).to(self.device)  # one transfer per epoch instead of one per batch
         for step, positions in enumerate(everything.split([len(part) for part in parts]), start):
             images = self._split.images[positions]
             if draws is not None:
@@ -309,7 +309,7 @@ class FileLoader(Loader):
             pin_memory=self.device.type == "cuda",
             prefetch_factor=_PREFETCHED if workers > 0 else None,
             collate_fn=_stack,
-            generator=torch.Generator(),  # else DataLoader draws its workers' seed from the global generator
+            generator=torch.Generator(),  # otherwise DataLoader draws a seed from the global generator
         )
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
@@ -323,8 +323,8 @@ class FileLoader(Loader):
                 raise RuntimeError("another epoch of this loader was begun: its workers serve one at a time")
             images = next(batches)
             if isinstance(images, PursuhintError):
-                # A new one: an exception that is a local of the frame that raises it keeps the frame, and
-                # with it the workers, alive until the garbage collector comes by.
+                # Raise a copy: an exception held by a local variable of the raising frame forms a reference
+                # cycle that keeps the workers alive until the garbage collector runs.
                 raise PursuhintError(*images.args)
             place, labels, indices = (
                 values.to(self.device, non_blocking=True)
@@ -334,9 +334,9 @@ class FileLoader(Loader):
 
 
 class _Keys:
-    """The batch sampler of a :class:`FileLoader`: (epoch, position) of every sample.
+    """Batch sampler of a :class:`FileLoader`: (epoch, position) of every sample.
 
-    The epoch travels with each position because persistent workers keep the data set they were born with.
+    Each key carries the epoch because persistent workers keep the data set object they were started with.
     """
 
     def __init__(self) -> None:
@@ -352,7 +352,7 @@ class _Keys:
 
 
 class _Files(Dataset):
-    """Decodes and augments one file; uint8, so that little has to travel between processes."""
+    """Decodes and augments single files; yields uint8 to keep the transfer between processes small."""
 
     def __init__(self, data: ImageData, split: FileSplit, seed: int, augment: bool) -> None:
         assert isinstance(data.augmentation, ResizedCropFlip)  # ImageData made sure
@@ -365,7 +365,7 @@ class _Files(Dataset):
         try:
             image = read_image(self.split.path(position), self.channels)
         except PursuhintError as error:
-            return error  # raised by a worker, it would arrive with the worker's traceback as its message
+            return error  # if raised here, DataLoader would put the worker's traceback into its message
         if not self.augment:
             return to_tensor(fit(image, self.size, margin=EVALUATION_MARGIN))
         index = int(self.split.indices[position])

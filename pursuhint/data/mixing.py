@@ -1,4 +1,4 @@
-"""Mixup and CutMix: training images that are made of two, with the labels of both."""
+"""Mixup and CutMix: combine pairs of training images and their labels."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from pursuhint.data.batch import Batch
 
 
 def mixup(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
-    """Blend each image with the one before it in the batch.
+    """Blend each image with its predecessor in the batch.
 
     Reference: H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, mixup: Beyond Empirical Risk Minimization,
     ICLR 2018, https://arxiv.org/abs/1710.09412.
 
     Args:
         images: floating point, shape (batch, channels, height, width).
-        share: of each image itself, in [0, 1].
-        generator: not used.
+        share: weight of the image itself, in [0, 1].
+        generator: ignored; accepted so that all mixers share one signature.
 
     Returns:
-        The mixed images and the share.
+        The mixed images and ``share``.
     """
     return images.roll(1, 0).lerp(images, share), share
 
 
 def cutmix(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, float]:
-    """Replace a rectangle of each image by what is there in the one before it in the batch.
+    """Replace a rectangle of each image by the same rectangle of its predecessor in the batch.
 
-    The rectangle has the shape of the image and is the same in the whole batch; what lies outside is cut off,
-    as in torchvision.
+    The rectangle has the aspect ratio of the image, is identical for the whole batch, and is clipped at the
+    border, as in torchvision.
 
     Reference: S. Yun, D. Han, S. J. Oh, S. Chun, J. Choe and Y. Yoo, CutMix: Regularization Strategy to Train
     Strong Classifiers with Localizable Features, ICCV 2019, https://arxiv.org/abs/1905.04899.
 
     Args:
         images: shape (batch, channels, height, width).
-        share: of each image that is kept, in [0, 1], if nothing of the rectangle lies outside.
-        generator: draws its centre.
+        share: fraction of each image to keep, in [0, 1], before clipping.
+        generator: draws the centre of the rectangle.
 
     Returns:
-        The mixed images and the share that was kept.
+        The mixed images and the fraction kept after clipping.
     """
     height, width = images.shape[-2:]
     column = int(torch.randint(width, (), generator=generator))
@@ -62,19 +62,19 @@ def cutmix(images: Tensor, share: float, generator: torch.Generator) -> tuple[Te
 Mixer = Callable[[Tensor, float, torch.Generator], tuple[Tensor, float]]
 
 MIXERS: Mapping[str, Mixer] = MappingProxyType({"mixup": mixup, "cutmix": cutmix})
-"""Those that make one image out of two."""
+"""Augmentations that combine two images."""
 
 
 def mix(batch: Batch, names: tuple[str, ...], generator: torch.Generator) -> Batch:
-    """Mix a batch in one of several ways, each as likely, by a share that is uniform in [0, 1).
+    """Apply one mixer, drawn uniformly from ``names``, with a share drawn uniformly from [0, 1).
 
-    As torchvision's ``MixUp`` and ``CutMix`` with ``alpha=1``: one share and one partner, the sample before,
-    for all samples of the batch. Of both labels the one with the larger share comes first.
+    As torchvision's ``MixUp`` and ``CutMix`` with ``alpha=1``: one share for the whole batch; each sample is
+    mixed with its predecessor. ``labels`` of the result holds the label with the larger share.
 
     Args:
         batch: images normalised, on any device.
-        names: of `MIXERS`.
-        generator: on the CPU. The number of values drawn does not depend on the batch's size.
+        names: keys of `MIXERS`.
+        generator: on the CPU; the number of values drawn does not depend on the batch size.
     """
     chosen = names[int(torch.randint(len(names), (), generator=generator))]
     drawn = float(torch.rand((), generator=generator))

@@ -1,8 +1,7 @@
 """Stronger augmentation, by name: batched versions of torchvision's v2 transforms.
 
-As in `pursuhint.data.augment`, random numbers are drawn in one place for every sample of a split, and
-applying them is deterministic, so that a sample is changed alike on any device, in any batch and by any
-process.
+``draw`` takes random numbers for every sample of a split; ``apply`` is deterministic. A sample's
+augmentation is therefore identical on any device, in any batch and in any process.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from torchvision.transforms.v2 import functional as TF
 
 
 class Policy(ABC):
-    """One way to change images.
+    """Base class of augmentations of single images.
 
     Attributes:
-        needs_uint8: whether it is defined for images in 0..255 only.
-        after_normalizing: whether it changes images that are normalised already, in which 0 is the mean.
+        needs_uint8: defined for images in 0..255 only.
+        after_normalizing: applied to normalised images, in which 0 is the mean.
     """
 
     needs_uint8 = False
@@ -30,23 +29,23 @@ class Policy(ABC):
 
     @abstractmethod
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random numbers for some samples, float32 of shape (count, numbers)."""
+        """Draw the random numbers of ``count`` samples, float32, shape (count, numbers)."""
 
     @abstractmethod
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Change images, (batch, channels, height, width), with one row of numbers each."""
+        """Augment images, (batch, channels, height, width), with one row of draws per image."""
 
 
 def warp(images: Tensor, matrices: Tensor, *, nearest: bool = False) -> Tensor:
-    """Move the pixels of each image along an affine map; what comes from outside is 0.
+    """Resample each image along an affine map, with zeros outside the image.
 
     Equal to torchvision's ``affine`` with the same inverse matrix.
 
     Args:
         images: uint8 (results are rounded) or floating point, shape (batch, channels, height, width).
-        matrices: for each image the map from pixels of the result to pixels of the image, in pixels from the
-            centre, x first; shape (batch, 2, 3).
-        nearest: take the nearest pixel instead of interpolating bilinearly.
+        matrices: per image the map from output to input coordinates, in pixels from the centre, x first;
+            shape (batch, 2, 3).
+        nearest: nearest-neighbour instead of bilinear interpolation.
     """
     height, width = images.shape[-2:]
     x = torch.arange(width, device=images.device) - (width - 1) / 2
@@ -67,12 +66,12 @@ def warp(images: Tensor, matrices: Tensor, *, nearest: bool = False) -> Tensor:
 
 
 def blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
-    """``factor * image + (1 - factor) * other``, cut to 0..255; uint8 in and out, as in torchvision.
+    """``factor * image + (1 - factor) * other``, clipped to 0..255; uint8 in and out, as in torchvision.
 
     Args:
         images: shape (batch, channels, height, width).
-        others: anything of a shape that fits.
-        factors: one for each image, at least 0; 1 leaves it as it is.
+        others: any shape that broadcasts to ``images``.
+        factors: one per image, at least 0; 1 is the identity.
     """
     factors = _per_image(factors)
     mixed = images * factors + others * (1 - factors)
@@ -80,12 +79,12 @@ def blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
 
 
 def _pair(first: float, second: float, device: torch.device) -> Tensor:
-    """Two numbers on a device, filled in there: what is copied to it makes the host wait."""
+    """Two numbers on a device, filled there: a copy from the host would force a GPU sync."""
     return torch.stack([torch.full((), float(number), device=device) for number in (first, second)])
 
 
 def _smooth(images: Tensor) -> Tensor:
-    """A weighted mean of each pixel and its neighbours, edges as they are: torchvision's sharpness of 0."""
+    """3x3 smoothing with unchanged border pixels: torchvision's sharpness factor 0."""
     channels = images.shape[1]
     kernel = torch.full((channels, 1, 3, 3), 1 / 13, device=images.device)
     kernel[:, :, 1, 1] = 5 / 13
@@ -108,7 +107,7 @@ def _mean_gray(images: Tensor) -> Tensor:
 
 
 class Affine(Policy):
-    """A random affine map of each image, as torchvision's ``RandomAffine`` makes it, bilinear.
+    """Random affine map of each image, bilinear: torchvision's ``RandomAffine``.
 
     Args:
         degrees: rotations are uniform in ``-degrees..degrees``.
@@ -139,8 +138,8 @@ class Affine(Policy):
 class ColorJitter(Policy):
     """Brightness, then contrast, then saturation by a random factor.
 
-    The maths of torchvision's ``ColorJitter``, which draws the order of the three for each image; here it is
-    fixed, so that they can be applied to a whole batch. Without hue. Grey images have no saturation.
+    The formulas of torchvision's ``ColorJitter``, without hue. torchvision draws the order of the three per
+    image; here it is fixed, so that a whole batch is processed together. Saturation skips grey images.
 
     Args:
         strength: factors are uniform in ``1 - strength .. 1 + strength``; in [0, 1].
@@ -162,7 +161,7 @@ class ColorJitter(Policy):
 
 
 class Cutout(Policy):
-    """Blank out a square whose centre is anywhere in the image; what lies outside is cut off.
+    """Zero a square with its centre anywhere in the image, clipped at the border.
 
     Reference: T. DeVries and G. W. Taylor, Improved Regularization of Convolutional Neural Networks with
     Cutout, 2017, https://arxiv.org/abs/1708.04552, with its size for CIFAR-100, 8 of 32 pixels.
@@ -177,7 +176,7 @@ class Cutout(Policy):
         self.share = share
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Vertical and horizontal place of the centre, in [0, 1)."""
+        """Row and column of the centre as a fraction of the side, in [0, 1)."""
         return torch.rand(count, 2, generator=generator)
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
@@ -196,9 +195,9 @@ class Cutout(Policy):
 class TrivialAugment(Policy):
     """One change out of fourteen for each image, with a random strength: torchvision's TrivialAugmentWide.
 
-    Every change is applied to the whole batch, with a strength that does nothing where another one was drawn,
-    so that a GPU is never asked which images want which. Nearest pixels, zeros from outside. On grey images
-    saturation does nothing.
+    Every operation runs on the whole batch, with the identity's strength for images that drew another one: to
+    select images by operation would force a GPU sync. Nearest-neighbour resampling, zeros outside the image.
+    Saturation skips grey images.
 
     Reference: S. G. Müller and F. Hutter, TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation,
     ICCV 2021, https://arxiv.org/abs/2103.10158, wide range, 31 strengths.
@@ -213,7 +212,7 @@ class TrivialAugment(Policy):
     STRENGTHS = 31
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Number of the change, strength in 0..30, and sign, -1 or 1."""
+        """Index of the operation, strength in 0..30, and sign, -1 or 1."""
         change = torch.randint(len(self.CHANGES), (count,), generator=generator)
         strength = torch.randint(self.STRENGTHS, (count,), generator=generator)
         sign = 2 * torch.randint(2, (count,), generator=generator) - 1
@@ -226,7 +225,7 @@ class TrivialAugment(Policy):
             return change == self.CHANGES.index(name)
 
         def amount(name: str, most: float) -> Tensor:
-            """Signed strength of a change where it was drawn, else 0."""
+            """Signed strength of an operation where it was drawn, else 0."""
             return torch.where(chosen(name), most * share * sign, 0.0)
 
         moved = warp(images, _trivial_matrices(images, amount), nearest=True)
@@ -245,14 +244,14 @@ class TrivialAugment(Policy):
 
 
 def _trivial_matrices(images: Tensor, amount: Callable[[str, float], Tensor]) -> Tensor:
-    """Inverse maps of the five changes that move pixels, in pixels from the centre."""
+    """Inverse affine maps of the five geometric operations, in pixels from the centre."""
     height, width = images.shape[-2:]
     shear_x, shear_y = amount("shear-x", 0.99), amount("shear-y", 0.99)
-    # Shifts of whole pixels, rounded towards zero.
+    # torchvision shifts by whole pixels, rounded towards zero.
     move_x, move_y = amount("translate-x", 32).trunc(), amount("translate-y", 32).trunc()
     angle = torch.deg2rad(amount("rotate", 135))
     cos, sin = angle.cos(), angle.sin()
-    # A shear keeps the upper left corner in place, not the centre.
+    # torchvision shears about the upper left corner; the maps here are about the centre.
     right, down = width / 2, height / 2
     first = torch.stack([cos, shear_x - sin, shear_x * down - move_x], dim=1)
     second = torch.stack([shear_y + sin, cos, shear_y * right - move_y], dim=1)
@@ -262,4 +261,4 @@ def _trivial_matrices(images: Tensor, amount: Callable[[str, float], Tensor]) ->
 POLICIES: Mapping[str, type[Policy]] = MappingProxyType(
     {"trivial": TrivialAugment, "affine": Affine, "color": ColorJitter, "cutout": Cutout}
 )
-"""Those that change every image by itself, in the order in which they are applied."""
+"""Augmentations of single images, in the order in which they are applied."""

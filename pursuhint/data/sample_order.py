@@ -1,4 +1,4 @@
-"""In which order an analysis looks at its samples, and how processes share them."""
+"""Order of the samples in an analysis, and how ranks shard it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Step:
     """One batch.
 
     Attributes:
-        number: which one of all processes' batches, from 1.
-        pieces: what it consists of, as (part, samples): its first samples belong to the first part named.
+        number: of the batch, from 1, counted over all ranks.
+        pieces: (shard, samples) in the order of the batch's samples.
     """
 
     number: int
@@ -29,22 +29,22 @@ class Step:
 
     @property
     def samples(self) -> int:
-        """How many there are in it."""
+        """Number of samples in the batch."""
         return sum(samples for _, samples in self.pieces)
 
 
 @dataclass(frozen=True, eq=False)
 class SampleOrder:
-    """The samples of an analysis in the order in which they are seen: part after part.
+    """The samples of an analysis in the order of their forward passes: shard after shard.
 
-    Batches are cut from this order one after the other, whatever the number of processes is, and dealt out in
-    turn. So the network sees the same batches in one process as in several, and its features, which may
-    depend on the batch by their rounding, are the same to the last bit.
+    Batches are consecutive slices of this order, dealt to the ranks in turn. The batches do not depend on the
+    number of ranks, so features, whose rounding may depend on the batch, are bit-identical for any
+    world size.
 
     Attributes:
         indices: of the samples, as in ``Batch.indices``.
-        sizes: number of samples of each part.
-        batch_size: samples in a batch; the last one may have fewer.
+        sizes: number of samples of each shard.
+        batch_size: samples per batch; the last batch may have fewer.
     """
 
     indices: Tensor
@@ -53,7 +53,7 @@ class SampleOrder:
 
     @classmethod
     def of(cls, indices: Tensor, *, parts: int, seed: int, batch_size: int) -> SampleOrder:
-        """Divide samples into parts at random, of sizes that differ by at most one.
+        """Divide samples at random into shards whose sizes differ by at most one.
 
         Args:
             indices: the samples, different ones.
@@ -71,7 +71,7 @@ class SampleOrder:
         if parts == 1:
             return cls(indices, (len(indices),), batch_size)
         order = stable_permutation(len(indices), seed).tensor_split(parts)
-        # Ascending within a part, as a disk likes it.
+        # Ascending within a shard: files are then read in the order of their folder.
         divided = [indices[part].sort().values for part in order]
         return cls(torch.cat(divided), tuple(len(part) for part in divided), batch_size)
 
@@ -79,7 +79,7 @@ class SampleOrder:
         return len(self.indices)
 
     def steps(self, rank: int = 0, processes: int = 1) -> tuple[Step, ...]:
-        """The batches of one process."""
+        """The batches of one rank."""
         ends = list(accumulate(self.sizes))
         steps = []
         for number, start in enumerate(range(0, len(self), self.batch_size)):
@@ -95,6 +95,6 @@ class SampleOrder:
         return tuple(steps)
 
     def indices_of(self, steps: Sequence[Step]) -> Tensor:
-        """The samples of some batches, one after the other."""
+        """Indices of the samples of some batches, concatenated."""
         batches = self.indices.split(self.batch_size)
         return torch.cat([self.indices[:0], *(batches[step.number - 1] for step in steps)])

@@ -1,4 +1,4 @@
-"""Where data sets lie on the disk, and how those that may be downloaded get there."""
+"""Location of data sets on the disk, and downloads."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ROOT_VARIABLE = "PURSUHINT_DATA"
 
 
 def default_root() -> Path:
-    """What the environment variable ``PURSUHINT_DATA`` says, else ``~/.cache/pursuhint/datasets``."""
+    """``$PURSUHINT_DATA`` if set, else ``~/.cache/pursuhint/datasets``."""
     named = os.environ.get(ROOT_VARIABLE)
     return Path(named).expanduser() if named else Path.home() / ".cache" / "pursuhint" / "datasets"
 
 
 def missing(name: str, folder: Path, expected: str, *, remedy: str) -> PursuhintError:
-    """The error for a data set that is not there.
+    """Build the error for a missing data set.
 
     Args:
-        name: the data set.
-        folder: where it should be.
-        expected: the files that were expected.
+        name: of the data set.
+        folder: its expected folder.
+        expected: its expected files.
         remedy: how to get it.
     """
     return PursuhintError(
@@ -35,10 +35,10 @@ def missing(name: str, folder: Path, expected: str, *, remedy: str) -> Pursuhint
 
 
 def require_files(name: str, folder: Path, files: tuple[str, ...]) -> None:
-    """Check that every file of a data set that was found is there.
+    """Check that the folder of a data set holds all its files.
 
     Raises:
-        PursuhintError: names the files that are not.
+        PursuhintError: names the missing files.
     """
     absent = [file for file in files if not (folder / file).is_file()]
     if absent:
@@ -50,14 +50,14 @@ def require_files(name: str, folder: Path, files: tuple[str, ...]) -> None:
 def download_archive(name: str, *, url: str, md5: str, root: Path, folder: str) -> None:
     """Download an archive, check its MD5 sum, and unpack one folder of it into ``root``.
 
-    The folder appears under its name only when it is complete. The archive stays in ``root``; one that is
-    already there and has the right sum is not downloaded again.
+    The folder gets its name only when complete. The archive stays in ``root``; one with the right sum is not
+    downloaded again.
 
     Args:
-        name: the data set, for messages.
-        url: the archive.
+        name: of the data set, for messages.
+        url: of the archive.
         md5: its expected sum, in hexadecimal.
-        root: where to put both.
+        root: folder for the archive and the unpacked folder.
         folder: the folder inside the archive.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Splits of a data set: images held in memory, or files that are decoded when they are needed."""
+"""Splits of a data set: images in memory, or files decoded on demand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MemorySplit:
 
     Attributes:
         images: shape (samples, channels, height, width); uint8 in 0..255, which loaders scale to [0, 1], or
-            float32, taken as it is.
+            float32, which they do not scale.
         labels: int64, shape (samples,).
         indices: int64, shape (samples,): position of each sample in the full training (or test) set.
     """
@@ -43,12 +43,12 @@ class MemorySplit:
         return f"{type(self).__name__}({len(self)} samples)"
 
     def select(self, positions: Tensor) -> MemorySplit:
-        """The samples at ``positions`` of this split, in that order, with the indices they had."""
+        """The samples at ``positions``, in that order, with their original indices."""
         return MemorySplit(self.images[positions], self.labels[positions], self.indices[positions])
 
     def on(self, device: torch.device | str) -> MemorySplit:
-        """This split on ``device``. The copy is made once and kept as long as the split itself."""
-        # "cuda" and "cuda:0" may be one device: let torch say which one an allocation lands on.
+        """This split on ``device``; the copy is cached for the lifetime of the split."""
+        # "cuda" and "cuda:0" may be one device: compare the device of an allocation.
         actual = torch.empty(0, device=device).device
         if actual == self.images.device:
             return self
@@ -61,12 +61,12 @@ class MemorySplit:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FileSplit:
-    """Image files, decoded by the loader when they are needed.
+    """Image files, decoded by the loader on demand.
 
     Attributes:
-        folder: what the paths are relative to.
-        paths: numpy array of strings, shape (samples,). An array, not a list: with a million paths, worker
-            processes that share a list copy it page by page merely by counting references.
+        folder: base of the relative paths.
+        paths: numpy array of strings, shape (samples,). An array, not a list: reference counts written by
+            worker processes would copy the pages of a list of a million strings.
         labels: int64, shape (samples,).
         indices: int64, shape (samples,): position of each sample in the full training (or test) set.
     """
@@ -88,11 +88,11 @@ class FileSplit:
         return f"{type(self).__name__}({len(self)} samples)"
 
     def path(self, position: int) -> Path:
-        """The file of one sample."""
+        """Path of the file of one sample."""
         return self.folder / str(self.paths[position])
 
     def select(self, positions: Tensor) -> FileSplit:
-        """The samples at ``positions`` of this split, in that order, with the indices they had."""
+        """The samples at ``positions``, in that order, with their original indices."""
         return FileSplit(
             self.folder, self.paths[positions.numpy()], self.labels[positions], self.indices[positions]
         )
@@ -106,8 +106,8 @@ def check_labels(labels: Tensor, num_classes: int, where: str, *, first: int = 0
 
     Args:
         labels: integers, shape (samples,).
-        num_classes: how many classes there are.
-        where: the file or split, for the message.
+        num_classes: number of classes.
+        where: file or split, for the message.
         first: the label of the first class (1 in STL-10's files).
 
     Raises:
@@ -123,16 +123,16 @@ def check_labels(labels: Tensor, num_classes: int, where: str, *, first: int = 0
 
 
 def hold_out(labels: Tensor, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Divide samples into two parts with the same mix of classes.
+    """Divide samples into two stratified subsets.
 
-    Each class gives its share of ``count``, rounded by the method of largest remainders (ties to the lower
-    class), and keeps at least one sample. Which of its samples go is decided by a hash of their positions, so
-    the result depends on the labels, ``count`` and ``seed`` alone, on every version of every library.
+    Each class gives its proportional share of ``count``, rounded by the method of largest remainders (ties to
+    the lower class), and keeps at least one sample. A hash of the positions selects the samples of a class,
+    so the result depends on labels, ``count`` and ``seed`` alone, not on library versions.
 
     Args:
         labels: int64, at least 0, shape (samples,).
-        count: how many samples to hold out, in total.
-        seed: another seed holds out other samples.
+        count: total number of samples to hold out.
+        seed: of the hash.
 
     Returns:
         Positions kept and positions held out, each int64 and ascending.

@@ -33,7 +33,7 @@ def load_stl10(root: Path, *, download: bool = False) -> ImageData:
 
     Args:
         root: the folder that holds ``stl10_binary``.
-        download: fetch it (2.6 GB, with the unlabelled images) when it is not there.
+        download: download it (2.6 GB, with the unlabelled images) if it is missing.
 
     Raises:
         PursuhintError: missing, incomplete or damaged files, or a download that failed.
@@ -74,7 +74,7 @@ def _read(images_path: Path, labels_path: Path) -> tuple[Tensor, Tensor]:
             f"cannot read {images_path}: {raw.size} bytes, expected a multiple of {image_bytes}; "
             "it is truncated or damaged"
         )
-    # Column-major: in the file the row runs fastest.
+    # The file is column-major: the row index varies fastest.
     images = raw.reshape(-1, 3, SIDE, SIDE).transpose(0, 1, 3, 2)
     labels = torch.from_numpy(np.fromfile(labels_path, dtype=np.uint8).astype(np.int64))
     if len(labels) != len(images):

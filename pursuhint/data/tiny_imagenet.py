@@ -31,8 +31,8 @@ def load_tiny_imagenet(root: Path, *, download: bool = False) -> ImageData:
     (either as published, ``val/images/`` with ``val_annotations.txt``, or sorted into ``val/<wnid>/``). The
     published test images have no labels, so the official validation images are the test split. Classes are
     numbered in the sorted order of their WordNet ids. All images are decoded into memory (1.4 GB).
-    Augmentation: crop after 8 pixels of padding, flip. The standard deviation is that of the reference
-    training code, with which published checkpoints were trained: the average over single images.
+    Augmentation: crop after 8 pixels of padding, flip. The standard deviation is the constant of the
+    reference training code, with which published checkpoints were trained: the mean over single images.
 
     Reference: Y. Le and X. Yang, Tiny ImageNet Visual Recognition Challenge, Stanford CS 231N, 2015.
 
@@ -75,7 +75,7 @@ def _decoded(split: FileSplit) -> MemorySplit:
 
 
 def _annotated(folder: Path, classes: tuple[str, ...]) -> FileSplit:
-    """``val/images`` with the labels of ``val_annotations.txt``: file, class and a box on each line."""
+    """Read ``val/images`` with ``val_annotations.txt``: file, class and bounding box per line."""
     label_of = {name: label for label, name in enumerate(classes)}
     paths, labels = [], []
     for number, line in enumerate((folder / ANNOTATIONS).read_text(encoding="utf-8").splitlines(), 1):
@@ -94,7 +94,7 @@ def _annotated(folder: Path, classes: tuple[str, ...]) -> FileSplit:
 
 
 def _names(path: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The first word of each class in ``words.txt`` (WordNet id, tab, synonyms), else its id."""
+    """First synonym of each class in ``words.txt`` (WordNet id, tab, synonyms), else the id."""
     words = dict(
         line.split("\t", 1) for line in path.read_text(encoding="utf-8").splitlines() if "\t" in line
     )
