@@ -76,7 +76,7 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
         name: one of ``MODELS`` (case does not matter); ``wrn_DEPTH_WIDTH`` with a depth of 6 n + 4;
             ``torchvision:NAME`` or ``timm:NAME`` for a classification network of those packages (timm is an
             extra); or ``package.module:factory`` for your own. The last imports and calls that code; it is
-            given ``num_classes`` and ``in_channels`` where its signature has them.
+            passed ``num_classes`` and ``in_channels`` if its signature has them.
         num_classes: number of logits, at least 1.
         in_channels: channels of the images, at least 1.
         **options: further keywords of the network, such as ``width`` of MobileNetV2.
@@ -85,8 +85,7 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
         The network, in training mode, on the CPU unless a device context says otherwise.
 
     Raises:
-        PursuhintError: there is no network of that name, it has no such option or not that value of it, or it
-            cannot be imported.
+        PursuhintError: unknown network, unknown option or value, or the import failed.
 
     Example:
         >>> create_model("resnet20", num_classes=10, in_channels=1)

@@ -1,4 +1,4 @@
-"""A trained network for other programs: ONNX, PyTorch's exported programs, bare weights."""
+"""Export a trained network as ONNX, as a PyTorch exported program, or as bare weights."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _CHECKED_BATCHES = (1, 2, 5)
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Result of an export.
 
     Attributes:
         path: the file.
         format: a name of `FORMATS`.
-        parameters: of the network.
-        deviation: largest absolute difference of a logit between the file and the network, on random images
-            in batches of several sizes, read and run by onnxruntime or PyTorch; None if the format holds no
-            program, or onnxruntime is not installed.
-        scale: largest absolute logit of the network on these images, to compare ``deviation`` with.
+        parameters: number of parameters of the network.
+        deviation: largest absolute difference of a logit between the file, run by onnxruntime or PyTorch, and
+            the network, on random images in batches of several sizes; None if the format holds no program or
+            onnxruntime is not installed.
+        scale: largest absolute logit of the network on these images, the scale of ``deviation``.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Exported:
 
 
 class Normalized(nn.Module):
-    """A network that takes images scaled to [0, 1] and normalises them itself.
+    """A network with its normalisation in front: takes images in [0, 1].
 
     Args:
         network: takes normalised images.
@@ -67,7 +67,7 @@ class Normalized(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] to what the network makes of the normalised ones."""
+        """Map images (N, C, H, W) in [0, 1] to the logits of the normalised images."""
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits
 
@@ -82,19 +82,19 @@ def export_network(
 ) -> Exported:
     """Write a network in evaluation mode to a file, whole or not at all.
 
-    Programs (ONNX, PT2) take batches of any size, of images of the size of the example, and are run once
-    after they have been written, to compare them with the network.
+    Programs (ONNX, PT2) take any batch size with the image size of ``example``. They are run after writing
+    and compared with the network.
 
     Args:
-        network: images (N, C, H, W) to logits (N, classes), on the CPU; its modes stay as they were.
+        network: maps images (N, C, H, W) to logits (N, classes), on the CPU; its training mode is restored.
         path: the file to write.
-        format: ``onnx``, ``pt2`` (what ``torch.export.load`` reads) or ``safetensors`` (weights only).
-        example: images of the size that the network takes, (N, C, H, W).
-        metadata: text to put into an ONNX file, by name.
+        format: ``onnx``, ``pt2`` (read by ``torch.export.load``) or ``safetensors`` (weights only).
+        example: images of the network's input size, (N, C, H, W).
+        metadata: key-value pairs for the metadata of an ONNX file.
 
     Raises:
-        PursuhintError: there is no such format, packages for it are missing, the network cannot be
-            exported, the file cannot be written, or it computes something else than the network.
+        PursuhintError: unknown format, missing packages, the network cannot be exported, the file cannot be
+            written, or its logits differ from the network's.
 
     Example:
         >>> export_network(create_model("resnet8", num_classes=10), "resnet8.onnx", format="onnx",
@@ -172,19 +172,19 @@ Writer = Callable[[nn.Module, Path, Tensor, Mapping[str, str]], Run | None]
 FORMATS: Mapping[str, Writer] = MappingProxyType(
     {"onnx": _write_onnx, "pt2": _write_pt2, "safetensors": _write_safetensors}
 )
-"""Formats by name: what writes a network, and gives back a function that runs what it has written."""
+"""Writers by format. A writer returns a function that runs the written program, or None."""
 
 
 def _two_of(example: Tensor) -> Tensor:
-    """Two images: a batch of one would be taken for a constant."""
+    """Two zero images: torch.export would specialize a batch size of one to a constant."""
     return torch.zeros(2, *example.shape[1:])
 
 
 def _compared(network: nn.Module, run: Run, example: Tensor) -> tuple[float, float]:
-    """Largest difference and largest logit over some batches of random images.
+    """Largest difference and largest logit over batches of random images.
 
     Raises:
-        PursuhintError: the difference is more than rounding explains.
+        PursuhintError: the difference exceeds 1e-3 of the largest logit, more than rounding explains.
     """
     generator = torch.Generator().manual_seed(0)
     deviation = scale = 0.0
@@ -203,7 +203,7 @@ def _compared(network: nn.Module, run: Run, example: Tensor) -> tuple[float, flo
 
 @contextlib.contextmanager
 def _plain_errors(network: nn.Module, what: str) -> Iterator[None]:
-    """What PyTorch's exporters raise, in one line."""
+    """Turn any exception of PyTorch's exporters into one line."""
     try:
         yield
     except Exception as error:  # they raise many kinds, with pages of advice
@@ -214,7 +214,7 @@ def _plain_errors(network: nn.Module, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' own chatter off the terminal."""
+    """Silence the exporters' warnings and log messages."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     with warnings.catch_warnings():

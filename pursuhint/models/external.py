@@ -15,7 +15,7 @@ from pursuhint.models.factory import call_factory
 # Options that would download weights while a network is built; weights come from a file the user names.
 _DOWNLOADS = frozenset({"weights", "pretrained", "weights_backbone", "checkpoint_path", "pretrained_cfg"})
 
-# These two put out a tuple in training mode unless told not to, and warn unless told how to initialise.
+# Without these arguments both return a tuple in training mode, and warn about their initialisation.
 _PLAIN_OUTPUT: Mapping[str, Mapping[str, bool]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -32,7 +32,7 @@ def external_model(name: str, *, num_classes: int, in_channels: int = 3, **optio
         **options: further keywords of the network.
 
     Raises:
-        PursuhintError: see the function of each form.
+        PursuhintError: as `torchvision_model`, `timm_model` and `imported_model` raise.
     """
     source, _, rest = name.partition(":")
     if source == "torchvision":
@@ -53,7 +53,7 @@ def torchvision_model(name: str, *, num_classes: int, in_channels: int = 3, **op
         **options: further keywords of the network.
 
     Raises:
-        PursuhintError: there is no such network or option, or it has no first convolution to replace.
+        PursuhintError: unknown network or option, or no first convolution to replace.
     """
     from torchvision import models
 
@@ -81,14 +81,14 @@ def timm_model(name: str, *, num_classes: int, in_channels: int = 3, **options: 
         **options: further keywords of the network.
 
     Raises:
-        PursuhintError: timm is not installed, or has no such network or option.
+        PursuhintError: timm is not installed, or unknown network or option.
     """
     label = f"timm:{name}"
     try:
         import timm
     except ImportError:
         raise PursuhintError(f"{label} needs timm: pip install 'pursuhint[timm]'") from None
-    # Names such as hf-hub:... that would be looked up on the network are not in the list.
+    # timm would resolve names such as hf-hub:... over the internet; is_model knows local names only.
     if ":" in name or not timm.is_model(name):
         raise PursuhintError(
             f"timm has no network {name!r}; {did_you_mean(name, timm.list_models(), shown=6)}"
@@ -99,17 +99,17 @@ def timm_model(name: str, *, num_classes: int, in_channels: int = 3, **options: 
 
 
 def imported_model(reference: str, *, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
-    """Import ``package.module:factory`` and call it. The code that is imported runs.
+    """Import ``package.module:factory`` and call it. This runs the imported code.
 
     Args:
-        reference: where the function or class is. An error inside that code keeps its traceback.
-        num_classes: passed where the factory takes it.
-        in_channels: passed where the factory takes it.
-        **options: passed as they are.
+        reference: import path of the function or class. Errors of its own code keep their traceback.
+        num_classes: passed if the factory takes it.
+        in_channels: passed if the factory takes it.
+        **options: passed unchanged.
 
     Raises:
         PursuhintError: the reference cannot be imported, the factory does not take these options or needs
-            others, or what it returns is not an ``nn.Module``.
+            others, or it returns no ``nn.Module``.
     """
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
@@ -149,7 +149,7 @@ def _build(
     usual: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> nn.Module:
-    """Call a builder that hands its keywords on, so that a wrong option fails somewhere inside."""
+    """Call a builder that forwards its keywords; an unknown option raises somewhere inside it."""
     try:
         return builder(name, **{**usual, **options})
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Calling a function that builds a network, with errors that say what it would have taken."""
+"""Call a network factory; errors list the options that it takes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pursuhint.errors import PursuhintError
 def call_factory(
     name: str, factory: Callable[..., Any], sizes: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Any:
-    """Return ``factory(**sizes, **options)``, leaving out those sizes that it does not take.
+    """Return ``factory(**sizes, **options)`` without the sizes that its signature lacks.
 
     Args:
-        name: what the network is called, for messages.
+        name: of the network, for messages.
         factory: function or class.
-        sizes: what follows from the data and the name, such as ``num_classes``; never an error.
-        options: what the user asked for by name.
+        sizes: keywords derived from data and name, such as ``num_classes``; dropped if not taken.
+        options: keywords of the user.
 
     Raises:
-        PursuhintError: the factory has no such option or not that value of it, the name already fixes it, or
-            the factory needs an argument that is in neither.
+        PursuhintError: unknown option or value, an option that ``sizes`` sets already, or a required argument
+            in neither.
     """
     try:
         parameters = inspect.signature(factory).parameters.values()

@@ -1,4 +1,4 @@
-"""Small pieces that several of the networks share."""
+"""Layers and initialisations shared by several networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ChannelShuffle(nn.Module):
     """Interleave the channels of ``groups`` equal groups, so that grouped convolutions exchange information.
 
     Args:
-        groups: how many groups the channels come in; the number of channels must be a multiple of it.
+        groups: number of groups; must divide the number of channels.
     """
 
     def __init__(self, groups: int) -> None:
@@ -46,7 +46,7 @@ def init_kaiming_fan_out(network: nn.Module) -> None:
 def init_fan_out_normal(network: nn.Module, *, linear_std: float | None) -> None:
     """Normal(0, sqrt(2 / n)) for every convolution, n = kernel area times output channels; biases zero.
 
-    For grouped convolutions this n is larger than the true fan out; the reference networks have it so.
+    For grouped convolutions this n exceeds the true fan out, as in the reference networks.
 
     Args:
         network: changed in place.

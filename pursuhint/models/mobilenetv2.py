@@ -2,7 +2,7 @@
 
 M. Sandler, A. Howard, M. Zhu, A. Zhmoginov and L.-C. Chen, MobileNetV2: Inverted Residuals and Linear
 Bottlenecks, CVPR 2018, https://arxiv.org/abs/1801.04381. As in RepDistiller and mdistiller, whose state-dict
-keys and numbers these are, the width is 0.5 unless told otherwise, the activation is ReLU rather than ReLU6,
+keys and numbers these are, the default width is 0.5, the activation is ReLU rather than ReLU6,
 the second stage keeps the resolution, and channels are cut to whole numbers rather than to multiples of 8.
 """
 
@@ -28,9 +28,9 @@ _STAGES = (
 
 
 class InvertedResidual(nn.Module):
-    """Widen with 1x1, filter each channel with 3x3, narrow with 1x1; no activation after the last.
+    """1x1 expansion, depthwise 3x3 and 1x1 projection without activation.
 
-    The block's output is linear, so that there is no pre-activation apart from it.
+    The output is linear, so pre- and post-activation features coincide.
 
     Args:
         in_channels: channels of the input.
@@ -61,7 +61,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 whose output has a sixteenth of the image's height and width.
+    """MobileNetV2 with a total stride of 16.
 
     Args:
         num_classes: number of logits.

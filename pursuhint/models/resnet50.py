@@ -20,7 +20,7 @@ class Bottleneck(nn.Module):
 
     Args:
         in_channels: channels of the input.
-        channels: channels of the 3x3 convolution; the block puts out four times as many.
+        channels: channels of the 3x3 convolution; the output has four times as many.
         stride: of the 3x3 convolution and of the shortcut.
     """
 

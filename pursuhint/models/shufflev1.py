@@ -22,12 +22,12 @@ _STEM = 24
 class ShuffleUnit(nn.Module):
     """Grouped 1x1, shuffle, depthwise 3x3 and grouped 1x1 convolution, beside a shortcut.
 
-    At stride 1 the input is added; at stride 2 the averaged input is put beside the result. The last
-    activation acts on the sum or on both parts.
+    At stride 1 the input is added; at stride 2 the average-pooled input is concatenated. The last activation
+    follows the sum or the concatenation.
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of the output, including at stride 2 those of the shortcut.
+        out_channels: channels of the output, at stride 2 including the shortcut's.
         stride: 1 or 2.
     """
 
@@ -35,7 +35,8 @@ class ShuffleUnit(nn.Module):
         super().__init__()
         branch = out_channels - in_channels if stride == 2 else out_channels
         hidden = branch // 4
-        groups = 1 if in_channels == _STEM else _GROUPS  # the stem has too few channels to be split
+        # As in the paper, the first 1x1 convolution after the stem is not grouped: 24 channels are too few.
+        groups = 1 if in_channels == _STEM else _GROUPS
         self.concatenates = stride == 2
         self.conv1 = conv1x1(in_channels, hidden, groups=groups)
         self.bn1 = nn.BatchNorm2d(hidden)

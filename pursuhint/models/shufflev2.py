@@ -18,11 +18,10 @@ _STEM = 24
 
 
 class SplitUnit(nn.Module):
-    """Pass half of the channels through, transform the other half, and shuffle.
+    """Identity on half of the channels, convolutions on the other half, then a channel shuffle.
 
-    The last activation acts on both halves together. The half that is passed through is the output of an
-    activation and therefore not negative, so that this changes no number; but the input of that activation
-    then has all channels, like the pre-activation of the reference networks.
+    The last ReLU acts on both halves. The identity half is the output of a ReLU and not negative, so this
+    changes no value; it gives the pre-activation feature all channels, as in the reference networks.
 
     Args:
         channels: of the input and of the output; even.
@@ -51,11 +50,11 @@ class SplitUnit(nn.Module):
 
 
 class DownUnit(nn.Module):
-    """Halve the resolution in two branches, put them side by side, and shuffle.
+    """Two branches of stride 2, concatenated, then a channel shuffle.
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of the output, half of them from each branch; even.
+        out_channels: channels of the output, half from each branch; even.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

@@ -18,8 +18,8 @@ __all__ = ["vgg8", "vgg11", "vgg13", "vgg16", "vgg19"]
 class VGG(nn.Module):
     """Five stages of 64, 128, 256, 512 and 512 channels.
 
-    The last activation of stage i is the module ``relu{i}``, outside the stage's ``block{i}``, whose
-    numbering is that of the published state dicts.
+    The last activation of stage i is the module ``relu{i}``, outside ``block{i}``, so that ``block{i}`` keeps
+    the numbering of the published state dicts.
 
     Args:
         convolutions: convolutions in each of the five stages.
@@ -71,7 +71,7 @@ class VGG(nn.Module):
         out = self.pool1(self.relu1(self.block1(out)))
         out = self.pool2(self.relu2(self.block2(out)))
         out = self.relu3(self.block3(out))
-        # The reference pools here for images exactly 64 pixels high (Tiny ImageNet); larger ones need it too.
+        # The reference pools here for a height of exactly 64 (Tiny ImageNet); larger images need it as well.
         if height >= 64:
             out = self.pool3(out)
         out = self.relu4(self.block4(out))

@@ -1,7 +1,7 @@
 """Wide residual networks.
 
 S. Zagoruyko and N. Komodakis, Wide Residual Networks, BMVC 2016, https://arxiv.org/abs/1605.07146. Blocks are
-pre-activated: norm and activation come before each convolution, and what a block puts out is the raw sum.
+pre-activated: norm and activation precede each convolution, and the output of a block is the raw sum.
 State-dict keys and numbers are those of RepDistiller and mdistiller.
 """
 
@@ -43,7 +43,7 @@ class WideBlock(nn.Module):
         activated = self.relu1(self.bn1(features))
         out = self.relu2(self.bn2(self.conv1(activated)))
         out = self.conv2(self.dropout(out))
-        # A projecting shortcut starts from the activated input, an identity shortcut from the raw one.
+        # As in the reference, a projection shortcut takes the activated input, an identity the raw one.
         return out + (features if self.convShortcut is None else self.convShortcut(activated))
 
 
@@ -101,7 +101,7 @@ class WideResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64 * width, num_classes)
-        # The stem has no norm of its own, so its tap is the raw convolution.
+        # The stem has no norm and activation, so its tap is the convolution.
         last = blocks - 1
         self.stage_taps: tuple[str, ...] = ("conv1", *(f"block{stage}.layer.{last}" for stage in (1, 2, 3)))
         init_fan_out_normal(self, linear_std=None)
