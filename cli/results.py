@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pursuhint._util.text import ranges
+
 if TYPE_CHECKING:
     from pursuhint.analysis.result import Analysis
     from pursuhint.analysis.storage import StoredAnalysis
@@ -171,7 +173,7 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
             name,
             f"{clustering['inertia']:.4f}",
             "yes" if clustering["contiguous"] else "no",
-            " | ".join(_ranges(members) for members in clustering["clusters"]),
+            " | ".join(ranges(members, to="-") for members in clustering["clusters"]),
         )
         for metric, algorithms in found["clusterings"].items()
         for name, clustering in algorithms.items()
@@ -186,17 +188,6 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
     _print_stability(analysis)
     print_plan(analysis.plan, as_json=False)
     _print_reason(analysis, analysis.plan)
-
-
-def _ranges(numbers: list[int]) -> str:
-    """``[1, 2, 3, 7]`` as ``1-3, 7``."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def print_run(record: RunRecord, *, as_json: bool) -> None:

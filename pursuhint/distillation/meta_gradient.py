@@ -9,7 +9,8 @@ differentiates it, and `search_pathways` goes down that gradient while the stude
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -219,7 +220,7 @@ def search_pathways(
     process = []
     for epoch in range(epochs):
         distiller.train()
-        held_out = _endless(validation, epoch)
+        held_out = itertools.chain.from_iterable(map(validation, itertools.repeat(epoch)))
         for batch in train(epoch):
             alpha.grad = meta_gradient(
                 *_losses(distiller, f"losses.{term}.alpha", batch, next(held_out)),
@@ -244,11 +245,6 @@ def search_pathways(
         if on_epoch is not None:
             on_epoch(epoch, process[-1])
     return torch.stack(process)
-
-
-def _endless(batches: Callable[[int], Iterable[Batch]], epoch: int) -> Iterator[Batch]:
-    while True:
-        yield from batches(epoch)
 
 
 def _losses(

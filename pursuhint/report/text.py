@@ -31,11 +31,6 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
-def capital(text: str) -> str:
-    """With a capital first letter."""
-    return text[:1].upper() + text[1:]
-
-
 def percent(value: float | None) -> str:
     """``97.50 %``."""
     return "unknown" if value is None else f"{value:.2f} %"
@@ -72,17 +67,6 @@ def brief(seconds: float) -> str:
     if seconds >= 60:
         return duration(seconds)
     return f"{seconds:.1f} s" if seconds >= 0.95 else f"{max(seconds, 0.001):.1g} s"
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """``1 to 4, 7, 9 to 10`` for sorted numbers."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][1] + 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in parts)
 
 
 def metric_title(metric: str) -> str:

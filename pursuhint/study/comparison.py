@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pursuhint._util.atomic_files import read_json, write_json
+from pursuhint._util.text import capital
 from pursuhint.errors import PursuhintError
 from pursuhint.study.arms import ARMS, CONTROLS
 from pursuhint.study.paired_statistics import (
@@ -297,21 +298,21 @@ def notes_on(arms: Sequence[ArmResult], *, asked_k: int) -> tuple[str, ...]:
         if first[arm.name] != arm.name:
             other = title_of(first[arm.name])
             notes.append(
-                f"{_capital(arm.title)} has the same hint positions as {other} ({arm.positions_text}): they "
+                f"{capital(arm.title)} has the same hint positions as {other} ({arm.positions_text}): they "
                 "are one and the same set of runs, trained once."
             )
         else:
             shared = [run for run in arm.runs if run.same_as is not None]
             for run in shared:
                 notes.append(
-                    f"{_capital(arm.title)} has, for seed {run.seed}, the same hint positions as "
+                    f"{capital(arm.title)} has, for seed {run.seed}, the same hint positions as "
                     f"{title_of(run.same_as or '')}; that run is shared."
                 )
     for arm in arms:
         counts = {len(run.positions) for run in arm.runs}
         if arm.name != "alone" and counts != {asked_k}:
             notes.append(
-                f"{_capital(arm.title)} has {max(counts)} hints where the chosen arms have {asked_k}, so its "
+                f"{capital(arm.title)} has {max(counts)} hints where the chosen arms have {asked_k}, so its "
                 "difference to them is not one of place alone."
             )
     return tuple(notes)
@@ -340,7 +341,3 @@ def _sentence(
     if first[arm.name] != arm.name:
         sentence += f" (the same runs as {title_of(first[arm.name])})"
     return sentence
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from pursuhint.features.call_trace import evaluating
 from pursuhint.models.checkpoint import count_parameters
 
 if TYPE_CHECKING:
-    from pursuhint.data import Batch, ImageData
+    from pursuhint.data import ImageData
     from pursuhint.distillation.distiller import Distiller
     from pursuhint.training.recipe.schema import Recipe
 
@@ -244,7 +245,7 @@ def profile_steps(
         watch = _StepWatch(accelerator.device)
         taken: list[dict[str, float]] = []
         with watch.student(distiller):
-            batches = _endless(loader.epoch)
+            batches = itertools.chain.from_iterable(map(loader.epoch, itertools.count()))
             for _ in range(_WARM_UP + steps):
                 watch.begin()
                 with watch.part("data"):
@@ -315,13 +316,6 @@ class _StepWatch:
         finally:
             for hook in hooks:
                 hook.remove()
-
-
-def _endless(epoch: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
-    number = 0
-    while True:
-        yield from epoch(number)
-        number += 1
 
 
 def _seconds(network: nn.Module, images: Tensor) -> float:

@@ -26,7 +26,6 @@ from pursuhint.report.text import (
     count,
     duration,
     listed,
-    ranges,
     signed,
     thousands,
 )
@@ -246,7 +245,6 @@ def test_answers_follow_the_statistics(comparison):
 def test_numbers_as_people_write_them():
     assert (count(1, "hint"), count(3, "hint")) == ("1 hint", "3 hints")
     assert (listed([]), listed(["a"]), listed(["a", "b", "c"])) == ("", "a", "a, b and c")
-    assert ranges([1, 2, 3, 7, 9, 10]) == "1 to 3, 7, 9 to 10"
     assert (signed(0.004), signed(-0.004), signed(-1.2), signed(0.33)) == ("0.00", "0.00", "-1.20", "+0.33")
     assert (thousands(999), thousands(466_618), thousands(1_730_714)) == ("999", "467\u00a0k", "1.7\u00a0M")
     assert [brief(seconds) for seconds in (0.0, 0.034, 0.96, 12.34, 600)] == [

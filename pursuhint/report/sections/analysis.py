@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from pursuhint._util.text import capital, ranges
 from pursuhint.analysis.result import Analysis
 from pursuhint.clustering.hierarchical import linkage_tree
 from pursuhint.features.hint_points import HintPoint, stage_ends
@@ -17,12 +18,10 @@ from pursuhint.report.page_model import AnalysisStory, FigureFolder, Grid, Metri
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
     brief,
-    capital,
     count,
     footer,
     listed,
     metric_title,
-    ranges,
     toy_limit,
 )
 from pursuhint.similarity import get_metric

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from pursuhint._util.text import capital
 from pursuhint.analysis.result import Analysis
 from pursuhint.report.figures import (
     Difference,
@@ -22,7 +23,6 @@ from pursuhint.report.sections.analysis import analysis_story, gap_sentence
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
     best_limit,
-    capital,
     count,
     environment_rows,
     footer,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pursuhint._util.text import capital
 from pursuhint.report.figures import Difference, comparison_plot, series_colors
 from pursuhint.report.method_table import method_grid
 from pursuhint.report.page_model import Card, ComparisonStory, ControlStory, FigureFolder, Grid, Page
 from pursuhint.report.text import (
     best_limit,
-    capital,
     count,
     environment_rows,
     footer,

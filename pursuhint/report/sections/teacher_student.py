@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pursuhint._util.text import capital
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.report.figures.interactive import Layer, live_map_of_networks
 from pursuhint.report.figures.layers import teacher_student_map
 from pursuhint.report.page_model import FigureFolder, Picture
-from pursuhint.report.text import capital, metric_title
+from pursuhint.report.text import metric_title
 from pursuhint.study.teacher_student import TeacherStudentSimilarity
 from pursuhint.training.run_folder.record import RunRecord
 
