@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pursuhint.data.augment import CropFlip
 from pursuhint.data.image_data import ImageData
-from pursuhint.data.sources import download_archive, missing, require_files
+from pursuhint.data.sources import ensure_downloaded, require_files
 from pursuhint.data.splits import MemorySplit, check_labels
 from pursuhint.errors import PursuhintError
 
@@ -110,15 +110,17 @@ def load_cifar100(root: Path, *, download: bool = False) -> ImageData:
 
 def _load(layout: _Layout, root: Path, download: bool) -> ImageData:
     python, binary = root / layout.python_folder, root / layout.binary_folder
-    if not python.is_dir() and not binary.is_dir():
-        if not download:
-            files = ", ".join((*layout.python_train, layout.python_test, layout.python_names[0]))
-            raise missing(
-                layout.name, python, f"the files {files}", remedy="fetch it with --download (download=True)"
-            )
-        _download(layout, root)
+    files = (*layout.python_train, layout.python_test, layout.python_names[0])
+    if not binary.is_dir():
+        ensure_downloaded(
+            layout.name,
+            python,
+            f"the files {', '.join(files)}",
+            download=download,
+            source=lambda: _source(layout),
+        )
     if python.is_dir():
-        require_files(layout.name, python, (*layout.python_train, layout.python_test, layout.python_names[0]))
+        require_files(layout.name, python, files)
         parts = [_read_python(python / file, layout) for file in layout.python_train]
         test = _read_python(python / layout.python_test, layout)
         names = _python_names(python / layout.python_names[0], layout)
@@ -143,11 +145,11 @@ def _load(layout: _Layout, root: Path, download: bool) -> ImageData:
     )
 
 
-def _download(layout: _Layout, root: Path) -> None:
+def _source(layout: _Layout) -> tuple[str, str]:
     from torchvision.datasets import CIFAR10, CIFAR100
 
     source = CIFAR10 if layout is _CIFAR10 else CIFAR100
-    download_archive(layout.name, url=source.url, md5=source.tgz_md5, root=root, folder=layout.python_folder)
+    return source.url, source.tgz_md5
 
 
 class _PickledDtype:

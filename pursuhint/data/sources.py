@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from pursuhint._util.atomic_files import make_folder
@@ -32,6 +33,29 @@ def missing(name: str, folder: Path, expected: str, *, remedy: str) -> Pursuhint
         f"no {name} in {folder} (expected {expected}); {remedy}, or set {ROOT_VARIABLE} to the folder that "
         f"holds {folder.name}"
     )
+
+
+def ensure_downloaded(
+    name: str, folder: Path, expected: str, *, download: bool, source: Callable[[], tuple[str, str]]
+) -> None:
+    """Download a data set unless its folder exists.
+
+    Args:
+        name: of the data set, for messages.
+        folder: its folder; the archive holds a folder of that name.
+        expected: its expected files, for messages.
+        download: whether the user allows it.
+        source: returns URL and MD5 sum of the archive; called only before a download.
+
+    Raises:
+        PursuhintError: the folder is missing and ``download`` is false, or the download failed.
+    """
+    if folder.is_dir():
+        return
+    if not download:
+        raise missing(name, folder, expected, remedy="fetch it with --download (download=True)")
+    url, md5 = source()
+    download_archive(name, url=url, md5=md5, root=folder.parent, folder=folder.name)
 
 
 def require_files(name: str, folder: Path, files: tuple[str, ...]) -> None:

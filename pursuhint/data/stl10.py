@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pursuhint.data.augment import CropFlip
 from pursuhint.data.image_data import ImageData
-from pursuhint.data.sources import download_archive, missing, require_files
+from pursuhint.data.sources import ensure_downloaded, require_files
 from pursuhint.data.splits import MemorySplit, check_labels
 from pursuhint.errors import PursuhintError
 
@@ -39,17 +39,7 @@ def load_stl10(root: Path, *, download: bool = False) -> ImageData:
         PursuhintError: missing, incomplete or damaged files, or a download that failed.
     """
     folder = root / FOLDER
-    if not folder.is_dir():
-        if not download:
-            raise missing(
-                "stl10",
-                folder,
-                f"the files {', '.join(FILES)}",
-                remedy="fetch it with --download (download=True)",
-            )
-        from torchvision.datasets import STL10
-
-        download_archive("stl10", url=STL10.url, md5=STL10.tgz_md5, root=root, folder=FOLDER)
+    ensure_downloaded("stl10", folder, f"the files {', '.join(FILES)}", download=download, source=_source)
     require_files("stl10", folder, FILES)
     names = tuple((folder / "class_names.txt").read_text(encoding="utf-8").split())
     return ImageData(
@@ -64,6 +54,12 @@ def load_stl10(root: Path, *, download: bool = False) -> ImageData:
         test=MemorySplit.whole(*_read(folder / "test_X.bin", folder / "test_y.bin")),
         augmentation=CropFlip(padding=12, flip=True),
     )
+
+
+def _source() -> tuple[str, str]:
+    from torchvision.datasets import STL10
+
+    return STL10.url, STL10.tgz_md5
 
 
 def _read(images_path: Path, labels_path: Path) -> tuple[Tensor, Tensor]:

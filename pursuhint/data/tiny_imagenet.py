@@ -11,7 +11,7 @@ from pursuhint.data.augment import CropFlip
 from pursuhint.data.decode import decode_all
 from pursuhint.data.folder import list_images
 from pursuhint.data.image_data import ImageData
-from pursuhint.data.sources import download_archive, missing, require_files
+from pursuhint.data.sources import ensure_downloaded, require_files
 from pursuhint.data.splits import FileSplit, MemorySplit
 from pursuhint.errors import PursuhintError
 
@@ -40,15 +40,13 @@ def load_tiny_imagenet(root: Path, *, download: bool = False) -> ImageData:
         PursuhintError: missing, incomplete or damaged files, or a download that failed.
     """
     folder = root / FOLDER
-    if not folder.is_dir():
-        if not download:
-            raise missing(
-                "tiny-imagenet",
-                folder,
-                f"wnids.txt, words.txt, train/<class>/images/ and val/{ANNOTATIONS}",
-                remedy="fetch it with --download (download=True)",
-            )
-        download_archive("tiny-imagenet", url=URL, md5=MD5, root=root, folder=FOLDER)
+    ensure_downloaded(
+        "tiny-imagenet",
+        folder,
+        f"wnids.txt, words.txt, train/<class>/images/ and val/{ANNOTATIONS}",
+        download=download,
+        source=lambda: (URL, MD5),
+    )
     require_files("tiny-imagenet", folder, ("wnids.txt", "words.txt"))
     classes = tuple(sorted((folder / "wnids.txt").read_text(encoding="utf-8").split()))
     train = list_images(folder / "train", classes)
