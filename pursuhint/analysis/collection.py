@@ -20,12 +20,8 @@ from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.pooling import MeanPooling, Pooling
 from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.choose import StatisticsLayout
-from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
 
 MEAN = MeanPooling()
-
-Batches = Iterable[Batch] | Callable[[], Iterable[Batch]]
-"""What to run a network on; a function that begins anew when there is more than one pass."""
 
 AUTOCAST: Mapping[str, torch.dtype] = MappingProxyType({"bf16": torch.bfloat16, "fp16": torch.float16})
 """Types in which a network can be run by automatic mixed precision, by name."""
@@ -47,7 +43,7 @@ def check_autocast(autocast: str | None, device: torch.device | str) -> None:
 def collect(
     network: nn.Module,
     points: Sequence[HintPoint],
-    batches: Batches,
+    batches: Iterable[Batch],
     *,
     pooling: Pooling = MEAN,
     form: StatisticsLayout | None = None,
@@ -66,8 +62,7 @@ def collect(
     Args:
         network: the network, on ``device``.
         points: points of this network, from `pursuhint.features.find_hint_points`.
-        batches: what to run it on; a function that gives the same batches again if the form takes several
-            passes.
+        batches: what to run it on.
         pooling: from features to one vector a sample; see `pursuhint.features.pooling`.
         form: in which form to keep the statistics, from `pursuhint.similarity.choose_layout`; moments by
             default.
@@ -75,7 +70,7 @@ def collect(
             on the CPU.) On a GPU a batch travels while the network works on the one before.
         autocast: run the network in ``"bf16"`` or ``"fp16"`` by automatic mixed precision. What is averaged
             and added up afterwards is not reduced, but features are known to three digits only.
-        on_batch: called after each batch with the number of samples so far, over all passes.
+        on_batch: called after each batch with the number of samples so far.
         seconds: where to add the time spent, if that is of interest.
 
     Returns:
@@ -83,8 +78,8 @@ def collect(
 
     Raises:
         PursuhintError: there is no point, a point is not reached, the network fails, features are not finite
-            (the message names the point and the batch), the images or features of a batch have another shape
-            than those before, or batches that can be had only once are needed several times.
+            (the message names the point and the batch), or the images or features of a batch have another
+            shape than those before.
     """
     return collect_together(
         [(network, points)],
@@ -100,7 +95,7 @@ def collect(
 
 def collect_together(
     networks: Sequence[tuple[nn.Module, Sequence[HintPoint]]],
-    batches: Batches,
+    batches: Iterable[Batch],
     *,
     pooling: Pooling = MEAN,
     form: StatisticsLayout | None = None,
@@ -124,29 +119,16 @@ def collect_together(
     seconds = seconds if seconds is not None else CollectSeconds()
     form = form if form is not None else StatisticsLayout()
     statistics = empty_statistics(networks, pooling=pooling, form=form, device=device)
-    if form.passes > 1 and not callable(batches):
-        raise PursuhintError(
-            f"{form} need the batches again for each pass; give a function that returns them"
-        )
-    passes = statistics.passes() if isinstance(statistics, MultiPassMoments) else (statistics,)
     watch = Stopwatch(seconds, device)
     done = 0
-    for gathered in passes:
-        stream = pooled_batches(
-            networks,
-            batches() if callable(batches) else batches,
-            pooling=pooling,
-            device=device,
-            autocast=autocast,
-            watch=watch,
-        )
-        with contextlib.closing(stream):
-            for pooled, indices in stream:
-                with watch.measure("accumulate"):
-                    gathered.update(pooled, samples=indices)
-                done += len(indices)
-                if on_batch is not None:
-                    on_batch(done)
+    stream = pooled_batches(networks, batches, pooling=pooling, device=device, autocast=autocast, watch=watch)
+    with contextlib.closing(stream):
+        for pooled, indices in stream:
+            with watch.measure("accumulate"):
+                statistics.update(pooled, samples=indices)
+            done += len(indices)
+            if on_batch is not None:
+                on_batch(done)
     watch.settle()
     return statistics
 

@@ -1,4 +1,4 @@
-"""From a network and data to the statistics of its layers, in one pass if memory allows."""
+"""From a network and data to the statistics of its layers, in one pass."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from pursuhint._util.distributed import rank, world_size
 from pursuhint._util.timing import CollectSeconds
-from pursuhint.analysis.collection import collect, empty_statistics
+from pursuhint.analysis.collection import empty_statistics
 from pursuhint.analysis.resumable_pass import Accumulator, fingerprint, run_resumable_pass
 from pursuhint.data import Batch
 from pursuhint.data.sample_order import SampleOrder
-from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import Activation, HintPoint
 from pursuhint.features.pooling import Pooling
 from pursuhint.similarity.accumulators.base import LayerStatistics
@@ -34,7 +33,7 @@ Collected = Mapping[Activation, tuple[LayerStatistics, Parts | None]]
 
 @dataclass(frozen=True)
 class CollectionPlan:
-    """A pass (or several) over samples, ready to begin.
+    """A pass over samples, ready to begin.
 
     Attributes:
         network: on ``device``.
@@ -47,7 +46,7 @@ class CollectionPlan:
         autocast: see `pursuhint.analysis.collect`.
         room: bytes that statistics after, or before, the activations may take.
         on_progress: called after each batch with the number of samples done and the number in all: of this
-            process, over all passes.
+            process.
         state: folder in which a long pass keeps its state, or None; see
             `pursuhint.analysis.run_resumable_pass`.
         save_every: seconds between two states.
@@ -75,14 +74,8 @@ class CollectionPlan:
             spent: where to add the time.
 
         Raises:
-            PursuhintError: as `pursuhint.analysis.collect`; or several passes are needed, and there are
-                several processes.
+            PursuhintError: as `pursuhint.analysis.collect`.
         """
-        if any(form.passes > 1 for form in self.forms.values()):
-            return self._in_several_passes(spent)
-        return self._in_one_pass(spent)
-
-    def _in_one_pass(self, spent: CollectSeconds) -> Collected:
         accumulators: dict[Activation, Parts] = {
             side: self._accumulator(side, found) for side, found in self.points.items()
         }
@@ -134,35 +127,3 @@ class CollectionPlan:
             autocast=self.autocast,
             **self.identity,
         )
-
-    def _in_several_passes(self, spent: CollectSeconds) -> Collected:
-        """Where memory is too small for the statistics of all pairs of layers at once."""
-        if world_size() > 1:
-            form = next(form for form in self.forms.values() if form.passes > 1)
-            raise PursuhintError(
-                f"the memory limit allows {form} only, and processes cannot share these; raise the limit or "
-                "use one process"
-            )
-        total = len(self.order) * sum(form.passes for form in self.forms.values())
-        gathered: dict[Activation, tuple[LayerStatistics, Parts | None]] = {}
-        before = 0
-        for side, found in self.points.items():
-
-            def on_batch(done: int, before: int = before) -> None:
-                if self.on_progress is not None:
-                    self.on_progress(before + done, total)
-
-            statistics = collect(
-                self.network,
-                found,
-                lambda: self.batches_of(self.order.indices),
-                pooling=self.pooling,
-                form=self.forms[side],
-                device=self.device,
-                autocast=self.autocast,
-                on_batch=on_batch,
-                seconds=spent,
-            )
-            before += len(self.order) * self.forms[side].passes
-            gathered[side] = (statistics, None)
-        return gathered

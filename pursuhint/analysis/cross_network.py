@@ -64,8 +64,7 @@ def compare_networks(
         memory_limit: bytes that the statistics of the layers may take; see
             `pursuhint.similarity.choose_layout`.
         exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
-        on_progress: called after each batch with the number of samples done and the number in all, over all
-            passes.
+        on_progress: called after each batch with the number of samples done and the number in all.
 
     Returns:
         By metric.
@@ -115,11 +114,11 @@ def compare_networks(
 
     def on_batch(done: int) -> None:
         if on_progress is not None:
-            on_progress(done, form.passes * len(indices))
+            on_progress(done, len(indices))
 
     layers = collect_together(
         networks,
-        batches,
+        batches(),
         pooling=pool,
         form=form,
         device=device,

@@ -96,17 +96,16 @@ def analyze(
         algorithm: which clustering chooses the plan; a name of `pursuhint.clustering.ALGORITHMS`.
         normalize: give layers unit length before clustering; see `pursuhint.clustering.kmeans`.
         memory_limit: bytes that the statistics of the layers may take on ``device``, beside the network and
-            its feature maps; see `pursuhint.similarity.choose_layout`. With too little for all pairs of
-            layers at once the data go through the network several times.
+            its feature maps; see `pursuhint.similarity.choose_layout`.
         exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
         stability: keep the statistics of parts of the images apart and say how sure the choice is. Needs 40
-            images, and that all pairs of layers fit the memory limit at once.
+            images.
         state: folder in which a long pass keeps its state; a pass over the same images with the same network
             and settings goes on from there. Removed when the analysis is complete.
         save_every: seconds between two states; see `pursuhint.analysis.run_resumable_pass`.
         network_name: what the analysis calls the network; default: the name of its class.
         on_progress: called after each batch with the number of samples done and the number in all: of this
-            process, over all passes.
+            process.
 
     Raises:
         PursuhintError: a name is unknown, a number is out of range, there are fewer than two layers, the
@@ -215,9 +214,7 @@ def analyze(
 def _why_no_stability(wanted: bool, samples: int) -> str:
     if not wanted:
         return "it was switched off"
-    if samples < PARTS * SMALLEST_PART:
-        return f"it takes at least {PARTS * SMALLEST_PART} images, and there were {samples}"
-    return "the memory limit is too low for the statistics of all pairs of layers at once"
+    return f"it takes at least {PARTS * SMALLEST_PART} images, and there were {samples}"
 
 
 def _metrics_to_compute(metrics: Sequence[str]) -> tuple[str, ...]:

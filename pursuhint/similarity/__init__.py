@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pursuhint.similarity.accumulators.base import LayerStatistics
     from pursuhint.similarity.accumulators.choose import StatisticsLayout, choose_layout, default_memory_limit
     from pursuhint.similarity.accumulators.moments import LayerMoments
-    from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
     from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
     from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
     from pursuhint.similarity.archive import read_archive, write_archive

@@ -162,12 +162,6 @@ def test_the_command_under_a_launcher(tmp_path):
     assert_alike(found, expected, 1e-9)
 
 
-def test_passes_over_blocks_cannot_be_shared(monkeypatch):
-    monkeypatch.setattr("pursuhint.analysis.collection_plan.processes", lambda: (0, 2))
-    with pytest.raises(PursuhintError, match="processes cannot share these; raise the limit or use one"):
-        alone(memory_limit=30_000)
-
-
 # -- interruptions -------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from pursuhint.similarity import METRICS, LayerMoments, PooledFeatures, get_metric
-from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
 from tests.goldens.golden_cases import golden_folder
 
 SCHEMA = "similarity-goldens-1"
@@ -105,19 +104,10 @@ def from_rows(metric: str, layers: list[Tensor]) -> np.ndarray:
     return get_metric(metric).matrix(rows).numpy()
 
 
-def in_blocks(metric: str, layers: list[Tensor]) -> np.ndarray:
-    groups = [range(i, i + 1) for i in range(len(layers))]
-    blocks = MultiPassMoments([layer.shape[1] for layer in layers], get_metric(metric).strips, groups)
-    for strips in blocks.passes():
-        for batch in batches(layers):
-            strips.update(batch)
-    return get_metric(metric).matrix(blocks).numpy()
-
-
 def ways(metric: str) -> list[Callable[[str, list[Tensor]], np.ndarray]]:
     """All ways to compute a metric."""
     from_features = [in_pairs, from_rows]
-    return from_features if get_metric(metric).needs == "rows" else [*from_features, streamed, in_blocks]
+    return from_features if get_metric(metric).needs == "rows" else [*from_features, streamed]
 
 
 def defined(expected: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:

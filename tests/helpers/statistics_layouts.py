@@ -1,4 +1,4 @@
-"""The same features gathered in every form of layer statistics."""
+"""The same features gathered in both layouts of layer statistics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from pursuhint.similarity import METRICS, LayerMoments, LayerStatistics, PooledFeatures, get_metric
-from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
 
-FORMS = ("moments", "rows", "blocks")
+FORMS = ("moments", "rows")
 
 LINEAR_METRICS = [name for name in METRICS if get_metric(name).needs == "moments"]
 
@@ -27,20 +26,10 @@ def statistics_of(
     form: str,
     layers: Sequence[Tensor],
     sizes: Sequence[int] = (1, 7, 64),
-    metrics: Sequence[str] = LINEAR_METRICS,
 ) -> LayerStatistics:
-    """Statistics of a few layers; blocks take a pass for every two layers."""
+    """Statistics of a few layers."""
     widths = [layer.shape[1] for layer in layers]
-    statistics: LayerStatistics
-    if form == "blocks":
-        functions = [function for name in metrics for function in get_metric(name).strips]
-        groups = [range(i, min(i + 2, len(widths))) for i in range(0, len(widths), 2)]
-        statistics = MultiPassMoments(widths, functions, groups)
-        for strips in statistics.passes():
-            for batch in batches(layers, sizes):
-                strips.update(batch)
-        return statistics
-    statistics = PooledFeatures(widths) if form == "rows" else LayerMoments(widths)
+    statistics: LayerStatistics = PooledFeatures(widths) if form == "rows" else LayerMoments(widths)
     for batch in batches(layers, sizes):
         statistics.update(batch)
     return statistics

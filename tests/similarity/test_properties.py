@@ -56,7 +56,7 @@ def rotation(size: int, seed: int) -> Tensor:
 def matrix_of(name: str, features: list[Tensor], form: str | None = None, **options) -> Tensor:
     metric = get_metric(name)
     form = form or ("rows" if metric.needs == "rows" else "moments")
-    return metric.matrix(statistics_of(form, features, metrics=[name], **options))
+    return metric.matrix(statistics_of(form, features, **options))
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:

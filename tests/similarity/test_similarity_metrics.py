@@ -64,7 +64,7 @@ def test_equals_definition(name, hard):
     unique = np.isfinite(expected)
     np.testing.assert_allclose(pairs[unique], expected[unique], rtol=0, atol=1e-10)
     for form in FORMS if metric.needs == "moments" else ["rows"]:
-        matrix = metric.matrix(statistics_of(form, layers, metrics=[name]))
+        matrix = metric.matrix(statistics_of(form, layers))
         np.testing.assert_allclose(matrix, pairs, rtol=0, atol=1e-10, err_msg=form)
 
 
@@ -87,7 +87,7 @@ def test_rank_rule_sees_through_float32_rounding(name):
     expected = reference(name, [x, x])[0, 1] / (2 if name == "r2cca" else 1)
     assert float(metric.pair(copied, copied)) == pytest.approx(expected, abs=1e-3)
     for form in FORMS if metric.needs == "moments" else ["rows"]:
-        matrix = metric.matrix(statistics_of(form, [copied], metrics=[name]))
+        matrix = metric.matrix(statistics_of(form, [copied]))
         assert float(matrix[0, 0]) == pytest.approx(expected, abs=1e-3)
 
 
@@ -130,8 +130,8 @@ def test_order_of_samples_does_not_matter(name, form, features, others, generato
     metric = get_metric(name)
     order = torch.randperm(120, generator=generator)
     torch.testing.assert_close(
-        metric.matrix(statistics_of(form, [features[order], others[order]], metrics=[name])),
-        metric.matrix(statistics_of(form, [features, others], sizes=(50,), metrics=[name])),
+        metric.matrix(statistics_of(form, [features[order], others[order]])),
+        metric.matrix(statistics_of(form, [features, others], sizes=(50,))),
         rtol=0,
         atol=1e-12,
     )
@@ -143,7 +143,7 @@ def test_any_magnitude(name, form, features, others, scale):
     metric = get_metric(name)
     expected = metric.pair(features, others)
     torch.testing.assert_close(metric.pair(features * scale, others), expected)
-    matrix = metric.matrix(statistics_of(form, [features * scale, others], metrics=[name]))
+    matrix = metric.matrix(statistics_of(form, [features * scale, others]))
     torch.testing.assert_close(matrix[0, 1], expected)
 
 
@@ -163,7 +163,7 @@ def test_no_variance_is_nan(name, form, features, value):
     assert metric.pair(constant, features).isnan()
     assert metric.pair(features, constant).isnan()
     expected = torch.tensor([[1, torch.nan], [torch.nan, torch.nan]], dtype=torch.float64)
-    matrix = metric.matrix(statistics_of(form, [features, constant], metrics=[name]))
+    matrix = metric.matrix(statistics_of(form, [features, constant]))
     torch.testing.assert_close(matrix, expected, equal_nan=True)
 
 
@@ -185,7 +185,7 @@ def test_low_precision_features_are_computed_in_float64(name, form, features, ot
     actual = metric.pair(x, y)
     assert actual.dtype == torch.float64
     torch.testing.assert_close(actual, metric.pair(x.double(), y.double()), rtol=0, atol=1e-12)
-    matrix = metric.matrix(statistics_of(form, [x, y], metrics=[name]))
+    matrix = metric.matrix(statistics_of(form, [x, y]))
     torch.testing.assert_close(matrix[0, 1], actual, rtol=0, atol=1e-12)
 
 
@@ -215,7 +215,7 @@ def test_bad_input_is_explained(name, x, y, message):
 @pytest.mark.parametrize(("name", "form"), CASES)
 def test_matrix_needs_two_samples(name, form):
     with pytest.raises(PursuhintError, match="at least 2 samples, got 1"):
-        get_metric(name).matrix(statistics_of(form, [torch.ones(1, 2)], metrics=[name]))
+        get_metric(name).matrix(statistics_of(form, [torch.ones(1, 2)]))
 
 
 def test_table_names_metrics_and_what_they_are_clustered_with():
@@ -311,7 +311,7 @@ def test_pwcca_of_a_zero_correlation_does_not_depend_on_the_basis(generator):
     mixed = y @ torch.randn(3, 3, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(metric.pair(x, mixed), expected)
     for form in FORMS:
-        matrix = metric.matrix(statistics_of(form, [x, mixed], metrics=["pwcca"]))
+        matrix = metric.matrix(statistics_of(form, [x, mixed]))
         torch.testing.assert_close(matrix[0, 1], expected)
     # All that is uncorrelated with y adds nothing to the numerator; its largest axis is what the sum of
     # weights takes.

@@ -316,7 +316,12 @@ class LayerStatistics(ABC):
             return
         tables = {function: self._table() for function in missing}
         for i in range(len(self)):
-            self._enter(tables, Strip(self, i))
+            strip = Strip(self, i)
+            for function, table in tables.items():
+                values = function(strip)
+                upper, lower = values if values.ndim == 2 else (values, values)
+                table[i:, i] = lower
+                table[i, i:] = upper
         self._derived |= tables
 
     def over_strips(self, function: StripFunction) -> Tensor:
@@ -331,14 +336,6 @@ class LayerStatistics(ABC):
 
     def _table(self) -> Tensor:
         return torch.full((len(self), len(self)), math.nan, dtype=torch.float64, device=self.device)
-
-    @staticmethod
-    def _enter(tables: dict[StripFunction, Tensor], strip: Strip) -> None:
-        for function, table in tables.items():
-            values = function(strip)
-            upper, lower = values if values.ndim == 2 else (values, values)
-            table[strip.i :, strip.i] = lower
-            table[strip.i, strip.i :] = upper
 
 
 def _bases(layers: LayerStatistics) -> list[Basis]:

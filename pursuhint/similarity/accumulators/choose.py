@@ -1,4 +1,4 @@
-"""In which form to gather the statistics of layers: by cost, and by how much memory there is."""
+"""Choose the memory layout of layer statistics by cost, within a memory limit."""
 
 from __future__ import annotations
 
@@ -10,62 +10,51 @@ from typing import Literal
 import torch
 
 from pursuhint.errors import PursuhintError
-from pursuhint.similarity.accumulators.base import LayerStatistics, StripFunction
+from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.moments import LayerMoments
-from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments, passes_within
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.metric import Metric
 from pursuhint.similarity.resampling import PARTS
 
 __all__ = ["StatisticsLayout", "choose_layout", "default_memory_limit"]
 
-FormKind = Literal["moments", "rows", "blocks"]
+LayoutKind = Literal["moments", "rows"]
 
 
 @dataclass(frozen=True)
 class StatisticsLayout:
-    """How statistics of layers are gathered.
+    """What is kept of the pooled features while a data set streams through a network.
 
     Attributes:
-        kind: ``"moments"`` (`LayerMoments`, memory independent of the number of samples), ``"rows"``
-            (`PooledFeatures`, the features themselves) or ``"blocks"`` (`MultiPassMoments`, several passes).
-        bytes: about how much memory that takes, with what is needed to read it.
-        samples: for how many samples, if that is known.
-        functions: for blocks, what the metrics ask of strips.
-        groups: for blocks, the layers of each pass.
-        products: for moments, the type in which products within a batch are computed.
+        kind: ``"moments"`` (`LayerMoments`, memory independent of the number of samples) or ``"rows"``
+            (`PooledFeatures`, the features themselves).
+        bytes: estimated peak memory of the statistics, including the buffers for reading them.
+        samples: expected number of samples; None if unknown.
+        products: for moments, the dtype of matrix products within a batch.
     """
 
-    kind: FormKind = "moments"
+    kind: LayoutKind = "moments"
     bytes: int = 0
     samples: int | None = None
-    functions: tuple[StripFunction, ...] = ()
-    groups: tuple[range, ...] = ()
     products: torch.dtype = torch.float64
-
-    @property
-    def passes(self) -> int:
-        """How often the data go through the network."""
-        return len(self.groups) if self.kind == "blocks" else 1
 
     def start(
         self, widths: Sequence[int], *, names: Sequence[str] | None = None, device: torch.device | str = "cpu"
     ) -> LayerStatistics:
-        """Empty statistics of this form."""
+        """Empty statistics with this layout.
+
+        Args:
+            widths: number of features of each layer.
+            names: layer names for error messages.
+            device: where the statistics are kept.
+        """
         if self.kind == "rows":
             return PooledFeatures(widths, names=names, capacity=self.samples or 0, device=device)
-        if self.kind == "blocks":
-            return MultiPassMoments(widths, self.functions, self.groups, names=names, device=device)
         return LayerMoments(widths, names=names, products=self.products, device=device)
 
     def __str__(self) -> str:
-        if self.kind == "rows":
-            what = f"the pooled features of {self.samples:,} samples"
-        elif self.kind == "blocks":
-            what = f"second moments in {self.passes} passes"
-        else:
-            what = "second moments"
-        return f"{what}, {_size(self.bytes)}"
+        kept = f"the pooled features of {self.samples:,} samples" if self.kind == "rows" else "second moments"
+        return f"{kept}, {_size(self.bytes)}"
 
 
 def choose_layout(
@@ -76,23 +65,23 @@ def choose_layout(
     memory_limit: int | None = None,
     device: torch.device | str = "cpu",
 ) -> StatisticsLayout:
-    """Choose the form that takes the least work among those that fit.
+    """Choose the cheapest layout that fits the memory limit.
 
-    A metric that compares pairs of samples (an RBF kernel) needs the features themselves. Else, with P the
-    sum of widths: fewer samples than P favour the features (the dual form, ``4 * samples * P`` bytes), more
-    favour second moments (``8 * P ** 2`` bytes). If second moments do not fit, the features may; if neither
-    does, second moments are gathered a few strips at a time in several passes over the data.
+    A metric that compares pairs of samples (an RBF kernel) needs the features themselves. Otherwise, with P
+    the sum of widths: for fewer samples than P the features are cheaper (the dual form,
+    ``4 * samples * P`` bytes), for more the second moments (``8 * P ** 2`` bytes). If the cheaper layout
+    exceeds the limit, the other one is tried.
 
     Args:
         widths: number of features of each layer.
-        metrics: what will be computed.
-        samples: how many samples there will be; unknown (None) rules out keeping features.
-        memory_limit: bytes for the statistics and for what reading them needs, on ``device``; the network and
-            its feature maps are not counted. Default: `default_memory_limit`.
-        device: where they will be kept.
+        metrics: metrics to be computed from the statistics.
+        samples: number of samples; None (unknown) rules out keeping features.
+        memory_limit: bytes on ``device`` for the statistics and the buffers for reading them; the network
+            and its feature maps are not counted. Default: `default_memory_limit`.
+        device: where the statistics are kept.
 
     Raises:
-        PursuhintError: nothing fits; the message says what would be needed.
+        PursuhintError: no layout fits; the message gives the memory needed and the limit.
     """
     limit = default_memory_limit(device) if memory_limit is None else memory_limit
     if limit < 1:
@@ -121,16 +110,12 @@ def choose_layout(
         return StatisticsLayout(
             "moments", moments, samples, products=torch.float32 if single else torch.float64
         )
-    groups = passes_within(widths, limit - reading)
-    if groups is None:
-        least = 8 * sum(width * width for width in widths) + 3 * 8 * max(widths) * total
-        passes = f", or {_size(least)} in several passes over the data," if least < moments else ""
-        raise PursuhintError(
-            f"second moments of {total:,} features take {_size(moments)}{passes} and the memory limit is "
-            f"{_size(limit)}; raise the limit or look at fewer layers"
-        )
-    functions = tuple(dict.fromkeys(function for metric in metrics for function in metric.strips))
-    return StatisticsLayout("blocks", limit, samples, functions, groups)
+    least = moments if rows is None else min(moments, rows)
+    raise PursuhintError(
+        f"similarities of {len(widths)} layers with {total:,} features in all need {_size(least)}, and the "
+        f"memory limit is {_size(limit)}; use fewer layers (--include), pooled narrower, or more memory "
+        "(--memory-limit)"
+    )
 
 
 FAST_IN_FLOAT64 = ((6, 0), (7, 0), (8, 0), (9, 0), (10, 0))

@@ -120,16 +120,12 @@ class LayerMoments(LayerStatistics):
 
         layers, width = len(self), self.total_width
         self._sum = zeros(width)
-        self._second = zeros(*self._second_shape)
+        self._second = zeros(width, width)
         # Of each sample's squared norm in each layer: the sum, and that of its products with all features
         # and with the squared norms in all layers.
         self._norm_sum = zeros(layers)
         self._norm_feature = zeros(layers, width)
         self._norm_norm = zeros(layers, layers)
-
-    @property
-    def _second_shape(self) -> tuple[int, int]:
-        return self.total_width, self.total_width
 
     # -- accumulating ----------------------------------------------------------------------------------------
 
@@ -146,9 +142,6 @@ class LayerMoments(LayerStatistics):
         self._norm_sum += norms.sum(0, dtype=self.dtype)
         self._accumulate(self._norm_feature, norms, z)
         self._accumulate(self._norm_norm, norms, norms)
-        self._add_products(z)
-
-    def _add_products(self, z: Tensor) -> None:
         for rows in self._chunks:
             right = slice(rows.start, None)
             self._accumulate(self._second[rows, right], z[:, rows], z[:, right])

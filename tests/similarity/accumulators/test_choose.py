@@ -9,7 +9,6 @@ from pursuhint.errors import PursuhintError
 from pursuhint.similarity import LayerMoments, PooledFeatures, get_metric
 from pursuhint.similarity.accumulators import choose as forms_module
 from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
-from pursuhint.similarity.accumulators.multi_pass import MultiPassMoments
 from tests.helpers.hard_features import hard_set
 from tests.helpers.statistics_layouts import batches
 
@@ -32,15 +31,12 @@ GB = 10**9
         (RESNET50, CKA, 20_000, 8 * GB, "moments"),
         (RESNET50, CKA, 10_000, 8 * GB, "rows"),
         (RESNET50, CKA, 20_000, 2 * GB, "rows"),  # features fit, second moments do not
-        (RESNET50, R2CCA, 1_000_000, 2 * GB, "blocks"),
-        (RESNET50, CKA, None, 2 * GB, "blocks"),
     ],
 )
 def test_the_cheapest_that_fits(widths, metric, samples, limit, kind):
     form = choose_layout(widths, [metric], samples=samples, memory_limit=limit)
     assert form.kind == kind
     assert form.bytes <= limit
-    assert (form.passes > 1) == (kind == "blocks")
 
 
 @pytest.mark.parametrize(
@@ -60,23 +56,18 @@ def test_large_networks_on_a_machine_of_24_gigabytes(widths, samples, kind, mega
     assert form.bytes / 1e6 == pytest.approx(megabytes, rel=0.01)
 
 
-@pytest.mark.parametrize("passes", [1, 2])
-def test_moments_take_the_memory_that_was_announced_whatever_the_number_of_samples(passes):
+def test_moments_take_the_memory_that_was_announced_whatever_the_number_of_samples():
     widths = [8, 40, 24, 60]
-    limit = 10**8 if passes == 1 else 260_000
-    form = choose_layout(widths, [CKA, get_metric("debiased-cka"), R2CCA], memory_limit=limit)
-    assert form.passes == passes
+    layout = choose_layout(widths, [CKA, get_metric("debiased-cka"), R2CCA], memory_limit=10**8)
     generator = torch.Generator().manual_seed(0)
     held = []
     for count in (100, 3000):
-        statistics = form.start(widths)
-        for gathered in statistics.passes() if isinstance(statistics, MultiPassMoments) else [statistics]:
-            for _ in range(count // 100):
-                batch = torch.randn(100, sum(widths), generator=generator)
-                gathered.update(batch.split(widths, dim=1))
-            held.append(held_by(gathered))
-    assert held[:passes] == held[passes:]
-    assert max(held) <= form.bytes
+        statistics = layout.start(widths)
+        for _ in range(count // 100):
+            statistics.update(torch.randn(100, sum(widths), generator=generator).split(widths, dim=1))
+        held.append(held_by(statistics))
+    assert held[0] == held[1]
+    assert held[0] <= layout.bytes
 
 
 def held_by(statistics: LayerMoments) -> int:
@@ -113,8 +104,6 @@ def test_says_what_it_does():
     assert str(rows) == "the pooled features of 10,000 samples, 125.90 MB"
     assert str(choose_layout(RESNET110, [CKA], memory_limit=GB)) == "second moments, 34.58 MB"
     assert str(choose_layout([4, 6], [CKA], memory_limit=GB)) == "second moments, 1.76 KB"
-    blocks = choose_layout(RESNET50, [CKA], memory_limit=2 * GB)
-    assert str(blocks) == f"second moments in {blocks.passes} passes, 2.00 GB"
 
 
 def test_too_little_memory_says_what_would_be_needed():
@@ -125,39 +114,37 @@ def test_too_little_memory_says_what_would_be_needed():
     ):
         choose_layout(RESNET110, [CKA, RBF], samples=1_000_000, memory_limit=GB)
     assert choose_layout(RESNET110, [RBF], samples=80_000, memory_limit=GB).bytes <= GB
-    with pytest.raises(
-        PursuhintError,
-        match=r"second moments of 15,104 features take 2\.32 GB, or (.*) MB in several passes .* limit is "
-        r"500\.00 MB; raise the limit or look at fewer layers",
-    ) as caught:
-        choose_layout(RESNET50, [CKA], memory_limit=GB // 2)
-    least = float(str(caught.value).split(", or ")[1].split(" MB")[0])
-    assert choose_layout(RESNET50, [CKA], memory_limit=int((least + 0.01) * GB / 1000)).kind == "blocks"
-    with pytest.raises(
-        PursuhintError, match=r"of 112 features take 215\.04 KB and the memory limit is 20\.00 KB"
-    ):
-        choose_layout([16, 32, 64], [CKA], memory_limit=20_000)
+    for samples, needed in ((None, r"2\.32 GB"), (10_000, r"1\.11 GB")):
+        with pytest.raises(
+            PursuhintError,
+            match=rf"similarities of 16 layers with 15,104 features in all need {needed}, and the memory "
+            r"limit is 500\.00 MB; use fewer layers \(--include\), pooled narrower, or more memory "
+            r"\(--memory-limit\)",
+        ):
+            choose_layout(RESNET50, [CKA], samples=samples, memory_limit=GB // 2)
+    least = choose_layout(RESNET50, [CKA], memory_limit=3 * GB).bytes
+    assert choose_layout(RESNET50, [CKA], memory_limit=least).kind == "moments"
+    with pytest.raises(PursuhintError, match="similarities of 16 layers"):
+        choose_layout(RESNET50, [CKA], memory_limit=least - 1)
     with pytest.raises(PursuhintError, match="rbf-cka needs the number of samples beforehand"):
         choose_layout(RESNET110, [RBF])
     with pytest.raises(PursuhintError, match="memory_limit must be a positive number of bytes, got 0"):
         choose_layout(RESNET110, [CKA], memory_limit=0)
 
 
-def test_forms_start_their_statistics_and_agree():
+def test_layouts_start_their_statistics_and_agree():
     layers = hard_set("ordinary")
     widths = [layer.shape[1] for layer in layers]
     matrices = []
     for limit, samples, expected in (
         (10**8, None, LayerMoments),
-        (80_000, None, MultiPassMoments),
         (10**8, 80, PooledFeatures),
     ):
         form = choose_layout(widths, [R2CCA], samples=samples, memory_limit=limit)
         statistics = form.start(widths, names=list("abcd"))
         assert type(statistics) is expected
-        for gathered in statistics.passes() if isinstance(statistics, MultiPassMoments) else [statistics]:
-            for batch in batches(layers, [100]):
-                gathered.update(batch)
+        for batch in batches(layers, [100]):
+            statistics.update(batch)
         matrices.append(R2CCA.matrix(statistics))
         assert statistics.names == tuple("abcd")
     for matrix in matrices:
