@@ -126,11 +126,11 @@ class Case:
         self.distiller = Distiller.build(
             student,
             teacher if kind.needs_teacher else None,
-            {self.name: _Asked(options)},
-            plan,
-            CLASSES,
-            shapes.samples,
-            images[:1],
+            losses={self.name: _Asked(options)},
+            plan=plan,
+            num_classes=CLASSES,
+            num_samples=shapes.samples,
+            example=images[:1],
             labels=labels,
             batch_size=shapes.batch,
         ).to(device, shapes.dtype)

@@ -43,7 +43,7 @@ from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
 from pursuhint.acceleration.malloc import keep_freed_memory
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import CropFlip, ImageData, Loader, MemorySplit, load_dataset, make_loader
-from pursuhint.distillation.distiller import Distiller, Term
+from pursuhint.distillation import Distiller, Term
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses.at import AttentionTransferLoss

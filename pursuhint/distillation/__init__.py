@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from pursuhint.distillation.distiller import Distiller, Losses
+    from pursuhint.distillation.distiller import Distiller
     from pursuhint.distillation.loss_summary import summarize
     from pursuhint.distillation.meta_gradient import Method, search_pathways
     from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
     from pursuhint.distillation.teacher_fsdp import check_shardable, shard_teacher
+    from pursuhint.distillation.terms import Losses, Term, TermOptions
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

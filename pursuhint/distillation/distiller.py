@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,69 +14,28 @@ from torch import Tensor, nn
 from pursuhint.acceleration.channels_last import channels_last_gradient
 from pursuhint.acceleration.compiled_extractor import CompiledExtractor
 from pursuhint.acceleration.options import Acceleration
+from pursuhint.distillation.build import Task, build_terms
 from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
+from pursuhint.distillation.terms import (
+    Losses,
+    Term,
+    TermOptions,
+    check_teacher,
+    check_terms,
+    selected_points,
+    term_weights,
+)
 from pursuhint.errors import PursuhintError
-from pursuhint.features.call_trace import evaluating, find_classifier
 from pursuhint.features.extractor import FeatureExtractor, Features
-from pursuhint.features.head import find_last_map
-from pursuhint.features.hint_points import HintPoint, find_hint_points
+from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.tap import Tap
-from pursuhint.losses import get_loss
-from pursuhint.losses.base import FeatureShape, Loss, LossContext, Network, WarmUp
-from pursuhint.losses.ce import CrossEntropyLoss
-from pursuhint.losses.classification import add_classification
+from pursuhint.losses.base import Loss, WarmUp
 
 if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
     from pursuhint.hints.plan import HintPlan
 
-__all__ = ["Distiller", "Losses"]
-
-
-@dataclass(frozen=True)
-class Term:
-    """One addend of the total loss.
-
-    Attributes:
-        loss: what is computed.
-        weight: what it is multiplied by, at least 0; None for the loss's default.
-        student_points: which of the distiller's student points this loss sees, by index; None for all.
-        teacher_points: the same for the teacher.
-    """
-
-    loss: Loss
-    weight: float | None = None
-    student_points: tuple[int, ...] | None = None
-    teacher_points: tuple[int, ...] | None = None
-
-
-class TermOptions(Protocol):
-    """How a term is asked for by name: its weight, and the loss's hyperparameters."""
-
-    @property
-    def weight(self) -> float | None:
-        """At least 0, or None for the default."""
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """Hyperparameters by name."""
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What a distiller returns for one batch.
-
-    Attributes:
-        total: weighted sum of the terms, to call ``backward`` on.
-        parts: every term by name, not weighted and without gradient. Tells which one is not finite.
-        logits: the student's own, (N, classes), without gradient.
-        extra_metrics: what else the losses saw, as ``TERM_NAME``; see `pursuhint.losses.Loss.extra_metrics`.
-    """
-
-    total: Tensor
-    parts: dict[str, Tensor]
-    logits: Tensor
-    extra_metrics: dict[str, Tensor]
+__all__ = ["Distiller"]
 
 
 class Distiller(nn.Module):
@@ -122,14 +80,9 @@ class Distiller(nn.Module):
         self.acceleration = Acceleration() if acceleration is None else acceleration
         if student is teacher:
             raise PursuhintError("student and teacher are the same network; copy it for self-distillation")
-        _check_terms(terms)
-        _check_teacher({name: term.loss.needs_teacher for name, term in terms.items()}, teacher)
-        self.weights: dict[str, float] = {
-            name: _checked_weight(name, term.loss.default_weight if term.weight is None else term.weight)
-            for name, term in terms.items()
-        }
-        if not any(self.weights.values()):
-            raise PursuhintError("every loss has weight 0, so there is nothing to learn from")
+        check_terms(terms)
+        check_teacher({name: term.loss for name, term in terms.items()}, teacher)
+        self.weights = term_weights(terms)
         for term in sorted(terms.values(), key=lambda term: not term.loss.alters_student):
             student = term.loss.prepare(student)  # those that look at the student see it as it will be
         self.student = student
@@ -139,11 +92,11 @@ class Distiller(nn.Module):
         self._teacher_points = tuple(teacher_points)
         self._selected: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         for name, term in terms.items():
-            chosen = _selection(name, term.student_points, len(student_points))
+            chosen = selected_points(name, term.student_points, len(student_points))
             for module in term.loss.extra_taps:
                 chosen = (*chosen, len(self._student_points))
                 self._student_points = (*self._student_points, _output_of(module))
-            self._selected[name] = (chosen, _selection(name, term.teacher_points, len(teacher_points)))
+            self._selected[name] = (chosen, selected_points(name, term.teacher_points, len(teacher_points)))
 
         # Unregistered, so that optimisers, checkpoints and process groups never see it.
         self._teacher: list[nn.Module] = []
@@ -167,17 +120,17 @@ class Distiller(nn.Module):
         cls,
         student: nn.Module,
         teacher: nn.Module | None,
+        *,
         losses: Mapping[str, TermOptions | float | None],
-        plan: HintPlan | Mapping[str, HintPlan] | None,
+        plan: HintPlan | Mapping[str, HintPlan] | None = None,
         num_classes: int,
         num_samples: int,
         example: Tensor,
-        *,
         labels: Tensor | None = None,
         batch_size: int | None = None,
         acceleration: Acceleration | None = None,
     ) -> Distiller:
-        """Make a distiller from names.
+        """Make a distiller from names of losses.
 
         A weight of None is the paper's. Cross-entropy without a weight, or not named at all, gets the
         smallest weight that the other losses' papers give it; it is left out beside a loss that contains it.
@@ -187,89 +140,34 @@ class Distiller(nn.Module):
             student: the network to train.
             teacher: the network to learn from, or None.
             losses: by name (`pursuhint.losses.LOSSES`): weight and options, a weight, or None.
-            plan: the pairs of hint points; one for each loss by name where they differ; None without hints.
+            plan: the pairs of hint points; one plan for each loss by name where they differ; None without
+                hints.
             num_classes: classes of the task.
             num_samples: size of the training set.
             example: images of the size that both networks will see, (N, C, H, W). Both are run on them once,
-                in evaluation mode, which leaves statistics and random numbers alone.
+                in evaluation mode, which leaves statistics and random numbers unchanged.
             labels: class of every training sample by its index, (num_samples,), for losses that draw
                 negatives of other classes; -1 for samples that are held out of training.
-            batch_size: samples in a batch, over all processes, for losses that have it built in.
+            batch_size: samples in a batch, over all ranks, for losses that depend on it.
             acceleration: how the arithmetic is carried out.
 
         Raises:
             PursuhintError: a name is unknown; a loss refuses its options or the networks; the plan names a
                 point that does not exist; as the constructor.
-        """
-        kinds = {name: get_loss(name) for name in losses}
-        asked = {name: _weight_and_options(entry) for name, entry in losses.items()}
-        weights = add_classification(kinds, {name: weight for name, (weight, _) in asked.items()})
-        kinds = {name: kinds.get(name) or get_loss(name) for name in weights}
-        _check_teacher({name: kind.needs_teacher for name, kind in kinds.items()}, teacher)
 
-        pairs = {
-            name: _pairs(plan, name)
-            if kind.needs_hint_plan()
-            else _last_maps(kind, student, teacher, example)
-            for name, kind in kinds.items()
-        }
-        options = {
-            name: kind.checked(asked[name][1] if name in asked else {}) for name, kind in kinds.items()
-        }
-        chosen = {
-            name: kind.choose_points(
-                pairs[name], _candidates(student, teacher, pairs[name], example), **options[name]
-            )
-            for name, kind in kinds.items()
-        }
-        points = {
-            name: ([own for own, _ in pairs[name]], [other for _, other in pairs[name]])
-            if selection is None
-            else selection
-            for name, selection in chosen.items()
-        }
-        student_points = list(dict.fromkeys(own for owns, _ in points.values() for own in owns))
-        teacher_points = list(dict.fromkeys(other for _, others in points.values() for other in others))
-        context = loss_context(
-            student,
-            teacher if any(kind.needs_teacher for kind in kinds.values()) else None,
-            [],
-            num_classes,
-            num_samples,
-            example,
-            embeddings=any(
-                kind.needs_teacher_classifier or {"student_embedding", "teacher_embedding"} & set(kind.inputs)
-                for kind in kinds.values()
-            ),
-            labels=labels,
-            points=(student_points, teacher_points),
-        )
-        context = replace(context, batch_size=batch_size)
-        for kind in kinds.values():
-            context = replace(context, student_embedding=kind.prepared_embedding(context))
-        student_shapes = dict(zip(student_points, context.student_shapes))
-        teacher_shapes = dict(zip(teacher_points, context.teacher_shapes))
-        terms = {}
-        for name, kind in kinds.items():
-            own_shapes = tuple(student_shapes[own] for own in points[name][0])
-            other_shapes = tuple(teacher_shapes[other] for other in points[name][1])
-            own_context = (
-                replace(context, pairs=tuple(zip(own_shapes, other_shapes)), chosen=None)
-                if chosen[name] is None
-                else replace(context, pairs=(), chosen=(own_shapes, other_shapes))
-            )
-            terms[name] = Term(
-                _moved_to(student, kind.build(own_context, **options[name])),
-                weights[name],
-                tuple(student_points.index(own) for own in points[name][0]),
-                tuple(teacher_points.index(other) for other in points[name][1]),
-            )
+        Example:
+            >>> plan = analysis.plan.with_student(find_hint_points(student, images))
+            >>> task = {"num_classes": 100, "num_samples": 50_000, "example": images}
+            >>> distiller = Distiller.build(student, teacher, losses={"fitnet": None}, plan=plan, **task)
+        """
+        task = Task(num_classes, num_samples, example, labels, batch_size)
+        built = build_terms(student, teacher, losses=losses, plan=plan, task=task)
         return cls(
             student,
-            terms,
+            built.terms,
             teacher=teacher,
-            student_points=student_points,
-            teacher_points=teacher_points,
+            student_points=built.student_points,
+            teacher_points=built.teacher_points,
             acceleration=acceleration,
         )
 
@@ -456,105 +354,6 @@ class Distiller(nn.Module):
         return self
 
 
-def loss_context(
-    student: nn.Module,
-    teacher: nn.Module | None,
-    pairs: Sequence[tuple[HintPoint, HintPoint]],
-    num_classes: int,
-    num_samples: int,
-    example: Tensor,
-    *,
-    embeddings: bool = True,
-    labels: Tensor | None = None,
-    points: tuple[Sequence[HintPoint], Sequence[HintPoint]] | None = None,
-) -> LossContext:
-    """What `Loss.build` needs to know about two networks, measured on them.
-
-    Args:
-        student: the network to train.
-        teacher: the network to learn from, or None.
-        pairs: hint points of the student and the teacher.
-        num_classes: classes of the task.
-        num_samples: size of the training set.
-        example: images of the size that both will see, (N, C, H, W). Both networks are run on one of them in
-            evaluation mode; statistics and random numbers stay as they are.
-        embeddings: whether to look for embeddings and the teacher's classifier too.
-        labels: as `LossContext.labels`.
-        points: hint points of the student and of the teacher that are not in pairs; given instead of them.
-
-    Raises:
-        PursuhintError: the student's logits do not fit the number of classes, a point does not exist, or a
-            network cannot run on the example.
-    """
-    mine, theirs = ([own for own, _ in pairs], [other for _, other in pairs]) if points is None else points
-    own = _measured(student, mine, example, embeddings)
-    assert own.logits is not None
-    if own.logits.shape[1] != num_classes:
-        raise PursuhintError(
-            f"the student gives {own.logits.shape[1]} scores a sample, but the task has {num_classes} classes"
-        )
-    other = Features() if teacher is None else _measured(teacher, theirs, example, embeddings)
-    classifier = None
-    if teacher is not None and embeddings:
-        classifier = find_classifier(teacher, _moved(example, teacher))[1]
-    shapes = (
-        tuple(_shape(point, features) for point, features in zip(mine, own.maps)),
-        tuple(_shape(point, features) for point, features in zip(theirs, other.maps)),
-    )
-    return LossContext(
-        pairs=tuple(zip(*shapes)) if points is None else (),
-        num_classes=num_classes,
-        num_samples=num_samples,
-        student_embedding=_width(own.embedding),
-        teacher_embedding=_width(other.embedding),
-        teacher_classifier=classifier,
-        teacher_classes=_width(other.logits) or None,
-        student=student,
-        teacher=teacher,
-        example=example,
-        labels=labels,
-        chosen=None if points is None else shapes,
-    )
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Looking at the networks
-
-
-@torch.no_grad()
-def _measured(network: nn.Module, points: Sequence[HintPoint], example: Tensor, embedding: bool) -> Features:
-    """One image through a network, leaving no trace in it nor in the random numbers."""
-    images = _moved(example[:1], network)
-    devices = [images.device] if images.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), evaluating(network):
-        return FeatureExtractor(network, points, embedding=embedding)(images)
-
-
-def _reference(network: nn.Module) -> Tensor | None:
-    return next((parameter for parameter in network.parameters() if parameter.is_floating_point()), None)
-
-
-def _moved(images: Tensor, network: nn.Module) -> Tensor:
-    """Images as a network's weights have it: their device and precision."""
-    like = _reference(network)
-    return images if like is None else images.to(like)
-
-
-def _moved_to(network: nn.Module, loss: Loss) -> Loss:
-    like = _reference(network)
-    return loss if like is None else loss.to(like.device, like.dtype)
-
-
-def _shape(point: HintPoint, features: Tensor) -> FeatureShape:
-    shape = tuple(features.shape)
-    channels, spatial = (shape[1], shape[2:]) if len(shape) != 3 else (shape[2], shape[1:2])
-    return FeatureShape(channels, spatial, point.activation, point.module, point)
-
-
-def _width(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.shape[1]
-
-
 def _output_of(module: str) -> HintPoint:
     """The output of a module that a loss has added to the student; no candidate, so without a position."""
     return HintPoint(module, 0, 0, "post", 0, (), 0, Tap(module, "output", copy=True))
@@ -578,91 +377,3 @@ def _detached(trace: Features) -> Features:
         None if trace.embedding is None else trace.embedding.detach(),
         tuple(features.detach() for features in trace.maps),
     )
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Reading what was asked for
-
-
-def _weight_and_options(entry: TermOptions | float | None) -> tuple[float | None, Mapping[str, Any]]:
-    if entry is None or isinstance(entry, int | float):
-        return entry, {}
-    return entry.weight, entry.options
-
-
-def _pairs(plan: HintPlan | Mapping[str, HintPlan] | None, name: str) -> list[tuple[HintPoint, HintPoint]]:
-    """Pairs of hint points, the student's first."""
-    own = plan.get(name) if isinstance(plan, Mapping) else plan
-    pairs = []
-    for pair in own.pairs if own is not None else ():
-        if pair.student is None:
-            raise PursuhintError(
-                f"hint point {pair.teacher} of the teacher has no counterpart; "
-                "pair the plan with the student first (HintPlan.with_student)"
-            )
-        pairs.append((pair.student, pair.teacher))
-    return pairs
-
-
-def _last_maps(
-    kind: type[Loss], student: nn.Module, teacher: nn.Module | None, example: Tensor
-) -> list[tuple[HintPoint, HintPoint]]:
-    """The pair of points of a loss that looks at the last maps; none for others."""
-    if not kind.at_last_map:
-        return []
-    assert teacher is not None
-    return [(find_last_map(student, example), find_last_map(teacher, example))]
-
-
-def _candidates(
-    student: nn.Module,
-    teacher: nn.Module | None,
-    pairs: Sequence[tuple[HintPoint, HintPoint]],
-    example: Tensor,
-) -> Callable[[Network], Sequence[HintPoint]]:
-    """Finds all sub-blocks of either network, read as the points of the plan are."""
-
-    def find(name: Network) -> Sequence[HintPoint]:
-        network = student if name == "student" else teacher
-        assert network is not None  # losses without a teacher have no hint points
-        activation = pairs[0][1].activation if pairs else "post"
-        return find_hint_points(network, _moved(example[:1], network), activation=activation)
-
-    return find
-
-
-def _check_teacher(needs_teacher: Mapping[str, bool], teacher: nn.Module | None) -> None:
-    for name, needed in needs_teacher.items():
-        if needed and teacher is None:
-            raise PursuhintError(f"loss {name!r} needs a teacher, but there is none")
-
-
-def _check_terms(terms: Mapping[str, Term]) -> None:
-    if not terms:
-        raise PursuhintError("a distiller needs at least one loss")
-    containing = {name: term.loss for name, term in terms.items() if term.loss.contains_classification}
-    plain = [name for name, loss in containing.items() if isinstance(loss, CrossEntropyLoss)]
-    others = [name for name in containing if name not in plain]
-    if plain and others:
-        raise PursuhintError(
-            f"loss {others[0]!r} contains the classification term already; leave out {plain[0]!r}"
-        )
-    if len(others) > 1:
-        raise PursuhintError(
-            f"losses {others[0]!r} and {others[1]!r} both contain the classification term; use one of them"
-        )
-
-
-def _checked_weight(name: str, weight: float) -> float:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-        raise PursuhintError(f"the weight of loss {name!r} must be a number of at least 0, got {weight!r}")
-    return float(weight)
-
-
-def _selection(name: str, chosen: Sequence[int] | None, available: int) -> tuple[int, ...]:
-    if chosen is None:
-        return tuple(range(available))
-    for index in chosen:
-        if not 0 <= index < available:
-            raise PursuhintError(f"loss {name!r} asks for hint point {index}, but there are {available}")
-    return tuple(chosen)

@@ -124,11 +124,11 @@ class _Pair:
         return Distiller.build(
             copy.deepcopy(self.student),
             self.teacher if kind.needs_teacher else None,
-            {name: self.asked},
-            self.plan if kind.needs_hint_plan() else None,
-            self.num_classes,
-            samples,
-            self.example,
+            losses={name: self.asked},
+            plan=self.plan if kind.needs_hint_plan() else None,
+            num_classes=self.num_classes,
+            num_samples=samples,
+            example=self.example,
             labels=torch.arange(samples) % self.num_classes,
             batch_size=64,
         )

@@ -203,7 +203,8 @@ def search_pathways(
 
     Example:
         >>> terms = {"distpro": LossConfig(options={"weighting": "softmax"})}
-        >>> distiller = Distiller.build(student, teacher, terms, plan, 100, 50_000, images)
+        >>> task = {"num_classes": 100, "num_samples": 50_000, "example": images}
+        >>> distiller = Distiller.build(student, teacher, losses=terms, plan=plan, **task)
         >>> train, held_out = (make_loader(data, split, batch_size=128, training=True) for split in splits)
         >>> process = search_pathways(distiller, "distpro", train.epoch, held_out.epoch, epochs=40)
         >>> options = {"process": process.tolist()}  # of the loss that the student is then trained with

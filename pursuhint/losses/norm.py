@@ -144,7 +144,8 @@ class NToOneLoss(HintsLoss):
             transform is wanted for more than one segment or different widths.
 
     Example:
-        >>> distiller = Distiller.build(student, teacher, {"norm": None}, None, 10, 50_000, images)
+        >>> task = {"num_classes": 100, "num_samples": 50_000, "example": images}
+        >>> distiller = Distiller.build(student, teacher, losses={"norm": None}, **task)
         >>> distiller.export().state_dict().keys() == student_before.state_dict().keys()
         True
     """

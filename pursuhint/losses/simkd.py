@@ -85,7 +85,8 @@ class ReusedClassifierLoss(HintsLoss):
             the projector.
 
     Example:
-        >>> distiller = Distiller.build(student, teacher, {"simkd": None}, None, 10, 50_000, images)
+        >>> task = {"num_classes": 100, "num_samples": 50_000, "example": images}
+        >>> distiller = Distiller.build(student, teacher, losses={"simkd": None}, **task)
         >>> distiller.export()(images).shape
         torch.Size([8, 10])
     """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from pursuhint.distillation.distiller import Losses
+    from pursuhint.distillation.terms import Losses
 
 CHECK_EVERY = 50
 """Steps between two looks at whether a loss was not finite; each makes the host wait for the device once."""

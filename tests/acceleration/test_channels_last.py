@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pursuhint.acceleration.channels_last import channels_last_gradient
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import Batch
-from pursuhint.distillation.distiller import Distiller, Term
+from pursuhint.distillation import Distiller, Term
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.losses.at import AttentionTransferLoss
 from pursuhint.losses.base import HintSum

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint.data.batch import Batch
-from pursuhint.distillation.distiller import Distiller, Term, loss_context
+from pursuhint.distillation import Distiller, Term
+from pursuhint.distillation.build import Task, measure_networks
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
@@ -86,7 +87,7 @@ def make_plan(student, teacher, modules=("blocks.0", "blocks.1")) -> HintPlan:
 
 def build(student, teacher, losses, plan=None, **changes) -> Distiller:
     values = {"num_classes": CLASSES, "num_samples": 50, "example": EXAMPLE} | changes
-    return Distiller.build(student, teacher, losses, plan, **values)
+    return Distiller.build(student, teacher, losses=losses, plan=plan, **values)
 
 
 @pytest.fixture
@@ -362,9 +363,8 @@ def test_building_leaves_no_trace(student, teacher):
     before = [copy.deepcopy(network.state_dict()) for network in (student, teacher)]
     modes = [module.training for module in student.modules()]
     state = torch.get_rng_state()
-    loss_context(
-        student, teacher, [(pair.student, pair.teacher) for pair in plan.pairs], CLASSES, 50, EXAMPLE
-    )
+    points = ([pair.student for pair in plan.pairs], [pair.teacher for pair in plan.pairs])
+    measure_networks(student, teacher, points=points, task=Task(CLASSES, 50, EXAMPLE))
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in student.modules()] == modes
     for network, kept in zip((student, teacher), before):
@@ -373,10 +373,11 @@ def test_building_leaves_no_trace(student, teacher):
 
 def test_context_is_measured_on_the_networks(student, teacher):
     teacher.fc = nn.Linear(6, 7)
-    pairs = [(pair.student, pair.teacher) for pair in make_plan(student, teacher).pairs]
+    pairs = make_plan(student, teacher).pairs
+    points = ([pair.student for pair in pairs], [pair.teacher for pair in pairs])
     example = torch.zeros(1, 3, 16, 8)  # not the size that the points were found with
-    context = loss_context(student, teacher, pairs, CLASSES, 50, example)
-    (own, other), (_, deeper) = context.pairs
+    context = measure_networks(student, teacher, points=points, task=Task(CLASSES, 50, example))
+    (own, _), (other, deeper) = context.student_shapes, context.teacher_shapes
     assert (own.channels, own.spatial, own.activation, own.module) == (4, (16, 8), "post", "blocks.0")
     assert (other.channels, deeper.spatial) == (6, (8, 4))
     assert (context.student_embedding, context.teacher_embedding, context.teacher_classes) == (4, 6, 7)

@@ -91,7 +91,15 @@ def build(**options) -> Distiller:
 
     Options.options = options
     plan = make_plan(student, teacher)
-    return Distiller.build(student, teacher, {"distpro": Options()}, plan, CLASSES, 50, EXAMPLE)
+    return Distiller.build(
+        student,
+        teacher,
+        losses={"distpro": Options()},
+        plan=plan,
+        num_classes=CLASSES,
+        num_samples=50,
+        example=EXAMPLE,
+    )
 
 
 def batches(seed):

@@ -60,11 +60,11 @@ def build(**weights: float | None) -> Distiller:
     return Distiller.build(
         student,
         teacher,
-        losses,
-        plan if any(get_loss(name).needs_hint_plan() for name in losses) else None,
-        CLASSES,
-        SAMPLES,
-        EXAMPLE,
+        losses=losses,
+        plan=plan if any(get_loss(name).needs_hint_plan() for name in losses) else None,
+        num_classes=CLASSES,
+        num_samples=SAMPLES,
+        example=EXAMPLE,
         labels=torch.arange(SAMPLES) % CLASSES,
         batch_size=5,
     )

@@ -61,7 +61,14 @@ def test_takes_its_points_from_any_plan(networks, name, activation):
         own, other = zip(*pairs)
         plan = HintPlan.explicit(candidates[1], other).with_student(candidates[0], pairing=own)
         distiller = Distiller.build(
-            student, teacher, {name: 1.0}, plan, CLASSES, 50, IMAGES, labels=torch.arange(50) % CLASSES
+            student,
+            teacher,
+            losses={name: 1.0},
+            plan=plan,
+            num_classes=CLASSES,
+            num_samples=50,
+            example=IMAGES,
+            labels=torch.arange(50) % CLASSES,
         )
         loss = distiller.loss(name)
         if loss.warm_up_only:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pursuhint.data.batch import Batch
-from pursuhint.distillation.distiller import Distiller, Term
+from pursuhint.distillation import Distiller, Term
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.base import LossContext
 from pursuhint.losses.ipwd import InverseProbabilityLoss
@@ -99,7 +99,9 @@ class Small(nn.Module):
 
 def test_the_student_with_the_second_head_can_be_evaluated():
     student, images = Small(), torch.randn(5, 3, 1, 1)
-    distiller = Distiller.build(student, Small(), {"ipwd": None}, None, 4, 5, images)
+    distiller = Distiller.build(
+        student, Small(), losses={"ipwd": None}, plan=None, num_classes=4, num_samples=5, example=images
+    )
     (name, network), *others = distiller.other_heads().items()
     assert (name, others) == ("ipwd_kd", [])
     expected = distiller.loss("ipwd").head(student.body(images.flatten(1)).relu())

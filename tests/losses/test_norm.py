@@ -26,7 +26,15 @@ def build(student, teacher, **options) -> Distiller:
         weight = None
 
     Options.options = options
-    return Distiller.build(student, teacher, {"norm": Options()}, None, 5, 50, EXAMPLE)
+    return Distiller.build(
+        student,
+        teacher,
+        losses={"norm": Options()},
+        plan=None,
+        num_classes=5,
+        num_samples=50,
+        example=EXAMPLE,
+    )
 
 
 def trained(distiller, steps=5) -> Distiller:

@@ -115,7 +115,15 @@ def build(teacher_name, modules, activation, **options):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
     losses = {"ofd": type("Options", (), {"weight": None, "options": options})()}
-    distiller = Distiller.build(student, teacher, losses, plan, 4, 50, torch.zeros(2, 3, 16, 16))
+    distiller = Distiller.build(
+        student,
+        teacher,
+        losses=losses,
+        plan=plan,
+        num_classes=4,
+        num_samples=50,
+        example=torch.zeros(2, 3, 16, 16),
+    )
     return distiller.loss("ofd"), teacher
 
 

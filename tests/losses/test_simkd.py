@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.data.batch import Batch
-from pursuhint.distillation.distiller import Distiller, Term
+from pursuhint.distillation import Distiller, Term
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.simkd import Projector, ReusedClassifierLoss
 
@@ -46,7 +46,15 @@ def build(student, teacher, **options) -> Distiller:
         weight = None
 
     Options.options = options
-    return Distiller.build(student, teacher, {"simkd": Options()}, None, 5, 50, EXAMPLE)
+    return Distiller.build(
+        student,
+        teacher,
+        losses={"simkd": Options()},
+        plan=None,
+        num_classes=5,
+        num_samples=50,
+        example=EXAMPLE,
+    )
 
 
 @pytest.mark.parametrize(("own", "other"), [(1, 1), (1, 2), (2, 1)])

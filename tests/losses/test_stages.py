@@ -36,7 +36,9 @@ def distiller(name):
     modules = ["layer1.0", "layer2.0"]
     plan = HintPlan.explicit(points[0], modules).with_student(points[1], pairing=modules)
     losses = {name: SimpleNamespace(weight=None, options=STAGES[name][0]), "kd": None}
-    return Distiller.build(student, teacher, losses, plan, 4, 50, example)
+    return Distiller.build(
+        student, teacher, losses=losses, plan=plan, num_classes=4, num_samples=50, example=example
+    )
 
 
 def one_step(distiller):

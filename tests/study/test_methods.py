@@ -10,7 +10,7 @@ import torch
 
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import Batch
-from pursuhint.distillation.distiller import Distiller, Term
+from pursuhint.distillation import Distiller, Term
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES
 from pursuhint.losses.ce import CrossEntropyLoss

@@ -59,11 +59,11 @@ def test_a_recipe_writes_down_what_the_distiller_does(names):
     distiller = Distiller.build(
         student,
         teacher,
-        dict.fromkeys(names),
-        plan if needs_hints(resolved) else None,
-        10,
-        200,
-        example,
+        losses=dict.fromkeys(names),
+        plan=plan if needs_hints(resolved) else None,
+        num_classes=10,
+        num_samples=200,
+        example=example,
         labels=torch.arange(200) % 10,
         batch_size=8,
     )
