@@ -24,7 +24,7 @@ import torch
 from pursuhint.data import CropFlip, ImageData
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import save_weights
-from pursuhint.training import GroupStep, Recipe, Run, StepDone, train, train_many
+from pursuhint.training import GroupStep, Inputs, Recipe, Run, StepDone, train, train_many
 
 CLASSES = 100
 
@@ -157,7 +157,7 @@ def measure_together(
             measured["alone"].append((wall, cpu))
             watch = _Steps(GroupStep, steps, where)
             runs = [
-                Run(recipe, Path(folder, f"together-{round_number}-{number}"), data=data)
+                Run(recipe, Path(folder, f"together-{round_number}-{number}"), Inputs(data=data))
                 for number, recipe in enumerate(recipes)
             ]
             train_many(runs, device=where, streams=streams, on_event=watch)

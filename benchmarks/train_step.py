@@ -51,8 +51,9 @@ from pursuhint.losses.base import HintSum
 from pursuhint.losses.ce import CrossEntropyLoss
 from pursuhint.models import create_model
 from pursuhint.training.devices import build_accelerator, choose_device
+from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loop import training_steps
-from pursuhint.training.multi_student.train_many import Run, train_many
+from pursuhint.training.multi_student.train_many import train_many
 from pursuhint.training.recipe.schema import OptimizerConfig, Recipe, ScheduleConfig
 from pursuhint.training.run_training import train
 from pursuhint.training.stages import Stage, build_optimizer
@@ -601,7 +602,7 @@ def compare_arms(data: ImageData, device: torch.device, arguments: argparse.Name
             began = time.perf_counter()
             train_many(
                 [
-                    Run(recipe, Path(folder, f"shared{place}"), teacher=setup.teacher, data=part)
+                    Run(recipe, Path(folder, f"shared{place}"), Inputs(teacher=setup.teacher, data=part))
                     for place, recipe in enumerate(recipes)
                 ],
                 device=device,

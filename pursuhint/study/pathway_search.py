@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.losses.distpro import PathwayLoss, pathway_weights
 from pursuhint.training.devices import choose_device
+from pursuhint.training.inputs import Inputs
 from pursuhint.training.prepare_training import build_distiller, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import LossConfig, Recipe
@@ -93,7 +94,8 @@ def search_process(
     """
     if not 0 < held_out < 1:
         raise PursuhintError(f"held_out must be above 0 and below 1, got {held_out}")
-    resolved = resolve_recipe(recipe, student=student, teacher=teacher, data=data, plan=plan)
+    inputs = Inputs(student, teacher, data, plan)
+    resolved = resolve_recipe(recipe, inputs)
     name = _pathway_term(resolved.losses)
     searched = resolved.model_copy(
         update={
@@ -102,7 +104,7 @@ def search_process(
             "data": resolved.data.model_copy(update={"val_fraction": held_out}),
         }
     )
-    parts = prepare(searched, student=student, teacher=teacher, data=data, plan=plan)
+    parts = prepare(searched, inputs)
     if parts.plan is None:
         raise PursuhintError(
             "pathways connect hint points, but these are still to be chosen; choose them first "
@@ -149,7 +151,7 @@ def search_process(
     found = recipe.model_copy(update={"losses": _with_options(resolved.losses, name, process=process)})
     students, teachers = parts.plan.student_points, parts.plan.teacher_points
     return SearchedProcess(
-        resolve_recipe(found, student=student, teacher=teacher, data=data, plan=parts.plan),
+        resolve_recipe(found, replace(inputs, plan=parts.plan)),
         tuple((teachers[i].module, students[j].module) for i, j in loss.pathways),
         torch.stack([pathway_weights(alpha, "softmax") for alpha in alphas]),
     )

@@ -216,6 +216,7 @@ def profile_steps(
     from pursuhint.acceleration.malloc import set_up_memory
     from pursuhint.distillation.teacher import TeacherRunner
     from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
+    from pursuhint.training.inputs import Inputs
     from pursuhint.training.prepare_training import build_distiller, prepare, training_loader
     from pursuhint.training.recipe.resolve import resolve_recipe
     from pursuhint.training.stages import build_optimizer, plan_stages
@@ -227,9 +228,10 @@ def profile_steps(
             update={"hints": recipe.hints.model_copy(update={"strategy": "conventional"})}
         )
     where = choose_device(device)
+    inputs = Inputs(student, teacher, data)
     with keep_random_state(where):
-        recipe = resolve_recipe(recipe, student=student, teacher=teacher, data=data)
-        parts = prepare(recipe, student=student, teacher=teacher, data=data)
+        recipe = resolve_recipe(recipe, inputs)
+        parts = prepare(recipe, inputs)
         distiller = build_distiller(recipe, parts, parts.plan)
         accelerator = build_accelerator(where, recipe.precision)
         set_up_memory(distiller.acceleration, accelerator.device)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pursuhint.errors import PursuhintError
@@ -12,7 +11,6 @@ from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, Watcher
 from pursuhint.training.events import Event, Resumed
 from pursuhint.training.multi_student.train_many import (
     GroupStep,
-    Run,
     RunEnded,
     TogetherEvent,
     train_many,
@@ -20,34 +18,12 @@ from pursuhint.training.multi_student.train_many import (
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
-    from pursuhint.data import ImageData
-    from pursuhint.hints.plan import HintPlan
-    from pursuhint.training.recipe.schema import Recipe
+    from pursuhint.training.inputs import Run
     from pursuhint.training.run_folder.record import RunRecord
 
 RunKey = tuple[str, int]
 """An arm and a seed."""
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A run of a study.
-
-    Attributes:
-        recipe: what to do.
-        folder: where.
-        teacher: a network instead of the recipe's.
-        data: data instead of the recipe's.
-        plan: hint points instead of the recipe's.
-    """
-
-    recipe: Recipe
-    folder: Path
-    teacher: nn.Module | None = None
-    data: ImageData | None = None
-    plan: HintPlan | None = None
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -66,7 +42,7 @@ def run_folder(arm: str, seed: int) -> str:
 
 
 def train_arms(
-    planned: Mapping[RunKey, Planned],
+    planned: Mapping[RunKey, Run],
     *,
     same: Mapping[RunKey, RunKey],
     device: torch.device,
@@ -95,17 +71,7 @@ def train_arms(
     places = list(planned)
     telling = _Telling(planned, same, watch)
     ended = train_many(
-        [
-            Run(
-                planned[place].recipe,
-                planned[place].folder,
-                teacher=planned[place].teacher,
-                data=planned[place].data,
-                plan=planned[place].plan,
-                on_event=telling.watcher(place),
-            )
-            for place in places
-        ],
+        [replace(run, on_event=telling.watcher(place)) for place, run in planned.items()],
         device=device,
         at_once=at_once,
         streams=streams,
@@ -119,13 +85,11 @@ def train_arms(
 class _Telling:
     """Turns what is told about runs by their place into what is told about arms and seeds."""
 
-    def __init__(
-        self, planned: Mapping[RunKey, Planned], same: Mapping[RunKey, RunKey], watch: Watcher
-    ) -> None:
+    def __init__(self, planned: Mapping[RunKey, Run], same: Mapping[RunKey, RunKey], watch: Watcher) -> None:
         self._places = list(planned)
         self._same = same
         self._watch = watch
-        self._found = {place for place, run in planned.items() if (run.folder / "result.json").exists()}
+        self._found = {place for place, run in planned.items() if (run.out / "result.json").exists()}
         self._total = len(planned) + len(same)
         self._there = 0
 

@@ -34,16 +34,16 @@ from pursuhint.study.comparison import (
     notes_on,
 )
 from pursuhint.study.events import PhaseStarted, Watcher
-from pursuhint.study.run_arms import Planned, RunKey, check_seeds, run_folder, train_arms
+from pursuhint.study.run_arms import RunKey, check_seeds, run_folder, train_arms
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.teacher_facts import teacher_facts
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.events import ignore
+from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.prepare_training import Parts, build_distiller, pair_with_student, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
 from pursuhint.training.run_folder.environment import describe_environment
-from pursuhint.training.run_folder.fingerprint import fingerprint_data, fingerprint_network
 from pursuhint.training.run_folder.record import RunRecord
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def compare(
     where = choose_device(device)
     with keep_random_state(where):
         shared = recipe.model_copy(update={"hints": _without_strategy(recipe.hints), "seed": seeds[0]})
-        shared = resolve_recipe(shared, teacher=teacher, data=data)
+        shared = resolve_recipe(shared, Inputs(teacher=teacher, data=data))
         if shared.hints is None:
             raise PursuhintError(
                 f"no loss of the recipe looks at hint points ({', '.join(shared.losses)}), so their place "
@@ -114,12 +114,12 @@ def compare(
             )
         accelerator = build_accelerator(where, shared.precision)
         watch: Watcher = ignore if on_event is None or not accelerator.is_main_process else on_event
-        parts = prepare(shared, teacher=teacher, data=data)
+        parts = prepare(shared, Inputs(teacher=teacher, data=data))
         assert parts.teacher is not None
         points = find_hint_points(parts.teacher, parts.example, activation=shared.hints.activation)
         k = default_k(points) if shared.hints.k is None else shared.hints.k
         study = _Study(shared, shared.hints, parts, points, k, out, accelerator, teacher, data, watch)
-        inputs = {"teacher": fingerprint_network(parts.teacher), "data": fingerprint_data(parts.data)}
+        inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
         study.check(analysis)
         settings = StudySettings("comparison", shared, inputs, {"arms": arms, "seeds": seeds})
         again = settings.matches(out, (FILE, "arms", "recipe.yaml"))
@@ -234,7 +234,7 @@ class _Study:
         """Train what is not there, seed by seed, so that pairs are complete as early as possible."""
         seen: dict[tuple[Any, ...], RunKey] = {}
         same: dict[RunKey, RunKey] = {}
-        planned: dict[RunKey, Planned] = {}
+        planned: dict[RunKey, Run] = {}
         for place, plan in plans.items():
             first = seen.setdefault((place[1], *_places(plan)), place)
             if first == place:
@@ -258,19 +258,17 @@ class _Study:
             results[place] = result if first == place else result.model_copy(update={"same_as": first[0]})
         return results
 
-    def planned(self, place: RunKey, plan: HintPlan | None) -> Planned:
+    def planned(self, place: RunKey, plan: HintPlan | None) -> Run:
         """One run of an arm. Its ``recipe.yaml`` names its hint points and repeats it alone."""
         update: dict[str, Any] = {"seed": place[1]}
         if plan is None:
             options = self.recipe.losses["ce"].options if "ce" in self.recipe.losses else {}
             entropy = LossConfig(weight=1.0, options=options)
             update |= {"teacher": None, "hints": None, "losses": {"ce": entropy}}
-        return Planned(
+        return Run(
             self.recipe.model_copy(update=update),
             self.out / run_folder(*place),
-            teacher=None if plan is None else self.teacher,
-            data=self.data,
-            plan=plan,
+            Inputs(teacher=None if plan is None else self.teacher, data=self.data, plan=plan),
         )
 
     def summary(

@@ -17,12 +17,13 @@ from pursuhint.study.comparison import DataFacts, NetworkFacts, SeedResult
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
 from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult, against
-from pursuhint.study.run_arms import Planned, RunKey, check_seeds, run_folder, train_arms
+from pursuhint.study.run_arms import RunKey, check_seeds, run_folder, train_arms
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.step_memory import step_memory
 from pursuhint.study.teacher_facts import teacher_facts
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.events import ignore
+from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.multi_student.shared import Shared, SharingResources
 from pursuhint.training.prepare_training import (
     Parts,
@@ -33,7 +34,6 @@ from pursuhint.training.prepare_training import (
 from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe
 from pursuhint.training.recipe.schema import LossConfig, Recipe
 from pursuhint.training.run_folder.environment import describe_environment
-from pursuhint.training.run_folder.fingerprint import fingerprint_data, fingerprint_network
 from pursuhint.training.run_folder.record import RunRecord
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def compare_methods(
         study = _Study(recipe, out, accelerator, teacher, data, SharingResources(Shared()), watch)
         parts = study.parts(Method.parse("kd"))
         assert parts.teacher is not None
-        inputs = {"teacher": fingerprint_network(parts.teacher), "data": fingerprint_data(parts.data)}
+        inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
         settings = StudySettings(
             "study of methods",
             recipe,
@@ -165,23 +165,22 @@ class _Study:
         """The teacher that was passed, if the method looks at one."""
         return self.teacher if any(get_loss(name).needs_teacher for name in method.losses) else None
 
-    def planned(self, method: Method, seed: int) -> Planned:
+    def inputs(self, method: Method) -> Inputs:
+        """The data and, if the method looks at a teacher, the teacher that were passed."""
+        return Inputs(teacher=self.teacher_of(method), data=self.data)
+
+    def planned(self, method: Method, seed: int) -> Run:
         """One run."""
         folder = self.out / run_folder(method.folder, seed)
-        return Planned(self.recipe(method, seed), folder, teacher=self.teacher_of(method), data=self.data)
+        return Run(self.recipe(method, seed), folder, self.inputs(method))
 
     def resolved(self, method: Method, seed: int = 0) -> Recipe:
         """The same with everything written out."""
-        return resolve_recipe(self.recipe(method, seed), teacher=self.teacher_of(method), data=self.data)
+        return resolve_recipe(self.recipe(method, seed), self.inputs(method))
 
     def parts(self, method: Method) -> Parts:
         """Data, networks and hint points of a method."""
-        return prepare(
-            self.resolved(method),
-            teacher=self.teacher_of(method),
-            data=self.data,
-            resources=self.resources,
-        )
+        return prepare(self.resolved(method), self.inputs(method), resources=self.resources)
 
     def try_out(self, methods: Sequence[Method]) -> tuple[dict[str, int], dict[str, str]]:
         """Take one step of every method, on the CPU and in vain.

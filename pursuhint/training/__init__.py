@@ -21,11 +21,11 @@ if TYPE_CHECKING:
         StepDone,
         ignore,
     )
+    from pursuhint.training.inputs import Inputs, Run
     from pursuhint.training.multi_student.shared import Shared, SharingResources
     from pursuhint.training.multi_student.train_many import (
         GroupStarted,
         GroupStep,
-        Run,
         RunEnded,
         TogetherEvent,
         train_many,

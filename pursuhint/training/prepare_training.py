@@ -21,6 +21,7 @@ from pursuhint.hints.plan import HintPlan, check_position, default_k
 from pursuhint.losses import get_loss
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
+from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.recipe.schema import DataConfig, HintsConfig, NetworkConfig, Recipe
 from pursuhint.training.resources import Resources
 
@@ -56,29 +57,19 @@ class Parts:
     example: Tensor
 
 
-def prepare(
-    recipe: Recipe,
-    *,
-    student: nn.Module | None = None,
-    teacher: nn.Module | None = None,
-    data: ImageData | None = None,
-    plan: HintPlan | None = None,
-    resources: Resources | None = None,
-) -> Parts:
+def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources | None = None) -> Parts:
     """Load the data, build the networks and look up the hint points.
 
     Args:
         recipe: resolved.
-        student: used (a copy of it) instead of the recipe's.
-        teacher: the same.
-        data: used instead of the recipe's.
-        plan: used instead of the recipe's.
-        resources: where data and teacher come from, if they are shared with other runs.
+        inputs: networks (copies of them), data and hint points to use instead of the recipe's.
+        resources: supplies data and teacher, if they are shared with other runs.
 
     Raises:
         PursuhintError: whatever is wrong with any of them, or with their going together.
     """
     resources = Resources() if resources is None else resources
+    student, teacher, data, plan = inputs.student, inputs.teacher, inputs.data, inputs.plan
     if data is None:
         data = resources.data(recipe, lambda: load_data(recipe.data))
     example = torch.zeros(2, data.in_channels, *data.image_size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +20,7 @@ from pursuhint.hints.plan import HintPlan
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
 from pursuhint.training.events import Event, HintsChosen, ignore
+from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loop import READY, Position, last
 from pursuhint.training.prepare_training import (
     Parts,
@@ -33,12 +33,7 @@ from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
 from pursuhint.training.run_folder.checkpoints import lock_folder
 from pursuhint.training.run_folder.environment import describe_environment
-from pursuhint.training.run_folder.fingerprint import (
-    check_same_run,
-    fingerprint_data,
-    fingerprint_file,
-    fingerprint_network,
-)
+from pursuhint.training.run_folder.fingerprint import check_same_run
 from pursuhint.training.run_folder.record import RunRecord
 from pursuhint.training.run_folder.trackers import check_trackers
 from pursuhint.training.runner import Trainer
@@ -99,17 +94,8 @@ def train(
     device = choose_device(device)
     stop = StopRequest()
     with keep_random_state(device):
-        steps = run_steps(
-            recipe,
-            out,
-            device=device,
-            on_event=on_event,
-            teacher=teacher,
-            plan=plan,
-            data=data,
-            student=student,
-            stop=stop,
-        )
+        inputs = Inputs(student, teacher, data, plan)
+        steps = run_steps(Run(recipe, Path(out), inputs, on_event), device=device, stop=stop)
         try:
             next(steps)
         except StopIteration as finished:
@@ -120,32 +106,20 @@ def train(
 
 
 def run_steps(
-    recipe: Recipe,
-    out: Path | str,
+    run: Run,
     *,
     device: torch.device,
-    on_event: Callable[[Event], None] | None = None,
-    teacher: nn.Module | None = None,
-    plan: HintPlan | None = None,
-    data: ImageData | None = None,
-    student: nn.Module | None = None,
     resources: Resources | None = None,
     stop: StopRequest | None = None,
 ) -> Generator[Position, None, RunRecord]:
-    """What `train` does, step by step, so that several runs can be led side by side.
+    """`train` as a generator that pauses before every step, so that several runs can be interleaved.
 
-    Whoever leads several of them gives each the global random generators as it left them.
+    The caller that interleaves them must restore each run's global random generators before resuming it.
 
     Args:
-        recipe: as in `train`, and so are the other arguments that it has.
-        out: the same.
-        device: the same.
-        on_event: the same.
-        teacher: the same.
-        plan: the same.
-        data: the same.
-        student: the same.
-        resources: what the run shares with others.
+        run: recipe, folder, inputs and event handler.
+        device: where to train.
+        resources: supplies data, teacher and batches, which several runs may share; None for a run alone.
         stop: says when to save and stop; see `pursuhint.training.catch_signals`.
 
     Yields:
@@ -159,37 +133,35 @@ def run_steps(
         PursuhintError: as `train`.
         RunStopped: the run was asked to stop, and has been saved.
     """
-    folder = Path(out)
-    tell = on_event if on_event is not None else ignore
+    recipe, folder = run.recipe, run.out
+    tell = run.on_event if run.on_event is not None else ignore
     resources = Resources() if resources is None else resources
-    resolved = resolve_recipe(recipe, student=student, teacher=teacher, data=data, plan=plan)
+    resolved = resolve_recipe(recipe, run.inputs)
     check_trackers(resolved.trackers)
-    inputs = _fingerprints(resolved, student, teacher, data)
-    if check_same_run(folder, resolved, inputs) and (folder / "result.json").exists():
+    fingerprints = run.inputs.fingerprints(resolved)
+    if check_same_run(folder, resolved, fingerprints) and (folder / "result.json").exists():
         return RunRecord.load(folder, is_main_process=is_main_process())
     with contextlib.ExitStack() as stack:
         accelerator = build_accelerator(device, resolved.precision)
         if resolved.acceleration.shard_teacher:
             check_shardable(resolved.losses, accelerator.num_processes)
-        if plan is None and recipe.hints is not None and recipe.hints.file is not None:
-            plan = HintPlan.load(recipe.hints.file)
-        parts = prepare(resolved, student=student, teacher=teacher, data=data, plan=plan, resources=resources)
+        parts = prepare(resolved, run.inputs.with_plan_of(recipe), resources=resources)
         if parts.plan is not None or resolved.hints is None:
             distiller = build_distiller(resolved, parts, parts.plan)
         make_folder(folder)
         if accelerator.is_main_process:
             stack.enter_context(lock_folder(folder))
-            check_same_run(folder, resolved, inputs)  # again: nobody else can write from here on
+            check_same_run(folder, resolved, fingerprints)  # again: nobody else can write from here on
             remove_leftovers(folder)
-            _describe(folder, resolved, parts, inputs, accelerator)
+            _describe(folder, resolved, parts, fingerprints, accelerator)
         if resolved.hints is not None:
             chosen = _final_plan(folder, resolved, parts, accelerator)
             tell(HintsChosen(tuple(f"{pair.teacher} -> {pair.student}" for pair in chosen.pairs)))
             if parts.plan is None:
                 distiller = build_distiller(resolved, parts, chosen)
-        run = Trainer(folder, resolved, parts.data, distiller, accelerator, tell, resources, stop)
+        trainer = Trainer(folder, resolved, parts.data, distiller, accelerator, tell, resources, stop)
         yield READY
-        yield from run.steps()
+        yield from trainer.steps()
     return RunRecord.load(folder, is_main_process=accelerator.is_main_process)
 
 
@@ -233,24 +205,8 @@ def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Acceler
     return HintPlan.load(path).bind(teacher, parts.example, student_network=parts.student)
 
 
-def _fingerprints(
-    recipe: Recipe, student: nn.Module | None, teacher: nn.Module | None, data: ImageData | None
-) -> dict[str, str]:
-    """What the run depends on besides the recipe."""
-    found = {
-        "data": fingerprint_data(data) if data is not None else None,
-        "student": fingerprint_network(student) if student is not None else _checkpoint(recipe.student),
-        "teacher": fingerprint_network(teacher) if teacher is not None else _checkpoint(recipe.teacher),
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _checkpoint(network: Any) -> str | None:
-    return None if network is None or network.checkpoint is None else fingerprint_file(network.checkpoint)
-
-
 def _describe(
-    folder: Path, recipe: Recipe, parts: Parts, inputs: Mapping[str, str], accelerator: Accelerator
+    folder: Path, recipe: Recipe, parts: Parts, fingerprints: Mapping[str, str], accelerator: Accelerator
 ) -> None:
     """Write recipe.yaml and environment.json; a resumed run adds when and where it went on."""
     path = folder / "environment.json"
@@ -270,5 +226,6 @@ def _describe(
     parameters = {"student": count_parameters(parts.student)}
     if parts.teacher is not None:
         parameters["teacher"] = count_parameters(parts.teacher)
-    write_json(path, {**now, "data": sizes, "parameters": parameters, "inputs": dict(inputs), "resumed": []})
+    description = {**now, "data": sizes, "parameters": parameters}
+    write_json(path, {**description, "inputs": dict(fingerprints), "resumed": []})
     recipe.save(folder / "recipe.yaml")

@@ -5,55 +5,30 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from pursuhint._util.random_state import RandomState
 from pursuhint.data import ImageData
 from pursuhint.errors import PursuhintError
-from pursuhint.hints.plan import HintPlan
 from pursuhint.training.devices import choose_device, keep_random_state
 from pursuhint.training.events import EpochStarted, Event, ignore
+from pursuhint.training.inputs import Run
 from pursuhint.training.loop import READY, Position
 from pursuhint.training.multi_student.shared import Shared, SharingResources
-from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
 from pursuhint.training.run_training import run_steps
 from pursuhint.training.signals import RunStopped, StopRequest, catch_signals
 
-__all__ = ["GroupStarted", "GroupStep", "Run", "RunEnded", "TogetherEvent", "train_many"]
+__all__ = ["GroupStarted", "GroupStep", "RunEnded", "TogetherEvent", "train_many"]
 
 _OWN = ("student", "teacher", "hints", "losses", "optimizer", "schedule", "epochs")
 """Sections of a recipe in which runs that share their batches may differ."""
 
 _NOT_BEGUN = Position(-1, 0)
 _STOPPED = "stopped; every run that had begun has been saved, and the same call goes on with them"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One of several runs; as the arguments of `pursuhint.training.train`.
-
-    Attributes:
-        recipe: what to do.
-        out: its folder.
-        teacher: a network instead of the recipe's.
-        plan: hint points instead of the recipe's.
-        data: data instead of the recipe's.
-        student: a network instead of the recipe's.
-        on_event: hears of the events of this run.
-    """
-
-    recipe: Recipe
-    out: Path
-    teacher: nn.Module | None = None
-    plan: HintPlan | None = None
-    data: ImageData | None = None
-    student: nn.Module | None = None
-    on_event: Callable[[Event], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +150,9 @@ def _groups(runs: Sequence[Run], at_once: int | None) -> Iterator[list[int]]:
     alike: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
         values = {key: value for key, value in run.recipe.to_dict().items() if key not in _OWN}
-        alike.setdefault(json.dumps([values, id(run.data)], sort_keys=True, default=str), []).append(place)
+        alike.setdefault(json.dumps([values, id(run.inputs.data)], sort_keys=True, default=str), []).append(
+            place
+        )
     for places in alike.values():
         size = len(places) if at_once is None else at_once
         for start in range(0, len(places), size):
@@ -239,24 +216,14 @@ class _Arm:
     ) -> None:
         self.place = place
         self.position = _NOT_BEGUN
-        self.resources = SharingResources(shared, str(id(run.teacher)))
+        self.resources = SharingResources(shared, str(id(run.inputs.teacher)))
         self.epochs = 0
         self._told = run.on_event
         self._device = device
         self._random = RandomState.now(device)
         self._stream = torch.cuda.Stream(device) if streams and device.type == "cuda" else None
-        self._steps = run_steps(
-            run.recipe,
-            run.out,
-            device=device,
-            on_event=self._hear,
-            teacher=run.teacher,
-            plan=run.plan,
-            data=run.data,
-            student=run.student,
-            resources=self.resources,
-            stop=stop,
-        )
+        watched = replace(run, on_event=self._hear)
+        self._steps = run_steps(watched, device=device, resources=self.resources, stop=stop)
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, EpochStarted):

@@ -10,25 +10,16 @@ from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
 from pursuhint.losses.classification import add_classification
+from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.recipe.schema import DataConfig, HintsConfig, LossConfig, NetworkConfig, Recipe
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from pursuhint.data import ImageData
     from pursuhint.losses.base import Loss
 
 __all__ = ["needs_hints", "resolve_recipe"]
 
 
-def resolve_recipe(
-    recipe: Recipe,
-    *,
-    student: nn.Module | None = None,
-    teacher: nn.Module | None = None,
-    data: ImageData | None = None,
-    plan: HintPlan | None = None,
-) -> Recipe:
+def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS) -> Recipe:
     """Fill in everything that the recipe leaves to defaults of other parts, and what was passed from Python.
 
     The weights and hyperparameters of the losses are written out; so are the points of a hint plan, which
@@ -36,15 +27,13 @@ def resolve_recipe(
 
     Args:
         recipe: as the user wrote it.
-        student: a network that replaces the recipe's.
-        teacher: the same.
-        data: data that replace the recipe's.
-        plan: hint points that replace the recipe's.
+        inputs: networks, data and hint points that replace the recipe's.
 
     Raises:
         PursuhintError: losses that do not go together, a loss without a teacher, hints that nothing needs, an
             unknown hyperparameter, or a hint plan that cannot be read.
     """
+    student, teacher, data, plan = inputs.student, inputs.teacher, inputs.data, inputs.plan
     changes: dict[str, object] = {}
     if student is not None:
         changes["student"] = NetworkConfig(network=f"python:{type(student).__name__}")

@@ -15,10 +15,10 @@ import torch
 
 from pursuhint.errors import PursuhintError
 from pursuhint.training import Recipe, RunRecord, train
+from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.multi_student.train_many import (
     GroupStarted,
     GroupStep,
-    Run,
     RunEnded,
     train_many,
 )
@@ -78,7 +78,7 @@ def lone(recipes, data, tmp_path_factory) -> Path:
 
 
 def runs_of(recipes, out: Path, data, names=tuple(ARMS), **watchers) -> list[Run]:
-    return [Run(recipes[name], out / name, data=data, on_event=watchers.get(name)) for name in names]
+    return [Run(recipes[name], out / name, Inputs(data=data), watchers.get(name)) for name in names]
 
 
 def without_wall_times(value: Any) -> Any:
@@ -222,7 +222,10 @@ def test_runs_that_do_not_go_together_follow_each_other(recipes, data, lone, tmp
     """Another seed has other batches; so has a call that allows only few students in memory."""
     other = recipes["at"].model_copy(update={"seed": 4})
     events = []
-    runs = [*runs_of(recipes, tmp_path, data, ("alone", "at", "crd")), Run(other, tmp_path / "o", data=data)]
+    runs = [
+        *runs_of(recipes, tmp_path, data, ("alone", "at", "crd")),
+        Run(other, tmp_path / "o", Inputs(data=data)),
+    ]
     train_many(runs, device="cpu", at_once=2, on_event=events.append)
     assert [event.runs for event in events if isinstance(event, GroupStarted)] == [(0, 1), (2,), (3,)]
     for name in ("alone", "at", "crd"):
@@ -239,7 +242,7 @@ def test_finished_runs_are_not_trained_again(finished, recipes, data):
 
 def test_one_failure_need_not_stop_the_others(recipes, data, lone, tmp_path):
     broken = recipes["at"].override(["optimizer.lr=1e30"])
-    runs = [Run(broken, tmp_path / "broken", data=data), *runs_of(recipes, tmp_path, data, ("crd",))]
+    runs = [Run(broken, tmp_path / "broken", Inputs(data=data)), *runs_of(recipes, tmp_path, data, ("crd",))]
     with pytest.raises(PursuhintError, match="is not finite"):
         train_many(runs, device="cpu")
     failed, crd = train_many(runs, device="cpu", keep_going=True)

@@ -18,6 +18,7 @@ from pursuhint.losses import LOSSES, get_loss
 from pursuhint.models import create_model
 from pursuhint.recipes import BASES, RECIPES, is_recipe, recipe_text
 from pursuhint.training import Recipe, train
+from pursuhint.training.inputs import Inputs
 from pursuhint.training.prepare_training import build_distiller, prepare
 from pursuhint.training.recipe.inheritance import read_recipe, variant_names
 from pursuhint.training.recipe.resolve import resolve_recipe
@@ -104,7 +105,7 @@ def test_networks_hint_points_and_losses_fit_each_other(name):
         network(config.network, data.num_classes, data.in_channels)
         for config in (recipe.student, recipe.teacher)
     )
-    parts = prepare(recipe, student=student, teacher=teacher, data=data)
+    parts = prepare(recipe, Inputs(student, teacher, data))
     distiller = build_distiller(recipe, parts, parts.plan)
     assert distiller.weights == {name: config.weight for name, config in recipe.losses.items()}
 

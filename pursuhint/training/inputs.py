@@ -1,0 +1,97 @@
+"""Networks, data and hint points that are passed from Python instead of being named in a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pursuhint.hints.plan import HintPlan
+from pursuhint.training.run_folder.fingerprint import (
+    fingerprint_data,
+    fingerprint_file,
+    fingerprint_network,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from pursuhint.data import ImageData
+    from pursuhint.training.events import Event
+    from pursuhint.training.recipe.schema import NetworkConfig, Recipe
+
+__all__ = ["Inputs", "Run"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What replaces parts of a recipe; every part left at None comes from the recipe.
+
+    Attributes:
+        student: the network to train, with its weights as the initial ones. It is copied.
+        teacher: a trained network. It is copied.
+        data: the data set.
+        plan: hint points.
+    """
+
+    student: nn.Module | None = None
+    teacher: nn.Module | None = None
+    data: ImageData | None = None
+    plan: HintPlan | None = None
+
+    def with_plan_of(self, recipe: Recipe) -> Inputs:
+        """These inputs with the plan of the recipe's ``hints.file``, unless a plan was passed.
+
+        Raises:
+            PursuhintError: the file is missing or is no hint plan.
+        """
+        if self.plan is not None or recipe.hints is None or recipe.hints.file is None:
+            return self
+        return replace(self, plan=HintPlan.load(recipe.hints.file))
+
+    def fingerprints(self, recipe: Recipe | None = None) -> dict[str, str]:
+        """Hashes of everything that a run depends on and its resolved recipe does not spell out.
+
+        Args:
+            recipe: resolved; the checkpoints that it names are hashed where no network was passed.
+
+        Returns:
+            Up to three hashes, named ``data``, ``student`` and ``teacher``. The plan has none: a resolved
+            recipe lists its points.
+        """
+        found = {
+            "data": fingerprint_data(self.data) if self.data is not None else None,
+            "student": _fingerprint(self.student, recipe.student if recipe is not None else None),
+            "teacher": _fingerprint(self.teacher, recipe.teacher if recipe is not None else None),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+NO_INPUTS = Inputs()
+"""Everything comes from the recipe."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run to train: the arguments of `pursuhint.training.train` as one value.
+
+    Attributes:
+        recipe: what to do.
+        out: the run folder.
+        inputs: networks, data and hint points that replace the recipe's.
+        on_event: receives the events of this run, see `pursuhint.training.Event`.
+    """
+
+    recipe: Recipe
+    out: Path
+    inputs: Inputs = NO_INPUTS
+    on_event: Callable[[Event], None] | None = None
+
+
+def _fingerprint(network: nn.Module | None, config: NetworkConfig | None) -> str | None:
+    """Hash of a network that was passed, or of the checkpoint that the recipe names."""
+    if network is not None:
+        return fingerprint_network(network)
+    return None if config is None or config.checkpoint is None else fingerprint_file(config.checkpoint)
