@@ -333,8 +333,9 @@ def gather(
 
     from pursuhint.data import MemorySplit, load_dataset
     from pursuhint.features.call_trace import evaluating
-    from pursuhint.features.extractor import FeatureExtractor, pool
+    from pursuhint.features.extractor import FeatureExtractor
     from pursuhint.features.hint_points import find_hint_points
+    from pursuhint.features.pooling import MeanPooling
     from pursuhint.models import create_model
 
     torch.manual_seed(0)
@@ -356,7 +357,7 @@ def gather(
         pooled = []
         began = clock()
         for some in images.split(batch):
-            pooled.append(torch.cat([pool(layer) for layer in extractor(some).maps], dim=1))
+            pooled.append(torch.cat([MeanPooling()(layer) for layer in extractor(some).maps], dim=1))
         seconds = clock() - began
     values = torch.cat(pooled).numpy()
     return Features(values, tuple(point.channels for point in points), batch), seconds

@@ -8,7 +8,8 @@ from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from pursuhint.features.call_trace import Call, evaluating, find_classifier, first_tensor, trace_calls
-    from pursuhint.features.extractor import FeatureExtractor, Features, find_norm, pool
+    from pursuhint.features.extractor import FeatureExtractor, Features
+    from pursuhint.features.feature_norm import find_norm
     from pursuhint.features.head import Head, find_head, find_last_map
     from pursuhint.features.hint_points import (
         Activation,

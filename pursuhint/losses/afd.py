@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import pool
 from pursuhint.features.hint_points import HintPoint
+from pursuhint.features.pooling import MeanPooling
 from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import HintsLoss, LossContext, Network, check_choice, check_positive
 
 __all__ = ["AttentionMatchingLoss"]
+
+pool = MeanPooling()
 
 Points = Literal["all", "plan"]
 

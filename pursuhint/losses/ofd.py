@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pursuhint._util.distributed import gather
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import find_norm
+from pursuhint.features.feature_norm import find_norm
 from pursuhint.losses._parts.connectors import NormalizedConv
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to
 from pursuhint.losses.base import FeatureShape, HintLoss, LossContext, check_positive

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pursuhint.features.extractor import pool
+from pursuhint.features.pooling import MeanPooling
 from pursuhint.losses._parts.connectors import NormalizedConv
 from pursuhint.losses.base import HintsLoss, LossContext, check_choice, check_non_negative, check_same_batch
 
 __all__ = ["SoftmaxRegressionLoss"]
+
+pool = MeanPooling()
 
 Variant = Literal["embedding", "feature_map"]
 PredictionDistance = Literal["squared", "cross_entropy"]

@@ -13,7 +13,8 @@ from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.collection import collect
 from pursuhint.data import make_loader
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import FeatureExtractor, pool
+from pursuhint.features.extractor import FeatureExtractor
+from pursuhint.features.pooling import MeanPooling
 from tests.helpers.analysis_networks import (
     TokenNetwork,
     noise_images,
@@ -32,7 +33,8 @@ def features_at_once(network, points):
     network.eval()
     with torch.no_grad():
         return [
-            pool(features) for features in FeatureExtractor(network, points)(next(batches(1000)).images).maps
+            MeanPooling()(features)
+            for features in FeatureExtractor(network, points)(next(batches(1000)).images).maps
         ]
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import find_classifier
-from pursuhint.features.extractor import FeatureExtractor, pool
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.models import create_model
 from tests.features.test_hint_points import FunctionalNetwork
@@ -210,12 +210,21 @@ def test_classifier_is_the_last_linear_layer(images):
     assert isinstance(module, nn.Linear)
 
 
-def test_pooling_keeps_samples_and_channels():
-    features = torch.arange(24.0).reshape(2, 3, 2, 2)
-    torch.testing.assert_close(pool(features), features.flatten(2).mean(2))
-    torch.testing.assert_close(pool(features.flatten(2).transpose(1, 2)), features.flatten(2).mean(2))
-    with pytest.raises(PursuhintError, match=r"found shape \(24,\)"):
-        pool(features.flatten())
+def test_an_embedding_of_tokens_is_averaged_in_float32(images):
+    class ClassifiesEachToken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.fc = nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 2)
+
+        def tokens(self, x: Tensor) -> Tensor:
+            return self.patches(x).flatten(2).transpose(1, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.tokens(x)).mean(1)
+
+    network = ClassifiesEachToken().to(torch.bfloat16)
+    embedding = FeatureExtractor(network, embedding=True)(images.bfloat16()).embedding
+    assert torch.equal(embedding, network.tokens(images.bfloat16()).float().mean(1))
 
 
 def test_points_of_another_network_are_refused(images):

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import FeatureExtractor, pool
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.head import find_head, find_last_map
+from pursuhint.features.pooling import MeanPooling
 from pursuhint.models import create_model
 
 EXAMPLE = torch.zeros(2, 3, 32, 32)
@@ -69,7 +70,7 @@ class Flat(nn.Module):
 
 def mean_of_last_map(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     trace = FeatureExtractor(network, [find_last_map(network, EXAMPLE)], embedding=True)(images)
-    return pool(trace.maps[0]), trace.embedding
+    return MeanPooling()(trace.maps[0]), trace.embedding
 
 
 @pytest.mark.parametrize("network", [Pooled, Averaged, Activated, Flat])

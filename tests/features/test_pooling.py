@@ -13,7 +13,7 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import make_loader
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import FeatureExtractor, pool
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.pooling import (
     POOLINGS,
     ClassToken,
@@ -36,9 +36,18 @@ TOKENS = torch.randn(3, 17, 5, generator=torch.Generator().manual_seed(1))
 VECTORS = torch.randn(3, 5, generator=torch.Generator().manual_seed(2))
 
 
-def test_mean_is_the_pooling_of_the_probe():
-    for features in (MAPS, TOKENS, VECTORS):
-        assert torch.equal(MeanPooling()(features), pool(features))
+def test_mean_is_over_places_of_maps_and_over_tokens():
+    torch.testing.assert_close(MeanPooling()(MAPS), MAPS.flatten(2).sum(2) / 48)
+    torch.testing.assert_close(MeanPooling()(TOKENS), TOKENS.sum(1) / 17)
+    assert MeanPooling()(VECTORS) is VECTORS
+    with pytest.raises(PursuhintError, match=r"found shape \(720,\)"):
+        MeanPooling()(MAPS.flatten())
+
+
+def test_the_mean_of_half_precision_is_rounded_to_float32_only():
+    for half in (torch.bfloat16, torch.float16):
+        features = MAPS.to(half)
+        assert torch.equal(MeanPooling()(features), features.float().mean((2, 3)))
 
 
 def test_max_is_the_largest_of_each_channel():

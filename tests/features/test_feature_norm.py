@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pursuhint.features.extractor import find_norm
+from pursuhint.features.feature_norm import find_norm
 from pursuhint.features.hint_points import find_hint_points
 
 

@@ -1,0 +1,76 @@
+"""Find the batch norm whose output, possibly after a residual sum and a ReLU, is a feature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pursuhint.features.call_trace import evaluating
+from pursuhint.features.extractor import FeatureExtractor
+
+if TYPE_CHECKING:
+    from pursuhint.features.hint_points import HintPoint
+
+__all__ = ["find_norm"]
+
+
+@torch.enable_grad()
+def find_norm(network: nn.Module, point: HintPoint, example: Tensor) -> nn.Module | None:
+    """The batch norm that a feature is the output of, whatever is added to it, and rectified or not.
+
+    A feature depends on such an output with slope 1, or, behind a ReLU, with slope 1 where it is positive;
+    one backward pass tells. Of several that are added up it is the one with most norms before it: that of the
+    longer branch of a residual block.
+
+    Args:
+        network: any network; run once in evaluation mode on random numbers, and left as it was.
+        point: one of its hint points.
+        example: a batch of the size that the network sees, (N, C, H, W).
+
+    Returns:
+        None where there is no such norm.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, *example.shape[1:], generator=generator).to(example).requires_grad_()
+    seen: list[tuple[nn.Module, Tensor]] = []
+
+    def hook(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
+        seen.append((module, output))
+        return output.clone()  # what comes behind may work in place
+
+    norms = [m for m in network.modules() if "running_mean" in dict(m.named_buffers(recurse=False))]
+    handles = [norm.register_forward_hook(hook) for norm in norms]
+    try:
+        with evaluating(network):
+            features = FeatureExtractor(network, [point], logits=False)(images).maps[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    weights = torch.randn(features.shape, generator=generator).to(features)
+    outputs = [output for _, output in seen]
+    slopes = _slopes((features * weights).sum(), outputs)
+    expected = (weights, weights * (features > 0)) if (features > 0).any() else (weights,)
+    found = [
+        (module, output)
+        for (module, output), slope in zip(seen, slopes)
+        if slope is not None and any(_close(slope, values) for values in expected)
+    ]
+
+    def norms_before(candidate: tuple[nn.Module, Tensor]) -> int:
+        return sum(slope is not None for slope in _slopes(candidate[1].sum(), outputs))
+
+    return max(found, key=norms_before)[0] if found else None
+
+
+def _slopes(value: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    if not tensors or not value.requires_grad:
+        return [None] * len(tensors)
+    return torch.autograd.grad(value, tensors, retain_graph=True, allow_unused=True)
+
+
+def _close(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-3, atol=1e-3)
