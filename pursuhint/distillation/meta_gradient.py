@@ -1,9 +1,8 @@
 """Search for the pathways of DistPro: meta-optimisation on held-out samples (Deng et al., 2022).
 
-The weights of the pathways do not enter the loss on held-out samples directly, but the student that a
-training step leaves behind depends on them. `validation_after_step` writes this down, `meta_gradient`
-differentiates it, and `search_pathways` goes down that gradient while the student trains. For a recipe,
-`pursuhint.study.pathway_search` does all of it.
+The loss on held-out samples depends on the weights of the pathways through one training step of the student.
+`validation_after_step` computes this dependence, `meta_gradient` its gradient, and `search_pathways` descends
+along that gradient while the student trains. `pursuhint.study.search_process` does so for a recipe.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
     from pursuhint.distillation.distiller import Distiller
 
-__all__ = ["search_pathways"]
+__all__ = ["Method", "SearchOptions", "SgdStep", "search_pathways"]
 
 Method = Literal["differences", "exact"]
 TrainLoss = Callable[[Mapping[str, Tensor], Tensor], Tensor]
@@ -33,8 +32,84 @@ ValidationLoss = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
+class BilevelLosses:
+    r"""The two losses of a bilevel problem.
+
+    Attributes:
+        train: inner loss, scalar, from weights and :math:`\alpha`.
+        validation: outer loss, on held-out samples, scalar, from weights.
+    """
+
+    train: TrainLoss
+    validation: ValidationLoss
+
+
+@dataclass(frozen=True)
+class SgdStep:
+    r"""One step of gradient descent, :math:`w' = w - \eta (\mu b + \nabla_w L + \gamma w)`.
+
+    Attributes:
+        lr: :math:`\eta`, above 0.
+        weight_decay: :math:`\gamma`, at least 0.
+        momentum: :math:`\mu`, at least 0.
+        buffers: :math:`b`, the optimiser's momentum buffers by name of the weight; missing ones are zero.
+
+    Raises:
+        PursuhintError: a value is out of its range.
+    """
+
+    lr: float
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_positive(lr=self.lr)
+        check_non_negative(weight_decay=self.weight_decay, momentum=self.momentum)
+
+    def __call__(self, weights: Mapping[str, Tensor], gradients: Iterable[Tensor]) -> dict[str, Tensor]:
+        """The weights after the step, by name.
+
+        Args:
+            weights: before the step, by name.
+            gradients: of the loss, in the order of the weights.
+        """
+        stepped = {}
+        for (name, weight), gradient in zip(weights.items(), gradients):
+            direction = gradient + self.weight_decay * weight
+            if name in self.buffers:
+                direction = direction + self.momentum * self.buffers[name]
+            stepped[name] = weight - self.lr * direction
+        return stepped
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    r"""How the weights of pathways are searched; the defaults are the paper's.
+
+    Attributes:
+        epochs: of the search, at least 1.
+        step: of the student, with Nesterov momentum in [0, 1); without buffers.
+        alpha_lr: learning rate of :math:`\alpha`, above 0.
+        method: of the gradient, see `meta_gradient`.
+
+    Raises:
+        PursuhintError: a value is out of its range.
+    """
+
+    epochs: int = 40
+    step: SgdStep = SgdStep(lr=0.1, momentum=0.9, weight_decay=5e-4)
+    alpha_lr: float = 0.1
+    method: Method = "differences"
+
+    def __post_init__(self) -> None:
+        check_positive(epochs=self.epochs, alpha_lr=self.alpha_lr)
+        check_choice(Method, method=self.method)
+
+
+@dataclass(frozen=True)
 class AfterStep:
-    """What a training step leads to.
+    """Losses and weights of one training step.
 
     Attributes:
         train_loss: before the step, scalar.
@@ -48,132 +123,98 @@ class AfterStep:
 
 
 def validation_after_step(
-    train_loss: TrainLoss,
-    validation_loss: ValidationLoss,
+    losses: BilevelLosses,
     weights: Mapping[str, Tensor],
     alpha: Tensor,
     *,
-    lr: float,
-    weight_decay: float = 0.0,
-    momentum: float = 0.0,
-    buffers: Mapping[str, Tensor] | None = None,
+    step: SgdStep,
     differentiable: bool = True,
 ) -> AfterStep:
-    r"""Loss on held-out samples after one step of gradient descent, :math:`w' = w - \eta (\mu b + \nabla_w
-    L + \gamma w)`.
+    r"""Loss on held-out samples after one training step, :math:`L_{val}(w'(\alpha))`.
 
     Args:
-        train_loss: from weights and :math:`\alpha`, scalar.
-        validation_loss: from weights, scalar.
+        losses: of the training step and of the held-out samples.
         weights: by name, requiring gradients.
-        alpha: what the step depends on, requiring gradients if ``differentiable``.
-        lr: :math:`\eta`, above 0.
-        weight_decay: :math:`\gamma`, at least 0.
-        momentum: :math:`\mu`, at least 0.
-        buffers: :math:`b`, the optimiser's memory of past gradients, by name; what is missing is zero.
-        differentiable: keep what is needed to differentiate the result by ``alpha``. Otherwise the weights
-            after the step are leaves, which gradients can be taken of.
+        alpha: :math:`\alpha`, requiring gradients if ``differentiable``.
+        step: from :math:`w` to :math:`w'`.
+        differentiable: keep the graph that differentiates the result by ``alpha``. Otherwise the weights
+            after the step are leaves, by which the result can be differentiated.
     """
-    check_positive(lr=lr)
-    check_non_negative(weight_decay=weight_decay, momentum=momentum)
-    loss = train_loss(weights, alpha)
+    train_loss = losses.train(weights, alpha)
     gradients = torch.autograd.grad(
-        loss, list(weights.values()), create_graph=differentiable, materialize_grads=True
+        train_loss, list(weights.values()), create_graph=differentiable, materialize_grads=True
     )
-    stepped = {}
-    for (name, weight), gradient in zip(weights.items(), gradients):
-        direction = gradient + weight_decay * weight
-        if buffers and name in buffers:
-            direction = direction + momentum * buffers[name]
-        after = weight - lr * direction
-        stepped[name] = after if differentiable else after.detach().requires_grad_()
-    return AfterStep(loss, validation_loss(stepped), stepped)
+    stepped = step(weights, gradients)
+    if not differentiable:
+        stepped = {name: weight.detach().requires_grad_() for name, weight in stepped.items()}
+    return AfterStep(train_loss, losses.validation(stepped), stepped)
 
 
 def meta_gradient(
-    train_loss: TrainLoss,
-    validation_loss: ValidationLoss,
+    losses: BilevelLosses,
     weights: Mapping[str, Tensor],
     alpha: Tensor,
     *,
-    lr: float,
-    weight_decay: float = 0.0,
-    momentum: float = 0.0,
-    buffers: Mapping[str, Tensor] | None = None,
+    step: SgdStep,
     method: Method = "differences",
     radius: float = 0.01,
 ) -> Tensor:
-    r"""How the loss on held-out samples after a training step changes with :math:`\alpha`.
+    r"""Gradient by :math:`\alpha` of the loss on held-out samples after a training step.
 
     With :math:`v` the gradient of that loss at :math:`w'`, it is
     :math:`-\eta \, \partial_\alpha \langle \nabla_w L(w, \alpha), v \rangle`. ``"exact"`` differentiates
     twice; ``"differences"``, as the authors do, takes :math:`\nabla_\alpha L` at :math:`w \pm R v` with
-    :math:`R` = ``radius`` :math:`/ \lVert v \rVert`, which needs no second derivatives. Both at the weights
-    as they are: the authors' code takes the differences at :math:`w'`, because its copy of the weights
-    shares their memory.
+    :math:`R` = ``radius`` :math:`/ \lVert v \rVert`, which needs no second derivatives. Both are taken at
+    :math:`w`: the authors' code takes the differences at :math:`w'`, because its copy of the weights shares
+    their memory.
 
     Args:
-        train_loss: as in `validation_after_step`.
-        validation_loss: the same.
-        weights: by name; left as they are.
-        alpha: left as it is.
-        lr: as in `validation_after_step`.
-        weight_decay: the same.
-        momentum: the same.
-        buffers: the same.
+        losses: as in `validation_after_step`.
+        weights: by name; left unchanged.
+        alpha: left unchanged.
+        step: as in `validation_after_step`.
         method: ``"differences"`` or ``"exact"``.
         radius: distance of the differences, above 0.
 
     Returns:
         The shape of ``alpha``.
+
+    Raises:
+        PursuhintError: ``method`` or ``radius`` is out of its range.
     """
     check_choice(Method, method=method)
     check_positive(radius=radius)
     weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
     alpha = alpha.detach().requires_grad_()
-    after = validation_after_step(
-        train_loss,
-        validation_loss,
-        weights,
-        alpha,
-        lr=lr,
-        weight_decay=weight_decay,
-        momentum=momentum,
-        buffers=buffers,
-        differentiable=method == "exact",
-    )
+    after = validation_after_step(losses, weights, alpha, step=step, differentiable=method == "exact")
     if method == "exact":
         (gradient,) = torch.autograd.grad(after.validation_loss, alpha, materialize_grads=True)
         return gradient
+    # v, the gradient of the validation loss by w', and its length over all weights
     direction = torch.autograd.grad(
         after.validation_loss, list(after.weights.values()), materialize_grads=True
     )
     length = torch.stack([part.square().sum() for part in direction]).sum().sqrt()
     if not length > 0:
         return torch.zeros_like(alpha)
-    distance = radius / length
+    distance = radius / length  # R
     ends = []
-    for sign in (1, -1):
+    for sign in (1, -1):  # the gradient of L by alpha, at w + R v and w - R v
         moved = {
             name: weight.detach() + sign * distance * part
             for (name, weight), part in zip(weights.items(), direction)
         }
-        ends.append(torch.autograd.grad(train_loss(moved, alpha), alpha, materialize_grads=True)[0])
-    return -lr * (ends[0] - ends[1]) / (2 * distance)
+        ends.append(torch.autograd.grad(losses.train(moved, alpha), alpha, materialize_grads=True)[0])
+    return -step.lr * (ends[0] - ends[1]) / (2 * distance)
 
 
 def search_pathways(
     distiller: Distiller,
     term: str,
+    *,
     train: Callable[[int], Iterable[Batch]],
     validation: Callable[[int], Iterable[Batch]],
-    *,
-    epochs: int = 40,
-    lr: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    alpha_lr: float = 0.1,
-    method: Method = "differences",
+    options: SearchOptions | None = None,
     on_epoch: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     r"""Learn the weights of pathways on held-out samples while the student trains.
@@ -187,55 +228,48 @@ def search_pathways(
         term: name of that term; it has a parameter ``alpha``.
         train: batches of an epoch, numbered from 0.
         validation: held-out batches of an epoch; begun anew when there are fewer.
-        epochs: at least 1.
-        lr: of the training step, above 0.
-        momentum: of the training step, in [0, 1).
-        weight_decay: of the training step, at least 0.
-        alpha_lr: of the step of :math:`\alpha`, above 0.
-        method: of the gradient, see `meta_gradient`.
+        options: epochs, steps and method; None for the paper's.
         on_epoch: called with the number of a finished epoch and its :math:`\alpha`.
 
     Returns:
         The process, (epochs, pathways): :math:`\alpha` after every epoch, for ``PathwayLoss(process=...)``.
 
     Raises:
-        PursuhintError: there is no such term, or a value is out of its range.
+        PursuhintError: the distiller has no such term.
 
     Example:
         >>> terms = {"distpro": LossConfig(options={"weighting": "softmax"})}
         >>> task = {"num_classes": 100, "num_samples": 50_000, "example": images}
         >>> distiller = Distiller.build(student, teacher, losses=terms, plan=plan, **task)
         >>> train, held_out = (make_loader(data, split, batch_size=128, training=True) for split in splits)
-        >>> process = search_pathways(distiller, "distpro", train.epoch, held_out.epoch, epochs=40)
+        >>> process = search_pathways(distiller, "distpro", train=train.epoch, validation=held_out.epoch)
         >>> options = {"process": process.tolist()}  # of the loss that the student is then trained with
     """
-    check_positive(epochs=epochs, alpha_lr=alpha_lr)
+    options = SearchOptions() if options is None else options
     alpha = getattr(dict(distiller.losses.items()).get(term), "alpha", None)
     if not isinstance(alpha, nn.Parameter):
         raise PursuhintError(f"the distiller has no term {term!r} with pathways to search")
     weights = {name: weight for name, weight in distiller.named_parameters() if weight.requires_grad}
+    step = options.step
     optimizer = torch.optim.SGD(
-        list(weights.values()), lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0
+        list(weights.values()),
+        lr=step.lr,
+        momentum=step.momentum,
+        weight_decay=step.weight_decay,
+        nesterov=step.momentum > 0,
     )
-    searcher = torch.optim.Adam([alpha], lr=alpha_lr, betas=(0.5, 0.999))
+    searcher = torch.optim.Adam([alpha], lr=options.alpha_lr, betas=(0.5, 0.999))
     process = []
-    for epoch in range(epochs):
+    for epoch in range(options.epochs):
         distiller.train()
         held_out = itertools.chain.from_iterable(map(validation, itertools.repeat(epoch)))
         for batch in train(epoch):
             alpha.grad = meta_gradient(
-                *_losses(distiller, f"losses.{term}.alpha", batch, next(held_out)),
+                _losses(distiller, f"losses.{term}.alpha", batch, next(held_out)),
                 weights,
                 alpha,
-                lr=lr,
-                weight_decay=weight_decay,
-                momentum=momentum,
-                buffers={
-                    name: optimizer.state[weight]["momentum_buffer"]
-                    for name, weight in weights.items()
-                    if optimizer.state[weight].get("momentum_buffer") is not None
-                },
-                method=method,
+                step=replace(step, buffers=_momentum_buffers(optimizer, weights)),
+                method=options.method,
             )
             searcher.step()
             distiller.zero_grad(set_to_none=True)
@@ -248,10 +282,16 @@ def search_pathways(
     return torch.stack(process)
 
 
-def _losses(
-    distiller: Distiller, alpha_name: str, batch: Batch, held_out: Batch
-) -> tuple[TrainLoss, ValidationLoss]:
-    """Both losses as functions of the weights, without a trace in statistics and random numbers."""
+def _momentum_buffers(
+    optimizer: torch.optim.Optimizer, weights: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """Momentum buffers by name of the weight; a weight has none before its first step."""
+    found = {name: optimizer.state[weight].get("momentum_buffer") for name, weight in weights.items()}
+    return {name: buffer for name, buffer in found.items() if buffer is not None}
+
+
+def _losses(distiller: Distiller, alpha_name: str, batch: Batch, held_out: Batch) -> BilevelLosses:
+    """Both losses as functions of the weights; statistics and random numbers stay unchanged."""
 
     def buffers() -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in distiller.named_buffers()}
@@ -277,4 +317,4 @@ def _losses(
             logits = torch.func.functional_call(distiller.student, own, (held_out.images,))
         return F.cross_entropy(logits, held_out.labels)
 
-    return train_loss, validation_loss
+    return BilevelLosses(train_loss, validation_loss)

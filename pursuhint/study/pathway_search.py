@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import make_loader
-from pursuhint.distillation.meta_gradient import Method, search_pathways
+from pursuhint.distillation.meta_gradient import Method, SearchOptions, SgdStep, search_pathways
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.losses.distpro import PathwayLoss, pathway_weights
@@ -75,7 +75,7 @@ def search_process(
         held_out: share of the training split that the weights are learned on, above 0 and below 1. Data that
             are passed must have a validation split, which is then taken for this.
         alpha_lr: learning rate of the weights, above 0.
-        method: ``"differences"`` or ``"exact"``, see `pursuhint.distillation.meta_gradient`.
+        method: ``"differences"`` or ``"exact"``, see `pursuhint.distillation.SearchOptions`.
         device: where to search; None for the best there is.
         student: used (a copy of it) instead of the recipe's.
         teacher: the same.
@@ -135,14 +135,14 @@ def search_process(
     alphas = search_pathways(
         distiller,
         name,
-        train.epoch,
-        validation.epoch,
-        epochs=epochs,
-        lr=optimizer.lr,
-        momentum=optimizer.momentum,
-        weight_decay=optimizer.weight_decay,
-        alpha_lr=alpha_lr,
-        method=method,
+        train=train.epoch,
+        validation=validation.epoch,
+        options=SearchOptions(
+            epochs=epochs,
+            step=SgdStep(optimizer.lr, optimizer.weight_decay, optimizer.momentum),
+            alpha_lr=alpha_lr,
+            method=method,
+        ),
         on_epoch=None
         if on_epoch is None
         else lambda epoch, alpha: on_epoch(epoch, pathway_weights(alpha, "softmax").cpu()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +11,18 @@ from torch.nn import functional as F
 
 from pursuhint.data.batch import Batch
 from pursuhint.distillation.distiller import Distiller
-from pursuhint.distillation.meta_gradient import meta_gradient, search_pathways, validation_after_step
+from pursuhint.distillation.meta_gradient import (
+    BilevelLosses,
+    SearchOptions,
+    SgdStep,
+    meta_gradient,
+    search_pathways,
+    validation_after_step,
+)
 from pursuhint.errors import PursuhintError
 from tests.distillation.test_distiller import CLASSES, EXAMPLE, Net, make_plan
 
-OPTIONS = {"lr": 0.3, "weight_decay": 0.05, "momentum": 0.9}
+STEP = SgdStep(lr=0.3, weight_decay=0.05, momentum=0.9)
 
 
 @pytest.fixture
@@ -36,26 +44,25 @@ def problem():
     def validation_loss(weights):
         return F.mse_loss((inputs @ weights["w"] + weights["b"]).tanh(), held_out)
 
-    return train_loss, validation_loss, weights, alpha, buffers
+    return BilevelLosses(train_loss, validation_loss), weights, alpha, buffers
 
 
 def test_exact_gradient_is_that_of_the_step(problem):
-    train_loss, validation_loss, weights, alpha, buffers = problem
-    gradient = meta_gradient(*problem[:4], **OPTIONS, buffers=buffers, method="exact")
+    losses, weights, alpha, buffers = problem
+    sgd = replace(STEP, buffers=buffers)
+    gradient = meta_gradient(losses, weights, alpha, step=sgd, method="exact")
     for index in range(2):
         ends = []
         for sign in (1, -1):
             moved = alpha.clone()
             moved[index] += sign * 1e-6
             leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
-            after = validation_after_step(
-                train_loss, validation_loss, leaves, moved, **OPTIONS, buffers=buffers, differentiable=False
-            )
+            after = validation_after_step(losses, leaves, moved, step=sgd, differentiable=False)
             step = {
                 name: weight - 0.3 * (g + 0.05 * weight + 0.9 * buffers.get(name, torch.zeros(())))
                 for (name, weight), g in zip(
                     leaves.items(),
-                    torch.autograd.grad(train_loss(leaves, moved), list(leaves.values())),
+                    torch.autograd.grad(losses.train(leaves, moved), list(leaves.values())),
                 )
             }
             for name, weight in step.items():
@@ -65,17 +72,18 @@ def test_exact_gradient_is_that_of_the_step(problem):
 
 
 def test_differences_come_close_to_it(problem):
-    before = copy.deepcopy(problem[2:])
-    exact = meta_gradient(*problem[:4], **OPTIONS, method="exact")
-    close = meta_gradient(*problem[:4], **OPTIONS, radius=1e-4)
+    before = copy.deepcopy(problem[1:])
+    exact = meta_gradient(*problem[:3], step=STEP, method="exact")
+    close = meta_gradient(*problem[:3], step=STEP, radius=1e-4)
     torch.testing.assert_close(close, exact, rtol=1e-5, atol=0)
-    assert all(torch.equal(before[0][name], weight) for name, weight in problem[2].items())
-    assert torch.equal(before[1], problem[3])
+    assert all(torch.equal(before[0][name], weight) for name, weight in problem[1].items())
+    assert torch.equal(before[1], problem[2])
 
 
 def test_nothing_to_gain_gives_a_gradient_of_zero(problem):
-    train_loss, _, weights, alpha, _ = problem
-    gradient = meta_gradient(train_loss, lambda weights: 0 * weights["w"].sum(), weights, alpha, lr=0.1)
+    losses, weights, alpha, _ = problem
+    flat = replace(losses, validation=lambda weights: 0 * weights["w"].sum())
+    gradient = meta_gradient(flat, weights, alpha, step=SgdStep(lr=0.1))
     assert not gradient.any()
 
 
@@ -116,11 +124,9 @@ def test_search_gives_one_row_an_epoch_and_trains_the_student(method):
     process = search_pathways(
         distiller,
         "distpro",
-        batches,
-        lambda epoch: list(batches(epoch + 9))[:1],
-        epochs=3,
-        lr=0.01,
-        method=method,
+        train=batches,
+        validation=lambda epoch: list(batches(epoch + 9))[:1],
+        options=SearchOptions(3, SgdStep(0.01, momentum=0.9, weight_decay=5e-4), method=method),
         on_epoch=lambda epoch, alpha: seen.append((epoch, alpha.tolist())),
     )
     assert process.shape == (3, 3)
@@ -135,10 +141,15 @@ def test_search_gives_one_row_an_epoch_and_trains_the_student(method):
 
 def test_both_methods_search_alike():
     found = [
-        search_pathways(build(weighting="softmax").double(), "distpro", doubled, doubled, epochs=1, lr=0.01,
-                        method=method)
+        search_pathways(
+            build(weighting="softmax").double(),
+            "distpro",
+            train=doubled,
+            validation=doubled,
+            options=SearchOptions(1, SgdStep(0.01, momentum=0.9, weight_decay=5e-4), method=method),
+        )
         for method in ("differences", "exact")
-    ]  # fmt: skip
+    ]
     torch.testing.assert_close(found[0], found[1], rtol=0.05, atol=1e-3)
 
 
@@ -150,6 +161,21 @@ def doubled(seed):
 def test_refuses_a_term_without_pathways():
     for term in ("ce", "nothing"):
         with pytest.raises(PursuhintError, match=f"no term '{term}' with pathways to search"):
-            search_pathways(build(), term, batches, batches)
+            search_pathways(build(), term, train=batches, validation=batches)
     with pytest.raises(PursuhintError, match="method must be one of differences, exact"):
-        meta_gradient(None, None, {}, torch.ones(1), lr=0.1, method="guess")
+        SearchOptions(method="guess")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SgdStep(0.0), "lr must be positive"),
+        (lambda: SgdStep(0.1, momentum=-0.1), "momentum must not be negative"),
+        (lambda: SgdStep(0.1, weight_decay=-1.0), "weight_decay must not be negative"),
+        (lambda: SearchOptions(epochs=0), "epochs must be positive"),
+        (lambda: SearchOptions(alpha_lr=0.0), "alpha_lr must be positive"),
+    ],
+)
+def test_refuses_values_out_of_range(make, message):
+    with pytest.raises(PursuhintError, match=message):
+        make()

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pursuhint.distillation.meta_gradient import AfterStep, meta_gradient, validation_after_step
+from pursuhint.distillation.meta_gradient import (
+    AfterStep,
+    BilevelLosses,
+    SgdStep,
+    meta_gradient,
+    validation_after_step,
+)
 from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.tap import Tap
@@ -658,11 +664,7 @@ class _ToySearch(nn.Module):
             shape = setup.case.arrays[parameters[theirs]].shape
             self.register_parameter(theirs.replace(".", "_"), nn.Parameter(torch.zeros(shape)))
         self.weighting = WEIGHTINGS[setup.option("alpha_normalization_style")]
-        self.step = {
-            "lr": setup.option("inner_lr"),
-            "weight_decay": setup.option("weight_decay"),
-            "momentum": setup.option("momentum"),
-        }
+        self.step = SgdStep(setup.option("inner_lr"), setup.option("weight_decay"), setup.option("momentum"))
         self.radius = setup.option("finite_difference_r")
 
     @staticmethod
@@ -672,7 +674,7 @@ class _ToySearch(nn.Module):
         logits = F.linear(second.mean((2, 3)), weights["student_fc_weight"], weights["student_fc_bias"])
         return first, second, logits
 
-    def problem(self, batches: Mapping[str, Any]) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    def problem(self, batches: Mapping[str, Any]) -> BilevelLosses:
         def train_loss(weights: Mapping[str, Tensor], alpha: Tensor) -> Tensor:
             first, second, logits = self.student(weights, batches["train_images"])
             total = F.cross_entropy(logits, batches["train_labels"])
@@ -687,13 +689,13 @@ class _ToySearch(nn.Module):
             logits = self.student(weights, batches["val_images"])[2]
             return F.cross_entropy(logits, batches["val_labels"])
 
-        return train_loss, validation_loss
+        return BilevelLosses(train_loss, validation_loss)
 
     def weights(self) -> dict[str, Tensor]:
         return {name: parameter for name, parameter in self.named_parameters() if name != "alpha"}
 
     def after(self, batches: Mapping[str, Any]) -> AfterStep:
-        return validation_after_step(*self.problem(batches), self.weights(), self.alpha, **self.step)
+        return validation_after_step(self.problem(batches), self.weights(), self.alpha, step=self.step)
 
     def forward(self, batches: Mapping[str, Any]) -> Tensor:
         return self.after(batches).validation_loss
@@ -711,11 +713,11 @@ def _meta_gradient(setup: Setup) -> Prepared:
     batches = {name: setup.role(name) for name in tuple(setup.roles)}
 
     def state() -> dict[str, Tensor]:
-        arguments = (*toy.problem(batches), toy.weights(), toy.alpha)
-        exact = meta_gradient(*arguments, method="exact", **toy.step)
+        arguments = (toy.problem(batches), toy.weights(), toy.alpha)
+        exact = meta_gradient(*arguments, method="exact", step=toy.step)
         torch.testing.assert_close(exact, toy.alpha.grad)
         return {
-            "alpha_grad_finite_difference": meta_gradient(*arguments, radius=toy.radius, **toy.step),
+            "alpha_grad_finite_difference": meta_gradient(*arguments, radius=toy.radius, step=toy.step),
             "stepped_student_conv1": toy.after(batches).weights["student_conv1_weight"],
         }
 
