@@ -125,7 +125,7 @@ class Case:
         options = SMALL.get(self.name, {}) if shapes.samples < 50_000 else {}
         self.distiller = Distiller.build(
             student,
-            teacher if kind.needs_teacher else None,
+            teacher if kind.info.needs_teacher else None,
             losses={self.name: _Asked(options)},
             plan=plan,
             num_classes=CLASSES,
@@ -138,13 +138,13 @@ class Case:
         warm_ups = {warm_up.name: warm_up for _, warm_up in self.distiller.warm_ups()}
         if stage:
             self.distiller.enter(self.name, warm_ups[stage])
-        elif self.distiller.loss(self.name).warm_up_only:
+        elif self.distiller.loss(self.name).info.warm_up_only:
             (first,) = warm_ups.values()
             self.distiller.enter(self.name, first)
         self.distiller.train()
         self.loss = self.distiller.loss(self.name)
         self.loss.requires_grad_()
-        self._kept = None if self.loss.needs_input_gradients else self._detached(self._take())
+        self._kept = None if self.loss.info.needs_input_gradients else self._detached(self._take())
 
     def inputs(self) -> list[Any]:
         """What ``forward`` is given: leaves, or fresh values where the loss differentiates by the images."""
@@ -173,7 +173,7 @@ class Case:
             fresh = value.detach().clone()
             return fresh.requires_grad_() if name.startswith("student") else fresh
 
-        return [leaf(name, value) for name, value in zip(self.loss.inputs, inputs)]
+        return [leaf(name, value) for name, value in zip(self.loss.info.inputs, inputs)]
 
     def leaves(self, inputs: Sequence[Any]) -> list[Tensor]:
         """The student's tensors, or its parameters where the inputs are no leaves."""

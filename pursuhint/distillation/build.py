@@ -21,8 +21,9 @@ from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.head import find_last_map
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.losses import get_loss
-from pursuhint.losses.base import FeatureShape, Loss, LossContext, Network
+from pursuhint.losses.base import Loss
 from pursuhint.losses.classification import add_classification
+from pursuhint.losses.context import FeatureShape, LossContext, Network
 
 if TYPE_CHECKING:
     from pursuhint.hints.plan import HintPlan
@@ -100,7 +101,7 @@ def build_terms(
     kinds = [entry.kind for entry in asked.values()]
     context = measure_networks(
         student,
-        teacher if any(kind.needs_teacher for kind in kinds) else None,
+        teacher if any(kind.info.needs_teacher for kind in kinds) else None,
         points=(student_points, teacher_points),
         task=task,
         embeddings=any(map(_looks_at_embeddings, kinds)),
@@ -145,8 +146,8 @@ def _weight_and_options(entry: TermOptions | float | None) -> tuple[float | None
 
 
 def _looks_at_embeddings(kind: type[Loss]) -> bool:
-    return kind.needs_teacher_classifier or bool(
-        {"student_embedding", "teacher_embedding"} & set(kind.inputs)
+    return kind.info.needs_teacher_classifier or bool(
+        {"student_embedding", "teacher_embedding"} & set(kind.info.inputs)
     )
 
 
@@ -190,7 +191,7 @@ class _PointFinder:
 
     def _last_maps(self, kind: type[Loss]) -> Pairs:
         """The one pair of a loss on the last maps; none for losses that see no maps."""
-        if not kind.at_last_map:
+        if not kind.info.at_last_map:
             return []
         assert self.teacher is not None
         return [(find_last_map(self.student, self.example), find_last_map(self.teacher, self.example))]

@@ -83,7 +83,7 @@ class Distiller(nn.Module):
         check_terms(terms)
         check_teacher({name: term.loss for name, term in terms.items()}, teacher)
         self.weights = term_weights(terms)
-        for term in sorted(terms.values(), key=lambda term: not term.loss.alters_student):
+        for term in sorted(terms.values(), key=lambda term: not term.loss.info.alters_student):
             student = term.loss.prepare(student)  # those that look at the student see it as it will be
         self.student = student
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
@@ -93,18 +93,20 @@ class Distiller(nn.Module):
         self._selected: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         for name, term in terms.items():
             chosen = selected_points(name, term.student_points, len(student_points))
-            for module in term.loss.extra_taps:
+            for module in term.loss.info.extra_taps:
                 chosen = (*chosen, len(self._student_points))
                 self._student_points = (*self._student_points, _output_of(module))
             self._selected[name] = (chosen, selected_points(name, term.teacher_points, len(teacher_points)))
 
         # Unregistered, so that optimisers, checkpoints and process groups never see it.
         self._teacher: list[nn.Module] = []
-        if teacher is not None and any(term.loss.needs_teacher for term in terms.values()):
+        if teacher is not None and any(term.loss.info.needs_teacher for term in terms.values()):
             self._teacher.append(teacher.requires_grad_(False).eval())
         # A name that DistributedDataParallel looks for: what it need not send to the other processes.
         self._ddp_params_and_buffers_to_ignore = [
-            f"losses.{name}.{buffer}" for name, term in terms.items() for buffer in term.loss.shared_buffers
+            f"losses.{name}.{buffer}"
+            for name, term in terms.items()
+            for buffer in term.loss.info.shared_buffers
         ]
         if self.acceleration.compiles_losses:
             for loss in terms.values():
@@ -183,7 +185,7 @@ class Distiller(nn.Module):
                 gradients with respect to the images.
         """
         losses = {name: self.loss(name) for name in self._active}
-        differentiate = any(loss.needs_input_gradients for loss in losses.values())
+        differentiate = any(loss.info.needs_input_gradients for loss in losses.values())
         if self.acceleration.channels_last and batch.images.ndim == 4:
             batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
         if differentiate:
@@ -207,7 +209,7 @@ class Distiller(nn.Module):
         for name, loss in losses.items():
             weight = self.weights[name] if self._warm_up is None else 1.0
             own, other = self._selected[name]
-            seen = teacher if loss.needs_input_gradients else constant
+            seen = teacher if loss.info.needs_input_gradients else constant
             with contextlib.nullcontext() if weight else torch.no_grad():
                 value = loss.compute(
                     _only(student, own), _only(seen, other) if seen is not None else None, batch
@@ -270,7 +272,7 @@ class Distiller(nn.Module):
         """
         self._warm_up = warm_up
         if term is None:
-            self._active = tuple(name for name in self.losses if not self.loss(name).warm_up_only)
+            self._active = tuple(name for name in self.losses if not self.loss(name).info.warm_up_only)
         else:
             self._active = (term,)
         for name in self.losses:
@@ -307,7 +309,7 @@ class Distiller(nn.Module):
             ``distiller.student`` itself where no loss alters it; otherwise a copy that the losses have turned
             into a network of its own, in the same mode.
         """
-        if not any(self.loss(name).alters_student for name in self.losses):
+        if not any(self.loss(name).info.alters_student for name in self.losses):
             return self.student
         student = copy.deepcopy(self.student)
         for name in reversed(tuple(self.losses)):
@@ -327,7 +329,7 @@ class Distiller(nn.Module):
 
     def _attach_extractors(self) -> None:
         losses = {name: self.loss(name) for name in self._active}
-        inputs = {entry for loss in losses.values() for entry in loss.inputs}
+        inputs = {entry for loss in losses.values() for entry in loss.info.inputs}
         embedding = "student_embedding" in inputs
         self._student_extractor = (
             CompiledExtractor(
@@ -337,12 +339,12 @@ class Distiller(nn.Module):
             else FeatureExtractor(self.student, self._student_points, embedding=embedding)
         )
         self._teacher_pass: TeacherRunner | None = None
-        if self._teacher and any(loss.needs_teacher for loss in losses.values()):
+        if self._teacher and any(loss.info.needs_teacher for loss in losses.values()):
             needs = TeacherOutputs(
                 self._teacher_points,
                 logits="teacher_logits" in inputs,
                 embedding="teacher_embedding" in inputs,
-                input_gradients=any(loss.needs_input_gradients for loss in losses.values()),
+                input_gradients=any(loss.info.needs_input_gradients for loss in losses.values()),
             )
             self._teacher_pass = TeacherRunner(self._teacher[0], needs, self.acceleration)
 

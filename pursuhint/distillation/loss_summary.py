@@ -123,7 +123,7 @@ class _Pair:
     def build(self, name: str, kind: type[Loss], samples: int) -> Distiller:
         return Distiller.build(
             copy.deepcopy(self.student),
-            self.teacher if kind.needs_teacher else None,
+            self.teacher if kind.info.needs_teacher else None,
             losses={name: self.asked},
             plan=self.plan if kind.needs_hint_plan() else None,
             num_classes=self.num_classes,
@@ -147,17 +147,17 @@ def _summary(name: str, pair: _Pair) -> LossSummary:
         per_sample = (_state_bytes(more) - few) / (_MORE - _FEW)
     return LossSummary(
         name=name,
-        title=kind.title,
-        paper=kind.paper,
-        compares=kind.compares,
-        learns=kind.learns,
+        title=kind.info.title,
+        paper=kind.info.paper,
+        compares=kind.info.compares,
+        learns=kind.info.learns,
         parameters=sum(parameter.numel() for parameter in own),
-        weight=kind.default_weight,
-        ce_weight=None if kind.contains_classification else kind.default_ce_weight,
+        weight=kind.info.default_weight,
+        ce_weight=None if kind.info.contains_classification else kind.info.default_ce_weight,
         stages=tuple(loss.stages()),
-        in_main_stage=not loss.warm_up_only,
-        batch_coupled=loss.batch_coupled,
-        alters_student=kind.alters_student,
+        in_main_stage=not loss.info.warm_up_only,
+        batch_coupled=loss.info.batch_coupled,
+        alters_student=kind.info.alters_student,
         fixed_bytes=round(few - per_sample * _FEW),
         bytes_per_sample=per_sample,
         options={

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import check_choice, check_non_negative, check_positive
+from pursuhint.losses.checks import check_choice, check_non_negative, check_positive
 
 if TYPE_CHECKING:
     from pursuhint.data.batch import Batch

@@ -33,7 +33,7 @@ def check_shardable(losses: Iterable[str], processes: int) -> None:
             "several (torchrun --nproc_per_node 2 -m pursuhint train ...), or leave it out"
         )
     for name in losses:
-        if get_loss(name).needs_input_gradients:
+        if get_loss(name).info.needs_input_gradients:
             raise PursuhintError(
                 f"loss {name!r} differentiates the teacher, which a sharded one cannot do; "
                 "set acceleration.shard_teacher=false, or leave the loss out"

@@ -71,7 +71,7 @@ def check_terms(terms: Mapping[str, Term]) -> None:
     """
     if not terms:
         raise PursuhintError("a distiller needs at least one loss")
-    containing = {name: term.loss for name, term in terms.items() if term.loss.contains_classification}
+    containing = {name: term.loss for name, term in terms.items() if term.loss.info.contains_classification}
     plain = [name for name, loss in containing.items() if isinstance(loss, CrossEntropyLoss)]
     others = [name for name in containing if name not in plain]
     if plain and others:
@@ -91,7 +91,7 @@ def check_teacher(losses: Mapping[str, Loss | type[Loss]], teacher: nn.Module | 
         PursuhintError: it is so.
     """
     for name, loss in losses.items():
-        if loss.needs_teacher and teacher is None:
+        if loss.info.needs_teacher and teacher is None:
             raise PursuhintError(f"loss {name!r} needs a teacher, but there is none")
 
 
@@ -102,7 +102,7 @@ def term_weights(terms: Mapping[str, Term]) -> dict[str, float]:
         PursuhintError: one is not a number of at least 0, or all are 0.
     """
     weights = {
-        name: _checked_weight(name, term.loss.default_weight if term.weight is None else term.weight)
+        name: _checked_weight(name, term.loss.info.default_weight if term.weight is None else term.weight)
         for name, term in terms.items()
     }
     if not any(weights.values()):

@@ -16,26 +16,26 @@ from pursuhint._util.registry import lookup, resolve
 if TYPE_CHECKING:
     from pursuhint.losses.base import (
         EmbeddingLoss,
-        FeatureShape,
         HintLoss,
         HintsLoss,
         HintSum,
-        Input,
         LabelLoss,
         LogitLoss,
         Loss,
-        LossContext,
-        Network,
         WarmUp,
+    )
+    from pursuhint.losses.ce import CrossEntropyLoss
+    from pursuhint.losses.checks import (
         check_choice,
         check_non_negative,
         check_positive,
         check_same_batch,
         check_same_classes,
     )
-    from pursuhint.losses.ce import CrossEntropyLoss
     from pursuhint.losses.classification import add_classification
+    from pursuhint.losses.context import FeatureShape, LossContext, Network
     from pursuhint.losses.distpro import PathwayLoss, pathway_weights
+    from pursuhint.losses.info import Input, LossInfo
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, "LOSSES", "get_loss")
 

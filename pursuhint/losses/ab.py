@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from pursuhint.losses._parts.connectors import ConvRegressor
 from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to_smaller
-from pursuhint.losses.base import FeatureShape, HintLoss, LossContext, WarmUp, check_positive
+from pursuhint.losses.base import HintLoss, WarmUp
+from pursuhint.losses.checks import check_positive
+from pursuhint.losses.context import FeatureShape, LossContext
 
 __all__ = ["ActivationBoundaryLoss"]
 
@@ -56,11 +58,13 @@ class ActivationBoundaryLoss(HintLoss):
         torch.Size([])
     """
 
-    title = "AB"
-    paper = "Heo et al., Knowledge Transfer via Distillation of Activation Boundaries, AAAI 2019"
-    learns = "a regressor for every pair of points where shapes differ"
-    default_weight = 1.0
-    warm_up_only = True
+    info = HintLoss.info.replace(
+        title="AB",
+        paper="Heo et al., Knowledge Transfer via Distillation of Activation Boundaries, AAAI 2019",
+        learns="a regressor for every pair of points where shapes differ",
+        default_weight=1.0,
+        warm_up_only=True,
+    )
 
     def __init__(
         self,

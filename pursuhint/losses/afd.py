@@ -14,7 +14,9 @@ from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.pooling import MeanPooling
 from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import HintsLoss, LossContext, Network, check_choice, check_positive
+from pursuhint.losses.base import HintsLoss
+from pursuhint.losses.checks import check_choice, check_positive
+from pursuhint.losses.context import LossContext, Network
 
 __all__ = ["AttentionMatchingLoss"]
 
@@ -69,10 +71,12 @@ class AttentionMatchingLoss(HintsLoss):
         torch.Size([])
     """
 
-    title = "AFD"
-    paper = "Ji, Heo and Park, Show, Attend and Distill, AAAI 2021"
-    learns = "keys, queries and positions of the attention"
-    default_weight = 200.0
+    info = HintsLoss.info.replace(
+        title="AFD",
+        paper="Ji, Heo and Park, Show, Attend and Distill, AAAI 2021",
+        learns="keys, queries and positions of the attention",
+        default_weight=200.0,
+    )
 
     def __init__(
         self,

@@ -9,14 +9,9 @@ from torch import Tensor, nn
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    LossContext,
-    check_choice,
-    check_non_negative,
-    check_positive,
-    check_same_batch,
-)
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_choice, check_non_negative, check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["AsymmetricMetricLoss"]
 
@@ -87,11 +82,13 @@ class AsymmetricMetricLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "AML"
-    paper = "Budnik and Avrithis, Asymmetric Metric Learning for Knowledge Transfer, CVPR 2021"
-    learns = "a projection, where the widths differ"
-    batch_coupled = True
-    inputs = ("student_embedding", "teacher_embedding", "labels")
+    info = EmbeddingLoss.info.replace(
+        title="AML",
+        paper="Budnik and Avrithis, Asymmetric Metric Learning for Knowledge Transfer, CVPR 2021",
+        learns="a projection, where the widths differ",
+        batch_coupled=True,
+        inputs=("student_embedding", "teacher_embedding", "labels"),
+    )
 
     def __init__(
         self,

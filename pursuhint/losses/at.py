@@ -9,7 +9,9 @@ from torch import Tensor
 
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import FeatureShape, HintLoss, check_choice, check_positive
+from pursuhint.losses.base import HintLoss
+from pursuhint.losses.checks import check_choice, check_positive
+from pursuhint.losses.context import FeatureShape
 
 __all__ = ["AttentionTransferLoss"]
 
@@ -87,9 +89,11 @@ class AttentionTransferLoss(HintLoss):
         torch.Size([])
     """
 
-    title = "AT"
-    paper = "Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017"
-    default_weight = 1000.0
+    info = HintLoss.info.replace(
+        title="AT",
+        paper="Zagoruyko and Komodakis, Paying More Attention to Attention, ICLR 2017",
+        default_weight=1000.0,
+    )
 
     def __init__(self, *, p: int = 2, absolute: bool = False, distance: Distance = "mean-square") -> None:
         super().__init__()

@@ -6,12 +6,13 @@ pass, and the only one that thinks about precision; a new loss chooses a base cl
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -19,113 +20,18 @@ from torch import Tensor, nn
 
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
+from pursuhint.losses.checks import different_classes
+from pursuhint.losses.context import FeatureShape, LossContext, Network
+from pursuhint.losses.info import Input, LossInfo
 
 if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
     from pursuhint.features.extractor import Features
     from pursuhint.features.hint_points import HintPoint
 
-__all__ = [
-    "EmbeddingLoss",
-    "FeatureShape",
-    "HintLoss",
-    "HintSum",
-    "HintsLoss",
-    "Input",
-    "LabelLoss",
-    "LogitLoss",
-    "Loss",
-    "LossContext",
-    "Network",
-    "WarmUp",
-    "check_choice",
-    "check_non_negative",
-    "check_positive",
-    "check_same_batch",
-    "check_same_classes",
-]
-
-Input = Literal[
-    "images",
-    "labels",
-    "indices",
-    "student_logits",
-    "student_embedding",
-    "student_maps",
-    "teacher_logits",
-    "teacher_embedding",
-    "teacher_maps",
-]
-
-Network = Literal["student", "teacher"]
+__all__ = ["EmbeddingLoss", "HintLoss", "HintSum", "HintsLoss", "LabelLoss", "LogitLoss", "Loss", "WarmUp"]
 
 _BATCH_FIELDS = frozenset({"images", "labels", "indices"})
-
-
-@dataclass(frozen=True)
-class FeatureShape:
-    """The features of one network at one hint point, without the batch.
-
-    Attributes:
-        channels: width.
-        spatial: (height, width) of a feature map, (tokens,) of a sequence, () of a vector.
-        activation: ``"post"`` or ``"pre"``, see `pursuhint.features.HintPoint`.
-        module: name of the sub-block, for losses that look at the modules around it.
-        point: the hint point itself, for losses that read the features again while building.
-    """
-
-    channels: int
-    spatial: tuple[int, ...]
-    activation: Literal["pre", "post"] = "post"
-    module: str = ""
-    point: HintPoint | None = None
-
-
-@dataclass(frozen=True)
-class LossContext:
-    """What a loss may need to know when it is built.
-
-    Attributes:
-        pairs: the student's and the teacher's features at every pair of hint points, shallow to deep.
-        num_classes: classes of the task, and width of the student's logits.
-        num_samples: size of the training set, for memory banks.
-        student_embedding: width of the student's embedding; 0 if no loss looks at embeddings.
-        teacher_embedding: the same of the teacher.
-        teacher_classifier: the teacher's last linear layer, for losses with `Loss.needs_teacher_classifier`.
-        teacher_classes: width of the teacher's logits; None means ``num_classes``.
-        student: the student, for losses that look for a place in it. Read while building, never kept.
-        teacher: the teacher, for losses that read its weights, norms say. Read while building, never kept.
-        example: images that both networks can run on, (N, C, H, W).
-        labels: class of every training sample by its index, (num_samples,); -1 for samples that are held out
-            of training. None if not known.
-        chosen: student's and teacher's features of a loss that chooses its own hint points
-            (`Loss.choose_points`); None for those of the pairs.
-        batch_size: samples in a batch, over all processes; None if not known.
-    """
-
-    pairs: tuple[tuple[FeatureShape, FeatureShape], ...]
-    num_classes: int
-    num_samples: int
-    student_embedding: int
-    teacher_embedding: int
-    teacher_classifier: nn.Module | None = None
-    teacher_classes: int | None = None
-    student: nn.Module | None = None
-    teacher: nn.Module | None = None
-    example: Tensor | None = None
-    labels: Tensor | None = None
-    chosen: tuple[tuple[FeatureShape, ...], tuple[FeatureShape, ...]] | None = None
-    batch_size: int | None = None
-
-    @property
-    def student_shapes(self) -> tuple[FeatureShape, ...]:
-        """The student's features, as ``forward`` gets them."""
-        return tuple(own for own, _ in self.pairs) if self.chosen is None else self.chosen[0]
-
-    @property
-    def teacher_shapes(self) -> tuple[FeatureShape, ...]:
-        """The teacher's features, as ``forward`` gets them."""
-        return tuple(other for _, other in self.pairs) if self.chosen is None else self.chosen[1]
 
 
 @dataclass(frozen=True)
@@ -152,61 +58,32 @@ class WarmUp:
 class Loss(nn.Module):
     """Base of every loss.
 
-    A subclass says what it looks at (by its base class, or by ``inputs``), takes the sizes it needs as
+    A subclass says what it looks at (by its base class, or by `LossInfo.inputs`), takes the sizes it needs as
     positional and its hyperparameters as keyword-only arguments of its constructor, and returns a scalar from
     ``forward``. What it learns are its submodules; what it remembers from batch to batch are its buffers.
 
     Attributes:
-        title: name of the method, as people say it.
-        paper: citation of its source.
-        default_weight: the paper's weight, for CIFAR-100 where the paper gives several.
-        default_ce_weight: the paper's weight of the cross-entropy beside it.
-        minimum: the value for a student equal to the teacher, with what the loss learns at its best; None
-            where it follows from the data, as the docstring of ``forward`` or of the class says.
-        contains_classification: the loss contains the classification term, so that cross-entropy must not
-            be added to it.
-        needs_teacher: False for losses that look at the student alone.
-        compares: what it compares, in words.
-        learns: what is trained beside the student, in words; empty if nothing is.
-        batch_coupled: the samples of a batch enter together, so that the loss of a batch is not the mean of
-            the losses of its parts.
-        inputs: what ``forward`` is given, in order. Features come as one list for all hint points.
-        at_last_map: its one pair of hint points is the map that each network averages into its embedding
-            (`pursuhint.features.find_last_map`), whatever the hint plan says.
-        needs_teacher_classifier: `LossContext.teacher_classifier` must be set.
-        needs_input_gradients: the loss differentiates logits by the images: these then require gradients
-            and the teacher runs with a graph.
-        no_grad_parameters: names of trainable parameters that receive no gradient, as the method has it.
-        extra_taps: names of modules that `prepare` has added to the student; their outputs are appended to
-            the student features that this loss gets.
-        alters_student: `prepare` changes the student, so that `export` has something to do.
-        warm_up_only: the loss is computed in its `stages` and not in the main one.
-        shared_buffers: names of buffers that are alike in all processes whatever happens, and too large to be
-            sent around for every batch: memory banks, queues.
-        extra_metrics: what the last batch showed besides the value: scalars without gradient by name, always
-            the same names in a stage. Their means over an epoch are logged.
+        info: its traits: title, source, default weights, inputs, needs. See `LossInfo`.
+        extra_metrics: diagnostics of the last batch besides the value: scalars without gradient by name,
+            always the same names in a stage. Their means over an epoch are logged.
     """
 
-    title: str = ""
-    paper: str = ""
-    default_weight: float = 1.0
-    default_ce_weight: float = 1.0
-    minimum: float | None = 0.0
-    contains_classification: bool = False
-    needs_teacher: bool = True
-    compares: str = ""
-    learns: str = ""
-    batch_coupled: bool = False
-    inputs: tuple[Input, ...] = ()
-    at_last_map: bool = False
-    needs_teacher_classifier: bool = False
-    needs_input_gradients: bool = False
-    no_grad_parameters: tuple[str, ...] = ()
-    extra_taps: tuple[str, ...] = ()
-    alters_student: bool = False
-    warm_up_only: bool = False
-    shared_buffers: tuple[str, ...] = ()
+    info: LossInfo = LossInfo()
     extra_metrics: Mapping[str, Tensor] = MappingProxyType({})
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse a trait written as a class attribute, which nothing would read.
+
+        Raises:
+            PursuhintError: there is one.
+        """
+        super().__init_subclass__(**options)
+        stray = [field.name for field in dataclasses.fields(LossInfo) if field.name in cls.__dict__]
+        if stray:
+            raise PursuhintError(
+                f"{cls.__name__}: {stray[0]} is a trait and belongs into the record `info`; write "
+                f"info = {cls.__mro__[1].__name__}.info.replace({stray[0]}=...)"
+            )
 
     # -- building ----------------------------------------------------------------------------------------
 
@@ -238,17 +115,18 @@ class Loss(nn.Module):
         Raises:
             PursuhintError: it does.
         """
-        if "student_maps" in cls.inputs and not (context.student_shapes and context.teacher_shapes):
+        if "student_maps" in cls.info.inputs and not (context.student_shapes and context.teacher_shapes):
             raise PursuhintError(
-                f"{cls.title} compares hint points, but there are none; give a hint plan with a pair or more"
+                f"{cls.info.title} compares hint points, but there are none; "
+                "give a hint plan with a pair or more"
             )
-        if cls.needs_teacher_classifier and context.teacher_classifier is None:
-            raise PursuhintError(f"{cls.title} uses the teacher's classifier, but there is no teacher")
+        if cls.info.needs_teacher_classifier and context.teacher_classifier is None:
+            raise PursuhintError(f"{cls.info.title} uses the teacher's classifier, but there is no teacher")
 
     @classmethod
     def needs_hint_plan(cls) -> bool:
         """Whether it looks at the hint points of a plan."""
-        return "student_maps" in cls.inputs and not cls.at_last_map
+        return "student_maps" in cls.info.inputs and not cls.info.at_last_map
 
     @classmethod
     def choose_points(
@@ -292,14 +170,14 @@ class Loss(nn.Module):
         for name, value in hyperparameters.items():
             if name not in known:
                 hint = did_you_mean(name, known) if known else "it has none"
-                raise PursuhintError(f"{cls.title} has no hyperparameter {name!r}; {hint}")
+                raise PursuhintError(f"{cls.info.title} has no hyperparameter {name!r}; {hint}")
             check = TypeAdapter(types[name], config=ConfigDict(strict=True, allow_inf_nan=False))
             result[name] = _without_lists(value)  # YAML has no tuples
             try:
                 check.validate_python(result[name])
             except ValidationError as error:
                 expected = error.errors()[0]["msg"].removeprefix("Input should be ")
-                raise PursuhintError(f"{cls.title}: {name} must be {expected}, got {value!r}") from None
+                raise PursuhintError(f"{cls.info.title}: {name} must be {expected}, got {value!r}") from None
         return result
 
     # -- computing ---------------------------------------------------------------------------------------
@@ -322,15 +200,17 @@ class Loss(nn.Module):
         Raises:
             PursuhintError: a record lacks what the loss takes.
         """
-        inputs = _at_least_float32([self._input(name, student, teacher, batch) for name in self.inputs])
-        if self.needs_input_gradients:  # the very tensor that the features were computed from
-            inputs = [batch.images if name == "images" else value for name, value in zip(self.inputs, inputs)]
+        inputs = _at_least_float32([self._input(name, student, teacher, batch) for name in self.info.inputs])
+        if self.info.needs_input_gradients:  # the very tensor that the features were computed from
+            inputs = [
+                batch.images if name == "images" else value for name, value in zip(self.info.inputs, inputs)
+            ]
         with torch.autocast(batch.images.device.type, enabled=False):
             value: Tensor = self(*inputs)
-            if batch.other_labels is not None and "labels" in self.inputs:
+            if batch.other_labels is not None and "labels" in self.info.inputs:
                 others = [
                     batch.other_labels if name == "labels" else value
-                    for name, value in zip(self.inputs, inputs)
+                    for name, value in zip(self.info.inputs, inputs)
                 ]
                 value = batch.share * value + (1 - batch.share) * self(*others)
         return value
@@ -342,9 +222,9 @@ class Loss(nn.Module):
         Raises:
             PursuhintError: it does, by index.
         """
-        if "indices" in cls.inputs:
+        if "indices" in cls.info.inputs:
             raise PursuhintError(
-                f"{cls.title} remembers samples by their index, but a mixed image is not one sample; "
+                f"{cls.info.title} remembers samples by their index, but a mixed image is not one sample; "
                 "leave out mixup and cutmix in data.augment"
             )
 
@@ -360,7 +240,7 @@ class Loss(nn.Module):
         value = getattr(trace, field) if trace is not None else None
         if value is None:
             reason = "there is no teacher" if trace is None else f"the {network}'s record lacks it"
-            raise PursuhintError(f"{self.title} compares the {network}'s {field}, but {reason}")
+            raise PursuhintError(f"{self.info.title} compares the {network}'s {field}, but {reason}")
         return list(value) if field == "maps" else value
 
     # -- hooks, all neutral by default ---------------------------------------------------------------------
@@ -430,32 +310,31 @@ class Loss(nn.Module):
 class LabelLoss(Loss):
     """Compares the student's logits with the labels: ``forward(student_logits, labels)``."""
 
-    compares = "labels"
-    needs_teacher = False
-    inputs: tuple[Input, ...] = ("student_logits", "labels")
+    info = Loss.info.replace(compares="labels", needs_teacher=False, inputs=("student_logits", "labels"))
 
 
 class LogitLoss(Loss):
     """Compares logits of the same classes: ``forward(student_logits, teacher_logits, labels)``."""
 
-    compares = "logits"
-    inputs: tuple[Input, ...] = ("student_logits", "teacher_logits", "labels")
+    info = Loss.info.replace(compares="logits", inputs=("student_logits", "teacher_logits", "labels"))
 
     @classmethod
     def check_context(cls, context: LossContext) -> None:
         super().check_context(context)
         if context.teacher_classes not in (None, context.num_classes):
-            raise PursuhintError(_different_classes(cls.title, context.teacher_classes, context.num_classes))
+            raise PursuhintError(
+                different_classes(cls.info.title, context.teacher_classes, context.num_classes)
+            )
 
 
 class EmbeddingLoss(Loss):
     """Compares the inputs of the classifiers, (N, D): ``forward(student, teacher)``.
 
-    A loss that needs sample indices, labels or logits as well extends ``inputs`` and gets them behind these.
+    A loss that needs sample indices, labels or logits as well extends `LossInfo.inputs`
+    and gets them behind these.
     """
 
-    compares = "embedding"
-    inputs: tuple[Input, ...] = ("student_embedding", "teacher_embedding")
+    info = Loss.info.replace(compares="embedding", inputs=("student_embedding", "teacher_embedding"))
 
 
 class HintsLoss(Loss):
@@ -464,8 +343,7 @@ class HintsLoss(Loss):
     The lists are ordered from shallow to deep and need not be equally long.
     """
 
-    compares = "hint points"
-    inputs: tuple[Input, ...] = ("student_maps", "teacher_maps")
+    info = Loss.info.replace(compares="hint points", inputs=("student_maps", "teacher_maps"))
 
 
 class HintLoss(Loss):
@@ -474,8 +352,7 @@ class HintLoss(Loss):
     `build` makes one for every pair of the context and returns their `HintSum`.
     """
 
-    compares = "hint points"
-    inputs: tuple[Input, ...] = ("student_maps", "teacher_maps")
+    info = Loss.info.replace(compares="hint points", inputs=("student_maps", "teacher_maps"))
 
     @classmethod
     def build(cls, context: LossContext, **hyperparameters: Any) -> Loss:
@@ -510,7 +387,8 @@ class HintLoss(Loss):
 class HintSum(Loss):
     """The sum of one `HintLoss` per pair of hint points.
 
-    It describes itself as the losses it sums do, and passes every hook on to them but `Loss.other_heads`.
+    Its traits are those of the losses it sums, and it passes every hook on to them but `Loss.other_heads`.
+    Each of its `Loss.extra_metrics` is the mean over the pairs that record one of this name.
 
     Args:
         hints: at least one, shallow to deep, all of one class.
@@ -518,14 +396,9 @@ class HintSum(Loss):
 
     def __init__(self, hints: Sequence[HintLoss]) -> None:
         super().__init__()
-        first = hints[0]
-        for name in _DESCRIPTION:
-            setattr(self, name, getattr(first, name))
-        self.no_grad_parameters = tuple(
-            f"hints.{index}.{name}" for index, hint in enumerate(hints) for name in hint.no_grad_parameters
-        )
-        self.shared_buffers = tuple(
-            f"hints.{index}.{name}" for index, hint in enumerate(hints) for name in hint.shared_buffers
+        self.info = hints[0].info.replace(
+            no_grad_parameters=_prefixed([hint.info.no_grad_parameters for hint in hints]),
+            shared_buffers=_prefixed([hint.info.shared_buffers for hint in hints]),
         )
         self.hints = nn.ModuleList(hints)
 
@@ -546,13 +419,15 @@ class HintSum(Loss):
         students, teachers = inputs
         if not len(self.hints) == len(students) == len(teachers):
             raise PursuhintError(
-                f"{self.title} was built for {len(self.hints)} pairs of hint points, but got features of "
-                f"{len(students)} student and {len(teachers)} teacher points"
+                f"{self.info.title} was built for {len(self.hints)} pairs of hint points, but got "
+                f"features of {len(students)} student and {len(teachers)} teacher points"
             )
-        return {
+        values = {
             f"hint_{index}": hint(student, teacher)
             for index, (hint, student, teacher) in enumerate(zip(self.hints, students, teachers))
         }
+        self.extra_metrics = _means([hint.extra_metrics for hint in self._each()])
+        return values
 
     def _each(self) -> list[HintLoss]:
         return typing.cast("list[HintLoss]", list(self.hints))
@@ -590,25 +465,18 @@ class HintSum(Loss):
             hint.begin_epoch(epoch, epochs)
 
 
-_DESCRIPTION = (
-    "title",
-    "paper",
-    "default_weight",
-    "default_ce_weight",
-    "minimum",
-    "contains_classification",
-    "needs_teacher",
-    "compares",
-    "learns",
-    "batch_coupled",
-    "inputs",
-    "at_last_map",
-    "needs_teacher_classifier",
-    "needs_input_gradients",
-    "extra_taps",
-    "alters_student",
-    "warm_up_only",
-)
+def _prefixed(names: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Names inside each pair's loss, as names inside their sum."""
+    return tuple(f"hints.{index}.{name}" for index, own in enumerate(names) for name in own)
+
+
+def _means(metrics: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of every metric over the pairs that record it."""
+    found: dict[str, list[Tensor]] = {}
+    for own in metrics:
+        for name, value in own.items():
+            found.setdefault(name, []).append(value)
+    return {name: torch.stack(values).mean() for name, values in found.items()}
 
 
 def _at_least_float32(values: Sequence[Any]) -> list[Any]:
@@ -633,76 +501,3 @@ def _without_lists(value: Any) -> Any:
 def _tensors(values: Sequence[Any]) -> list[Tensor]:
     flat = [entry for value in values for entry in (value if isinstance(value, list) else [value])]
     return [entry for entry in flat if isinstance(entry, Tensor)]
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Checks shared by the losses
-
-
-def _different_classes(title: str, teacher: int | None, student: int) -> str:
-    return (
-        f"teacher has {teacher} classes, student {student}; {title} compares logits and needs the same "
-        "classes: use a teacher of this task, or a loss that compares features"
-    )
-
-
-def check_same_classes(title: str, student: Tensor, teacher: Tensor) -> None:
-    """Refuse logits of different shapes.
-
-    Raises:
-        PursuhintError: batch sizes or numbers of classes differ.
-    """
-    check_same_batch(student, teacher)
-    if student.shape != teacher.shape:
-        raise PursuhintError(_different_classes(title, teacher.shape[-1], student.shape[-1]))
-
-
-def check_same_batch(student: Tensor, teacher: Tensor) -> None:
-    """Refuse tensors of different batches.
-
-    Raises:
-        PursuhintError: their first dimensions differ.
-    """
-    if student.shape[0] != teacher.shape[0]:
-        raise PursuhintError(
-            f"teacher and student saw different batches: {teacher.shape[0]} and {student.shape[0]} samples"
-        )
-
-
-def check_positive(**values: float) -> None:
-    """Refuse numbers that are not above zero.
-
-    Raises:
-        PursuhintError: one is zero, negative or NaN; the message names it.
-    """
-    for name, value in values.items():
-        if not value > 0:
-            raise PursuhintError(f"{name} must be positive, got {value}")
-
-
-def check_non_negative(**values: float) -> None:
-    """Refuse numbers below zero.
-
-    Raises:
-        PursuhintError: one is negative or NaN; the message names it.
-    """
-    for name, value in values.items():
-        if not value >= 0:
-            raise PursuhintError(f"{name} must not be negative, got {value}")
-
-
-def check_choice(choices: Any, **values: str) -> None:
-    """Refuse what is none of the values of a ``Literal``.
-
-    Args:
-        choices: the ``Literal``.
-        **values: what is checked, by name.
-
-    Raises:
-        PursuhintError: one is none of them; the message names it.
-    """
-    for name, value in values.items():
-        if value not in typing.get_args(choices):
-            raise PursuhintError(
-                f"{name} must be one of {', '.join(typing.get_args(choices))}; got {value!r}"
-            )

@@ -11,13 +11,9 @@ from torch.nn import functional as F
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    LossContext,
-    check_non_negative,
-    check_positive,
-    check_same_batch,
-)
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["CorrelationCongruenceLoss"]
 
@@ -67,11 +63,13 @@ class CorrelationCongruenceLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "CC"
-    paper = "Peng et al., Correlation Congruence for Knowledge Distillation, ICCV 2019"
-    learns = "a projection of either embedding"
-    default_weight = 0.02
-    batch_coupled = True
+    info = EmbeddingLoss.info.replace(
+        title="CC",
+        paper="Peng et al., Correlation Congruence for Knowledge Distillation, ICCV 2019",
+        learns="a projection of either embedding",
+        default_weight=0.02,
+        batch_coupled=True,
+    )
 
     def __init__(
         self,

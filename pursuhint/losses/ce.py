@@ -16,7 +16,7 @@ class CrossEntropyLoss(LabelLoss):
 
     .. math:: L = -\frac{1}{b} \sum_i \log \mathrm{softmax}(z_i)_{y_i} .
 
-    Beside other losses its default weight is the one their papers give it (`Loss.default_ce_weight`).
+    Beside other losses its default weight is the one their papers give it (`LossInfo.default_ce_weight`).
 
     Reference: J. S. Bridle, Training Stochastic Model Recognition Algorithms as Networks Can Lead to Maximum
     Mutual Information Estimation of Parameters, NIPS 1989. Label smoothing: C. Szegedy et al., Rethinking the
@@ -33,9 +33,11 @@ class CrossEntropyLoss(LabelLoss):
         tensor(2.3026)
     """
 
-    title = "Cross-entropy"
-    paper = "Bridle, Training Stochastic Model Recognition Algorithms, NIPS 1989"
-    contains_classification = True
+    info = LabelLoss.info.replace(
+        title="Cross-entropy",
+        paper="Bridle, Training Stochastic Model Recognition Algorithms, NIPS 1989",
+        contains_classification=True,
+    )
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         super().__init__()

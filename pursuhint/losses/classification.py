@@ -18,15 +18,17 @@ def add_classification(
 
     Cross-entropy (``ce``) is added unless it is named or one of the losses contains it. Without a weight of
     its own it gets the smallest weight that the papers of the other losses give it
-    (`Loss.default_ce_weight`), and 1 when it is alone.
+    (`LossInfo.default_ce_weight`), and 1 when it is alone.
 
     Args:
         kinds: the classes of the losses by name.
         weights: weights by the same names; None for the default.
     """
     result = dict(weights)
-    if not any(kind.contains_classification for kind in kinds.values()):
+    if not any(kind.info.contains_classification for kind in kinds.values()):
         result = {"ce": None, **result}
     if result.get("ce", 0.0) is None:
-        result["ce"] = min((kinds[name].default_ce_weight for name in weights if name != "ce"), default=1.0)
+        result["ce"] = min(
+            (kinds[name].info.default_ce_weight for name in weights if name != "ce"), default=1.0
+        )
     return result

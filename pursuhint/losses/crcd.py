@@ -19,14 +19,9 @@ from pursuhint.features.head import Head, find_head
 from pursuhint.losses._parts.memory_bank import BankPrecision, MemoryBank
 from pursuhint.losses._parts.negatives import NegativeSampler, NegativesFrom
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    LossContext,
-    check_choice,
-    check_non_negative,
-    check_positive,
-    check_same_batch,
-)
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_choice, check_non_negative, check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["ComplementaryRelationLoss"]
 
@@ -360,13 +355,15 @@ class ComplementaryRelationLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "CRCD"
-    paper = "Zhu et al., Complementary Relation Contrastive Distillation, CVPR 2021"
-    learns = "a projection of either embedding"
-    minimum = None
-    batch_coupled = True
-    inputs = (*EmbeddingLoss.inputs, "indices", "labels")
-    needs_teacher_classifier = True
+    info = EmbeddingLoss.info.replace(
+        title="CRCD",
+        paper="Zhu et al., Complementary Relation Contrastive Distillation, CVPR 2021",
+        learns="a projection of either embedding",
+        minimum=None,
+        batch_coupled=True,
+        inputs=(*EmbeddingLoss.info.inputs, "indices", "labels"),
+        needs_teacher_classifier=True,
+    )
 
     def __init__(
         self,
@@ -432,7 +429,7 @@ class ComplementaryRelationLoss(EmbeddingLoss):
         self.relations = RelationContrast(student_width, teacher_width, num_samples, **options)
         if gradient == "contrast":
             self.gradient_relations = RelationContrast(student_width, teacher_width, num_samples, **options)
-        self.shared_buffers = tuple(name for name, _ in self.named_buffers())
+        self.info = self.info.replace(shared_buffers=tuple(name for name, _ in self.named_buffers()))
         if gradient != "none":
             assert head is not None
             if not isinstance(teacher_classifier, nn.Linear):

@@ -14,14 +14,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.memory_bank import BankPrecision, MemoryBank
 from pursuhint.losses._parts.negatives import NegativeSampler, NegativesFrom
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    Input,
-    LossContext,
-    check_choice,
-    check_positive,
-    check_same_batch,
-)
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_choice, check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["ContrastiveRepresentationLoss"]
 
@@ -85,16 +80,18 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "CRD"
-    paper = "Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020"
-    learns = "a projection of either embedding"
-    default_weight = 0.8
-    minimum = None
-    batch_coupled = True  # through the constants of the first
-    inputs: tuple[Input, ...] = (*EmbeddingLoss.inputs, "indices")
-    shared_buffers = (
-        *("memory_student.vectors", "memory_teacher.vectors", "log_z_student", "log_z_teacher"),
-        *(f"sampler.{name}" for name in ("order", "first", "count", "key")),
+    info = EmbeddingLoss.info.replace(
+        title="CRD",
+        paper="Tian, Krishnan and Isola, Contrastive Representation Distillation, ICLR 2020",
+        learns="a projection of either embedding",
+        default_weight=0.8,
+        minimum=None,
+        batch_coupled=True,  # through the constants of the first
+        inputs=(*EmbeddingLoss.info.inputs, "indices"),
+        shared_buffers=(
+            *("memory_student.vectors", "memory_teacher.vectors", "log_z_student", "log_z_teacher"),
+            *(f"sampler.{name}" for name in ("order", "first", "count", "key")),
+        ),
     )
 
     log_z_student: Tensor
@@ -139,8 +136,8 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
         self.memory_student = MemoryBank(num_samples, width, precision=bank_precision, on_host=bank_on_host)
         self.memory_teacher = MemoryBank(num_samples, width, precision=bank_precision, on_host=bank_on_host)
         self.sampler = NegativeSampler(num_samples, labels, negatives_from)
-        self.batch_coupled = constants == "first_batch"
-        start = -math.inf if self.batch_coupled else 0.0  # infinite until the first batch
+        self.info = self.info.replace(batch_coupled=constants == "first_batch")
+        start = -math.inf if self.info.batch_coupled else 0.0  # infinite until the first batch
         self.register_buffer("log_z_student", torch.full((1,), start))
         self.register_buffer("log_z_teacher", torch.full((1,), start))
 

@@ -11,13 +11,9 @@ from torch.nn import functional as F
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    LossContext,
-    check_non_negative,
-    check_positive,
-    check_same_batch,
-)
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["DiscriminativeConsistentLoss"]
 
@@ -64,12 +60,14 @@ class DiscriminativeConsistentLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "DCD"
-    paper = "Giakoumoglou and Stathaki, Discriminative and Consistent Representation Distillation, 2024"
-    learns = "a projection of either embedding, scale and bias"
-    default_weight = 1.0
-    minimum = None
-    batch_coupled = True
+    info = EmbeddingLoss.info.replace(
+        title="DCD",
+        paper="Giakoumoglou and Stathaki, Discriminative and Consistent Representation Distillation, 2024",
+        learns="a projection of either embedding, scale and bias",
+        default_weight=1.0,
+        minimum=None,
+        batch_coupled=True,
+    )
 
     def __init__(
         self,

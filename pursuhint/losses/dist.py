@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from pursuhint._util.distributed import gather
-from pursuhint.losses.base import LogitLoss, check_non_negative, check_positive, check_same_classes
+from pursuhint.losses.base import LogitLoss
+from pursuhint.losses.checks import check_non_negative, check_positive, check_same_classes
 
 __all__ = ["PredictionCorrelationLoss"]
 
@@ -65,10 +66,12 @@ class PredictionCorrelationLoss(LogitLoss):
         torch.Size([])
     """
 
-    title = "DIST"
-    paper = "Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022"
-    default_weight = 2.0
-    batch_coupled = True
+    info = LogitLoss.info.replace(
+        title="DIST",
+        paper="Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022",
+        default_weight=2.0,
+        batch_coupled=True,
+    )
 
     def __init__(
         self, *, temperature: float = 4.0, beta: float = 1.0, gamma: float = 1.0, eps: float = 1e-8
@@ -108,7 +111,7 @@ class PredictionCorrelationLoss(LogitLoss):
 
     def disagreements(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """The two terms before ``beta`` and ``gamma``; takes what `forward` takes."""
-        check_same_classes(self.title, student, teacher)
+        check_same_classes(self.info.title, student, teacher)
         own, other = (
             gather((_as_rows(logits) / self.temperature).softmax(1)) for logits in (student, teacher)
         )

@@ -13,14 +13,9 @@ from torch.nn import functional as F
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.connectors import check_can_normalize
 from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to
-from pursuhint.losses.base import (
-    FeatureShape,
-    HintsLoss,
-    LossContext,
-    check_choice,
-    check_non_negative,
-    check_same_batch,
-)
+from pursuhint.losses.base import HintsLoss
+from pursuhint.losses.checks import check_choice, check_non_negative, check_same_batch
+from pursuhint.losses.context import FeatureShape, LossContext
 
 __all__ = ["PathwayLoss", "pathway_weights"]
 
@@ -137,9 +132,11 @@ class PathwayLoss(HintsLoss):
         torch.Size([])
     """
 
-    title = "DistPro"
-    paper = "Deng et al., DistPro: Searching a Fast KD Process via Meta Optimization, ECCV 2022"
-    learns = "a connector for every pathway"
+    info = HintsLoss.info.replace(
+        title="DistPro",
+        paper="Deng et al., DistPro: Searching a Fast KD Process via Meta Optimization, ECCV 2022",
+        learns="a connector for every pathway",
+    )
 
     def __init__(
         self,

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pursuhint.losses._parts.ramp import LinearRamp
-from pursuhint.losses.base import LogitLoss, check_non_negative, check_positive, check_same_classes
+from pursuhint.losses.base import LogitLoss
+from pursuhint.losses.checks import check_non_negative, check_positive, check_same_classes
 
 __all__ = ["DecoupledLoss"]
 
@@ -46,9 +47,11 @@ class DecoupledLoss(LogitLoss):
         tensor(0.)
     """
 
-    title = "DKD"
-    paper = "Zhao et al., Decoupled Knowledge Distillation, CVPR 2022"
-    default_weight = 1.0
+    info = LogitLoss.info.replace(
+        title="DKD",
+        paper="Zhao et al., Decoupled Knowledge Distillation, CVPR 2022",
+        default_weight=1.0,
+    )
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class DecoupledLoss(LogitLoss):
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The two addends, weighted: ``target`` and ``non_target``."""
-        check_same_classes(self.title, student, teacher)
+        check_same_classes(self.info.title, student, teacher)
         own, own_others = _split(student / self.temperature, labels)
         other, other_others = _split(teacher / self.temperature, labels)
         scale = self.ramp.factor * self.temperature**2

@@ -10,13 +10,9 @@ from torch import Tensor, nn
 from pursuhint._util.distributed import gather
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.vectors import standardized
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    LossContext,
-    check_choice,
-    check_non_negative,
-    check_same_batch,
-)
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_choice, check_non_negative, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["EmbeddingGraphLoss"]
 
@@ -56,12 +52,14 @@ class EmbeddingGraphLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "EGA"
-    paper = "Ma, Chen and Akata, Embedding Graph Alignment, BMVC 2022"
-    learns = "a projection, where the widths differ"
-    default_weight = 1.0
-    minimum = None
-    batch_coupled = True
+    info = EmbeddingLoss.info.replace(
+        title="EGA",
+        paper="Ma, Chen and Akata, Embedding Graph Alignment, BMVC 2022",
+        learns="a projection, where the widths differ",
+        default_weight=1.0,
+        minimum=None,
+        batch_coupled=True,
+    )
 
     def __init__(
         self,

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from pursuhint.losses._parts.connectors import ConvRegressor
 from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to_smaller
-from pursuhint.losses.base import FeatureShape, HintLoss, WarmUp, check_positive
+from pursuhint.losses.base import HintLoss, WarmUp
+from pursuhint.losses.checks import check_positive
+from pursuhint.losses.context import FeatureShape
 
 __all__ = ["FitNetLoss"]
 
@@ -63,10 +65,12 @@ class FitNetLoss(HintLoss):
         torch.Size([])
     """
 
-    title = "FitNet"
-    paper = "Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015"
-    learns = "a regressor for every pair of points"
-    default_weight = 100.0
+    info = HintLoss.info.replace(
+        title="FitNet",
+        paper="Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015",
+        learns="a regressor for every pair of points",
+        default_weight=100.0,
+    )
 
     def __init__(
         self,
@@ -85,7 +89,7 @@ class FitNetLoss(HintLoss):
         super().__init__()
         check_positive(warm_up_epochs=warm_up_epochs, maxout_pieces=maxout_pieces)
         self.reduction = reduction
-        self.warm_up_only = two_stages
+        self.info = self.info.replace(warm_up_only=two_stages)
         self.warm_up_epochs = warm_up_epochs
         self.regressor = ConvRegressor(
             student_channels,
@@ -111,11 +115,11 @@ class FitNetLoss(HintLoss):
 
     def stages(self) -> Sequence[WarmUp]:
         """The preparation of the student, with ``two_stages``."""
-        return (WarmUp("hint", self.warm_up_epochs, trains_student=True),) if self.warm_up_only else ()
+        return (WarmUp("hint", self.warm_up_epochs, trains_student=True),) if self.info.warm_up_only else ()
 
     def enter(self, stage: str | None) -> None:
         """What is learned trains in the warm-up alone, if there is one."""
-        self.requires_grad_(stage is not None or not self.warm_up_only)
+        self.requires_grad_(stage is not None or not self.info.warm_up_only)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare the features of one hint point.

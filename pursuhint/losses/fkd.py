@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import EmbeddingLoss, check_choice, check_non_negative, check_same_batch
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_choice, check_non_negative, check_same_batch
 
 __all__ = ["FeatureKernelLoss"]
 
@@ -61,10 +62,12 @@ class FeatureKernelLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "FKD"
-    paper = "He and Ozay, Feature Kernel Distillation, ICLR 2022"
-    minimum = None
-    batch_coupled = True
+    info = EmbeddingLoss.info.replace(
+        title="FKD",
+        paper="He and Ozay, Feature Kernel Distillation, ICLR 2022",
+        minimum=None,
+        batch_coupled=True,
+    )
 
     def __init__(
         self, *, kernel_weight: float = 10.0, length_weight: float = 1e-3, length: Length = "squared"

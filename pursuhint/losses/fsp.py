@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.connectors import match_width
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
-from pursuhint.losses.base import HintsLoss, LossContext, WarmUp, check_positive
+from pursuhint.losses.base import HintsLoss, WarmUp
+from pursuhint.losses.checks import check_positive
+from pursuhint.losses.context import LossContext
 
 __all__ = ["SolutionFlowLoss"]
 
@@ -56,11 +58,13 @@ class SolutionFlowLoss(HintsLoss):
         torch.Size([])
     """
 
-    title = "FSP"
-    paper = "Yim et al., A Gift from Knowledge Distillation, CVPR 2017"
-    learns = "a convolution of the student's map, where channels differ"
-    default_weight = 50.0
-    warm_up_only = True
+    info = HintsLoss.info.replace(
+        title="FSP",
+        paper="Yim et al., A Gift from Knowledge Distillation, CVPR 2017",
+        learns="a convolution of the student's map, where channels differ",
+        default_weight=50.0,
+        warm_up_only=True,
+    )
 
     def __init__(
         self,

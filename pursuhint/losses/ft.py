@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from pursuhint.losses._parts.connectors import check_can_normalize
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import FeatureShape, HintLoss, WarmUp, check_positive
+from pursuhint.losses.base import HintLoss, WarmUp
+from pursuhint.losses.checks import check_positive
+from pursuhint.losses.context import FeatureShape
 
 __all__ = ["FactorTransferLoss"]
 
@@ -85,10 +87,13 @@ class FactorTransferLoss(HintLoss):
         torch.Size([])
     """
 
-    title = "FT"
-    paper = "Kim, Park and Kwak, Paraphrasing Complex Network: Compression via Factor Transfer, NeurIPS 2018"
-    learns = "a paraphraser of the teacher, a translator of the student"
-    default_weight = 200.0
+    info = HintLoss.info.replace(
+        title="FT",
+        paper="Kim, Park and Kwak, Paraphrasing Complex Network: Compression via Factor Transfer, "
+        "NeurIPS 2018",
+        learns="a paraphraser of the teacher, a translator of the student",
+        default_weight=200.0,
+    )
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from pursuhint.losses.base import check_choice
+from pursuhint.losses.checks import check_choice
 from pursuhint.losses.dcd import DiscriminativeConsistentLoss
 
 __all__ = ["InvariantConsistencyLoss"]
@@ -58,9 +58,11 @@ class InvariantConsistencyLoss(DiscriminativeConsistentLoss):
         torch.Size([])
     """
 
-    title = "ICD"
-    paper = "Giakoumoglou and Stathaki, Invariant Consistency for Knowledge Distillation, 2024"
-    learns = "a projection of either embedding, scale and bias"
+    info = DiscriminativeConsistentLoss.info.replace(
+        title="ICD",
+        paper="Giakoumoglou and Stathaki, Invariant Consistency for Knowledge Distillation, 2024",
+        learns="a projection of either embedding, scale and bias",
+    )
 
     def __init__(
         self,

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 from pursuhint._util.distributed import gather, mean_over_processes
 from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
-from pursuhint.losses.base import LogitLoss, LossContext, check_choice, check_positive, check_same_classes
+from pursuhint.losses.base import LogitLoss
+from pursuhint.losses.checks import check_choice, check_positive, check_same_classes
+from pursuhint.losses.context import LossContext
 
 __all__ = ["InverseProbabilityLoss"]
 
@@ -67,11 +69,13 @@ class InverseProbabilityLoss(LogitLoss):
         torch.Size([])
     """
 
-    title = "IPWD"
-    paper = "Niu et al., Respecting Transfer Gap in Knowledge Distillation, NeurIPS 2022"
-    learns = "a second classifier, which is dropped in the end"
-    batch_coupled = True  # through the mean of the weights alone
-    inputs = (*LogitLoss.inputs, "student_embedding")
+    info = LogitLoss.info.replace(
+        title="IPWD",
+        paper="Niu et al., Respecting Transfer Gap in Knowledge Distillation, NeurIPS 2022",
+        learns="a second classifier, which is dropped in the end",
+        batch_coupled=True,  # through the mean of the weights alone
+        inputs=(*LogitLoss.info.inputs, "student_embedding"),
+    )
 
     def __init__(
         self,
@@ -141,7 +145,7 @@ class InverseProbabilityLoss(LogitLoss):
             PursuhintError: the numbers of samples or classes differ.
         """
         own: Tensor = self.head(embedding)
-        check_same_classes(self.title, own, teacher)
+        check_same_classes(self.info.title, own, teacher)
         weights = self.weights(student, teacher, labels, embedding)
         log_q = F.log_softmax(own / self.temperature, dim=1)
         log_p = F.log_softmax(teacher / self.temperature, dim=1)

@@ -10,13 +10,9 @@ from torch import Tensor, nn
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import standardized, unit_length
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    LossContext,
-    check_non_negative,
-    check_positive,
-    check_same_batch,
-)
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["InformationTheoreticLoss"]
 
@@ -63,12 +59,14 @@ class InformationTheoreticLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "ITRD"
-    paper = "Miles et al., Information Theoretic Representation Distillation, BMVC 2022"
-    learns = "a projection of the student's embedding"
-    default_weight = 1.0
-    minimum = None
-    batch_coupled = True
+    info = EmbeddingLoss.info.replace(
+        title="ITRD",
+        paper="Miles et al., Information Theoretic Representation Distillation, BMVC 2022",
+        learns="a projection of the student's embedding",
+        default_weight=1.0,
+        minimum=None,
+        batch_coupled=True,
+    )
 
     def __init__(
         self,

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import HintsLoss, LogitLoss, check_choice, check_same_batch, check_same_classes
+from pursuhint.losses.base import HintsLoss, LogitLoss
+from pursuhint.losses.checks import check_choice, check_same_batch, check_same_classes
 
 __all__ = ["AttentionJacobianLoss", "JacobianLoss"]
 
@@ -72,10 +73,12 @@ class JacobianLoss(LogitLoss):
         0.0
     """
 
-    title = "Jacobian matching"
-    paper = "Srinivas and Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018"
-    inputs = (*LogitLoss.inputs, "images")
-    needs_input_gradients = True
+    info = LogitLoss.info.replace(
+        title="Jacobian matching",
+        paper="Srinivas and Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018",
+        inputs=(*LogitLoss.info.inputs, "images"),
+        needs_input_gradients=True,
+    )
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class JacobianLoss(LogitLoss):
         self, student: Tensor, teacher: Tensor, labels: Tensor, images: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The two gradients before scaling, (N, C * H * W) each; takes what `forward` takes."""
-        check_same_classes(self.title, student, teacher)
+        check_same_classes(self.info.title, student, teacher)
         target = (labels if self.target == "label" else teacher.argmax(1))[:, None]
         return (
             input_gradient(student.gather(1, target), images, create_graph=True),
@@ -147,10 +150,12 @@ class AttentionJacobianLoss(HintsLoss):
         0.0
     """
 
-    title = "Jacobian matching of attention"
-    paper = "Srinivas and Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018"
-    inputs = (*HintsLoss.inputs, "images")
-    needs_input_gradients = True
+    info = HintsLoss.info.replace(
+        title="Jacobian matching of attention",
+        paper="Srinivas and Fleuret, Knowledge Transfer with Jacobian Matching, ICML 2018",
+        inputs=(*HintsLoss.info.inputs, "images"),
+        needs_input_gradients=True,
+    )
 
     def __init__(self, *, reduction: JacobianReduction = "sample", place: AttentionPlace = "teacher") -> None:
         super().__init__()

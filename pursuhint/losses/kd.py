@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pursuhint.losses.base import LogitLoss, check_choice, check_positive, check_same_classes
+from pursuhint.losses.base import LogitLoss
+from pursuhint.losses.checks import check_choice, check_positive, check_same_classes
 
 __all__ = ["SoftTargetLoss"]
 
@@ -63,10 +64,12 @@ class SoftTargetLoss(LogitLoss):
         tensor(0.)
     """
 
-    title = "KD"
-    paper = "Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, NIPS workshop 2014"
-    default_weight = 0.9
-    default_ce_weight = 0.1
+    info = LogitLoss.info.replace(
+        title="KD",
+        paper="Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, NIPS workshop 2014",
+        default_weight=0.9,
+        default_ce_weight=0.1,
+    )
 
     def __init__(self, *, temperature: float = 4.0, measure: Measure = "divergence") -> None:
         super().__init__()
@@ -90,7 +93,7 @@ class SoftTargetLoss(LogitLoss):
         Raises:
             PursuhintError: the numbers of samples or classes differ.
         """
-        check_same_classes(self.title, student, teacher)
+        check_same_classes(self.info.title, student, teacher)
         if self.measure == "cross-entropy":
             targets = torch.softmax(teacher / self.temperature, dim=1)
             return self.temperature**2 * F.cross_entropy(student / self.temperature, targets)

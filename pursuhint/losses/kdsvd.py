@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.connectors import match_width
 from pursuhint.losses._parts.maps import as_maps, map_sizes
-from pursuhint.losses.base import HintsLoss, LossContext, check_positive
+from pursuhint.losses.base import HintsLoss
+from pursuhint.losses.checks import check_positive
+from pursuhint.losses.context import LossContext
 
 __all__ = ["SingularVectorLoss"]
 
@@ -65,10 +67,12 @@ class SingularVectorLoss(HintsLoss):
         torch.Size([])
     """
 
-    title = "KDSVD"
-    paper = "Lee, Kim and Song, Self-supervised Knowledge Distillation Using SVD, ECCV 2018"
-    learns = "a convolution of the student's map, where channels differ"
-    default_weight = 1.0
+    info = HintsLoss.info.replace(
+        title="KDSVD",
+        paper="Lee, Kim and Song, Self-supervised Knowledge Distillation Using SVD, ECCV 2018",
+        learns="a convolution of the student's map, where channels differ",
+        default_weight=1.0,
+    )
 
     def __init__(
         self, student_channels: Sequence[int], teacher_channels: Sequence[int], *, vectors: int = 1

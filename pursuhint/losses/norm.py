@@ -14,7 +14,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
 from pursuhint.losses._parts.connectors import NormalizedConv
 from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
-from pursuhint.losses.base import HintsLoss, LossContext, check_choice, check_positive, check_same_batch
+from pursuhint.losses.base import HintsLoss
+from pursuhint.losses.checks import check_choice, check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["NToOneLoss"]
 
@@ -150,13 +152,15 @@ class NToOneLoss(HintsLoss):
         True
     """
 
-    title = "NORM"
-    paper = "Liu et al., NORM: Knowledge Distillation via N-to-One Representation Matching, ICLR 2023"
-    learns = "a linear transform, which is folded into the classifier in the end"
-    default_ce_weight = 0.1
-    compares = "last map"
-    at_last_map = True
-    alters_student = True
+    info = HintsLoss.info.replace(
+        title="NORM",
+        paper="Liu et al., NORM: Knowledge Distillation via N-to-One Representation Matching, ICLR 2023",
+        learns="a linear transform, which is folded into the classifier in the end",
+        default_ce_weight=0.1,
+        compares="last map",
+        at_last_map=True,
+        alters_student=True,
+    )
 
     def __init__(
         self,
@@ -189,12 +193,12 @@ class NToOneLoss(HintsLoss):
         self.logit_scale = logit_scale
         self.eps = eps
         self.strength = 1.0
-        self.alters_student = transform != "none"
+        self.info = self.info.replace(alters_student=transform != "none")
         self._channels = student_channels, segments * teacher_channels
         self._head = head
         if transform != "none":
             assert head is not None
-            self.extra_taps = (f"{head.place('transform')}.expand",)
+            self.info = self.info.replace(extra_taps=(f"{head.place('transform')}.expand",))
 
     @classmethod
     def arguments(cls, context: LossContext) -> dict[str, Any]:

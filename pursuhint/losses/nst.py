@@ -8,7 +8,8 @@ from torch import Tensor
 
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import FeatureShape, HintLoss
+from pursuhint.losses.base import HintLoss
+from pursuhint.losses.context import FeatureShape
 
 __all__ = ["NeuronSelectivityLoss"]
 
@@ -36,9 +37,11 @@ class NeuronSelectivityLoss(HintLoss):
         torch.Size([])
     """
 
-    title = "NST"
-    paper = "Huang and Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017"
-    default_weight = 50.0
+    info = HintLoss.info.replace(
+        title="NST",
+        paper="Huang and Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017",
+        default_weight=50.0,
+    )
 
     @classmethod
     def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.feature_norm import find_norm
 from pursuhint.losses._parts.connectors import NormalizedConv
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to
-from pursuhint.losses.base import FeatureShape, HintLoss, LossContext, check_positive
+from pursuhint.losses.base import HintLoss
+from pursuhint.losses.checks import check_positive
+from pursuhint.losses.context import FeatureShape, LossContext
 
 __all__ = ["FeatureOverhaulLoss"]
 
@@ -62,10 +64,12 @@ class FeatureOverhaulLoss(HintLoss):
         torch.Size([])
     """
 
-    title = "OFD"
-    paper = "Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019"
-    learns = "a connector for every pair of points"
-    default_weight = 0.001
+    info = HintLoss.info.replace(
+        title="OFD",
+        paper="Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019",
+        learns="a connector for every pair of points",
+        default_weight=0.001,
+    )
 
     teacher_scale: Tensor
     teacher_shift: Tensor
@@ -90,7 +94,7 @@ class FeatureOverhaulLoss(HintLoss):
         self.share = share
         self.connector = NormalizedConv(student_channels, teacher_channels, kernel_size)
         self.from_norm = margins == "norm"
-        self.batch_coupled = not self.from_norm
+        self.info = self.info.replace(batch_coupled=not self.from_norm)
         if norm is not None and self.from_norm:
             scale, shift = _affine(norm)
             self.register_buffer("teacher_scale", scale)

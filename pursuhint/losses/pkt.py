@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from pursuhint._util.distributed import gather
-from pursuhint.losses.base import EmbeddingLoss, check_positive, check_same_batch
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_positive, check_same_batch
 
 __all__ = ["ProbabilisticTransferLoss"]
 
@@ -47,10 +48,12 @@ class ProbabilisticTransferLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "PKT"
-    paper = "Passalis and Tefas, Deep Representations with Probabilistic Knowledge Transfer, ECCV 2018"
-    default_weight = 30000.0
-    batch_coupled = True
+    info = EmbeddingLoss.info.replace(
+        title="PKT",
+        paper="Passalis and Tefas, Deep Representations with Probabilistic Knowledge Transfer, ECCV 2018",
+        default_weight=30000.0,
+        batch_coupled=True,
+    )
 
     def __init__(
         self, *, include_self: bool = True, reduction: Literal["mean", "sum"] = "mean", eps: float = 1e-7

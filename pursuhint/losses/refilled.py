@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pursuhint.losses.base import Loss, LossContext, WarmUp, check_non_negative
+from pursuhint.losses.base import Loss, WarmUp
+from pursuhint.losses.checks import check_non_negative
+from pursuhint.losses.context import LossContext
 from pursuhint.losses.refilled_stage1 import ComparisonMatchingLoss, Mode, MostNegatives
 from pursuhint.losses.refilled_stage2 import Centers, LocalDistillationLoss, Weighting
 
@@ -58,13 +60,15 @@ class RelationshipMatchingLoss(Loss):
         ['matching']
     """
 
-    title = "REFILLED"
-    paper = "Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020"
-    minimum = None
-    compares = "embedding"
-    batch_coupled = True
-    contains_classification = True
-    inputs = ("student_embedding", "teacher_embedding", "student_logits", "labels", "teacher_logits")
+    info = Loss.info.replace(
+        title="REFILLED",
+        paper="Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020",
+        minimum=None,
+        compares="embedding",
+        batch_coupled=True,
+        contains_classification=True,
+        inputs=("student_embedding", "teacher_embedding", "student_logits", "labels", "teacher_logits"),
+    )
 
     def __init__(
         self,

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import EmbeddingLoss, check_choice, check_positive, check_same_batch
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_choice, check_positive, check_same_batch
 
 Mode = Literal["tuples", "triplets"]
 MostNegatives = int | Literal["fewest"] | None
@@ -153,10 +154,12 @@ class ComparisonMatchingLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "Comparison matching"
-    paper = "Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020"
-    batch_coupled = True
-    inputs = (*EmbeddingLoss.inputs, "labels")
+    info = EmbeddingLoss.info.replace(
+        title="Comparison matching",
+        paper="Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020",
+        batch_coupled=True,
+        inputs=(*EmbeddingLoss.info.inputs, "labels"),
+    )
 
     def __init__(
         self,

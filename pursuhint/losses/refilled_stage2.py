@@ -10,14 +10,9 @@ from torch.nn import functional as F
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    LossContext,
-    check_choice,
-    check_non_negative,
-    check_positive,
-    check_same_batch,
-)
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_choice, check_non_negative, check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 Centers = Literal["global", "batch"]
 Weighting = Literal["teacher_max_prob", "teacher_exp_neg_entropy", "ncm_max_prob", "constant"]
@@ -90,13 +85,15 @@ class LocalDistillationLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "Local distillation"
-    paper = "Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020"
-    minimum = None
-    compares = "logits"
-    batch_coupled = True
-    contains_classification = True
-    inputs = ("student_logits", "teacher_embedding", "labels", "teacher_logits")
+    info = EmbeddingLoss.info.replace(
+        title="Local distillation",
+        paper="Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, CVPR 2020",
+        minimum=None,
+        compares="logits",
+        batch_coupled=True,
+        contains_classification=True,
+        inputs=("student_logits", "teacher_embedding", "labels", "teacher_logits"),
+    )
 
     sums: Tensor
     completed: Tensor

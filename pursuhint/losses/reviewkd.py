@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to
 from pursuhint.losses._parts.ramp import LinearRamp
-from pursuhint.losses.base import HintsLoss, Input, LossContext, check_choice, check_positive
+from pursuhint.losses.base import HintsLoss
+from pursuhint.losses.checks import check_choice, check_positive
+from pursuhint.losses.context import LossContext
 
 __all__ = ["KnowledgeReviewLoss"]
 
@@ -84,11 +86,13 @@ class KnowledgeReviewLoss(HintsLoss):
         torch.Size([])
     """
 
-    title = "ReviewKD"
-    paper = "Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021"
-    learns = "the blocks that fuse deep and shallow features"
-    default_weight = 5.0
-    inputs: tuple[Input, ...] = (*HintsLoss.inputs, "student_embedding", "teacher_embedding")
+    info = HintsLoss.info.replace(
+        title="ReviewKD",
+        paper="Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021",
+        learns="the blocks that fuse deep and shallow features",
+        default_weight=5.0,
+        inputs=(*HintsLoss.info.inputs, "student_embedding", "teacher_embedding"),
+    )
 
     def __init__(
         self,
@@ -122,7 +126,7 @@ class KnowledgeReviewLoss(HintsLoss):
         if embedding:
             students, teachers = [*students, student_embedding], [*teachers, teacher_embedding]
         else:
-            self.inputs = HintsLoss.inputs
+            self.info = self.info.replace(inputs=HintsLoss.info.inputs)
         if not students:
             raise PursuhintError("ReviewKD needs at least one hint point")
         width = min(512, students[-1]) if mid_channels is None else mid_channels

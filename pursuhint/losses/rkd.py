@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import EmbeddingLoss, check_non_negative, check_positive, check_same_batch
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
 
 __all__ = ["RelationalLoss"]
 
@@ -52,10 +53,12 @@ class RelationalLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "RKD"
-    paper = "Park et al., Relational Knowledge Distillation, CVPR 2019"
-    default_weight = 1.0
-    batch_coupled = True
+    info = EmbeddingLoss.info.replace(
+        title="RKD",
+        paper="Park et al., Relational Knowledge Distillation, CVPR 2019",
+        default_weight=1.0,
+        batch_coupled=True,
+    )
 
     def __init__(
         self,

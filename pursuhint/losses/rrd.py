@@ -9,13 +9,9 @@ from torch import Tensor, nn
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    LossContext,
-    check_choice,
-    check_positive,
-    check_same_batch,
-)
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_choice, check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["RelationalRepresentationLoss"]
 
@@ -73,12 +69,14 @@ class RelationalRepresentationLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "RRD"
-    paper = "Giakoumoglou and Stathaki, Relational Representation Distillation, arXiv 2407.12073, 2024"
-    learns = "a projection of either embedding"
-    default_weight = 1.0
-    minimum = None
-    shared_buffers = ("queue", "queue_pointer")
+    info = EmbeddingLoss.info.replace(
+        title="RRD",
+        paper="Giakoumoglou and Stathaki, Relational Representation Distillation, arXiv 2407.12073, 2024",
+        learns="a projection of either embedding",
+        default_weight=1.0,
+        minimum=None,
+        shared_buffers=("queue", "queue_pointer"),
+    )
 
     queue: Tensor
     queue_pointer: Tensor
@@ -106,9 +104,9 @@ class RelationalRepresentationLoss(EmbeddingLoss):
             width=width,
         )
         self.variant = variant
-        self.batch_coupled = variant == "fifo"
+        self.info = self.info.replace(batch_coupled=variant == "fifo")
         if variant == "fifo":
-            self.no_grad_parameters = ("teacher_embed.weight", "teacher_embed.bias")
+            self.info = self.info.replace(no_grad_parameters=("teacher_embed.weight", "teacher_embed.bias"))
         self.student_embed = nn.Linear(student_width, width)
         self.teacher_embed = nn.Linear(teacher_width, width)
         self.register_buffer("queue", unit_length(torch.randn(queue_size, width), dim=0))
@@ -144,7 +142,7 @@ class RelationalRepresentationLoss(EmbeddingLoss):
         if self.variant == "paper":
             self._enqueue(other)
         crosses = -(targets * logarithms).sum(1)
-        return (gather(crosses) if self.batch_coupled else crosses).mean()
+        return (gather(crosses) if self.info.batch_coupled else crosses).mean()
 
     @torch.no_grad()
     def _enqueue(self, vectors: Tensor) -> None:

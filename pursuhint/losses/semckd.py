@@ -14,7 +14,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.connectors import Bottleneck
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import FeatureShape, HintsLoss, LossContext, check_positive
+from pursuhint.losses.base import HintsLoss
+from pursuhint.losses.checks import check_positive
+from pursuhint.losses.context import FeatureShape, LossContext
 
 __all__ = ["SemanticCalibrationLoss"]
 
@@ -58,11 +60,13 @@ class SemanticCalibrationLoss(HintsLoss):
         torch.Size([])
     """
 
-    title = "SemCKD"
-    paper = "Chen et al., Cross-Layer Distillation with Semantic Calibration, AAAI 2021"
-    learns = "queries, keys, and a regressor for every two layers"
-    default_weight = 400.0
-    batch_coupled = True
+    info = HintsLoss.info.replace(
+        title="SemCKD",
+        paper="Chen et al., Cross-Layer Distillation with Semantic Calibration, AAAI 2021",
+        learns="queries, keys, and a regressor for every two layers",
+        default_weight=400.0,
+        batch_coupled=True,
+    )
 
     def __init__(
         self,

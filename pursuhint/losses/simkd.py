@@ -14,7 +14,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
 from pursuhint.losses._parts.connectors import Bottleneck
 from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to, pool_to_smaller, smaller_size
-from pursuhint.losses.base import HintsLoss, LossContext, check_positive, check_same_batch
+from pursuhint.losses.base import HintsLoss
+from pursuhint.losses.checks import check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["ReusedClassifierLoss"]
 
@@ -91,14 +93,16 @@ class ReusedClassifierLoss(HintsLoss):
         torch.Size([8, 10])
     """
 
-    title = "SimKD"
-    paper = "Chen et al., Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022"
-    learns = "a projector, which the student keeps"
-    default_ce_weight = 0.0
-    compares = "last map"
-    at_last_map = True
-    needs_teacher_classifier = True
-    alters_student = True
+    info = HintsLoss.info.replace(
+        title="SimKD",
+        paper="Chen et al., Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022",
+        learns="a projector, which the student keeps",
+        default_ce_weight=0.0,
+        compares="last map",
+        at_last_map=True,
+        needs_teacher_classifier=True,
+        alters_student=True,
+    )
 
     def __init__(
         self,
@@ -123,7 +127,7 @@ class ReusedClassifierLoss(HintsLoss):
                 "SimKD reuses a linear classifier, but the teacher's is a "
                 f"{type(teacher_classifier).__name__}"
             )
-        self.extra_taps = (head.place(_NAME),)
+        self.info = self.info.replace(extra_taps=(head.place(_NAME),))
         self._new_layers = (
             student_channels,
             teacher_channels,

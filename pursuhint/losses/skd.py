@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from pursuhint._util.distributed import mean_over_processes
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import LogitLoss, check_choice, check_positive, check_same_classes
+from pursuhint.losses.base import LogitLoss
+from pursuhint.losses.checks import check_choice, check_positive, check_same_classes
 from pursuhint.losses.kd import soft_target_divergence
 
 __all__ = ["SphericalLoss"]
@@ -67,10 +68,12 @@ class SphericalLoss(LogitLoss):
         torch.Size([])
     """
 
-    title = "SKD"
-    paper = "Guo et al., Spherical Knowledge Distillation, arXiv 2010.07485, 2020"
-    minimum = None
-    contains_classification = True
+    info = LogitLoss.info.replace(
+        title="SKD",
+        paper="Guo et al., Spherical Knowledge Distillation, arXiv 2010.07485, 2020",
+        minimum=None,
+        contains_classification=True,
+    )
 
     running_radius: Tensor
 
@@ -105,7 +108,8 @@ class SphericalLoss(LogitLoss):
         self.present_alpha = alpha
         self.multiplier = multiplier
         self.eps = eps
-        self.batch_coupled = normalization == "unit_norm_mean_teacher_norm"  # through the radius alone
+        coupled = normalization == "unit_norm_mean_teacher_norm"
+        self.info = self.info.replace(batch_coupled=coupled)  # through the radius alone
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """The weight of the divergence in this epoch."""
@@ -132,7 +136,7 @@ class SphericalLoss(LogitLoss):
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The two addends, weighted: ``kd`` and ``ce``."""
-        check_same_classes(self.title, student, teacher)
+        check_same_classes(self.info.title, student, teacher)
         student, teacher = self.normalize(student, teacher)
         return {
             "kd": self.present_alpha * soft_target_divergence(student, teacher, self.temperature),

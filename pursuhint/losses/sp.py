@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import HintLoss, check_same_batch
+from pursuhint.losses.base import HintLoss
+from pursuhint.losses.checks import check_same_batch
 
 __all__ = ["SimilarityPreservingLoss"]
 
@@ -36,10 +37,12 @@ class SimilarityPreservingLoss(HintLoss):
         torch.Size([])
     """
 
-    title = "SP"
-    paper = "Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019"
-    default_weight = 3000.0
-    batch_coupled = True
+    info = HintLoss.info.replace(
+        title="SP",
+        paper="Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019",
+        default_weight=3000.0,
+        batch_coupled=True,
+    )
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare the features of one hint point.

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from pursuhint.features.pooling import MeanPooling
 from pursuhint.losses._parts.connectors import NormalizedConv
-from pursuhint.losses.base import HintsLoss, LossContext, check_choice, check_non_negative, check_same_batch
+from pursuhint.losses.base import HintsLoss
+from pursuhint.losses.checks import check_choice, check_non_negative, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["SoftmaxRegressionLoss"]
 
@@ -64,13 +66,15 @@ class SoftmaxRegressionLoss(HintsLoss):
         torch.Size([])
     """
 
-    title = "SRRL"
-    paper = "Yang et al., KD via Softmax Regression Representation Learning, ICLR 2021"
-    learns = "a connector to the teacher's width"
-    compares = "last map"
-    at_last_map = True
-    inputs = ("student_maps", "teacher_maps", "teacher_logits")
-    needs_teacher_classifier = True
+    info = HintsLoss.info.replace(
+        title="SRRL",
+        paper="Yang et al., KD via Softmax Regression Representation Learning, ICLR 2021",
+        learns="a connector to the teacher's width",
+        compares="last map",
+        at_last_map=True,
+        inputs=("student_maps", "teacher_maps", "teacher_logits"),
+        needs_teacher_classifier=True,
+    )
 
     def __init__(
         self,

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.connectors import PointwiseNetwork
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
-from pursuhint.losses.base import FeatureShape, HintLoss, check_positive
+from pursuhint.losses.base import HintLoss
+from pursuhint.losses.checks import check_positive
+from pursuhint.losses.context import FeatureShape
 
 __all__ = ["VariationalInformationLoss"]
 
@@ -49,11 +51,13 @@ class VariationalInformationLoss(HintLoss):
         torch.Size([])
     """
 
-    title = "VID"
-    paper = "Ahn et al., Variational Information Distillation for Knowledge Transfer, CVPR 2019"
-    learns = "three convolutions and the variances, for every pair of points"
-    default_weight = 1.0
-    minimum = None
+    info = HintLoss.info.replace(
+        title="VID",
+        paper="Ahn et al., Variational Information Distillation for Knowledge Transfer, CVPR 2019",
+        learns="three convolutions and the variances, for every pair of points",
+        default_weight=1.0,
+        minimum=None,
+    )
 
     def __init__(
         self, student_channels: int, teacher_channels: int, *, init_pred_var: float = 5.0, eps: float = 1e-5

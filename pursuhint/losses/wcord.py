@@ -14,13 +14,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.memory_bank import BankPrecision, MemoryBank
 from pursuhint.losses._parts.negatives import NegativeSampler, NegativesFrom
 from pursuhint.losses._parts.vectors import unit_length
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    LossContext,
-    check_non_negative,
-    check_positive,
-    check_same_batch,
-)
+from pursuhint.losses.base import EmbeddingLoss
+from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
+from pursuhint.losses.context import LossContext
 
 __all__ = ["WassersteinContrastLoss"]
 
@@ -171,13 +167,18 @@ class WassersteinContrastLoss(EmbeddingLoss):
         torch.Size([])
     """
 
-    title = "WCoRD"
-    paper = "Chen et al., Wasserstein Contrastive Representation Distillation, CVPR 2021"
-    learns = "a projection of either embedding, and a critic"
-    minimum = None
-    batch_coupled = True
-    inputs = (*EmbeddingLoss.inputs, "indices")
-    shared_buffers = ("memory.vectors", *(f"sampler.{name}" for name in ("order", "first", "count", "key")))
+    info = EmbeddingLoss.info.replace(
+        title="WCoRD",
+        paper="Chen et al., Wasserstein Contrastive Representation Distillation, CVPR 2021",
+        learns="a projection of either embedding, and a critic",
+        minimum=None,
+        batch_coupled=True,
+        inputs=(*EmbeddingLoss.info.inputs, "indices"),
+        shared_buffers=(
+            "memory.vectors",
+            *(f"sampler.{name}" for name in ("order", "first", "count", "key")),
+        ),
+    )
 
     def __init__(
         self,

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pursuhint.losses.base import LogitLoss, check_non_negative, check_positive, check_same_classes
+from pursuhint.losses.base import LogitLoss
+from pursuhint.losses.checks import check_non_negative, check_positive, check_same_classes
 
 __all__ = ["WeightedSoftLabelLoss"]
 
@@ -44,10 +45,12 @@ class WeightedSoftLabelLoss(LogitLoss):
         torch.Size([])
     """
 
-    title = "WSLD"
-    paper = "Zhou et al., Rethinking Soft Labels for Knowledge Distillation, ICLR 2021"
-    minimum = None
-    contains_classification = True
+    info = LogitLoss.info.replace(
+        title="WSLD",
+        paper="Zhou et al., Rethinking Soft Labels for Knowledge Distillation, ICLR 2021",
+        minimum=None,
+        contains_classification=True,
+    )
 
     def __init__(self, *, temperature: float = 2.0, alpha: float = 2.5, eps: float = 1e-7) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class WeightedSoftLabelLoss(LogitLoss):
 
     def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The two addends, weighted: ``cross_entropy`` and ``soft``."""
-        check_same_classes(self.title, student, teacher)
+        check_same_classes(self.info.title, student, teacher)
         targets = torch.softmax(teacher / self.temperature, dim=1)
         logarithms = torch.log_softmax(student / self.temperature, dim=1)
         soft = -(targets * logarithms).sum(1)

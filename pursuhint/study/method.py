@@ -56,7 +56,7 @@ class Method:
     @property
     def title(self) -> str:
         """How people call it: ``CRD + KD``."""
-        return " + ".join(get_loss(name).title for name in self.losses)
+        return " + ".join(get_loss(name).info.title for name in self.losses)
 
 
 def all_methods() -> tuple[str, ...]:

@@ -151,7 +151,7 @@ class _Study:
     def recipe(self, method: Method, seed: int) -> Recipe:
         """How a method trains. It says nothing of a teacher or of hints where no loss looks at them."""
         losses = method.losses or {"ce": LossConfig(weight=1.0)}
-        taught = any(get_loss(name).needs_teacher for name in losses)
+        taught = any(get_loss(name).info.needs_teacher for name in losses)
         return self.shared.model_copy(
             update={
                 "seed": seed,
@@ -163,7 +163,7 @@ class _Study:
 
     def teacher_of(self, method: Method) -> nn.Module | None:
         """The teacher that was passed, if the method looks at one."""
-        return self.teacher if any(get_loss(name).needs_teacher for name in method.losses) else None
+        return self.teacher if any(get_loss(name).info.needs_teacher for name in method.losses) else None
 
     def inputs(self, method: Method) -> Inputs:
         """The data and, if the method looks at a teacher, the teacher that were passed."""

@@ -51,7 +51,7 @@ class Stage:
         return (
             self.warm_up is not None
             or not all(distiller.weights.values())
-            or any(loss.warm_up_only for loss in losses)
+            or any(loss.info.warm_up_only for loss in losses)
         )
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:

@@ -57,9 +57,12 @@ def test_verbose_lists_fit_a_terminal_and_say_what_a_method_is(pursuhint):
     text = " ".join(pursuhint("list", "losses", "--verbose").stdout.split())
     for name in LOSSES:
         loss = get_loss(name)
-        assert f"{name} {loss.title}: looks at {loss.compares}; weight {loss.default_weight:g}" in text
-        assert loss.paper in text
-        assert loss.learns in text
+        assert (
+            f"{name} {loss.info.title}: looks at {loss.info.compares}; weight {loss.info.default_weight:g}"
+            in text
+        )
+        assert loss.info.paper in text
+        assert loss.info.learns in text
     assert "30 epochs of paraphraser, then main stage" in text
 
 

@@ -236,7 +236,7 @@ def test_labels_of_the_training_set_reach_the_losses(student, teacher, batch):
 
 def test_large_buffers_are_not_sent_between_processes(student, teacher):
     class Remembering(LabelLoss):
-        shared_buffers = ("bank",)
+        info = LabelLoss.info.replace(shared_buffers=("bank",))
 
         def forward(self, student, labels):
             return student.sum()
@@ -493,10 +493,12 @@ class Adapted(nn.Module):
 class Folding(HintsLoss):
     """Puts a layer behind the student, taps it, and folds it in the end."""
 
-    needs_teacher = False
-    inputs = ("student_maps",)
-    extra_taps = ("extra",)
-    alters_student = True
+    info = HintsLoss.info.replace(
+        needs_teacher=False,
+        inputs=("student_maps",),
+        extra_taps=("extra",),
+        alters_student=True,
+    )
 
     def prepare(self, student: nn.Module) -> nn.Module:
         return Adapted(student)
@@ -549,7 +551,7 @@ def test_a_loss_can_transform_what_all_terms_see(student, teacher, batch):
 
 def test_a_loss_can_keep_a_memory_of_samples(student, teacher, batch):
     class Memory(EmbeddingLoss):
-        inputs = ("student_embedding", "teacher_embedding", "indices")
+        info = EmbeddingLoss.info.replace(inputs=("student_embedding", "teacher_embedding", "indices"))
 
         def __init__(self) -> None:
             super().__init__()
@@ -568,8 +570,10 @@ def test_a_loss_can_keep_a_memory_of_samples(student, teacher, batch):
 class InputGradients(LogitLoss):
     """Matches the gradients of the label's logit with respect to the images."""
 
-    needs_input_gradients = True
-    inputs = ("student_logits", "teacher_logits", "labels", "images")
+    info = LogitLoss.info.replace(
+        needs_input_gradients=True,
+        inputs=("student_logits", "teacher_logits", "labels", "images"),
+    )
 
     def forward(self, student, teacher, labels, images):
         def slope(logits, graph):
@@ -593,7 +597,7 @@ def test_a_loss_can_differentiate_both_networks_by_the_images(student, teacher, 
 class WarmsUp(LabelLoss):
     """Trains a scale of its own first, then with the student, then is done."""
 
-    warm_up_only = True
+    info = LabelLoss.info.replace(warm_up_only=True)
 
     def __init__(self) -> None:
         super().__init__()

@@ -24,8 +24,8 @@ def test_says_that_it_learns_if_and_only_if_it_does(summaries, name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_stages_and_weights_are_those_of_the_loss(summaries, name):
     summary, kind = summaries[name], get_loss(name)
-    assert summary.weight == kind.default_weight
-    assert summary.ce_weight == (None if kind.contains_classification else kind.default_ce_weight)
+    assert summary.weight == kind.info.default_weight
+    assert summary.ce_weight == (None if kind.info.contains_classification else kind.info.default_ce_weight)
     assert set(summary.options) == set(kind.hyperparameters())
     assert summary.stages_words.endswith("main" if summary.in_main_stage else "main without it")
     if "warm_up_epochs" in summary.options and name != "fitnet":  # whose stage is an option

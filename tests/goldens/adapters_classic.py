@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pursuhint.losses import get_loss
 from pursuhint.losses.ab import ActivationBoundaryLoss
-from pursuhint.losses.base import HintSum, Loss, LossContext
+from pursuhint.losses.base import HintSum, Loss
+from pursuhint.losses.context import LossContext
 from pursuhint.losses.kdsvd import SingularVectorLoss, step_distance
 from pursuhint.losses.ofd import FeatureOverhaulLoss
 from tests.goldens.loss_adapters import Prepared, Setup, _context, _hint_loss, _set_mode

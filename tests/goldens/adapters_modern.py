@@ -24,7 +24,8 @@ from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.tap import Tap
 from pursuhint.losses._parts.maps import pool_to_smaller
 from pursuhint.losses.aml import AsymmetricMetricLoss, asymmetric_contrast
-from pursuhint.losses.base import FeatureShape, Loss, LossContext
+from pursuhint.losses.base import Loss
+from pursuhint.losses.context import FeatureShape, LossContext
 from pursuhint.losses.crcd import (
     RelationContrast,
     cross_entropy_gradient,
@@ -224,7 +225,8 @@ class _AtLastMap(nn.Module):
     def features(self, student: Tensor) -> tuple[list[Tensor], Tensor]:
         """What the loss sees of the student, and the logits."""
         points = [
-            HintPoint(name, 0, 0, "post", 0, (), 0, Tap(name, copy=True)) for name in self.loss.extra_taps
+            HintPoint(name, 0, 0, "post", 0, (), 0, Tap(name, copy=True))
+            for name in self.loss.info.extra_taps
         ]
         trace = FeatureExtractor(self.student, points)(student)
         return [student, *trace.maps], trace.logits
@@ -317,7 +319,7 @@ def _norm(setup: Setup) -> Prepared:
         terms = _norm_terms(whole.loss, features, teacher, logits, teacher_logits, labels, weights)
         kept.update(terms)
         named = {"s0": student, "fc_weight": whole.student.classifier.weight}
-        if whole.loss.alters_student:
+        if whole.loss.info.alters_student:
             layers = whole.student.pool.transform
             named["p_expand_conv_weight"] = layers.expand.conv.weight
             named["p_contract_conv_weight"] = layers.contract.conv.weight

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint.losses import get_loss
-from pursuhint.losses.base import FeatureShape, Loss, LossContext
+from pursuhint.losses.base import Loss
+from pursuhint.losses.context import FeatureShape, LossContext
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 

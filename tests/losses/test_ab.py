@@ -8,7 +8,7 @@ from torch import nn
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.ab import ActivationBoundaryLoss
-from pursuhint.losses.base import FeatureShape, LossContext
+from pursuhint.losses.context import FeatureShape, LossContext
 
 
 def draw(*shape, seed=0):
@@ -62,7 +62,7 @@ def test_trains_in_its_warm_up_alone():
     loss = ActivationBoundaryLoss(3, 5, (2, 2), (2, 2), warm_up_epochs=7)
     (stage,) = loss.stages()
     assert (stage.epochs, stage.trains_student, stage.lr) == (7, True, None)
-    assert loss.warm_up_only
+    assert loss.info.warm_up_only
     loss.enter(None)
     assert not any(p.requires_grad for p in loss.parameters())
     loss.enter(stage.name)

@@ -9,7 +9,7 @@ from torch import nn
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.afd import AttentionMatchingLoss
-from pursuhint.losses.base import FeatureShape, LossContext
+from pursuhint.losses.context import FeatureShape, LossContext
 
 SIZES = [(3, 6, 5), (5, 3, 4), (4, 2, 2)], [(6, 4, 4), (2, 6, 5)]  # student, teacher: channels, height, width
 

@@ -15,16 +15,8 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.losses.at import AttentionTransferLoss
-from pursuhint.losses.base import (
-    EmbeddingLoss,
-    FeatureShape,
-    HintLoss,
-    HintsLoss,
-    HintSum,
-    Loss,
-    LossContext,
-    WarmUp,
-)
+from pursuhint.losses.base import EmbeddingLoss, HintLoss, HintsLoss, HintSum, LogitLoss, Loss, WarmUp
+from pursuhint.losses.context import FeatureShape, LossContext
 from pursuhint.losses.kd import SoftTargetLoss
 
 
@@ -88,7 +80,7 @@ def test_a_temperature_below_zero_is_refused():
 class Chosen(EmbeddingLoss):
     """With hyperparameters of other kinds."""
 
-    title = "Chosen"
+    info = EmbeddingLoss.info.replace(title="Chosen")
 
     def __init__(
         self, width: int = 1, *, levels: tuple[int, ...] = (4, 2), mode: Literal["a", "b"] = "a"
@@ -126,8 +118,10 @@ def test_logit_losses_need_the_same_classes():
 
 def test_losses_that_use_the_teachers_classifier_need_one():
     class UsesClassifier(EmbeddingLoss):
-        title = "UsesClassifier"
-        needs_teacher_classifier = True
+        info = EmbeddingLoss.info.replace(
+            title="UsesClassifier",
+            needs_teacher_classifier=True,
+        )
 
     with pytest.raises(PursuhintError, match="UsesClassifier uses the teacher's classifier"):
         UsesClassifier.build(context())
@@ -140,14 +134,16 @@ def test_losses_that_use_the_teachers_classifier_need_one():
 class Everything(Loss):
     """Takes all there is."""
 
-    inputs = (
-        "student_embedding",
-        "teacher_embedding",
-        "labels",
-        "indices",
-        "teacher_logits",
-        "student_maps",
-        "images",
+    info = Loss.info.replace(
+        inputs=(
+            "student_embedding",
+            "teacher_embedding",
+            "labels",
+            "indices",
+            "teacher_logits",
+            "student_maps",
+            "images",
+        ),
     )
 
     def forward(self, *inputs):
@@ -193,11 +189,13 @@ def test_a_missing_record_is_named():
 class Counting(HintLoss):
     """One weight a pair; has an opinion on every hook."""
 
-    title = "Counting"
-    paper = "Nobody, 2000"
-    default_weight = 7.0
-    warm_up_only = True
-    no_grad_parameters = ("unused",)
+    info = HintLoss.info.replace(
+        title="Counting",
+        paper="Nobody, 2000",
+        default_weight=7.0,
+        warm_up_only=True,
+        no_grad_parameters=("unused",),
+    )
 
     def __init__(self, channels: int, *, factor: float = 1.0) -> None:
         super().__init__()
@@ -240,10 +238,10 @@ def test_one_hint_loss_a_pair_and_their_sum():
 
 def test_a_sum_of_hints_describes_itself_as_its_hints_do():
     loss = Counting.build(context(pairs=2))
-    assert (loss.title, loss.paper, loss.default_weight) == ("Counting", "Nobody, 2000", 7.0)
-    assert loss.warm_up_only
-    assert loss.no_grad_parameters == ("hints.0.unused", "hints.1.unused")
-    assert set(loss.no_grad_parameters) < {name for name, _ in loss.named_parameters()}
+    assert (loss.info.title, loss.info.paper, loss.info.default_weight) == ("Counting", "Nobody, 2000", 7.0)
+    assert loss.info.warm_up_only
+    assert loss.info.no_grad_parameters == ("hints.0.unused", "hints.1.unused")
+    assert set(loss.info.no_grad_parameters) < {name for name, _ in loss.named_parameters()}
 
 
 def test_a_sum_of_hints_passes_hooks_on():
@@ -272,6 +270,37 @@ def test_a_single_hint_loss_computes_as_well():
     torch.testing.assert_close(loss.compute(student, teacher, BATCH), loss(*FEATURES[:2]))
 
 
+class Measuring(HintLoss):
+    """Records the largest difference of its pair."""
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        difference = (student - teacher).abs()
+        self.extra_metrics = {"largest": difference.max().detach()}
+        return difference.mean()
+
+
+def test_metrics_of_the_pairs_are_averaged():
+    loss = Measuring.build(context(2))
+    assert loss.extra_metrics == {}
+    zeros = [torch.zeros(2, 3), torch.zeros(2, 3)]
+    loss(zeros, [torch.ones(2, 3), 4 * torch.ones(2, 3)])
+    assert {name: value.item() for name, value in loss.extra_metrics.items()} == {"largest": 2.5}
+
+
+def test_all_traits_of_the_pairs_are_those_of_the_sum():
+    changed = {"needs_teacher": False, "at_last_map": True, "extra_taps": ("x",), "minimum": None}
+    first = Measuring()
+    first.info = first.info.replace(**changed, learns="nothing", batch_coupled=True)
+    assert HintSum([first]).info == first.info
+
+
+def test_a_trait_outside_of_the_record_is_refused():
+    with pytest.raises(PursuhintError, match=r"Stray: learns is a trait .* info = LogitLoss\.info\.replace"):
+
+        class Stray(LogitLoss):
+            learns = "something"
+
+
 def test_losses_over_all_hints_get_lists():
     class Lengths(HintsLoss):
         def forward(self, students: list[Tensor], teachers: list[Tensor]) -> Tensor:
@@ -283,7 +312,7 @@ def test_losses_over_all_hints_get_lists():
 
 def test_embedding_losses_may_take_more():
     class Indexed(EmbeddingLoss):
-        inputs = (*EmbeddingLoss.inputs, "indices")
+        info = EmbeddingLoss.info.replace(inputs=(*EmbeddingLoss.info.inputs, "indices"))
 
         def forward(self, student: Tensor, teacher: Tensor, indices: Tensor) -> Tensor:
             return indices.sum()

@@ -139,7 +139,7 @@ def test_a_student_can_learn_from_hints_alone(batch):
     assert distiller.student.block1[0].weight.grad.any()
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if get_loss(name).contains_classification])
+@pytest.mark.parametrize("name", [name for name in LOSSES if get_loss(name).info.contains_classification])
 def test_classification_is_counted_once(name):
     if name == "ce":
         assert list(build(kd=1.0).weights) == ["ce", "kd"]

@@ -16,7 +16,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.losses import LOSSES, get_loss
-from pursuhint.losses.base import FeatureShape, Loss, LossContext
+from pursuhint.losses.base import Loss
+from pursuhint.losses.context import FeatureShape, LossContext
+from pursuhint.losses.info import LossInfo
 
 SAMPLES, CLASSES = 6, 5
 ORDER_MATTERS = ("cc", "semckd")  # and their docstrings say so
@@ -69,7 +71,7 @@ def make_context(name: str = "", student: tuple = STUDENT) -> LossContext:
         (FeatureShape(s[0], s[1:], "post", "s"), FeatureShape(t[0], t[1:], "post", point.module, point))
         for s, t, point in zip(student, TEACHER, points)
     )
-    if name and get_loss(name).at_last_map:
+    if name and get_loss(name).info.at_last_map:
         pairs = pairs[-1:]
     return LossContext(
         pairs,
@@ -142,9 +144,9 @@ def build(name: str, context: LossContext | None = None, **hyperparameters) -> L
     """A loss with what it needs around it."""
     context = make_context(name) if context is None else context
     loss = get_loss(name).build(context, **{**SMALLER.get(name, {}), **hyperparameters})
-    if loss.at_last_map:
+    if loss.info.at_last_map:
         return AtLastMap(loss, context.student)
-    if loss.needs_input_gradients:
+    if loss.info.needs_input_gradients:
         return ThroughImages(loss)
     if get_loss(name).prepare is not Loss.prepare:
         return WithClassifier(loss, context.student)
@@ -173,21 +175,21 @@ class AtLastMap(Around):
         self.student = loss.prepare(student)
 
     @property
-    def no_grad_parameters(self) -> tuple[str, ...]:
-        tapped = tuple(f"{name}." for name in self.loss.extra_taps)
-        own = [f"loss.{name}" for name in self.loss.no_grad_parameters]
+    def info(self) -> LossInfo:
+        tapped = tuple(f"{name}." for name in self.loss.info.extra_taps)
+        own = [f"loss.{name}" for name in self.loss.info.no_grad_parameters]
         others = [
             f"student.{name}"
             for name, parameter in self.student.named_parameters()
             if parameter.requires_grad and not (tapped and name.startswith(tapped))
         ]
-        return (*own, *others)
+        return self.loss.info.replace(no_grad_parameters=(*own, *others))
 
     def seen(self, features: Tensor) -> list[Tensor]:
         found = [features]
         handles = [
             self.student.get_submodule(name).register_forward_hook(lambda *call: found.append(call[2]))
-            for name in self.loss.extra_taps
+            for name in self.loss.info.extra_taps
         ]
         with torch.autocast("cpu", enabled=False):
             self.student.tail(features.to(self.student.classifier.weight.dtype))
@@ -232,9 +234,9 @@ class ThroughImages(Around):
         return self.loss.compute(self.seen(student, batch.images), self.seen(teacher, batch.images), batch)
 
     def terms(self, *inputs) -> dict[str, Tensor]:
-        images = inputs[self.loss.inputs.index("images")].detach().requires_grad_()
+        images = inputs[self.loss.info.inputs.index("images")].detach().requires_grad_()
         found = []
-        for entry, value in zip(self.loss.inputs, inputs):
+        for entry, value in zip(self.loss.info.inputs, inputs):
             if entry.endswith("_logits"):
                 value = self.seen(Features(value), images).logits
             elif entry.endswith("_maps"):
@@ -263,7 +265,7 @@ def test_gradient_reaches_the_student_and_what_is_learned(loss):
         for name, parameter in loss.named_parameters()
         if parameter.requires_grad and parameter.grad is None
     }
-    assert without == set(loss.no_grad_parameters)
+    assert without == set(loss.info.no_grad_parameters)
     assert all(p.grad.isfinite().all() for p in loss.parameters() if p.grad is not None)
 
 
@@ -283,7 +285,7 @@ def test_order_of_the_samples_does_not_matter(name, loss):
 
 def test_couples_the_batch_only_if_it_says_so(loss):
     """The loss of a batch is the mean of the losses of its halves, batch norm aside."""
-    assert couples(loss) == loss.batch_coupled
+    assert couples(loss) == loss.info.batch_coupled
 
 
 def couples(loss: Loss) -> bool:
@@ -351,7 +353,7 @@ def test_gradcheck(name, loss):
     reached = [index for index, tensor in enumerate(tensors(student)) if tensor.grad is not None]
     learned = dict(loss.named_parameters())
     if hasattr(loss, "weights"):  # constants that follow from the inputs stay what they are
-        fixed = loss.weights(*[loss._input(entry, student, teacher, batch) for entry in loss.inputs])
+        fixed = loss.weights(*[loss._input(entry, student, teacher, batch) for entry in loss.info.inputs])
         loss.weights = lambda *inputs: fixed
     if name in HELD:
         hold(loss, HELD[name])
@@ -412,7 +414,7 @@ def test_terms_add_up(loss):
         "indices": batch.indices,
         "images": batch.images,
     }
-    terms = loss.terms(*[inputs[entry] for entry in loss.inputs])
+    terms = loss.terms(*[inputs[entry] for entry in loss.info.inputs])
     torch.testing.assert_close(sum(terms.values()), value)
 
 
@@ -432,7 +434,7 @@ def test_one_sample_gives_a_result_or_a_clear_error(loss):
 
 
 def test_hooks_are_neutral(loss):
-    if loss.alters_student:
+    if loss.info.alters_student:
         return
     student = make_context().student
     logits = torch.randn(3, 2)
@@ -460,11 +462,11 @@ def test_describes_itself(name, loss):
     kind = get_loss(name)
     docstring = inspect.getdoc(kind)
     assert re.search(r"Reference: .*\b(19|20)\d\d\b", docstring, re.DOTALL)
-    assert re.search(r"\b(19|20)\d\d\b", loss.paper)
-    assert loss.title == kind.title
-    assert loss.default_weight > 0
-    assert 0 <= loss.default_ce_weight <= 1
-    assert loss.compares in ("labels", "logits", "embedding", "hint points", "last map")
+    assert re.search(r"\b(19|20)\d\d\b", loss.info.paper)
+    assert loss.info.title == kind.info.title
+    assert loss.info.default_weight > 0
+    assert 0 <= loss.info.default_ce_weight <= 1
+    assert loss.info.compares in ("labels", "logits", "embedding", "hint points", "last map")
     for hyperparameter in kind.hyperparameters():
         assert f"{hyperparameter}:" in docstring
 

@@ -8,7 +8,7 @@ import torch
 
 from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import LossContext
+from pursuhint.losses.context import LossContext
 from pursuhint.losses.crd import ContrastiveRepresentationLoss
 from pursuhint.training.prepare_training import _training_labels
 
@@ -164,7 +164,7 @@ def test_memories_in_half_precision_or_on_the_host(embeddings):
 
 def test_memories_are_not_sent_between_processes():
     loss = make()
-    assert set(loss.shared_buffers) == {name for name, _ in loss.named_buffers()}
+    assert set(loss.info.shared_buffers) == {name for name, _ in loss.named_buffers()}
 
 
 def test_samples_held_out_of_training_are_no_negatives():
@@ -204,10 +204,10 @@ def test_says_what_is_wrong(embeddings):
 @torch.no_grad()
 def test_without_constants_the_scores_are_those_of_the_paper(embeddings):
     loss = make(constants="none", temperature=0.5)
-    assert not loss.batch_coupled
+    assert not loss.info.batch_coupled
     for _ in range(2):  # the first batch is as any other
         contrast = loss.draw(INDICES)
         activations, _, _ = slow(loss, *embeddings, contrast, constants=[1.0, 1.0])
         assert loss(*embeddings, INDICES, contrast).item() == pytest.approx(sum(activations), rel=1e-12)
     assert loss.log_z_student == loss.log_z_teacher == 0
-    assert make().batch_coupled
+    assert make().info.batch_coupled

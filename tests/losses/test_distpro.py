@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import FeatureShape
+from pursuhint.losses.context import FeatureShape
 from pursuhint.losses.distpro import PathwayLoss, pathway_weights, pyramid_loss
 
 STUDENT = ((3, 8, 8), (5, 4, 4), (6, 2, 4))

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import FeatureShape, LossContext
+from pursuhint.losses.context import FeatureShape, LossContext
 from pursuhint.losses.fitnet import FitNetLoss
 
 
@@ -112,14 +112,14 @@ def test_one_stage_unless_two_are_asked_for():
     post = FeatureShape(3, (2, 2))
     loss = FitNetLoss.build(context((post, post)))
     assert not loss.stages()
-    assert not loss.warm_up_only
+    assert not loss.info.warm_up_only
     loss.enter(None)
     assert all(p.requires_grad for p in loss.parameters())
 
     loss = FitNetLoss.build(context((post, post)), two_stages=True, warm_up_epochs=7)
     (stage,) = loss.stages()
     assert (stage.epochs, stage.trains_student, stage.lr) == (7, True, None)
-    assert loss.warm_up_only
+    assert loss.info.warm_up_only
     loss.enter(None)
     assert not any(p.requires_grad for p in loss.parameters())
     loss.enter(stage.name)

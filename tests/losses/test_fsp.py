@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import FeatureShape, LossContext
+from pursuhint.losses.context import FeatureShape, LossContext
 from pursuhint.losses.fsp import SolutionFlowLoss
 
 
@@ -70,7 +70,7 @@ def test_trains_in_its_warm_up_alone():
     loss = SolutionFlowLoss([3, 4], [5, 6], warm_up_epochs=7)
     (stage,) = loss.stages()
     assert (stage.epochs, stage.trains_student, stage.lr) == (7, True, None)
-    assert loss.warm_up_only
+    assert loss.info.warm_up_only
     loss.enter(None)
     assert not any(p.requires_grad for p in loss.parameters())
     loss.enter(stage.name)

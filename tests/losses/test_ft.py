@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import FeatureShape, LossContext
+from pursuhint.losses.context import FeatureShape, LossContext
 from pursuhint.losses.ft import FactorTransferLoss
 
 

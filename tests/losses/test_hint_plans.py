@@ -71,7 +71,7 @@ def test_takes_its_points_from_any_plan(networks, name, activation):
             labels=torch.arange(50) % CLASSES,
         )
         loss = distiller.loss(name)
-        if loss.warm_up_only:
+        if loss.info.warm_up_only:
             distiller.enter(*distiller.warm_ups()[0])
         student.zero_grad()
         found = distiller(batch)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pursuhint.data.batch import Batch
 from pursuhint.distillation import Distiller, Term
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import LossContext
+from pursuhint.losses.context import LossContext
 from pursuhint.losses.ipwd import InverseProbabilityLoss
 
 LABELS = torch.tensor([0, 3, 2, 2, 1])

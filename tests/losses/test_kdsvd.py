@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import FeatureShape, LossContext
+from pursuhint.losses.context import FeatureShape, LossContext
 from pursuhint.losses.kdsvd import SingularVectorLoss, singular_vectors
 
 

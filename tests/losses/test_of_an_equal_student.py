@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from pursuhint.data.batch import Batch
 from pursuhint.features.extractor import Features
 from pursuhint.losses import LOSSES, get_loss
-from pursuhint.losses.base import Loss, LossContext
+from pursuhint.losses.base import Loss
+from pursuhint.losses.context import LossContext
 from tests.losses.test_contract import CLASSES, SAMPLES, TEACHER, build, make_context
 
 OPTIONS = {
@@ -82,25 +83,25 @@ def value_of_an_equal_student(name: str, trace: Features | None = None) -> tuple
     return loss, loss.compute(trace, trace, make_equal_batch()), trace
 
 
-DECLARED = [name for name in LOSSES if get_loss(name).minimum is not None]
+DECLARED = [name for name in LOSSES if get_loss(name).info.minimum is not None]
 
 
 @pytest.mark.parametrize("name", [name for name in DECLARED if name not in ("ce", "aml")])
 def test_gets_the_declared_minimum(name):
     loss, value, _ = value_of_an_equal_student(name)
-    assert value.item() == pytest.approx(loss.minimum, abs=1e-10)
+    assert value.item() == pytest.approx(loss.info.minimum, abs=1e-10)
 
 
 def test_labels_alone_are_met_by_logits_that_are_sure_of_them():
     loss = get_loss("ce")()
     labels = torch.arange(4)
-    assert loss(100 * F.one_hot(labels, 5).double(), labels).item() == pytest.approx(loss.minimum)
+    assert loss(100 * F.one_hot(labels, 5).double(), labels).item() == pytest.approx(loss.info.minimum)
 
 
 def test_asymmetric_metric_is_met_by_classes_that_are_single_points():
     points = F.one_hot(torch.arange(SAMPLES) % CLASSES, CLASSES).double()
     loss, value, _ = value_of_an_equal_student("aml", Features(points, points, ()))
-    assert value.item() == pytest.approx(loss.minimum, abs=1e-10)
+    assert value.item() == pytest.approx(loss.info.minimum, abs=1e-10)
 
 
 def cosines(rows: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
-from pursuhint.losses.base import FeatureShape, LossContext
+from pursuhint.losses.context import FeatureShape, LossContext
 from pursuhint.losses.ofd import FeatureOverhaulLoss
 from pursuhint.models import create_model
 
@@ -77,8 +77,8 @@ def test_margins_can_be_measured():
     teacher = torch.tensor([[1.0, -1.0], [-2.0, 0.0], [0.0, -2.0]])[:, :, None, None]
     assert loss.margin(teacher).tolist() == [-2.0, -1.5]
     assert loss.margin(teacher.abs()).tolist() == [0.0, 0.0]
-    assert loss.batch_coupled
-    assert not FeatureOverhaulLoss(3, 2, nn.BatchNorm2d(2)).batch_coupled
+    assert loss.info.batch_coupled
+    assert not FeatureOverhaulLoss(3, 2, nn.BatchNorm2d(2)).info.batch_coupled
 
 
 def test_negative_targets_need_not_be_exceeded_only():
@@ -152,7 +152,7 @@ def test_wide_networks_have_their_norms_behind_the_blocks():
     with pytest.raises(PursuhintError, match="choose other hint points or set margins to 'batch'"):
         build("wrn_10_1", ("block2.layer.0", "block3.layer.0"), "post")
     loss, _ = build("wrn_10_1", ("block2.layer.0", "block3.layer.0"), "post", margins="batch")
-    assert loss.batch_coupled
+    assert loss.info.batch_coupled
 
 
 def test_needs_to_know_the_teacher():

@@ -88,7 +88,7 @@ def test_every_choice_of_a_loss(name, options):
     torch.manual_seed(0)
     loss = build(name, **options)
     original = copy.deepcopy(loss)
-    if loss.warm_up_only and loss.stages():
+    if loss.info.warm_up_only and loss.stages():
         loss.enter(loss.stages()[0].name)
     student, batch = student_trace(), make_batch()
     value = loss.compute(student, teacher_trace(), batch)
@@ -103,7 +103,7 @@ def test_every_choice_of_a_loss(name, options):
     assert all(gradient.isfinite().all() and gradient.any() for gradient in reached)
     assert reached
     assert {name for name, parameter in learned.items() if parameter.grad is None} == set(
-        loss.no_grad_parameters
+        loss.info.no_grad_parameters
     )
 
     if name not in ORDER_MATTERS:
@@ -114,4 +114,4 @@ def test_every_choice_of_a_loss(name, options):
             copy.deepcopy(loss).compute(*inputs, batch),
             loss.compute(*[permuted(trace, order) for trace in inputs], chosen(batch, order)),
         )
-    assert couples(original) == original.batch_coupled
+    assert couples(original) == original.info.batch_coupled

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import FeatureShape, LossContext
+from pursuhint.losses.context import FeatureShape, LossContext
 from pursuhint.losses.reviewkd import ContextDistance, KnowledgeReviewLoss
 
 STUDENT = [(3, 8, 6), (5, 4, 3), (4, 2, 2)]  # channels, height, width
@@ -141,7 +141,7 @@ def test_without_residual_learning_every_pair_has_its_own_map(review):
 
 def test_without_embeddings():
     loss, inputs = make(embedding=False, mid_channels=4), features()
-    assert loss.inputs == ("student_maps", "teacher_maps")
+    assert loss.info.inputs == ("student_maps", "teacher_maps")
     assert list(loss.terms(*inputs[:2])) == ["hint_0", "hint_1", "hint_2"]
     assert loss.fusions[2].attention is None
     assert loss(*inputs[:2]).isfinite()

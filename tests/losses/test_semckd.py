@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import FeatureShape
+from pursuhint.losses.context import FeatureShape
 from pursuhint.losses.semckd import SemanticCalibrationLoss
 
 STUDENT = ((2, 6, 6), (3, 4, 2))

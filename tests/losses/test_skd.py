@@ -125,7 +125,7 @@ def test_the_radius_may_be_a_running_average(logits):
 
 
 def test_contains_the_classification_term():
-    assert SphericalLoss.contains_classification
+    assert SphericalLoss.info.contains_classification
 
 
 def test_refuses_what_is_out_of_range():

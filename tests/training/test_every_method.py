@@ -68,7 +68,7 @@ def command(losses: Sequence[str], teacher: Path, out: Path) -> list[Any]:
     for loss in losses:
         words += ["--loss", loss]
     methods = [loss.partition("=")[0].partition(":")[0] for loss in losses]
-    if any(get_loss(method).needs_teacher for method in methods):
+    if any(get_loss(method).info.needs_teacher for method in methods):
         words += ["--teacher", "wrn_16_2", "--teacher-checkpoint", teacher]
     if set(methods) & set(BEFORE_ACTIVATION):
         words += ["--set", "hints.activation=pre"]
@@ -99,7 +99,7 @@ def test_trains_resumes_and_evaluates(method, teacher, cut_short, tmp_path):
     assert stages == [*warm_up, "main", "main"]
     for line in record.metrics:
         assert all(math.isfinite(value) for key, value in line.items() if key != "stage")
-    assert record.recipe.losses[method].weight == get_loss(method).default_weight
+    assert record.recipe.losses[method].weight == get_loss(method).info.default_weight
     for line, names in zip((record.metrics[0], record.metrics[-1]), LOGGED.get(method, ())):
         assert names <= line.keys()
 
@@ -143,7 +143,7 @@ def test_losses_combine_on_the_command_line(losses, weights, teacher, tmp_path):
     last = json.loads(pursuhint(*command(losses, teacher, tmp_path / "run")))["last"]
     record = RunRecord.load(tmp_path / "run")
     assert {name: config.weight for name, config in record.recipe.losses.items()} == weights
-    main = [name for name in weights if not get_loss(name).warm_up_only]
+    main = [name for name in weights if not get_loss(name).info.warm_up_only]
     total = sum(weights[name] * last[f"train_{name}"] for name in main)
     assert last["train_loss"] == pytest.approx(total, rel=1e-4)
     assert json.loads(pursuhint("evaluate", tmp_path / "run", "--json"))["top1"] == last["test_top1"]

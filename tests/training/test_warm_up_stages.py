@@ -18,7 +18,7 @@ from pursuhint.training.stages import plan_stages
 class Warming(EmbeddingLoss):
     """A regression of the teacher's embedding whose projection is learned first, with the student at rest."""
 
-    title = "Warming"
+    info = EmbeddingLoss.info.replace(title="Warming")
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
         super().__init__()

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import FeatureShape, check_same_batch
+from pursuhint.losses.checks import check_same_batch
+from pursuhint.losses.context import FeatureShape
 
 __all__ = ["as_maps", "map_sizes", "pool_to", "pool_to_smaller", "smaller_size"]
 

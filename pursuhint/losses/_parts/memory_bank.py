@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pursuhint.losses.base import check_choice
+from pursuhint.losses.checks import check_choice
 
 __all__ = ["BankPrecision", "MemoryBank"]
 

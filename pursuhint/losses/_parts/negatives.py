@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import check_choice
+from pursuhint.losses.checks import check_choice
 
 __all__ = ["NegativeSampler", "NegativesFrom"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pursuhint.losses.base import check_non_negative
+from pursuhint.losses.checks import check_non_negative
 
 __all__ = ["LinearRamp"]
 

@@ -200,8 +200,8 @@ def _terms(recipe: Recipe, metrics: Sequence[Mapping[str, Any]]) -> Grid:
         kind = get_loss(name) if name in LOSSES else None
         values = [line[f"train_{name}"] for line in metrics if line.get(f"train_{name}") is not None]
         first, last = (f"{values[0]:.4g}", f"{values[-1]:.4g}") if values else ("", "")
-        title = f"{kind.title} ({name})" if kind is not None and kind.title else name
+        title = f"{kind.info.title} ({name})" if kind is not None and kind.info.title else name
         weight = "" if config.weight is None else f"{config.weight:g}"
-        rows.append((title, kind.compares if kind else "", weight, first, last))
+        rows.append((title, kind.info.compares if kind else "", weight, first, last))
     heads = ("Term", "Compares", "Weight", "First epoch", "Last epoch")
     return Grid(heads, tuple(rows), frozenset({2, 3, 4}))

@@ -80,7 +80,7 @@ def resolve_losses(losses: Mapping[str, LossConfig]) -> dict[str, LossConfig]:
         }
         chosen = kind.checked(losses[name].options) if name in losses else {}
         resolved[name] = LossConfig(
-            weight=kind.default_weight if weight is None else weight, options={**defaults, **chosen}
+            weight=kind.info.default_weight if weight is None else weight, options={**defaults, **chosen}
         )
     return resolved
 
@@ -91,7 +91,7 @@ def needs_hints(losses: Mapping[str, object]) -> bool:
 
 
 def _check_teacher(recipe: Recipe, losses: Mapping[str, object]) -> None:
-    needing = [name for name in losses if get_loss(name).needs_teacher]
+    needing = [name for name in losses if get_loss(name).info.needs_teacher]
     if needing and recipe.teacher is None:
         raise PursuhintError(
             f"loss {needing[0]!r} needs a teacher; give one with teacher.network (--teacher)"

@@ -7,7 +7,7 @@ import torch
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to, pool_to_smaller
-from pursuhint.losses.base import FeatureShape
+from pursuhint.losses.context import FeatureShape
 
 
 def sizes(student, teacher):

@@ -163,9 +163,9 @@ def test_weights_are_the_defaults_that_the_losses_declare(name):
         if name.endswith("vanilla")
         else name.removeprefix("cifar100-")
     )
-    assert resolved[main].weight == get_loss(main).default_weight
-    if not get_loss(main).contains_classification:
-        assert resolved["ce"].weight == get_loss(main).default_ce_weight
+    assert resolved[main].weight == get_loss(main).info.default_weight
+    if not get_loss(main).info.contains_classification:
+        assert resolved["ce"].weight == get_loss(main).info.default_ce_weight
 
 
 @pytest.mark.parametrize(

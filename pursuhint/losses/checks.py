@@ -1,0 +1,81 @@
+"""Checks of tensors and hyperparameters that losses share; each raises one clear line."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+from torch import Tensor
+
+from pursuhint.errors import PursuhintError
+
+__all__ = ["check_choice", "check_non_negative", "check_positive", "check_same_batch", "check_same_classes"]
+
+
+def different_classes(title: str, teacher: int | None, student: int) -> str:
+    return (
+        f"teacher has {teacher} classes, student {student}; {title} compares logits and needs the same "
+        "classes: use a teacher of this task, or a loss that compares features"
+    )
+
+
+def check_same_classes(title: str, student: Tensor, teacher: Tensor) -> None:
+    """Refuse logits of different shapes.
+
+    Raises:
+        PursuhintError: batch sizes or numbers of classes differ.
+    """
+    check_same_batch(student, teacher)
+    if student.shape != teacher.shape:
+        raise PursuhintError(different_classes(title, teacher.shape[-1], student.shape[-1]))
+
+
+def check_same_batch(student: Tensor, teacher: Tensor) -> None:
+    """Refuse tensors of different batches.
+
+    Raises:
+        PursuhintError: their first dimensions differ.
+    """
+    if student.shape[0] != teacher.shape[0]:
+        raise PursuhintError(
+            f"teacher and student saw different batches: {teacher.shape[0]} and {student.shape[0]} samples"
+        )
+
+
+def check_positive(**values: float) -> None:
+    """Refuse numbers that are not above zero.
+
+    Raises:
+        PursuhintError: one is zero, negative or NaN; the message names it.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise PursuhintError(f"{name} must be positive, got {value}")
+
+
+def check_non_negative(**values: float) -> None:
+    """Refuse numbers below zero.
+
+    Raises:
+        PursuhintError: one is negative or NaN; the message names it.
+    """
+    for name, value in values.items():
+        if not value >= 0:
+            raise PursuhintError(f"{name} must not be negative, got {value}")
+
+
+def check_choice(choices: Any, **values: str) -> None:
+    """Refuse what is none of the values of a ``Literal``.
+
+    Args:
+        choices: the ``Literal``.
+        **values: what is checked, by name.
+
+    Raises:
+        PursuhintError: one is none of them; the message names it.
+    """
+    for name, value in values.items():
+        if value not in typing.get_args(choices):
+            raise PursuhintError(
+                f"{name} must be one of {', '.join(typing.get_args(choices))}; got {value!r}"
+            )

@@ -1,0 +1,86 @@
+"""The traits of a loss as one record: inputs, source, default weights, needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["Input", "LossInfo"]
+
+Input = Literal[
+    "images",
+    "labels",
+    "indices",
+    "student_logits",
+    "student_embedding",
+    "student_maps",
+    "teacher_logits",
+    "teacher_embedding",
+    "teacher_maps",
+]
+
+
+@dataclass(frozen=True)
+class LossInfo:
+    """Traits of a loss.
+
+    A class extends the record of its base class, ``info = HintLoss.info.replace(title=..., paper=...)``. An
+    instance whose hyperparameters change a trait sets its own, ``self.info = self.info.replace(...)``.
+
+    Attributes:
+        title: name of the method in the literature.
+        paper: citation of its source.
+        default_weight: the paper's weight, for CIFAR-100 where the paper gives several.
+        default_ce_weight: the paper's weight of the cross-entropy beside it.
+        minimum: the value for a student equal to the teacher, with what the loss learns at its best; None
+            where it follows from the data, as the docstring of ``forward`` or of the class says.
+        contains_classification: the loss contains the classification term, so that cross-entropy must not
+            be added to it.
+        needs_teacher: False for losses that look at the student alone.
+        compares: the quantity compared, in words.
+        learns: what is trained beside the student, in words; empty if nothing is.
+        batch_coupled: the samples of a batch enter together, so that the loss of a batch is not the mean of
+            the losses of its parts.
+        inputs: arguments of ``forward``, in order. Features come as one list for all hint points.
+        at_last_map: its one pair of hint points is the map that each network averages into its embedding
+            (`pursuhint.features.find_last_map`), whatever the hint plan says.
+        needs_teacher_classifier: `LossContext.teacher_classifier` must be set.
+        needs_input_gradients: the loss differentiates logits by the images: these then require gradients
+            and the teacher runs with a graph.
+        no_grad_parameters: names of trainable parameters that receive no gradient, as the method has it.
+        extra_taps: names of modules that `Loss.prepare` has added to the student; their outputs are appended
+            to the student features that this loss gets.
+        alters_student: `Loss.prepare` changes the student, so that `Loss.export` has something to do.
+        warm_up_only: the loss is computed in its `Loss.stages` and not in the main one.
+        shared_buffers: names of buffers that are identical on all ranks by construction, and too large to be
+            broadcast for every batch: memory banks, queues.
+    """
+
+    title: str = ""
+    paper: str = ""
+    default_weight: float = 1.0
+    default_ce_weight: float = 1.0
+    minimum: float | None = 0.0
+    contains_classification: bool = False
+    needs_teacher: bool = True
+    compares: str = ""
+    learns: str = ""
+    batch_coupled: bool = False
+    inputs: tuple[Input, ...] = ()
+    at_last_map: bool = False
+    needs_teacher_classifier: bool = False
+    needs_input_gradients: bool = False
+    no_grad_parameters: tuple[str, ...] = ()
+    extra_taps: tuple[str, ...] = ()
+    alters_student: bool = False
+    warm_up_only: bool = False
+    shared_buffers: tuple[str, ...] = ()
+
+    def replace(self, **changes: Any) -> LossInfo:
+        """The record with some traits changed.
+
+        Raises:
+            TypeError: there is no trait of this name.
+        """
+        return dataclasses.replace(self, **changes)
