@@ -41,10 +41,10 @@ __all__ = ["Distiller"]
 class Distiller(nn.Module):
     """Compute the weighted sum of losses between a student and its teacher.
 
-    The total is that of PURSUhInT, eq. 8: ``sum of weight * loss`` over the terms. This is the one module to
-    train, wrap for several processes and save: it contains the student and what the losses learn. The teacher
-    follows it from device to device, but is not part of it: it is frozen, always in evaluation mode, and in
-    neither ``parameters()`` nor ``state_dict()``.
+    The total is the sum of PURSUhInT, eq. 8: ``sum of weight * loss`` over the terms. This is the one module
+    to train, wrap for several processes and save: it contains the student and the modules that the losses
+    learn. The teacher moves between devices with it, but is no submodule: it is frozen, always in evaluation
+    mode, and in neither ``parameters()`` nor ``state_dict()``.
 
     Args:
         student: the network to train. A loss may extend or wrap it (`Loss.prepare`): afterwards use
@@ -83,8 +83,9 @@ class Distiller(nn.Module):
         check_terms(terms)
         check_teacher({name: term.loss for name, term in terms.items()}, teacher)
         self.weights = term_weights(terms)
+        # Losses that alter the student come first, so that the others see the altered network.
         for term in sorted(terms.values(), key=lambda term: not term.loss.info.alters_student):
-            student = term.loss.prepare(student)  # those that look at the student see it as it will be
+            student = term.loss.prepare(student)
         self.student = student
         self.losses = nn.ModuleDict({name: term.loss for name, term in terms.items()})
 
@@ -98,11 +99,11 @@ class Distiller(nn.Module):
                 self._student_points = (*self._student_points, _output_of(module))
             self._selected[name] = (chosen, selected_points(name, term.teacher_points, len(teacher_points)))
 
-        # Unregistered, so that optimisers, checkpoints and process groups never see it.
+        # In a plain list, so that it is no submodule: optimisers, checkpoints and DDP never see it.
         self._teacher: list[nn.Module] = []
         if teacher is not None and any(term.loss.info.needs_teacher for term in terms.values()):
             self._teacher.append(teacher.requires_grad_(False).eval())
-        # A name that DistributedDataParallel looks for: what it need not send to the other processes.
+        # DistributedDataParallel reads this attribute: buffers that it need not broadcast to other ranks.
         self._ddp_params_and_buffers_to_ignore = [
             f"losses.{name}.{buffer}"
             for name, term in terms.items()
@@ -176,46 +177,60 @@ class Distiller(nn.Module):
     # -- training ------------------------------------------------------------------------------------------
 
     def forward(self, batch: Batch, teacher: Features | None = None) -> Losses:
-        """Run both networks on a batch and compare them. The teacher runs only as deep as the losses look.
+        """Run both networks on a batch and compute the losses. The teacher runs only as deep as they need.
 
         Args:
             batch: images, labels and sample indices, on the device of the student.
-            teacher: what the teacher made of this batch, with `teacher_needs` in it, if it has run already:
-                several distillers can so share one pass. It is not used if a loss needs the teacher's
-                gradients with respect to the images.
+            teacher: the teacher's features of this batch, with `teacher_outputs` in them, if it has run
+                already: several distillers can share one pass. They are not used if a loss needs the
+                teacher's gradients with respect to the images.
         """
         losses = {name: self.loss(name) for name in self._active}
         differentiate = any(loss.info.needs_input_gradients for loss in losses.values())
-        if self.acceleration.channels_last and batch.images.ndim == 4:
-            batch = replace(batch, images=batch.images.contiguous(memory_format=torch.channels_last))
-        if differentiate:
-            batch = replace(batch, images=batch.images.detach().requires_grad_())
+        batch = self._prepare_images(batch, differentiate)
         student = self._student_extractor(batch.images)
         student = replace(student, maps=tuple(map(channels_last_gradient, student.maps)))
         assert student.logits is not None
-        logits = student.logits.detach()
-        if self._teacher_pass is None:
+        logits = student.logits.detach()  # as the network gives them, before losses transform them
+        if self._teacher_runner is None:
             teacher = None
         elif teacher is None or differentiate:
-            teacher = self._teacher_pass(batch.images, batch.indices)
+            teacher = self._teacher_runner(batch.images, batch.indices)
         for loss in losses.values():
             student = _transformed(student, loss)
-            teacher = _transformed(teacher, loss) if teacher is not None else None
-        constant = _detached(teacher) if teacher is not None else None
+            teacher = None if teacher is None else _transformed(teacher, loss)
+        return self._weighted_sum(student, teacher, batch, logits=logits)
 
+    def _prepare_images(self, batch: Batch, differentiate: bool) -> Batch:
+        """A batch in the memory layout of the networks, requiring gradients if losses need them."""
+        images = batch.images
+        if self.acceleration.channels_last and images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if differentiate:
+            images = images.detach().requires_grad_()
+        return batch if images is batch.images else replace(batch, images=images)
+
+    def _weighted_sum(
+        self, student: Features, teacher: Features | None, batch: Batch, *, logits: Tensor
+    ) -> Losses:
+        """The losses of the present stage; in a warm-up they are not weighted."""
+        constant = None if teacher is None else _detached(teacher)
         parts: dict[str, Tensor] = {}
         extra_metrics: dict[str, Tensor] = {}
         addends = []
-        for name, loss in losses.items():
+        for name in self._active:
+            loss = self.loss(name)
             weight = self.weights[name] if self._warm_up is None else 1.0
             own, other = self._selected[name]
-            seen = teacher if loss.info.needs_input_gradients else constant
+            features = teacher if loss.info.needs_input_gradients else constant
             with contextlib.nullcontext() if weight else torch.no_grad():
                 value = loss.compute(
-                    _only(student, own), _only(seen, other) if seen is not None else None, batch
+                    _at_points(student, own),
+                    None if features is None else _at_points(features, other),
+                    batch,
                 )
             parts[name] = value.detach()
-            extra_metrics |= {f"{name}_{what}": seen_there for what, seen_there in loss.extra_metrics.items()}
+            extra_metrics |= {f"{name}_{key}": metric for key, metric in loss.extra_metrics.items()}
             if weight:  # 0 times infinity would spoil the total
                 addends.append(weight * value)
         return Losses(torch.stack(addends).sum(), parts, logits, extra_metrics)
@@ -242,18 +257,18 @@ class Distiller(nn.Module):
         return self._teacher[0] if self._teacher else None
 
     def cache_teacher(self, batches: Iterable[Batch]) -> None:
-        """Run the teacher of the present stage once, and keep what it makes of every sample.
+        """Run the teacher once with the outputs of the present stage, and cache them for every sample.
 
         Args:
-            batches: every sample that will be trained on, as it will look then; see `TeacherRunner.fill`.
+            batches: every training sample, as training will see it; see `TeacherRunner.fill`.
         """
-        if self._teacher_pass is not None:
-            self._teacher_pass.fill(batches)
+        if self._teacher_runner is not None:
+            self._teacher_runner.fill(batches)
 
     @property
-    def teacher_needs(self) -> TeacherOutputs | None:
-        """What the present stage looks at in the teacher; None if it does not look at it."""
-        return None if self._teacher_pass is None else self._teacher_pass.needs
+    def teacher_outputs(self) -> TeacherOutputs | None:
+        """The outputs of the teacher that the present stage looks at; None if it looks at none."""
+        return None if self._teacher_runner is None else self._teacher_runner.outputs
 
     # -- stages --------------------------------------------------------------------------------------------
 
@@ -262,7 +277,7 @@ class Distiller(nn.Module):
         return tuple((name, stage) for name in self.losses for stage in self.loss(name).stages())
 
     def enter(self, term: str | None = None, warm_up: WarmUp | None = None) -> None:
-        """Begin a stage: the main one, or a warm-up of one term, which is then computed alone, not weighted.
+        """Begin a stage: the main one, or a warm-up, which computes one term alone and without weight.
 
         Call it when resuming, too: the stage is not part of the state.
 
@@ -281,7 +296,7 @@ class Distiller(nn.Module):
         self.train(self.training)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Tell the losses how far the main stage is. Call it before every epoch of it, when resuming too.
+        """Pass the progress of the main stage to the losses, before each of its epochs, resumed ones too.
 
         Args:
             epoch: number of the epoch that begins, from 0.
@@ -291,7 +306,7 @@ class Distiller(nn.Module):
             self.loss(name).begin_epoch(epoch, epochs)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """What the present stage trains: everything in the main one, else what its warm-up names."""
+        """Parameters that the present stage trains: all in the main stage, those of the term in a warm-up."""
         if self._warm_up is None:
             parameters = list(self.parameters())
         else:
@@ -300,14 +315,14 @@ class Distiller(nn.Module):
             parameters = [parameter for module in modules for parameter in module.parameters()]
         return [parameter for parameter in parameters if parameter.requires_grad]
 
-    # -- afterwards ----------------------------------------------------------------------------------------
+    # -- after training ------------------------------------------------------------------------------------
 
     def export(self) -> nn.Module:
-        """The student as it is kept and evaluated.
+        """The student for evaluation and use, without what the losses added for training.
 
         Returns:
-            ``distiller.student`` itself where no loss alters it; otherwise a copy that the losses have turned
-            into a network of its own, in the same mode.
+            ``distiller.student`` itself where no loss alters it; otherwise a copy in the same mode, from
+            which the losses have removed or folded what they added.
         """
         if not any(self.loss(name).info.alters_student for name in self.losses):
             return self.student
@@ -317,7 +332,7 @@ class Distiller(nn.Module):
         return student
 
     def other_heads(self) -> dict[str, nn.Module]:
-        """Networks that predict in another way than the exported student, as ``TERM_NAME``, in its mode."""
+        """Further networks to evaluate, as ``TERM_NAME``: the student with another head, in its mode."""
         return {
             f"{name}_{what}": network
             for name in self._active
@@ -338,18 +353,18 @@ class Distiller(nn.Module):
             if self.acceleration.compiles_student
             else FeatureExtractor(self.student, self._student_points, embedding=embedding)
         )
-        self._teacher_pass: TeacherRunner | None = None
+        self._teacher_runner: TeacherRunner | None = None
         if self._teacher and any(loss.info.needs_teacher for loss in losses.values()):
-            needs = TeacherOutputs(
+            outputs = TeacherOutputs(
                 self._teacher_points,
                 logits="teacher_logits" in inputs,
                 embedding="teacher_embedding" in inputs,
                 input_gradients=any(loss.info.needs_input_gradients for loss in losses.values()),
             )
-            self._teacher_pass = TeacherRunner(self._teacher[0], needs, self.acceleration)
+            self._teacher_runner = TeacherRunner(self._teacher[0], outputs, self.acceleration)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
-        """Let ``to``, ``cuda``, ``double`` and the like reach the teacher as well."""
+        """Apply ``to``, ``cuda``, ``double`` and the like to the teacher as well."""
         super()._apply(fn, recurse)
         for teacher in self._teacher:
             teacher._apply(fn, recurse)
@@ -357,25 +372,27 @@ class Distiller(nn.Module):
 
 
 def _output_of(module: str) -> HintPoint:
-    """The output of a module that a loss has added to the student; no candidate, so without a position."""
+    """Hint point at a module that a loss has added to the student; it has no position among candidates."""
     return HintPoint(module, 0, 0, "post", 0, (), 0, Tap(module, "output", copy=True))
 
 
 # ---------------------------------------------------------------------------------------------------------
-# Looking at what was recorded
+# Features of one loss
 
 
-def _only(trace: Features, indices: Sequence[int]) -> Features:
-    return replace(trace, maps=tuple(trace.maps[index] for index in indices))
+def _at_points(features: Features, indices: Sequence[int]) -> Features:
+    return replace(features, maps=tuple(features.maps[index] for index in indices))
 
 
-def _transformed(trace: Features, loss: Loss) -> Features:
-    return trace if trace.logits is None else replace(trace, logits=loss.transform_logits(trace.logits))
+def _transformed(features: Features, loss: Loss) -> Features:
+    if features.logits is None:
+        return features
+    return replace(features, logits=loss.transform_logits(features.logits))
 
 
-def _detached(trace: Features) -> Features:
+def _detached(features: Features) -> Features:
     return Features(
-        None if trace.logits is None else trace.logits.detach(),
-        None if trace.embedding is None else trace.embedding.detach(),
-        tuple(features.detach() for features in trace.maps),
+        None if features.logits is None else features.logits.detach(),
+        None if features.embedding is None else features.embedding.detach(),
+        tuple(values.detach() for values in features.maps),
     )

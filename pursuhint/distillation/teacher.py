@@ -1,4 +1,4 @@
-"""The teacher's forward pass: what is wanted of it, and running it for one or for several distillers."""
+"""The forward pass of a frozen teacher: which outputs are wanted, and computing them fast."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["TeacherOutputs", "TeacherRunner"]
 
 _COMPARED = 2
-"""Images on which a folded teacher must see what the teacher sees."""
+"""Number of images on which the fused teacher is checked against the original."""
+
+_FULL_PRECISIONS = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What losses look at in a teacher.
+    """The outputs of a teacher that losses look at.
 
     Attributes:
         points: hint points, each once.
-        logits: whether its scores are wanted.
-        embedding: whether the input of its classifier is.
+        logits: whether the logits are wanted.
+        embedding: whether the input of the classifier is wanted.
         input_gradients: whether a loss differentiates the teacher with respect to the images. Such a pass
             cannot be shared: its graph belongs to one backward pass.
     """
@@ -46,42 +48,42 @@ class TeacherOutputs:
     input_gradients: bool = False
 
     @classmethod
-    def union(cls, needs: Sequence[TeacherOutputs]) -> TeacherOutputs:
-        """What serves all of them."""
+    def union(cls, wanted: Sequence[TeacherOutputs]) -> TeacherOutputs:
+        """The outputs that contain all those wanted."""
         return cls(
-            points=tuple(dict.fromkeys(point for own in needs for point in own.points)),
-            logits=any(own.logits for own in needs),
-            embedding=any(own.embedding for own in needs),
-            input_gradients=any(own.input_gradients for own in needs),
+            points=tuple(dict.fromkeys(point for outputs in wanted for point in outputs.points)),
+            logits=any(outputs.logits for outputs in wanted),
+            embedding=any(outputs.embedding for outputs in wanted),
+            input_gradients=any(outputs.input_gradients for outputs in wanted),
         )
 
-    def part(self, trace: Features, own: TeacherOutputs) -> Features:
-        """The part of a trace that one of several wants.
+    def select(self, features: Features, wanted: TeacherOutputs) -> Features:
+        """Select from the features of a shared pass those that one distiller wants.
 
         Args:
-            trace: of a pass with these needs.
-            own: needs that are contained in these.
+            features: of a pass with these outputs.
+            wanted: outputs that are contained in these.
         """
         place = {point: index for index, point in enumerate(self.points)}
         return Features(
-            trace.logits if own.logits else None,
-            trace.embedding if own.embedding else None,
-            tuple(trace.maps[place[point]] for point in own.points),
+            features.logits if wanted.logits else None,
+            features.embedding if wanted.embedding else None,
+            tuple(features.maps[place[point]] for point in wanted.points),
         )
 
 
 class TeacherRunner:
-    """Run a frozen teacher on batches, no deeper than what is wanted of it.
+    """Run a frozen teacher on batches, no deeper than the outputs wanted of it.
 
-    What runs is a copy that is made for speed at the first batch, see `Acceleration`; the teacher itself
-    where a loss differentiates it, where the copy does not compute the same, or where it is sharded over
-    processes. A sharded teacher always runs to its end, so that every process gives back what it has
-    gathered.
+    At the first batch it makes a copy of the teacher that is optimised for speed, see `Acceleration`. The
+    teacher itself runs where a loss differentiates it, where the copy computes something else, or where it is
+    sharded over ranks. A sharded teacher always runs to its end, so that every rank frees the weights that it
+    has gathered.
 
     Args:
         teacher: frozen and in evaluation mode; it is not changed.
-        needs: what is wanted.
-        acceleration: how it is computed.
+        outputs: the outputs to compute.
+        acceleration: how the arithmetic is carried out.
 
     Raises:
         PursuhintError: a point names a module that the teacher does not have, or cannot be read in a compiled
@@ -89,32 +91,32 @@ class TeacherRunner:
     """
 
     def __init__(
-        self, teacher: nn.Module, needs: TeacherOutputs, acceleration: Acceleration | None = None
+        self, teacher: nn.Module, outputs: TeacherOutputs, acceleration: Acceleration | None = None
     ) -> None:
-        self.needs = needs
+        self.outputs = outputs
         self._acceleration = Acceleration() if acceleration is None else acceleration
         self._teacher = teacher
-        self._plain = self._extractor(teacher)
-        if self._acceleration.compiles_teacher and not needs.input_gradients:
-            self._compiled(teacher)  # whatever is wrong with that shows before long work
-        self._fast: FeatureExtractor | None = None
-        self._made_for: tuple[torch.device, torch.dtype] | None = None
+        self._original = self._extractor(teacher)
+        if self._acceleration.compiles_teacher and not outputs.input_gradients:
+            self._compiled(teacher)  # fail early if the teacher cannot be compiled
+        self._optimized: FeatureExtractor | None = None
+        self._optimized_for: tuple[torch.device, torch.dtype] | None = None
         self._cache: TeacherCache | None = None
 
     def __call__(self, images: Tensor, indices: Tensor | None = None) -> Features:
-        """What the teacher makes of a batch of images, (N, C, H, W).
+        """Compute the teacher's outputs for a batch of images, (N, C, H, W).
 
-        Without gradients, unless they are among the needs: then the images must require them.
+        Without gradients, unless the outputs include ``input_gradients``: then the images must require them.
 
         Args:
             images: the batch.
             indices: of its samples, (N,); needed after `fill`.
 
         Raises:
-            PursuhintError: after `fill`, a sample was not among those.
+            PursuhintError: after `fill`, a sample is not in the cache.
         """
-        if self.needs.input_gradients:
-            return self._plain(images)
+        if self.outputs.input_gradients:
+            return self._original(images)
         if self._cache is not None and indices is not None:
             return self._cache.read(indices)
         with torch.no_grad():
@@ -122,16 +124,16 @@ class TeacherRunner:
 
     @torch.no_grad()
     def fill(self, batches: Iterable[Batch]) -> None:
-        """Run the teacher once on samples that look the same in every epoch, and keep what it makes of them.
+        """Run the teacher once on samples that look the same in every epoch, and cache its outputs.
 
-        Memory for all of it is taken on the device of the batches: for every sample the logits, the embedding
-        and the features at all points, whichever are wanted.
+        The cache lies on the device of the batches. It holds the logits, the embedding and the features at
+        all points of every sample, whichever are wanted.
 
         Args:
-            batches: every sample once. In the same order each time, so that what is kept does not depend on
-                the order of training.
+            batches: every sample once. In the same order each time, so that the cache does not depend on the
+                order of training.
         """
-        if self.needs.input_gradients:
+        if self.outputs.input_gradients:
             return
         cache = TeacherCache()
         for batch in batches:
@@ -139,25 +141,21 @@ class TeacherRunner:
         cache.close()
         self._cache = cache
 
-    # -- the fast copy ---------------------------------------------------------------------------------------
+    # -- the optimised copy ----------------------------------------------------------------------------------
 
     def _run(self, images: Tensor) -> Features:
-        kind = images.device.type
         precision = self._precision(images)
         if self._acceleration.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        made_for = (images.device, precision)
-        if self._fast is None or self._made_for != made_for:
-            self._fast, self._made_for = self._make(images, precision), made_for
-        if precision in (torch.float32, torch.float64):
-            context = torch.autocast(kind, enabled=False)
-        else:
-            context = torch.autocast(kind, dtype=precision)
-        with context:
-            trace = self._fast(images)
-        return trace if self.needs.logits else replace(trace, logits=None)
+        if self._optimized is None or self._optimized_for != (images.device, precision):
+            self._optimized = self._optimize(images, precision)
+            self._optimized_for = (images.device, precision)
+        with _computing_in(precision, images.device.type):
+            features = self._optimized(images)
+        return features if self.outputs.logits else replace(features, logits=None)
 
     def _precision(self, images: Tensor) -> torch.dtype:
+        """The precision to compute in: the configured one, else that of autocast, else that of the images."""
         wanted, kind = self._acceleration.teacher_precision, images.device.type
         if images.dtype == torch.float64 or wanted == "float32":
             return images.dtype
@@ -165,45 +163,52 @@ class TeacherRunner:
             return torch.bfloat16
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else images.dtype
 
-    def _make(self, images: Tensor, precision: torch.dtype) -> FeatureExtractor:
-        """A probe into a copy of the teacher that computes in a precision."""
+    def _optimize(self, images: Tensor, precision: torch.dtype) -> FeatureExtractor:
+        """An extractor on a copy of the teacher that computes in a precision."""
         acceleration = self._acceleration
         if is_sharded(self._teacher):
-            needs = self.needs
-            return FeatureExtractor(self._teacher, needs.points, embedding=needs.embedding)
+            outputs = self.outputs  # with logits, so that the pass reaches the end of the network
+            return FeatureExtractor(self._teacher, outputs.points, embedding=outputs.embedding)
         with torch.autocast(images.device.type, enabled=False):
-            network = self._quick_copy(images, precision)
-        if precision not in (torch.float32, torch.float64):
+            network = self._rewritten_copy(images, precision)
+        if precision not in _FULL_PRECISIONS:
             _convert_weights(network, precision)
         if acceleration.channels_last:
             network.to(memory_format=torch.channels_last)
         return self._compiled(network) if acceleration.compiles_teacher else self._extractor(network)
 
-    def _quick_copy(self, images: Tensor, precision: torch.dtype) -> nn.Module:
-        """The teacher rewritten as far as that computes the same."""
+    def _rewritten_copy(self, images: Tensor, precision: torch.dtype) -> nn.Module:
+        """A copy with fused batch norms, and Winograd if wanted; a plain copy if its outputs differ."""
         acceleration, few = self._acceleration, images[:_COMPARED]
         winograd = acceleration.winograd and precision == torch.float32 and images.device.type == "cpu"
         if acceleration.fuse_batchnorm:
-            network = fuse_batchnorms(self._teacher, few, self.needs.points)
+            network = fuse_batchnorms(self._teacher, few, self.outputs.points)
             if winograd:
                 use_winograd(network)
-            if _agree(self._plain(few), self._extractor(network)(few)):
+            if _agree(self._original(few), self._extractor(network)(few)):
                 return network
         return copy.deepcopy(self._teacher)
 
     def _extractor(self, network: nn.Module) -> FeatureExtractor:
-        needs = self.needs
-        return FeatureExtractor(network, needs.points, logits=needs.logits, embedding=needs.embedding)
+        outputs = self.outputs
+        return FeatureExtractor(network, outputs.points, logits=outputs.logits, embedding=outputs.embedding)
 
     def _compiled(self, network: nn.Module) -> CompiledExtractor:
-        needs, mode = self.needs, self._acceleration.compile_mode
+        outputs, mode = self.outputs, self._acceleration.compile_mode
         return CompiledExtractor(
-            network, needs.points, logits=needs.logits, embedding=needs.embedding, mode=mode
+            network, outputs.points, logits=outputs.logits, embedding=outputs.embedding, mode=mode
         )
 
 
+def _computing_in(precision: torch.dtype, device_type: str) -> torch.autocast:
+    """Autocast to a precision; without autocast in full precision."""
+    if precision in _FULL_PRECISIONS:
+        return torch.autocast(device_type, enabled=False)
+    return torch.autocast(device_type, dtype=precision)
+
+
 def _convert_weights(network: nn.Module, precision: torch.dtype) -> None:
-    """Give the layers that autocast runs in a precision weights of it: none are then cast for every batch."""
+    """Store weights of convolutions and linear layers in a precision; autocast then casts none per batch."""
     for module in network.modules():
         if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
             for parameter in module.parameters(recurse=False):
@@ -211,17 +216,17 @@ def _convert_weights(network: nn.Module, precision: torch.dtype) -> None:
                     parameter.data = parameter.data.to(precision)
 
 
-def _tensors(trace: Features) -> list[Tensor]:
-    return [part for part in (trace.logits, trace.embedding, *trace.maps) if part is not None]
+def _tensors(features: Features) -> list[Tensor]:
+    return [part for part in (features.logits, features.embedding, *features.maps) if part is not None]
 
 
 def _agree(first: Features, second: Features) -> bool:
-    """Whether two records are the same but for rounding."""
+    """Whether two sets of features are equal but for rounding, by relative distance."""
     for one, other in zip(_tensors(first), _tensors(second), strict=True):
         if one.shape != other.shape:
             return False
         tolerance = min(1e4 * torch.finfo(one.dtype).eps, 0.05)
-        apart = torch.linalg.vector_norm((one - other).float())
-        if not apart <= tolerance * torch.linalg.vector_norm(one.float()):
+        distance = torch.linalg.vector_norm((one - other).float())
+        if not distance <= tolerance * torch.linalg.vector_norm(one.float()):  # false for NaN, too
             return False
     return True

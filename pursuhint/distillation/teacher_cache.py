@@ -1,4 +1,4 @@
-"""What a teacher made of every sample of a data set."""
+"""A table of a teacher's outputs for every sample of a data set."""
 
 from __future__ import annotations
 
@@ -12,67 +12,67 @@ from pursuhint.features.extractor import Features
 
 
 class TeacherCache:
-    """Records of a teacher by sample index: filled with `add`, then `close`d, then `read`."""
+    """Outputs of a teacher by sample index: filled with `add`, then `close`d, then `read`."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Tensor, Features]] = []
-        self._place = torch.empty(0, dtype=torch.int64)
-        self._whole = Features()
+        self._batches: list[tuple[Tensor, Features]] = []
+        self._rows = torch.empty(0, dtype=torch.int64)  # row of every sample; -1 if it is absent
+        self._table = Features()
 
-    def add(self, indices: Tensor, trace: Features) -> None:
-        """Keep a batch; copied, since what a compiled teacher returns is overwritten by its next pass."""
+    def add(self, indices: Tensor, features: Features) -> None:
+        """Add a batch. It is copied, because the next pass of a compiled teacher overwrites its outputs."""
         copied = Features(
-            None if trace.logits is None else trace.logits.clone(),
-            None if trace.embedding is None else trace.embedding.clone(),
-            tuple(features.clone() for features in trace.maps),
+            None if features.logits is None else features.logits.clone(),
+            None if features.embedding is None else features.embedding.clone(),
+            tuple(values.clone() for values in features.maps),
         )
-        self._parts.append((indices, copied))
+        self._batches.append((indices, copied))
 
     def close(self) -> None:
         """Join all batches into one table.
 
         Raises:
-            PursuhintError: there are none.
+            PursuhintError: no batch was added.
         """
-        if not self._parts:
+        if not self._batches:
             raise PursuhintError("there is no sample for the teacher to look at")
-        indices = torch.cat([indices for indices, _ in self._parts])
-        traces = [trace for _, trace in self._parts]
-        self._parts = []
-        self._place = torch.full((int(indices.max()) + 1,), -1, device=indices.device)
-        self._place[indices] = torch.arange(len(indices), device=indices.device)
-        self._whole = _joined(traces)
+        indices = torch.cat([indices for indices, _ in self._batches])
+        batches = [features for _, features in self._batches]
+        self._batches = []
+        self._rows = torch.full((int(indices.max()) + 1,), -1, device=indices.device)
+        self._rows[indices] = torch.arange(len(indices), device=indices.device)
+        self._table = _joined(batches)
 
     def read(self, indices: Tensor) -> Features:
-        """The record of some samples.
+        """The outputs for some samples.
 
         Args:
-            indices: of the samples, (N,). They must be in it; on the CPU, where looking costs nothing, that
-                is checked.
+            indices: of the samples, (N,), which must be in the table. Checked on the CPU only: on a GPU the
+                check would force a sync.
 
         Raises:
-            PursuhintError: one of them is not.
+            PursuhintError: a sample is not in the table.
         """
         if indices.device.type == "cpu":
-            absent = indices >= len(self._place)
-            absent |= self._place[indices.masked_fill(absent, 0)] < 0
+            absent = indices >= len(self._rows)
+            absent |= self._rows[indices.masked_fill(absent, 0)] < 0
             if absent.any():
                 raise PursuhintError(f"the teacher has not seen sample {int(indices[absent][0])}")
-        place = self._place[indices]
+        rows = self._rows[indices]
         return Features(
-            None if self._whole.logits is None else self._whole.logits[place],
-            None if self._whole.embedding is None else self._whole.embedding[place],
-            tuple(features[place] for features in self._whole.maps),
+            None if self._table.logits is None else self._table.logits[rows],
+            None if self._table.embedding is None else self._table.embedding[rows],
+            tuple(values[rows] for values in self._table.maps),
         )
 
 
-def _joined(traces: Sequence[Features]) -> Features:
+def _joined(batches: Sequence[Features]) -> Features:
     def join(parts: list[Tensor | None]) -> Tensor | None:
         present = [part for part in parts if part is not None]
         return torch.cat(present) if present else None
 
     return Features(
-        join([trace.logits for trace in traces]),
-        join([trace.embedding for trace in traces]),
-        tuple(torch.cat(parts) for parts in zip(*(trace.maps for trace in traces))),
+        join([features.logits for features in batches]),
+        join([features.embedding for features in batches]),
+        tuple(torch.cat(parts) for parts in zip(*(features.maps for features in batches))),
     )

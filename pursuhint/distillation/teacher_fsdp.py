@@ -1,4 +1,7 @@
-"""A frozen teacher whose weights are shared out over processes, for teachers that fill a device."""
+"""Experimental: shard the weights of a frozen teacher over ranks (FSDP), for teachers that fill a device.
+
+Tested with several processes on the CPU; its speed and memory on GPUs have not been measured.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,15 @@ __all__ = ["check_shardable", "shard_teacher"]
 
 
 def check_shardable(losses: Iterable[str], processes: int) -> None:
-    """Find out whether a run can shard its teacher.
+    """Refuse a run that cannot shard its teacher.
 
     Args:
-        losses: by name.
-        processes: that take part.
+        losses: names of its losses.
+        processes: number of its processes.
 
     Raises:
-        PursuhintError: there is one process, or a loss differentiates the teacher: its backward pass would
-            read weights that have been given back by then.
+        PursuhintError: there is one process, or a loss differentiates the teacher: the backward pass would
+            read weights that have been freed after the forward pass.
     """
     if processes == 1:
         raise PursuhintError(
@@ -41,7 +44,7 @@ def check_shardable(losses: Iterable[str], processes: int) -> None:
 
 
 def is_sharded(network: nn.Module) -> bool:
-    """Whether `shard_teacher` has been called with this network."""
+    """Whether `shard_teacher` has sharded this network."""
     if not is_distributed():
         return False
     from torch.distributed.fsdp import FSDPModule  # slow to import, and not in every build of PyTorch
@@ -53,24 +56,24 @@ def is_sharded(network: nn.Module) -> bool:
 def shard_teacher(
     teacher: nn.Module, example: Tensor, device: torch.device, precision: torch.dtype | None = None
 ) -> None:
-    """Leave each process a share of a network's parameters, in place; the others' are fetched when needed.
+    """Shard a network's parameters over ranks, in place; each unit gathers its own for a forward pass.
 
-    Every sub-block is a unit, and so is what lies outside of them: when a forward pass comes to a unit, its
-    parameters are gathered from all processes, and given back behind it. A device so holds its share and one
-    or two units. Module names, hooks and results stay what they were; from now on all processes must run the
-    network equally often. Calling it again does nothing.
+    Experimental. Every sub-block is a unit, and the modules outside of sub-blocks are one more. The forward
+    pass gathers the parameters of a unit from all ranks before the unit runs and frees them afterwards, so
+    that a device holds its shard and one or two units. Module names, hooks and results do not change. From
+    then on all ranks must run the network equally often. Sharding a sharded network does nothing.
 
-    This is PyTorch's ``fully_shard``. Accelerate's FSDP plugin calls the same function, but for every network
-    that it prepares: the plugin would also shard the student, and with it optimiser, states and hints.
+    The sharding is PyTorch's ``fully_shard``. Accelerate's FSDP plugin calls the same function, but on every
+    network that it prepares: it would shard the student as well, with its optimiser, state and hints.
 
     Args:
         teacher: frozen, in evaluation mode and whole, on any device.
         example: a batch that it can run on, (N, C, H, W), to find its sub-blocks.
-        device: where its parts will be.
-        precision: of the weights of its convolutions and linear layers; None for their own.
+        device: of the shards.
+        precision: of the weights of convolutions and linear layers; None leaves it.
 
     Raises:
-        PursuhintError: no sub-blocks are found in it.
+        PursuhintError: the network has no sub-blocks.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -92,7 +95,7 @@ def shard_teacher(
 
 
 def _shares_weights(block: nn.Module, network: nn.Module) -> bool:
-    """Whether a parameter of a block is also used outside of it; it then belongs to the network."""
+    """Whether a parameter of a block is also used outside of it; the block then cannot be a unit."""
 
     def uses(modules: nn.Module) -> Counter[int]:
         return Counter(id(p) for module in modules.modules() for p in module._parameters.values())

@@ -241,9 +241,9 @@ def profile_steps(
         distiller.train()
         distiller.begin_epoch(0, stage.epochs)
         loader = training_loader(recipe, parts.data, accelerator.device, (0, 1))
-        needs, run_teacher = distiller.teacher_needs, None
-        if distiller.teacher is not None and needs is not None and not needs.input_gradients:
-            run_teacher = TeacherRunner(distiller.teacher, needs, distiller.acceleration)
+        outputs, run_teacher = distiller.teacher_outputs, None
+        if distiller.teacher is not None and outputs is not None and not outputs.input_gradients:
+            run_teacher = TeacherRunner(distiller.teacher, outputs, distiller.acceleration)
         watch = _StepWatch(accelerator.device)
         taken: list[dict[str, float]] = []
         with watch.student(distiller):

@@ -34,13 +34,13 @@ def images() -> Tensor:
 
 
 @pytest.fixture
-def needs(teacher: nn.Module, images: Tensor) -> TeacherOutputs:
+def outputs(teacher: nn.Module, images: Tensor) -> TeacherOutputs:
     return TeacherOutputs(find_hint_points(teacher, images), logits=True, embedding=True)
 
 
-def plain(teacher: nn.Module, needs: TeacherOutputs, images: Tensor) -> Features:
+def plain(teacher: nn.Module, outputs: TeacherOutputs, images: Tensor) -> Features:
     with torch.no_grad():
-        return FeatureExtractor(teacher, needs.points, embedding=True)(images)
+        return FeatureExtractor(teacher, outputs.points, embedding=True)(images)
 
 
 def tensors(trace: Features) -> list[Tensor]:
@@ -63,50 +63,50 @@ def apart(first: Features, second: Features) -> float:
         Acceleration(fuse_batchnorm=False, channels_last=False),
     ],
 )
-def test_settings_that_are_equal_mathematics(teacher, needs, images, acceleration) -> None:
+def test_settings_that_are_equal_mathematics(teacher, outputs, images, acceleration) -> None:
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    trace = TeacherRunner(teacher, needs, acceleration)(images)
-    assert apart(trace, plain(teacher, needs, images)) < 2e-5
+    trace = TeacherRunner(teacher, outputs, acceleration)(images)
+    assert apart(trace, plain(teacher, outputs, images)) < 2e-5
     assert not any(part.requires_grad for part in tensors(trace))
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
 
 
-def test_the_same_batch_gives_the_same_bits(teacher, needs, images) -> None:
-    one, other = (TeacherRunner(teacher, needs)(images) for _ in range(2))
+def test_the_same_batch_gives_the_same_bits(teacher, outputs, images) -> None:
+    one, other = (TeacherRunner(teacher, outputs)(images) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other)))
     # Nor does it matter what else is read from the same pass: arms of a comparison share one.
-    part = TeacherOutputs(needs.points[:1])
+    part = TeacherOutputs(outputs.points[:1])
     assert torch.equal(TeacherRunner(teacher, part)(images).maps[0], one.maps[0])
 
 
-def test_a_teacher_in_bfloat16(teacher, needs, images) -> None:
-    expected = plain(teacher, needs, images)
-    trace = TeacherRunner(teacher, needs, Acceleration(teacher_precision="bf16"))(images)
+def test_a_teacher_in_bfloat16(teacher, outputs, images) -> None:
+    expected = plain(teacher, outputs, images)
+    trace = TeacherRunner(teacher, outputs, Acceleration(teacher_precision="bf16"))(images)
     assert {part.dtype for part in tensors(trace)} == {torch.bfloat16}
     assert apart(trace, expected) < 0.03
     with torch.autocast("cpu", torch.bfloat16):
-        same = TeacherRunner(teacher, needs)(images)
-        full = TeacherRunner(teacher, needs, Acceleration(teacher_precision="float32"))(images)
+        same = TeacherRunner(teacher, outputs)(images)
+        full = TeacherRunner(teacher, outputs, Acceleration(teacher_precision="float32"))(images)
     assert {part.dtype for part in tensors(same)} == {torch.bfloat16}
     assert {part.dtype for part in tensors(full)} == {torch.float32}
     assert apart(full, expected) < 2e-5
 
 
-def test_it_follows_the_precision_of_the_images(teacher, needs, images) -> None:
-    run = TeacherRunner(teacher, needs)
+def test_it_follows_the_precision_of_the_images(teacher, outputs, images) -> None:
+    run = TeacherRunner(teacher, outputs)
     run(images)
     teacher.double()
-    assert apart(run(images.double()), plain(teacher, needs, images.double())) < 1e-10
+    assert apart(run(images.double()), plain(teacher, outputs, images.double())) < 1e-10
 
 
-def test_a_pass_that_is_differentiated_runs_the_teacher_itself(teacher, needs, images) -> None:
+def test_a_pass_that_is_differentiated_runs_the_teacher_itself(teacher, outputs, images) -> None:
     images.requires_grad_()
-    logits = TeacherRunner(teacher, replace(needs, input_gradients=True))(images).logits
+    logits = TeacherRunner(teacher, replace(outputs, input_gradients=True))(images).logits
     assert torch.autograd.grad(logits.sum(), images)[0].norm() > 0
 
 
-def test_what_was_kept_is_what_the_teacher_says(teacher, needs, images) -> None:
-    run = TeacherRunner(teacher, needs)
+def test_what_was_kept_is_what_the_teacher_says(teacher, outputs, images) -> None:
+    run = TeacherRunner(teacher, outputs)
     indices = torch.tensor([7, 3, 9, 0, 12, 5])
     expected = run(images)
     labels = torch.zeros(6, dtype=torch.int64)
@@ -130,7 +130,7 @@ def test_what_was_kept_is_what_the_teacher_says(teacher, needs, images) -> None:
         with pytest.raises(PursuhintError, match=f"has not seen sample {absent}"):
             run(images[:2], torch.tensor([7, absent]))
     with pytest.raises(PursuhintError, match="there is no sample"):
-        TeacherRunner(teacher, needs).fill([])
+        TeacherRunner(teacher, outputs).fill([])
 
 
 # -- compiled ---------------------------------------------------------------------------------------------
@@ -146,12 +146,12 @@ def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_compiler")
-def test_a_compiled_teacher_gives_the_same_trace(teacher, needs, images) -> None:
-    run = TeacherRunner(teacher, needs, Acceleration(compile="teacher"))
+def test_a_compiled_teacher_gives_the_same_trace(teacher, outputs, images) -> None:
+    run = TeacherRunner(teacher, outputs, Acceleration(compile="teacher"))
     for _ in range(2):
-        assert apart(run(images), plain(teacher, needs, images)) < 2e-5
+        assert apart(run(images), plain(teacher, outputs, images)) < 2e-5
     assert (
-        apart(run(images[:2]), plain(teacher, needs, images[:2])) < 2e-5
+        apart(run(images[:2]), plain(teacher, outputs, images[:2])) < 2e-5
     )  # another size: not compiled again
     assert not any(module._forward_hooks for module in teacher.modules())
 

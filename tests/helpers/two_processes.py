@@ -113,15 +113,15 @@ def shares_of_a_teacher(rank: int) -> dict[str, tuple[int, int, float]]:
     for precision in ("float32", "bf16"):
         network = teacher().requires_grad_(False).eval()
         images = torch.randn(5 + rank, 1, 8, 8, generator=torch.Generator().manual_seed(rank))
-        needs = TeacherOutputs(find_hint_points(network, images))
+        outputs = TeacherOutputs(find_hint_points(network, images))
         acceleration = Acceleration(teacher_precision=precision)
-        whole = TeacherRunner(network, needs, acceleration)(images)
+        whole = TeacherRunner(network, outputs, acceleration)(images)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         for _ in range(2):  # the second time nothing happens
             weights = torch.bfloat16 if precision == "bf16" else None
             shard_teacher(network, images, torch.device("cpu"), weights)
         assert is_sharded(network)
-        run_teacher = TeacherRunner(network, needs, acceleration)
+        run_teacher = TeacherRunner(network, outputs, acceleration)
         for _ in range(2):
             trace = run_teacher(images)
         assert trace.logits is None

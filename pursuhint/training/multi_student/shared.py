@@ -96,20 +96,20 @@ class Shared:
         """What each run that can share a teacher pass sees in it."""
         sharing: dict[nn.Module, dict[SharingResources, TeacherOutputs]] = {}
         for run in runs:
-            teacher, needs = run.compares()
-            if teacher is not None and needs is not None and not needs.input_gradients:
-                sharing.setdefault(teacher, {})[run] = needs
+            teacher, outputs = run.compares()
+            if teacher is not None and outputs is not None and not outputs.input_gradients:
+                sharing.setdefault(teacher, {})[run] = outputs
         traces: dict[SharingResources, Features] = {}
         for teacher, users in sharing.items():
             union = TeacherOutputs.union(list(users.values()))
-            if teacher not in self._passes or self._passes[teacher].needs != union:
+            if teacher not in self._passes or self._passes[teacher].outputs != union:
                 shared = self._passes[teacher] = TeacherRunner(teacher, union, next(iter(users)).acceleration)
                 if (unchanging := next(iter(users)).unchanging_batches) is not None:
                     with next(iter(users)).autocast():
                         shared.fill(unchanging())
             with next(iter(users)).autocast():
                 trace = self._passes[teacher](batch.images, batch.indices)
-            traces |= {run: union.part(trace, needs) for run, needs in users.items()}
+            traces |= {run: union.select(trace, outputs) for run, outputs in users.items()}
         return traces
 
 
@@ -159,7 +159,7 @@ class SharingResources(Resources):
     def compares(self) -> tuple[nn.Module | None, TeacherOutputs | None]:
         """The run's teacher, and what its present stage looks at in it."""
         assert self._distiller is not None
-        return self._distiller.teacher, self._distiller.teacher_needs
+        return self._distiller.teacher, self._distiller.teacher_outputs
 
     @property
     def acceleration(self) -> Acceleration:

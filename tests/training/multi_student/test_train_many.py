@@ -157,7 +157,7 @@ def test_the_teacher_sees_every_batch_once(recipes, data, tmp_path, monkeypatch)
     calls, original = [], TeacherRunner.__call__
 
     def counted(self, *arguments):
-        calls.append(self.needs)
+        calls.append(self.outputs)
         return original(self, *arguments)
 
     monkeypatch.setattr(TeacherRunner, "__call__", counted)
