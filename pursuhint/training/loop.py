@@ -1,4 +1,4 @@
-"""The loop: batch in, losses out, backward, step. It knows no method by name."""
+"""The training loop: batch in, losses out, backward, step. It knows no method by name."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from pursuhint._util.seeds import derived_seed
-from pursuhint.acceleration.malloc import set_up_memory
 from pursuhint.data import Batch, Loader
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
 from pursuhint.training.devices import expect_idle_parameters
 from pursuhint.training.epoch_metrics import CHECK_EVERY, MetricSums
-from pursuhint.training.events import EpochStarted, Event, LossesSoFar, StepDone
+from pursuhint.training.events import EpochStarted, Event, LossesSoFar, StepDone, ignore
 from pursuhint.training.stages import Stage, build_optimizer, check_that_all_learn
 
 T = TypeVar("T")
@@ -27,41 +25,41 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """Where a run is: before ``step`` of ``epoch``, both counted from 1 and epochs over all stages."""
+    """The next step of a run: ``step`` of ``epoch``, both counted from 1 and epochs over all stages."""
 
     epoch: int
     step: int
 
 
 READY = Position(0, 0)
-"""Where a run is before its first step, with everything checked and built."""
+"""The position before the first step, with everything checked and built."""
 
 
 @dataclass
-class EpochPart:
-    """An epoch under way: with the weights and random states, what is needed to go on in the middle of it.
+class EpochProgress:
+    """The unfinished part of a saved state: together with weights and random states it resumes an epoch.
 
     Attributes:
         epoch: its number, from 1 over all stages.
-        steps: how many it has.
-        step: how many of them are done.
-        seconds: that they took.
-        tally: what is known about them.
+        steps: of the whole epoch.
+        step: steps done.
+        seconds: of training that these took.
+        sums: losses and hits of these steps.
     """
 
     epoch: int
     steps: int
     step: int = 0
     seconds: float = 0.0
-    tally: MetricSums = field(default_factory=MetricSums)
+    sums: MetricSums = field(default_factory=MetricSums)
 
     def check(self) -> None:
-        """Find out whether all losses so far were finite; waits for the device.
+        """Check that all losses of the epoch so far were finite; forces a GPU sync.
 
         Raises:
             PursuhintError: one was not.
         """
-        if problem := self.tally.problem():
+        if problem := self.sums.problem():
             before = f"what was saved after epoch {self.epoch - 1} is kept"
             kept = before if self.epoch > 1 else "no epoch was finished"
             raise PursuhintError(
@@ -70,8 +68,34 @@ class EpochPart:
             )
 
 
+@dataclass(frozen=True)
+class LoopHooks:
+    """What the loop calls: evaluation, saving, events and the inputs that runs may share.
+
+    Attributes:
+        after_epoch: receives the metrics of every epoch once its losses are known to be finite; evaluates
+            and saves.
+        after_step: called after every step but an epoch's last; may save.
+        restore: loads the state saved last into everything that the accelerator has prepared. In the middle
+            of an epoch it receives the epoch's progress and fills it, else None.
+        begin_stage: called once a stage is prepared, before its first step.
+        on_event: receives epochs and steps.
+        teacher_features: the teacher's features of a batch if another run has computed them, else None; see
+            `pursuhint.distillation.Distiller.forward`.
+        clock: seconds since some moment; stands still while the run waits for others.
+    """
+
+    after_epoch: Callable[[dict[str, Any]], None]
+    after_step: Callable[[EpochProgress], None] = lambda progress: None
+    restore: Callable[[EpochProgress | None], None] = lambda progress: None
+    begin_stage: Callable[[], None] = lambda: None
+    on_event: Callable[[Event], None] = ignore
+    teacher_features: Callable[[Batch], Features | None] = lambda batch: None
+    clock: Callable[[], float] = time.perf_counter
+
+
 def last(steps: Generator[Position, None, T]) -> T:
-    """Go through all steps of a run, and give what it returns."""
+    """Exhaust a generator of steps and return its result."""
     while True:
         try:
             next(steps)
@@ -79,168 +103,142 @@ def last(steps: Generator[Position, None, T]) -> T:
             return cast(T, stop.value)
 
 
-def training_steps(
-    accelerator: Accelerator,
-    distiller: Distiller,
-    stages: Sequence[Stage],
-    loader: Loader,
-    *,
-    seed: int,
-    after_epoch: Callable[[dict[str, Any]], None],
-    after_step: Callable[[EpochPart], None] = lambda part: None,
-    epochs_done: int = 0,
-    steps_done: int = 0,
-    restore: Callable[[EpochPart | None], None] = lambda part: None,
-    on_event: Callable[[Event], None] = lambda event: None,
-    trace_of: Callable[[Batch], Features | None] = lambda batch: None,
-    clock: Callable[[], float] = time.perf_counter,
-    begin_stage: Callable[[], None] = lambda: None,
-) -> Generator[Position, None, None]:
-    """Train the stages one after the other, step by step.
+class TrainingLoop:
+    """Trains the stages of a run one after the other.
 
-    What an epoch draws depends on the seed and the epoch's number alone, so a run that goes on after a saved
-    epoch or step equals one that was never stopped: bit for bit on the CPU with the same number of threads.
+    All randomness derives from (seed, epoch), so a resumed run equals an uninterrupted one: bit for bit on
+    the CPU with the same number of threads.
 
     Args:
         accelerator: owns device, precision, processes and the state to save.
-        distiller: what is trained.
-        stages: at least one.
-        loader: of the training split, this process's part.
+        distiller: the networks and losses to train.
+        loader: of the training split, this process's shard.
         seed: of the run.
-        after_epoch: gets the metrics of every epoch, once its losses are known to be finite; evaluates and
-            saves.
-        after_step: called after every step but an epoch's last; may save.
-        epochs_done: epochs, over all stages, that the distiller has behind it already.
-        steps_done: the same for steps of the epoch after them.
-        restore: loads the state saved last into what the accelerator has prepared; called if either is above
-            0. Gets the epoch under way, to fill it, if ``steps_done`` is.
-        on_event: hears of epochs and steps.
-        trace_of: what the teacher made of a batch, where it has run already; see `Distiller.forward`.
-        clock: seconds since some moment; stands still while the run is waiting for others.
-        begin_stage: called when a stage has been prepared, before its first step.
-
-    Yields:
-        Before every step, and before its batch is asked for, which step that is. So several runs can be led
-        side by side and share their batches.
-
-    Raises:
-        PursuhintError: a loss was not finite; looked at every `CHECK_EVERY` steps and after each epoch.
+        hooks: evaluation, saving and events.
     """
-    set_up_memory(distiller.acceleration, accelerator.device)
-    epochs = sum(stage.epochs for stage in stages)
-    first = 1
-    model: Any = None  # distiller and optimiser as the accelerator has prepared them
-    optimizer: Any = None
-    for stage in stages:
-        remaining = range(max(first, epochs_done + 1), first + stage.epochs)
-        if remaining:
-            if model is not None:
-                model = optimizer = None  # two wrappers around one module would both average its gradients
-                accelerator.free_memory()  # it would save and load the optimiser of the stage before as well
-            elif remaining[0] == first > 1 and not steps_done:
-                accelerator.prepare(distiller)
-                restore(None)  # weights only, as no optimiser has been prepared: this stage has a new one
-                accelerator.free_memory()
-            parameters = stage.enter(distiller)
-            expect_idle_parameters(accelerator, stage.leaves_parameters_idle(distiller))
-            model, optimizer = accelerator.prepare(distiller, build_optimizer(stage.optimizer, parameters))
-            if remaining[0] > first and not steps_done:
-                restore(None)
-            begin_stage()
-        for epoch in remaining:
-            part = EpochPart(epoch, len(loader))
-            on_event(EpochStarted(epoch, epochs, stage.name, len(loader)))
-            torch.manual_seed(derived_seed(seed, "epoch", epoch, accelerator.process_index))
-            distiller.train()
-            if stage.warm_up is None:
-                distiller.begin_epoch(epoch - first, stage.epochs)
-            if steps_done:
-                restore(part)  # after everything that the beginning of an epoch changes
-                steps_done = 0
-            before = (epoch - first) * len(loader)
-            metrics = yield from _epoch_steps(
-                accelerator,
-                distiller,
-                model,
-                optimizer,
-                stage,
-                loader,
-                part,
-                before,
-                on_event,
-                trace_of,
-                clock,
-                after_step,
-            )
-            after_epoch({"epoch": epoch, "stage": stage.name, **metrics})
-        first += stage.epochs
-    if model is None:
-        accelerator.prepare(distiller)
-        restore(None)
 
+    def __init__(
+        self, accelerator: Accelerator, distiller: Distiller, loader: Loader, *, seed: int, hooks: LoopHooks
+    ) -> None:
+        self.accelerator = accelerator
+        self.distiller = distiller
+        self.loader = loader
+        self.seed = seed
+        self.hooks = hooks
+        self.model: Any = None  # distiller and optimizer as the accelerator has prepared them
+        self.optimizer: Any = None
 
-def _epoch_steps(
-    accelerator: Accelerator,
-    distiller: Distiller,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    stage: Stage,
-    loader: Loader,
-    part: EpochPart,
-    before: int,
-    on_event: Callable[[Event], None],
-    trace_of: Callable[[Batch], Features | None],
-    clock: Callable[[], float],
-    after_step: Callable[[EpochPart], None],
-) -> Generator[Position, None, dict[str, Any]]:
-    """One pass over the loader, or what is left of it.
+    def steps(
+        self, stages: Sequence[Stage], *, epochs_done: int = 0, steps_done: int = 0
+    ) -> Generator[Position, None, None]:
+        """Train step by step.
 
-    Args:
-        accelerator: as in `training_steps`.
-        distiller: the same.
-        model: the distiller as the accelerator prepared it.
-        optimizer: the same for the optimiser.
-        stage: says the learning rate of every step.
-        loader: as in `training_steps`.
-        part: the epoch, and how far it is.
-        before: steps of the stage before this epoch.
-        on_event: hears of steps.
-        trace_of: as in `training_steps`.
-        clock: the same.
-        after_step: the same.
+        Args:
+            stages: at least one.
+            epochs_done: epochs of the saved state, over all stages; above 0 the state is restored.
+            steps_done: steps of the saved state in the epoch after these.
 
-    Returns:
-        Means over the epoch's samples (``train_loss``, one ``train_<term>`` for every term, unweighted, and
-        ``train_top1`` in percent), the last ``lr``, ``seconds`` of training and ``samples_per_second``.
-    """
-    started = clock() - part.seconds
-    steps, tally, rate = part.steps, part.tally, 0.0
-    samples = sum(loader.joint_size(step) for step in range(part.step)) // accelerator.num_processes
-    batches = loader.epoch(part.epoch - 1, part.step)
-    for step in range(part.step + 1, steps + 1):
-        yield Position(part.epoch, step)
-        batch = next(batches)
-        rate = stage.learning_rate(before + step - 1, steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        losses = model(batch, trace_of(batch))
-        # Processes average their gradients, whatever their parts of the batch: a part counts as what it is.
-        share = accelerator.num_processes * len(batch) / loader.joint_size(step - 1)
-        accelerator.backward(losses.total if share == 1 else losses.total * share)
-        if step == 1 and accelerator.num_processes > 1 and not stage.leaves_parameters_idle(distiller):
-            check_that_all_learn(distiller)
-        optimizer.step()
-        model.zero_grad(set_to_none=True)
-        tally.add(step, losses, batch.labels)
-        samples += len(batch)
-        on_event(StepDone(step, steps, samples))
-        if step % CHECK_EVERY == 0 or step == steps:
-            part.check()
-            on_event(LossesSoFar(tally.so_far()))
-        if step < steps:
-            part.step, part.seconds = step, clock() - started
-            after_step(part)
-    means = tally.means(lambda sums: accelerator.reduce(sums, reduction="sum"))
-    seconds = clock() - started
-    speed = means.pop("samples") / seconds
-    return {**means, "lr": rate, "seconds": seconds, "samples_per_second": speed}
+        Yields:
+            The position of every step, before its batch is requested, so that several runs can be
+            interleaved and share their batches.
+
+        Raises:
+            PursuhintError: a loss was not finite; checked every `CHECK_EVERY` steps and after each epoch.
+        """
+        total = sum(stage.epochs for stage in stages)
+        first = 1  # epoch of this stage
+        for stage in stages:
+            remaining = range(max(first, epochs_done + 1), first + stage.epochs)
+            if remaining:
+                self._begin(stage, resumed_before=remaining[0] == first > 1, in_epoch=bool(steps_done))
+                if remaining[0] > first and not steps_done:
+                    self.hooks.restore(None)
+                self.hooks.begin_stage()
+            for epoch in remaining:
+                progress = EpochProgress(epoch, len(self.loader))
+                self.hooks.on_event(EpochStarted(epoch, total, stage.name, progress.steps))
+                torch.manual_seed(derived_seed(self.seed, "epoch", epoch, self.accelerator.process_index))
+                self.distiller.train()
+                if stage.warm_up is None:
+                    self.distiller.begin_epoch(epoch - first, stage.epochs)
+                if steps_done:
+                    self.hooks.restore(progress)  # after everything that the beginning of an epoch changes
+                    steps_done = 0
+                metrics = yield from self._epoch(
+                    stage, progress, steps_before=(epoch - first) * progress.steps
+                )
+                self.hooks.after_epoch({"epoch": epoch, "stage": stage.name, **metrics})
+            first += stage.epochs
+        if self.model is None:  # nothing was left to train
+            self.accelerator.prepare(self.distiller)
+            self.hooks.restore(None)
+
+    def _begin(self, stage: Stage, *, resumed_before: bool, in_epoch: bool) -> None:
+        """Prepare a stage: it starts with a new optimizer over the parameters that it trains.
+
+        Args:
+            stage: the stage.
+            resumed_before: no stage has been prepared, and the saved state ends where this one begins.
+            in_epoch: the saved state is in the middle of an epoch.
+        """
+        accelerator = self.accelerator
+        if self.model is not None:
+            self.model = self.optimizer = None  # two wrappers around one module would both average gradients
+            accelerator.free_memory()  # it would save and load the optimizer of the stage before as well
+        elif resumed_before and not in_epoch:
+            accelerator.prepare(self.distiller)
+            self.hooks.restore(None)  # weights only, because this stage has a new optimizer
+            accelerator.free_memory()
+        parameters = stage.enter(self.distiller)
+        expect_idle_parameters(accelerator, stage.leaves_parameters_idle(self.distiller))
+        optimizer = build_optimizer(stage.optimizer, parameters)
+        self.model, self.optimizer = accelerator.prepare(self.distiller, optimizer)
+
+    def _epoch(
+        self, stage: Stage, progress: EpochProgress, *, steps_before: int
+    ) -> Generator[Position, None, dict[str, Any]]:
+        """One pass over the loader, or over the rest of it.
+
+        Args:
+            stage: gives the learning rate of every step.
+            progress: of this epoch.
+            steps_before: steps of the stage before this epoch.
+
+        Returns:
+            Means over the epoch's samples (``train_loss``, one ``train_<term>`` for every term, unweighted,
+            and ``train_top1`` in percent), the last ``lr``, ``seconds`` of training and
+            ``samples_per_second``.
+        """
+        accelerator, distiller, hooks = self.accelerator, self.distiller, self.hooks
+        started = hooks.clock() - progress.seconds
+        steps, sums, rate = progress.steps, progress.sums, 0.0
+        joint = (self.loader.joint_size(step) for step in range(progress.step))
+        samples = sum(joint) // accelerator.num_processes
+        batches = self.loader.epoch(progress.epoch - 1, progress.step)
+        for step in range(progress.step + 1, steps + 1):
+            yield Position(progress.epoch, step)
+            batch = next(batches)
+            rate = stage.learning_rate(steps_before + step - 1, steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            losses = self.model(batch, hooks.teacher_features(batch))
+            # DDP averages gradients over ranks as if shards were equal; scale each by its share of the batch.
+            share = accelerator.num_processes * len(batch) / self.loader.joint_size(step - 1)
+            accelerator.backward(losses.total if share == 1 else losses.total * share)
+            if step == 1 and accelerator.num_processes > 1 and not stage.leaves_parameters_idle(distiller):
+                check_that_all_learn(distiller)
+            self.optimizer.step()
+            self.model.zero_grad(set_to_none=True)
+            sums.add(step, losses, batch.labels)
+            samples += len(batch)
+            hooks.on_event(StepDone(step, steps, samples))
+            if step % CHECK_EVERY == 0 or step == steps:
+                progress.check()
+                hooks.on_event(LossesSoFar(sums.so_far()))
+            if step < steps:
+                progress.step, progress.seconds = step, hooks.clock() - started
+                hooks.after_step(progress)
+        means = sums.means(lambda values: accelerator.reduce(values, reduction="sum"))
+        seconds = hooks.clock() - started
+        speed = means.pop("samples") / seconds
+        return {**means, "lr": rate, "seconds": seconds, "samples_per_second": speed}

@@ -35,7 +35,9 @@ class Resources:
         """The batches that a run trains on, which ``make`` prepares."""
         return make()
 
-    def traces(self, distiller: Distiller, accelerator: Accelerator) -> Callable[[Batch], Features | None]:
+    def teacher_features(
+        self, distiller: Distiller, accelerator: Accelerator
+    ) -> Callable[[Batch], Features | None]:
         """What the teacher made of a batch, where it has run already.
 
         Args:
@@ -44,7 +46,7 @@ class Resources:
         """
         return lambda batch: None
 
-    def keep_traces(self, distiller: Distiller, batches: Callable[[], Iterable[Batch]]) -> None:
+    def cache_teacher(self, distiller: Distiller, batches: Callable[[], Iterable[Batch]]) -> None:
         """A stage begins in which every sample looks the same in every epoch: keep what the teacher sees.
 
         Args:

@@ -33,7 +33,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.models.checkpoint import save_weights
 from pursuhint.training.evaluation import evaluate
 from pursuhint.training.events import EpochFinished, Event, Resumed, RunStarted
-from pursuhint.training.loop import EpochPart, Position, training_steps
+from pursuhint.training.loop import EpochProgress, LoopHooks, Position, TrainingLoop
 from pursuhint.training.prepare_training import evaluation_loaders, training_loader, unchanging_loader
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
@@ -114,22 +114,10 @@ class Trainer:
         watching = self.recipe.trackers if self.accelerator.is_main_process and epochs_done < epochs else ()
         self.trackers = Trackers(watching, self.folder, self.recipe, epochs_done)
         with contextlib.closing(self.trackers):
-            yield from training_steps(
-                self.accelerator,
-                self.distiller,
-                stages,
-                self.loader,
-                seed=self.recipe.seed,
-                after_epoch=self._finish_epoch,
-                after_step=self._after_step,
-                epochs_done=epochs_done,
-                steps_done=steps_done,
-                restore=self._load_state,
-                on_event=self.tell,
-                trace_of=self.resources.traces(self.distiller, self.accelerator),
-                clock=self.resources.clock,
-                begin_stage=self._begin_stage,
+            loop = TrainingLoop(
+                self.accelerator, self.distiller, self.loader, seed=self.recipe.seed, hooks=self._hooks()
             )
+            yield from loop.steps(stages, epochs_done=epochs_done, steps_done=steps_done)
         if self.accelerator.is_main_process:
             if epochs_done == epochs:
                 self._write_weights(is_best=True)  # the run was interrupted just before it would have done so
@@ -141,6 +129,17 @@ class Trainer:
             }
             write_json(self.folder / "result.json", result)
         self.accelerator.wait_for_everyone()
+
+    def _hooks(self) -> LoopHooks:
+        return LoopHooks(
+            after_epoch=self._finish_epoch,
+            after_step=self._after_step,
+            restore=self._load_state,
+            begin_stage=self._begin_stage,
+            on_event=self.tell,
+            teacher_features=self.resources.teacher_features(self.distiller, self.accelerator),
+            clock=self.resources.clock,
+        )
 
     def _lay_out_weights(self) -> None:
         """Before the distiller goes to its device and is wrapped for several processes: both keep it."""
@@ -166,7 +165,7 @@ class Trainer:
                 return unchanging_loader(self.recipe, self.data, device).epoch()
 
             with self.accelerator.autocast():
-                self.resources.keep_traces(distiller, batches)
+                self.resources.cache_teacher(distiller, batches)
 
     # -- going on ------------------------------------------------------------------------------------------
 
@@ -192,7 +191,7 @@ class Trainer:
         self.tell(Resumed(len(self.metrics), saved.notice, steps))
         return steps
 
-    def _load_state(self, part: EpochPart | None) -> None:
+    def _load_state(self, progress: EpochProgress | None) -> None:
         assert self.state is not None
         try:
             self.accelerator.load_state(str(self.state), load_kwargs={"weights_only": True})
@@ -203,27 +202,28 @@ class Trainer:
                 f"the state in {self.state} cannot be loaded ({' '.join(str(error).split())[:200]}); "
                 f"remove {self.store.folder} to train from the start"
             ) from error
-        if part is not None:
-            under_way = read_json(self.state / self._part_file, "state of the epoch under way")
-            part.step, part.seconds = under_way["step"], under_way["seconds"]
-            part.tally.restore(under_way["tally"], self.accelerator.device)
+        if progress is not None:
+            saved = read_json(self.state / self._progress_file, "state of the unfinished epoch")
+            progress.step, progress.seconds = saved["step"], saved["seconds"]
+            progress.sums.restore(saved["sums"], self.accelerator.device)
 
     @property
-    def _part_file(self) -> str:
+    def _progress_file(self) -> str:
         """In a state: what this process has counted in the epoch under way."""
         return f"epoch-{self.accelerator.process_index}.json"
 
     # -- saving --------------------------------------------------------------------------------------------
 
-    def _after_step(self, part: EpochPart) -> None:
+    def _after_step(self, progress: EpochProgress) -> None:
         """In the middle of an epoch: save if it is time to, and stop if somebody asks for it."""
         every = self.recipe.save_every_steps
-        asked = self.must_stop(part.step)
-        if asked or (every and part.step % every == 0):
-            part.check()
-            self._save(part)
+        asked = self.must_stop(progress.step)
+        if asked or (every and progress.step % every == 0):
+            progress.check()
+            self._save(progress)
         if asked:
-            raise self._stopped(asked, f"after step {part.step} of {part.steps} of epoch {part.epoch}")
+            where = f"after step {progress.step} of {progress.steps} of epoch {progress.epoch}"
+            raise self._stopped(asked, where)
 
     def _finish_epoch(self, metrics: dict[str, Any]) -> None:
         """Evaluate, save, and only then say that the epoch is done."""
@@ -258,12 +258,12 @@ class Trainer:
         if asked and len(self.metrics) < self.epochs:
             raise self._stopped(asked, f"after epoch {len(self.metrics)} of {self.epochs}")
 
-    def _save(self, part: EpochPart | None = None, best: nn.Module | None = None) -> None:
+    def _save(self, progress: EpochProgress | None = None, best: nn.Module | None = None) -> None:
         """Save the state, with the best weights so far: new ones, or those of the state before."""
         previous = self.state
-        progress: dict[str, Any] = {
+        description: dict[str, Any] = {
             "epoch": len(self.metrics),
-            "step": 0 if part is None else part.step,
+            "step": 0 if progress is None else progress.step,
             "processes": self.accelerator.num_processes,
             "metrics": self.metrics,
         }
@@ -271,9 +271,10 @@ class Trainer:
         def write(folder: Path) -> None:
             write_point(folder)
             self.accelerator.save_state(str(folder), safe_serialization=True)
-            if part is not None:
-                counted = {"step": part.step, "seconds": part.seconds, "tally": part.tally.state()}
-                write_json(folder / self._part_file, counted)
+            if progress is not None:
+                sums = progress.sums.state()
+                content = {"step": progress.step, "seconds": progress.seconds, "sums": sums}
+                write_json(folder / self._progress_file, content)
             if self.accelerator.is_main_process:
                 path = folder / "best.safetensors"
                 if best is not None:
@@ -281,7 +282,7 @@ class Trainer:
                 elif self.metrics and previous is not None:
                     shutil.copyfile(previous / "best.safetensors", path)
 
-        self.state = self.store.save(progress, write)
+        self.state = self.store.save(description, write)
 
     def _same_statistics(self) -> None:
         """Give all processes the first one's batch-norm statistics: its student is the one that is kept."""

@@ -144,11 +144,13 @@ class SharingResources(Resources):
     def loader(self, recipe: Recipe, make: Callable[[], Loader]) -> Loader:
         return _SharedLoader(self._shared.loader(make), self)
 
-    def traces(self, distiller: Distiller, accelerator: Accelerator) -> Callable[[Batch], Features | None]:
+    def teacher_features(
+        self, distiller: Distiller, accelerator: Accelerator
+    ) -> Callable[[Batch], Features | None]:
         self._distiller, self._accelerator = distiller, accelerator
         return lambda batch: self._trace
 
-    def keep_traces(self, distiller: Distiller, batches: Callable[[], Iterable[Batch]]) -> None:
+    def cache_teacher(self, distiller: Distiller, batches: Callable[[], Iterable[Batch]]) -> None:
         self.unchanging_batches = batches
 
     def clock(self) -> float:
