@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from pursuhint.acceleration import Acceleration, set_up_memory
 from pursuhint.data import ImageData, load_dataset
 from pursuhint.losses import get_loss
 from pursuhint.report import write_report
@@ -223,6 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    set_up_memory(Acceleration(), options.device)  # as the command line does
     data = load_dataset(f"folder:{options.images}")
     if options.try_steps:
         try_out(options, data)

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from pursuhint.acceleration import set_up_memory
 from pursuhint.data import CropFlip, ImageData
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import save_weights
@@ -147,6 +148,7 @@ def measure_together(
             )
             for number in range(students)
         ]
+        set_up_memory(recipes[0].acceleration, where)  # as the command line does
         for round_number in range(rounds):
             wall = cpu = 0.0
             for number, recipe in enumerate(recipes):

@@ -40,7 +40,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
-from pursuhint.acceleration.malloc import keep_freed_memory
+from pursuhint.acceleration.malloc import keep_freed_memory, set_up_memory
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import CropFlip, ImageData, Loader, MemorySplit, load_dataset, make_loader
 from pursuhint.distillation import Distiller, Term
@@ -52,7 +52,7 @@ from pursuhint.losses.ce import CrossEntropyLoss
 from pursuhint.models import create_model
 from pursuhint.training.devices import build_accelerator, choose_device
 from pursuhint.training.inputs import Inputs, Run
-from pursuhint.training.loop import training_steps
+from pursuhint.training.loop import LoopHooks, TrainingLoop
 from pursuhint.training.multi_student.train_many import train_many
 from pursuhint.training.recipe.schema import OptimizerConfig, Recipe, ScheduleConfig
 from pursuhint.training.run_training import train
@@ -277,13 +277,14 @@ class OurLoop:
     """The loop of the library, one step at a time."""
 
     def __init__(self, setup: Setup, acceleration: Acceleration, accelerator: Accelerator) -> None:
+        set_up_memory(acceleration, setup.device)  # as the command line does; this process runs one loop only
         stage = Stage("main", 10**6, OPTIMIZER, ScheduleConfig(kind="constant"))
         distiller = build_distiller(setup, acceleration)
         if setup.device.type == "cuda":
             distiller.student.to(memory_format=torch.channels_last)
-        self.steps = training_steps(
-            accelerator, distiller, [stage], setup.loader(), seed=0, after_epoch=lambda metrics: None
-        )
+        hooks = LoopHooks(after_epoch=lambda metrics: None)
+        loop = TrainingLoop(accelerator, distiller, setup.loader(), seed=0, hooks=hooks)
+        self.steps = loop.steps([stage])
         next(self.steps)
 
     def step(self) -> None:
@@ -564,8 +565,8 @@ def compare_levers(pair: tuple[str, str], arguments: argparse.Namespace) -> None
         "... bfloat16 (autocast)": usual(bf16=True),
         "ours, float32": ours(),
         "... without channels last": ours(channels_last=False),
-        "... without folded norms and Winograd": ours(fuse_batchnorm=False),
-        "... without Winograd": ours(winograd=False),
+        "... without folded norms": ours(fuse_batchnorm=False),
+        "... with Winograd": ours(winograd=True),
         "... without freed memory kept": ours(keep_memory=False),
     }
     report(alternate(kinds, pair, arguments), base)
@@ -575,6 +576,7 @@ def compare_arms(data: ImageData, device: torch.device, arguments: argparse.Name
     """Students that share one teacher, against as many runs by themselves."""
     teacher, student = PAIRS[0]
     setup = Setup.make(data, device, teacher, student)
+    set_up_memory(Acceleration(), device)
     part = replace(data, train=data.train.select(torch.arange(min(len(data.train), BATCH * arguments.steps))))
     part = replace(part, test=data.test.select(torch.arange(min(len(data.test), BATCH))))
     recipes = [

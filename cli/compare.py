@@ -80,6 +80,7 @@ def command(
     them.
     """
     from pursuhint._util.distributed import is_main_process
+    from pursuhint.acceleration import set_up_memory
     from pursuhint.errors import PursuhintError
     from pursuhint.report import write_report
     from pursuhint.study import compare, compare_methods
@@ -100,6 +101,7 @@ def command(
     changed = [f"hints.{key}={value}" for key, value in hints.items() if source(key) is typed]
     recipe = recipe.override([*changed, *(f"hints.metric={metric}" for metric in metrics)])
     where, numbers = default_device(device), parse_seeds(seeds)
+    set_up_memory(recipe.acceleration, where)
     with StudyProgress(quiet=quiet or not is_main_process()) as progress:
         if methods:
             study = compare_methods(

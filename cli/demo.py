@@ -29,6 +29,7 @@ def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
     Trains a teacher, measures how alike its layers are, chooses hint positions, trains students with hints at
     chosen, conventional and random positions over several seeds, and writes a report.
     """
+    from pursuhint.acceleration import Acceleration, set_up_memory
     from pursuhint.demo import demo
 
     from .networks import default_device
@@ -36,7 +37,9 @@ def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
     from .results import print_demo
     from .study_progress import StudyProgress
 
+    where = default_device(device)
+    set_up_memory(Acceleration(), where)
     with StudyProgress(quiet=quiet) as progress:
-        result = demo(out, device=default_device(device), on_event=progress)
+        result = demo(out, device=where, on_event=progress)
     print_demo(result, as_json=as_json)
     say(f"the report: {result.report}", quiet)

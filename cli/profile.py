@@ -87,6 +87,7 @@ def command(
     times as long the teacher takes. A FLOP is a multiplication or an addition; papers often count the two as
     one. Weights do not matter, so no checkpoint is needed. Time on an otherwise idle machine.
     """
+    from pursuhint.acceleration import set_up_memory
     from pursuhint.study.profile import profile_networks, profile_steps
 
     from .networks import default_device
@@ -106,6 +107,7 @@ def command(
     )
     taken = None
     if steps is not None:
+        set_up_memory(recipe.acceleration, device)
         taken = profile_steps(recipe, steps=steps, device=device, teacher=teacher)
     if as_json:
         click.echo(json.dumps(_as_dict(profile, taken)))

@@ -80,6 +80,7 @@ def command(
     several processes share every batch.
     """
     from pursuhint._util.distributed import is_main_process
+    from pursuhint.acceleration import set_up_memory
     from pursuhint.training import train
 
     from .networks import default_device
@@ -96,8 +97,10 @@ def command(
     if hints is not None:
         more["hints"] = {"strategy": hints} if hints in STRATEGIES else {"file": hints}
     recipe = build_recipe(options, **more)
+    where = default_device(device)
+    set_up_memory(recipe.acceleration, where)
     with TrainingProgress(quiet=quiet or not is_main_process()) as progress:
-        record = train(recipe, out, device=default_device(device), on_event=progress)
+        record = train(recipe, out, device=where, on_event=progress)
     if record.is_main_process:
         written = [out / "student.safetensors"]
         if not no_report:

@@ -1,4 +1,8 @@
-"""The C library's memory, which training on the CPU takes and gives back thousands of times a step."""
+"""Settings of the C library's allocator, from which a training step on the CPU requests thousands of blocks.
+
+They change the whole process for good, so only the command line makes them: a call from Python must not
+change its caller's process.
+"""
 
 from __future__ import annotations
 
@@ -16,29 +20,32 @@ _TRIM_THRESHOLD = -1
 _MMAP_MAX = -4
 
 
-def set_up_memory(acceleration: Acceleration, device: torch.device) -> None:
-    """Prepare this process for training on a device, as an engine wants it."""
-    if acceleration.keep_memory and device.type == "cpu":
+def set_up_memory(acceleration: Acceleration, device: torch.device | str) -> None:
+    """Let this process keep freed memory if it trains on the CPU and ``acceleration.keep_memory`` is set.
+
+    The commands that train call it before any other work; functions of the library never do.
+    """
+    if acceleration.keep_memory and torch.device(device).type == "cpu":
         keep_freed_memory()
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Let the process keep the memory that it frees, and take from there what it needs next.
+    """Let the process reuse freed memory instead of returning it to the operating system.
 
-    As it is, glibc hands large blocks back to the system when they are freed. Feature maps are such blocks:
-    every step then has thousands of pages fetched anew and filled with zeros. The process keeps its largest
-    size until it ends, which it would reach in every step anyway.
+    By default glibc returns large blocks when they are freed. Feature maps are such blocks, so every step
+    has thousands of pages mapped again and filled with zeros. With this setting the process stays at its
+    largest size until it ends; it would reach that size in every step anyway.
 
-    This holds for the whole process and cannot be taken back. ``MALLOC_`` settings of the environment for
-    the same thing are overridden.
+    This holds for the whole process and cannot be undone. It overrides the corresponding ``MALLOC_``
+    variables of the environment.
 
     Returns:
-        Whether it does so from now on: not where the C library has no such setting (macOS, Windows, musl).
+        Whether the setting was made; False where the C library has none (macOS, Windows, musl).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # no such library, no such function, no such process
+    except (OSError, AttributeError, TypeError):  # no glibc
         return False
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
     return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, -1))

@@ -39,8 +39,9 @@ class Acceleration:
             sample looks the same in every epoch.
         shard_teacher: with several processes, let each hold a share of the teacher's weights; see
             `pursuhint.distillation.teacher_fsdp`. Such a teacher is neither folded nor compiled.
-        keep_memory: on the CPU, let the process keep what it frees for the next step; see
-            `pursuhint.acceleration.malloc`. A distiller by itself does not ask for it, training runs do.
+        keep_memory: on the CPU, let the process reuse freed memory instead of returning it to the system.
+            Only the command line obeys it, because it changes the whole process for good; from Python, call
+            `pursuhint.acceleration.set_up_memory`.
         compile: what to compile. It costs minutes once, and results then also depend on the compiler.
         compile_mode: how.
 
@@ -53,7 +54,7 @@ class Acceleration:
 
     channels_last: bool = True
     fuse_batchnorm: bool = True
-    winograd: bool = True
+    winograd: bool = False
     teacher_precision: TeacherPrecision = "same"
     cache_teacher: bool = False
     shard_teacher: bool = False

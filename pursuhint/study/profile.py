@@ -213,7 +213,6 @@ def profile_steps(
     Raises:
         PursuhintError: something is wrong with the recipe, or ``steps`` is below 1.
     """
-    from pursuhint.acceleration.malloc import set_up_memory
     from pursuhint.distillation.teacher import TeacherRunner
     from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
     from pursuhint.training.inputs import Inputs
@@ -234,7 +233,6 @@ def profile_steps(
         parts = prepare(recipe, inputs)
         distiller = build_distiller(recipe, parts, parts.plan)
         accelerator = build_accelerator(where, recipe.precision)
-        set_up_memory(distiller.acceleration, accelerator.device)
         stage = plan_stages(recipe, distiller)[-1]
         optimizer = build_optimizer(stage.optimizer, stage.enter(distiller))
         model, optimizer = accelerator.prepare(distiller, optimizer)
