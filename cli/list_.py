@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -12,8 +12,21 @@ import click
 from .options import apply, examples
 
 
+def _from_others(kind: str, builtin: Iterable[str]) -> list[dict[str, Any]]:
+    """Names that other distributions register, with the distribution; their code is not imported."""
+    from pursuhint._util.registry import plugins
+
+    taken = {name.lower() for name in builtin}
+    rows: list[dict[str, Any]] = []
+    for plugin in plugins(kind):
+        row = {"name": plugin.name, "from": plugin.distribution}
+        clash = {"problem": "a built-in has this name"} if plugin.name.lower() in taken else {}
+        rows.append(row | clash)
+    return rows
+
+
 def _models(verbose: bool) -> list[dict[str, Any]]:
-    from pursuhint.models import create_model, model_names
+    from pursuhint.models import MODELS, create_model, model_names
 
     rows: list[dict[str, Any]] = [{"name": name} for name in model_names()]
     if verbose:
@@ -24,6 +37,7 @@ def _models(verbose: bool) -> list[dict[str, Any]]:
         for row in rows:
             with device("meta"):
                 row["parameters"] = count_parameters(create_model(row["name"], num_classes=100))
+    rows += _from_others("network", MODELS)
     rows += [
         {"name": "wrn_DEPTH_WIDTH", "about": "any wide ResNet of depth 6n + 4"},
         {"name": "torchvision:NAME", "about": "any classification network of torchvision"},
@@ -41,17 +55,17 @@ def _datasets(verbose: bool) -> list[dict[str, Any]]:
     if verbose:
         for row in rows:
             row["about"] = (resolve(DATASETS[row["name"]]).__doc__ or "").strip().splitlines()[0]
-    return rows
+    return rows + _from_others("data set", DATASETS)
 
 
 def _losses(verbose: bool) -> list[dict[str, Any]]:
     from pursuhint.losses import LOSSES
 
     if not verbose:
-        return [{"name": name} for name in LOSSES]
+        return [{"name": name} for name in LOSSES] + _from_others("loss", LOSSES)
     from pursuhint.distillation.loss_summary import summarize
 
-    return [
+    rows: list[dict[str, Any]] = [
         {
             "name": loss.name,
             "title": loss.title,
@@ -70,6 +84,7 @@ def _losses(verbose: bool) -> list[dict[str, Any]]:
         }
         for loss in summarize()
     ]
+    return rows + _from_others("loss", LOSSES)
 
 
 def _loss_lines(row: dict[str, Any]) -> list[str]:
@@ -108,7 +123,7 @@ def _metrics(verbose: bool) -> list[dict[str, Any]]:
     if verbose:
         for row in rows:
             row["about"] = get_metric(row["name"]).title
-    return rows
+    return rows + _from_others("metric", METRICS)
 
 
 def _recipes(verbose: bool) -> list[dict[str, Any]]:
@@ -162,9 +177,9 @@ def command(kind: str, verbose: bool, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     width = max(len(row["name"]) for row in rows)
-    tell = _loss_lines if kind == "losses" and verbose else _lines
     for row in rows:
-        head, *rest = [part for line in tell(row) for part in _wrapped(line, 98 - width)] or [""]
+        lines = _loss_lines(row) if "title" in row else _lines(row)
+        head, *rest = [part for line in lines for part in _wrapped(line, 98 - width)] or [""]
         click.echo(f"{row['name']:{width}}  {head}".rstrip())
         for line in rest:
             click.echo(" " * (width + 2) + line)

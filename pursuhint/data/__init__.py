@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.lazy_exports import lazy_exports
-from pursuhint._util.registry import lookup, resolve
+from pursuhint._util.registry import load, lookup
 from pursuhint.errors import PursuhintError
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-        name: a name of :data:`DATASETS`: ``digits`` (comes with scikit-learn), ``cifar10``, ``cifar100``,
+        name: a name that another distribution registers in the entry-point group ``pursuhint.datasets``, or
+            one of :data:`DATASETS`: ``digits`` (comes with scikit-learn), ``cifar10``, ``cifar100``,
             ``stl10``, ``tiny-imagenet``, ``imagenet``, or ``folder:PATH`` for a folder of your own with
             ``train/`` and ``val/`` (or ``test/``), one folder a class.
         root: the folder that holds the data sets. Default: the environment variable ``PURSUHINT_DATA``, else
@@ -103,7 +104,7 @@ def load_dataset(
 
     kind, colon, path = name.partition(":")
     entry = "folder:PATH" if colon and kind == "folder" else name
-    load = resolve(lookup("data set", DATASETS, entry))
+    load_split = load("data set", DATASETS, entry)
     if entry == "folder:PATH" and path in ("", "PATH"):
         raise PursuhintError(
             "folder: needs the path of a folder with train/ and val/, as in folder:photos/birds"
@@ -116,11 +117,19 @@ def load_dataset(
     if image_size is not None and entry in _SIZED_WHEN_LOADED:
         options["image_size"] = image_size
     if entry == "folder:PATH":
-        data: ImageData = load(path, **options)
+        data: ImageData = load_split(path, **options)
     else:
-        data = load(
+        data = load_split(
             Path(root).expanduser() if root is not None else default_root(), download=download, **options
         )
+    if entry not in DATASETS:
+        from pursuhint.data.image_data import ImageData as Expected  # imports torch
+
+        if not isinstance(data, Expected):
+            raise PursuhintError(
+                f"data set {name!r} must be a function (root, *, download) that returns a "
+                f"pursuhint.data.ImageData, and it returned a {type(data).__name__}"
+            )
     if image_size is not None and entry not in _SIZED_WHEN_LOADED:
         data = data.resized(image_size)
     return data.with_validation(val_fraction, seed=seed) if val_fraction else data

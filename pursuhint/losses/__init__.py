@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pursuhint._util.lazy_exports import lazy_exports
-from pursuhint._util.registry import lookup, resolve
+from pursuhint._util.registry import load
+from pursuhint.errors import PursuhintError
 
 if TYPE_CHECKING:
     from pursuhint.losses.base import (
@@ -88,8 +89,18 @@ LOSSES: Mapping[str, str] = MappingProxyType(
 def get_loss(name: str) -> type[Loss]:
     """The class of a named loss; build it with `Loss.build`.
 
+    Args:
+        name: in `LOSSES`, or registered by another distribution in the entry-point group
+            ``pursuhint.losses``.
+
     Raises:
-        PursuhintError: no loss has this name; the message suggests the closest ones.
+        PursuhintError: no loss has this name (the message suggests the closest ones), two have it, or
+            another distribution registers something that is no `Loss`.
     """
-    loss: type[Loss] = resolve(lookup("loss", LOSSES, name))
+    loss: type[Loss] = load("loss", LOSSES, name)
+    if name not in LOSSES:
+        from pursuhint.losses.base import Loss as Base  # imports torch, which listing names must not
+
+        if not (isinstance(loss, type) and issubclass(loss, Base)):
+            raise PursuhintError(f"loss {name!r} must be a subclass of pursuhint.losses.Loss, got {loss!r}")
     return loss

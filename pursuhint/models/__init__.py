@@ -7,12 +7,12 @@ read and written by ``pursuhint.models.checkpoint``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.lazy_exports import lazy_exports
-from pursuhint._util.registry import lookup, resolve
+from pursuhint._util.registry import check_name, plugins, resolve
 from pursuhint.errors import PursuhintError
 from pursuhint.models.factory import call_factory
 
@@ -75,8 +75,9 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
     Args:
         name: one of ``MODELS`` (case does not matter); ``wrn_DEPTH_WIDTH`` with a depth of 6 n + 4;
             ``torchvision:NAME`` or ``timm:NAME`` for a classification network of those packages (timm is an
-            extra); or ``package.module:factory`` for your own. The last imports and calls that code; it is
-            passed ``num_classes`` and ``in_channels`` if its signature has them.
+            extra); a name that another distribution registers in the entry-point group
+            ``pursuhint.models``; or ``package.module:factory`` for your own. The last two import and call
+            that code; it is passed ``num_classes`` and ``in_channels`` if its signature has them.
         num_classes: number of logits, at least 1.
         in_channels: channels of the images, at least 1.
         **options: further keywords of the network, such as ``width`` of MobileNetV2.
@@ -102,13 +103,13 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
     if wide := _WIDE_RESNET_NAME.fullmatch(name):
         sizes |= {"depth": int(wide[1]), "width": int(wide[2])}
         return call_factory(name, resolve(_WIDE_RESNET), sizes, options)
-    return call_factory(name, _zoo_factory(name), sizes, options)
-
-
-def _zoo_factory(name: str) -> Callable[..., nn.Module]:
-    by_lower_case = {known.lower(): known for known in MODELS}
-    if "." in name and name.lower() not in by_lower_case:
+    known = {listed.lower(): listed for listed in MODELS}.get(name.lower(), name)
+    if "." in name and known not in MODELS and name not in {plugin.name for plugin in plugins("network")}:
         raise PursuhintError(
             f"no network named {name!r}; for a function of your own write package.module:function"
         )
-    return resolve(lookup("network", MODELS, by_lower_case.get(name.lower(), name)))
+    if plugin := check_name("network", MODELS, known):
+        from pursuhint.models.external import imported_model  # imports PyTorch
+
+        return imported_model(plugin.reference, num_classes=num_classes, in_channels=in_channels, **options)
+    return call_factory(name, resolve(MODELS[known]), sizes, options)

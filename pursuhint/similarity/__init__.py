@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.lazy_exports import lazy_exports
-from pursuhint._util.registry import lookup, resolve
+from pursuhint._util.registry import load
+from pursuhint.errors import PursuhintError
 
 if TYPE_CHECKING:
     from pursuhint.similarity.accumulators.base import LayerStatistics
@@ -56,8 +57,18 @@ METRICS: Mapping[str, str] = MappingProxyType(
 def get_metric(name: str) -> Metric:
     """The metric of a given name.
 
+    Args:
+        name: in `METRICS`, or registered by another distribution in the entry-point group
+            ``pursuhint.metrics``.
+
     Raises:
-        PursuhintError: there is none; the message suggests the closest name.
+        PursuhintError: there is none (the message suggests the closest name), two have it, or another
+            distribution registers something that is no `Metric`.
     """
-    metric: Metric = resolve(lookup("metric", METRICS, name))
+    metric: Metric = load("metric", METRICS, name)
+    if name not in METRICS:
+        from pursuhint.similarity.metric import Metric as Expected  # imports torch
+
+        if not isinstance(metric, Expected):
+            raise PursuhintError(f"metric {name!r} must be a pursuhint.similarity.Metric, got {metric!r}")
     return metric

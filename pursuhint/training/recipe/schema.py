@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from pursuhint._util.atomic_files import write_text
-from pursuhint._util.registry import did_you_mean, lookup
+from pursuhint._util.registry import check_name, did_you_mean, lookup
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.data import check_augmentations
@@ -162,7 +162,7 @@ class HintsConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> HintsConfig:
-        lookup("metric", METRICS, self.metric)
+        check_name("metric", METRICS, self.metric)
         lookup("clustering algorithm", ALGORITHMS, self.algorithm)
         if self.file is None and (self.strategy == "explicit") != bool(self.points):
             raise PursuhintError(
@@ -315,7 +315,7 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         for name in self.losses:
-            lookup("loss", LOSSES, name)
+            check_name("loss", LOSSES, name)
         if self.acceleration.cache_teacher and self.data.augment:
             raise PursuhintError(
                 "acceleration.cache_teacher needs images that look the same in every epoch, but data.augment "
