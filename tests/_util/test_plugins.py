@@ -26,7 +26,7 @@ from pursuhint.losses import LogitLoss
 from pursuhint.similarity import get_metric
 
 class LogCosh(LogitLoss):
-    title = "log-cosh"
+    info = LogitLoss.info.replace(title="log-cosh")
 
 metric = get_metric("cka")
 
