@@ -291,7 +291,7 @@ class Distiller(nn.Module):
         else:
             self._active = (term,)
         for name in self.losses:
-            self.loss(name).enter(warm_up.name if warm_up is not None and name == term else None)
+            self.loss(name).begin_stage(warm_up.name if warm_up is not None and name == term else None)
         self._attach_extractors()
         self.train(self.training)
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint.losses._parts.connectors import ConvRegressor
-from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to_smaller
+from pursuhint.losses._parts.maps import Size, as_maps, pool_to_smaller
 from pursuhint.losses.base import HintLoss, WarmUp
 from pursuhint.losses.checks import check_positive
-from pursuhint.losses.context import FeatureShape, LossContext
+from pursuhint.losses.context import LossContext
 
 __all__ = ["ActivationBoundaryLoss"]
 
@@ -95,22 +95,11 @@ class ActivationBoundaryLoss(HintLoss):
         deepest = len(arguments) - 1
         return [{**own, "share": 0.5 ** (deepest - index)} for index, own in enumerate(arguments)]
 
-    @classmethod
-    def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
-        """Sizes of the connector."""
-        student_size, teacher_size = map_sizes(student, teacher)
-        return {
-            "student_channels": student.channels,
-            "teacher_channels": teacher.channels,
-            "student_size": student_size,
-            "teacher_size": teacher_size,
-        }
-
     def stages(self) -> Sequence[WarmUp]:
         """The preparation of the student."""
         return (WarmUp("initialisation", self.warm_up_epochs, trains_student=True),)
 
-    def enter(self, stage: str | None) -> None:
+    def begin_stage(self, stage: str | None) -> None:
         """What is learned trains in the warm-up alone."""
         self.requires_grad_(stage is not None)
 

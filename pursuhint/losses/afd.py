@@ -143,7 +143,7 @@ class AttentionMatchingLoss(HintsLoss):
             "teacher_channels": [shape.channels for shape in context.teacher_shapes],
         }
 
-    def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+    def terms(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> dict[str, Tensor]:
         """Compare the features of all points.
 
         Args:
@@ -151,18 +151,13 @@ class AttentionMatchingLoss(HintsLoss):
             teachers: the teacher's.
 
         Returns:
-            Scalar, at least 0; zero when, up to scale, all maps of the student have the energy of those of
-            the teacher.
+            The addend of every point of the teacher: ``hint_0``, ``hint_1``, ... Their sum is at least 0;
+            zero when, up to scale, all maps of the student have the energy of those of the teacher.
 
         Raises:
             PursuhintError: the numbers of points or samples are wrong, maps cannot be compared, or, in
                 training mode, the batch is a single sample.
         """
-        return torch.stack(list(self.terms(students, teachers).values())).sum()
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The addend of every point of the teacher: ``hint_0``, ``hint_1``, ..."""
-        students, teachers = inputs
         if len(students) != len(self.student_key) or len(teachers) != len(self.teacher_query):
             raise PursuhintError(
                 f"AFD was built for {len(self.student_key)} points of the student and "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,6 @@ from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_choice, check_non_negative, check_positive, check_same_batch
-from pursuhint.losses.context import LossContext
 
 __all__ = ["AsymmetricMetricLoss"]
 
@@ -66,8 +65,8 @@ class AsymmetricMetricLoss(EmbeddingLoss):
     published for one.
 
     Args:
-        student_embedding: width of the student's embedding.
-        teacher_embedding: width of the teacher's.
+        student_width: width of the student's embedding.
+        teacher_width: width of the teacher's.
         margin: :math:`m`, above 0; distances on the unit sphere are at most 2.
         negatives: negatives in a tuple, at least 1; fewer where the batch has no more.
         eps: added to every component of a difference, at least 0.
@@ -92,8 +91,8 @@ class AsymmetricMetricLoss(EmbeddingLoss):
 
     def __init__(
         self,
-        student_embedding: int,
-        teacher_embedding: int,
+        student_width: int,
+        teacher_width: int,
         *,
         margin: float = 0.7,
         negatives: int = 5,
@@ -110,17 +109,9 @@ class AsymmetricMetricLoss(EmbeddingLoss):
         self.reading = reading
         self.projection = (
             nn.Identity()
-            if student_embedding == teacher_embedding
-            else nn.Linear(student_embedding, teacher_embedding, bias=False)
+            if student_width == teacher_width
+            else nn.Linear(student_width, teacher_width, bias=False)
         )
-
-    @classmethod
-    def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths of both embeddings."""
-        return {
-            "student_embedding": context.student_embedding,
-            "teacher_embedding": context.teacher_embedding,
-        }
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """Compare the embeddings of one batch.

@@ -7,11 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
+from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import HintLoss
 from pursuhint.losses.checks import check_choice, check_positive
-from pursuhint.losses.context import FeatureShape
 
 __all__ = ["AttentionTransferLoss"]
 
@@ -102,12 +101,6 @@ class AttentionTransferLoss(HintLoss):
         self.p = p
         self.absolute = absolute
         self.distance = distance
-
-    @classmethod
-    def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
-        """Nothing to derive; shapes that cannot be compared are refused here."""
-        map_sizes(student, teacher)
-        return {}
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare the features of one hint point.

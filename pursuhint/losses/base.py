@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
+from pursuhint.losses._parts.maps import map_sizes
 from pursuhint.losses.checks import different_classes
 from pursuhint.losses.context import FeatureShape, LossContext, Network
 from pursuhint.losses.info import Input, LossInfo
@@ -39,7 +40,7 @@ class WarmUp:
     """A stage that a loss asks for before the main one; the loss is then the only term.
 
     Attributes:
-        name: what `Loss.enter` is told when it begins.
+        name: what `Loss.begin_stage` is told when it begins.
         epochs: how long it lasts.
         trains_student: whether the student trains (in training mode) along with what the loss learns;
             otherwise the student is in evaluation mode and unchanged. Parameters that this stage gives no
@@ -107,6 +108,13 @@ class Loss(nn.Module):
     def arguments(cls, context: LossContext) -> dict[str, Any]:
         """Arguments of the constructor that follow from the context; none unless a loss says otherwise."""
         return {}
+
+    @classmethod
+    def _taken(cls, **arguments: Any) -> dict[str, Any]:
+        """The arguments that the constructor has positional parameters for."""
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        positional = {entry.name for entry in parameters if entry.kind is entry.POSITIONAL_OR_KEYWORD}
+        return {name: value for name, value in arguments.items() if name in positional}
 
     @classmethod
     def check_context(cls, context: LossContext) -> None:
@@ -228,8 +236,23 @@ class Loss(nn.Module):
                 "leave out mixup and cutmix in data.augment"
             )
 
+    def forward(self, *inputs: Any) -> Tensor:
+        """The loss of one batch: the sum of its `terms`.
+
+        A loss writes either this or `terms`; both take the values named in `LossInfo.inputs`.
+
+        Returns:
+            Scalar, not weighted.
+
+        Raises:
+            PursuhintError: the class writes neither.
+        """
+        if type(self).terms is Loss.terms:
+            raise PursuhintError(f"{type(self).__name__} computes nothing: write forward or terms")
+        return torch.stack(list(self.terms(*inputs).values())).sum()
+
     def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The addends of the loss by name; takes what ``forward`` takes, and their sum is what it returns."""
+        """The addends of the loss by name, for the log; by default one, the loss itself."""
         return {"loss": self(*inputs)}
 
     def _input(self, name: Input, student: Features, teacher: Features | None, batch: Batch) -> Any:
@@ -293,7 +316,7 @@ class Loss(nn.Module):
         """Stages to run before the main one, in order."""
         return ()
 
-    def enter(self, stage: str | None) -> None:
+    def begin_stage(self, stage: str | None) -> None:
         """A stage begins: the name of one of `stages`, or None for the main stage."""
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
@@ -336,6 +359,16 @@ class EmbeddingLoss(Loss):
 
     info = Loss.info.replace(compares="embedding", inputs=("student_embedding", "teacher_embedding"))
 
+    @classmethod
+    def arguments(cls, context: LossContext) -> dict[str, Any]:
+        """Those of ``student_width``, ``teacher_width``, ``num_samples``, ``labels`` that it takes."""
+        return cls._taken(
+            student_width=context.student_embedding,
+            teacher_width=context.teacher_embedding,
+            num_samples=context.num_samples,
+            labels=context.labels,
+        )
+
 
 class HintsLoss(Loss):
     """Compares the features of all hint points at once: ``forward(students, teachers)``, two lists.
@@ -344,6 +377,20 @@ class HintsLoss(Loss):
     """
 
     info = Loss.info.replace(compares="hint points", inputs=("student_maps", "teacher_maps"))
+
+    @classmethod
+    def arguments(cls, context: LossContext) -> dict[str, Any]:
+        """Those of ``student_channels`` and ``teacher_channels``, a width for every point, that it takes.
+
+        Raises:
+            PursuhintError: the features of a pair cannot be laid out as maps (tokens).
+        """
+        for student, teacher in context.pairs:
+            map_sizes(student, teacher)
+        return cls._taken(
+            student_channels=[shape.channels for shape in context.student_shapes],
+            teacher_channels=[shape.channels for shape in context.teacher_shapes],
+        )
 
 
 class HintLoss(Loss):
@@ -372,8 +419,21 @@ class HintLoss(Loss):
 
     @classmethod
     def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
-        """Arguments of the constructor that follow from the shapes of one pair; none by default."""
-        return {}
+        """Arguments of the constructor that follow from the shapes of one pair.
+
+        By default those of ``student_channels``, ``teacher_channels``, ``student_size`` and ``teacher_size``
+        (height and width) that it takes.
+
+        Raises:
+            PursuhintError: the features cannot be laid out as maps of two networks (tokens).
+        """
+        student_size, teacher_size = map_sizes(student, teacher)
+        return cls._taken(
+            student_channels=student.channels,
+            teacher_channels=teacher.channels,
+            student_size=student_size,
+            teacher_size=teacher_size,
+        )
 
     def compute(self, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
         """As `Loss.compute`, for records with the features of exactly one pair.
@@ -402,8 +462,8 @@ class HintSum(Loss):
         )
         self.hints = nn.ModuleList(hints)
 
-    def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
-        """Sum of the losses of all pairs.
+    def terms(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The loss of each pair: ``hint_0``, ``hint_1``, ...
 
         Args:
             students: the student's features, one tensor a pair.
@@ -412,11 +472,6 @@ class HintSum(Loss):
         Raises:
             PursuhintError: the numbers of features and pairs differ.
         """
-        return torch.stack(list(self.terms(students, teachers).values())).sum()
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The loss of each pair: ``hint_0``, ``hint_1``, ..."""
-        students, teachers = inputs
         if not len(self.hints) == len(students) == len(teachers):
             raise PursuhintError(
                 f"{self.info.title} was built for {len(self.hints)} pairs of hint points, but got "
@@ -454,10 +509,10 @@ class HintSum(Loss):
         """The stages of one pair: all pairs warm up together."""
         return self._each()[0].stages()
 
-    def enter(self, stage: str | None) -> None:
+    def begin_stage(self, stage: str | None) -> None:
         """Tell every pair."""
         for hint in self._each():
-            hint.enter(stage)
+            hint.begin_stage(stage)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Tell every pair."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
-from pursuhint.losses.context import LossContext
 
 __all__ = ["CorrelationCongruenceLoss"]
 
@@ -90,11 +89,6 @@ class CorrelationCongruenceLoss(EmbeddingLoss):
         if relation == "neighbors":
             self.student_embedding = nn.Linear(student_width, embedding_width)
             self.teacher_embedding = nn.Linear(teacher_width, embedding_width)
-
-    @classmethod
-    def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths of both embeddings."""
-        return {"student_width": context.student_embedding, "teacher_width": context.teacher_embedding}
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare the embeddings of one batch.

@@ -466,14 +466,14 @@ class ComplementaryRelationLoss(EmbeddingLoss):
         """Nothing in the last epochs."""
         self.factor = 1.0 if epoch < self.active * epochs else 0.0
 
-    def forward(
+    def terms(
         self,
         student: Tensor,
         teacher: Tensor,
         indices: Tensor,
         labels: Tensor,
         contrast: Tensor | None = None,
-    ) -> Tensor:
+    ) -> dict[str, Tensor]:
         """Compare the embeddings of one batch, and remember them.
 
         Args:
@@ -485,17 +485,11 @@ class ComplementaryRelationLoss(EmbeddingLoss):
                 them.
 
         Returns:
-            Scalar, at least 0.
+            The addends: ``relation`` and, unless it is left out, ``gradient``. Their sum is at least 0.
 
         Raises:
             PursuhintError: the batch sizes differ, or no training sample has another class.
         """
-        return torch.stack(list(self.terms(student, teacher, indices, labels, contrast).values())).sum()
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The addends: ``relation`` and, unless it is left out, ``gradient``. Remembers the batch, too."""
-        student, teacher, indices, labels = inputs[:4]
-        contrast = inputs[4] if len(inputs) > 4 else None
         check_same_batch(student, teacher)
         if contrast is None:
             contrast = torch.cat([indices[:, None], self.sampler(indices, self.negatives)], dim=1)

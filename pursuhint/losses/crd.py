@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from pursuhint.losses._parts.negatives import NegativeSampler, NegativesFrom
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_choice, check_positive, check_same_batch
-from pursuhint.losses.context import LossContext
 
 __all__ = ["ContrastiveRepresentationLoss"]
 
@@ -141,19 +140,9 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
         self.register_buffer("log_z_student", torch.full((1,), start))
         self.register_buffer("log_z_teacher", torch.full((1,), start))
 
-    @classmethod
-    def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths of the embeddings, and the training samples."""
-        return {
-            "student_width": context.student_embedding,
-            "teacher_width": context.teacher_embedding,
-            "num_samples": context.num_samples,
-            "labels": context.labels,
-        }
-
-    def forward(
+    def terms(
         self, student: Tensor, teacher: Tensor, indices: Tensor, contrast: Tensor | None = None
-    ) -> Tensor:
+    ) -> dict[str, Tensor]:
         """Compare the embeddings of one batch, and remember them.
 
         Args:
@@ -163,18 +152,11 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
             contrast: training samples to compare with, (N, K + 1), the positive first; None to draw them.
 
         Returns:
-            Scalar, above 0.
+            The two addends: ``student_anchor`` and ``teacher_anchor``. Their sum is above 0.
 
         Raises:
             PursuhintError: the batch sizes differ, or no training sample has another class.
         """
-        student_anchor, teacher_anchor = self.terms(student, teacher, indices, contrast).values()
-        return student_anchor + teacher_anchor
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The two addends: ``student_anchor`` and ``teacher_anchor``. Remembers the batch, too."""
-        student, teacher, indices = inputs[:3]
-        contrast = inputs[3] if len(inputs) > 3 else None
         check_same_batch(student, teacher)
         own = unit_length(self.student_embed(student))
         other = unit_length(self.teacher_embed(teacher))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
-from pursuhint.losses.context import LossContext
 
 __all__ = ["DiscriminativeConsistentLoss"]
 
@@ -95,12 +93,7 @@ class DiscriminativeConsistentLoss(EmbeddingLoss):
             self.log_scale = nn.Parameter(torch.tensor(float(initial_log_scale)))
             self.bias = nn.Parameter(torch.tensor(float(initial_bias)))
 
-    @classmethod
-    def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths of the embeddings."""
-        return {"student_width": context.student_embedding, "teacher_width": context.teacher_embedding}
-
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def terms(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         """Compare the embeddings of one batch.
 
         Args:
@@ -108,16 +101,11 @@ class DiscriminativeConsistentLoss(EmbeddingLoss):
             teacher: (N, D_t).
 
         Returns:
-            Scalar, at least 0.
+            The two addends, weighted: ``contrastive`` and ``invariance``. Their sum is at least 0.
 
         Raises:
             PursuhintError: the batch sizes differ.
         """
-        contrastive, invariance = self.terms(student, teacher).values()
-        return contrastive + invariance
-
-    def terms(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-        """The two addends, weighted: ``contrastive`` and ``invariance``."""
         check_same_batch(student, teacher)
         own = gather(unit_length(self.student_embed(student)))
         other = gather(unit_length(self.teacher_embed(teacher)))

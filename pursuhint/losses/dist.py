@@ -84,7 +84,7 @@ class PredictionCorrelationLoss(LogitLoss):
         self.gamma = gamma
         self.eps = eps
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def terms(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Compare the logits of one batch.
 
         Args:
@@ -93,19 +93,12 @@ class PredictionCorrelationLoss(LogitLoss):
             labels: not used.
 
         Returns:
-            Scalar in [0, 2 (beta + gamma) temperature ** 2]; near zero when the probabilities agree.
+            The two addends, weighted: ``inter_class`` and ``intra_class``. Their sum is in [0, 2 (beta +
+            gamma) temperature ** 2]; near zero when the probabilities agree.
 
         Raises:
             PursuhintError: the numbers of samples or classes differ.
         """
-        between_classes, between_samples = self.terms(student, teacher, labels).values()
-        return between_classes + between_samples
-
-    def terms(self, *inputs: Tensor | None) -> dict[str, Tensor]:
-        """The two addends, weighted: ``inter_class`` and ``intra_class``."""
-        student, teacher = inputs[:2]
-        assert student is not None
-        assert teacher is not None
         between_classes, between_samples = self.disagreements(student, teacher)
         return {"inter_class": self.beta * between_classes, "intra_class": self.gamma * between_samples}
 

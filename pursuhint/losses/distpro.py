@@ -199,7 +199,7 @@ class PathwayLoss(HintsLoss):
         """The present weights of the pathways, (P,)."""
         return pathway_weights(self.alpha, self.weighting, self.kd_weight)
 
-    def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+    def terms(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> dict[str, Tensor]:
         """Compare the features of all layers.
 
         Args:
@@ -207,18 +207,14 @@ class PathwayLoss(HintsLoss):
             teachers: the same of the teacher.
 
         Returns:
-            Scalar, at least 0.
+            The weighted addend of every pathway: ``t0_s0``, ``t0_s1``, ... Their sum is at least 0.
 
         Raises:
             PursuhintError: the batch sizes differ, or a batch is too small for batch norm.
         """
-        return torch.stack(list(self.terms(students, teachers).values())).sum()
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The weighted addend of every pathway: ``t0_s0``, ``t0_s1``, ..."""
         return {
             name: weight * difference
-            for weight, (name, difference) in zip(self.shares(), self.differences(*inputs).items())
+            for weight, (name, difference) in zip(self.shares(), self.differences(students, teachers).items())
         }
 
     def differences(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -74,7 +74,7 @@ class DecoupledLoss(LogitLoss):
         """Grow to the full weight over the first epochs."""
         self.ramp.begin_epoch(epoch)
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Compare the logits of one batch.
 
         Args:
@@ -83,16 +83,12 @@ class DecoupledLoss(LogitLoss):
             labels: class numbers, (N,).
 
         Returns:
-            Scalar, at least 0; zero when the probabilities agree.
+            The two addends, weighted: ``target`` and ``non_target``. Their sum is at least 0; zero when
+            the probabilities agree.
 
         Raises:
             PursuhintError: the numbers of samples or classes differ.
         """
-        target, non_target = self.terms(student, teacher, labels).values()
-        return target + non_target
-
-    def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The two addends, weighted: ``target`` and ``non_target``."""
         check_same_classes(self.info.title, student, teacher)
         own, own_others = _split(student / self.temperature, labels)
         other, other_others = _split(teacher / self.temperature, labels)

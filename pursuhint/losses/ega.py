@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.vectors import standardized
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_choice, check_non_negative, check_same_batch
-from pursuhint.losses.context import LossContext
 
 __all__ = ["EmbeddingGraphLoss"]
 
@@ -83,12 +82,7 @@ class EmbeddingGraphLoss(EmbeddingLoss):
         mapped = projection == "always" or student_width != teacher_width
         self.student_embed = nn.Linear(student_width, teacher_width) if mapped else nn.Identity()
 
-    @classmethod
-    def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths of the embeddings."""
-        return {"student_width": context.student_embedding, "teacher_width": context.teacher_embedding}
-
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def terms(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         """Compare the embeddings of one batch.
 
         Args:
@@ -96,16 +90,11 @@ class EmbeddingGraphLoss(EmbeddingLoss):
             teacher: (N, D_t).
 
         Returns:
-            Scalar, at least 0.
+            The two addends, weighted: ``node`` and ``edge``. Their sum is at least 0.
 
         Raises:
             PursuhintError: the batch sizes differ.
         """
-        node, edge = self.terms(student, teacher).values()
-        return node + edge
-
-    def terms(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-        """The two addends, weighted: ``node`` and ``edge``."""
         check_same_batch(student, teacher)
         own = gather(standardized(self.student_embed(student), dim=1))
         other = gather(standardized(teacher, dim=1))

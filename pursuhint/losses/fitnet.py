@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pursuhint.losses._parts.connectors import ConvRegressor
-from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to_smaller
+from pursuhint.losses._parts.maps import Size, as_maps, pool_to_smaller
 from pursuhint.losses.base import HintLoss, WarmUp
 from pursuhint.losses.checks import check_positive
 from pursuhint.losses.context import FeatureShape
@@ -103,21 +103,14 @@ class FitNetLoss(HintLoss):
 
     @classmethod
     def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
-        """Sizes of the regressor, and whether it ends in a ReLU."""
-        student_size, teacher_size = map_sizes(student, teacher)
-        return {
-            "student_channels": student.channels,
-            "teacher_channels": teacher.channels,
-            "student_size": student_size,
-            "teacher_size": teacher_size,
-            "relu": teacher.activation == "post",
-        }
+        """Sizes of the regressor, which ends in a ReLU where the teacher's point is behind one."""
+        return {**super().pair_arguments(student, teacher), "relu": teacher.activation == "post"}
 
     def stages(self) -> Sequence[WarmUp]:
         """The preparation of the student, with ``two_stages``."""
         return (WarmUp("hint", self.warm_up_epochs, trains_student=True),) if self.info.warm_up_only else ()
 
-    def enter(self, stage: str | None) -> None:
+    def begin_stage(self, stage: str | None) -> None:
         """What is learned trains in the warm-up alone, if there is one."""
         self.requires_grad_(stage is not None or not self.info.warm_up_only)
 

@@ -79,7 +79,7 @@ class FeatureKernelLoss(EmbeddingLoss):
         self.length_weight = length_weight
         self.length = length
 
-    def forward(self, student: Tensor, *teachers: Tensor) -> Tensor:
+    def terms(self, student: Tensor, *teachers: Tensor) -> dict[str, Tensor]:
         """Compare the embeddings of one batch.
 
         Args:
@@ -87,17 +87,12 @@ class FeatureKernelLoss(EmbeddingLoss):
             *teachers: (N, D_t) each, at least one.
 
         Returns:
-            Scalar, at least 0.
+            The two addends, weighted: ``kernel`` and ``length``. Their sum is at least 0.
 
         Raises:
             PursuhintError: the batch sizes differ.
         """
-        kernel, length = self.terms(student, *teachers).values()
-        return kernel + length
-
-    def terms(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """The two addends, weighted: ``kernel`` and ``length``."""
-        kernel, length = self.parts(*inputs)
+        kernel, length = self.parts(student, *teachers)
         return {"kernel": self.kernel_weight * kernel, "length": self.length_weight * length}
 
     def parts(self, student: Tensor, *teachers: Tensor) -> tuple[Tensor, Tensor]:

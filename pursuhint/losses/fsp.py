@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.connectors import match_width
-from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
+from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
 from pursuhint.losses.base import HintsLoss, WarmUp
 from pursuhint.losses.checks import check_positive
-from pursuhint.losses.context import LossContext
 
 __all__ = ["SolutionFlowLoss"]
 
@@ -86,25 +84,15 @@ class SolutionFlowLoss(HintsLoss):
             match_width(own, other) for own, other in zip(student_channels, teacher_channels, strict=True)
         )
 
-    @classmethod
-    def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths at every hint point; shapes that cannot be compared are refused here."""
-        for student, teacher in context.pairs:
-            map_sizes(student, teacher)
-        return {
-            "student_channels": [student.channels for student, _ in context.pairs],
-            "teacher_channels": [teacher.channels for _, teacher in context.pairs],
-        }
-
     def stages(self) -> Sequence[WarmUp]:
         """The preparation of the student."""
         return (WarmUp("initialisation", self.warm_up_epochs, trains_student=True),)
 
-    def enter(self, stage: str | None) -> None:
+    def begin_stage(self, stage: str | None) -> None:
         """What is learned trains in the warm-up alone."""
         self.requires_grad_(stage is not None)
 
-    def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+    def terms(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> dict[str, Tensor]:
         """Compare the features of all hint points.
 
         Args:
@@ -112,16 +100,13 @@ class SolutionFlowLoss(HintsLoss):
             teachers: (N, C_t, H_t, W_t), or tokens (N, T, C_t), one tensor a hint point.
 
         Returns:
-            Scalar, at least 0; zero when all matrices agree.
+            The loss of each step: ``hint_0``, ``hint_1``, ... Their sum is at least 0; zero when all
+            matrices agree.
 
         Raises:
             PursuhintError: the batch sizes differ, or the features cannot be compared.
         """
-        return torch.stack(list(self.terms(students, teachers).values())).sum()
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The loss of each step: ``hint_0``, ``hint_1``, ..."""
-        maps = [as_maps(student, teacher) for student, teacher in zip(*inputs, strict=True)]
+        maps = [as_maps(student, teacher) for student, teacher in zip(students, teachers, strict=True)]
         own = [connector(student) for connector, (student, _) in zip(self.connectors, maps, strict=True)]
         differences = [
             _flow(*student) - _flow(*teacher)

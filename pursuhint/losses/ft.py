@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.losses._parts.connectors import check_can_normalize
-from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
+from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import HintLoss, WarmUp
 from pursuhint.losses.checks import check_positive
-from pursuhint.losses.context import FeatureShape
 
 __all__ = ["FactorTransferLoss"]
 
@@ -124,19 +122,13 @@ class FactorTransferLoss(HintLoss):
         self.translator = _layers(
             "conv", nn.Conv2d, (student_channels, student_channels, factors, factors), translator_norm
         )
-        self.enter(None)
-
-    @classmethod
-    def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
-        """Widths of translator and paraphraser."""
-        map_sizes(student, teacher)
-        return {"student_channels": student.channels, "teacher_channels": teacher.channels}
+        self.begin_stage(None)
 
     def stages(self) -> Sequence[WarmUp]:
         """The training of the paraphraser, without the student."""
         return (WarmUp("paraphraser", self.warm_up_epochs, trains_student=False, lr=self.warm_up_lr),)
 
-    def enter(self, stage: str | None) -> None:
+    def begin_stage(self, stage: str | None) -> None:
         """Train the paraphraser, or freeze it and train the translator."""
         self.paraphrasing = stage is not None
         self.paraphraser.requires_grad_(self.paraphrasing)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import standardized, unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
-from pursuhint.losses.context import LossContext
 
 __all__ = ["InformationTheoreticLoss"]
 
@@ -87,12 +84,7 @@ class InformationTheoreticLoss(EmbeddingLoss):
         self.mutual_logarithms = mutual_logarithms
         self.student_embed = nn.Linear(student_width, teacher_width)
 
-    @classmethod
-    def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths of the embeddings."""
-        return {"student_width": context.student_embedding, "teacher_width": context.teacher_embedding}
-
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def terms(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         """Compare the embeddings of one batch.
 
         Args:
@@ -100,16 +92,13 @@ class InformationTheoreticLoss(EmbeddingLoss):
             teacher: (N, D_t).
 
         Returns:
-            Scalar, at least ``correlation_weight * log2(D_t * N ** (-2 * alpha))``, less ``mutual_weight``
-            (with logarithms ``mutual_weight * log2(N)``).
+            The addends, weighted: ``correlation`` and ``mutual``, the latter unless its weight is 0.
+            Their sum is at least ``correlation_weight * log2(D_t * N ** (-2 * alpha))``, less
+            ``mutual_weight`` (with logarithms ``mutual_weight * log2(N)``).
 
         Raises:
             PursuhintError: the batch sizes differ.
         """
-        return torch.stack(list(self.terms(student, teacher).values())).sum()
-
-    def terms(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-        """The addends, weighted: ``correlation`` and ``mutual``, the latter unless its weight is 0."""
         check_same_batch(student, teacher)
         mapped = gather(self.student_embed(student))
         own = mapped if student.shape[1] != teacher.shape[1] else gather(student)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -164,7 +164,9 @@ class AttentionJacobianLoss(HintsLoss):
         self.reduction = reduction
         self.place = place
 
-    def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor], images: Tensor) -> Tensor:
+    def terms(
+        self, students: Sequence[Tensor], teachers: Sequence[Tensor], images: Tensor
+    ) -> dict[str, Tensor]:
         """Compare the gradients of one batch.
 
         Args:
@@ -173,16 +175,12 @@ class AttentionJacobianLoss(HintsLoss):
             images: (N, C, H, W).
 
         Returns:
-            Scalar in [0, 4 * pairs]; zero when the directions agree.
+            The addend of each pair: ``hint_0``, ``hint_1``, ... Their sum is in [0, 4 * pairs]; zero when
+            the directions agree.
 
         Raises:
             PursuhintError: the batch sizes differ, or features cannot be compared.
         """
-        return torch.stack(list(self.terms(students, teachers, images).values())).sum()
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The addend of each pair: ``hint_0``, ``hint_1``, ..."""
-        students, teachers, images = inputs
         found = {}
         for index, (student, teacher) in enumerate(zip(students, teachers, strict=True)):
             check_same_batch(student, images)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,9 @@ from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.connectors import match_width
-from pursuhint.losses._parts.maps import as_maps, map_sizes
+from pursuhint.losses._parts.maps import as_maps
 from pursuhint.losses.base import HintsLoss
 from pursuhint.losses.checks import check_positive
-from pursuhint.losses.context import LossContext
 
 __all__ = ["SingularVectorLoss"]
 
@@ -88,17 +86,7 @@ class SingularVectorLoss(HintsLoss):
             match_width(own, other) for own, other in zip(student_channels, teacher_channels, strict=True)
         )
 
-    @classmethod
-    def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths at every hint point; shapes that cannot be compared are refused here."""
-        for student, teacher in context.pairs:
-            map_sizes(student, teacher)
-        return {
-            "student_channels": [student.channels for student, _ in context.pairs],
-            "teacher_channels": [teacher.channels for _, teacher in context.pairs],
-        }
-
-    def forward(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
+    def terms(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> dict[str, Tensor]:
         """Compare the features of all hint points.
 
         Args:
@@ -106,18 +94,15 @@ class SingularVectorLoss(HintsLoss):
             teachers: (N, C_t, H_t, W_t), or tokens (N, T, C_t), one tensor a hint point.
 
         Returns:
-            Scalar, at least 0; zero when the directions agree.
+            The loss of each step: ``hint_0``, ``hint_1``, ... Their sum is at least 0; zero when the
+            directions agree.
 
         Raises:
             PursuhintError: the batch sizes differ, or the features cannot be compared.
         """
-        return torch.stack(list(self.terms(students, teachers).values())).sum()
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The loss of each step: ``hint_0``, ``hint_1``, ..."""
         directions = [
             self.directions(index, student, teacher)
-            for index, (student, teacher) in enumerate(zip(*inputs, strict=True))
+            for index, (student, teacher) in enumerate(zip(students, teachers, strict=True))
         ]
         return {
             f"hint_{index}": step_distance(previous, present).mean()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
+from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import HintLoss
-from pursuhint.losses.context import FeatureShape
 
 __all__ = ["NeuronSelectivityLoss"]
 
@@ -42,12 +39,6 @@ class NeuronSelectivityLoss(HintLoss):
         paper="Huang and Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017",
         default_weight=50.0,
     )
-
-    @classmethod
-    def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
-        """Nothing to derive; shapes that cannot be compared are refused here."""
-        map_sizes(student, teacher)
-        return {}
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare the features of one hint point.

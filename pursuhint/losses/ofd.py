@@ -12,10 +12,10 @@ from pursuhint._util.distributed import gather
 from pursuhint.errors import PursuhintError
 from pursuhint.features.feature_norm import find_norm
 from pursuhint.losses._parts.connectors import NormalizedConv
-from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to
+from pursuhint.losses._parts.maps import as_maps, pool_to
 from pursuhint.losses.base import HintLoss
 from pursuhint.losses.checks import check_positive
-from pursuhint.losses.context import FeatureShape, LossContext
+from pursuhint.losses.context import LossContext
 
 __all__ = ["FeatureOverhaulLoss"]
 
@@ -109,12 +109,6 @@ class FeatureOverhaulLoss(HintLoss):
             {**own, "share": 0.5 ** (deepest - index), "norm": cls.teacher_norm(context, index)}
             for index, own in enumerate(arguments)
         ]
-
-    @classmethod
-    def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
-        """Widths of the connector."""
-        map_sizes(student, teacher)
-        return {"student_channels": student.channels, "teacher_channels": teacher.channels}
 
     @classmethod
     def teacher_norm(cls, context: LossContext, index: int) -> nn.Module | None:

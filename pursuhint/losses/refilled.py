@@ -112,31 +112,36 @@ class RelationshipMatchingLoss(Loss):
         stage = WarmUp(_MATCHING, self.matching_epochs, trains_student=True, lr_floor=0.1)
         return [stage] if self.matching_epochs else []
 
-    def enter(self, stage: str | None) -> None:
+    def begin_stage(self, stage: str | None) -> None:
         """Match comparisons in the warm-up, distil locally in the main stage."""
         self._stage = stage
         if stage is None and self.local.sums.any():
             self.local.complete()
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def terms(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        student_logits: Tensor,
+        labels: Tensor,
+        teacher_logits: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """The loss of one batch in the present stage.
 
         Args:
-            *inputs: the student's embedding (N, D_s), the teacher's (N, D_t), the student's logits
-                (N, classes), labels (N,), and the teacher's logits (N, classes of the teacher).
+            student: its embedding, (N, D_s).
+            teacher: its embedding, (N, D_t).
+            student_logits: (N, classes).
+            labels: class numbers, (N,).
+            teacher_logits: for its own classes, (N, classes of the teacher); None if ``weighting`` does not
+                look at them.
 
         Returns:
-            Scalar, at least 0.
+            ``matching`` in the warm-up; ``ce`` and ``local`` in the main stage. Their sum is at least 0.
 
         Raises:
             PursuhintError: the batch sizes differ.
         """
-        first, *others = self.terms(*inputs).values()
-        return sum(others, first)
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """``matching`` in the warm-up; ``ce`` and ``local`` in the main stage."""
-        student, teacher, student_logits, labels, teacher_logits = inputs
         if self._stage == _MATCHING:
             self.local.see(teacher, labels)
             value = self.matching(student, teacher, labels)

@@ -140,9 +140,9 @@ class LocalDistillationLoss(EmbeddingLoss):
         """The class centres are done: batches do not change them any more."""
         self.completed.fill_(True)
 
-    def forward(
+    def terms(
         self, student: Tensor, teacher: Tensor, labels: Tensor, teacher_logits: Tensor | None = None
-    ) -> Tensor:
+    ) -> dict[str, Tensor]:
         """The loss of one batch.
 
         Args:
@@ -153,17 +153,11 @@ class LocalDistillationLoss(EmbeddingLoss):
                 look at them.
 
         Returns:
-            Scalar, above 0.
+            The two addends, weighted: ``ce`` and ``local``. Their sum is above 0.
 
         Raises:
             PursuhintError: the batch sizes differ.
         """
-        classification, local = self.terms(student, teacher, labels, teacher_logits).values()
-        return classification + local
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The two addends, weighted: ``ce`` and ``local``."""
-        student, teacher, labels, *rest = inputs
         check_same_batch(student, teacher)
         classes = self.classes(labels)
         if self.centers == "global":
@@ -173,7 +167,7 @@ class LocalDistillationLoss(EmbeddingLoss):
         )
         log_q = F.log_softmax(student[:, classes] / self.temperature, dim=1)
         divergences = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
-        weights = self.sample_weights(log_p, rest[0] if rest else None)
+        weights = self.sample_weights(log_p, teacher_logits)
         return {
             "ce": gather(F.cross_entropy(student, labels, reduction="none")).mean(),
             "local": gather(weights * divergences).mean(),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to
+from pursuhint.losses._parts.maps import Size, as_maps, pool_to
 from pursuhint.losses._parts.ramp import LinearRamp
 from pursuhint.losses.base import HintsLoss
 from pursuhint.losses.checks import check_choice, check_positive
@@ -159,12 +159,9 @@ class KnowledgeReviewLoss(HintsLoss):
 
     @classmethod
     def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths of all points and of the embeddings; maps that cannot be compared are refused here."""
-        for student, teacher in context.pairs:
-            map_sizes(student, teacher)
+        """Widths of all points and of the embeddings."""
         return {
-            "student_channels": [shape.channels for shape in context.student_shapes],
-            "teacher_channels": [shape.channels for shape in context.teacher_shapes],
+            **super().arguments(context),
             "student_embedding": context.student_embedding,
             "teacher_embedding": context.teacher_embedding,
         }
@@ -173,13 +170,13 @@ class KnowledgeReviewLoss(HintsLoss):
         """Grow to the full weight over the first epochs."""
         self.ramp.begin_epoch(epoch)
 
-    def forward(
+    def terms(
         self,
         students: Sequence[Tensor],
         teachers: Sequence[Tensor],
         student_embedding: Tensor | None = None,
         teacher_embedding: Tensor | None = None,
-    ) -> Tensor:
+    ) -> dict[str, Tensor]:
         """Compare the features of all levels.
 
         Args:
@@ -189,28 +186,23 @@ class KnowledgeReviewLoss(HintsLoss):
             teacher_embedding: (N, D_t).
 
         Returns:
-            Scalar, at least 0; zero when the last convolutions give the teacher's features.
+            The addend of every level: ``hint_0``, ``hint_1``, ..., the last for the embeddings. Their sum
+            is at least 0; zero when the last convolutions give the teacher's features.
 
         Raises:
             PursuhintError: the numbers of points or samples differ, or a batch is too small for batch norm.
         """
-        terms = self.terms(students, teachers, student_embedding, teacher_embedding)
-        return torch.stack(list(terms.values())).sum()
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The addend of every level: ``hint_0``, ``hint_1``, ..., the last for the embeddings."""
-        students, teachers = list(inputs[0]), list(inputs[1])
+        own, other = list(students), list(teachers)
         if self.embedding:
-            own, other = inputs[2:4]
-            if own is None or other is None:
+            if student_embedding is None or teacher_embedding is None:
                 raise PursuhintError("ReviewKD compares embeddings too; give them, or set embedding to False")
-            students, teachers = [*students, own], [*teachers, other]
-        if not len(students) == len(teachers) == len(self.fusions):
+            own, other = [*own, student_embedding], [*other, teacher_embedding]
+        if not len(own) == len(other) == len(self.fusions):
             raise PursuhintError(
-                f"ReviewKD was built for {len(self.fusions)} levels, but got {len(students)} of the student "
-                f"and {len(teachers)} of the teacher"
+                f"ReviewKD was built for {len(self.fusions)} levels, but got {len(own)} of the student "
+                f"and {len(other)} of the teacher"
             )
-        distances = self._fused(students, teachers) if self.residual else self._separate(students, teachers)
+        distances = self._fused(own, other) if self.residual else self._separate(own, other)
         return {f"hint_{level}": self.ramp.factor * value for level, value in enumerate(distances)}
 
     def _fused(self, students: list[Tensor], teachers: list[Tensor]) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class RelationalLoss(EmbeddingLoss):
         self.average = average
         self.eps = eps
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def terms(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         """Compare the embeddings of one batch.
 
         Args:
@@ -84,16 +84,12 @@ class RelationalLoss(EmbeddingLoss):
             teacher: (N, D_t).
 
         Returns:
-            Scalar, at least 0; zero when the embeddings are alike up to rotation, offset and scale.
+            The parts of the distances and of the angles, with their weights. Their sum is at least 0;
+            zero when the embeddings are alike up to rotation, offset and scale.
 
         Raises:
             PursuhintError: the batch sizes differ.
         """
-        return torch.stack(list(self.terms(student, teacher).values())).sum()
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The parts of the distances and of the angles, with their weights."""
-        student, teacher = inputs
         check_same_batch(student, teacher)
         own, other = _differences(gather(student)), _differences(gather(teacher))
         b = len(own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,6 @@ from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_choice, check_positive, check_same_batch
-from pursuhint.losses.context import LossContext
 
 __all__ = ["RelationalRepresentationLoss"]
 
@@ -111,11 +110,6 @@ class RelationalRepresentationLoss(EmbeddingLoss):
         self.teacher_embed = nn.Linear(teacher_width, width)
         self.register_buffer("queue", unit_length(torch.randn(queue_size, width), dim=0))
         self.register_buffer("queue_pointer", torch.zeros(1, dtype=torch.long))
-
-    @classmethod
-    def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths of the embeddings."""
-        return {"student_width": context.student_embedding, "teacher_width": context.teacher_embedding}
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare the embeddings of one batch, and remember the teacher's.

@@ -117,7 +117,7 @@ class SphericalLoss(LogitLoss):
         if self.alpha_schedule == "imagenet" and 5 * epoch >= 3 * epochs:
             self.present_alpha *= (5 if 5 * epoch < 4 * epochs else 1) / 9
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Compare the logits of one batch with each other and with the labels.
 
         Args:
@@ -126,16 +126,11 @@ class SphericalLoss(LogitLoss):
             labels: class numbers, (N,).
 
         Returns:
-            Scalar, above 0.
+            The two addends, weighted: ``kd`` and ``ce``. Their sum is above 0.
 
         Raises:
             PursuhintError: the numbers of samples or classes differ.
         """
-        divergence, classification = self.terms(student, teacher, labels).values()
-        return divergence + classification
-
-    def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The two addends, weighted: ``kd`` and ``ce``."""
         check_same_classes(self.info.title, student, teacher)
         student, teacher = self.normalize(student, teacher)
         return {

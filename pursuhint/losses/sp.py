@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -9,6 +11,7 @@ from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import HintLoss
 from pursuhint.losses.checks import check_same_batch
+from pursuhint.losses.context import FeatureShape
 
 __all__ = ["SimilarityPreservingLoss"]
 
@@ -43,6 +46,11 @@ class SimilarityPreservingLoss(HintLoss):
         default_weight=3000.0,
         batch_coupled=True,
     )
+
+    @classmethod
+    def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
+        """None: features of any two shapes can be compared."""
+        return {}
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare the features of one hint point.

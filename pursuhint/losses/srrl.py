@@ -106,9 +106,9 @@ class SoftmaxRegressionLoss(HintsLoss):
             "teacher_classifier": context.teacher_classifier,
         }
 
-    def forward(
+    def terms(
         self, students: Sequence[Tensor], teachers: Sequence[Tensor], teacher_logits: Tensor
-    ) -> Tensor:
+    ) -> dict[str, Tensor]:
         """Compare the embeddings of one batch.
 
         Args:
@@ -117,18 +117,14 @@ class SoftmaxRegressionLoss(HintsLoss):
             teacher_logits: (N, classes of the teacher).
 
         Returns:
-            Scalar, at least 0; zero when the connector gives the teacher's embedding. With cross-entropy, at
-            least that of the teacher's predictions with themselves.
+            The two addends, weighted: ``feature`` and ``logit``. Their sum is at least 0; zero when the
+            connector gives the teacher's embedding. With cross-entropy, at least that of the teacher's
+            predictions with themselves.
 
         Raises:
             PursuhintError: the batch sizes differ, or a batch is too small for batch norm.
         """
-        features, logits = self.terms(students, teachers, teacher_logits).values()
-        return features + logits
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The two addends, weighted: ``feature`` and ``logit``."""
-        (student,), (teacher,), teacher_logits = inputs
+        (student,), (teacher,) = students, teachers
         check_same_batch(student, teacher)
         connected = self.connected(student)
         own = self.classified(connected)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.connectors import PointwiseNetwork
-from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
+from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
 from pursuhint.losses.base import HintLoss
 from pursuhint.losses.checks import check_positive
-from pursuhint.losses.context import FeatureShape
 
 __all__ = ["VariationalInformationLoss"]
 
@@ -71,12 +69,6 @@ class VariationalInformationLoss(HintLoss):
         variance = init_pred_var - eps
         start = variance + math.log(-math.expm1(-variance))  # log(exp(v) - 1), which overflows for large v
         self.log_scale = nn.Parameter(torch.full((teacher_channels,), start))
-
-    @classmethod
-    def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
-        """Widths of the mean network."""
-        map_sizes(student, teacher)
-        return {"student_channels": student.channels, "teacher_channels": teacher.channels}
 
     def variance(self) -> Tensor:
         """Predicted variance of every channel of the teacher, (C_t,), above ``eps``."""

@@ -16,7 +16,6 @@ from pursuhint.losses._parts.negatives import NegativeSampler, NegativesFrom
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
-from pursuhint.losses.context import LossContext
 
 __all__ = ["WassersteinContrastLoss"]
 
@@ -215,17 +214,7 @@ class WassersteinContrastLoss(EmbeddingLoss):
         self.memory = MemoryBank(num_samples, width, precision=bank_precision, on_host=bank_on_host)
         self.sampler = NegativeSampler(num_samples, labels, negatives_from)
 
-    @classmethod
-    def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Widths of the embeddings, and the training samples."""
-        return {
-            "student_width": context.student_embedding,
-            "teacher_width": context.teacher_embedding,
-            "num_samples": context.num_samples,
-            "labels": context.labels,
-        }
-
-    def forward(self, student: Tensor, teacher: Tensor, indices: Tensor) -> Tensor:
+    def terms(self, student: Tensor, teacher: Tensor, indices: Tensor) -> dict[str, Tensor]:
         """Compare the embeddings of one batch, and remember the student's.
 
         Args:
@@ -234,17 +223,12 @@ class WassersteinContrastLoss(EmbeddingLoss):
             indices: which training samples these are, (N,).
 
         Returns:
-            Scalar, at least -2 ``global_weight`` and at most 2 (``global_weight`` + ``local_weight``).
+            The two addends, weighted: ``global`` and ``local``. Their sum is at
+            least -2 ``global_weight`` and at most 2 (``global_weight`` + ``local_weight``).
 
         Raises:
             PursuhintError: the batch sizes differ, or no training sample has another class.
         """
-        criticised, moved = self.terms(student, teacher, indices).values()
-        return criticised + moved
-
-    def terms(self, *inputs: Any) -> dict[str, Tensor]:
-        """The two addends, weighted: ``global`` and ``local``. Remembers the batch, too."""
-        student, teacher, indices = inputs
         check_same_batch(student, teacher)
         own = unit_length(self.student_projection(student))
         other = unit_length(self.teacher_projection(teacher))

@@ -60,7 +60,7 @@ class WeightedSoftLabelLoss(LogitLoss):
         self.alpha = alpha
         self.eps = eps
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Compare the logits of one batch with each other and with the labels.
 
         Args:
@@ -69,16 +69,11 @@ class WeightedSoftLabelLoss(LogitLoss):
             labels: class numbers, (N,).
 
         Returns:
-            Scalar, above 0.
+            The two addends, weighted: ``cross_entropy`` and ``soft``. Their sum is above 0.
 
         Raises:
             PursuhintError: the numbers of samples or classes differ.
         """
-        classification, soft = self.terms(student, teacher, labels).values()
-        return classification + soft
-
-    def terms(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The two addends, weighted: ``cross_entropy`` and ``soft``."""
         check_same_classes(self.info.title, student, teacher)
         targets = torch.softmax(teacher / self.temperature, dim=1)
         logarithms = torch.log_softmax(student / self.temperature, dim=1)

@@ -607,7 +607,7 @@ class WarmsUp(LabelLoss):
     def stages(self):
         return [WarmUp("alone", 2, trains_student=False, lr=0.01), WarmUp("together", 3, trains_student=True)]
 
-    def enter(self, stage):
+    def begin_stage(self, stage):
         self.entered.append(stage)
 
     def forward(self, student, labels):

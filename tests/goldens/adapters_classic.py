@@ -81,7 +81,7 @@ def _ft(setup: Setup) -> Prepared:
     if stage == "pretrain":
         teachers = setup.role("teacher_features")
         loss = get_loss("ft").build(_context(teachers, teachers), **options)
-        loss.enter("paraphraser")
+        loss.begin_stage("paraphraser")
         _set_mode(loss, mode)
         return Prepared(_Reconstruction(loss), [teachers])
     loss, inputs = _hint_loss(setup, **options)

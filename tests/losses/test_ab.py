@@ -63,9 +63,9 @@ def test_trains_in_its_warm_up_alone():
     (stage,) = loss.stages()
     assert (stage.epochs, stage.trains_student, stage.lr) == (7, True, None)
     assert loss.info.warm_up_only
-    loss.enter(None)
+    loss.begin_stage(None)
     assert not any(p.requires_grad for p in loss.parameters())
-    loss.enter(stage.name)
+    loss.begin_stage(stage.name)
     assert all(p.requires_grad for p in loss.parameters())
 
 

@@ -222,7 +222,7 @@ class Counting(HintLoss):
     def stages(self):
         return [WarmUp("first", 3, trains_student=True)]
 
-    def enter(self, stage):
+    def begin_stage(self, stage):
         self.stage = stage
 
 
@@ -252,7 +252,7 @@ def test_a_sum_of_hints_passes_hooks_on():
     assert loss.export(prepared) is student
     assert loss.transform_logits(torch.ones(1)).item() == 4
     assert [stage.name for stage in loss.stages()] == ["first"]
-    loss.enter("first")
+    loss.begin_stage("first")
     assert [hint.stage for hint in loss.hints] == ["first", "first"]
 
 
@@ -299,6 +299,40 @@ def test_a_trait_outside_of_the_record_is_refused():
 
         class Stray(LogitLoss):
             learns = "something"
+
+
+def test_a_loss_of_terms_is_their_sum():
+    class Two(EmbeddingLoss):
+        def terms(self, student: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+            return {"own": student.sum(), "other": teacher.sum()}
+
+    assert Two()(torch.ones(2, 3), torch.ones(2, 4)).item() == 14
+
+
+def test_a_loss_that_computes_nothing_says_so():
+    class Nothing(EmbeddingLoss):
+        pass
+
+    with pytest.raises(PursuhintError, match="Nothing computes nothing: write forward or terms"):
+        Nothing()(torch.ones(2, 3), torch.ones(2, 4))
+
+
+def test_sizes_that_the_constructor_names_are_filled_in():
+    class Embedding(EmbeddingLoss):
+        def __init__(self, num_samples, teacher_width, student_width=0, *, labels=None) -> None:
+            super().__init__()
+
+    class Pair(HintLoss):
+        def __init__(self, teacher_channels, student_size, *, student_channels=0) -> None:
+            super().__init__()
+
+    class Pairs(HintsLoss):
+        def __init__(self, student_channels) -> None:
+            super().__init__()
+
+    assert Embedding.arguments(context()) == {"num_samples": 50, "teacher_width": 7, "student_width": 6}
+    assert Pair.pair_arguments(*context().pairs[0]) == {"teacher_channels": 3, "student_size": (4, 4)}
+    assert Pairs.arguments(context(2)) == {"student_channels": [3, 3]}
 
 
 def test_losses_over_all_hints_get_lists():

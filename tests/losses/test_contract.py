@@ -441,7 +441,7 @@ def test_hooks_are_neutral(loss):
     assert loss.prepare(student) is student
     assert loss.export(student) is student
     assert loss.transform_logits(logits) is logits
-    loss.enter(None)
+    loss.begin_stage(None)
 
 
 def test_stages_can_be_entered_and_left(loss):
@@ -449,11 +449,11 @@ def test_stages_can_be_entered_and_left(loss):
     for stage in loss.stages():
         assert stage.epochs > 0
         student = student_trace()
-        loss.enter(stage.name)
+        loss.begin_stage(stage.name)
         loss.compute(student, teacher_trace(), make_batch()).backward()
         assert stage.trains_student == any(tensor.grad is not None for tensor in tensors(student))
         assert all(p.grad is not None for p in loss.parameters() if p.requires_grad)
-    loss.enter(None)
+    loss.begin_stage(None)
     if loss.stages():
         assert torch.equal(loss.compute(student_trace(), teacher_trace(), make_batch()), expected)
 

@@ -98,7 +98,7 @@ def test_is_finite(name):
         for stage in (None, *build(name).stages()):
             loss = build(name)
             if stage is not None:
-                loss.enter(stage.name)
+                loss.begin_stage(stage.name)
             student, teacher = changed(student_trace(), own), changed(teacher_trace(), other)
             assert finite(loss, student, teacher), case
 

@@ -113,16 +113,16 @@ def test_one_stage_unless_two_are_asked_for():
     loss = FitNetLoss.build(context((post, post)))
     assert not loss.stages()
     assert not loss.info.warm_up_only
-    loss.enter(None)
+    loss.begin_stage(None)
     assert all(p.requires_grad for p in loss.parameters())
 
     loss = FitNetLoss.build(context((post, post)), two_stages=True, warm_up_epochs=7)
     (stage,) = loss.stages()
     assert (stage.epochs, stage.trains_student, stage.lr) == (7, True, None)
     assert loss.info.warm_up_only
-    loss.enter(None)
+    loss.begin_stage(None)
     assert not any(p.requires_grad for p in loss.parameters())
-    loss.enter(stage.name)
+    loss.begin_stage(stage.name)
     assert all(p.requires_grad for p in loss.parameters())
 
 

@@ -67,7 +67,7 @@ def test_the_paraphraser_learns_to_reconstruct_the_teacher():
     loss = make(factor_ratio=2.0)
     (stage,) = loss.stages()
     assert (stage.epochs, stage.trains_student, stage.lr) == (30, False, 0.01)
-    loss.enter(stage.name)
+    loss.begin_stage(stage.name)
     student, teacher = draw(4, 3, 3, 3).requires_grad_(), draw(4, 5, 3, 3, seed=1)
     torch.testing.assert_close(loss(student, teacher), (loss.paraphraser(teacher) - teacher).square().mean())
     optimizer = torch.optim.Adam([p for p in loss.parameters() if p.requires_grad], lr=0.01)
@@ -92,10 +92,10 @@ def test_each_network_trains_in_its_stage_alone():
     assert trained() == {"translator"}
     assert not loss.train().paraphraser.training
     assert loss.translator.training
-    loss.enter("paraphraser")
+    loss.begin_stage("paraphraser")
     assert trained() == {"paraphraser"}
     assert loss.paraphraser.training
-    loss.enter(None)
+    loss.begin_stage(None)
     assert trained() == {"translator"}
     assert not loss.paraphraser.training
     before = loss.paraphraser.encoder.bn0.running_mean.clone()
@@ -114,7 +114,7 @@ def test_every_pair_has_networks_of_its_own():
     students = [torch.randn(2, 3, 4, 4), torch.randn(2, 9, 2)]
     teachers = [torch.randn(2, 5, 2, 6), torch.randn(2, 9, 8)]
     for stage in ("paraphraser", None):
-        loss.enter(stage)
+        loss.begin_stage(stage)
         assert loss(students, teachers).isfinite()
 
 

@@ -196,5 +196,5 @@ def test_gets_less_than_others_once_it_is_remembered(name):
 
 def test_comparisons_of_another_task_vanish_before_its_labels_come_in():
     loss, _, trace = value_of_an_equal_student("refilled")
-    loss.enter("matching")
+    loss.begin_stage("matching")
     assert loss.compute(trace, trace, make_equal_batch()).item() == pytest.approx(0, abs=1e-10)

@@ -89,7 +89,7 @@ def test_every_choice_of_a_loss(name, options):
     loss = build(name, **options)
     original = copy.deepcopy(loss)
     if loss.info.warm_up_only and loss.stages():
-        loss.enter(loss.stages()[0].name)
+        loss.begin_stage(loss.stages()[0].name)
     student, batch = student_trace(), make_batch()
     value = loss.compute(student, teacher_trace(), batch)
     assert value.shape == ()

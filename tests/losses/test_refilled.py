@@ -129,7 +129,7 @@ def test_the_warm_up_matches_and_collects_centers(everything):
     loss = whole(matching_epochs=7, margin=2.0)
     (stage,) = loss.stages()
     assert (stage.name, stage.epochs, stage.trains_student) == ("matching", 7, True)
-    loss.enter("matching")
+    loss.begin_stage("matching")
     embedding, teacher, student, labels, _ = everything
     assert list(loss.terms(*everything)) == ["matching"]
     torch.testing.assert_close(loss(*everything), loss.matching(embedding, teacher, labels))
@@ -138,7 +138,7 @@ def test_the_warm_up_matches_and_collects_centers(everything):
     )
     assert not loss.local.completed
 
-    loss.enter(None)
+    loss.begin_stage(None)
     assert loss.local.completed
     assert list(loss.terms(*everything)) == ["ce", "local"]
     torch.testing.assert_close(loss(*everything), loss.local(student, teacher, labels, everything[4]))
@@ -147,17 +147,17 @@ def test_the_warm_up_matches_and_collects_centers(everything):
 def test_without_a_warm_up_centers_build_up(everything):
     loss = whole(matching_epochs=0)
     assert not loss.stages()
-    loss.enter(None)
+    loss.begin_stage(None)
     loss(*everything)
-    loss.enter(None)
+    loss.begin_stage(None)
     assert loss.local.sums.any()
 
 
 def test_a_resumed_main_stage_keeps_its_centers(everything):
     loss = whole()
-    loss.enter("matching"), loss(*everything), loss.enter(None)
+    loss.begin_stage("matching"), loss(*everything), loss.begin_stage(None)
     other = whole()
-    other.enter(None)
+    other.begin_stage(None)
     other.load_state_dict(copy.deepcopy(loss.state_dict()))
     other(*everything)
     assert torch.equal(other.local.sums, loss.local.sums)
