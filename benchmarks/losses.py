@@ -39,8 +39,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from loss_formulas import FORMULAS
 
 from pursuhint.data import Batch
+from pursuhint.distillation import LossSummary, summarize_losses
 from pursuhint.distillation.distiller import Distiller
-from pursuhint.distillation.loss_summary import LossSummary, summarize
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
@@ -302,24 +302,24 @@ def peak_bytes(run: Callable[[], None], device: torch.device) -> float:
 
 def tables() -> dict[str, str]:
     """Markdown tables by the name of the place where they belong."""
-    summaries = summarize(network="resnet8x4", image_size=32, num_classes=CLASSES)
+    summaries = summarize_losses(network="resnet8x4", image_size=32, num_classes=CLASSES)
     return {"losses": _overview(summaries), "banks": _banks(summaries), "options": _options(summaries)}
 
 
 def _overview(summaries: Sequence[LossSummary]) -> str:
     rows = [["loss", "paper", "looks at", "learns (parameters)", "weight", "ce", "stages", "batch coupled"]]
     for loss in summaries:
-        learns = f"{loss.learns} ({loss.parameters:,})" if loss.parameters else loss.learns or "-"
+        learns = f"{loss.info.learns} ({loss.parameters:,})" if loss.parameters else loss.info.learns or "-"
         rows.append(
             [
                 f"`{loss.name}`",
-                loss.paper,
-                loss.compares,
+                loss.info.paper,
+                loss.info.compares,
                 learns,
-                f"{loss.weight:g}",
+                f"{loss.info.default_weight:g}",
                 "inside" if loss.ce_weight is None else f"{loss.ce_weight:g}",
-                loss.stages_words,
-                "yes" if loss.batch_coupled else "no",
+                loss.stages_text,
+                "yes" if loss.info.batch_coupled else "no",
             ]
         )
     return _markdown(rows)
@@ -335,7 +335,7 @@ def _banks(summaries: Sequence[LossSummary]) -> str:
         sizes = [loss.fixed_bytes + loss.bytes_per_sample * count for count in (50_000, 1_281_167)]
         half = "-"
         if "bank_precision" in loss.options:
-            (halved,) = summarize(
+            (halved,) = summarize_losses(
                 [loss.name],
                 network="resnet8x4",
                 image_size=32,
@@ -358,8 +358,8 @@ def _banks(summaries: Sequence[LossSummary]) -> str:
 def _options(summaries: Sequence[LossSummary]) -> str:
     rows = [["loss", "options and their defaults"]]
     for loss in summaries:
-        told = [f"`{key}={_typed(value)}`" for key, value in loss.options.items()]
-        rows.append([f"`{loss.name}`", " ".join(told) or "-"])
+        typed = [f"`{key}={_typed(value)}`" for key, value in loss.options.items()]
+        rows.append([f"`{loss.name}`", " ".join(typed) or "-"])
     return _markdown(rows)
 
 

@@ -63,26 +63,26 @@ def _losses(verbose: bool) -> list[dict[str, Any]]:
 
     if not verbose:
         return [{"name": name} for name in LOSSES] + _from_others("loss", LOSSES)
-    from pursuhint.distillation.loss_summary import summarize
+    from pursuhint.distillation import summarize_losses
 
     rows: list[dict[str, Any]] = [
         {
             "name": loss.name,
-            "title": loss.title,
-            "compares": loss.compares,
-            "learns": loss.learns,
-            "default_weight": loss.weight,
+            "title": loss.info.title,
+            "compares": loss.info.compares,
+            "learns": loss.info.learns,
+            "default_weight": loss.info.default_weight,
             "weight_of_ce_beside_it": loss.ce_weight,
             "stages": [
                 *({"name": stage.name, "epochs": stage.epochs} for stage in loss.stages),
-                {"name": "main", "contains_loss": loss.in_main_stage},
+                {"name": "main", "contains_loss": not loss.info.warm_up_only},
             ],
-            "batch_coupled": loss.batch_coupled,
+            "batch_coupled": loss.info.batch_coupled,
             "bytes_per_sample": loss.bytes_per_sample,
             "hyperparameters": loss.options,
-            "paper": loss.paper,
+            "paper": loss.info.paper,
         }
-        for loss in summarize()
+        for loss in summarize_losses()
     ]
     return rows + _from_others("loss", LOSSES)
 

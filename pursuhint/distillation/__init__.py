@@ -8,7 +8,7 @@ from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from pursuhint.distillation.distiller import Distiller
-    from pursuhint.distillation.loss_summary import summarize
+    from pursuhint.distillation.loss_summary import LossSummary, summarize_losses
     from pursuhint.distillation.meta_gradient import Method, SearchOptions, SgdStep, search_pathways
     from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
     from pursuhint.distillation.teacher_fsdp import check_shardable, shard_teacher

@@ -1,7 +1,4 @@
-"""What there is to say about a loss in a line or two, for the command line and for the documentation.
-
-What can be read off a loss is read off one that has been built; nothing here is written down a second time.
-"""
+"""Summaries of losses for the command line and the documentation, read from losses that have been built."""
 
 from __future__ import annotations
 
@@ -20,9 +17,10 @@ from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.losses.base import Loss, WarmUp
+from pursuhint.losses.info import LossInfo
 from pursuhint.models import create_model
 
-__all__ = ["summarize"]
+__all__ = ["LossSummary", "summarize_losses"]
 
 _DRAWN = 16384 + 64  # more samples than any loss draws from its bank at once
 _FEW, _MORE = _DRAWN, _DRAWN + 1024
@@ -30,50 +28,39 @@ _FEW, _MORE = _DRAWN, _DRAWN + 1024
 
 @dataclass(frozen=True)
 class LossSummary:
-    """One loss as its defaults have it.
+    """A loss with its default hyperparameters, between two small networks.
 
     Attributes:
         name: in `pursuhint.losses.LOSSES`.
-        title: name of the method.
-        paper: citation.
-        compares: what it compares.
-        learns: what is trained beside the student, in words; empty if nothing is.
-        parameters: how many parameters that are.
-        weight: default weight.
-        ce_weight: default weight of the cross-entropy beside it; None if the loss contains it.
+        info: its traits: title, paper, default weights, ...
+        parameters: number of parameters that it trains beside the student's own.
         stages: warm-ups before the main stage.
-        in_main_stage: whether it is computed after them.
-        batch_coupled: whether the samples of a batch enter together.
-        alters_student: whether the student is changed while it trains.
-        fixed_bytes: memory that it keeps from batch to batch, whatever the number of samples.
-        bytes_per_sample: the same for every training sample: memory banks.
+        fixed_bytes: memory of its state that does not depend on the number of training samples.
+        bytes_per_sample: memory of its state for each training sample (memory banks).
         options: hyperparameters and their defaults.
     """
 
     name: str
-    title: str
-    paper: str
-    compares: str
-    learns: str
+    info: LossInfo
     parameters: int
-    weight: float
-    ce_weight: float | None
     stages: tuple[WarmUp, ...]
-    in_main_stage: bool
-    batch_coupled: bool
-    alters_student: bool
     fixed_bytes: int
     bytes_per_sample: float
     options: Mapping[str, Any]
 
     @property
-    def stages_words(self) -> str:
-        """The course of a training: ``main``, and what comes before it."""
+    def ce_weight(self) -> float | None:
+        """Default weight of the cross-entropy beside it; None if the loss contains it."""
+        return None if self.info.contains_classification else self.info.default_ce_weight
+
+    @property
+    def stages_text(self) -> str:
+        """The stages of a training in order, as ``"30 epochs hints -> main"``."""
         before = [f"{stage.epochs} epochs {stage.name}" for stage in self.stages]
-        return " -> ".join([*before, "main" if self.in_main_stage else "main without it"])
+        return " -> ".join([*before, "main without it" if self.info.warm_up_only else "main"])
 
 
-def summarize(
+def summarize_losses(
     names: Iterable[str] = tuple(LOSSES),
     *,
     network: str = "resnet8",
@@ -81,14 +68,14 @@ def summarize(
     num_classes: int = 10,
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[LossSummary]:
-    """Build losses with their defaults between two equal networks, and describe them.
+    """Build losses with their defaults between two equal networks, and summarize them.
 
     Args:
-        names: which losses.
-        network: of teacher and student. Widths decide the numbers of parameters.
-        image_size: height and width of the images.
+        names: of the losses.
+        network: teacher and student, by name. Its widths decide the numbers of parameters.
+        image_size: height and width of the images, in pixels.
         num_classes: classes of the task.
-        options: hyperparameters that are not the defaults; of all the losses named.
+        options: hyperparameters other than the defaults, for all the losses named.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -139,7 +126,7 @@ def _summary(name: str, pair: _Pair) -> LossSummary:
     distiller = pair.build(name, kind, _FEW)
     loss = distiller.loss(name)
     own = [parameter for parameter in loss.parameters() if parameter.requires_grad]
-    before = {key for key, _ in pair.student.named_parameters()}
+    before = {key for key, _ in pair.student.named_parameters()}  # a loss may extend the student
     own += [value for key, value in distiller.student.named_parameters() if key not in before]
     few, per_sample = _state_bytes(loss), 0.0
     if any(len(buffer) == _FEW for buffer in loss.buffers() if buffer.dim()):  # a bank
@@ -147,17 +134,9 @@ def _summary(name: str, pair: _Pair) -> LossSummary:
         per_sample = (_state_bytes(more) - few) / (_MORE - _FEW)
     return LossSummary(
         name=name,
-        title=kind.info.title,
-        paper=kind.info.paper,
-        compares=kind.info.compares,
-        learns=kind.info.learns,
+        info=loss.info,
         parameters=sum(parameter.numel() for parameter in own),
-        weight=kind.info.default_weight,
-        ce_weight=None if kind.info.contains_classification else kind.info.default_ce_weight,
         stages=tuple(loss.stages()),
-        in_main_stage=not loss.info.warm_up_only,
-        batch_coupled=loss.info.batch_coupled,
-        alters_student=kind.info.alters_student,
         fixed_bytes=round(few - per_sample * _FEW),
         bytes_per_sample=per_sample,
         options={
@@ -169,7 +148,7 @@ def _summary(name: str, pair: _Pair) -> LossSummary:
 
 
 def _state_bytes(loss: Loss) -> int:
-    """Memory of what a loss keeps from batch to batch: buffers, those of the parts it trains left out."""
+    """Memory of a loss's own state: its buffers, except those of modules with parameters (batch norms)."""
     trained = {
         id(buffer)
         for module in loss.modules()
