@@ -21,8 +21,8 @@ from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.head import find_last_map
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.losses import get_loss
+from pursuhint.losses._parts.classification import add_classification
 from pursuhint.losses.base import Loss
-from pursuhint.losses.classification import add_classification
 from pursuhint.losses.context import FeatureShape, LossContext, Network
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from pursuhint._util.registry import load
 from pursuhint.errors import PursuhintError
 
 if TYPE_CHECKING:
+    from pursuhint.losses._parts.classification import add_classification
     from pursuhint.losses.base import (
         EmbeddingLoss,
         HintLoss,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
         check_same_batch,
         check_same_classes,
     )
-    from pursuhint.losses.classification import add_classification
     from pursuhint.losses.context import FeatureShape, LossContext, Network
     from pursuhint.losses.distpro import PathwayLoss, pathway_weights
     from pursuhint.losses.info import Input, LossInfo

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
-from pursuhint.losses.classification import add_classification
+from pursuhint.losses._parts.classification import add_classification
 from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.recipe.schema import DataConfig, HintsConfig, LossConfig, NetworkConfig, Recipe
 

@@ -12,7 +12,7 @@ from pursuhint.distillation.distiller import Distiller
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import LOSSES, get_loss
-from pursuhint.losses.classification import add_classification
+from pursuhint.losses._parts.classification import add_classification
 from pursuhint.models import create_model
 from pursuhint.training import LossConfig
 from pursuhint.training.recipe.resolve import needs_hints, resolve_losses
