@@ -64,7 +64,7 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "simkd": "pursuhint.losses.simkd:ReusedClassifierLoss",
         "norm": "pursuhint.losses.norm:NToOneLoss",
         "jacobian": "pursuhint.losses.jacobian:JacobianLoss",
-        "jacobian-attention": "pursuhint.losses.jacobian:AttentionJacobianLoss",
+        "jacobian-attention": "pursuhint.losses.jacobian_attention:AttentionJacobianLoss",
         "ipwd": "pursuhint.losses.ipwd:InverseProbabilityLoss",
         "fkd": "pursuhint.losses.fkd:FeatureKernelLoss",
         "crcd": "pursuhint.losses.crcd:ComplementaryRelationLoss",

@@ -75,17 +75,6 @@ def test_is_the_formula(samples, options, scale, bias):
     torch.testing.assert_close(loss(*inputs).item(), sum(expected), rtol=1e-7, atol=1e-14)
 
 
-def test_icd_compares_representations_or_similarities():
-    inputs = embeddings()
-    loss = make(InvariantConsistencyLoss)
-    expected = slow(loss, *inputs, math.e, 0.0, representations=True)
-    torch.testing.assert_close(
-        [term.item() for term in loss.terms(*inputs).values()], list(expected), rtol=1e-7, atol=0
-    )
-    loss = make(InvariantConsistencyLoss, distribution="similarities")
-    assert loss(*inputs) == make()(*inputs)
-
-
 @pytest.mark.parametrize("kind", [DiscriminativeConsistentLoss, InvariantConsistencyLoss])
 def test_equal_views_have_no_invariance_to_restore(kind):
     loss = make(kind, widths=(7, 7))
@@ -147,5 +136,3 @@ def test_says_what_is_wrong():
     for options in ({"alpha": -1.0}, {"max_scale": 0.0}, {"fixed_scale": 0.0}, {"width": 0}):
         with pytest.raises(PursuhintError, match=next(iter(options))):
             make(**options)
-    with pytest.raises(PursuhintError, match="distribution must be one of representations, similarities"):
-        make(InvariantConsistencyLoss, distribution="logits")
