@@ -22,9 +22,9 @@ from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.choose import StatisticsLayout
 from pursuhint.similarity.accumulators.moments import LayerMoments
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
-from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
+from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
 
-Parts = MomentShards | RowParts
+Parts = MomentShards | RowShards
 """Statistics of parts of the samples."""
 
 Collected = Mapping[Activation, tuple[LayerStatistics, Parts | None]]
@@ -111,7 +111,7 @@ class CollectionPlan:
             [(self.network, found)], pooling=self.pooling, form=self.forms[side], device=self.device
         )
         if isinstance(statistics, PooledFeatures):
-            return RowParts(statistics, self.order)
+            return RowShards(statistics, self.order)
         assert isinstance(statistics, LayerMoments)
         # What is left beside the moments of everything and those of a union of parts.
         left = max(0, self.room - 2 * self.forms[side].bytes)

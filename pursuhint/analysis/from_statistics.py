@@ -25,7 +25,7 @@ from pursuhint.hints.plan import choose_positions, default_k
 from pursuhint.hints.selection import choose_plan, stability_of_choice
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.accumulators.base import LayerStatistics
-from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
+from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
 from pursuhint.similarity.layer_similarity import LayerSimilarity
 from pursuhint.similarity.metric import Metric
 from pursuhint.similarity.resampling import Resampled, resample
@@ -166,7 +166,7 @@ def _resampled(
     parts: Parts, metrics: Sequence[Metric], seed: int
 ) -> tuple[dict[str, Resampled], dict[str, float]]:
     """Matrices on parts of the samples, and seconds, by metric; work that several share is charged to all."""
-    statistics = parts.rows if isinstance(parts, RowParts) else parts.moments
+    statistics = parts.rows if isinstance(parts, RowShards) else parts.moments
     resampled: dict[str, Resampled] = {}
     seconds: dict[str, float] = {}
     for needs in ("moments", "rows"):
@@ -175,7 +175,7 @@ def _resampled(
             continue
         source = parts
         began = time.perf_counter()
-        if needs == "moments" and isinstance(parts, RowParts) and parts.prefer_moments:
+        if needs == "moments" and isinstance(parts, RowShards) and parts.prefer_moments:
             source = MomentShards.of_rows(parts)
         for group in _shared(wanted, source):
             resampled |= resample(source, group, samples=statistics.count, seed=seed)

@@ -33,7 +33,7 @@ SHARE_OF_SAVING = 0.05
 
 
 class Accumulator(Protocol):
-    """What a pass fills: `pursuhint.similarity.MomentShards` or `RowParts`."""
+    """What a pass fills: `pursuhint.similarity.MomentShards` or `RowShards`."""
 
     done: int
 

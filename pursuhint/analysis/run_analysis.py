@@ -27,7 +27,7 @@ from pursuhint.hints.plan import check_position
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
 from pursuhint.similarity.kernel import with_exact_median
-from pursuhint.similarity.resampling import PARTS, SMALLEST_PART
+from pursuhint.similarity.resampling import SHARDS, SMALLEST_SHARD
 
 __all__ = ["analyze"]
 
@@ -164,7 +164,7 @@ def analyze(
     }
     order = SampleOrder.of(
         indices,
-        parts=PARTS if stability and len(indices) >= PARTS * SMALLEST_PART else 1,
+        shards=SHARDS if stability and len(indices) >= SHARDS * SMALLEST_SHARD else 1,
         seed=seed,
         batch_size=batch_size,
     )
@@ -214,7 +214,7 @@ def analyze(
 def _why_no_stability(wanted: bool, samples: int) -> str:
     if not wanted:
         return "it was switched off"
-    return f"it takes at least {PARTS * SMALLEST_PART} images, and there were {samples}"
+    return f"it takes at least {SHARDS * SMALLEST_SHARD} images, and there were {samples}"
 
 
 def _metrics_to_compute(metrics: Sequence[str]) -> tuple[str, ...]:

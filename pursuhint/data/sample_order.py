@@ -52,28 +52,28 @@ class SampleOrder:
     batch_size: int
 
     @classmethod
-    def of(cls, indices: Tensor, *, parts: int, seed: int, batch_size: int) -> SampleOrder:
+    def of(cls, indices: Tensor, *, shards: int, seed: int, batch_size: int) -> SampleOrder:
         """Divide samples at random into shards whose sizes differ by at most one.
 
         Args:
             indices: the samples, different ones.
-            parts: how many parts; 1 leaves the samples in their order.
-            seed: another seed makes other parts.
+            shards: how many shards; 1 leaves the samples in their order.
+            seed: another seed draws other shards.
             batch_size: samples in a batch.
 
         Raises:
-            PursuhintError: there are fewer samples than parts, or the batch size is below 1.
+            PursuhintError: there are fewer samples than shards, or the batch size is below 1.
         """
         if batch_size < 1:
             raise PursuhintError(f"batch_size must be at least 1, got {batch_size}")
-        if not 1 <= parts <= len(indices):
-            raise PursuhintError(f"cannot divide {len(indices)} samples into {parts} parts")
-        if parts == 1:
+        if not 1 <= shards <= len(indices):
+            raise PursuhintError(f"cannot divide {len(indices)} samples into {shards} shards")
+        if shards == 1:
             return cls(indices, (len(indices),), batch_size)
-        order = stable_permutation(len(indices), seed).tensor_split(parts)
+        order = stable_permutation(len(indices), seed).tensor_split(shards)
         # Ascending within a shard: files are then read in the order of their folder.
-        divided = [indices[part].sort().values for part in order]
-        return cls(torch.cat(divided), tuple(len(part) for part in divided), batch_size)
+        divided = [indices[shard].sort().values for shard in order]
+        return cls(torch.cat(divided), tuple(len(shard) for shard in divided), batch_size)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -87,10 +87,10 @@ class SampleOrder:
                 continue
             stop = min(start + self.batch_size, len(self))
             pieces = []
-            for part, (end, size) in enumerate(zip(ends, self.sizes)):
+            for shard, (end, size) in enumerate(zip(ends, self.sizes)):
                 inside = min(stop, end) - max(start, end - size)
                 if inside > 0:
-                    pieces.append((part, inside))
+                    pieces.append((shard, inside))
             steps.append(Step(number + 1, tuple(pieces)))
         return tuple(steps)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pursuhint.similarity.accumulators.choose import StatisticsLayout, choose_layout, default_memory_limit
     from pursuhint.similarity.accumulators.moments import LayerMoments
     from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
-    from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
+    from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
     from pursuhint.similarity.archive import read_archive, write_archive
     from pursuhint.similarity.cca import r2cca, r2cca_matrix, r2cca_rank, r2cca_rank_matrix
     from pursuhint.similarity.cka import linear_cka, linear_cka_matrix
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pursuhint.similarity.network_similarity import NetworkSimilarity
     from pursuhint.similarity.procrustes import procrustes_matrix, procrustes_similarity
     from pursuhint.similarity.projection_weighted import pwcca, pwcca_matrix
-    from pursuhint.similarity.resampling import PARTS, SMALLEST_PART, Resampled, resample
+    from pursuhint.similarity.resampling import SHARDS, SMALLEST_SHARD, Resampled, resample
     from pursuhint.similarity.singular_vectors import svcca, svcca_matrix
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, "METRICS", "get_metric")

@@ -110,26 +110,26 @@ def r2cca_rank_matrix(layers: LayerStatistics) -> Tensor:
     return shared / torch.minimum(ranks[:, None], ranks)
 
 
-def r2cca_on_subsamples(parts: MomentShards, subsamples: Tensor) -> Tensor:
-    """`r2cca_matrix` of several unions of parts of the samples, (unions, layers, layers).
+def r2cca_on_subsamples(shards: MomentShards, subsamples: Tensor) -> Tensor:
+    """`r2cca_matrix` of several subsamples, (subsamples, layers, layers).
 
     Args:
-        parts: moments of the parts.
-        subsamples: which parts belong to each union, (unions, parts); at least two samples in each.
+        shards: moments of the shards.
+        subsamples: which shards belong to each subsample, (subsamples, shards); at least two samples in each.
     """
-    shared, _ = shared_variances_on_subsamples(parts, subsamples)
-    widths = shared.new_tensor(parts.moments.widths)
+    shared, _ = shared_variances_on_subsamples(shards, subsamples)
+    widths = shared.new_tensor(shards.moments.widths)
     return shared / torch.minimum(widths[:, None], widths)
 
 
-def r2cca_rank_on_subsamples(parts: MomentShards, subsamples: Tensor) -> Tensor:
-    """`r2cca_rank_matrix` of several unions of parts of the samples, (unions, layers, layers).
+def r2cca_rank_on_subsamples(shards: MomentShards, subsamples: Tensor) -> Tensor:
+    """`r2cca_rank_matrix` of several subsamples, (subsamples, layers, layers).
 
     Args:
-        parts: moments of the parts.
-        subsamples: which parts belong to each union, (unions, parts); at least two samples in each.
+        shards: moments of the shards.
+        subsamples: which shards belong to each subsample, (subsamples, shards); at least two samples in each.
     """
-    shared, ranks = shared_variances_on_subsamples(parts, subsamples)
+    shared, ranks = shared_variances_on_subsamples(shards, subsamples)
     return shared / torch.minimum(ranks[:, :, None], ranks[:, None, :])
 
 

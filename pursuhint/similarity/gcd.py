@@ -68,14 +68,14 @@ def yanai_gcd_matrix(layers: LayerStatistics) -> Tensor:
     return layers.over_strips(shared_variances) / torch.outer(ranks, ranks).sqrt()
 
 
-def yanai_gcd_on_subsamples(parts: MomentShards, subsamples: Tensor) -> Tensor:
-    """`yanai_gcd_matrix` of several unions of parts of the samples, (unions, layers, layers).
+def yanai_gcd_on_subsamples(shards: MomentShards, subsamples: Tensor) -> Tensor:
+    """`yanai_gcd_matrix` of several subsamples, (subsamples, layers, layers).
 
     Args:
-        parts: moments of the parts.
-        subsamples: which parts belong to each union, (unions, parts); at least two samples in each.
+        shards: moments of the shards.
+        subsamples: which shards belong to each subsample, (subsamples, shards); at least two samples in each.
     """
-    shared, ranks = shared_variances_on_subsamples(parts, subsamples)
+    shared, ranks = shared_variances_on_subsamples(shards, subsamples)
     return shared / (ranks[:, :, None] * ranks[:, None, :]).sqrt()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
-from pursuhint.similarity.accumulators.shards import RowParts
+from pursuhint.similarity.accumulators.shards import RowShards
 from pursuhint.similarity.bandwidth import MEDIAN_ROWS, Over, bandwidths
 from pursuhint.similarity.checks import centered_pair
 from pursuhint.similarity.metric import Metric
@@ -143,29 +143,29 @@ def rbf_cka_matrices(
 
 
 def rbf_cka_on_row_subsamples(
-    parts: RowParts, subsamples: Tensor, *, over: Over = "all", median_rows: int | None = MEDIAN_ROWS
+    shards: RowShards, subsamples: Tensor, *, over: Over = "all", median_rows: int | None = MEDIAN_ROWS
 ) -> Tensor:
-    """`rbf_cka_matrices` of parts of the samples, (unions, layers, layers)."""
-    return rbf_cka_matrices(parts.rows, parts.groups, subsamples, over=over, median_rows=median_rows)
+    """`rbf_cka_matrices` of shards of the samples, (subsamples, layers, layers)."""
+    return rbf_cka_matrices(shards.rows, shards.groups, subsamples, over=over, median_rows=median_rows)
 
 
-def linear_cka_on_row_subsamples(parts: RowParts, subsamples: Tensor) -> Tensor:
-    """Linear CKA of all pairs of layers on several unions of parts, from one pass over the pairs of samples.
+def linear_cka_on_row_subsamples(shards: RowShards, subsamples: Tensor) -> Tensor:
+    """Linear CKA of all pairs of layers on several subsamples, from one pass over the pairs of samples.
 
     For fewer samples than features, where this is less work than the products of features.
 
     Args:
-        parts: the features of all samples, in parts.
-        subsamples: which parts belong to each union, (unions, parts); at least two samples in each.
+        shards: the features of all samples, in shards.
+        subsamples: which shards belong to each subsample, (subsamples, shards); at least two samples in each.
 
     Returns:
-        (unions, layers, layers), float64, each as `pursuhint.similarity.linear_cka_matrix` of the union.
+        (subsamples, layers, layers), float64, each as `linear_cka_matrix` of the subsample.
     """
-    rows = parts.rows
+    rows = shards.rows
     constant = list(rows.constant_layers())
     spreads = torch.stack([rows.spread(i) for i in range(len(rows))]) / rows.count
     spreads[constant] = 0.0
-    sums = _pair_sums(rows, spreads, parts.groups, len(parts), kind=_Products)
+    sums = _pair_sums(rows, spreads, shards.groups, len(shards), kind=_Products)
     return sums.similarities(subsamples)
 
 

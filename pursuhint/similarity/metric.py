@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics, StripFunction
-from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
+from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
 
 __all__ = ["Metric", "similarities_between", "similarity_matrices"]
 
@@ -34,12 +34,12 @@ class Metric:
         needs: ``"moments"``, which any `LayerStatistics` offers, or ``"rows"``: the features themselves.
         symmetric: whether the similarity of x and y is that of y and x. If not, row i of the matrix is the
             view of layer i, and what needs a symmetric matrix takes the mean with the transpose.
-        on_subsamples: gives the matrices on several unions of parts of the samples at once, (unions, layers,
-            layers), from the moments of the parts and a table (unions, parts) of which belong to each; None
-            where they are computed one by one.
-        on_row_subsamples: the same where the features themselves are kept in parts.
-        many_subsamples: whether a hundred unions cost no more than a few.
-        samples: how many it needs at least.
+        on_subsamples: computes the matrices of several subsamples in one call, (subsamples, layers, layers),
+            from the moments of the shards and a boolean table (subsamples, shards); None if subsamples are
+            computed one by one.
+        on_row_subsamples: like ``on_subsamples``, from shards of features instead of moments.
+        many_subsamples: whether a hundred subsamples cost little more than a few.
+        samples: smallest number of samples.
         single: whether products of features may be computed in float32, with sums in float64, at an error
             below 1e-4.
     """
@@ -55,14 +55,14 @@ class Metric:
     samples: int = 2
     single: bool = False
     on_subsamples: Callable[[MomentShards, Tensor], Tensor] | None = None
-    on_row_subsamples: Callable[[RowParts, Tensor], Tensor] | None = None
+    on_row_subsamples: Callable[[RowShards, Tensor], Tensor] | None = None
     many_subsamples: bool = False
 
-    def at_once(self, parts: MomentShards | RowParts) -> Callable[[Tensor], Tensor] | None:
-        """From a table of unions of these parts to their matrices, if there is a way to have all at once."""
-        if isinstance(parts, RowParts):
-            return None if self.on_row_subsamples is None else partial(self.on_row_subsamples, parts)
-        return None if self.on_subsamples is None else partial(self.on_subsamples, parts)
+    def at_once(self, shards: MomentShards | RowShards) -> Callable[[Tensor], Tensor] | None:
+        """The function that computes the matrices of many subsamples of these shards in one call, if any."""
+        if isinstance(shards, RowShards):
+            return None if self.on_row_subsamples is None else partial(self.on_row_subsamples, shards)
+        return None if self.on_subsamples is None else partial(self.on_subsamples, shards)
 
 
 def similarity_matrices(layers: LayerStatistics, metrics: Sequence[Metric]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""Similarities on parts of the samples: without one part, and on random halves of the parts.
+"""Similarities on subsamples: with one shard left out (jackknife), and on random halves of the shards.
 
-What the certainty of a choice is judged by (`pursuhint.clustering.stability`), at a small part of the cost of
-measuring the similarities again.
+`pursuhint.clustering` judges the stability of a selection by them. They cost a small fraction of another pass
+over the data, because the statistics of a subsample are sums over its shards.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor
 from pursuhint._util.seeds import stable_permutation
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics
-from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
+from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
 from pursuhint.similarity.metric import Metric, similarity_matrices
 
-__all__ = ["PARTS", "Resampled", "resample"]
+__all__ = ["SHARDS", "Resampled", "resample"]
 
-PARTS = 10
-"""Into how many random parts samples are divided."""
+SHARDS = 10
+"""Into how many random shards samples are divided."""
 
 MOST_HALVES = 100
 """How many halves are looked at when they cost next to nothing."""
@@ -30,17 +30,17 @@ MOST_HALVES = 100
 FEWEST_HALVES = 10
 """How many halves are looked at in any case."""
 
-SMALLEST_PART = 4
-"""Samples that a part needs, on average, for resampling to make sense."""
+SMALLEST_SHARD = 4
+"""Samples that a shard needs, on average, for resampling to make sense."""
 
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A metric's similarities on parts of the samples.
+    """A metric's similarities on shards of the samples.
 
     Attributes:
-        left_out: with one part left out, (parts, layers, layers), float64.
-        halves: on halves of the parts, (halves, layers, layers), float64.
+        left_out: with one shard left out, (shards, layers, layers), float64.
+        halves: on halves of the shards, (halves, layers, layers), float64.
         whole: on everything, (layers, layers), where it comes with the rest.
     """
 
@@ -49,68 +49,68 @@ class Resampled:
     whole: Tensor | None = None
 
 
-def halves_of(parts: int, count: int, seed: int) -> list[tuple[int, ...]]:
-    """Different random halves of some parts, each followed by its complement.
+def halves_of(shards: int, count: int, seed: int) -> list[tuple[int, ...]]:
+    """Different random halves of some shards, each followed by its complement.
 
     Args:
-        parts: how many parts there are, an even number.
+        shards: how many shards there are, an even number.
         count: how many halves; all there are if there are fewer.
         seed: another seed draws others. The draw is the same on every version of every library.
 
     Returns:
-        Tuples of parts, from 0.
+        Tuples of shards, from 0.
 
     Raises:
-        PursuhintError: ``parts`` is odd.
+        PursuhintError: ``shards`` is odd.
 
     Example:
         >>> halves_of(4, 2, seed=0)
         [(0, 3), (1, 2)]
     """
-    if parts % 2:
-        raise PursuhintError(f"halves need an even number of parts, got {parts}")
-    # Each division into two halves once: the half with the first part stands for it.
-    divisions = [(0, *rest) for rest in combinations(range(1, parts), parts // 2 - 1)]
+    if shards % 2:
+        raise PursuhintError(f"halves need an even number of shards, got {shards}")
+    # Each division into two halves once: the half with the first shard stands for it.
+    divisions = [(0, *rest) for rest in combinations(range(1, shards), shards // 2 - 1)]
     chosen = stable_permutation(len(divisions), seed)[: (count + 1) // 2].tolist()
     halves = []
     for number in chosen:
         first = divisions[number]
-        halves += [first, tuple(part for part in range(parts) if part not in first)]
+        halves += [first, tuple(shard for shard in range(shards) if shard not in first)]
     return halves[:count]
 
 
-def halves_for(metric: Metric, parts: MomentShards | RowParts, samples: int) -> int:
+def halves_for(metric: Metric, shards: MomentShards | RowShards, samples: int) -> int:
     """On how many halves of so many samples to compute a metric.
 
     `MOST_HALVES` where many cost no more than few; one for every 250 samples, but from `FEWEST_HALVES` to 40,
     where they are computed together, so that their share of the time does not depend much on the number of
     samples; and `FEWEST_HALVES` where each costs as much as the whole.
     """
-    if metric.at_once(parts) is None:
+    if metric.at_once(shards) is None:
         return FEWEST_HALVES
     return MOST_HALVES if metric.many_subsamples else 2 * min(20, max(FEWEST_HALVES // 2, samples // 500))
 
 
-def subsets_of(parts: int, halves: Sequence[Sequence[int]]) -> Tensor:
-    """Everything, everything but each part, and some halves, as a table: (1 + parts + halves, parts)."""
-    subsets = torch.zeros(1 + parts + len(halves), parts, dtype=torch.bool)
+def subsets_of(shards: int, halves: Sequence[Sequence[int]]) -> Tensor:
+    """Everything, everything but each shard, and some halves, as a table: (1 + shards + halves, shards)."""
+    subsets = torch.zeros(1 + shards + len(halves), shards, dtype=torch.bool)
     subsets[0] = True
-    subsets[1 : 1 + parts] = ~torch.eye(parts, dtype=torch.bool)
-    for row, half in zip(subsets[1 + parts :], halves):
+    subsets[1 : 1 + shards] = ~torch.eye(shards, dtype=torch.bool)
+    for row, half in zip(subsets[1 + shards :], halves):
         row[list(half)] = True
     return subsets
 
 
 def resample(
-    parts: MomentShards | RowParts, metrics: Sequence[Metric], *, samples: int, seed: int
+    shards: MomentShards | RowShards, metrics: Sequence[Metric], *, samples: int, seed: int
 ) -> dict[str, Resampled]:
-    """Similarities by some metrics on everything but each part, and on random halves of the parts.
+    """Similarities by some metrics on everything but each shard, and on random halves of the shards.
 
     Metrics with a way of their own (`Metric.at_once`) get all of these at once. For the others the
-    statistics of each union of parts are put together, and metrics share the work on them.
+    statistics of each subsample are put together, and metrics share the work on them.
 
     Args:
-        parts: the statistics, in an even number of parts.
+        shards: the statistics, in an even number of shards.
         metrics: from `pursuhint.similarity.get_metric`.
         samples: number of samples, see `halves_for`.
         seed: of the halves.
@@ -122,36 +122,36 @@ def resample(
         PursuhintError: a metric needs another form of statistics.
     """
     results = {}
-    first = 1 + len(parts)
+    first = 1 + len(shards)
     for metric in metrics:
-        if (matrices_of := metric.at_once(parts)) is not None:
-            halves = halves_of(len(parts), halves_for(metric, parts, samples), seed)
-            matrices = matrices_of(subsets_of(len(parts), halves)).double()
+        if (matrices_of := metric.at_once(shards)) is not None:
+            halves = halves_of(len(shards), halves_for(metric, shards, samples), seed)
+            matrices = matrices_of(subsets_of(len(shards), halves)).double()
             results[metric.name] = Resampled(matrices[1:first], matrices[first:], matrices[0])
     others = [metric for metric in metrics if metric.name not in results]
     if others:
-        subsets = subsets_of(len(parts), halves_of(len(parts), FEWEST_HALVES, seed))[1:]
-        found = [similarity_matrices(union, others) for union in _subsamples(parts, subsets)]
+        subsets = subsets_of(len(shards), halves_of(len(shards), FEWEST_HALVES, seed))[1:]
+        found = [similarity_matrices(subsample, others) for subsample in _subsamples(shards, subsets)]
         for metric in others:
             matrices = torch.stack([matrices[metric.name] for matrices in found])
-            results[metric.name] = Resampled(matrices[: len(parts)], matrices[len(parts) :])
+            results[metric.name] = Resampled(matrices[: len(shards)], matrices[len(shards) :])
     return results
 
 
-def _subsamples(parts: MomentShards | RowParts, subsets: Tensor) -> Iterator[LayerStatistics]:
-    """The statistics of some unions of parts, one after the other; each is good until the next."""
+def _subsamples(shards: MomentShards | RowShards, subsets: Tensor) -> Iterator[LayerStatistics]:
+    """The statistics of some subsamples, one after the other; each is good until the next."""
     chosen = [row.nonzero().flatten().tolist() for row in subsets]
-    if isinstance(parts, RowParts):
-        yield from (parts.union(numbers) for numbers in chosen)
+    if isinstance(shards, RowShards):
+        yield from (shards.subsample(numbers) for numbers in chosen)
         return
-    union = parts.moments.empty_like()
+    subsample = shards.moments.empty_like()
     there: set[int] = set()
     for numbers in chosen:
         wanted = set(numbers)
-        # From the union before or from nothing, whichever takes fewer steps.
+        # From the subsample before or from nothing, whichever takes fewer steps.
         if len(wanted ^ there) > len(wanted):
-            union.clear()
+            subsample.clear()
             there = set()
-        parts.change(union, added=sorted(wanted - there), removed=sorted(there - wanted))
+        shards.change(subsample, added=sorted(wanted - there), removed=sorted(there - wanted))
         there = wanted
-        yield union
+        yield subsample

@@ -1,4 +1,4 @@
-"""Similarities on parts of the samples equal those of the same samples measured anew."""
+"""Similarities on shards of the samples equal those of the same samples measured anew."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity import METRICS, LayerMoments, get_metric
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
-from pursuhint.similarity.accumulators.shards import MomentShards, RowParts
+from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
 from pursuhint.similarity.resampling import (
     FEWEST_HALVES,
     MOST_HALVES,
@@ -38,8 +38,8 @@ def features(seed=0, *, offset=3.0):
     return layers
 
 
-def order_of(parts=10, batch_size=32):
-    return SampleOrder.of(torch.arange(SAMPLES), parts=parts, seed=1, batch_size=batch_size)
+def order_of(shards=10, batch_size=32):
+    return SampleOrder.of(torch.arange(SAMPLES), shards=shards, seed=1, batch_size=batch_size)
 
 
 def filled(accumulator, layers, order):
@@ -56,15 +56,17 @@ def moment_shards(layers, **options):
     return filled(MomentShards(LayerMoments(widths), order, **options), layers, order), order
 
 
-def row_parts(layers):
+def row_shards(layers):
     order = order_of()
-    return filled(RowParts(PooledFeatures([layer.shape[1] for layer in layers]), order), layers, order), order
+    return filled(
+        RowShards(PooledFeatures([layer.shape[1] for layer in layers]), order), layers, order
+    ), order
 
 
-def anew(metric, layers, order, parts):
-    """The metric on the samples of some parts, from their features."""
+def anew(metric, layers, order, shards):
+    """The metric on the samples of some shards, from their features."""
     groups = torch.arange(len(order.sizes)).repeat_interleave(torch.tensor(order.sizes))
-    samples = order.indices[torch.isin(groups, torch.tensor(parts))]
+    samples = order.indices[torch.isin(groups, torch.tensor(shards))]
     rows = PooledFeatures([layer.shape[1] for layer in layers])
     rows.update([layer[samples] for layer in layers])
     return metric.matrix(rows)
@@ -79,32 +81,32 @@ def test_moments_of_everything_and_of_unions():
     for i in range(4):
         torch.testing.assert_close(shards.moments.strip(i), whole.strip(i), rtol=1e-12, atol=1e-10)
     torch.testing.assert_close(shards.moments.row_norm_products(), whole.row_norm_products())
-    union = shards.union([1, 4])
-    assert union.count == 40
+    subsample = shards.subsample([1, 4])
+    assert subsample.count == 40
     samples = torch.cat([order.indices[20:40], order.indices[80:100]])
     for i, layer in enumerate(layers):
         centered = layer[samples].double() - layer[samples].double().mean(0)
-        torch.testing.assert_close(union.cross(i, i), centered.T @ centered, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(subsample.cross(i, i), centered.T @ centered, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", METRICS)
-@pytest.mark.parametrize("make", [moment_shards, row_parts])
+@pytest.mark.parametrize("make", [moment_shards, row_shards])
 def test_resampled_matrices_are_those_of_the_samples(name, make):
     metric = get_metric(name)
     if metric.needs == "rows" and make is moment_shards:
         pytest.skip("needs the features themselves")
     layers = features()
-    parts, order = make(layers)
-    resampled = resample(parts, [metric], samples=SAMPLES, seed=5)[name]
+    shards, order = make(layers)
+    resampled = resample(shards, [metric], samples=SAMPLES, seed=5)[name]
     halves = halves_of(10, len(resampled.halves), 5)
     assert resampled.left_out.shape == (10, 4, 4)
     # The bandwidth of RBF kernels is that of all samples, so these are compared in test_kernel.
     if metric.needs == "rows":
-        torch.testing.assert_close(resampled.whole, metric.matrix(parts.rows), rtol=0, atol=1e-12)
+        torch.testing.assert_close(resampled.whole, metric.matrix(shards.rows), rtol=0, atol=1e-12)
         return
-    for part in (0, 7):
-        expected = anew(metric, layers, order, [other for other in range(10) if other != part])
-        torch.testing.assert_close(resampled.left_out[part], expected, rtol=0, atol=1e-9)
+    for shard in (0, 7):
+        expected = anew(metric, layers, order, [other for other in range(10) if other != shard])
+        torch.testing.assert_close(resampled.left_out[shard], expected, rtol=0, atol=1e-9)
     for number in (0, 1, len(halves) - 1):
         expected = anew(metric, layers, order, list(halves[number]))
         torch.testing.assert_close(resampled.halves[number], expected, rtol=0, atol=1e-9)
@@ -120,7 +122,7 @@ def test_layers_without_variance_in_some_unions(name):
     order = order_of()
     layers[1][:] = 2.0  # never varies
     layers[3][:] = 2.0
-    layers[3][order.indices[:20]] += features(3)[3][:20]  # varies in the first part only
+    layers[3][order.indices[:20]] += features(3)[3][:20]  # varies in the first shard only
     shards = filled(MomentShards(LayerMoments(WIDTHS), order), layers, order)
     subsamples = torch.zeros(3, 10, dtype=torch.bool)
     subsamples[0] = True
@@ -132,8 +134,8 @@ def test_layers_without_variance_in_some_unions(name):
         [False, True, False, True],
         [False, True, False, False],
     ]
-    for union, matrix in zip(subsamples, matrices):
-        expected = anew(get_metric(name), layers, order, union.nonzero().flatten().tolist())
+    for subsample, matrix in zip(subsamples, matrices):
+        expected = anew(get_metric(name), layers, order, subsample.nonzero().flatten().tolist())
         torch.testing.assert_close(matrix, expected, rtol=0, atol=1e-9, equal_nan=True)
 
 
@@ -148,7 +150,7 @@ def test_layers_of_very_different_magnitude(name):
 
 
 def test_ranks_that_some_samples_do_not_reach():
-    # 20 samples a part: parts of a layer of 30 features span less than everything does.
+    # 20 samples a shard: shards of a layer of 30 features span less than everything does.
     generator = torch.Generator().manual_seed(0)
     layers = [torch.randn(SAMPLES, width, generator=generator) for width in (30, 6)]
     order = order_of()
@@ -156,31 +158,33 @@ def test_ranks_that_some_samples_do_not_reach():
     subsamples = torch.eye(10, dtype=torch.bool)[:3]
     for name in ("r2cca", "r2cca-rank", "gcd"):
         matrices = get_metric(name).on_subsamples(shards, subsamples)
-        for part in range(3):
-            expected = anew(get_metric(name), layers, order, [part])
-            torch.testing.assert_close(matrices[part], expected, rtol=0, atol=1e-9)
+        for shard in range(3):
+            expected = anew(get_metric(name), layers, order, [shard])
+            torch.testing.assert_close(matrices[shard], expected, rtol=0, atol=1e-9)
 
 
 def test_parts_that_do_not_fit_go_to_files(monkeypatch):
     layers = features()
     in_memory, _ = moment_shards(layers)
     on_disk, _ = moment_shards(layers, room=10_000)
-    kinds = {type(part).__name__ for part in on_disk._parts}
+    kinds = {type(shard).__name__ for shard in on_disk._shards}
     assert kinds == {"MomentSums", "PosixPath"} or kinds == {"MomentSums", "WindowsPath"}
     metric = get_metric("cka")
-    one, other = (resample(parts, [metric], samples=SAMPLES, seed=0)["cka"] for parts in (in_memory, on_disk))
+    one, other = (
+        resample(shards, [metric], samples=SAMPLES, seed=0)["cka"] for shards in (in_memory, on_disk)
+    )
     assert torch.equal(one.halves, other.halves)
 
 
 def test_the_dual_form_agrees_with_moments():
     generator = torch.Generator().manual_seed(0)
     layers = [torch.randn(SAMPLES, width, generator=generator) + 2 for width in (150, 90)]
-    parts, _ = row_parts(layers)
-    assert not parts.prefer_moments
+    shards, _ = row_shards(layers)
+    assert not shards.prefer_moments
     subsamples = subsets_of(10, halves_of(10, 6, 0))
     metric = get_metric("cka")
-    direct = metric.on_row_subsamples(parts, subsamples)
-    from_moments = metric.on_subsamples(MomentShards.of_rows(parts), subsamples)
+    direct = metric.on_row_subsamples(shards, subsamples)
+    from_moments = metric.on_subsamples(MomentShards.of_rows(shards), subsamples)
     torch.testing.assert_close(direct, from_moments, rtol=0, atol=1e-9)
 
 
@@ -200,7 +204,7 @@ def test_halves_come_with_their_complements():
 def test_all_halves_when_there_are_no_more():
     assert sorted(halves_of(4, 100, seed=0)) == sorted(combinations(range(4), 2))
     assert halves_of(2, 100, seed=0) == [(0,), (1,)]
-    with pytest.raises(PursuhintError, match="even number of parts, got 5"):
+    with pytest.raises(PursuhintError, match="even number of shards, got 5"):
         halves_of(5, 2, seed=0)
 
 
@@ -235,9 +239,9 @@ def test_subsets():
 # -- mistakes ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [MomentShards, RowParts])
+@pytest.mark.parametrize("kind", [MomentShards, RowShards])
 def test_batches_that_were_not_expected(kind):
-    order = SampleOrder.of(torch.arange(8), parts=2, seed=0, batch_size=8)
+    order = SampleOrder.of(torch.arange(8), shards=2, seed=0, batch_size=8)
     statistics = LayerMoments([2]) if kind is MomentShards else PooledFeatures([2])
     accumulator = kind(statistics, order)
     with pytest.raises(PursuhintError, match="expected 8 samples in batch 1, got 5"):
@@ -247,9 +251,9 @@ def test_batches_that_were_not_expected(kind):
         accumulator.update([torch.zeros(8, 2)])
 
 
-@pytest.mark.parametrize("kind", [MomentShards, RowParts])
+@pytest.mark.parametrize("kind", [MomentShards, RowShards])
 def test_nan_names_the_batch_among_all(kind):
-    order = SampleOrder.of(torch.arange(30), parts=3, seed=0, batch_size=4)
+    order = SampleOrder.of(torch.arange(30), shards=3, seed=0, batch_size=4)
     statistics = (LayerMoments if kind is MomentShards else PooledFeatures)([2], names=["layer1.0"])
     accumulator = kind(statistics, order)
     for step in order.steps()[:4]:

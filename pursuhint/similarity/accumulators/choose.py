@@ -14,7 +14,7 @@ from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.moments import LayerMoments
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.metric import Metric
-from pursuhint.similarity.resampling import PARTS
+from pursuhint.similarity.resampling import SHARDS
 
 __all__ = ["StatisticsLayout", "choose_layout", "default_memory_limit"]
 
@@ -137,7 +137,7 @@ def _bytes_of_rows(widths: Sequence[int], samples: int) -> int:
     coordinates = [min(width, samples) for width in widths]
     turned = sum(samples for width in widths if width > samples)
     # What a pass over pairs of samples adds up for each sample and layer, by the part of the other sample.
-    sums = 8 * PARTS * samples * len(widths)
+    sums = 8 * SHARDS * samples * len(widths)
     strips = 2 * 8 * max(coordinates) * sum(coordinates)
     return 4 * samples * sum(widths) + 8 * samples * turned + sums + strips
 

@@ -1,8 +1,8 @@
-r"""Statistics of random parts of the samples, gathered in one pass.
+r"""Statistics of random shards of the samples, gathered in one pass.
 
-Moments add up. So when those of about ten parts of the samples are kept apart, the moments of every half and
-of everything but one part follow without another look at the data, exactly. All parts share one shift, so
-that what is added are plain sums. Where features themselves are kept, a part is some of their rows.
+Moments add up. So when those of about ten shards of the samples are kept apart, the moments of every half and
+of everything but one shard follow without another look at the data, exactly. All shards share one shift, so
+that what is added are plain sums. Where features themselves are kept, a shard is some of their rows.
 
 Both kinds are filled batch by batch in a `SampleOrder`, by one process or several, and can write down how far
 they are, so that a long pass goes on where it was interrupted.
@@ -32,22 +32,22 @@ from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.moments import LayerMoments, MomentSums
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 
-__all__ = ["MomentShards", "RowParts"]
+__all__ = ["MomentShards", "RowShards"]
 
 CHUNK = 512
 """Rows that are added up at a time."""
 
 
 class MomentShards:
-    """Accumulates moments part by part.
+    """Accumulates moments shard by shard.
 
-    Each finished part takes half the memory of a `LayerMoments`, since its second moment is symmetric: 16 MB
+    Each finished shard takes half the memory of a `LayerMoments`, since its second moment is symmetric: 16 MB
     for the 54 blocks of resnet110. Parts stay in memory while they fit, and go to files otherwise.
 
     Args:
         moments: where batches are added up; without samples.
         order: of the samples; this process's batches of it will come.
-        room: bytes of memory that finished parts may take; what exceeds it goes to temporary files.
+        room: bytes of memory that finished shards may take; what exceeds it goes to temporary files.
 
     Attributes:
         moments: the moments of all samples, once `finish` was called.
@@ -61,30 +61,30 @@ class MomentShards:
         self._room = room
         self._used = 0
         self._temporary: Path | None = None
-        self._parts: list[MomentSums | Path | None] = [None] * len(order.sizes)
+        self._shards: list[MomentSums | Path | None] = [None] * len(order.sizes)
         self._current: int | None = None
         self._written: set[int] = set()
         self._derived: dict[tuple[Any, bytes], Any] = {}
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._shards)
 
     @classmethod
-    def of_rows(cls, parts: RowParts) -> MomentShards:
+    def of_rows(cls, shards: RowShards) -> MomentShards:
         """The moments of features that are there."""
-        rows = parts.rows
-        shards = cls(
+        rows = shards.rows
+        result = cls(
             LayerMoments(rows.widths, names=rows.names, device=rows.device),
-            SampleOrder(torch.arange(rows.count), (1,) * len(parts), 1),
+            SampleOrder(torch.arange(rows.count), (1,) * len(shards), 1),
         )
-        for part in range(len(parts)):
-            for chunk in parts.union([part]).rows.split(CHUNK):
-                shards.moments.update(chunk.split(rows.widths, dim=1))
-            shards._keep(part, shards.moments.take())
-        for part in range(len(parts)):
-            shards.moments.add(shards._sums(part))
-        shards.moments.eps = list(rows.eps)
-        return shards
+        for shard in range(len(shards)):
+            for chunk in shards.subsample([shard]).rows.split(CHUNK):
+                result.moments.update(chunk.split(rows.widths, dim=1))
+            result._keep(shard, result.moments.take())
+        for shard in range(len(shards)):
+            result.moments.add(result._sums(shard))
+        result.moments.eps = list(rows.eps)
+        return result
 
     # -- accumulating ----------------------------------------------------------------------------------------
 
@@ -99,10 +99,10 @@ class MomentShards:
         if self.moments.shift is None:
             self._agree_on_shift(features)
         start = 0
-        for part, size in step.pieces:
-            if part != self._current:
+        for shard, size in step.pieces:
+            if shard != self._current:
                 self._close()
-                self._current = part
+                self._current = shard
             stop = start + size
             self.moments.update([layer[start:stop] for layer in features], batch=step.number)
             start = stop
@@ -121,25 +121,25 @@ class MomentShards:
         self.moments.start_from(shift)
 
     def _close(self) -> None:
-        """Put what has been added up last with the other parts."""
+        """Put what has been added up last with the other shards."""
         if self._current is not None:
             self._keep(self._current, self.moments.take())
             self._current = None
 
-    def _keep(self, part: int, sums: MomentSums) -> None:
+    def _keep(self, shard: int, sums: MomentSums) -> None:
         if self._used + sums.bytes <= self._room:
             self._used += sums.bytes
-            self._parts[part] = sums
+            self._shards[shard] = sums
             return
         if self._temporary is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="pursuhint-"))
             weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
-        path = self._temporary / f"part-{part + 1}.safetensors"
+        path = self._temporary / f"shard-{shard + 1}.safetensors"
         _write(path, sums)
-        self._parts[part] = path
+        self._shards[shard] = path
 
     def finish(self) -> LayerMoments:
-        """Add up all parts, and those of all processes; afterwards every process has the parts of all.
+        """Add up all shards, and those of all processes; afterwards every process has the shards of all.
 
         Returns:
             The moments of all samples.
@@ -150,26 +150,26 @@ class MomentShards:
         self._close()
         if self.moments.shift is None:
             self._agree_on_shift(None)
-        for part in range(len(self)):
-            sums = self._sums(part)
+        for shard in range(len(self)):
+            sums = self._sums(shard)
             if world_size() > 1:
-                if isinstance(self._parts[part], MomentSums):
+                if isinstance(self._shards[shard], MomentSums):
                     self._used -= sums.bytes
                 sums = _reduced(sums, self.moments)
-                self._keep(part, sums)
+                self._keep(shard, sums)
             self.moments.add(sums)
         return self.moments
 
     # -- reading ---------------------------------------------------------------------------------------------
 
-    def _sums(self, part: int) -> MomentSums:
-        sums = self._parts[part]
+    def _sums(self, shard: int) -> MomentSums:
+        sums = self._shards[shard]
         if isinstance(sums, Path):
             return _read(sums)[0]
         return self.moments.empty_like().sums() if sums is None else sums
 
-    def parts(self) -> Iterator[MomentSums]:
-        """The sums of every part, one after the other."""
+    def sums(self) -> Iterator[MomentSums]:
+        """The sums of every shard, one after the other."""
         return map(self._sums, range(len(self)))
 
     def once(self, compute: Callable[[MomentShards, Tensor], Any], subsamples: Tensor) -> Any:
@@ -179,24 +179,24 @@ class MomentShards:
             self._derived[key] = compute(self, subsamples)
         return self._derived[key]
 
-    def union(self, parts: Sequence[int]) -> LayerMoments:
-        """The moments of the samples of some parts together.
+    def subsample(self, shards: Sequence[int]) -> LayerMoments:
+        """The moments of the samples of some shards together.
 
         Args:
-            parts: which, from 0, each once.
+            shards: which, from 0, each once.
         """
-        union = self.moments.empty_like()
-        self.change(union, added=parts)
-        return union
+        subsample = self.moments.empty_like()
+        self.change(subsample, added=shards)
+        return subsample
 
     def change(
         self, moments: LayerMoments, *, added: Sequence[int] = (), removed: Sequence[int] = ()
     ) -> None:
-        """Add parts to a union, or take them away."""
-        for part in added:
-            moments.add(self._sums(part))
-        for part in removed:
-            moments.add(self._sums(part), sign=-1)
+        """Add shards to a subsample, or take them away."""
+        for shard in added:
+            moments.add(self._sums(shard))
+        for shard in removed:
+            moments.add(self._sums(shard), sign=-1)
 
     # -- going on after an interruption ----------------------------------------------------------------------
 
@@ -210,10 +210,10 @@ class MomentShards:
             prefix: what file names begin with, folder included.
             slot: 0 or 1.
         """
-        for part, sums in enumerate(self._parts):
-            if sums is not None and part not in self._written:
-                _write(Path(f"{prefix}.part-{part + 1}.safetensors"), self._sums(part))
-                self._written.add(part)
+        for shard, sums in enumerate(self._shards):
+            if sums is not None and shard not in self._written:
+                _write(Path(f"{prefix}.shard-{shard + 1}.safetensors"), self._sums(shard))
+                self._written.add(shard)
         extra = {} if self.moments.shift is None else {"shift": self.moments.shift}
         state = {"done": self.done, "current": self._current, "finished": sorted(self._written)}
         _write(Path(f"{prefix}.state-{slot}.safetensors"), self.moments.sums(), extra, state)
@@ -228,15 +228,15 @@ class MomentShards:
         if "shift" in extra:
             self.moments.start_from(extra["shift"])
         self.moments.add(sums)
-        for part in state["finished"]:
-            finished = _read(Path(f"{prefix}.part-{part + 1}.safetensors"))[0]
-            self._keep(part, finished.to(self.moments.device))
-            self._written.add(part)
+        for shard in state["finished"]:
+            finished = _read(Path(f"{prefix}.shard-{shard + 1}.safetensors"))[0]
+            self._keep(shard, finished.to(self.moments.device))
+            self._written.add(shard)
         self._current, self.done = state["current"], state["done"]
 
 
-class RowParts:
-    """Keeps the features of all samples, and which part each belongs to.
+class RowShards:
+    """Keeps the features of all samples, and which shard each belongs to.
 
     Args:
         rows: where features are kept; without samples.
@@ -244,7 +244,7 @@ class RowParts:
 
     Attributes:
         rows: the features of all samples, once `finish` was called.
-        groups: which part each of them belongs to, from 0, shape (samples,).
+        groups: which shard each of them belongs to, from 0, shape (samples,).
         done: how many batches were added.
     """
 
@@ -254,16 +254,16 @@ class RowParts:
         world = world_size()
         steps = [order.steps(other, world) for other in range(world)]
         self._steps = steps[rank()]
-        self._parts = len(order.sizes)
+        self._shards = len(order.sizes)
         self._written: list[int] = []
         # Rows come together in the order of the processes.
         pieces = [piece for share in steps for step in share for piece in step.pieces]
-        self.groups = torch.tensor([part for part, _ in pieces]).repeat_interleave(
+        self.groups = torch.tensor([shard for shard, _ in pieces]).repeat_interleave(
             torch.tensor([size for _, size in pieces])
         )
 
     def __len__(self) -> int:
-        return self._parts
+        return self._shards
 
     def update(self, features: Sequence[Tensor], *, samples: Tensor | None = None) -> None:
         """Add the next batch; see `PooledFeatures.update`.
@@ -278,7 +278,7 @@ class RowParts:
 
     @property
     def prefer_moments(self) -> bool:
-        """Whether what is linear in the features is cheaper to have from the moments of the parts."""
+        """Whether what is linear in the features is cheaper to have from the moments of the shards."""
         return self.rows.total_width <= self.rows.count
 
     def finish(self) -> PooledFeatures:
@@ -286,9 +286,9 @@ class RowParts:
         self.rows.all_reduce()
         return self.rows
 
-    def union(self, parts: Sequence[int]) -> PooledFeatures:
-        """The features of the samples of some parts."""
-        chosen = torch.isin(self.groups, torch.tensor(list(parts)))
+    def subsample(self, shards: Sequence[int]) -> PooledFeatures:
+        """The features of the samples of some shards."""
+        chosen = torch.isin(self.groups, torch.tensor(list(shards)))
         return self.rows.select(chosen.nonzero().flatten())
 
     def write(self, prefix: str, slot: int) -> None:
@@ -335,7 +335,7 @@ def _next(steps: Sequence[Step], done: int, features: Sequence[Tensor]) -> Step:
 
 def _reduced(sums: MomentSums, moments: LayerMoments) -> MomentSums:
     """The sums of all processes together."""
-    # In one order in all processes, whatever their parts were read from.
+    # In one order in all processes, whatever their shards were read from.
     tensors = {name: sums.tensors[name].to(moments.device, copy=True) for name in sorted(sums.tensors)}
     total = replace(sums, tensors=tensors)
     counts = torch.tensor([total.count, total.batches], device=moments.device)
