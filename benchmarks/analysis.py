@@ -1,20 +1,19 @@
-"""What the similarity of all pairs of layers costs, here and in the tools that others use.
+"""Measure the cost of the similarity of all pairs of layers, with PursuHint and with other tools.
 
-The features of a network's sub-blocks are gathered once, averaged over space, and every contender compares
-all pairs of layers on these same features, each in a process of its own. Printed for each: its time, the
-time as a part of that of the forward pass, the memory that it takes beyond the features, and two errors:
+The features of a network's sub-blocks are collected once, averaged over space, and every contender compares
+all pairs of layers on them, each in a process of its own. Printed for each: its time, the time divided by the
+time of the forward pass, its memory beyond the features, and two errors:
 
-- against its own formula computed with NumPy in float64 (for the tools that average over minibatches: that
-  average over all of them), which is what rounding, or a mistake, costs;
-- against the value over all samples, which is what the estimator costs.
+- from its own formula in NumPy and float64 (for the tools that average over minibatches: the average over
+  all of them): the error of rounding, or of a mistake;
+- from the value over all samples: the error of the estimator.
 
-Tools that are not installed are skipped, and named: pip install torch-cka ckatorch pytorch-cka cka-pytorch
+Tools that are not installed are named and skipped: pip install torch-cka ckatorch pytorch-cka cka-pytorch
 
     python benchmarks/analysis.py
     python benchmarks/analysis.py --samples 1024 4096 9984 --threads 1 --only pursuhint
 
-On a machine that does other work too, ``--clock cpu`` measures the processor's time instead of that on the
-wall; with several threads it is their sum.
+On a shared machine, ``--clock cpu`` measures CPU time, summed over threads, instead of wall time.
 """
 
 from __future__ import annotations
@@ -71,12 +70,12 @@ class Features:
 
 
 def pursuhint_moments(features: Features) -> Matrices:
-    """Linear CKA in both forms and R2CCA, together, streamed."""
+    """Linear CKA, biased and debiased, and R2CCA from one stream of batches."""
     return _pursuhint(features, "moments", ("cka", "debiased-cka", "r2cca"))
 
 
 def pursuhint_rbf(features: Features) -> Matrices:
-    """CKA with an RBF kernel, from the features themselves."""
+    """CKA with an RBF kernel, from all features."""
     return _pursuhint(features, "rows", ("rbf-cka",))
 
 
@@ -170,7 +169,7 @@ def _pair_by_pair(features: Features, cka: Callable[[NDArray[Any], NDArray[Any]]
 
 
 def _network_of(features: Features, *, sets: bool = False) -> Any:
-    """A network that returns given features: it takes rows and gives each layer its columns.
+    """A network whose layers return given features: it splits rows of the features into the layers' columns.
 
     Args:
         features: whose widths to use.
@@ -364,7 +363,7 @@ def gather(
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process has held at most since `reset_peak_memory`."""
+    """Peak memory of this process since `reset_peak_memory`, in bytes."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -375,14 +374,14 @@ def peak_memory() -> int:
 
 
 def reset_peak_memory() -> int:
-    """Forget the peak, where the system lets a process do so; bytes held now."""
+    """Reset the peak, where the system allows it; returns the memory held now, in bytes."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return peak_memory()
 
 
 def run_one(name: str, path: Path, out: Path, clock: Callable[[], float]) -> None:
-    """Run a contender on saved features in this process; write its matrices and what it cost."""
+    """Run a contender on saved features in this process; write its matrices, time and memory."""
     warnings.simplefilter("ignore")
     features = Features.load(path)
     contender = CONTENDERS[name]
@@ -396,7 +395,7 @@ def run_one(name: str, path: Path, out: Path, clock: Callable[[], float]) -> Non
 
 
 def in_process(arguments: Sequence[str], threads: int) -> str:
-    """Run this script in a process with so many threads; what it printed on standard error if it failed."""
+    """Run this script in a process with a number of threads; returns its standard error if it failed."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = {**os.environ, **{name: str(threads) for name in names}}
     command = [sys.executable, __file__, *arguments]
@@ -405,11 +404,11 @@ def in_process(arguments: Sequence[str], threads: int) -> str:
 
 
 LARGEST_KERNEL = 4096
-"""Samples beyond which matrices of all pairs of them are not held for a reference."""
+"""Largest number of samples for which the reference holds matrices of all pairs of samples."""
 
 
 def errors(found: Matrices, exact: Matrices, features: Features) -> tuple[float, float]:
-    """Largest error against the same formula in float64, and against the value over all samples."""
+    """Largest errors, from the same formula in float64 and from the value over all samples."""
     own, whole = 0.0, 0.0
     for name, matrix in found.items():
         if name == "rbf-cka":
@@ -435,7 +434,7 @@ def largest(difference: Array) -> float:
 def compare(
     network: str, samples: int, batch: int, threads: int, names: Sequence[str], clock: str = "wall"
 ) -> list[dict[str, Any]]:
-    """Measure contenders at one number of threads, and print a line each."""
+    """Measure contenders with one number of threads, and print a line for each."""
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "features.npz", Path(folder) / "found.npz"

@@ -1,9 +1,9 @@
-"""Kill a training run at random moments, go on with it, and compare it with one that was never stopped.
+"""Kill training runs at random times, resume them, and compare them with an uninterrupted run.
 
-Every run is a process of its own that is really killed (SIGKILL), once, at a moment drawn uniformly from
-the time that the run takes: while it prepares, in an epoch, while it evaluates or saves. The same call then
-goes on with it. Metrics (wall times aside) and weights must be those of the uninterrupted run, to the last
-bit. A run that was faster than its moment does not count.
+Every run is a process that is killed once (SIGKILL), at a time drawn uniformly from the duration of the run:
+while it prepares, in an epoch, while it evaluates or saves. The same call then resumes it. Metrics (wall
+times aside) and weights must equal those of the uninterrupted run, to the last bit. Runs that end before
+their kill do not count.
 
     python benchmarks/faults.py                        # twenty kills
     python benchmarks/faults.py --kills 100 --seed 1
@@ -37,12 +37,12 @@ WEIGHTS = ("student.safetensors", "best.safetensors")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run that was killed.
+    """The outcome of a killed run.
 
     Attributes:
-        after: seconds between its start and its end.
-        state: where the state was from which it went on, in words.
-        same: whether it ended like the run that was never stopped.
+        after: seconds between its start and the kill.
+        state: the saved state from which it resumed, as text.
+        same: whether it equals the uninterrupted run.
     """
 
     after: float
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def recipe(folder: Path) -> Recipe:
-    """A student with a memory bank and layers that learn, on the digits; a state every four steps."""
+    """A student on the digits, whose losses have a memory bank and learned layers; saves every four steps."""
     weights = folder / "teacher.safetensors"
     torch.manual_seed(0)
     save_weights(create_model("resnet8", num_classes=10, in_channels=1), weights)
@@ -70,28 +70,28 @@ def recipe(folder: Path) -> Recipe:
 
 
 def run(settings: Recipe, folder: Path) -> None:
-    """Train, in a process that is about to be killed or not."""
+    """Train in a child process."""
     torch.set_num_threads(1)
     train(settings, folder, device="cpu")
     os._exit(0)
 
 
 def started(settings: Recipe, folder: Path) -> Any:
-    """The process of a run. It is forked, so that nothing has to be imported again."""
+    """Start a run in a process; forked, so that nothing is imported again."""
     process = multiprocessing.get_context("fork").Process(target=run, args=(settings, folder))
     process.start()
     return process
 
 
 def result(folder: Path) -> tuple[Any, ...]:
-    """What must be alike."""
+    """Metrics and weights of a run, which must not depend on interruptions."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     metrics = [{key: value for key, value in line.items() if key not in WALL_TIMES} for line in lines]
     return metrics, [(folder / name).read_bytes() for name in WEIGHTS]
 
 
 def killed(settings: Recipe, folder: Path, seconds: float, whole: Path) -> Outcome | None:
-    """Kill a run after some seconds, go on with it, and compare it; None if it had ended before."""
+    """Kill a run after some seconds, resume it and compare it with ``whole``; None if it had ended before."""
     began = time.monotonic()
     process = started(settings, folder)
     process.join(seconds)
@@ -110,10 +110,10 @@ def killed(settings: Recipe, folder: Path, seconds: float, whole: Path) -> Outco
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmark; 1 if a run ended otherwise than the uninterrupted one."""
+    """Run the benchmark; 1 if a run differs from the uninterrupted one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="how many runs to kill (default: 20)")
-    parser.add_argument("--seed", type=int, help="of the moments (default: others every time)")
+    parser.add_argument("--kills", type=int, default=20, help="number of runs to kill (default: 20)")
+    parser.add_argument("--seed", type=int, help="seed of the times (default: a new one each time)")
     options = parser.parse_args(arguments)
     draw = random.Random(options.seed)
     torch.set_num_threads(1)
@@ -136,12 +136,12 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             outcomes.append(one)
             print(
-                f"{len(outcomes):3} killed after {one.after:5.2f} s; went on from: {one.state}; "
+                f"{len(outcomes):3} killed after {one.after:5.2f} s; resumed from: {one.state}; "
                 f"{'the same' if one.same else 'NOT the same'}",
                 flush=True,
             )
     same = sum(one.same for one in outcomes)
-    print(f"{same} of {len(outcomes)} runs ended like the one that was never stopped")
+    print(f"{same} of {len(outcomes)} resumed runs equal the uninterrupted one")
     return int(same < len(outcomes))
 
 

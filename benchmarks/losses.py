@@ -1,4 +1,4 @@
-"""Every loss beside a plain transcription of its formula: same value, same gradients, which time and memory?
+"""Compare every loss with a plain transcription of its formula: value, gradients, time and memory.
 
 Two networks with the taps of the pair resnet32x4 -> resnet8x4 (64, 128 and 256 channels at 32, 16 and 8
 pixels, embeddings of 256) make the inputs once; then the loss and its formula run forward and backward in
@@ -56,7 +56,7 @@ TOLERANCES = {"pkt": 1e-2, "rkd": 1e-2, "kdsvd": 1e-2, "jacobian-attention": 1e-
 
 @dataclass(frozen=True)
 class Shapes:
-    """How large everything is."""
+    """Sizes of the networks' outputs and of the batch."""
 
     batch: int = 64
     image: int = 32
@@ -70,7 +70,7 @@ QUICK = Shapes(batch=16, image=16, samples=200, network="resnet8", dtype=torch.f
 
 @dataclass(frozen=True)
 class Result:
-    """One loss beside its formula.
+    """The comparison of one loss with its formula.
 
     Attributes:
         name: of the formula.
@@ -90,7 +90,7 @@ class Result:
 
     @property
     def agrees(self) -> bool:
-        """Whether both compute the same."""
+        """Whether both values and gradients agree within the tolerance."""
         return self.value_error <= self.tolerance and self.gradient_error <= self.tolerance
 
 
@@ -99,7 +99,7 @@ class _Taken(Exception):
 
 
 class Case:
-    """A loss between two networks, and the inputs that it is given.
+    """A loss between two networks, and its inputs.
 
     Args:
         name: of a formula: a loss, with ``:STAGE`` for one of its warm-ups.
@@ -147,7 +147,7 @@ class Case:
         self._kept = None if self.loss.info.needs_input_gradients else self._detached(self._take())
 
     def inputs(self) -> list[Any]:
-        """What ``forward`` is given: leaves, or fresh values where the loss differentiates by the images."""
+        """Arguments of ``forward``: leaves, or fresh values where the loss differentiates by the images."""
         return self._take() if self._kept is None else self._kept
 
     def _take(self) -> list[Any]:
@@ -191,7 +191,7 @@ class _Asked:
 
 @torch.no_grad()
 def _settle(student: nn.Module, teacher: nn.Module, shapes: Shapes) -> None:
-    """Run the teacher in training mode a few times, so that its batch norms have seen something."""
+    """Run the teacher in training mode a few times, so that its batch norms have statistics."""
     teacher.train()
     for _ in range(3):
         teacher(torch.randn(32, 3, shapes.image, shapes.image))
@@ -260,7 +260,7 @@ def _relative(difference: float, size: float) -> float:
 
 
 def _run(case: Case, contender: Contender, loss: Loss) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """Forward and backward, to the student's tensors and to what the loss learns."""
+    """Forward and backward, to the student's tensors and the loss's own parameters."""
     inputs = case.inputs()
     value = contender(loss, inputs)
     wanted = [*case.leaves(inputs), *(p for p in loss.parameters() if p.requires_grad)]
@@ -268,7 +268,7 @@ def _run(case: Case, contender: Contender, loss: Loss) -> tuple[Tensor, tuple[Te
 
 
 def clock(device: torch.device) -> float:
-    """CPU time, or wall time once a GPU has finished."""
+    """CPU time; on a GPU wall time, after a sync."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return time.perf_counter()
@@ -276,7 +276,7 @@ def clock(device: torch.device) -> float:
 
 
 def peak_bytes(run: Callable[[], None], device: torch.device) -> float:
-    """Highest sum of what a run has allocated and not yet freed."""
+    """Peak of the memory that a run has allocated and not yet freed, in bytes."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -301,7 +301,7 @@ def peak_bytes(run: Callable[[], None], device: torch.device) -> float:
 
 
 def tables() -> dict[str, str]:
-    """Markdown tables by the name of the place where they belong."""
+    """Markdown tables by the name of their place in the document."""
     summaries = summarize_losses(network="resnet8x4", image_size=32, num_classes=CLASSES)
     return {"losses": _overview(summaries), "banks": _banks(summaries), "options": _options(summaries)}
 
@@ -379,7 +379,7 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def filled(text: str, parts: dict[str, str]) -> str:
-    """A document with its tables, each between ``<!-- table: NAME -->`` and ``<!-- end -->``, put in anew."""
+    """A document with its tables replaced, each between ``<!-- table: NAME -->`` and ``<!-- end -->``."""
     for name, table in parts.items():
         begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
         before, found, rest = text.partition(begin)

@@ -5,8 +5,8 @@
     python benchmarks/methods.py IMAGES --write docs/methods.md
     python benchmarks/methods.py IMAGES --try-steps 5   # how long will it take?
 
-All students of a seed train side by side and share the teacher. Interrupt it whenever you like: the same
-command goes on where it was.
+All students of a seed train side by side and share the teacher. An interrupted
+command resumes when it is given again.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _BEGIN, _END = "<!-- table: written by benchmarks/methods.py -->", "<!-- end of 
 
 
 def method_names(epochs: int, samples: int) -> list[str]:
-    """Every loss by itself.
+    """Every loss alone, with its options scaled to the run.
 
-    What it counts in epochs (warm-ups, ramps) is scaled to the length of the run, and where it draws more
-    negatives than there are samples, their number to the size of the training set.
+    Numbers of epochs (warm-ups, ramps) are scaled to the length of the run; a number of negatives above the
+    number of samples is scaled to the size of the training set.
     """
     names = []
     for name in all_methods():
@@ -61,7 +61,7 @@ def method_names(epochs: int, samples: int) -> list[str]:
 
 
 def teacher_recipe(options: argparse.Namespace, data: ImageData) -> Recipe:
-    """How the teacher is trained: long, with strong augmentation."""
+    """Recipe of the teacher: long, with strong augmentation."""
     return Recipe.from_dict(
         {
             "student": options.teacher,
@@ -76,7 +76,7 @@ def teacher_recipe(options: argparse.Namespace, data: ImageData) -> Recipe:
 
 
 def student_recipe(options: argparse.Namespace, data: ImageData, weights: Path) -> Recipe:
-    """What all students share."""
+    """Recipe that all students share."""
     return Recipe.from_dict(
         {
             "student": options.student,
@@ -92,7 +92,7 @@ def student_recipe(options: argparse.Namespace, data: ImageData, weights: Path) 
 
 
 def part_of(data: ImageData, samples: int) -> ImageData:
-    """The first training and some test images, for trying."""
+    """The first training images and some test images, for a trial."""
     splits = {
         name: (split.images[:count], split.labels[:count])  # type: ignore[attr-defined]
         for name, split, count in (("train", data.train, samples), ("test", data.test, 64))
@@ -103,7 +103,7 @@ def part_of(data: ImageData, samples: int) -> ImageData:
 
 
 class _Watch:
-    """A line now and then."""
+    """Prints progress, at most once a minute."""
 
     def __init__(self) -> None:
         self.said = 0.0

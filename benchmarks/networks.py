@@ -1,4 +1,4 @@
-"""Try the analysis on many networks and write docs/networks.md, the table of what came out.
+"""Try the analysis on many networks and write docs/networks.md, the table of the results.
 
 For every network: find its sub-blocks, read them before and after their last activation, once with the whole
 forward pass and once ending it at the deepest point, which must give the same; then analyse it on random
@@ -109,7 +109,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Row:
-    """What came out for one network."""
+    """The results for one network."""
 
     name: str
     size: int
@@ -171,9 +171,9 @@ HEADER = [
 
 INTRODUCTION = """# Networks
 
-What `pursuhint points` finds in networks that nobody prepared for it. There is no list of networks in the
-program: sub-blocks are found by running a network once on one image and reading who called whom. This table
-is written by `python benchmarks/networks.py --write docs/networks.md`, which for each network
+What `pursuhint points` finds in networks that it does not know. There is no list of networks in the program:
+sub-blocks are found by tracing the calls between modules in one forward pass of one image. This table is
+written by `python benchmarks/networks.py --write docs/networks.md`, which for each network
 
 - finds the sub-blocks, and reads all of them after and before their last activation;
 - reads them once with the whole forward pass and once ending it after the deepest sub-block, and compares
@@ -189,7 +189,7 @@ hand from their submodules (`tests/test_points_families.py`).
   shrink to a single pixel.
 - **stage ends at**: positions of the last sub-block of each resolution, the conventional hint points.
 - **features**: `maps` are (N, C, H, W), `maps, channels last` (N, H, W, C), `tokens` (N, T, C). Pooling
-  treats all alike.
+  handles all of them.
 - **before the activation**: `own` where an activation ends the sub-block; `next norm` where the output of the
   norm that follows is read; `same` where there is neither, so that before and after are the same features.
   Numbers say for how many sub-blocks each holds.
@@ -199,8 +199,7 @@ Where the choice does not suit you, name modules yourself: `--points 'stages.2.*
 ## Large networks without a GPU
 
 Whole analyses of torchvision's ViT-B/16 and ConvNeXt-T on 128 pictures of emoji, enlarged to 224 x 224, by
-two metrics and with certainty. No pretrained weights were at hand: the weights are random, and only time and
-memory mean anything.
+two metrics and with stability. The weights are random, so only time and memory are meaningful.
 
 ```
 pursuhint analyze --teacher torchvision:vit_b_16 --data folder:emoji --image-size 224 --samples 128 \\
@@ -210,9 +209,9 @@ pursuhint analyze --teacher torchvision:vit_b_16 --data folder:emoji --image-siz
 - ViT-B/16, 12 blocks of 9,216 features together: 69 s, at most 1.8 GB of memory.
 - ConvNeXt-T, 18 blocks of 6,624 features together: 27 s, at most 1.4 GB of memory.
 
-Time is that of one thread on one core, from the start of Python to the report. The larger part of it is the
-forward pass, which grows with the number of images; the rest says how sure the choice is, and
-`--no-stability` leaves it out.
+Times are for one thread on one core, from the start of Python to the report. Most of it is the forward pass,
+which grows with the number of images; the rest estimates the stability of the choice, and `--no-stability`
+leaves it out.
 
 ## What is found
 
@@ -220,7 +219,7 @@ forward pass, which grows with the number of images; the rest says how sure the 
 
 
 def networks(words: Sequence[str] = ()) -> Iterable[tuple[str, int]]:
-    """Names and image sizes, those that contain one of the words if there are any."""
+    """Names and image sizes of the networks; only of those that contain one of the words, if given."""
     for size, names in SIZES.items():
         for name in names.split():
             if not words or any(word in name for word in words):
@@ -228,7 +227,7 @@ def networks(words: Sequence[str] = ()) -> Iterable[tuple[str, int]]:
 
 
 def attempt(name: str, size: int) -> Row:
-    """Put a network to all tests of this page.
+    """Run all tests of docs/networks.md on a network.
 
     Raises:
         PursuhintError: one of them failed.
@@ -255,9 +254,9 @@ def attempt(name: str, size: int) -> Row:
 
 
 def give_statistics(network: nn.Module, images: Tensor) -> None:
-    """Give the norms of a network with random weights the statistics of these images.
+    """Set the batch-norm statistics of a network with random weights to those of these images.
 
-    Without them features can grow or vanish with depth until all images look alike.
+    Otherwise features can grow or vanish with depth until those of all images are equal.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
@@ -278,7 +277,7 @@ def check(name: str, points: Sequence[HintPoint], whole: Sequence[Tensor], ended
 
 
 def before_the_activation(before: Sequence[HintPoint], after: Sequence[HintPoint]) -> str:
-    """How many of the sub-blocks end in an activation, and what is read of the others."""
+    """Count the sub-blocks that end in an activation, and what is read of the others."""
     kinds = []
     for pre, post in zip(before, after):
         inside = pre.tap.module == post.module or pre.tap.module.startswith(f"{post.module}.")

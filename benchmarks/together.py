@@ -1,11 +1,11 @@
-"""How much faster are several students that share one teacher than as many runs of their own?
+"""Compare students trained together, with one shared teacher, with separate runs: seconds per step.
 
     python benchmarks/together.py --threads 2
     python benchmarks/together.py --students 8 --device cuda --streams
 
-Both ways are the product's own, `pursuhint.training.train` and `train_many`, on random images in memory,
-and alternate. A step is timed from the end of the first to the end of the last, so that building and
-evaluating do not count. On a machine that others use, the CPU time says more than the clock.
+The two, `pursuhint.training.train_many` and `pursuhint.training.train`, alternate on random images in memory.
+Steps are timed from the end of the first to the end of the last one, so that building and evaluating do not
+count. On a shared machine CPU time is more reliable than wall time.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ CLASSES = 100
 
 @dataclass(frozen=True)
 class TogetherTimes:
-    """Seconds of one step of all students, one entry a round.
+    """Seconds of one step of all students, one entry per round.
 
     Attributes:
-        students: how many.
-        alone: one run after the other, by the clock.
-        together: side by side, by the clock.
-        alone_cpu: the same in CPU time of all threads.
-        together_cpu: likewise.
+        students: number of students.
+        alone: wall time, one run after the other.
+        together: wall time, trained together.
+        alone_cpu: CPU time of all threads, one run after the other.
+        together_cpu: CPU time of all threads, trained together.
     """
 
     students: int
@@ -50,17 +50,17 @@ class TogetherTimes:
 
     @property
     def ratio(self) -> float:
-        """Median of how many times faster they are together, round by round, by the clock."""
+        """Median over rounds of the speed-up in wall time."""
         return statistics.median(a / b for a, b in zip(self.alone, self.together, strict=True))
 
     @property
     def cpu_ratio(self) -> float:
-        """The same in CPU time."""
+        """Median over rounds of the speed-up in CPU time."""
         return statistics.median(a / b for a, b in zip(self.alone_cpu, self.together_cpu, strict=True))
 
 
 class _Steps:
-    """Times steps of one kind of event; the device is waited for at the first and the last one."""
+    """Times the steps between events of one kind; forces a GPU sync at the first and the last one."""
 
     def __init__(self, kind: type, steps: int, device: torch.device) -> None:
         self.kind, self.steps, self.device = kind, steps, device
@@ -80,7 +80,7 @@ class _Steps:
 
     @property
     def per_step(self) -> tuple[float, float]:
-        """Seconds by the clock and of CPU time."""
+        """Seconds of wall time and of CPU time."""
         return self.wall / (self.steps - 1), self.cpu / (self.steps - 1)
 
 

@@ -1,14 +1,14 @@
-"""What a training step costs, here and in the loop as it is commonly written.
+"""Measure a training step of PursuHint and of a plain PyTorch loop.
 
-The usual loop crops, flips and normalises every image by itself with PIL in a DataLoader (with its fastest
-number of workers of 0, 1 and 2), runs teacher and student eagerly in float32 and in the layout they were
-built in, and asks for the loss and the accuracy with ``.item()`` after every step. Ours has the same
-networks, batch, hint points and loss (attention transfer beside cross-entropy). Each loop has a process of
-its own, because one lever, the C library's memory, is set for a whole process. They run in alternation, a few
-steps at a time; what is printed are medians over all steps, and their ratio.
+The plain loop crops, flips and normalizes image by image with PIL in a DataLoader (with the fastest of 0, 1
+and 2 workers), runs teacher and student eagerly in float32 and in their default memory layout, and reads loss
+and accuracy with ``.item()`` after every step. Ours has equal networks, batches, hint points and losses
+(attention transfer beside cross-entropy). Each loop has its own process, because the C library's allocator is
+set for a whole process. The loops alternate, a few steps at a time; medians over all steps are printed, and
+their ratio.
 
-    python benchmarks/train_step.py DATA               # both pairs of networks, and what each lever brings
-    python benchmarks/train_step.py DATA --compile     # torch.compile as well, which takes minutes
+    python benchmarks/train_step.py DATA               # both pairs of networks; effect of each setting
+    python benchmarks/train_step.py DATA --compile     # torch.compile too, which takes minutes
     python benchmarks/train_step.py DATA --arms 5      # students that share one teacher
     python benchmarks/train_step.py DATA --accuracy 3  # float32 against bfloat16, over 3 seeds
 
@@ -297,20 +297,20 @@ class OurLoop:
 
 @dataclass(frozen=True)
 class Kind:
-    """A loop, in words that can be sent to another process.
+    """A loop's settings, which can be sent to another process.
 
     Attributes:
-        ours: whether it is the library's.
-        precision: that ours trains in.
-        workers: that the usual one loads with; None for batches from our loader.
-        folded: whether the usual one's teacher has its norms folded.
+        ours: whether it is PursuHint's loop; otherwise the plain one.
+        precision: of our loop.
+        workers: of the plain loop's DataLoader; None for batches from our loader.
+        fused: whether the plain loop's teacher has fused batch norms.
         options: of `Acceleration` or `UsualLoop`.
     """
 
     ours: bool
     precision: str = "float32"
     workers: int | None = 0
-    folded: bool = False
+    fused: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, setup: Setup) -> Step:
@@ -325,14 +325,14 @@ class Kind:
             else usual_batches(data, self.workers, device)
         )
         teacher = None
-        if self.folded:
+        if self.fused:
             some = make_loader(data, "train", batch_size=2, training=False).epoch()
             teacher = fuse_batchnorms(setup.teacher, next(iter(some)).images)
         return UsualLoop(setup, batches, teacher=teacher, **self.options).step
 
 
-class Beside:
-    """A loop in a process of its own, which does nothing until it is told to."""
+class LoopProcess:
+    """A loop in a process of its own, which runs steps on request."""
 
     def __init__(self, kind: Kind, pair: tuple[str, str], arguments: argparse.Namespace) -> None:
         context = multiprocessing.get_context("spawn")
@@ -351,7 +351,7 @@ class Beside:
 
 
 def serve(line: Connection, kind: Kind, pair: tuple[str, str], arguments: argparse.Namespace) -> None:
-    """What such a process does."""
+    """Answer the requests of a `LoopProcess`, in its process."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
@@ -368,8 +368,8 @@ def serve(line: Connection, kind: Kind, pair: tuple[str, str], arguments: argpar
 
 
 def timed(step: Step, device: torch.device, steps: int) -> list[tuple[float, float]]:
-    """Seconds of each of some steps by the clock, and of processor time."""
-    step()  # not counted: caches are those of the loop before
+    """Wall time and CPU time of each of some steps, in seconds."""
+    step()  # not counted: the caches still hold the other loop's data
     finish(device)
     if device.type == "cpu":
         times = []
@@ -379,7 +379,7 @@ def timed(step: Step, device: torch.device, steps: int) -> list[tuple[float, flo
             times.append((time.perf_counter() - wall, time.process_time() - cpu))
         return times
     wall, cpu = time.perf_counter(), time.process_time()
-    for _ in range(steps):  # a GPU works while the host goes on: only all steps together can be timed
+    for _ in range(steps):  # a GPU runs asynchronously: only all steps together can be timed
         step()
     finish(device)
     return [((time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps)]
@@ -405,7 +405,7 @@ def alternate(
     loops = {}
     try:
         for name, kind in kinds.items():  # one after the other: they would build in each other's way
-            loops[name] = Beside(kind, pair, arguments)
+            loops[name] = LoopProcess(kind, pair, arguments)
             loops[name].ask("time", 2)
         for _ in range(arguments.rounds):
             for name, loop in loops.items():
@@ -546,8 +546,8 @@ def compare_loops(pair: tuple[str, str], data: ImageData, arguments: argparse.Na
 def compare_levers(pair: tuple[str, str], arguments: argparse.Namespace) -> None:
     """The usual loop with one thing changed at a time, and ours with one thing left out."""
 
-    def usual(*, folded: bool = False, **options: Any) -> Kind:
-        return Kind(ours=False, workers=arguments.workers, folded=folded, options=options)
+    def usual(*, fused: bool = False, **options: Any) -> Kind:
+        return Kind(ours=False, workers=arguments.workers, fused=fused, options=options)
 
     def ours(**options: Any) -> Kind:
         return Kind(ours=True, options=options)
@@ -557,15 +557,15 @@ def compare_levers(pair: tuple[str, str], arguments: argparse.Namespace) -> None
         base: usual(),
         "... data on the device": Kind(ours=False, workers=None),
         "... metrics stay on the device": usual(item=False),
-        "... teacher's norms folded": usual(folded=True),
+        "... teacher's norms fused": usual(fused=True),
         "... channels last": usual(channels_last=True),
-        "... channels last, teacher's norms folded": usual(channels_last=True, folded=True),
+        "... channels last, teacher's norms fused": usual(channels_last=True, fused=True),
         "... fused optimiser": usual(fused=True),
         "... freed memory kept": usual(keep_memory=True),
         "... bfloat16 (autocast)": usual(bf16=True),
         "ours, float32": ours(),
         "... without channels last": ours(channels_last=False),
-        "... without folded norms": ours(fuse_batchnorm=False),
+        "... without fused norms": ours(fuse_batchnorm=False),
         "... with Winograd": ours(winograd=True),
         "... without freed memory kept": ours(keep_memory=False),
     }

@@ -125,7 +125,7 @@ def test_a_loop_of_either_kind_can_be_timed():
     setup = train_step.Setup.make(data, torch.device("cpu"), "resnet14", "resnet8")
     for kind in (
         train_step.Kind(ours=False, options={"item": False, "channels_last": True}),
-        train_step.Kind(ours=False, workers=None, folded=True),
+        train_step.Kind(ours=False, workers=None, fused=True),
         train_step.Kind(ours=True, options={"winograd": True}),
     ):
         times = train_step.timed(kind.build(setup), setup.device, 2)

@@ -25,7 +25,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
     """Mean of a constant over the samples of all processes.
 
     Args:
-        values: one number a sample, (N,); N may differ between processes.
+        values: one number a sample, (N,); N may differ between ranks.
 
     Returns:
         Scalar without gradient, equal in all processes; the plain mean where there is only one.
@@ -62,17 +62,17 @@ def is_main_process() -> bool:
 
 
 def gather(values: Tensor) -> Tensor:
-    """The rows of all processes, in the order of their ranks, with gradient.
+    """Gather the rows of all ranks, in the order of the ranks, with gradient.
 
-    The gradient of a row is the sum of the gradients that all processes have for it. Where every process
-    computes the loss of the joined batch, and the gradients of shared parameters are averaged over the
-    processes afterwards (as data-parallel training does), the result is the gradient of that one loss.
+    The gradient of a row is summed over the ranks. If every rank computes the loss of the gathered batch and
+    data-parallel training averages the gradients of shared parameters over the ranks, the result is the
+    gradient of the loss of the gathered batch.
 
     Args:
-        values: (N, ...); N may differ between processes.
+        values: (N, ...); N may differ between ranks.
 
     Returns:
-        (sum of all N, ...), alike in all processes; ``values`` itself where there is only one.
+        (sum of all N, ...), identical on all ranks; ``values`` itself on a single rank.
     """
     if world_size() == 1:
         return values
@@ -83,11 +83,11 @@ def gather(values: Tensor) -> Tensor:
 
 
 def own_part(values: Tensor, like: Tensor) -> Tensor:
-    """Of joined rows those of this process.
+    """Select the rows of this rank from gathered rows.
 
     Args:
-        values: rows of all processes, as `gather` gives them.
-        like: what this process gave to `gather`, or anything of as many rows.
+        values: rows of all ranks, as `gather` returns them.
+        like: the tensor that this rank passed to `gather`, or any other with as many rows.
     """
     if world_size() == 1:
         return values
@@ -103,7 +103,7 @@ def _counts(values: Tensor) -> list[int]:
 
 
 class _Gather(torch.autograd.Function):
-    """Equally many rows of every process, (processes, N, ...)."""
+    """Stack equally many rows of every rank, (ranks, N, ...)."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

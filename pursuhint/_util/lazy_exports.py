@@ -1,4 +1,4 @@
-"""Packages that import their public names on first use, each name written once."""
+"""Lazy imports of a package's public names, each name written once."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Randomness that is the same everywhere: seeds derived from names, and permutations that never change.
+"""Reproducible randomness: seeds derived from names, and permutations independent of library versions.
 
-The order and augmentation of an epoch come from a ``torch.Generator`` with a derived seed. What must survive
-an upgrade of torch or numpy, a validation split above all, comes from a fixed integer hash instead: neither
-library promises the same stream in its next version.
+Order and augmentation of an epoch use a ``torch.Generator`` with a derived seed. Validation splits must
+survive an upgrade of torch or numpy, neither of which promises the same stream in its next version; they use
+a fixed integer hash instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["derived_generator", "derived_seed", "stable_permutation"]
 
 
 def derived_seed(*parts: int | str) -> int:
-    """Mix integers and words into one seed in 0..2^63-1; different parts give unrelated seeds."""
+    """Hash integers and strings into one seed in 0..2^63-1; different parts give unrelated seeds."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
@@ -28,7 +28,7 @@ def derived_generator(*parts: int | str) -> torch.Generator:
 
 
 def stable_permutation(count: int, seed: int) -> Tensor:
-    """A permutation of ``0..count-1`` (int64) that depends on the two numbers alone, on every version.
+    """A permutation of ``0..count-1`` (int64) that depends on ``count`` and ``seed`` only, in every version.
 
     Sample ``i`` gets the ``i``-th output of SplitMix64 as its key, and the keys are sorted.
 

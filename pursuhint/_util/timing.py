@@ -1,4 +1,4 @@
-"""How long each part of a pass over data takes, without making the host wait for the device."""
+"""Time the parts of a pass over data without forcing a GPU sync in every step."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _MANY = 512
 
 @dataclass
 class CollectSeconds:
-    """Where the time of a collection went; `pursuhint.analysis.collect` adds to it.
+    """Seconds that a collection of features took, by part.
 
     Attributes:
-        data: waiting for batches, in seconds. On a GPU, which works while the next batch is made ready, all
-            the time in which it had nothing to do.
+        data: waiting for batches. On a GPU, which computes while the next batch is loaded, the time in which
+            it was idle.
         forward: running the network and pooling its features.
-        accumulate: adding the features to the moments.
+        accumulate: adding the features to the statistics.
     """
 
     data: float = 0.0
@@ -33,26 +33,25 @@ class CollectSeconds:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of the parts."""
         return self.data + self.forward + self.accumulate
 
     def take_slowest(self, device: torch.device | str) -> None:
-        """Of the times of all processes of the default group take the longest; every process must call it."""
+        """Take the longest times among the ranks of the default group; a collective call."""
         seconds = torch.tensor([self.data, self.forward, self.accumulate], device=device)
         distributed.all_reduce(seconds, distributed.ReduceOp.MAX)
         self.data, self.forward, self.accumulate = seconds.tolist()
 
 
 class Stopwatch:
-    """Adds the time of parts of a pass to a `CollectSeconds`.
+    """Add the time of the parts of a pass to a `CollectSeconds`.
 
-    On the CPU it reads the clock. On a GPU, which is given work long before it does it, events in its queue
-    tell how long each part took, and `settle` waits for them; what is left of the time that has passed goes
-    to ``data``.
+    On the CPU it reads the clock. A GPU runs asynchronously: CUDA events measure each part, `settle` waits
+    for them, and the rest of the elapsed time counts as ``data``.
 
     Args:
-        seconds: where to add the times.
-        device: where the work is done.
+        seconds: the record to add to.
+        device: of the computation.
     """
 
     def __init__(self, seconds: CollectSeconds, device: torch.device | str) -> None:
@@ -64,12 +63,12 @@ class Stopwatch:
         self.restart()
 
     def restart(self) -> None:
-        """Time that has passed since `settle` belongs to nothing."""
+        """Leave out the time since the last `settle`."""
         self._began = time.perf_counter()
 
     @contextlib.contextmanager
     def measure(self, part: Literal["data", "forward", "accumulate"]) -> Iterator[None]:
-        """The time of the ``with`` block is that of a part."""
+        """Add the time of the ``with`` block to a part."""
         if not self._queued:
             began = time.perf_counter()
             yield
@@ -88,7 +87,7 @@ class Stopwatch:
             self._read(wait=False)
 
     def settle(self) -> None:
-        """Bring the seconds up to date, waiting for the device."""
+        """Bring the seconds up to date; forces a GPU sync."""
         if not self._queued:
             return
         self._read(wait=True)
