@@ -92,7 +92,7 @@ class CompiledExtractor(FeatureExtractor):
                     f"{what} was not reached in this forward pass of {type(self.network).__name__}"
                 )
             found.append(tensor.movedim(-1, 1) if tap.channels_last and tensor.ndim == 4 else tensor)
-        return self._trace(output, found)
+        return self._features(output, found)
 
     def _run_network(self, images: Tensor) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
         """What is compiled."""

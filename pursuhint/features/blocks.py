@@ -51,8 +51,8 @@ class SubBlock:
         kind: TapKind = "functional-output" if end.module is None else "output"
         return Tap(end.name, kind, end.ordinal, end.output_overwritten, self.channels_last)
 
-    def pre(self, record: CallTrace) -> Tap:
-        activation = self.activation or activation_after_norm(record, self.end)
+    def pre(self, trace: CallTrace) -> Tap:
+        activation = self.activation or activation_after_norm(trace, self.end)
         if activation is None:
             return self.post()
         kind: TapKind = "functional-input" if activation.module is None else "input"
@@ -60,16 +60,16 @@ class SubBlock:
         return Tap(activation.name, kind, activation.ordinal, copy, self.channels_last)
 
 
-def _sub_block(record: CallTrace, name: str, end: Call, activation: Call | None, whole: Call) -> SubBlock:
+def _sub_block(trace: CallTrace, name: str, end: Call, activation: Call | None, whole: Call) -> SubBlock:
     """A sub-block whose layers are those inside the call ``whole``."""
-    return SubBlock(name, end, activation, is_channels_last(record, end, whole))
+    return SubBlock(name, end, activation, is_channels_last(trace, end, whole))
 
 
 # ---------------------------------------------------------------------------------------------------------
 # The search
 
 
-def find_sub_blocks(network: nn.Module, record: CallTrace) -> list[SubBlock]:
+def find_sub_blocks(network: nn.Module, trace: CallTrace) -> list[SubBlock]:
     """The sub-blocks of a network, or the conv-norm-activation units of one that has fewer than two.
 
     A sub-block is an outermost module that holds two or more layers with weights and is more than a chain
@@ -77,29 +77,29 @@ def find_sub_blocks(network: nn.Module, record: CallTrace) -> list[SubBlock]:
     runs stand side by side in them and exchange their results (HRNet). The stem, which reads the image, and
     the head are none.
     """
-    search = _Search(network, record)
+    search = _Search(network, trace)
     found = search.sub_blocks()
     calls = found if len(found) >= 2 else search.separable_convolutions()
     if len(calls) >= 2:
         # Modules of a sub-block's kind, or in its company, are sub-blocks too, even without a skip connection
         # (the first block of an EfficientNet) or with a single layer (those of an EfficientNetV2).
         calls = search.with_companions(calls)
-        return [_sub_block(record, call.name, call, call.ends_in, call) for call in calls]
-    single = [_sub_block(record, call.name, call, call.ends_in, call) for call in found]
+        return [_sub_block(trace, call.name, call, call.ends_in, call) for call in calls]
+    single = [_sub_block(trace, call.name, call, call.ends_in, call) for call in found]
     layers = search.layers()
-    units = [_unit(record, layer) for layer in layers if not is_head(layer)]
+    units = [_unit(trace, layer) for layer in layers if not is_head(layer)]
     maps = [unit for unit in units if unit.features.ndim > 2]
-    return single + (maps or [_unit(record, layer) for layer in layers])
+    return single + (maps or [_unit(trace, layer) for layer in layers])
 
 
 class _Search:
     """A walk down the modules of a network, by what each did in a recorded forward pass."""
 
-    def __init__(self, network: nn.Module, record: CallTrace) -> None:
+    def __init__(self, network: nn.Module, trace: CallTrace) -> None:
         self.network = network
-        self.record = record
-        self.last = record.last_calls()
-        self.classifier = classifier_call(record).module
+        self.trace = trace
+        self.last = trace.last_calls()
+        self.classifier = classifier_call(trace).module
         self.of_module = {call.module: call for call in self.last.values()}
         calls = [(type(call.module), call) for call in self.last.values() if call.module is not None]
         # What one module of a kind does is what the kind is: an inverted residual without its skip connection
@@ -123,7 +123,7 @@ class _Search:
             and call is not None
             and call.output is not None
             and call.output.ndim >= 2
-            and len(call.output) == self.record.samples
+            and len(call.output) == self.trace.samples
             and self._weighted_layers(module) >= layers
         )
 
@@ -297,7 +297,7 @@ class _Search:
 
     def _without_stem(self, calls: list[Call]) -> list[Call]:
         """Without the module that takes the image, if there is only one of its kind and enough others."""
-        image = self.record.calls[0].input
+        image = self.trace.calls[0].input
         kinds = Counter(type(call.module) for call in calls)
         rest = [call for call in calls if call.input is not image or kinds[type(call.module)] > 1]
         return rest if len(rest) >= 2 else calls
@@ -307,10 +307,10 @@ class _Search:
         return [call for call in self._leaves() if call.module and self._weighted_layers(call.module) == 1]
 
 
-def _unit(record: CallTrace, layer: Call) -> SubBlock:
+def _unit(trace: CallTrace, layer: Call) -> SubBlock:
     """A layer of a plain network with the norm and the activation that follow it directly."""
     end, name, activation = layer, layer.name, layer.ends_in
-    following = [call for call in record.calls if call.started > layer.started and not call.children]
+    following = [call for call in trace.calls if call.started > layer.started and not call.children]
     for _ in range(2):  # at most a norm, then an activation
         if activation is not None:
             break
@@ -331,18 +331,18 @@ def _unit(record: CallTrace, layer: Call) -> SubBlock:
             activation = step
         if step.module is not None:
             name = step.name
-    return _sub_block(record, name, end, activation, layer)
+    return _sub_block(trace, name, end, activation, layer)
 
 
 def matching_blocks(
-    record: CallTrace, blocks: list[SubBlock], patterns: Sequence[str], network: str
+    trace: CallTrace, blocks: list[SubBlock], patterns: Sequence[str], network: str
 ) -> list[SubBlock]:
     """The sub-blocks, or else the modules, whose names match patterns.
 
     Raises:
         PursuhintError: a pattern matches nothing that runs.
     """
-    last = record.last_calls()
+    last = trace.last_calls()
     by_name = {block.name: block for block in blocks}
     chosen: dict[str, SubBlock] = {}
     for pattern in patterns:
@@ -356,5 +356,5 @@ def matching_blocks(
             raise PursuhintError(
                 f"pattern {pattern!r} matches no module that {network} runs; {did_you_mean(pattern, last)}"
             )
-        chosen.update({call.name: _sub_block(record, call.name, call, call.ends_in, call) for call in calls})
+        chosen.update({call.name: _sub_block(trace, call.name, call, call.ends_in, call) for call in calls})
     return list(chosen.values())

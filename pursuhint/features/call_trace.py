@@ -311,16 +311,16 @@ def _owns_weights(module: nn.Module) -> bool:
     return any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
 
 
-def classifier_call(record: CallTrace) -> Call:
+def classifier_call(trace: CallTrace) -> Call:
     """The call of the last layer with weights: the one whose output becomes the logits.
 
     Raises:
         PursuhintError: no layer of the network has weights.
     """
-    weighted = [call for call in record.calls if call.module is not None and _owns_weights(call.module)]
+    weighted = [call for call in trace.calls if call.module is not None and _owns_weights(call.module)]
     linear = [call for call in weighted if isinstance(call.module, nn.Linear)]
     for call in reversed(linear):
-        if call.output is not None and call.output.numel() == record.output.numel():
+        if call.output is not None and call.output.numel() == trace.output.numel():
             return call
     if not weighted:
         raise PursuhintError("the network has no layer with weights, so it has no classifier")

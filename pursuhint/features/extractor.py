@@ -67,8 +67,8 @@ class FeatureExtractor:
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
-        >>> trace = FeatureExtractor(network, embedding=True)(torch.zeros(5, 3, 4, 4))
-        >>> trace.logits.shape, trace.embedding.shape
+        >>> features = FeatureExtractor(network, embedding=True)(torch.zeros(5, 3, 4, 4))
+        >>> features.logits.shape, features.embedding.shape
         (torch.Size([5, 2]), torch.Size([5, 16]))
     """
 
@@ -110,7 +110,7 @@ class FeatureExtractor:
                 output = self.network(images)
             except _Finished:
                 output = None
-        return self._trace(output, seen.tensors(self.points))
+        return self._features(output, seen.tensors(self.points))
 
     def _all_taps(self, images: Tensor) -> tuple[Tap, ...]:
         """Those of the points and, behind them, that of the embedding."""
@@ -121,7 +121,7 @@ class FeatureExtractor:
             self._classifier = Tap(call.name, "input", call.ordinal, copy=call.input_overwritten)
         return (*self.taps, self._classifier)
 
-    def _trace(self, output: Any, tensors: list[Tensor]) -> Features:
+    def _features(self, output: Any, tensors: list[Tensor]) -> Features:
         """What is wanted, from the network's output and the tensors at all taps."""
         embedding = None
         if self.embedding:

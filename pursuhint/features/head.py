@@ -146,12 +146,12 @@ def find_head(network: nn.Module, example: Tensor) -> Head:
     """
     noise = torch.rand(1, *example.shape[1:], generator=torch.Generator().manual_seed(0))
     like = next((parameter for parameter in network.parameters() if parameter.is_floating_point()), example)
-    record = trace_calls(network, (2 * noise - 1).to(like.device, like.dtype))
-    classifier = classifier_call(record)
+    trace = trace_calls(network, (2 * noise - 1).to(like.device, like.dtype))
+    classifier = classifier_call(trace)
     embedding = classifier.input
     assert embedding is not None
-    pooling = _pooling(record, embedding)
-    producer = None if pooling is not None else _producer(record, embedding)
+    pooling = _pooling(trace, embedding)
+    producer = None if pooling is not None else _producer(trace, embedding)
     container = None
     if pooling is not None:
         assert pooling.input is not None
@@ -197,10 +197,10 @@ def _replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
     setattr(network.get_submodule(parent), own_name, module)
 
 
-def _pooling(record: CallTrace, embedding: Tensor) -> Call | None:
+def _pooling(trace: CallTrace, embedding: Tensor) -> Call | None:
     """The outermost call of a module that averages a map into the embedding and is called once."""
-    last = record.last_calls()
-    for call in record.calls:
+    last = trace.last_calls()
+    for call in trace.calls:
         if (
             call.module is not None
             and call.name
@@ -214,12 +214,12 @@ def _pooling(record: CallTrace, embedding: Tensor) -> Call | None:
     return None
 
 
-def _producer(record: CallTrace, embedding: Tensor) -> Call | None:
+def _producer(trace: CallTrace, embedding: Tensor) -> Call | None:
     """The outermost call that returns a map whose mean is the embedding, for networks that average it
     outside of any module."""
     calls = [
         call
-        for call in record.calls
+        for call in trace.calls
         if (call.name or call.module is None)
         and not call.output_overwritten
         and _averages_to(call.output, embedding)

@@ -117,10 +117,10 @@ def find_hint_points(
     from pursuhint.features.call_trace import trace_calls
 
     _check_activation(activation)
-    record = trace_calls(network, example[:1])
-    blocks = find_sub_blocks(network, record)
+    trace = trace_calls(network, example[:1])
+    blocks = find_sub_blocks(network, trace)
     if include:
-        blocks = matching_blocks(record, blocks, include, type(network).__name__)
+        blocks = matching_blocks(trace, blocks, include, type(network).__name__)
     if not blocks:
         raise PursuhintError(
             f"found no sub-block in {type(network).__name__}; name modules with include=[...], "
@@ -131,7 +131,7 @@ def find_hint_points(
     stage = 0
     previous: tuple[int, ...] | None = None
     for position, block in enumerate(blocks, start=1):
-        tap = block.post() if activation == "post" else block.pre(record)
+        tap = block.post() if activation == "post" else block.pre(trace)
         channels, spatial = _sizes(block.features, tap)
         stage += spatial != previous
         previous = spatial

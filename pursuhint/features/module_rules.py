@@ -22,12 +22,12 @@ def is_norm(module: nn.Module | None) -> bool:
     )
 
 
-def activation_after_norm(record: CallTrace, block: Call) -> Call | None:
+def activation_after_norm(trace: CallTrace, block: Call) -> Call | None:
     """The activation of the norm that a pre-activation block's raw output enters first (wide ResNets)."""
-    for norm in record.calls:
+    for norm in trace.calls:
         if norm.started < block.ended or not is_norm(norm.module) or not block.feeds(norm):
             continue
-        for call in record.calls:
+        for call in trace.calls:
             if (
                 call.is_activation
                 and call.started > norm.started
@@ -126,7 +126,7 @@ def channel_axis(call: Call) -> int | None:
     return None
 
 
-def is_channels_last(record: CallTrace, end: Call, whole: Call) -> bool:
+def is_channels_last(trace: CallTrace, end: Call, whole: Call) -> bool:
     """Whether the output of a sub-block is (N, H, W, C).
 
     Told by a layer that takes exactly this output; or, where the sub-block keeps the shape, exactly its
@@ -135,7 +135,7 @@ def is_channels_last(record: CallTrace, end: Call, whole: Call) -> bool:
     output = end.output
     if output is None or output.ndim != 4:
         return False
-    for call in record.calls:
+    for call in trace.calls:
         if end.feeds(call) and (axis := channel_axis(call)) is not None:
             return axis == 3
     if whole.input is not None and whole.input.shape == output.shape:

@@ -42,17 +42,17 @@ def points_of(network: nn.Module, images: Tensor, activation: str = "post") -> t
 def test_residual_block_by_hand(images, activation):
     network = ready("resnet20")
     points = points_of(network, images, activation)
-    trace = FeatureExtractor(network, points, embedding=True)(images)
+    seen = FeatureExtractor(network, points, embedding=True)(images)
     x = network.relu(network.bn1(network.conv1(images)))
-    for block, features in zip([*network.layer1, *network.layer2, *network.layer3], trace.maps):
+    for block, features in zip([*network.layer1, *network.layer2, *network.layer3], seen.maps):
         inner = F.relu(block.bn1(block.conv1(x)))
         pre = block.bn2(block.conv2(inner)) + (x if block.downsample is None else block.downsample(x))
         x = F.relu(pre)
         torch.testing.assert_close(features, pre if activation == "pre" else x)
-    torch.testing.assert_close(trace.embedding, x.mean((2, 3)))
-    torch.testing.assert_close(trace.logits, network(images))
+    torch.testing.assert_close(seen.embedding, x.mean((2, 3)))
+    torch.testing.assert_close(seen.logits, network(images))
     if activation == "pre":
-        assert all((features < 0).any() for features in trace.maps)
+        assert all((features < 0).any() for features in seen.maps)
 
 
 def test_wide_resnet_post_is_the_raw_sum_and_pre_the_next_norm(images):
@@ -149,10 +149,10 @@ def test_tuples_and_mappings_are_read(images):
             return {"aux": features, "logits": self.fc(features.mean((2, 3)))}
 
     network = Network()
-    trace = FeatureExtractor(network, find_hint_points(network, images, include=["pair"]))(images)
-    assert trace.maps[0].shape == (4, 4, 30, 30)
-    assert trace.logits is not None
-    assert trace.logits.shape == (4, 2)
+    seen = FeatureExtractor(network, find_hint_points(network, images, include=["pair"]))(images)
+    assert seen.maps[0].shape == (4, 4, 30, 30)
+    assert seen.logits is not None
+    assert seen.logits.shape == (4, 2)
 
 
 def test_the_forward_pass_stops_after_the_deepest_point(images):

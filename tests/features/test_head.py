@@ -69,8 +69,8 @@ class Flat(nn.Module):
 
 
 def mean_of_last_map(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    trace = FeatureExtractor(network, [find_last_map(network, EXAMPLE)], embedding=True)(images)
-    return MeanPooling()(trace.maps[0]), trace.embedding
+    features = FeatureExtractor(network, [find_last_map(network, EXAMPLE)], embedding=True)(images)
+    return MeanPooling()(features.maps[0]), features.embedding
 
 
 @pytest.mark.parametrize("network", [Pooled, Averaged, Activated, Flat])

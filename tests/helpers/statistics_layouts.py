@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pursuhint.similarity import METRICS, LayerMoments, LayerStatistics, PooledFeatures, get_metric
 
-FORMS = ("moments", "rows")
+LAYOUTS = ("moments", "rows")
 
 LINEAR_METRICS = [name for name in METRICS if get_metric(name).needs == "moments"]
 
@@ -23,13 +23,13 @@ def batches(layers: Sequence[Tensor], sizes: Sequence[int]) -> Iterator[list[Ten
 
 
 def statistics_of(
-    form: str,
+    layout: str,
     layers: Sequence[Tensor],
     sizes: Sequence[int] = (1, 7, 64),
 ) -> LayerStatistics:
     """Statistics of a few layers."""
     widths = [layer.shape[1] for layer in layers]
-    statistics: LayerStatistics = PooledFeatures(widths) if form == "rows" else LayerMoments(widths)
+    statistics: LayerStatistics = PooledFeatures(widths) if layout == "rows" else LayerMoments(widths)
     for batch in batches(layers, sizes):
         statistics.update(batch)
     return statistics

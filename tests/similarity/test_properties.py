@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pursuhint.similarity import METRICS, LayerMoments, PooledFeatures, get_metric
-from tests.helpers.statistics_layouts import FORMS, batches, statistics_of
+from tests.helpers.statistics_layouts import LAYOUTS, batches, statistics_of
 
 METRIC_NAMES = list(METRICS)
 ROTATIONS = [name for name in METRIC_NAMES if name != "pwcca"]
@@ -53,10 +53,10 @@ def rotation(size: int, seed: int) -> Tensor:
     return torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))[0]
 
 
-def matrix_of(name: str, features: list[Tensor], form: str | None = None, **options) -> Tensor:
+def matrix_of(name: str, features: list[Tensor], layout: str | None = None, **options) -> Tensor:
     metric = get_metric(name)
-    form = form or ("rows" if metric.needs == "rows" else "moments")
-    return metric.matrix(statistics_of(form, features, **options))
+    layout = layout or ("rows" if metric.needs == "rows" else "moments")
+    return metric.matrix(statistics_of(layout, features, **options))
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
@@ -86,8 +86,8 @@ def test_range_diagonal_and_symmetry(name, features):
 def test_all_pairs_are_the_pairs(name, features):
     pair = get_metric(name).pair
     pairs = torch.stack([torch.stack([pair(x, y) for y in features]) for x in features])
-    for form in FORMS if get_metric(name).needs == "moments" else ["rows"]:
-        close(matrix_of(name, features, form), pairs)
+    for layout in LAYOUTS if get_metric(name).needs == "moments" else ["rows"]:
+        close(matrix_of(name, features, layout), pairs)
 
 
 @pytest.mark.parametrize("name", METRIC_NAMES)

@@ -19,14 +19,14 @@ from pursuhint.similarity import (
     svcca,
 )
 from tests.helpers.hard_features import SETS, basis, hard_set, reference
-from tests.helpers.statistics_layouts import FORMS, LINEAR_METRICS, batches, statistics_of
+from tests.helpers.statistics_layouts import LAYOUTS, LINEAR_METRICS, batches, statistics_of
 
 METRIC_NAMES = list(METRICS)
 CASES = [
-    (name, form)
+    (name, layout)
     for name in METRIC_NAMES
-    for form in FORMS
-    if form == "rows" or get_metric(name).needs == "moments"
+    for layout in LAYOUTS
+    if layout == "rows" or get_metric(name).needs == "moments"
 ]
 
 
@@ -63,9 +63,9 @@ def test_equals_definition(name, hard):
     assert np.isfinite(pairs).all()
     unique = np.isfinite(expected)
     np.testing.assert_allclose(pairs[unique], expected[unique], rtol=0, atol=1e-10)
-    for form in FORMS if metric.needs == "moments" else ["rows"]:
-        matrix = metric.matrix(statistics_of(form, layers))
-        np.testing.assert_allclose(matrix, pairs, rtol=0, atol=1e-10, err_msg=form)
+    for layout in LAYOUTS if metric.needs == "moments" else ["rows"]:
+        matrix = metric.matrix(statistics_of(layout, layers))
+        np.testing.assert_allclose(matrix, pairs, rtol=0, atol=1e-10, err_msg=layout)
 
 
 def test_the_hard_sets_are_hard():
@@ -86,8 +86,8 @@ def test_rank_rule_sees_through_float32_rounding(name):
     metric = get_metric(name)
     expected = reference(name, [x, x])[0, 1] / (2 if name == "r2cca" else 1)
     assert float(metric.pair(copied, copied)) == pytest.approx(expected, abs=1e-3)
-    for form in FORMS if metric.needs == "moments" else ["rows"]:
-        matrix = metric.matrix(statistics_of(form, [copied]))
+    for layout in LAYOUTS if metric.needs == "moments" else ["rows"]:
+        matrix = metric.matrix(statistics_of(layout, [copied]))
         assert float(matrix[0, 0]) == pytest.approx(expected, abs=1e-3)
 
 
@@ -125,25 +125,25 @@ def test_symmetric_in_range_and_one_with_itself(name, features, others):
         assert abs(pair(features, others) - pair(others, features)) > 1e-6
 
 
-@pytest.mark.parametrize(("name", "form"), CASES)
-def test_order_of_samples_does_not_matter(name, form, features, others, generator):
+@pytest.mark.parametrize(("name", "layout"), CASES)
+def test_order_of_samples_does_not_matter(name, layout, features, others, generator):
     metric = get_metric(name)
     order = torch.randperm(120, generator=generator)
     torch.testing.assert_close(
-        metric.matrix(statistics_of(form, [features[order], others[order]])),
-        metric.matrix(statistics_of(form, [features, others], sizes=(50,))),
+        metric.matrix(statistics_of(layout, [features[order], others[order]])),
+        metric.matrix(statistics_of(layout, [features, others], sizes=(50,))),
         rtol=0,
         atol=1e-12,
     )
 
 
-@pytest.mark.parametrize(("name", "form"), CASES)
+@pytest.mark.parametrize(("name", "layout"), CASES)
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
-def test_any_magnitude(name, form, features, others, scale):
+def test_any_magnitude(name, layout, features, others, scale):
     metric = get_metric(name)
     expected = metric.pair(features, others)
     torch.testing.assert_close(metric.pair(features * scale, others), expected)
-    matrix = metric.matrix(statistics_of(form, [features * scale, others]))
+    matrix = metric.matrix(statistics_of(layout, [features * scale, others]))
     torch.testing.assert_close(matrix[0, 1], expected)
 
 
@@ -155,15 +155,15 @@ def test_r2cca_counts_columns_and_its_rank_form_directions(features):
     torch.testing.assert_close(matrix, torch.tensor([[1, 1], [1, 0.5]], dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("name", "form"), CASES)
+@pytest.mark.parametrize(("name", "layout"), CASES)
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
-def test_no_variance_is_nan(name, form, features, value):
+def test_no_variance_is_nan(name, layout, features, value):
     metric = get_metric(name)
     constant = torch.full((120, 4), value, dtype=torch.float64)
     assert metric.pair(constant, features).isnan()
     assert metric.pair(features, constant).isnan()
     expected = torch.tensor([[1, torch.nan], [torch.nan, torch.nan]], dtype=torch.float64)
-    matrix = metric.matrix(statistics_of(form, [features, constant]))
+    matrix = metric.matrix(statistics_of(layout, [features, constant]))
     torch.testing.assert_close(matrix, expected, equal_nan=True)
 
 
@@ -177,15 +177,15 @@ def test_variance_below_the_rounding_of_the_type_is_none(name, features):
     assert not metric.pair(half, features).isnan()
 
 
-@pytest.mark.parametrize(("name", "form"), CASES)
+@pytest.mark.parametrize(("name", "layout"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_low_precision_features_are_computed_in_float64(name, form, features, others, dtype):
+def test_low_precision_features_are_computed_in_float64(name, layout, features, others, dtype):
     metric = get_metric(name)
     x, y = features.to(dtype), others.to(dtype)
     actual = metric.pair(x, y)
     assert actual.dtype == torch.float64
     torch.testing.assert_close(actual, metric.pair(x.double(), y.double()), rtol=0, atol=1e-12)
-    matrix = metric.matrix(statistics_of(form, [x, y]))
+    matrix = metric.matrix(statistics_of(layout, [x, y]))
     torch.testing.assert_close(matrix[0, 1], actual, rtol=0, atol=1e-12)
 
 
@@ -212,10 +212,10 @@ def test_bad_input_is_explained(name, x, y, message):
         get_metric(name).pair(x, y)
 
 
-@pytest.mark.parametrize(("name", "form"), CASES)
-def test_matrix_needs_two_samples(name, form):
+@pytest.mark.parametrize(("name", "layout"), CASES)
+def test_matrix_needs_two_samples(name, layout):
     with pytest.raises(PursuhintError, match="at least 2 samples, got 1"):
-        get_metric(name).matrix(statistics_of(form, [torch.ones(1, 2)]))
+        get_metric(name).matrix(statistics_of(layout, [torch.ones(1, 2)]))
 
 
 def test_table_names_metrics_and_what_they_are_clustered_with():
@@ -310,8 +310,8 @@ def test_pwcca_of_a_zero_correlation_does_not_depend_on_the_basis(generator):
     expected = metric.pair(x, y)
     mixed = y @ torch.randn(3, 3, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(metric.pair(x, mixed), expected)
-    for form in FORMS:
-        matrix = metric.matrix(statistics_of(form, [x, mixed]))
+    for layout in LAYOUTS:
+        matrix = metric.matrix(statistics_of(layout, [x, mixed]))
         torch.testing.assert_close(matrix[0, 1], expected)
     # All that is uncorrelated with y adds nothing to the numerator; its largest axis is what the sum of
     # weights takes.

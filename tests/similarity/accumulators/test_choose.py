@@ -1,4 +1,4 @@
-"""Which form of statistics is chosen, and what the user is told when none fits."""
+"""Which layout of statistics is chosen, and what the user is told when none fits."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ GB = 10**9
     ],
 )
 def test_the_cheapest_that_fits(widths, metric, samples, limit, kind):
-    form = choose_layout(widths, [metric], samples=samples, memory_limit=limit)
-    assert form.kind == kind
-    assert form.bytes <= limit
+    layout = choose_layout(widths, [metric], samples=samples, memory_limit=limit)
+    assert layout.kind == kind
+    assert layout.bytes <= limit
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_the_cheapest_that_fits(widths, metric, samples, limit, kind):
     ],
 )
 def test_large_networks_on_a_machine_of_24_gigabytes(widths, samples, kind, megabytes):
-    form = choose_layout(widths, [CKA, R2CCA], samples=samples, memory_limit=12 * GB)
-    assert form.kind == kind
-    assert form.bytes / 1e6 == pytest.approx(megabytes, rel=0.01)
+    layout = choose_layout(widths, [CKA, R2CCA], samples=samples, memory_limit=12 * GB)
+    assert layout.kind == kind
+    assert layout.bytes / 1e6 == pytest.approx(megabytes, rel=0.01)
 
 
 def test_moments_take_the_memory_that_was_announced_whatever_the_number_of_samples():
@@ -140,8 +140,8 @@ def test_layouts_start_their_statistics_and_agree():
         (10**8, None, LayerMoments),
         (10**8, 80, PooledFeatures),
     ):
-        form = choose_layout(widths, [R2CCA], samples=samples, memory_limit=limit)
-        statistics = form.start(widths, names=list("abcd"))
+        layout = choose_layout(widths, [R2CCA], samples=samples, memory_limit=limit)
+        statistics = layout.start(widths, names=list("abcd"))
         assert type(statistics) is expected
         for batch in batches(layers, [100]):
             statistics.update(batch)
