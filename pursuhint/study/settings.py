@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint.errors import PursuhintError
+from pursuhint.training.recipe.renamed import refuse_old_names
 
 if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import Recipe
@@ -97,6 +98,7 @@ class StudySettings:
         return True
 
     def _check_recipe(self, folder: Path, there: dict[str, Any]) -> None:
+        refuse_old_names(there, str(folder / SETTINGS))
         old, new = _flat(there), _flat(self.recipe)
         for key in dict.fromkeys([*old, *new]):
             if key not in _MAY_DIFFER and old.get(key) != new.get(key):

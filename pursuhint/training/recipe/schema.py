@@ -37,6 +37,7 @@ from pursuhint.losses import LOSSES
 from pursuhint.similarity import METRICS
 from pursuhint.training.recipe.inheritance import read_recipe, read_text
 from pursuhint.training.recipe.loss_syntax import parse_value, tidy_numbers
+from pursuhint.training.recipe.renamed import refuse_old_names
 
 __all__ = [
     "DataConfig",
@@ -312,6 +313,12 @@ class Recipe(_Section):
     save_every_steps: int = Field(default=0, ge=0)
     trackers: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_old_names(cls, values: Any) -> Any:
+        refuse_old_names(values, "the recipe")
+        return values
+
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         for name in self.losses:
@@ -336,6 +343,7 @@ class Recipe(_Section):
         """
         if not isinstance(values, Mapping):
             raise PursuhintError(f"{source} must be a mapping of keys to values, got {type(values).__name__}")
+        refuse_old_names(values, source)
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
