@@ -120,7 +120,7 @@ def _sizes(
 ) -> tuple[tuple[int, int, int], int]:
     """What the options say, and for the rest what the data are."""
     if shape is None or classes is None:
-        from pursuhint.training.prepare_training import load_data
+        from pursuhint.training.loaders import load_data
 
         data = load_data(recipe.data)
         shape = (data.in_channels, *data.image_size) if shape is None else shape

@@ -1,8 +1,10 @@
-"""The global random generators of a process, as one thing that can be put aside and brought back."""
+"""Save and restore the global random generators of a process."""
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RandomState"]
+__all__ = ["RandomState", "keep_random_state"]
 
 
 @dataclass(frozen=True)
 class RandomState:
-    """What Python, numpy and torch would draw next.
+    """State of the generators of Python, NumPy and PyTorch.
 
     Attributes:
         python: of `random`.
@@ -31,7 +33,7 @@ class RandomState:
 
     @classmethod
     def now(cls, device: torch.device) -> RandomState:
-        """The present state, with that of ``device`` if it is a CUDA one."""
+        """The present state, including the generator of ``device`` if it is a CUDA device."""
         return cls(
             random.getstate(),
             np.random.get_state(legacy=False),  # noqa: NPY002
@@ -40,9 +42,19 @@ class RandomState:
         )
 
     def restore(self, device: torch.device) -> None:
-        """Draw from here on what would have been drawn."""
+        """Set all generators to this state."""
         random.setstate(self.python)
         np.random.set_state(self.numpy)  # noqa: NPY002
         torch.set_rng_state(self.host)
         if self.device is not None:
             torch.cuda.set_rng_state(self.device, device)
+
+
+@contextlib.contextmanager
+def keep_random_state(device: torch.device) -> Iterator[None]:
+    """Leave the caller's global random generators unchanged; loading a training state sets them all."""
+    before = RandomState.now(device)
+    try:
+        yield
+    finally:
+        before.restore(device)

@@ -213,10 +213,12 @@ def profile_steps(
     Raises:
         PursuhintError: something is wrong with the recipe, or ``steps`` is below 1.
     """
+    from pursuhint._util.random_state import keep_random_state
     from pursuhint.distillation.teacher import TeacherRunner
-    from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
+    from pursuhint.training.devices import build_accelerator, choose_device
     from pursuhint.training.inputs import Inputs
-    from pursuhint.training.prepare_training import build_distiller, prepare, training_loader
+    from pursuhint.training.loaders import training_loader
+    from pursuhint.training.prepare_training import build_distiller, prepare
     from pursuhint.training.recipe.resolve import resolve_recipe
     from pursuhint.training.stages import build_optimizer, plan_stages
 

@@ -10,9 +10,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, Watcher
 from pursuhint.training.events import Event, Resumed
 from pursuhint.training.multi_student.train_many import (
+    GroupEvent,
     GroupStep,
     RunEnded,
-    TogetherEvent,
     train_many,
 )
 
@@ -102,7 +102,7 @@ class _Telling:
 
         return hear
 
-    def __call__(self, event: TogetherEvent) -> None:
+    def __call__(self, event: GroupEvent) -> None:
         if isinstance(event, RunEnded):
             self._tell_end(self._places[event.run], event.result)
         elif isinstance(event, GroupStep):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.random_state import keep_random_state
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.models.checkpoint import count_parameters
@@ -21,15 +22,15 @@ from pursuhint.study.run_arms import RunKey, check_seeds, run_folder, train_arms
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.step_memory import step_memory
 from pursuhint.study.teacher_facts import teacher_facts
-from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
+from pursuhint.training.devices import build_accelerator, choose_device
 from pursuhint.training.events import ignore
 from pursuhint.training.inputs import Inputs, Run
-from pursuhint.training.multi_student.shared import Shared, SharingResources
+from pursuhint.training.loaders import training_loader
+from pursuhint.training.multi_student.shared import SharedResources, SharedTeacher
 from pursuhint.training.prepare_training import (
     Parts,
     build_distiller,
     prepare,
-    training_loader,
 )
 from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe
 from pursuhint.training.recipe.schema import LossConfig, Recipe
@@ -98,7 +99,7 @@ def compare_methods(
     with keep_random_state(where):
         accelerator = build_accelerator(where, recipe.precision)
         watch: Watcher = ignore if on_event is None or not accelerator.is_main_process else on_event
-        study = _Study(recipe, out, accelerator, teacher, data, SharingResources(Shared()), watch)
+        study = _Study(recipe, out, accelerator, teacher, data, SharedResources(SharedTeacher()), watch)
         parts = study.parts(Method.parse("kd"))
         assert parts.teacher is not None
         inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
@@ -145,7 +146,7 @@ class _Study:
     accelerator: Accelerator
     teacher: nn.Module | None
     data: ImageData | None
-    resources: SharingResources
+    resources: SharedResources
     watch: Watcher
 
     def recipe(self, method: Method, seed: int) -> Recipe:

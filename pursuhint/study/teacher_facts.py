@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.study.comparison import NetworkFacts
 from pursuhint.training.evaluation import evaluate
-from pursuhint.training.prepare_training import Parts, evaluation_loaders
+from pursuhint.training.loaders import evaluation_loaders
+from pursuhint.training.prepare_training import Parts
 
 if TYPE_CHECKING:
     import torch

@@ -94,7 +94,7 @@ def teacher_student_similarity(
         PursuhintError: the run has no teacher or no finished epoch, a network or the data were passed from
             Python, or as `pursuhint.analysis.compare_networks`.
     """
-    from pursuhint.training.devices import keep_random_state
+    from pursuhint._util.random_state import keep_random_state
     from pursuhint.training.prepare_training import prepare
 
     get_metric(metric)

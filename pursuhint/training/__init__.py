@@ -8,7 +8,8 @@ from pursuhint._util import registry
 from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
+    from pursuhint._util.random_state import keep_random_state
+    from pursuhint.training.devices import build_accelerator, choose_device
     from pursuhint.training.evaluation import Evaluation, evaluate
     from pursuhint.training.events import (
         EpochFinished,
@@ -22,22 +23,20 @@ if TYPE_CHECKING:
         ignore,
     )
     from pursuhint.training.inputs import Inputs, Run
-    from pursuhint.training.multi_student.shared import Shared, SharingResources
+    from pursuhint.training.loaders import evaluation_loaders, load_data, training_loader
+    from pursuhint.training.multi_student.shared import SharedResources, SharedTeacher
     from pursuhint.training.multi_student.train_many import (
+        GroupEvent,
         GroupStarted,
         GroupStep,
         RunEnded,
-        TogetherEvent,
         train_many,
     )
     from pursuhint.training.prepare_training import (
         Parts,
         build_distiller,
-        evaluation_loaders,
-        load_data,
         pair_with_student,
         prepare,
-        training_loader,
     )
     from pursuhint.training.recipe.inheritance import variant_names
     from pursuhint.training.recipe.loss_syntax import parse_loss, parse_losses

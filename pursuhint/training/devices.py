@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
-from collections.abc import Iterator
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -16,7 +13,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from pursuhint._util.distributed import is_distributed
 from pursuhint.errors import PursuhintError
 
-__all__ = ["build_accelerator", "choose_device", "keep_random_state"]
+__all__ = ["build_accelerator", "choose_device"]
 
 _SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 _MIXED = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -92,16 +89,3 @@ def expect_idle_parameters(accelerator: Accelerator, expected: bool) -> None:
     """
     if accelerator.ddp_handler is not None:
         accelerator.ddp_handler.find_unused_parameters = expected
-
-
-@contextlib.contextmanager
-def keep_random_state(device: torch.device) -> Iterator[None]:
-    """Leave the caller's global random generators as they were; loading a state changes them all."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002

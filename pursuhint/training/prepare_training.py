@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint._util.seeds import derived_seed
-from pursuhint.data import ImageData, Loader, load_dataset, make_loader
+from pursuhint.data import ImageData
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
@@ -22,20 +22,16 @@ from pursuhint.losses import get_loss
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
 from pursuhint.training.inputs import NO_INPUTS, Inputs
-from pursuhint.training.recipe.schema import DataConfig, HintsConfig, NetworkConfig, Recipe
+from pursuhint.training.loaders import load_data
+from pursuhint.training.recipe.schema import HintsConfig, NetworkConfig, Recipe
 from pursuhint.training.resources import Resources
 
 __all__ = [
     "Parts",
     "build_distiller",
-    "evaluation_loaders",
-    "load_data",
     "pair_with_student",
     "prepare",
-    "training_loader",
 ]
-
-_EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -97,23 +93,6 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
     return parts
 
 
-def load_data(config: DataConfig) -> ImageData:
-    """The data set of a recipe. Its validation split is the same for every seed of a run.
-
-    Raises:
-        PursuhintError: it is not there or damaged, or was passed from Python.
-    """
-    if config.name.startswith("python:"):
-        raise PursuhintError(f"the data {config.name} were passed from Python; pass them again")
-    return load_dataset(
-        config.name,
-        root=config.root,
-        download=config.download,
-        val_fraction=config.val_fraction,
-        image_size=config.image_size,
-    )
-
-
 def build_distiller(recipe: Recipe, parts: Parts, plan: HintPlan | None) -> Distiller:
     """The distiller of a run; what its losses learn starts from the run's seed."""
     torch.manual_seed(derived_seed(recipe.seed, "losses"))
@@ -140,53 +119,6 @@ def _training_labels(data: ImageData) -> Tensor:
     labels = torch.full((data.num_samples,), -1)
     labels[data.train.indices] = data.train.labels
     return labels
-
-
-def training_loader(recipe: Recipe, data: ImageData, device: torch.device, shard: tuple[int, int]) -> Loader:
-    """Batches to train on. A last batch of a single sample is left out: batch norms cannot learn from it."""
-    return make_loader(
-        data,
-        "train",
-        batch_size=recipe.batch_size,
-        training=True,
-        augment=recipe.data.augment,
-        seed=recipe.seed,
-        device=device,
-        workers=recipe.data.workers,
-        drop_last=len(data.train) > recipe.batch_size > 1 and len(data.train) % recipe.batch_size == 1,
-        shard=shard,
-    )
-
-
-def unchanging_loader(recipe: Recipe, data: ImageData, device: torch.device) -> Loader:
-    """Every training sample once, in the order of the split and without augmentation, for every process."""
-    return make_loader(
-        data,
-        "train",
-        batch_size=recipe.batch_size,
-        training=False,
-        device=device,
-        workers=recipe.data.workers,
-    )
-
-
-def evaluation_loaders(
-    recipe: Recipe, data: ImageData, device: torch.device, shard: tuple[int, int]
-) -> dict[str, Loader]:
-    """Batches of the validation split, if there is one, and of the test split."""
-    return {
-        split: make_loader(
-            data,
-            split,
-            batch_size=max(recipe.batch_size, _EVALUATION_BATCH),
-            training=False,
-            device=device,
-            workers=recipe.data.workers,
-            shard=shard,
-        )
-        for split in ("val", "test")
-        if split in data.splits
-    }
 
 
 def _build(config: NetworkConfig, data: ImageData, role: str) -> nn.Module:

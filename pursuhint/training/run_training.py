@@ -12,13 +12,14 @@ from torch import nn
 
 from pursuhint._util.atomic_files import make_folder, read_json, remove_leftovers, write_json
 from pursuhint._util.distributed import is_main_process
+from pursuhint._util.random_state import keep_random_state
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import ImageData
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.hints.plan import HintPlan
 from pursuhint.models.checkpoint import count_parameters
-from pursuhint.training.devices import build_accelerator, choose_device, keep_random_state
+from pursuhint.training.devices import build_accelerator, choose_device
 from pursuhint.training.events import Event, HintsChosen, ignore
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loop import READY, Position, last

@@ -33,14 +33,14 @@ from pursuhint.errors import PursuhintError
 from pursuhint.models.checkpoint import save_weights
 from pursuhint.training.evaluation import evaluate
 from pursuhint.training.events import EpochFinished, Event, Resumed, RunStarted
+from pursuhint.training.loaders import evaluation_loaders, training_loader, unchanging_loader
 from pursuhint.training.loop import EpochProgress, LoopHooks, Position, TrainingLoop
-from pursuhint.training.prepare_training import evaluation_loaders, training_loader, unchanging_loader
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
 from pursuhint.training.run_folder.checkpoints import SavedState, StateStore
 from pursuhint.training.run_folder.record import best_epoch
 from pursuhint.training.run_folder.trackers import Trackers
-from pursuhint.training.signals import RunStopped, StopRequest, agreement
+from pursuhint.training.signals import RunStopped, StopRequest, synced_stop_signal
 from pursuhint.training.stages import plan_stages
 from pursuhint.training.sync_batchnorm import synchronize_batchnorms
 
@@ -91,7 +91,7 @@ class Trainer:
         if self.recipe.sync_batchnorm and accelerator.num_processes > 1:
             synchronize_batchnorms(self.distiller, accelerator.device)
         self.chosen_on = "val" if "val" in self.tests else "test"
-        self.must_stop = agreement(self.stop if self.stop is not None else StopRequest())
+        self.must_stop = synced_stop_signal(self.stop if self.stop is not None else StopRequest())
 
     def steps(self) -> Generator[Position, None, None]:
         """Train from the beginning, or from the state saved last, to the end.

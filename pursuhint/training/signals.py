@@ -84,7 +84,7 @@ def catch_signals(request: StopRequest) -> Iterator[None]:
             signal.signal(caught, handler)
 
 
-def agreement(request: StopRequest) -> Callable[[int], int | None]:
+def synced_stop_signal(request: StopRequest) -> Callable[[int], int | None]:
     """A question that several processes answer alike: is the run to stop after this step?
 
     Every process calls this once, at the same point. Alone, a process looks at its own request after every

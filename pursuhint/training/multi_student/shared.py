@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pursuhint.distillation.distiller import Distiller
     from pursuhint.training.recipe.schema import Recipe
 
-__all__ = ["Shared", "SharingResources"]
+__all__ = ["SharedResources", "SharedTeacher"]
 
 
-class Shared:
+class SharedTeacher:
     """The common part of several runs on the same batches.
 
     `serve` makes a batch and what the teacher sees in it, once; the runs then find both where a run of its
@@ -62,7 +62,7 @@ class Shared:
             self._loader = make()
         return self._loader
 
-    def serve(self, position: Position, runs: Sequence[SharingResources]) -> int:
+    def serve(self, position: Position, runs: Sequence[SharedResources]) -> int:
         """Make a batch, let every teacher see it once, and hand both to the runs.
 
         Args:
@@ -92,14 +92,14 @@ class Shared:
         self._next = Position(position.epoch, position.step + 1)
         return next(self._epoch)
 
-    def _traces(self, batch: Batch, runs: Sequence[SharingResources]) -> dict[SharingResources, Features]:
+    def _traces(self, batch: Batch, runs: Sequence[SharedResources]) -> dict[SharedResources, Features]:
         """What each run that can share a teacher pass sees in it."""
-        sharing: dict[nn.Module, dict[SharingResources, TeacherOutputs]] = {}
+        sharing: dict[nn.Module, dict[SharedResources, TeacherOutputs]] = {}
         for run in runs:
             teacher, outputs = run.compares()
             if teacher is not None and outputs is not None and not outputs.input_gradients:
                 sharing.setdefault(teacher, {})[run] = outputs
-        traces: dict[SharingResources, Features] = {}
+        traces: dict[SharedResources, Features] = {}
         for teacher, users in sharing.items():
             union = TeacherOutputs.union(list(users.values()))
             if teacher not in self._passes or self._passes[teacher].outputs != union:
@@ -113,7 +113,7 @@ class Shared:
         return traces
 
 
-class SharingResources(Resources):
+class SharedResources(Resources):
     """What one of several runs gets from what they share.
 
     Args:
@@ -121,7 +121,7 @@ class SharingResources(Resources):
         teacher: what tells its teacher from those of other runs, if it was passed from Python.
     """
 
-    def __init__(self, shared: Shared, teacher: str = "") -> None:
+    def __init__(self, shared: SharedTeacher, teacher: str = "") -> None:
         self._shared = shared
         self._teacher_name = teacher
         self._distiller: Distiller | None = None
@@ -208,7 +208,7 @@ class SharingResources(Resources):
 class _SharedLoader(Loader):
     """A loader whose batches somebody else asks for."""
 
-    def __init__(self, inner: Loader, run: SharingResources) -> None:
+    def __init__(self, inner: Loader, run: SharedResources) -> None:
         self._inner, self._run = inner, run
         self.device = inner.device
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import torch
 
-from pursuhint._util.random_state import RandomState
+from pursuhint._util.random_state import RandomState, keep_random_state
 from pursuhint.data import ImageData
 from pursuhint.errors import PursuhintError
-from pursuhint.training.devices import choose_device, keep_random_state
+from pursuhint.training.devices import choose_device
 from pursuhint.training.events import EpochStarted, Event, ignore
 from pursuhint.training.inputs import Run
 from pursuhint.training.loop import READY, Position
-from pursuhint.training.multi_student.shared import Shared, SharingResources
+from pursuhint.training.multi_student.shared import SharedResources, SharedTeacher
 from pursuhint.training.run_folder.record import RunRecord
 from pursuhint.training.run_training import run_steps
 from pursuhint.training.signals import RunStopped, StopRequest, catch_signals
 
-__all__ = ["GroupStarted", "GroupStep", "RunEnded", "TogetherEvent", "train_many"]
+__all__ = ["GroupEvent", "GroupStarted", "GroupStep", "RunEnded", "train_many"]
 
 _OWN = ("student", "teacher", "hints", "losses", "optimizer", "schedule", "epochs")
 """Sections of a recipe in which runs that share their batches may differ."""
@@ -76,7 +76,7 @@ class RunEnded:
     result: RunRecord | PursuhintError
 
 
-TogetherEvent = GroupStarted | GroupStep | RunEnded
+GroupEvent = GroupStarted | GroupStep | RunEnded
 
 
 def train_many(
@@ -86,7 +86,7 @@ def train_many(
     at_once: int | None = None,
     keep_going: bool = False,
     streams: bool = False,
-    on_event: Callable[[TogetherEvent], None] | None = None,
+    on_event: Callable[[GroupEvent], None] | None = None,
 ) -> tuple[RunRecord | PursuhintError, ...]:
     """Train several students at the same time, on the same batches and with one pass of the teacher for all.
 
@@ -135,7 +135,7 @@ def train_many(
         for group in _groups(runs, at_once):
             if stop.signal is not None:
                 raise RunStopped(stop.signal, _STOPPED)
-            shared = Shared(data)
+            shared = SharedTeacher(data)
             arms = [_Arm(place, runs[place], shared, where, stop, streams) for place in group]
             tell(GroupStarted(tuple(group)))
             with contextlib.closing(_lead(arms, shared, stop, keep_going, tell)) as ends:
@@ -161,10 +161,10 @@ def _groups(runs: Sequence[Run], at_once: int | None) -> Iterator[list[int]]:
 
 def _lead(
     arms: Sequence[_Arm],
-    shared: Shared,
+    shared: SharedTeacher,
     stop: StopRequest,
     keep_going: bool,
-    tell: Callable[[TogetherEvent], None],
+    tell: Callable[[GroupEvent], None],
 ) -> Generator[RunEnded, None, None]:
     """Take the runs to their ends, those that are behind first."""
     going, stopped = list(arms), None
@@ -209,14 +209,14 @@ class _Arm:
         self,
         place: int,
         run: Run,
-        shared: Shared,
+        shared: SharedTeacher,
         device: torch.device,
         stop: StopRequest,
         streams: bool,
     ) -> None:
         self.place = place
         self.position = _NOT_BEGUN
-        self.resources = SharingResources(shared, str(id(run.inputs.teacher)))
+        self.resources = SharedResources(shared, str(id(run.inputs.teacher)))
         self.epochs = 0
         self._told = run.on_event
         self._device = device

@@ -140,7 +140,7 @@ class RunRecord:
         Raises:
             PursuhintError: they are not there, or were passed from Python.
         """
-        from pursuhint.training.prepare_training import load_data
+        from pursuhint.training.loaders import load_data
 
         return load_data(self.recipe.data)
 
