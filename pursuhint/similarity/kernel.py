@@ -1,4 +1,14 @@
-"""Centred kernel alignment with a Gaussian (RBF) kernel, over tiles of pairs of samples."""
+r"""Centered kernel alignment with a Gaussian (RBF) kernel, computed in tiles of pairs of samples.
+
+The kernel matrices of all layers, (layers, N, N), do not fit in memory. They are computed tile by tile, for
+all layers together, and three sums suffice for CKA of every pair of layers K, L: :math:`\sum_{ab} K_{ab}
+L_{ab}`, the row sums :math:`r_a = \sum_b K_{ab}`, and their total t. Centering becomes (`_PairSums`)
+
+.. math:: \mathrm{tr}(K_c L_c) = \sum_{ab} K_{ab} L_{ab} - \frac2n \sum_a r^K_a r^L_a + \frac{t^K t^L}{n^2} .
+
+If these sums are kept for each pair of shards (the shard of a and the shard of b), CKA of every subsample
+follows from one pass over the pairs.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +31,7 @@ from pursuhint.similarity.metric import Metric
 __all__ = ["RBF_CKA", "RBF_CKA_PAIRS", "rbf_cka", "rbf_cka_matrix", "rbf_cka_pairs", "with_exact_median"]
 
 FRACTION = 0.8
-"""Bandwidth over median distance (Kornblith et al. use 0.2, 0.4 and 0.8)."""
+"""Bandwidth as a fraction of the median distance (Kornblith et al. use 0.2, 0.4 and 0.8)."""
 
 
 def rbf_cka(x: Tensor, y: Tensor, *, fraction: float = FRACTION, over: Over = "all") -> Tensor:
@@ -33,7 +43,7 @@ def rbf_cka(x: Tensor, y: Tensor, *, fraction: float = FRACTION, over: Over = "a
     .. math:: K_{ab} = \exp\left( -\frac{d_{ab}^2}{2 \cdot 0.8^2 \, m_X} \right), \qquad
         \mathrm{CKA} = \frac{\mathrm{tr}(K_c L_c)}{\lVert K_c \rVert_F \, \lVert L_c \rVert_F} ,
 
-    where L is the kernel of y and the index c means that row and column means are removed. With
+    where L is the kernel of y, and the index c denotes the removal of row and column means. With
     ``over="pairs"`` :math:`\sqrt{m_X}` is the median of d over the pairs of different samples instead. The
     median is exact here. Invariances are those of `pursuhint.similarity.linear_cka`.
 
@@ -44,11 +54,12 @@ def rbf_cka(x: Tensor, y: Tensor, *, fraction: float = FRACTION, over: Over = "a
         x: shape (samples, features), any floating-point type; computed in float64.
         y: shape (samples, other features).
         fraction: bandwidth as a fraction of the median distance.
-        over: which distances the median is of.
+        over: ``"all"``: median of squared distances over all entries; ``"pairs"``: of distances over pairs of
+            different samples.
 
     Returns:
-        Float64 scalar in [0, 1]; NaN when a median is zero: a side has no variance beyond the rounding of its
-        type, or most of its samples are equal.
+        Float64 scalar in [0, 1]; NaN if a median is zero: one matrix has no variance beyond the rounding of
+        its dtype, or most of its samples are equal.
 
     Raises:
         PursuhintError: a shape or type is wrong, a value is not finite, the numbers of samples differ, there
@@ -79,20 +90,19 @@ def rbf_cka_matrix(
 ) -> Tensor:
     """RBF CKA of all pairs of layers; see `rbf_cka`.
 
-    Pairs of samples are gone through in tiles that hold the kernels of all layers: memory does not grow with
-    the square of the number of samples, time does.
+    Memory grows linearly with the number of samples, time quadratically.
 
     Args:
         layers: `PooledFeatures` of at least two samples.
         fraction: bandwidth as a fraction of the median distance.
-        over: which distances the median is of.
-        median_rows: how many samples the median is taken from, drawn by the fixed seed 0 when there are more;
-            None for the exact median of all. For 4,096 images in the 54 layers of resnet110, medians of 2,000
-            were within 3 % of the exact ones, and similarities within 0.0022 (half of them within 0.0008).
+        over: as for `rbf_cka`.
+        median_rows: number of samples for the median distance, drawn with the fixed seed 0 if there are more;
+            None for the exact median. For 4,096 images in the 54 layers of resnet110, medians of 2,000 were
+            within 3 % of the exact ones, and similarities within 0.0022 (half of them within 0.0008).
 
     Returns:
         (layers, layers), float64, symmetric, diagonal 1; NaN in the rows and columns of layers whose median
-        is zero.
+        distance is zero.
 
     Raises:
         PursuhintError: these are not `PooledFeatures`, there are fewer than two samples, or a number is out
@@ -113,14 +123,14 @@ def rbf_cka_matrices(
     over: Over = "all",
     median_rows: int | None = MEDIAN_ROWS,
 ) -> Tensor:
-    """RBF CKA of all pairs of layers on several unions of groups of samples, from one pass over the pairs.
+    """RBF CKA of all pairs of layers on several subsets of the samples, from one pass over the pairs.
 
-    The bandwidth of each layer is that of all samples in every subset.
+    All subsets use the bandwidths of the full data.
 
     Args:
         layers: `PooledFeatures` of at least two samples.
-        groups: which group each sample belongs to, from 0, shape (samples,).
-        subsets: for each subset, whether a group is part of it, shape (subsets, groups).
+        groups: group of each sample, from 0, shape (samples,).
+        subsets: groups that form each subset, boolean, shape (subsets, groups).
         fraction: as for `rbf_cka_matrix`.
         over: as for `rbf_cka_matrix`.
         median_rows: as for `rbf_cka_matrix`.
@@ -152,7 +162,8 @@ def rbf_cka_on_row_subsamples(
 def linear_cka_on_row_subsamples(shards: RowShards, subsamples: Tensor) -> Tensor:
     """Linear CKA of all pairs of layers on several subsamples, from one pass over the pairs of samples.
 
-    For fewer samples than features, where this is less work than the products of features.
+    With inner products for kernels. Less work than products of features if there are fewer samples than
+    features.
 
     Args:
         shards: the features of all samples, in shards.
@@ -162,6 +173,8 @@ def linear_cka_on_row_subsamples(shards: RowShards, subsamples: Tensor) -> Tenso
         (subsamples, layers, layers), float64, each as `linear_cka_matrix` of the subsample.
     """
     rows = shards.rows
+    # Dividing each layer by its standard deviation keeps the products near 1; a constant layer gets the scale
+    # zero, which `_pair_sums` treats as undefined.
     constant = list(rows.constant_layers())
     spreads = torch.stack([rows.spread(i) for i in range(len(rows))]) / rows.count
     spreads[constant] = 0.0
@@ -170,7 +183,7 @@ def linear_cka_on_row_subsamples(shards: RowShards, subsamples: Tensor) -> Tenso
 
 
 def with_exact_median(metric: Metric) -> Metric:
-    """The same metric with the exact median distance; a metric without a median is returned as it is."""
+    """The metric with the exact median distance; a metric without a median is returned unchanged."""
     if metric.name not in (RBF_CKA.name, RBF_CKA_PAIRS.name):
         return metric
     over: Over = "pairs" if metric.name == RBF_CKA_PAIRS.name else "all"
@@ -195,13 +208,13 @@ def _rows(layers: LayerStatistics) -> PooledFeatures:
 
 @dataclass
 class _PairSums:
-    """Sums over pairs of samples of the kernels of all layers, by the groups that the two samples are of.
+    """Sums over pairs of samples of the kernels of all layers, by the groups of the two samples.
 
     Attributes:
-        products: (groups, groups, layers, layers), products of two layers' kernels.
-        row_sums: (layers, samples, groups), kernel of a sample with all of a group.
-        group_of_row: (samples,).
-        defined: (layers,), whether the layer has a bandwidth.
+        products: sums of products of two layers' kernels, (groups, groups, layers, layers).
+        row_sums: sums of the kernels of a sample with all samples of a group, (layers, samples, groups).
+        group_of_row: group of each sample, (samples,).
+        defined: whether a layer has a positive bandwidth, (layers,).
     """
 
     products: Tensor
@@ -210,21 +223,22 @@ class _PairSums:
     defined: Tensor
 
     def similarities(self, subsets: Tensor) -> Tensor:
-        """CKA on unions of groups, (subsets, layers, layers)."""
+        """CKA on subsets of the groups, (subsets, layers, layers)."""
         return torch.stack(
             [self._similarity(subset) for subset in subsets.to(self.products.device, torch.bool)]
         )
 
     def _similarity(self, chosen: Tensor) -> Tensor:
-        # With row sums r and total t of a kernel, removing row and column means turns sum(K L) into
-        # sum(K L) - 2/n r_K r_L + t_K t_L / n^2.
+        # Restrict to the subset: rows of its samples, and of each row the sums with its groups.
         row_sums = self.row_sums[:, chosen[self.group_of_row]][:, :, chosen].sum(2)
         n = row_sums.shape[1]
         totals = row_sums.sum(1)
         products = self.products[chosen][:, chosen].sum((0, 1))
+        # tr(K_c L_c) = sum(K L) - 2/n r_K r_L + t_K t_L / n^2; see the docstring of the module.
         centered = products - 2 / n * (row_sums @ row_sums.T) + torch.outer(totals, totals) / n**2
         own = centered.diagonal()
-        # Kernels are at most 1: what is left of n^2 of them below this is rounding.
+        # The n^2 terms are at most 1 each, so their float64 sum is accurate to about 1e-16 n^2; a smaller own
+        # alignment is rounding error, not similarity.
         own = torch.where(self.defined & (own > 1e-13 * n**2), own, math.nan).sqrt()
         similarity = centered / own / own[:, None]
         return (similarity + similarity.T) / 2
@@ -239,6 +253,7 @@ def _pair_sums(
 ) -> _PairSums:
     kind = _Scaled if kind is None else kind
     layers, device = len(rows), rows.device
+    # Sorted by group, so that a tile belongs to one pair of groups.
     order = groups.argsort(stable=True)
     sizes = torch.bincount(groups, minlength=number).tolist()
     defined = squared_bandwidths > 0
@@ -255,6 +270,8 @@ def _pair_sums(
                 yield group, slice(start + offset, start + min(offset + length, size))
             start += size
 
+    # Kernel matrices are symmetric: tiles below the diagonal are not computed, and every tile off the
+    # diagonal counts twice, once transposed.
     for first, upper in blocks(tall):
         left = kind(rows, order[upper], scales)
         for second, lower in blocks(wide):
@@ -262,9 +279,10 @@ def _pair_sums(
                 continue
             inside = lower.stop <= upper.stop
             if inside and lower.start > upper.start:
-                continue  # part of the square on the diagonal, which the first of these blocks stands for
+                continue  # part of the square tile on the diagonal, which was computed as a whole
             right = left if inside else kind(rows, order[lower], scales)
             kernels = left.kernels(right, buffer)
+            # One matrix product gives the sums of K L over the tile for all pairs of layers.
             flat = kernels.view(layers, -1)
             sums = flat @ flat.T
             products[first, second] += sums
@@ -277,7 +295,8 @@ def _pair_sums(
 
 def _tile(layers: int, device: torch.device) -> tuple[int, int]:
     """Height and width of a tile of pairs of samples."""
-    # On the CPU what is made of a tile should stay in the cache; an accelerator wants large ones.
+    # The kernels of one layer's tile, 128 KB, stay in the cache of a CPU core; an accelerator needs large
+    # tiles for its matrix units, up to 256 MB for all layers.
     if device.type == "cpu":
         return 256, 64
     side = max(64, min(2048, math.isqrt((256 << 20) // (8 * layers))))
@@ -285,7 +304,7 @@ def _tile(layers: int, device: torch.device) -> tuple[int, int]:
 
 
 class _Scaled:
-    """Some samples in all layers, centred and divided by the bandwidths."""
+    """Features of some samples in all layers, centered and divided by the bandwidths."""
 
     def __init__(self, rows: PooledFeatures, samples: Tensor, scales: Tensor) -> None:
         features = rows.centered(samples.to(rows.device))
@@ -296,7 +315,9 @@ class _Scaled:
             self.layers.append((scaled, half, torch.ones_like(half)))
         self.height = len(features)
 
-    # -|x - y|^2 / 2 = x y - x x / 2 - y y / 2 is one product of extended rows.
+    # The exponent -|x - y|^2 / 2 = x'y - |x|^2 / 2 - |y|^2 / 2 is the inner product of the extended rows
+    # (x, -|x|^2 / 2, 1) and (y, 1, -|y|^2 / 2), so one matrix product computes a whole tile. Centering x and
+    # y first keeps the three terms small against their difference.
 
     @cached_property
     def _left(self) -> list[Tensor]:
@@ -307,17 +328,18 @@ class _Scaled:
         return [torch.cat([y, one, half], dim=1).T for y, half, one in self.layers]
 
     def kernels(self, other: _Scaled, buffer: Tensor) -> Tensor:
-        """Kernels of these samples with others, minus a constant, (layers, samples, others)."""
+        """Kernels of these samples with others, minus `_TYPICAL`, (layers, samples, others)."""
         shape = len(self.layers), self.height, other.height
         kernels = buffer[: math.prod(shape)].view(shape)
         for out, left, right in zip(kernels, self._left, other._right):
             torch.mm(left, right, out=out)
-        # Centring removes any constant; without it less of the precision goes into the mean.
+        # clamp: rounding can leave the exponent of two equal samples just above zero. Centering removes any
+        # constant; subtracting the typical kernel here spends fewer digits of the sums on their mean.
         return kernels.clamp_max_(0).exp_().sub_(_TYPICAL)
 
 
 class _Products(_Scaled):
-    """The same with inner products for kernels."""
+    """Features of some samples, with inner products for kernels."""
 
     def kernels(self, other: _Scaled, buffer: Tensor) -> Tensor:
         """Inner products of these samples with others, (layers, samples, others)."""

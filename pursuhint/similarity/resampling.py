@@ -22,26 +22,26 @@ from pursuhint.similarity.metric import Metric, similarity_matrices
 __all__ = ["SHARDS", "Resampled", "resample"]
 
 SHARDS = 10
-"""Into how many random shards samples are divided."""
+"""Number of random shards that the samples are divided into."""
 
 MOST_HALVES = 100
-"""How many halves are looked at when they cost next to nothing."""
+"""Number of half-samples if they cost little more than a few."""
 
 FEWEST_HALVES = 10
-"""How many halves are looked at in any case."""
+"""Smallest number of half-samples."""
 
 SMALLEST_SHARD = 4
-"""Samples that a shard needs, on average, for resampling to make sense."""
+"""Smallest mean size of a shard for resampling."""
 
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A metric's similarities on shards of the samples.
+    """Similarities by one metric on subsamples.
 
     Attributes:
-        left_out: with one shard left out, (shards, layers, layers), float64.
+        left_out: with each shard left out in turn, (shards, layers, layers), float64.
         halves: on halves of the shards, (halves, layers, layers), float64.
-        whole: on everything, (layers, layers), where it comes with the rest.
+        whole: on all samples, (layers, layers), if computed along with the subsamples.
     """
 
     left_out: Tensor
@@ -50,15 +50,15 @@ class Resampled:
 
 
 def halves_of(shards: int, count: int, seed: int) -> list[tuple[int, ...]]:
-    """Different random halves of some shards, each followed by its complement.
+    """Draw different random halves of the shards, each followed by its complement.
 
     Args:
-        shards: how many shards there are, an even number.
-        count: how many halves; all there are if there are fewer.
-        seed: another seed draws others. The draw is the same on every version of every library.
+        shards: number of shards, even.
+        count: number of halves; all that exist if there are fewer.
+        seed: of the draw, which does not depend on the versions of libraries.
 
     Returns:
-        Tuples of shards, from 0.
+        Tuples of shard numbers, from 0.
 
     Raises:
         PursuhintError: ``shards`` is odd.
@@ -69,7 +69,7 @@ def halves_of(shards: int, count: int, seed: int) -> list[tuple[int, ...]]:
     """
     if shards % 2:
         raise PursuhintError(f"halves need an even number of shards, got {shards}")
-    # Each division into two halves once: the half with the first shard stands for it.
+    # A division into two halves is represented by the half that contains shard 0.
     divisions = [(0, *rest) for rest in combinations(range(1, shards), shards // 2 - 1)]
     chosen = stable_permutation(len(divisions), seed)[: (count + 1) // 2].tolist()
     halves = []
@@ -80,11 +80,11 @@ def halves_of(shards: int, count: int, seed: int) -> list[tuple[int, ...]]:
 
 
 def halves_for(metric: Metric, shards: MomentShards | RowShards, samples: int) -> int:
-    """On how many halves of so many samples to compute a metric.
+    """Number of half-samples to compute a metric on.
 
-    `MOST_HALVES` where many cost no more than few; one for every 250 samples, but from `FEWEST_HALVES` to 40,
-    where they are computed together, so that their share of the time does not depend much on the number of
-    samples; and `FEWEST_HALVES` where each costs as much as the whole.
+    `MOST_HALVES` if many cost little more than a few. If they are computed together, one for every 250
+    samples, at least `FEWEST_HALVES` and at most 40, so that their share of the time hardly depends on the
+    number of samples. `FEWEST_HALVES` if each costs as much as the full data.
     """
     if metric.at_once(shards) is None:
         return FEWEST_HALVES
@@ -92,7 +92,7 @@ def halves_for(metric: Metric, shards: MomentShards | RowShards, samples: int) -
 
 
 def subsets_of(shards: int, halves: Sequence[Sequence[int]]) -> Tensor:
-    """Everything, everything but each shard, and some halves, as a table: (1 + shards + halves, shards)."""
+    """Table of subsamples, (1 + shards + halves, shards): all shards, all but each one, and the halves."""
     subsets = torch.zeros(1 + shards + len(halves), shards, dtype=torch.bool)
     subsets[0] = True
     subsets[1 : 1 + shards] = ~torch.eye(shards, dtype=torch.bool)
@@ -104,22 +104,22 @@ def subsets_of(shards: int, halves: Sequence[Sequence[int]]) -> Tensor:
 def resample(
     shards: MomentShards | RowShards, metrics: Sequence[Metric], *, samples: int, seed: int
 ) -> dict[str, Resampled]:
-    """Similarities by some metrics on everything but each shard, and on random halves of the shards.
+    """Similarities by several metrics with each shard left out, and on random halves of the shards.
 
-    Metrics with a way of their own (`Metric.at_once`) get all of these at once. For the others the
-    statistics of each subsample are put together, and metrics share the work on them.
+    Metrics that can (`Metric.at_once`) compute all subsamples in one call. For the others the statistics of
+    each subsample are summed from its shards, once for all metrics.
 
     Args:
-        shards: the statistics, in an even number of shards.
+        shards: statistics of an even number of shards.
         metrics: from `pursuhint.similarity.get_metric`.
-        samples: number of samples, see `halves_for`.
-        seed: of the halves.
+        samples: number of samples; decides the number of halves.
+        seed: seed for drawing the halves.
 
     Returns:
-        By the metric's name.
+        By metric name.
 
     Raises:
-        PursuhintError: a metric needs another form of statistics.
+        PursuhintError: a metric needs another kind of statistics.
     """
     results = {}
     first = 1 + len(shards)
@@ -139,7 +139,7 @@ def resample(
 
 
 def _subsamples(shards: MomentShards | RowShards, subsets: Tensor) -> Iterator[LayerStatistics]:
-    """The statistics of some subsamples, one after the other; each is good until the next."""
+    """Statistics of each subsample in turn; valid until the next one is requested."""
     chosen = [row.nonzero().flatten().tolist() for row in subsets]
     if isinstance(shards, RowShards):
         yield from (shards.subsample(numbers) for numbers in chosen)
@@ -148,7 +148,8 @@ def _subsamples(shards: MomentShards | RowShards, subsets: Tensor) -> Iterator[L
     there: set[int] = set()
     for numbers in chosen:
         wanted = set(numbers)
-        # From the subsample before or from nothing, whichever takes fewer steps.
+        # Start from the previous subsample or from nothing, whichever takes fewer additions. A half and its
+        # complement follow each other, so the latter is common.
         if len(wanted ^ there) > len(wanted):
             subsample.clear()
             there = set()

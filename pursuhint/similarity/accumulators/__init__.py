@@ -1,1 +1,1 @@
-"""Statistics of all layers that one pass over the data collects, in the form that costs least."""
+"""Layer statistics accumulated in one pass over the data, in the cheapest layout that fits the memory."""

@@ -1,12 +1,13 @@
-r"""What every form of the statistics of all layers offers to the metrics.
+r"""The interface of layer statistics that metrics read.
 
-There are three forms, and a metric does not notice which one it reads: `LayerMoments` (streamed, memory
-independent of the number of samples), `PooledFeatures` (the pooled features themselves, the dual form for
-fewer samples than features), and `MultiPassMoments` (streamed several times, a part of the pairs of layers
-each time).
+Two classes implement it, and a metric works with either: `LayerMoments` (streamed second moments, memory
+independent of the number of samples) and `PooledFeatures` (the pooled features themselves, for kernels and
+for fewer samples than features).
 
-Metrics read *strips*: the cross-products :math:`X_i^\top X_j` of one layer i with itself and all deeper
-layers, all centred. A strip may be given in rotated coordinates of each layer, which no metric minds.
+Metrics read *strips*: the centered cross-products :math:`X_i^\top X_j` of one layer i with itself and all
+deeper layers. A strip holds one row of blocks of the full cross-product matrix, so that memory stays
+proportional to one layer's width. The coordinates of a layer may be rotated: all metrics are invariant to
+rotations of the features of a layer.
 """
 
 from __future__ import annotations
@@ -29,33 +30,36 @@ Derived = TypeVar("Derived")
 
 
 class Basis:
-    """An orthonormal basis of what the centred features of a layer span.
+    """An orthonormal basis of the span of a layer's centered features.
 
     Attributes:
-        whitening: (coordinates, rank); features times this have orthonormal columns, those of largest
-            variance first.
-        scales: (rank,), the singular values of the centred features, largest first.
+        whitening: (coordinates, rank); centered features times this matrix have orthonormal columns, in
+            descending order of variance.
+        scales: (rank,), the singular values of the centered features, largest first.
         energies: (coordinates,), all squared singular values, largest first, none below zero.
     """
 
     def __init__(self, scatter: Tensor, floor: float) -> None:
         eigenvalues, vectors = torch.linalg.eigh(scatter)
         self.energies = eigenvalues.flip(0).clamp_min(0)
+        # Directions below the noise floor are rounding errors of the features, not features.
         rank = int(above_rounding(self.energies, floor).sum())
         self.scales = self.energies[:rank].sqrt()
         self.whitening = vectors.flip(1)[:, :rank] / self.scales
-        # Small eigenvalues are off by a rounding error of the largest. Where features are of very different
-        # magnitude, their products with the vectors are not.
+        # eigh leaves small eigenvalues off by a rounding error of the largest one, so the columns of the
+        # whitening are not quite of unit length. The products with the scatter matrix are accurate also where
+        # features differ in magnitude by many orders, so they tell what to correct.
         self.refine(self.whitening.T @ scatter @ self.whitening)
 
     @property
     def rank(self) -> int:
-        """Number of directions that exist."""
+        """Number of directions above the noise floor."""
         return len(self.scales)
 
     def refine(self, products: Tensor) -> None:
-        """Make the basis orthonormal, given what its inner products, (rank, rank), turned out to be."""
+        """Orthonormalize the basis, given its actual inner products, (rank, rank)."""
         if self.rank:
+            # Multiply by the inverse square root of the products, the orthonormal basis closest to this one.
             eigenvalues, vectors = torch.linalg.eigh(products)
             self.whitening = self.whitening @ (vectors / eigenvalues.sqrt()) @ vectors.T
 
@@ -64,7 +68,7 @@ class Strip:
     """Layer ``i`` against itself and all deeper layers.
 
     Args:
-        layers: the statistics that it comes from.
+        layers: the statistics it is read from.
         i: index of the layer, from 0.
     """
 
@@ -74,16 +78,16 @@ class Strip:
 
     @cached_property
     def cross(self) -> Tensor:
-        """Centred cross-products, (coordinates of i, coordinates of i, i + 1, ...)."""
+        """Centered cross-products, (coordinates of i, coordinates of i, i + 1, ...)."""
         return self.layers.strip(self.i)
 
     @cached_property
     def layer_of_column(self) -> Tensor:
-        """For each column, how many layers deeper than ``i`` its layer is."""
+        """For each column, the index of its layer, relative to ``i``."""
         return _repeated(range(len(self.layers) - self.i), self.layers.coordinates[self.i :], self.cross)
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Every layer j >= i with the cross-products of i and j."""
+        """Yield every layer j >= i with the cross-products of i and j."""
         yield from split_columns(self.i, self.cross, self.layers.coordinates)
 
     @cached_property
@@ -91,18 +95,19 @@ class Strip:
         return self.layers.coupling(self)
 
     def couplings(self) -> Iterator[tuple[int, Tensor]]:
-        r"""Every layer j >= i with :math:`Q_i^\top Q_j`, whose singular values are canonical correlations.
+        r"""Yield every layer j >= i with :math:`Q_i^\top Q_j`, (rank of i, rank of j).
 
-        Shape (rank of i, rank of j), computed once for all that ask.
+        Its singular values are the canonical correlations. The products are computed once and cached.
         """
         ranks = [self.layers.basis(j).rank if j >= self.i else 0 for j in range(len(self.layers))]
         for j, coupling in split_columns(self.i, self._coupling, ranks):
-            # With itself it is the identity, which rounding must not blur.
+            # Q_i' Q_i is the identity by definition. Setting it exactly keeps the diagonal of every metric of
+            # the CCA family at 1.
             yield j, torch.eye(ranks[j]).to(coupling) if j == self.i else coupling
 
 
 def split_columns(first: int, columns: Tensor, sizes: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-    """The columns of each layer from the first on, by index; ``sizes`` counts those of all layers."""
+    """Yield (index, columns) of each layer from ``first`` on; ``sizes`` are the widths of all layers."""
     yield from enumerate(columns.split(list(sizes[first:]), dim=1), start=first)
 
 
@@ -113,8 +118,8 @@ def _repeated(values: Iterable[int], times: Sequence[int], like: Tensor) -> Tens
 
 
 StripFunction = Callable[[Strip], Tensor]
-"""Turns the strip of layer i into one number for each layer j >= i: shape (layers - i,). Shape
-(2, layers - i) when the number for (i, j), the first row, differs from that for (j, i)."""
+"""Maps the strip of layer i to one number for each layer j >= i: shape (layers - i,). An asymmetric metric
+returns (2, layers - i): the values of (i, j) in the first row, of (j, i) in the second."""
 
 
 class LayerStatistics(ABC):
@@ -145,7 +150,7 @@ class LayerStatistics(ABC):
         self.device = torch.device(device)
         self.count = 0
         self.eps = [0.0] * len(self.widths)
-        """Relative spacing of the type each layer's features came in (the coarsest, if several)."""
+        """Machine epsilon of each layer's input dtype (the coarsest one seen)."""
         self._batches = 0
         self._derived: dict[Callable[..., Any], Any] = {}
 
@@ -164,13 +169,13 @@ class LayerStatistics(ABC):
 
     @cached_property
     def blocks(self) -> tuple[slice, ...]:
-        """The columns that belong to each layer."""
+        """Columns of each layer in the concatenated features."""
         ends = [sum(self.widths[: i + 1]) for i in range(len(self.widths))]
         return tuple(slice(end - width, end) for end, width in zip(ends, self.widths))
 
     @property
     def coordinates(self) -> tuple[int, ...]:
-        """In how many coordinates a strip gives each layer: at most its width."""
+        """Number of coordinates of each layer in strips: at most its width."""
         return self.widths
 
     # -- accumulating ----------------------------------------------------------------------------------------
@@ -183,13 +188,13 @@ class LayerStatistics(ABC):
         Args:
             features: one tensor a layer, each of shape (batch, width), any floating-point type. An empty
                 batch changes nothing.
-            batch: what number to give the batch in an error message; by default batches are counted from 1.
-            samples: integer numbers that identify the samples, (batch,), their order of arrival by default.
-                What draws some of the samples by seed goes by them, and so does not depend on the order.
+            batch: number of the batch in error messages; by default batches are counted from 1.
+            samples: integers that identify the samples, (batch,); default: their order of arrival. Seeded
+                draws of samples select by these numbers, so they do not depend on the order of arrival.
 
         Raises:
-            PursuhintError: the number of layers, a shape or a type is wrong, or a value is not finite (the
-                message names the layer and the batch); nothing has been added then.
+            PursuhintError: the number of layers, a shape or a dtype is wrong, or a value is not finite (the
+                message names the layer and the batch). The statistics are unchanged then.
         """
         self._check(features)
         if len(features[0]) == 0:
@@ -224,16 +229,16 @@ class LayerStatistics(ABC):
 
     @abstractmethod
     def _side_by_side(self, features: Sequence[Tensor]) -> Tensor:
-        """A checked batch as one new matrix (batch, P) of the type in which it is added."""
+        """Concatenate a checked batch to a new matrix (batch, P), in the dtype of accumulation."""
 
     @abstractmethod
     def _add(self, z: Tensor, samples: Tensor | None) -> None:
-        """Add a checked batch, which may be overwritten."""
+        """Add a checked batch; ``z`` may be overwritten."""
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     def require(self, samples: int) -> None:
-        """Make sure that enough samples have been seen.
+        """Check the number of samples.
 
         Raises:
             PursuhintError: fewer than ``samples``.
@@ -247,69 +252,69 @@ class LayerStatistics(ABC):
 
     @abstractmethod
     def scatter(self, i: int) -> Tensor:
-        """Centred cross-products of layer ``i`` with itself, in the coordinates of its strips, a new tensor.
+        """Centered cross-products of layer ``i`` with itself, a new tensor in the coordinates of its strips.
 
-        ``count`` times the covariance, up to rotation.
+        Equals ``count`` times the covariance, up to rotation.
         """
 
     @abstractmethod
     def mean_square(self, i: int) -> Tensor:
-        """Mean over samples of the squared features of layer ``i``, not centred, shape (width,)."""
+        """Mean over samples of the squared features of layer ``i``, not centered, shape (width,)."""
 
     @abstractmethod
     def strip(self, i: int) -> Tensor:
-        """Centred cross-products of layer ``i`` with layers i, i + 1, ...; see `Strip`."""
+        """Centered cross-products of layer ``i`` with layers i, i + 1, ...; see `Strip`."""
 
     @abstractmethod
     def loadings(self, i: int) -> Tensor:
-        r"""The centred features of layer ``i`` in its basis, :math:`Q_i^\top X_i`, shape (rank, width)."""
+        r"""The centered features of layer ``i`` in its basis, :math:`Q_i^\top X_i`, shape (rank, width)."""
 
     @abstractmethod
     def row_norm_products(self) -> Tensor:
-        r"""For all pairs of layers, the sum over samples of the product of both squared norms.
+        r"""Sum over samples of the product of both layers' squared norms, for all pairs of layers.
 
-        :math:`\sum_n \lVert x_{i,n} \rVert^2 \lVert x_{j,n} \rVert^2` of centred features, (layers, layers).
+        :math:`\sum_n \lVert x_{i,n} \rVert^2 \lVert x_{j,n} \rVert^2` of centered features, (layers, layers).
         """
 
     def basis(self, i: int) -> Basis:
-        """Orthonormal basis of what layer ``i`` spans, after the rank rule."""
+        """Orthonormal basis of the span of layer ``i``, without directions below the noise floor."""
         return self.once(_bases)[i]
 
     def _basis(self, i: int) -> Basis:
         return Basis(self.scatter(i), self.noise_floor(i))
 
     def coupling(self, strip: Strip) -> Tensor:
-        """Products of the basis of a strip's layer with those of the same and all deeper layers."""
-        # From the left once; then layer by layer from the right.
+        """Products of the bases of a strip's layer and of all layers from it on."""
+        # W_i' (X_i' X_j) W_j: the factor on the left is common to the whole strip, so it is applied once.
         half = self.basis(strip.i).whitening.T @ strip.cross
         parts = split_columns(strip.i, half, self.coordinates)
         return torch.cat([part @ self.basis(j).whitening for j, part in parts], dim=1)
 
     def noise_floor(self, i: int) -> float:
-        """Largest eigenvalue of ``scatter(i)`` that rounding alone explains; see `checks.noise_floor`."""
+        """Largest eigenvalue of ``scatter(i)`` that rounding of the features alone explains."""
         return noise_floor(self.mean_square(i), self.count, self.eps[i])
 
     def variation(self, i: int) -> Tensor:
-        """Frobenius norm of ``scatter(i)``: how much layer ``i`` varies at all, a scalar."""
+        """Frobenius norm of ``scatter(i)``, a scalar."""
         return self.once(_variations)[i]
 
     def spread(self, i: int) -> Tensor:
-        """Sum over samples of the squared distance to the mean: the trace of ``scatter(i)``, a scalar."""
+        """Trace of ``scatter(i)``: sum over samples of the squared distance to the mean, a scalar."""
         return self.once(_spreads)[i]
 
     def constant_layers(self) -> tuple[int, ...]:
-        """Indices (from 0) of the layers that do not vary beyond the rounding of their features."""
+        """Indices (from 0) of layers that do not vary beyond the rounding of their features."""
         return self.once(_constant_layers)
 
     def once(self, compute: Callable[[Any], Derived]) -> Derived:
-        """``compute(self)``, remembered until samples are added: for work that several metrics share."""
+        """``compute(self)``, cached until samples are added: for work that several metrics share."""
         if compute not in self._derived:
             self._derived[compute] = compute(self)
         result: Derived = self._derived[compute]
         return result
 
     def sweep(self, functions: Iterable[StripFunction]) -> None:
-        """Evaluate several functions while going once over the strips; `over_strips` has the values then."""
+        """Evaluate several functions in one loop over the strips, and cache the values for `over_strips`."""
         self.require(2)
         missing = [function for function in dict.fromkeys(functions) if function not in self._derived]
         if not missing:
@@ -325,7 +330,7 @@ class LayerStatistics(ABC):
         self._derived |= tables
 
     def over_strips(self, function: StripFunction) -> Tensor:
-        """Values of a function of strips for all pairs of layers, (layers, layers), remembered.
+        """Values of a function of strips for all pairs of layers, (layers, layers), cached.
 
         Raises:
             PursuhintError: fewer than two samples.
@@ -347,7 +352,7 @@ def _variations(layers: LayerStatistics) -> Tensor:
 
 
 def _norm(scatter: Tensor) -> Tensor:
-    # Scaled first, so that layers of any magnitude stay inside the range of the type when squared.
+    # Divided by the largest entry first, so that squares stay inside the range of the dtype.
     largest = scatter.abs().max().clamp_min(torch.finfo(scatter.dtype).tiny)
     return torch.linalg.matrix_norm(scatter / largest) * largest
 

@@ -1,11 +1,11 @@
-r"""One-pass statistics of all layers together.
+r"""Streamed second moments of the features of all layers.
 
-Put the pooled features of a batch side by side, layer after layer: a matrix :math:`Z` of shape
-(batch, P), where P is the sum of the widths. The sum of its rows and the P x P second moment
-:math:`\sum Z^\top Z`, one matrix product a batch, are enough for every metric built from cross-products of
-layers, linear CKA and the CCA family among them, for all pairs, at any number of samples, in memory that
-does not grow with it. Debiased CKA also needs the squared norm of each sample in each layer, multiplied into
-the features. Two sets of moments merge by addition, so shards, devices and processes combine exactly.
+Concatenate the pooled features of a batch, layer after layer, to a matrix :math:`Z` of shape (batch, P),
+where P is the sum of the widths. The sum of its rows and the P x P second moment :math:`\sum Z^\top Z`, one
+matrix product a batch, suffice for every metric built from cross-products of layers (linear CKA, the CCA
+family), for all pairs of layers, in memory independent of the number of samples. Debiased CKA also needs each
+sample's squared norm in each layer, multiplied with the features. Moments merge by addition, so shards,
+devices and ranks combine exactly.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["LayerMoments"]
 
 @dataclass(frozen=True, eq=False)
 class MomentSums:
-    """What `LayerMoments` added up between two calls of `LayerMoments.take`, without its shift.
+    """The sums of a `LayerMoments`, without its shift.
 
     Attributes:
         count: number of samples.
         batches: number of batches.
-        eps: relative spacing of the type each layer's features came in; 0 without samples.
-        tensors: the sums by name. The second moment is packed: of each layer, one after the other, its rows
-            from its own columns on.
+        eps: machine epsilon of each layer's input dtype; 0 without samples.
+        tensors: the sums by name. The second moment is packed: for each layer its rows, from its own columns
+            on, flattened and concatenated. The rest follows by symmetry.
     """
 
     count: int
@@ -45,11 +45,11 @@ class MomentSums:
 
     @property
     def bytes(self) -> int:
-        """Memory that the tensors take."""
+        """Memory of the tensors."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
     def to(self, device: torch.device | str) -> MomentSums:
-        """The same on another device."""
+        """A copy on another device."""
         return MomentSums(
             self.count,
             self.batches,
@@ -59,7 +59,7 @@ class MomentSums:
 
 
 class _Sums(NamedTuple):
-    """The sums of `LayerMoments` about some shift; attributes as there, without the underscore."""
+    """The sums of a `LayerMoments` about some shift; fields are named like its attributes."""
 
     sum: Tensor
     second: Tensor
@@ -71,20 +71,20 @@ class _Sums(NamedTuple):
 class LayerMoments(LayerStatistics):
     """Count, sums and joint second moment of the features of all layers, streamed in batches.
 
-    One fixed shift, the mean of the first batch, is subtracted before anything is added up: pooled ReLU
-    features have means of 8 to 34 standard deviations, and without it that much of the precision would be
-    spent on the mean. Sums are kept in float64 whatever the features are. Results do not depend on batch
-    size or order beyond about 1e-13.
+    A fixed shift, the mean of the first batch, is subtracted from all features before they are summed: pooled
+    ReLU features have means of 8 to 34 standard deviations, and without the shift most digits would hold the
+    mean. Sums are kept in float64 for any input dtype. Results depend on batch size and order by about
+    1e-13 only.
 
     Memory is ``8 * sum(widths) ** 2`` bytes: 33 MB for the 54 blocks of resnet110.
 
     Args:
         widths: number of features of each layer.
         names: what to call each layer in error messages; ``layer 1``, ``layer 2``, ... by default.
-        dtype: type in which sums are kept.
-        products: type in which the products within a batch are computed, if not that of the sums. With
-            float32, for devices that are slow in float64, CKA and Procrustes are off by about 1e-6; CCA
-            inverts small eigenvalues and can be off by any amount.
+        dtype: dtype of the sums.
+        products: dtype of the matrix products within a batch; default: ``dtype``. With float32, for devices
+            that are slow in float64, CKA and Procrustes are off by about 1e-6; CCA inverts small eigenvalues
+            and can be off by any amount.
         device: where they are kept; features are moved there if they are elsewhere.
 
     Raises:
@@ -99,7 +99,7 @@ class LayerMoments(LayerStatistics):
     """
 
     _SUMS: tuple[str, ...] = ("_sum", "_second", "_norm_sum", "_norm_feature", "_norm_norm")
-    """What adds up, as long as the shift is the same. Of ``_second`` the upper triangle counts."""
+    """Attributes that are additive for a common shift. Only the upper triangle of ``_second`` is valid."""
 
     def __init__(
         self,
@@ -121,8 +121,8 @@ class LayerMoments(LayerStatistics):
         layers, width = len(self), self.total_width
         self._sum = zeros(width)
         self._second = zeros(width, width)
-        # Of each sample's squared norm in each layer: the sum, and that of its products with all features
-        # and with the squared norms in all layers.
+        # With |z_i|^2 a sample's squared norm in layer i: the sums over samples of |z_i|^2, of |z_i|^2 z and
+        # of |z_i|^2 |z_j|^2, for debiased CKA.
         self._norm_sum = zeros(layers)
         self._norm_feature = zeros(layers, width)
         self._norm_norm = zeros(layers, layers)
@@ -134,7 +134,8 @@ class LayerMoments(LayerStatistics):
 
     def _add(self, z: Tensor, samples: Tensor | None = None) -> None:
         if self._shift is None:
-            # Written relative to the first sample, so that a constant column is shifted to exactly zero.
+            # Computed relative to the first sample, so that a constant column is shifted to exactly zero and
+            # is not mistaken for a direction that varies by rounding errors.
             self._shift = (z[0] + (z - z[0]).mean(0)).to(self.dtype)
         z -= self._shift.to(z)
         norms = torch.stack([torch.linalg.vecdot(z[:, block], z[:, block]) for block in self.blocks], dim=1)
@@ -155,10 +156,10 @@ class LayerMoments(LayerStatistics):
 
     @cached_property
     def _chunks(self) -> tuple[slice, ...]:
-        """Whole layers in groups of some hundred columns.
+        """Columns of consecutive layers, grouped to at least a hundred.
 
-        The second moment is symmetric: only its part to the right of the start of each group is computed,
-        which is little more than half of the work.
+        The second moment is symmetric: for each group only the columns from its start on are computed, which
+        is little more than half of the work. Smaller groups would save more but waste the matrix unit.
         """
         enough = max(128, self.total_width // 12)
         chunks, start = [], 0
@@ -171,7 +172,7 @@ class LayerMoments(LayerStatistics):
     def merge(self, other: LayerMoments) -> None:
         """Add the moments of other samples of the same layers.
 
-        Exact whatever the two shifts are: moments about another point follow algebraically.
+        Exact for any two shifts: moments about another point follow algebraically.
 
         Raises:
             PursuhintError: the widths differ.
@@ -190,7 +191,7 @@ class LayerMoments(LayerStatistics):
         self.eps = [max(pair) for pair in zip(self.eps, other.eps)]
 
     def _about(self, shift: Tensor) -> _Sums:
-        """The sums about another shift, in the order of `_SUMS`."""
+        """Translate the sums to another shift; in the order of `_SUMS`."""
         assert self._shift is not None
         sums = _Sums(*(getattr(self, name).to(shift) for name in self._SUMS))
         step = self._shift.to(shift) - shift
@@ -198,19 +199,25 @@ class LayerMoments(LayerStatistics):
             return sums
         total, upper, norm_sum, norm_feature, norm_norm = sums
         second = upper.triu() + upper.triu(1).T
-        # With z' = z + step, a squared norm |z'|^2 is |z|^2 + 2 step z + |step|^2, layer by layer: each is
-        # itself, plus a combination of features (a column of `mix`), plus a constant.
+        # With z' = z + step, the squared norm in a layer is |z'|^2 = |z|^2 + 2 step'z + |step|^2: the old
+        # norm, plus a linear function of the features (a column of `mix`), plus a constant. Expanding the
+        # products of these three terms gives the new sums from the old ones.
         mix = torch.zeros(self.total_width, len(self), dtype=shift.dtype, device=shift.device)
         for i, block in enumerate(self.blocks):
             mix[block, i] = 2 * step[block]
         constant = torch.stack([step[block].square().sum() for block in self.blocks])
+        # sum |z|^2 + 2 step'z, the new norms without their constant.
         mixed = norm_sum + total @ mix
+        # sum |z'|^2 z' = sum (|z|^2 + mix'z + constant) (z + step).
         new_norm_feature = norm_feature + mix.T @ second + torch.outer(constant, total)
         new_norm_feature += torch.outer(mixed + self.count * constant, step)
+        # sum |z_i'|^2 |z_j'|^2: norm times norm, norm times linear (both ways), linear times linear,
+        # constants.
         both = norm_feature @ mix
         new_norm_norm = norm_norm + both + both.T + mix.T @ (second @ mix)
         outer = torch.outer(mixed, constant)
         new_norm_norm += outer + outer.T + self.count * torch.outer(constant, constant)
+        # sum z' z'' = sum (z + step) (z + step)'.
         outer = torch.outer(total, step)
         second += outer + outer.T + self.count * torch.outer(step, step)
         return _Sums(
@@ -223,17 +230,17 @@ class LayerMoments(LayerStatistics):
 
     @property
     def shift(self) -> Tensor | None:
-        """What is subtracted from all features, shape (P,); None before the first batch."""
+        """The vector subtracted from all features, shape (P,); None before the first batch."""
         return self._shift
 
     def start_from(self, shift: Tensor) -> None:
-        """Subtract this instead of the mean of the first batch.
+        """Set the shift, instead of the mean of the first batch.
 
         Args:
             shift: shape (P,).
 
         Raises:
-            PursuhintError: it has another shape, or samples were added already.
+            PursuhintError: the shift has another shape, or samples were added already.
         """
         if shift.shape != (self.total_width,):
             raise PursuhintError(
@@ -244,7 +251,7 @@ class LayerMoments(LayerStatistics):
         self._shift = shift.to(self.device, self.dtype)
 
     def empty_like(self) -> LayerMoments:
-        """No samples of the same layers, with the same shift."""
+        """Empty moments of the same layers, with the same shift."""
         empty = LayerMoments(
             self.widths, names=self.names, dtype=self.dtype, products=self.products, device=self.device
         )
@@ -252,13 +259,13 @@ class LayerMoments(LayerStatistics):
         return empty
 
     def take(self) -> MomentSums:
-        """Hand out all sums, and begin again at zero with the same shift."""
+        """Return all sums and reset them to zero; the shift stays."""
         sums = self.sums()
         self.clear()
         return sums
 
     def clear(self) -> None:
-        """Begin again at zero, with the same shift."""
+        """Reset all sums to zero; the shift stays."""
         self._derived.clear()
         for name in self._SUMS:
             getattr(self, name).zero_()
@@ -273,7 +280,7 @@ class LayerMoments(LayerStatistics):
         return MomentSums(self.count, self._batches, tuple(self.eps), tensors)
 
     def add(self, sums: MomentSums, *, sign: int = 1) -> None:
-        """Add what `take` or `sums` of moments with the same layers and shift gave; or take it away again.
+        """Add or subtract the sums of moments with the same layers and shift.
 
         Args:
             sums: on any device.
@@ -292,15 +299,15 @@ class LayerMoments(LayerStatistics):
         self.eps = [max(pair) for pair in zip(self.eps, sums.eps)]
 
     def _strips(self) -> list[Tensor]:
-        """Of the second moment, each layer's rows from its own columns on; not copies."""
+        """For each layer its rows of the second moment, from its own columns on (views)."""
         return [self._second[block, block.start :] for block in self.blocks]
 
     def all_reduce(self) -> None:
-        """Add up the moments of all processes of the default group; afterwards every process has the total.
+        """Sum the moments of all ranks of the default process group; every rank then has the total.
 
-        The shift of the first process that saw samples is broadcast and the others move theirs to it, so
-        that what is exchanged are plain sums. Without a process group this does nothing. A process may have
-        seen no sample; all must have the same widths.
+        The shift of the first rank with samples is broadcast, and all ranks translate their sums to it, so
+        that the sums are additive. Does nothing without a process group. A rank may have no samples; the
+        widths must be equal on all ranks.
         """
         world = world_size()
         if world == 1:
@@ -333,7 +340,7 @@ class LayerMoments(LayerStatistics):
         return self._shift[block] + self._sum[block] / self.count
 
     def cross(self, i: int, j: int) -> Tensor:
-        """Sum over samples of the outer products of layers ``i`` and ``j`` (from 0), both centred.
+        """Sum over samples of the outer products of layers ``i`` and ``j`` (from 0), both centered.
 
         Shape (width of i, width of j); ``cross(i, i)`` is the scatter matrix, ``count`` times the covariance.
         """
@@ -360,7 +367,9 @@ class LayerMoments(LayerStatistics):
         return self.basis(i).whitening.T @ self.scatter(i)
 
     def row_norm_products(self) -> Tensor:
-        # With d the mean of the shifted features z, |z - d|^2 = |z|^2 - 2 d z + |d|^2; multiplied out:
+        # With d the mean of the shifted features z of a layer, |z - d|^2 = |z|^2 - 2 d'z + |d|^2. The product
+        # for layers i and j has nine terms. The projections multiply to 4 d_i' (C_ij + n d_i d_j') d_j; its
+        # second part cancels the two sums of -2 |d_j|^2 d_i'z, which are -2 n |d_i|^2 |d_j|^2 each.
         step = self.displacement
         own = torch.stack([step[block].square().sum() for block in self.blocks])
         mixed = torch.stack([self._norm_feature[:, block] @ step[block] for block in self.blocks], dim=1)
@@ -376,13 +385,13 @@ class LayerMoments(LayerStatistics):
 
     @property
     def displacement(self) -> Tensor:
-        """Mean of the shifted features, shape (P,)."""
+        """Distance of the mean from the shift, shape (P,)."""
         self.require(1)
         return self._sum / self.count
 
 
 def along_displacements(strip: Strip) -> Tensor:
-    """Cross-products of layers, multiplied from both sides by how far their mean is from the shift."""
+    """Centered cross-products between the displacements of both layers, d_i' C_ij d_j, for each j >= i."""
     layers = strip.layers
     assert isinstance(layers, LayerMoments)
     step = layers.displacement

@@ -1,4 +1,4 @@
-"""The pooled features of all layers themselves: for kernels, and for fewer samples than features."""
+"""The pooled features of all layers, stored: for kernels, and for fewer samples than features."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from pursuhint.similarity.checks import rotated
 __all__ = ["PooledFeatures"]
 
 CHUNK = 512
-"""Rows that are converted to float64 at a time."""
+"""Samples converted to float64 at a time; bounds the temporary memory."""
 
 
 class PooledFeatures(LayerStatistics):
-    """The features of all layers for every sample, as they came.
+    """The pooled features of all layers for every sample, in their input dtype.
 
-    What `pursuhint.similarity.LayerMoments` adds up is kept here: ``samples * sum(widths)`` numbers, 4 bytes
-    each for float32 features. A nonlinear kernel compares pairs of samples and needs them. The linear metrics
-    are computed from them too, in float64 and relative to the exact mean, a strip of cross-products at a
-    time; a layer with more features than there are samples is first rotated into as many coordinates as
-    samples (the dual form). So for fewer samples than features this is both smaller and faster than moments.
+    Stores what `pursuhint.similarity.LayerMoments` sums: ``samples * sum(widths)`` numbers, 4 bytes each for
+    float32 features. Nonlinear kernels compare pairs of samples and need them. The linear metrics are
+    computed from them too, in float64 and relative to the exact mean, one strip of cross-products at a time.
+    A layer with more features than samples is first rotated to as many coordinates as samples (the dual
+    form), so for fewer samples than features this is smaller and faster than moments.
 
     Args:
         widths: number of features of each layer.
         names: what to call each layer in error messages; ``layer 1``, ``layer 2``, ... by default.
-        capacity: for how many samples to make room at once; more are taken in all the same.
+        capacity: number of samples to allocate memory for; the storage grows beyond it if needed.
         device: where they are kept; features are moved there if they are elsewhere.
 
     Raises:
@@ -99,10 +99,10 @@ class PooledFeatures(LayerStatistics):
         self.eps = [max(pair) for pair in zip(self.eps, other.eps)]
 
     def all_reduce(self) -> None:
-        """Give every process of the default group the rows of all, those of the first process first.
+        """Gather the rows of all ranks of the default process group on every rank, in rank order.
 
-        Without a process group this does nothing. A process may have seen no sample; all must have the same
-        widths.
+        Does nothing without a process group. A rank may have no samples; the widths must be equal on all
+        ranks.
         """
         if world_size() == 1:
             return
@@ -124,7 +124,7 @@ class PooledFeatures(LayerStatistics):
         total = sum(counts)
         store, all_numbers, start = own.new_empty(total, self.total_width), numbers.new_empty(total), 0
         for rank, count in enumerate(counts):
-            # One process after the other, so that no more than one further share is held.
+            # One rank at a time: the buffer for one rank's rows is the only extra memory.
             theirs, their_numbers = own.clone(), numbers.clone()
             dist.broadcast(theirs, rank)
             dist.broadcast(their_numbers, rank)
@@ -139,29 +139,29 @@ class PooledFeatures(LayerStatistics):
 
     @property
     def rows(self) -> Tensor:
-        """All features side by side, (samples, P), in the order in which they came; not a copy."""
+        """Concatenated features of all layers, (samples, P), in order of arrival (a view)."""
         self.require(1)
         assert self._store is not None
         return self._store[: self.count]
 
     def features(self, i: int) -> Tensor:
-        """Features of layer ``i`` (from 0), shape (samples, width); not a copy."""
+        """Features of layer ``i`` (from 0), shape (samples, width) (a view)."""
         return self.rows[:, self.blocks[i]]
 
     @property
     def numbers(self) -> Tensor:
-        """What each sample was numbered by whoever added it, its place in the order of adding by default."""
+        """Identifying number of each sample, as passed to `update`; default: its position."""
         return self._numbers
 
     def select(self, samples: Tensor) -> PooledFeatures:
-        """The same for some of the samples, given by place (from 0)."""
+        """The features of some samples, given by position (from 0)."""
         part = PooledFeatures(self.widths, names=self.names, capacity=len(samples), device=self.device)
         part._add(self.rows[samples.to(self.device)], self._numbers[samples.cpu()])
         part.count, part._batches, part.eps = len(samples), self._batches, list(self.eps)
         return part
 
     def moments(self, samples: Tensor | None = None) -> LayerMoments:
-        """The moments of the same features, of some samples (given by place, from 0) or of all."""
+        """Moments of these features, of some samples (given by position, from 0) or of all."""
         moments = LayerMoments(self.widths, names=self.names, device=self.device)
         rows = self.rows if samples is None else self.rows[samples.to(self.device)]
         for chunk in rows.split(CHUNK):
@@ -175,15 +175,15 @@ class PooledFeatures(LayerStatistics):
 
     @property
     def means(self) -> Tensor:
-        """Mean features of all layers side by side, shape (P,)."""
+        """Concatenated mean features of all layers, shape (P,)."""
         return self.once(_means)
 
     def mean(self, i: int) -> Tensor:
         return self.means[self.blocks[i]]
 
     def centered(self, samples: slice | Tensor, columns: slice = slice(None)) -> Tensor:
-        """Features of some samples, given by place, relative to the mean of all, in float64."""
-        # Relative to the first sample a constant column is exactly zero, whatever its mean is rounded to.
+        """Features of some samples, given by position, minus the mean of all samples, in float64."""
+        # Both relative to the first sample: a constant column is then exactly zero, however its mean rounds.
         start = self.rows[0, columns].double()
         return (self.rows[samples, columns].double() - start) - (self.means[columns] - start)
 
@@ -196,7 +196,7 @@ class PooledFeatures(LayerStatistics):
         return self.centered(samples, self.blocks[i]) if turned is None else turned[samples]
 
     def cross(self, i: int, j: int) -> Tensor:
-        """Sum over samples of the outer products of layers ``i`` and ``j`` (from 0), both centred.
+        """Sum over samples of the outer products of layers ``i`` and ``j`` (from 0), both centered.
 
         Shape (width of i, width of j).
         """
@@ -216,13 +216,14 @@ class PooledFeatures(LayerStatistics):
         return _added_up(map(product, self._chunks()))
 
     def _directions(self, i: int, samples: slice, whitening: Tensor | None = None) -> Tensor:
-        """Coordinates of some samples in the basis of layer ``i``, or in one that is not yet its basis."""
+        """Coordinates of some samples in the basis of layer ``i``, or in a given candidate for it."""
         whitening = self.basis(i).whitening if whitening is None else whitening
         return self._coordinates_of(i, samples) @ whitening
 
     def _basis(self, i: int) -> Basis:
-        # The scatter matrix has lost the digits that squaring costs ill-conditioned features. The features
-        # themselves are here: what is not orthonormal in the basis shows in its products, and is taken out.
+        # The scatter matrix squares the condition number of the features, so its small eigenvectors are
+        # inaccurate. The features are stored: inner products of their coordinates in the candidate basis show
+        # by how much it fails to be orthonormal, and `refine` corrects that.
         basis = super()._basis(i)
         parts = (self._directions(i, part, basis.whitening) for part in self._chunks())
         basis.refine(_added_up(part.T @ part for part in parts))
@@ -243,7 +244,7 @@ class PooledFeatures(LayerStatistics):
         return _added_up(parts)
 
     def row_norms(self, samples: slice) -> Tensor:
-        """Squared norm of each of these samples, centred, in each layer: (samples, layers)."""
+        """Squared norm of some centered samples in each layer, (samples, layers)."""
         centered = self.centered(samples)
         parts = (centered[:, block] for block in self.blocks)
         return torch.stack([torch.linalg.vecdot(part, part) for part in parts], dim=1)
@@ -272,7 +273,7 @@ def _mean_squares(rows: PooledFeatures) -> Tensor:
 
 
 def _turned(rows: PooledFeatures) -> dict[int, Tensor]:
-    """Coordinates of the layers with more features than there are samples."""
+    """Rotated coordinates (samples, samples) of the layers with more features than samples, by index."""
     return {
         i: rotated(rows.centered(slice(None), block))
         for i, (block, width) in enumerate(zip(rows.blocks, rows.widths))

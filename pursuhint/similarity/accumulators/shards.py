@@ -1,11 +1,11 @@
-r"""Statistics of random shards of the samples, gathered in one pass.
+r"""Statistics of random shards of the samples, accumulated in one pass.
 
-Moments add up. So when those of about ten shards of the samples are kept apart, the moments of every half and
-of everything but one shard follow without another look at the data, exactly. All shards share one shift, so
-that what is added are plain sums. Where features themselves are kept, a shard is some of their rows.
+Moments are additive. If those of ten shards are kept separately, the moments of every subsample (half of the
+shards, all but one) are sums, exactly and without another pass. All shards have one common shift, so that
+their sums are additive without translation. Where features are stored, a shard is a set of rows.
 
-Both kinds are filled batch by batch in a `SampleOrder`, by one process or several, and can write down how far
-they are, so that a long pass goes on where it was interrupted.
+Both classes are filled batch by batch in the order of a `SampleOrder`, on one rank or several, and save their
+state, so that an interrupted pass resumes.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 __all__ = ["MomentShards", "RowShards"]
 
 CHUNK = 512
-"""Rows that are added up at a time."""
+"""Samples accumulated at a time."""
 
 
 class MomentShards:
-    """Accumulates moments shard by shard.
+    """Accumulate moments shard by shard.
 
-    Each finished shard takes half the memory of a `LayerMoments`, since its second moment is symmetric: 16 MB
-    for the 54 blocks of resnet110. Parts stay in memory while they fit, and go to files otherwise.
+    A finished shard takes half the memory of a `LayerMoments`, because its second moment is symmetric: 16 MB
+    for the 54 blocks of resnet110. Finished shards beyond the memory budget are written to temporary files.
 
     Args:
-        moments: where batches are added up; without samples.
-        order: of the samples; this process's batches of it will come.
-        room: bytes of memory that finished shards may take; what exceeds it goes to temporary files.
+        moments: empty moments, used for accumulation.
+        order: order of the samples; this rank's batches of it are expected.
+        room: memory budget in bytes for finished shards.
 
     Attributes:
-        moments: the moments of all samples, once `finish` was called.
-        done: how many batches were added.
+        moments: the moments of all samples, after `finish`.
+        done: number of batches added.
     """
 
     def __init__(self, moments: LayerMoments, order: SampleOrder, *, room: int = 2 << 30) -> None:
@@ -71,7 +71,7 @@ class MomentShards:
 
     @classmethod
     def of_rows(cls, shards: RowShards) -> MomentShards:
-        """The moments of features that are there."""
+        """Moments of stored features, with the same shards."""
         rows = shards.rows
         result = cls(
             LayerMoments(rows.widths, names=rows.names, device=rows.device),
@@ -92,8 +92,8 @@ class MomentShards:
         """Add the next batch; see `LayerMoments.update`.
 
         Raises:
-            PursuhintError: as there, with the number of the batch among those of all processes; or there are
-                not as many samples as this batch should have.
+            PursuhintError: as `LayerMoments.update`, with the number of the batch counted over all ranks; or
+                the batch has another number of samples than the order says.
         """
         step = _next(self._steps, self.done, features)
         if self.moments.shift is None:
@@ -109,19 +109,20 @@ class MomentShards:
         self.done += 1
 
     def _agree_on_shift(self, features: Sequence[Tensor] | None) -> None:
-        """Take the mean of the first process's first batch as the shift of all processes."""
+        """Broadcast the mean of rank 0's first batch as the shift of all ranks (a collective call)."""
         if world_size() == 1:
             return
         shift = torch.zeros(self.moments.total_width, dtype=self.moments.dtype, device=self.moments.device)
         if rank() == 0 and features is not None:
             z = torch.cat([layer.detach().to(shift) for layer in features], dim=1)
-            # Relative to the first sample, so that a constant column is shifted to exactly zero.
+            # As in `LayerMoments`: relative to the first sample, so that constant columns become exactly
+            # zero.
             shift = z[0] + (z - z[0]).mean(0)
         dist.broadcast(shift, 0)
         self.moments.start_from(shift)
 
     def _close(self) -> None:
-        """Put what has been added up last with the other shards."""
+        """Store the sums of the current shard with the finished ones."""
         if self._current is not None:
             self._keep(self._current, self.moments.take())
             self._current = None
@@ -139,16 +140,18 @@ class MomentShards:
         self._shards[shard] = path
 
     def finish(self) -> LayerMoments:
-        """Add up all shards, and those of all processes; afterwards every process has the shards of all.
+        """Sum each shard over all ranks, then all shards; every rank then has every shard.
 
         Returns:
             The moments of all samples.
         """
         if len(self) == 1:
+            # A single shard was never moved out of `moments`; its shift may differ between ranks.
             self.moments.all_reduce()
             return self.moments
         self._close()
         if self.moments.shift is None:
+            # A rank without batches must take part in the broadcast all the same.
             self._agree_on_shift(None)
         for shard in range(len(self)):
             sums = self._sums(shard)
@@ -169,21 +172,21 @@ class MomentShards:
         return self.moments.empty_like().sums() if sums is None else sums
 
     def sums(self) -> Iterator[MomentSums]:
-        """The sums of every shard, one after the other."""
+        """The sums of every shard, in order; read from files one at a time."""
         return map(self._sums, range(len(self)))
 
     def once(self, compute: Callable[[MomentShards, Tensor], Any], subsamples: Tensor) -> Any:
-        """``compute(self, subsamples)``, cached by table, for work that several metrics share."""
+        """``compute(self, subsamples)``, cached by both: for work that several metrics share."""
         key = (compute, subsamples.cpu().numpy().tobytes())
         if key not in self._derived:
             self._derived[key] = compute(self, subsamples)
         return self._derived[key]
 
     def subsample(self, shards: Sequence[int]) -> LayerMoments:
-        """The moments of the samples of some shards together.
+        """Moments of the union of some shards.
 
         Args:
-            shards: which, from 0, each once.
+            shards: their numbers, from 0, each once.
         """
         subsample = self.moments.empty_like()
         self.change(subsample, added=shards)
@@ -192,22 +195,22 @@ class MomentShards:
     def change(
         self, moments: LayerMoments, *, added: Sequence[int] = (), removed: Sequence[int] = ()
     ) -> None:
-        """Add shards to a subsample, or take them away."""
+        """Add shards to the moments of a subsample, or subtract them."""
         for shard in added:
             moments.add(self._sums(shard))
         for shard in removed:
             moments.add(self._sums(shard), sign=-1)
 
-    # -- going on after an interruption ----------------------------------------------------------------------
+    # -- resuming after an interruption ----------------------------------------------------------------------
 
     def write(self, prefix: str, slot: int) -> None:
-        """Write down everything that is needed to go on from here.
+        """Save the state.
 
-        Parts that are finished are written only once. What changes goes to one of two files, so that the
-        other one stays good until this one is.
+        Finished shards are written once. The rest goes to one of two slots, so that the previous state stays
+        readable until this one is complete.
 
         Args:
-            prefix: what file names begin with, folder included.
+            prefix: folder and beginning of the file names.
             slot: 0 or 1.
         """
         for shard, sums in enumerate(self._shards):
@@ -219,7 +222,7 @@ class MomentShards:
         _write(Path(f"{prefix}.state-{slot}.safetensors"), self.moments.sums(), extra, state)
 
     def read(self, prefix: str, slot: int) -> None:
-        """Go on from what `write` wrote; nothing may have been added yet.
+        """Resume from a saved state; no batch may have been added yet.
 
         Raises:
             PursuhintError: a file is missing or damaged.
@@ -236,16 +239,16 @@ class MomentShards:
 
 
 class RowShards:
-    """Keeps the features of all samples, and which shard each belongs to.
+    """Store the features of all samples, and the shard of each sample.
 
     Args:
-        rows: where features are kept; without samples.
-        order: of the samples; this process's batches of it will come.
+        rows: empty storage.
+        order: order of the samples; this rank's batches of it are expected.
 
     Attributes:
-        rows: the features of all samples, once `finish` was called.
-        groups: which shard each of them belongs to, from 0, shape (samples,).
-        done: how many batches were added.
+        rows: the features of all samples, after `finish`.
+        groups: shard of each sample, from 0, shape (samples,).
+        done: number of batches added.
     """
 
     def __init__(self, rows: PooledFeatures, order: SampleOrder) -> None:
@@ -256,7 +259,7 @@ class RowShards:
         self._steps = steps[rank()]
         self._shards = len(order.sizes)
         self._written: list[int] = []
-        # Rows come together in the order of the processes.
+        # `PooledFeatures.all_reduce` concatenates the rows of all ranks in rank order.
         pieces = [piece for share in steps for step in share for piece in step.pieces]
         self.groups = torch.tensor([shard for shard, _ in pieces]).repeat_interleave(
             torch.tensor([size for _, size in pieces])
@@ -269,8 +272,8 @@ class RowShards:
         """Add the next batch; see `PooledFeatures.update`.
 
         Raises:
-            PursuhintError: as there, with the number of the batch among those of all processes; or there are
-                not as many samples as this batch should have.
+            PursuhintError: as `PooledFeatures.update`, with the number of the batch counted over all ranks;
+                or the batch has another number of samples than the order says.
         """
         step = _next(self._steps, self.done, features)
         self.rows.update(features, batch=step.number, samples=samples)
@@ -278,21 +281,21 @@ class RowShards:
 
     @property
     def prefer_moments(self) -> bool:
-        """Whether what is linear in the features is cheaper to have from the moments of the shards."""
+        """Whether metrics on second moments cost less from `MomentShards.of_rows` than from the rows."""
         return self.rows.total_width <= self.rows.count
 
     def finish(self) -> PooledFeatures:
-        """Bring together the rows of all processes; afterwards every process has all."""
+        """Gather the rows of all ranks on every rank."""
         self.rows.all_reduce()
         return self.rows
 
     def subsample(self, shards: Sequence[int]) -> PooledFeatures:
-        """The features of the samples of some shards."""
+        """Features of the union of some shards."""
         chosen = torch.isin(self.groups, torch.tensor(list(shards)))
         return self.rows.select(chosen.nonzero().flatten())
 
     def write(self, prefix: str, slot: int) -> None:
-        """Write down everything that is needed to go on from here; see `MomentShards.write`."""
+        """Save the state; see `MomentShards.write`."""
         start = sum(self._written)
         if start < self.rows.count:
             tensors = {
@@ -308,7 +311,7 @@ class RowShards:
             save_file({}, temporary, metadata={"state": json.dumps(state)})
 
     def read(self, prefix: str, slot: int) -> None:
-        """Go on from what `write` wrote; nothing may have been added yet.
+        """Resume from a saved state; no batch may have been added yet.
 
         Raises:
             PursuhintError: a file is missing or damaged.
@@ -334,8 +337,9 @@ def _next(steps: Sequence[Step], done: int, features: Sequence[Tensor]) -> Step:
 
 
 def _reduced(sums: MomentSums, moments: LayerMoments) -> MomentSums:
-    """The sums of all processes together."""
-    # In one order in all processes, whatever their shards were read from.
+    """The sums of one shard, summed over all ranks."""
+    # Sorted by name: collective calls must be in the same order on all ranks, and a shard that was read from
+    # a file may list its tensors in another order.
     tensors = {name: sums.tensors[name].to(moments.device, copy=True) for name in sorted(sums.tensors)}
     total = replace(sums, tensors=tensors)
     counts = torch.tensor([total.count, total.batches], device=moments.device)
@@ -361,7 +365,7 @@ def _write(
 
 
 def _read(path: Path) -> tuple[MomentSums, dict[str, Tensor], dict[str, Any]]:
-    """What `_write` wrote: the sums, the other tensors, and the state."""
+    """The inverse of `_write`: sums, further tensors, and state."""
     tensors, header = _load(path)
     kinds: dict[str, dict[str, Tensor]] = {"sums": {}, "extra": {}}
     for name, tensor in tensors.items():
@@ -372,10 +376,10 @@ def _read(path: Path) -> tuple[MomentSums, dict[str, Tensor], dict[str, Any]]:
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Tensors and state of a file.
+    """Tensors and header of a safetensors file.
 
     Raises:
-        PursuhintError: it is missing or damaged.
+        PursuhintError: the file is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
