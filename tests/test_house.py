@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,16 @@ def test_every_file_of_losses_is_a_loss_in_the_table():
     assert losses <= files
     stages = {name for name in files if name.partition("_stage")[0] in losses}
     assert files - losses - stages <= {"base", "context", "checks", "info", "classification"}
+
+
+def test_the_changelog_names_modules_as_they_are_and_were(house):
+    _, found, modules = (ROOT / "CHANGELOG.md").read_text().partition("| Module | now |")
+    assert found
+    rows = re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|$", modules, flags=re.MULTILINE)
+    gone = {f"pursuhint.{old}" for old, _ in rows} - house.folders  # a folder may have the name of a module
+    assert len(rows) > 100
+    assert {f"pursuhint.{new}" for _, new in rows} <= set(house.trees)
+    assert gone.isdisjoint(house.trees)
 
 
 # -- the contract ------------------------------------------------------------------------------------------
