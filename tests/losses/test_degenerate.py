@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pursuhint.features.extractor import Features
 from pursuhint.losses import LOSSES
-from tests.losses.test_contract import build, make_batch, student_trace, teacher_trace, tensors
+from pursuhint.testing.loss_setting import make_batch, student_features, teacher_features, tensors
+from tests.losses.test_contract import build
 
 Change = Callable[[Tensor], Tensor]
 
@@ -99,7 +100,7 @@ def test_is_finite(name):
             loss = build(name)
             if stage is not None:
                 loss.begin_stage(stage.name)
-            student, teacher = changed(student_trace(), own), changed(teacher_trace(), other)
+            student, teacher = changed(student_features(), own), changed(teacher_features(), other)
             assert finite(loss, student, teacher), case
 
 
@@ -110,7 +111,7 @@ def test_half_precision_does_not_overflow(name):
     def large(values: Tensor) -> Tensor:
         return (values.clamp(-2, 2) * 3e4).half()
 
-    student, teacher = (changed(trace, large) for trace in (student_trace(), teacher_trace()))
+    student, teacher = (changed(trace, large) for trace in (student_features(), teacher_features()))
     assert max(values.abs().max() for values in tensors(student)) > 5e4
     loss = build(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):

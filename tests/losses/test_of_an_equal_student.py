@@ -15,7 +15,8 @@ from pursuhint.features.extractor import Features
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.losses.base import Loss
 from pursuhint.losses.context import LossContext
-from tests.losses.test_contract import CLASSES, SAMPLES, TEACHER, build, make_context
+from pursuhint.testing.loss_setting import CLASSES, SAMPLES, TEACHER
+from tests.losses.test_contract import build, make_context
 
 OPTIONS = {
     "dist": {"eps": 1e-30},  # keeps a correlation from being quite 1

@@ -11,18 +11,17 @@ import torch
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES, get_loss
-from tests.losses.test_contract import (
-    ORDER_MATTERS,
+from pursuhint.testing.loss_contract import LossCase, couples
+from pursuhint.testing.loss_setting import (
     SAMPLES,
-    build,
-    chosen,
-    couples,
+    chosen_features,
+    chosen_samples,
     make_batch,
-    permuted,
-    student_trace,
-    teacher_trace,
+    student_features,
+    teacher_features,
     tensors,
 )
+from tests.losses.test_contract import build
 
 EQUAL_WIDTHS_ONLY = {
     ("ega", "projection"): "never",
@@ -90,8 +89,8 @@ def test_every_choice_of_a_loss(name, options):
     original = copy.deepcopy(loss)
     if loss.info.warm_up_only and loss.stages():
         loss.begin_stage(loss.stages()[0].name)
-    student, batch = student_trace(), make_batch()
-    value = loss.compute(student, teacher_trace(), batch)
+    student, batch = student_features(), make_batch()
+    value = loss.compute(student, teacher_features(), batch)
     assert value.shape == ()
     value.backward()
     reached = [tensor.grad for tensor in tensors(student) if tensor.grad is not None]
@@ -106,12 +105,12 @@ def test_every_choice_of_a_loss(name, options):
         loss.info.no_grad_parameters
     )
 
-    if name not in ORDER_MATTERS:
+    if not LossCase(get_loss(name)).in_order:
         order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(3))
-        inputs = [trace(dtype=torch.float64) for trace in (student_trace, teacher_trace)]
+        inputs = [trace(dtype=torch.float64) for trace in (student_features, teacher_features)]
         batch, loss = make_batch(torch.float64), copy.deepcopy(original).double()
         torch.testing.assert_close(
             copy.deepcopy(loss).compute(*inputs, batch),
-            loss.compute(*[permuted(trace, order) for trace in inputs], chosen(batch, order)),
+            loss.compute(*[chosen_features(trace, order) for trace in inputs], chosen_samples(batch, order)),
         )
     assert couples(original) == original.info.batch_coupled

@@ -14,16 +14,16 @@ from torch import nn
 from pursuhint._util import distributed
 from pursuhint._util.distributed import gather, is_main_process, mean_over_processes, own_part, world_size
 from pursuhint.losses import LOSSES
-from tests.losses.test_contract import (
+from pursuhint.testing.loss_setting import (
     SAMPLES,
-    build,
-    chosen,
+    chosen_features,
+    chosen_samples,
     make_batch,
-    permuted,
-    student_trace,
-    teacher_trace,
+    student_features,
+    teacher_features,
     tensors,
 )
+from tests.losses.test_contract import build
 
 pytestmark = pytest.mark.slow
 
@@ -55,12 +55,14 @@ def outcome(name, options, samples):
     torch.manual_seed(0)
     loss = build(name, **options).double()
     loss.train(not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in loss.modules()))
-    whole, other = student_trace(dtype=torch.float64), teacher_trace(dtype=torch.float64)
+    whole, other = student_features(dtype=torch.float64), teacher_features(dtype=torch.float64)
     batch = make_batch(torch.float64)
     values = []
     for order in (torch.arange(SAMPLES), torch.arange(SAMPLES).flip(0)):
         rows = order[samples]
-        value = loss.compute(permuted(whole, rows), permuted(other, rows), chosen(batch, rows))
+        value = loss.compute(
+            chosen_features(whole, rows), chosen_features(other, rows), chosen_samples(batch, rows)
+        )
         value.backward()
         values.append(value.detach())
     inputs = [torch.zeros_like(tensor) if tensor.grad is None else tensor.grad for tensor in tensors(whole)]
