@@ -1,4 +1,4 @@
-"""Where a run takes place: the device, and Accelerate on it."""
+"""The device of a run, and Accelerate on it."""
 
 from __future__ import annotations
 
@@ -40,18 +40,17 @@ def choose_device(device: torch.device | str | None) -> torch.device:
 
 
 def build_accelerator(device: torch.device, precision: str) -> Accelerator:
-    """Accelerate for one device and precision.
+    """Create the accelerator for one device and precision.
 
-    Accelerate keeps its settings for the life of the process. Runs with others can follow each other all the
-    same: its state is renewed where it does not fit.
+    Accelerate keeps its settings for the life of the process; they are reset if an earlier run had others.
 
     Args:
         device: under a launcher every process gets its own device of this type.
         precision: ``float32``, ``bf16`` or ``fp16``.
 
     Raises:
-        PursuhintError: the device cannot compute in this precision, a launcher has left something out, or it
-            was told to shard networks.
+        PursuhintError: the device does not support the precision, the launcher's environment is incomplete,
+            or the launcher is configured to shard networks.
     """
     if precision == "fp16" and device.type == "cpu":
         raise PursuhintError("precision 'fp16' needs a GPU; use 'bf16' or 'float32' on the CPU")
@@ -74,7 +73,7 @@ def build_accelerator(device: torch.device, precision: str) -> Accelerator:
         accelerator = build()
         if accelerator.device.type == device.type:
             return accelerator
-    AcceleratorState._reset_state(reset_partial_state=True)  # the processes stay joined as they are
+    AcceleratorState._reset_state(reset_partial_state=True)  # the process group stays
     try:
         return build()
     except ValueError as error:  # the environment that a launcher should have prepared
@@ -82,10 +81,10 @@ def build_accelerator(device: torch.device, precision: str) -> Accelerator:
 
 
 def expect_idle_parameters(accelerator: Accelerator, expected: bool) -> None:
-    """Say whether some parameters will get no gradient in the stage that is prepared next.
+    """Set DDP's ``find_unused_parameters`` for the stage that is prepared next.
 
-    With several processes the others have to wait for nothing then; looking for such parameters in every step
-    costs a little, and not looking for them where there are some is an error.
+    Needed if some parameters get no gradient in it; otherwise off, because the search costs time in every
+    step.
     """
     if accelerator.ddp_handler is not None:
         accelerator.ddp_handler.find_unused_parameters = expected

@@ -1,4 +1,4 @@
-"""What happened in an epoch, added up on the device and read once."""
+"""Losses and accuracy of an epoch, summed on the device and read once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from pursuhint.distillation.terms import Losses
 
 CHECK_EVERY = 50
-"""Steps between two looks at whether a loss was not finite; each makes the host wait for the device once."""
+"""Steps between two checks that all losses are finite; each forces one GPU sync."""
 
 _NEVER = 2**62
 
 
 class MetricSums:
-    """Sums of losses and hits over an epoch.
+    """Sums of losses and correct predictions over an epoch.
 
-    `add` puts work on the device and never waits for it; `problem` and `means` read the result.
+    `add` is asynchronous; `problem`, `so_far` and `means` force a GPU sync.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class MetricSums:
 
     @torch.no_grad()
     def add(self, step: int, losses: Losses, labels: Tensor) -> None:
-        """Count one batch.
+        """Add one batch.
 
         Args:
             step: number of the step in its epoch, from 1.
@@ -55,20 +55,20 @@ class MetricSums:
         self._first_bad = torch.full((len(self._names),), _NEVER, device=device)
 
     def state(self) -> dict[str, Any]:
-        """Everything counted so far, as values that JSON keeps exactly. All losses must have been finite."""
+        """The sums as values that JSON keeps exactly. All losses must have been finite."""
         return {"names": list(self._names), "sums": self._sums.tolist()}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from where `state` was taken.
+        """Continue from a saved `state`.
 
         Args:
-            state: what it returned.
+            state: returned by `state`.
             device: where the batches are.
         """
         self._begin(state["names"], state["sums"], device)
 
     def problem(self) -> tuple[str, int] | None:
-        """The first loss that was not finite, in words, and the step at which that was; None if all were."""
+        """Description and step of the first loss that was not finite; None if all were."""
         first_bad = self._first_bad.tolist()
         step = min(first_bad, default=_NEVER)
         if step == _NEVER:
@@ -79,17 +79,17 @@ class MetricSums:
         return f"loss term {' and '.join(terms)}", step
 
     def so_far(self) -> dict[str, float]:
-        """Means over this process's samples: ``loss``, the weighted total, terms and what they observed."""
+        """Means over this rank's samples: ``loss`` (the weighted total), every term and its extra metrics."""
         *sums, _, samples = self._sums.tolist()
         return {name: value / samples for name, value in zip(self._names, sums)}
 
     def means(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """``train_loss``, ``train_<term>`` for every term (unweighted) and ``train_top1`` in percent.
 
-        Also ``train_<term>_<name>`` for what losses observe.
+        Also ``train_<term>_<name>`` for the extra metrics of losses.
 
         Args:
-            reduce: adds a tensor up over all processes.
+            reduce: sums a tensor over all ranks.
         """
         *sums, hits, samples = reduce(self._sums).tolist()
         means = {f"train_{name}": value / samples for name, value in zip(self._names, sums)}

@@ -18,7 +18,7 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a network does on a split.
+    """Accuracy and loss of a network on a split.
 
     Attributes:
         top1: percent of samples whose label has the highest score.
@@ -42,7 +42,7 @@ def evaluate(
     Args:
         network: images -> scores of shape (batch, classes); every module's training flag is restored.
         loader: of an evaluation split, on the network's device.
-        reduce: adds a tensor up over processes that each hold a shard of the split.
+        reduce: sums a tensor over ranks that each hold a shard of the split.
 
     Raises:
         PursuhintError: the split is empty.

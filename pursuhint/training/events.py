@@ -1,6 +1,6 @@
-"""What a run tells whoever is watching: small frozen objects, passed to the ``on_event`` callback.
+"""Events of a run: frozen records, passed to the ``on_event`` callback.
 
-The library prints nothing; a progress bar or a log is built from these at the edge.
+The library prints nothing; progress bars and logs are built from events. `Event` is the closed union of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def ignore(event: Any) -> None:
-    """Nobody is watching."""
+    """Event handler that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class HintsChosen:
 
 @dataclass(frozen=True)
 class Resumed:
-    """An interrupted run goes on.
+    """An interrupted run resumes.
 
     Attributes:
-        epoch: how many whole epochs are done.
-        notice: what was damaged, if anything was.
-        step: how many steps of the epoch after them are done too.
+        epoch: whole epochs done.
+        notice: the damage that was found and worked around, if any.
+        step: steps done of the epoch after these.
     """
 
     epoch: int
@@ -77,7 +77,7 @@ class EpochStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """``step`` of ``steps`` is done; this process has seen ``samples`` samples in this epoch."""
+    """``step`` of ``steps`` is done; this rank has processed ``samples`` samples of the epoch."""
 
     step: int
     steps: int
@@ -86,10 +86,10 @@ class StepDone:
 
 @dataclass(frozen=True)
 class LossesSoFar:
-    """Every so many steps of a long epoch: how it goes.
+    """Running means of the losses, every `CHECK_EVERY` steps and at the end of an epoch.
 
     Attributes:
-        losses: means over this process's samples of the epoch so far: ``loss``, the weighted total, and every
+        losses: means over this rank's samples of the epoch so far: ``loss``, the weighted total, and every
             term by name, unweighted.
     """
 

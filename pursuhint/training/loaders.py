@@ -31,7 +31,7 @@ def load_data(config: DataConfig) -> ImageData:
 
 
 def training_loader(recipe: Recipe, data: ImageData, device: torch.device, shard: tuple[int, int]) -> Loader:
-    """Batches to train on. A last batch of a single sample is left out: batch norms cannot learn from it."""
+    """Training batches. A last batch of one sample is dropped: batch norms have no variance over it."""
     return make_loader(
         data,
         "train",
@@ -47,7 +47,7 @@ def training_loader(recipe: Recipe, data: ImageData, device: torch.device, shard
 
 
 def unchanging_loader(recipe: Recipe, data: ImageData, device: torch.device) -> Loader:
-    """Every training sample once, in the order of the split and without augmentation, for every process."""
+    """Every training sample once, in the order of the split and without augmentation, on every rank."""
     return make_loader(
         data,
         "train",

@@ -1,6 +1,6 @@
-"""From a resolved recipe to objects: data, networks, hint points, distiller.
+"""Build data, networks, hint points and distiller from a resolved recipe.
 
-Whatever can be wrong with a run shows here, before anything is written.
+Everything that can be wrong with a run is found here, before anything is written.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of.
+    """Data, networks and hint points of a run.
 
     Attributes:
         data: the data set.
         student: the network to train, with its initial weights.
-        teacher: the network to learn from, or None.
+        teacher: the trained network, or None.
         plan: hint points of both networks; None without hints, or while they are still to be chosen.
         example: two images' worth of zeros, of the data's size.
     """
@@ -62,7 +62,7 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
         resources: supplies data and teacher, if they are shared with other runs.
 
     Raises:
-        PursuhintError: whatever is wrong with any of them, or with their going together.
+        PursuhintError: one of them is wrong, or they do not fit together.
     """
     resources = Resources() if resources is None else resources
     student, teacher, data, plan = inputs.student, inputs.teacher, inputs.data, inputs.plan
@@ -94,7 +94,7 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
 
 
 def build_distiller(recipe: Recipe, parts: Parts, plan: HintPlan | None) -> Distiller:
-    """The distiller of a run; what its losses learn starts from the run's seed."""
+    """The distiller of a run; parameters of losses are initialised from the run's seed."""
     torch.manual_seed(derived_seed(recipe.seed, "losses"))
     data = parts.data
     if {"mixup", "cutmix"} & set(recipe.data.augment):
@@ -145,7 +145,7 @@ def _teacher(recipe: Recipe, teacher: nn.Module | None, data: ImageData) -> nn.M
 def _plan(
     hints: HintsConfig, plan: HintPlan | None, student: nn.Module, teacher: nn.Module, example: Tensor
 ) -> HintPlan | None:
-    """The hint points, looked up in both networks; None when they will be chosen by an analysis."""
+    """The hint points in both networks; None if an analysis is to choose them."""
     if plan is not None:
         plan = plan.bind(teacher, example, student_network=student)
         return plan if plan.student_points else pair_with_student(plan, hints, student, example)
@@ -153,7 +153,7 @@ def _plan(
     points = find_hint_points(teacher, example, activation=hints.activation)
     k = default_k(points) if hints.k is None else hints.k
     if hints.strategy == "chosen":
-        # What an analysis would find out only at its end: k fits both networks.
+        # Check with a random plan that k fits both networks; the analysis would fail only at its end.
         pair_with_student(HintPlan.random(points, k, hints.seed), hints, student, example)
         return None
     if hints.strategy == "conventional":
@@ -178,7 +178,7 @@ def pair_with_student(plan: HintPlan, hints: HintsConfig, student: nn.Module, ex
 def _with_named(
     points: tuple[HintPoint, ...], names: tuple[str, ...], network: nn.Module, example: Tensor
 ) -> tuple[HintPoint, ...]:
-    """The candidates, and modules that are none of their own accord but have been named."""
+    """The candidate points, and modules that are no candidates by default but are named in the recipe."""
     modules, known = dict(network.named_modules()), {point.module for point in points}
     for name in names:
         if name in modules and name not in known:
@@ -188,7 +188,7 @@ def _with_named(
 
 
 def _try_other_losses(recipe: Recipe, parts: Parts) -> None:
-    """Before an analysis: are the losses that do not wait for its result all right?"""
+    """Build the losses that need no hint plan, so that their errors come before a long analysis."""
     others = {name: config for name, config in recipe.losses.items() if not get_loss(name).needs_hint_plan()}
     if any(config.weight for config in others.values()):
         data, student = parts.data, copy.deepcopy(parts.student)

@@ -1,4 +1,4 @@
-"""What several runs can share: data, teacher, batches, and what the teacher makes of them."""
+"""Create what a run needs, and what several runs can share: data, teacher, batches, teacher features."""
 
 from __future__ import annotations
 
@@ -18,43 +18,40 @@ if TYPE_CHECKING:
 
 
 class Resources:
-    """Where a run gets these things from. This one shares nothing: it is that of a run of its own.
-
-    `pursuhint.training.multi_student.train_many` has the one that does.
-    """
+    """Creates what a run needs. This default shares nothing; `SharedResources` shares between runs."""
 
     def data(self, recipe: Recipe, load: Callable[[], ImageData]) -> ImageData:
-        """The data of a run, which ``load`` reads."""
+        """The data of a run; ``load`` reads them."""
         return load()
 
     def teacher(self, recipe: Recipe, build: Callable[[], nn.Module]) -> nn.Module:
-        """The teacher of a run, which ``build`` makes."""
+        """The teacher of a run; ``build`` creates it."""
         return build()
 
     def loader(self, recipe: Recipe, make: Callable[[], Loader]) -> Loader:
-        """The batches that a run trains on, which ``make`` prepares."""
+        """The training loader of a run; ``make`` creates it."""
         return make()
 
     def teacher_features(
         self, distiller: Distiller, accelerator: Accelerator
     ) -> Callable[[Batch], Features | None]:
-        """What the teacher made of a batch, where it has run already.
+        """A function from a batch to the teacher's features, or to None where the run computes them itself.
 
         Args:
-            distiller: that of the run.
-            accelerator: its precision is that of the teacher.
+            distiller: of the run.
+            accelerator: whose precision the teacher runs in.
         """
         return lambda batch: None
 
     def cache_teacher(self, distiller: Distiller, batches: Callable[[], Iterable[Batch]]) -> None:
-        """A stage begins in which every sample looks the same in every epoch: keep what the teacher sees.
+        """Cache the teacher's outputs, in a stage in which samples are identical in every epoch.
 
         Args:
-            distiller: that of the run.
-            batches: gives every training sample once, as it is trained on.
+            distiller: of the run.
+            batches: yields every training sample once, as it is trained on.
         """
         distiller.cache_teacher(batches())
 
     def clock(self) -> float:
-        """Seconds since some moment, without those in which the run was waiting for others."""
+        """Seconds since some moment, without the time spent waiting for other runs."""
         return time.perf_counter()

@@ -1,4 +1,4 @@
-"""A run: everything checked first, then trained, evaluated and saved epoch by epoch."""
+"""Run one training: check everything first, then train, evaluate and save epoch by epoch."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def train(
     data: ImageData | None = None,
     student: nn.Module | None = None,
 ) -> RunRecord:
-    """Train a student, alone or with a teacher, and leave a run folder behind.
+    """Train a student, alone or with a teacher, and write a run folder.
 
-    Everything that can be wrong is looked for before anything is written. The same call on the folder of an
-    interrupted run goes on from the state saved last (after every epoch, and every ``save_every_steps`` steps
-    of the recipe), and gives what the uninterrupted run would have given (bit for bit on the CPU with the
-    same number of threads, wall times aside); on the folder of a finished run it returns the record. The best
+    Everything is checked before anything is written. The same call on the folder of an interrupted run
+    resumes from the last saved state (saved after every epoch, and every ``save_every_steps`` steps of the
+    recipe) and gives the result of an uninterrupted run (bit for bit on the CPU with the same number of
+    threads, wall times aside); on the folder of a finished run it returns the record. The best
     epoch is the first with the highest top-1 accuracy on the validation split, or on the test split where
     there is none; ``result.json`` says which.
 
-    SIGTERM and SIGINT (Ctrl-C) that arrive while it trains make it save its state after the present step and
+    SIGTERM and SIGINT (Ctrl-C) during training make it save its state after the present step and
     raise `pursuhint.training.RunStopped`.
 
     Args:
@@ -71,7 +71,7 @@ def train(
         out: the run folder. It must not hold a different run.
         device: where to train; None for the best there is. Under ``accelerate launch`` each process has its
             own of that type.
-        on_event: called with what happens; see `pursuhint.training.events`.
+        on_event: receives every `pursuhint.training.Event`.
         teacher: a trained network to use instead of the recipe's. It is copied.
         plan: hint points to use instead of the recipe's.
         data: data to use instead of the recipe's.
@@ -82,11 +82,11 @@ def train(
         The record of the finished run.
 
     Raises:
-        PursuhintError: something is wrong with the recipe or with what it names; the folder holds a different
-            run, cannot be written or is being written by another process; a loss was not finite. What was
-            saved before stays.
-        RunStopped: a signal asked the run to stop; it is saved. Uncaught, this ends the process with status
-            143 (SIGTERM) or 130 (Ctrl-C).
+        PursuhintError: the recipe, or a file or network that it names, is wrong; the folder holds a different
+            run, cannot be written or is being written by another process; a loss was not finite. Earlier
+            saved states are kept.
+        RunStopped: a signal asked the run to stop; it has been saved. Uncaught, this ends the process
+            with status 143 (SIGTERM) or 130 (Ctrl-C).
 
     Example:
         >>> record = train(Recipe.load("digits-vanilla"), "runs/digits")
@@ -121,11 +121,11 @@ def run_steps(
         run: recipe, folder, inputs and event handler.
         device: where to train.
         resources: supplies data, teacher and batches, which several runs may share; None for a run alone.
-        stop: says when to save and stop; see `pursuhint.training.catch_signals`.
+        stop: a request to save and stop; see `pursuhint.training.signals`.
 
     Yields:
         `READY` once everything has been checked and built, unless the run is finished; then as
-        `pursuhint.training.training_steps`.
+        `pursuhint.training.loop.TrainingLoop`.
 
     Returns:
         The record of the finished run.
@@ -167,7 +167,7 @@ def run_steps(
 
 
 def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelerator) -> HintPlan:
-    """The plan that the run uses, written to ``hints.json``; chosen by an analysis if the recipe says so."""
+    """The hint plan of the run, written to ``hints.json``; chosen by an analysis on request."""
     path = folder / "hints.json"
     if parts.plan is not None:
         if accelerator.is_main_process:
@@ -177,12 +177,12 @@ def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Acceler
     assert hints is not None
     assert teacher is not None
     chosen, analyzed = path.exists(), (folder / "analysis" / "analysis.json").exists()
-    accelerator.wait_for_everyone()  # every process has looked before one of them writes
+    accelerator.wait_for_everyone()  # all ranks check for the files before one of them writes
     if not chosen:
         if analyzed:
             analysis = Analysis.load(folder / "analysis")
         else:
-            analysis = analyze(  # which the processes share
+            analysis = analyze(  # ranks shard the samples
                 teacher,
                 parts.data,
                 metrics=(hints.metric,),
@@ -209,7 +209,7 @@ def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Acceler
 def _describe(
     folder: Path, recipe: Recipe, parts: Parts, fingerprints: Mapping[str, str], accelerator: Accelerator
 ) -> None:
-    """Write recipe.yaml and environment.json; a resumed run adds when and where it went on."""
+    """Write recipe.yaml and environment.json; a resumed run adds its environment to the list there."""
     path = folder / "environment.json"
     now = describe_environment(accelerator.device, seed=recipe.seed, processes=accelerator.num_processes)
     if (folder / "recipe.yaml").exists() and path.exists():

@@ -1,4 +1,4 @@
-"""A run that is under way: what happens around the loop. It evaluates, saves, stops and goes on."""
+"""Runs the training loop with evaluation, checkpointing, graceful stop and resume."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from pursuhint.training.signals import RunStopped, StopRequest, synced_stop_sign
 from pursuhint.training.stages import plan_stages
 from pursuhint.training.sync_batchnorm import synchronize_batchnorms
 
-# What autocast would make of the weights of convolutions and linear layers for every batch.
+# The type to which autocast casts the weights of convolutions and linear layers in every batch.
 _WEIGHTS: Mapping[str, torch.dtype | None] = MappingProxyType(
     {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 )
@@ -52,17 +52,17 @@ _WEIGHTS: Mapping[str, torch.dtype | None] = MappingProxyType(
 
 @dataclass
 class Trainer:
-    """A run whose parts have been built and checked.
+    """Trains, evaluates and saves a run whose parts have been built and checked.
 
     Args:
         folder: the run folder, locked by this process or by the main one of several.
         recipe: resolved.
-        data: what it is trained and evaluated on.
-        distiller: what is trained.
+        data: for training and evaluation.
+        distiller: the networks and losses to train.
         accelerator: owns device, precision, processes and state.
-        tell: hears of events.
-        resources: what the run shares with others.
-        stop: says when to save and stop; None for never.
+        tell: receives events.
+        resources: creates batches and teacher features, perhaps shared with other runs.
+        stop: a request to save and stop; None for never.
     """
 
     folder: Path
@@ -74,7 +74,7 @@ class Trainer:
     resources: Resources
     stop: StopRequest | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list)
-    state: Path | None = None  # folder of the state saved last
+    state: Path | None = None  # folder of the last saved state
 
     def __post_init__(self) -> None:
         accelerator = self.accelerator
@@ -94,7 +94,7 @@ class Trainer:
         self.must_stop = synced_stop_signal(self.stop if self.stop is not None else StopRequest())
 
     def steps(self) -> Generator[Position, None, None]:
-        """Train from the beginning, or from the state saved last, to the end.
+        """Train from the beginning, or from the last saved state, to the end.
 
         Raises:
             PursuhintError: a loss was not finite, or something could not be written or read.
@@ -104,7 +104,7 @@ class Trainer:
         stages = plan_stages(self.recipe, self.distiller)
         epochs = sum(stage.epochs for stage in stages)
         trainable = sum(p.numel() for p in self.distiller.student.parameters() if p.requires_grad)
-        device = self.accelerator.device  # which launchers number on the CPU, too
+        device = self.accelerator.device  # launchers number CPU devices too
         where = device.type if device.type == "cpu" else str(device)
         self.tell(RunStarted(epochs, trainable, self.chosen_on, where))
         saved = self.store.load()
@@ -120,7 +120,7 @@ class Trainer:
             yield from loop.steps(stages, epochs_done=epochs_done, steps_done=steps_done)
         if self.accelerator.is_main_process:
             if epochs_done == epochs:
-                self._write_weights(is_best=True)  # the run was interrupted just before it would have done so
+                self._write_weights(is_best=True)  # the run was interrupted just before this step
             best = self.metrics[best_epoch(self.metrics, self.chosen_on) - 1]
             result = {
                 "epochs": epochs,
@@ -142,7 +142,7 @@ class Trainer:
         )
 
     def _lay_out_weights(self) -> None:
-        """Before the distiller goes to its device and is wrapped for several processes: both keep it."""
+        """Set the memory layout of the student and shard the teacher, before device transfer and DDP."""
         teacher, acceleration = self.distiller.teacher, self.recipe.acceleration
         if acceleration.channels_last and self.accelerator.device.type == "cuda":
             self.distiller.student.to(memory_format=torch.channels_last)
@@ -157,7 +157,7 @@ class Trainer:
         shard_teacher(teacher, example, self.accelerator.device, _WEIGHTS[precision])
 
     def _begin_stage(self) -> None:
-        """The distiller is on its device, and knows what this stage looks at."""
+        """Cache the teacher's outputs if asked for; the distiller is on its device and set to the stage."""
         distiller, device = self.distiller, self.accelerator.device
         if distiller.acceleration.cache_teacher and distiller.teacher is not None:
 
@@ -167,13 +167,13 @@ class Trainer:
             with self.accelerator.autocast():
                 self.resources.cache_teacher(distiller, batches)
 
-    # -- going on ------------------------------------------------------------------------------------------
+    # -- resuming ------------------------------------------------------------------------------------------
 
     def _resume(self, saved: SavedState) -> int:
-        """Bring the folder to where the state was saved; the loop loads the state itself.
+        """Reset the folder's files to the saved state; the loop loads the state itself.
 
         Returns:
-            Steps that are done of the epoch under way.
+            Steps done of the unfinished epoch.
         """
         processes = saved.progress.get("processes", 1)
         if processes != self.accelerator.num_processes:
@@ -209,13 +209,13 @@ class Trainer:
 
     @property
     def _progress_file(self) -> str:
-        """In a state: what this process has counted in the epoch under way."""
+        """File of a state with this rank's progress in the unfinished epoch."""
         return f"epoch-{self.accelerator.process_index}.json"
 
     # -- saving --------------------------------------------------------------------------------------------
 
     def _after_step(self, progress: EpochProgress) -> None:
-        """In the middle of an epoch: save if it is time to, and stop if somebody asks for it."""
+        """Within an epoch: save every ``save_every_steps`` steps, and save and stop if a signal asked to."""
         every = self.recipe.save_every_steps
         asked = self.must_stop(progress.step)
         if asked or (every and progress.step % every == 0):
@@ -226,7 +226,7 @@ class Trainer:
             raise self._stopped(asked, where)
 
     def _finish_epoch(self, metrics: dict[str, Any]) -> None:
-        """Evaluate, save, and only then say that the epoch is done."""
+        """Evaluate and save, and only then report the epoch as finished."""
         self._same_statistics()
         student = self.distiller.export()
         for split, loader in self.tests.items():
@@ -259,7 +259,7 @@ class Trainer:
             raise self._stopped(asked, f"after epoch {len(self.metrics)} of {self.epochs}")
 
     def _save(self, progress: EpochProgress | None = None, best: nn.Module | None = None) -> None:
-        """Save the state, with the best weights so far: new ones, or those of the state before."""
+        """Save the state, with the best weights so far: ``best``, or the copy in the previous state."""
         previous = self.state
         description: dict[str, Any] = {
             "epoch": len(self.metrics),
@@ -285,7 +285,7 @@ class Trainer:
         self.state = self.store.save(description, write)
 
     def _same_statistics(self) -> None:
-        """Give all processes the first one's batch-norm statistics: its student is the one that is kept."""
+        """Broadcast rank 0's batch-norm statistics, because its student is the one that is saved."""
         if self.accelerator.num_processes > 1:
             for buffer in self.distiller.student.buffers():
                 buffer.copy_(broadcast(buffer))

@@ -1,4 +1,4 @@
-"""A run that is asked to stop: the signal is noted, and acted on where the run can be saved."""
+"""Graceful stop: note SIGTERM and SIGINT, and act on them at a step after which the run can be saved."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ import torch.distributed as dist
 from pursuhint._util.distributed import world_size
 
 AGREE_EVERY = 10
-"""Steps between two moments at which several processes ask each other whether one of them is to stop."""
+"""Steps between two exchanges in which the ranks agree on whether to stop."""
 
-# Seconds after which a second Ctrl-C is meant as one: launchers pass on what the terminal has sent already.
+# Seconds before a second Ctrl-C counts: launchers forward the SIGINT that the terminal has sent already.
 _PATIENCE = 2.0
 
 
 class RunStopped(SystemExit):
-    """A run was asked to stop, and has been saved. Uncaught, it ends the process as the signal would have.
+    """A signal stopped the run, which has been saved. Uncaught, it ends the process with the signal's status.
 
     Attributes:
         signal: the signal's number; ``code`` is 128 more, as in shells (130 for Ctrl-C, 143 for SIGTERM).
-        message: where the run is and how it goes on.
+        message: the position at which the run was saved, and how to resume it.
     """
 
     def __init__(self, number: int, message: str) -> None:
@@ -51,10 +51,10 @@ class StopRequest:
         self._since = 0.0
 
     def note(self, number: int, frame: FrameType | None = None) -> None:
-        """Handle a signal. A second Ctrl-C that is meant as one interrupts at once.
+        """Handle a signal. A second Ctrl-C after two seconds interrupts immediately.
 
         Raises:
-            KeyboardInterrupt: somebody has lost patience.
+            KeyboardInterrupt: the second Ctrl-C.
         """
         now = time.monotonic()
         if number == signal.SIGINT and self.signal == number and now - self._since > _PATIENCE:
@@ -65,10 +65,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def catch_signals(request: StopRequest) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT (Ctrl-C) into a request, as long as the block lasts.
+    """Turn SIGTERM and SIGINT (Ctrl-C) into a stop request within the block.
 
-    Handlers that somebody else has installed are left alone, and so are ignored signals. In a thread other
-    than the main one nothing is caught, since Python allows handlers in that one only.
+    Handlers of the caller and ignored signals are left unchanged. Outside the main thread nothing is caught,
+    because Python allows signal handlers only there.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -85,16 +85,17 @@ def catch_signals(request: StopRequest) -> Iterator[None]:
 
 
 def synced_stop_signal(request: StopRequest) -> Callable[[int], int | None]:
-    """A question that several processes answer alike: is the run to stop after this step?
+    """Create the function with which all ranks decide at the same step to stop.
 
-    Every process calls this once, at the same point. Alone, a process looks at its own request after every
-    step. Several ask each other every `AGREE_EVERY` steps, on the host, so that no device is waited for.
+    A collective call: every rank makes it once, at the same point. A single process reads its own request
+    after every step. Several ranks reduce theirs every `AGREE_EVERY` steps over gloo, on the CPU, because
+    an NCCL reduction would force a GPU sync.
 
     Args:
-        request: this process's own.
+        request: of this process.
 
     Returns:
-        From a step to the number of the signal that asks to stop, or None.
+        A function from a step to the number of the signal that asked any rank to stop, or None.
     """
     if world_size() == 1:
         return lambda step: request.signal

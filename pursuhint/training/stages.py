@@ -1,4 +1,4 @@
-"""Stages: what trains, for how long and at which learning rate. A run is a list of them for one loop."""
+"""Stages of a run: warm-ups of losses and the main training, each with its optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Stage", "build_optimizer", "plan_stages"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a run. Which terms are computed and which parameters train follows from ``warm_up``.
+    """One stage of a run. ``warm_up`` decides which terms are computed and which parameters are trained.
 
     Attributes:
         name: ``"main"``, or ``"term:stage"`` for a warm-up that a loss asks for.
         epochs: at least 1.
-        optimizer: every stage begins with a new one.
+        optimizer: its settings; every stage creates a new optimizer.
         schedule: of the learning rate, over the epochs of this stage.
         term: the only term of a warm-up; None for all of them.
         warm_up: the warm-up itself; None in the main stage.
@@ -37,15 +37,15 @@ class Stage:
     warm_up: WarmUp | None = None
 
     def enter(self, distiller: Distiller) -> list[nn.Parameter]:
-        """Let the stage begin, and say which parameters it trains."""
+        """Set the distiller to this stage; returns the parameters that it trains."""
         distiller.enter(self.term, self.warm_up)
         return distiller.trainable_parameters()
 
     def leaves_parameters_idle(self, distiller: Distiller) -> bool:
         """Whether some parameters of the distiller may get no gradient in this stage.
 
-        A warm-up leaves out the end of the student and the other losses, and losses of weight 0 or of a
-        warm-up alone are left out of the main stage.
+        A warm-up skips the end of the student and the other losses; the main stage skips losses of weight 0
+        and losses that exist for their warm-up only.
         """
         losses = [distiller.loss(name) for name in distiller.losses]
         return (
@@ -63,7 +63,7 @@ class Stage:
 
 
 def plan_stages(recipe: Recipe, distiller: Distiller) -> tuple[Stage, ...]:
-    """The warm-ups that the losses ask for, each with the learning rate that it names, and the main stage."""
+    """The warm-ups of the losses, each with its own learning rate, and then the main stage."""
     warm_ups = []
     for term, warm_up in distiller.warm_ups():
         optimizer = recipe.optimizer.model_copy(update={"lr": warm_up.lr or recipe.optimizer.lr})
@@ -73,10 +73,10 @@ def plan_stages(recipe: Recipe, distiller: Distiller) -> tuple[Stage, ...]:
 
 
 def check_that_all_learn(distiller: Distiller) -> None:
-    """With several processes, call it after the first backward pass of a stage that leaves nothing idle.
+    """Check, with several processes, that the first backward pass of a stage reached every parameter.
 
     Raises:
-        PursuhintError: a parameter has no gradient, for which the other processes would wait.
+        PursuhintError: a parameter has no gradient; DDP would wait for it forever.
     """
     parameters = distiller.named_parameters()
     idle = [name for name, value in parameters if value.requires_grad and value.grad is None]
@@ -89,7 +89,7 @@ def check_that_all_learn(distiller: Distiller) -> None:
 
 
 def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser of a stage, over one group of parameters; fused into one kernel where there is one."""
+    """The optimizer of a stage, over one parameter group; with the fused kernel where PyTorch has one."""
     fused = all(
         parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda") for parameter in parameters
     )

@@ -15,15 +15,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def synchronize_batchnorms(module: Module, device: torch.device) -> Module:
-    """Replace every batch norm inside a module by one that sees the batches of all processes.
+    """Replace every batch norm inside a module by one whose batch statistics span all ranks.
 
-    Parameters and statistics stay the same objects under the same names, so optimisers, checkpoints and hint
-    points do not notice.
+    Parameters and buffers stay the same tensors under the same names, so optimisers, checkpoints and hint
+    points need no change.
 
     Args:
         module: changed in place. It must not itself be a batch norm.
-        device: where it will train: on a GPU PyTorch's own `torch.nn.SyncBatchNorm` is used, which works
-            nowhere else, on the CPU `SynchronizedBatchNorm`.
+        device: where it will train. On a GPU `torch.nn.SyncBatchNorm` is used, which refuses CPU tensors; on
+            the CPU `SynchronizedBatchNorm`.
     """
     kind = SynchronizedBatchNorm if device.type == "cpu" else nn.SyncBatchNorm
     for name, child in module.named_children():
@@ -35,7 +35,7 @@ def synchronize_batchnorms(module: Module, device: torch.device) -> Module:
 
 
 def _like(norm: _BatchNorm, kind: type[_BatchNorm]) -> _BatchNorm:
-    """A norm of another kind with the same parameters and statistics, and in the same mode."""
+    """A batch norm of another class with the same parameters, buffers and mode."""
     new = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
         setattr(new, name, getattr(norm, name))
@@ -43,10 +43,10 @@ def _like(norm: _BatchNorm, kind: type[_BatchNorm]) -> _BatchNorm:
 
 
 class SynchronizedBatchNorm(_BatchNorm):
-    """What PyTorch's synchronised batch norm does on GPUs, on the CPU.
+    """`torch.nn.SyncBatchNorm` for the CPU.
 
-    In training mode mean and variance are those of the samples of all processes, with gradient; parts may
-    differ in size. In evaluation mode, and where there is one process, it is an ordinary batch norm.
+    In training mode mean and variance are computed over the samples of all ranks, with gradient; shards may
+    differ in size. In evaluation mode, and with one process, it is an ordinary batch norm.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -59,9 +59,12 @@ class SynchronizedBatchNorm(_BatchNorm):
         if not batch_statistics or world_size() == 1:
             return super().forward(input)
         shape = (1, -1, *[1] * (input.ndim - 2))
-        rows = input.double().transpose(0, 1).flatten(1)  # (channels, everything else)
+        rows = (
+            input.double().transpose(0, 1).flatten(1)
+        )  # (channels, samples and positions); float64, because E[x^2] - E[x]^2 cancels
         own = torch.cat([rows.sum(1), (rows * rows).sum(1), rows.new_tensor([rows.shape[1]])])
         total: Tensor = _Sum.apply(own)
+        # Sums, sums of squares and the count travel in one reduction; shards may differ in size.
         count = total[-1].detach()
         mean = total[: self.num_features] / count
         variance = (total[self.num_features : -1] / count - mean * mean).clamp_min(0)
@@ -84,7 +87,7 @@ class SynchronizedBatchNorm(_BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes, with gradient."""
+    """All-reduce (sum) of a tensor, with gradient: the gradient of a sum over ranks is summed over ranks."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

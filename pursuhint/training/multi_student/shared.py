@@ -1,4 +1,4 @@
-"""What runs that train side by side share: data, teacher, batches and one teacher pass for all of them."""
+"""Share data, teacher, batches and teacher passes between the runs of a group."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = ["SharedResources", "SharedTeacher"]
 
 
 class SharedTeacher:
-    """The common part of several runs on the same batches.
+    """The data, teachers and batches of a group of runs.
 
-    `serve` makes a batch and what the teacher sees in it, once; the runs then find both where a run of its
-    own would have made them.
+    `serve` loads each batch and computes the teacher's features once; each run receives both instead of
+    computing them.
 
     Args:
-        data: data by recipe section, where several groups of runs follow each other; it is added to.
+        data: loaded data sets by recipe section, shared by successive groups; new ones are added.
     """
 
     def __init__(self, data: dict[str, ImageData] | None = None) -> None:
@@ -42,47 +42,47 @@ class SharedTeacher:
         self._loader: Loader | None = None
         self._epoch: Iterator[Batch] = iter(())
         self._next: Position | None = None
-        self._passes: dict[nn.Module, TeacherRunner] = {}
+        self._runners: dict[nn.Module, TeacherRunner] = {}
 
     def data(self, key: str, load: Callable[[], ImageData]) -> ImageData:
-        """The data of a section of the recipe, loaded once."""
+        """The data set of a recipe section, loaded once."""
         if key not in self._data:
             self._data[key] = load()
         return self._data[key]
 
     def teacher(self, key: str, build: Callable[[], nn.Module]) -> nn.Module:
-        """The teacher of a section of the recipe, built once. Nobody changes it."""
+        """The teacher of a recipe section, built once; runs must not change it."""
         if key not in self._teachers:
             self._teachers[key] = build()
         return self._teachers[key]
 
     def loader(self, make: Callable[[], Loader]) -> Loader:
-        """The batches of all runs, prepared once."""
+        """The loader of all runs, created once."""
         if self._loader is None:
             self._loader = make()
         return self._loader
 
     def serve(self, position: Position, runs: Sequence[SharedResources]) -> int:
-        """Make a batch, let every teacher see it once, and hand both to the runs.
+        """Load a batch, run every teacher on it once, and pass batch and features to the runs.
 
         Args:
-            position: the step that the runs are about to take.
+            position: the step that the runs take next.
             runs: all runs that take it.
 
         Returns:
-            How many samples it has.
+            The number of samples in the batch.
         """
         started = time.perf_counter()
         batch = self._batch(position)
-        traces = self._traces(batch, runs)
+        features = self._teacher_features(batch, runs)
         share = (time.perf_counter() - started) / len(runs)
         for run in runs:
-            run.receive(batch, traces.get(run), share)
+            run.receive(batch, features.get(run), share)
         return len(batch)
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch."""
+        """Steps per epoch."""
         return 0 if self._loader is None else len(self._loader)
 
     def _batch(self, position: Position) -> Batch:
@@ -92,33 +92,38 @@ class SharedTeacher:
         self._next = Position(position.epoch, position.step + 1)
         return next(self._epoch)
 
-    def _traces(self, batch: Batch, runs: Sequence[SharedResources]) -> dict[SharedResources, Features]:
-        """What each run that can share a teacher pass sees in it."""
+    def _teacher_features(
+        self, batch: Batch, runs: Sequence[SharedResources]
+    ) -> dict[SharedResources, Features]:
+        """The teacher features of each run that can share a teacher pass."""
         sharing: dict[nn.Module, dict[SharedResources, TeacherOutputs]] = {}
         for run in runs:
-            teacher, outputs = run.compares()
+            teacher, outputs = run.teacher_needs()
             if teacher is not None and outputs is not None and not outputs.input_gradients:
                 sharing.setdefault(teacher, {})[run] = outputs
-        traces: dict[SharedResources, Features] = {}
+        features: dict[SharedResources, Features] = {}
         for teacher, users in sharing.items():
             union = TeacherOutputs.union(list(users.values()))
-            if teacher not in self._passes or self._passes[teacher].outputs != union:
-                shared = self._passes[teacher] = TeacherRunner(teacher, union, next(iter(users)).acceleration)
+            # One pass computes the union of what the runs need; each run takes its part of it below.
+            if teacher not in self._runners or self._runners[teacher].outputs != union:
+                shared = self._runners[teacher] = TeacherRunner(
+                    teacher, union, next(iter(users)).acceleration
+                )
                 if (unchanging := next(iter(users)).unchanging_batches) is not None:
                     with next(iter(users)).autocast():
                         shared.fill(unchanging())
             with next(iter(users)).autocast():
-                trace = self._passes[teacher](batch.images, batch.indices)
-            traces |= {run: union.select(trace, outputs) for run, outputs in users.items()}
-        return traces
+                combined = self._runners[teacher](batch.images, batch.indices)
+            features |= {run: union.select(combined, outputs) for run, outputs in users.items()}
+        return features
 
 
 class SharedResources(Resources):
-    """What one of several runs gets from what they share.
+    """Resources of one run in a group, taken from the shared ones.
 
     Args:
-        shared: the common part.
-        teacher: what tells its teacher from those of other runs, if it was passed from Python.
+        shared: the group's data, teachers and batches.
+        teacher: distinguishes teachers that were passed from Python, which the recipe does not.
     """
 
     def __init__(self, shared: SharedTeacher, teacher: str = "") -> None:
@@ -127,12 +132,12 @@ class SharedResources(Resources):
         self._distiller: Distiller | None = None
         self._accelerator: Accelerator | None = None
         self._batch: Batch | None = None
-        self._trace: Features | None = None
+        self._features: Features | None = None
         self._seconds = 0.0
         self._since: float | None = None
         self.unchanging_batches: Callable[[], Iterable[Batch]] | None = None
 
-    # -- what the run asks for -----------------------------------------------------------------------------
+    # -- requested by the run -----------------------------------------------------------------------------
 
     def data(self, recipe: Recipe, load: Callable[[], ImageData]) -> ImageData:
         return self._shared.data(recipe.data.model_dump_json(), load)
@@ -148,7 +153,7 @@ class SharedResources(Resources):
         self, distiller: Distiller, accelerator: Accelerator
     ) -> Callable[[Batch], Features | None]:
         self._distiller, self._accelerator = distiller, accelerator
-        return lambda batch: self._trace
+        return lambda batch: self._features
 
     def cache_teacher(self, distiller: Distiller, batches: Callable[[], Iterable[Batch]]) -> None:
         self.unchanging_batches = batches
@@ -156,27 +161,27 @@ class SharedResources(Resources):
     def clock(self) -> float:
         return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
-    # -- what whoever leads the runs does ------------------------------------------------------------------
+    # -- called by the leader of the group ------------------------------------------------------------------
 
-    def compares(self) -> tuple[nn.Module | None, TeacherOutputs | None]:
-        """The run's teacher, and what its present stage looks at in it."""
+    def teacher_needs(self) -> tuple[nn.Module | None, TeacherOutputs | None]:
+        """The run's teacher, and the outputs of it that the present stage needs."""
         assert self._distiller is not None
         return self._distiller.teacher, self._distiller.teacher_outputs
 
     @property
     def acceleration(self) -> Acceleration:
-        """How the run's arithmetic is carried out."""
+        """The run's settings of speed."""
         assert self._distiller is not None
         return self._distiller.acceleration
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The precision of the run."""
+        """The run's mixed-precision context."""
         assert self._accelerator is not None
         return self._accelerator.autocast()
 
-    def receive(self, batch: Batch, trace: Features | None, seconds: float) -> None:
-        """Take the batch of the next step, what the teacher saw in it, and a share of the time that took."""
-        self._batch, self._trace = batch, trace
+    def receive(self, batch: Batch, features: Features | None, seconds: float) -> None:
+        """Receive the next step's batch, its teacher features and a share of the seconds spent on both."""
+        self._batch, self._features = batch, features
         self._seconds += seconds
 
     def take(self) -> Batch:
@@ -186,27 +191,29 @@ class SharedResources(Resources):
         return batch
 
     def resume(self) -> None:
-        """The run's clock goes on."""
+        """Start the run's clock."""
         self._since = time.perf_counter()
 
     def pause(self) -> None:
-        """The run's clock stands still; what it was given for its step is let go."""
+        """Stop the run's clock and release the batch and features of its step."""
         assert self._since is not None
         self._seconds += time.perf_counter() - self._since
-        self._since = self._batch = self._trace = None
+        self._since = self._batch = self._features = None
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Keep the memory of batch and trace until a stream is done with them."""
+        """Keep the memory of batch and features until a stream has finished with them."""
         tensors = [] if self._batch is None else [self._batch.images, self._batch.labels, self._batch.indices]
-        if self._trace is not None:
-            tensors += self._trace.maps
-            tensors += [part for part in (self._trace.logits, self._trace.embedding) if part is not None]
+        if self._features is not None:
+            tensors += self._features.maps
+            tensors += [
+                part for part in (self._features.logits, self._features.embedding) if part is not None
+            ]
         for tensor in tensors:
             tensor.record_stream(stream)
 
 
 class _SharedLoader(Loader):
-    """A loader whose batches somebody else asks for."""
+    """A loader that yields the batches which the leader has loaded."""
 
     def __init__(self, inner: Loader, run: SharedResources) -> None:
         self._inner, self._run = inner, run

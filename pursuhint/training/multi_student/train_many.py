@@ -1,4 +1,26 @@
-"""Several runs side by side: every batch is made once and seen by the teacher once, for all students."""
+"""Train several students on the same batches, with one teacher pass for all of them.
+
+Every run is the generator `run_steps`, which pauses before it requests its next batch. The leader advances
+all runs that wait at the same position, so each batch is loaded, augmented and seen by the teacher once::
+
+    leader (_lead)            run 1 (run_steps)        run 2 (run_steps)
+    --------------            -----------------        -----------------
+    position p is due   <---- yield p                  yield p
+    SharedTeacher.serve(p)    (paused)                 (paused)
+      batch, teacher features
+      |-> SharedResources 1
+      `-> SharedResources 2
+    restore RNG state 1
+    next(run 1)         ----> forward, backward, step
+    save RNG state 1    <---- yield p + 1
+    restore RNG state 2
+    next(run 2)         ---------------------------->  forward, backward, step
+    save RNG state 2    <----------------------------  yield p + 1
+    position p + 1 is due ...
+
+Swapping the global random generators around each advance gives every run the numbers that it would draw
+alone. A run that is behind (resumed from an older state) is advanced by itself until it has caught up.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +47,7 @@ from pursuhint.training.signals import RunStopped, StopRequest, catch_signals
 __all__ = ["GroupEvent", "GroupStarted", "GroupStep", "RunEnded", "train_many"]
 
 _OWN = ("student", "teacher", "hints", "losses", "optimizer", "schedule", "epochs")
-"""Sections of a recipe in which runs that share their batches may differ."""
+"""Sections of a recipe in which runs of one group may differ: they do not affect the batches."""
 
 _NOT_BEGUN = Position(-1, 0)
 _STOPPED = "stopped; every run that had begun has been saved, and the same call goes on with them"
@@ -33,10 +55,10 @@ _STOPPED = "stopped; every run that had begun has been saved, and the same call 
 
 @dataclass(frozen=True)
 class GroupStarted:
-    """Some runs begin side by side.
+    """A group of runs begins.
 
     Attributes:
-        runs: their places in the sequence that was passed to `train_many`.
+        runs: indices into the sequence that was passed to `train_many`.
     """
 
     runs: tuple[int, ...]
@@ -47,12 +69,12 @@ class GroupStep:
     """Runs of a group have taken the same step.
 
     Attributes:
-        runs: their places.
+        runs: their indices.
         epoch: from 1, over all stages.
-        epochs: the most that any run of the group has.
+        epochs: the largest number of epochs among the runs of the group.
         step: from 1.
         steps: of an epoch.
-        samples: in this step, of one run and in this process.
+        samples: in this step, per run, on this rank.
     """
 
     runs: tuple[int, ...]
@@ -65,11 +87,11 @@ class GroupStep:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """A run has come to its end.
+    """A run has finished or failed.
 
     Attributes:
-        run: its place.
-        result: its record, or why it failed.
+        run: its index.
+        result: its record, or the error.
     """
 
     run: int
@@ -88,26 +110,27 @@ def train_many(
     streams: bool = False,
     on_event: Callable[[GroupEvent], None] | None = None,
 ) -> tuple[RunRecord | PursuhintError, ...]:
-    """Train several students at the same time, on the same batches and with one pass of the teacher for all.
+    """Train several students concurrently on the same batches, with one teacher pass for all of them.
 
-    Every run leaves the folder behind that `pursuhint.training.train` would have left, to the last bit on the
-    CPU (with the same number of threads; wall times aside): each has random generators of its own. Runs share
-    a batch if their recipes agree in everything but student, teacher, hints, losses, optimiser, schedule and
-    epochs; those that do not agree follow each other. The same call on folders of interrupted runs goes on
-    with them; runs that are behind catch up first. ``seconds`` in the metrics of a run are its own and its
-    share of what was done for several; on a GPU, which works while others are prepared, they are approximate.
+    Every run writes the folder that `pursuhint.training.train` would have written, bit for bit on the CPU
+    (with the same number of threads; wall times aside), because each has random generators of its own. Runs
+    form a group and share batches if their recipes agree in everything but student, teacher, hints, losses,
+    optimiser, schedule and epochs; groups are trained one after the other. The same call on the folders of
+    interrupted runs resumes them; runs that are behind catch up first. ``seconds`` in the metrics of a run
+    are its own time and its share of the common work; on a GPU, which runs asynchronously, they are
+    approximate.
 
-    All students of a group are in memory, and so are their optimisers and one at a time their activations.
+    The students of a group and their optimisers are in memory together; activations exist for one student at
+    a time.
 
     Args:
         runs: each with a folder of its own.
         device: where to train; None for the best there is.
-        at_once: at most so many students at the same time; None for no limit.
-        keep_going: if a run fails, go on with the others, and return its error in its place. Otherwise it is
-            raised at once; the others keep what they have saved.
-        streams: on CUDA, give each student a stream of its own, so that the GPU can run several small ones
-            concurrently.
-        on_event: hears of groups, of the steps that they take and of the ends of runs.
+        at_once: the largest size of a group; None for no limit.
+        keep_going: if a run fails, continue the others and return its error in its place. Otherwise the error
+            is raised immediately; the others keep what they have saved.
+        streams: on CUDA, give each student a stream of its own, so that several small ones run concurrently.
+        on_event: receives starts and steps of groups and ends of runs.
 
     Returns:
         The records of the runs in their order, with ``keep_going`` the error in the place of a failed one.
@@ -146,14 +169,14 @@ def train_many(
 
 
 def _groups(runs: Sequence[Run], at_once: int | None) -> Iterator[list[int]]:
-    """Places of runs that share their batches, in the order of the first of each group."""
-    alike: dict[str, list[int]] = {}
+    """Indices of runs that share their batches, in the order of the first run of each group."""
+    groups: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
         values = {key: value for key, value in run.recipe.to_dict().items() if key not in _OWN}
-        alike.setdefault(json.dumps([values, id(run.inputs.data)], sort_keys=True, default=str), []).append(
+        groups.setdefault(json.dumps([values, id(run.inputs.data)], sort_keys=True, default=str), []).append(
             place
         )
-    for places in alike.values():
+    for places in groups.values():
         size = len(places) if at_once is None else at_once
         for start in range(0, len(places), size):
             yield places[start : start + size]
@@ -166,7 +189,7 @@ def _lead(
     keep_going: bool,
     tell: Callable[[GroupEvent], None],
 ) -> Generator[RunEnded, None, None]:
-    """Take the runs to their ends, those that are behind first."""
+    """Advance the runs to their ends; those furthest behind go first, so the others wait for them."""
     going, stopped = list(arms), None
     with contextlib.ExitStack() as stack:
         for arm in arms:
@@ -203,7 +226,7 @@ def _lead(
 
 
 class _Arm:
-    """A run that is under way among others."""
+    """One of several interleaved runs: its generator, random state, clock and CUDA stream."""
 
     def __init__(
         self,
@@ -232,7 +255,7 @@ class _Arm:
             self._told(event)
 
     def advance(self) -> RunRecord | None:
-        """Go to where the run asks for its next batch, or to its end, with its own random numbers.
+        """Advance the run to its next batch request, or to its end, with its own random generators.
 
         Returns:
             The run's record at its end, else None.
@@ -249,7 +272,7 @@ class _Arm:
             self.resources.pause()
             self._random = RandomState.now(self._device)
         if self._stream is not None and (building or record is not None):
-            self._stream.synchronize()  # others use what was put on the device here
+            self._stream.synchronize()  # tensors made on this stream are used on others from here on
         return record
 
     @contextlib.contextmanager
@@ -263,5 +286,5 @@ class _Arm:
             yield
 
     def close(self) -> None:
-        """Leave the run where it is; its folder is free again."""
+        """Stop the run at its present position and unlock its folder."""
         self._steps.close()
