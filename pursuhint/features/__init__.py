@@ -1,4 +1,4 @@
-"""Reading a network: where its sub-blocks are, and what they put out for a batch."""
+"""Hint points of a network, and extraction of their features."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Find the sub-blocks of any network in the record of one forward pass.
+"""Find the sub-blocks of any network from the call trace of one forward pass.
 
-The rules read structure, not names: who holds layers with weights, who merely passes its input through its
-children, and what each sub-block's output meets next.
+The rules use structure, not names: which modules hold layers with weights, which only chain their children,
+and which call takes the output of a sub-block.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pursuhint.features.tap import Tap, TapKind
 
 @dataclass(frozen=True)
 class SubBlock:
-    """A sub-block: the call that computes its output, and its last activation if it ends in one."""
+    """A sub-block: the call that returns its output, and its last activation if it ends in one."""
 
     name: str
     end: Call
@@ -61,7 +61,7 @@ class SubBlock:
 
 
 def _sub_block(trace: CallTrace, name: str, end: Call, activation: Call | None, whole: Call) -> SubBlock:
-    """A sub-block whose layers are those inside the call ``whole``."""
+    """Build a `SubBlock`; ``whole`` is the call that contains its layers."""
     return SubBlock(name, end, activation, is_channels_last(trace, end, whole))
 
 
@@ -72,17 +72,17 @@ def _sub_block(trace: CallTrace, name: str, end: Call, activation: Call | None, 
 def find_sub_blocks(network: nn.Module, trace: CallTrace) -> list[SubBlock]:
     """The sub-blocks of a network, or the conv-norm-activation units of one that has fewer than two.
 
-    A sub-block is an outermost module that holds two or more layers with weights and is more than a chain
-    of them. Modules that hold a run of sub-blocks (stages, encoders, containers) are entered, unless several
-    runs stand side by side in them and exchange their results (HRNet). The stem, which reads the image, and
-    the head are none.
+    A sub-block is an outermost module that holds two or more layers with weights and is more than a chain of
+    them. The search descends into modules that hold a sequence of sub-blocks (stages, encoders, containers),
+    unless they hold several parallel branches that exchange features (HRNet). The stem, which takes the
+    image, and the head are not sub-blocks.
     """
     search = _Search(network, trace)
     found = search.sub_blocks()
     calls = found if len(found) >= 2 else search.separable_convolutions()
     if len(calls) >= 2:
-        # Modules of a sub-block's kind, or in its company, are sub-blocks too, even without a skip connection
-        # (the first block of an EfficientNet) or with a single layer (those of an EfficientNetV2).
+        # Modules of the same class as a sub-block, or siblings in the same container, are sub-blocks too,
+        # also without a skip connection (first block of EfficientNet) or with one layer (EfficientNetV2).
         calls = search.with_companions(calls)
         return [_sub_block(trace, call.name, call, call.ends_in, call) for call in calls]
     single = [_sub_block(trace, call.name, call, call.ends_in, call) for call in found]
@@ -93,7 +93,7 @@ def find_sub_blocks(network: nn.Module, trace: CallTrace) -> list[SubBlock]:
 
 
 class _Search:
-    """A walk down the modules of a network, by what each did in a recorded forward pass."""
+    """Top-down search over the modules of a network, with what each did in a traced forward pass."""
 
     def __init__(self, network: nn.Module, trace: CallTrace) -> None:
         self.network = network
@@ -102,8 +102,8 @@ class _Search:
         self.classifier = classifier_call(trace).module
         self.of_module = {call.module: call for call in self.last.values()}
         calls = [(type(call.module), call) for call in self.last.values() if call.module is not None]
-        # What one module of a kind does is what the kind is: an inverted residual without its skip connection
-        # is still an inverted residual.
+        # Properties hold for a class if one of its modules shows them: an inverted residual without a skip
+        # connection is still an inverted residual.
         self.branching = {kind for kind, call in calls if not is_chain(call)}
         self.gates = {kind for kind, call in calls if is_gate(call)}
         self.heads = {kind for kind, _ in calls} - {kind for kind, call in calls if not is_head(call)}
@@ -112,10 +112,10 @@ class _Search:
         own = [m for m in network.modules() if m is not network and not is_container(m)]
         self.stages = {type(module) for module in own if self._holds_run(module)}
 
-    # -- what stands inside ------------------------------------------------------------------------------
+    # -- contents of modules -----------------------------------------------------------------------------
 
     def _can_be_sub_block(self, module: nn.Module, layers: int = 2) -> bool:
-        """Whether it has enough layers, is no gate, and returns one entry a sample."""
+        """Whether a module has enough layers, is neither gate nor head, and returns one entry per sample."""
         call = self.of_module.get(module)
         return (
             not is_container(module)
@@ -128,21 +128,21 @@ class _Search:
         )
 
     def _weighted_layers(self, module: nn.Module) -> int:
-        """How many layers with weights it is made of."""
+        """Number of layers with weights in a module."""
         if module not in self._weights:
             inside = sum(map(self._weighted_layers, module.children()))
             self._weights[module] = inside + has_own_weights(module)
         return self._weights[module]
 
     def _holds_sub_block(self, module: nn.Module) -> bool:
-        """Whether it is a sub-block or stage, rather than a chain of layers with a name of its own."""
+        """Whether a module is a sub-block or holds one, rather than a named chain of layers."""
         if module not in self._holding:
             itself = type(module) in self.branching and self._can_be_sub_block(module)
             self._holding[module] = itself or any(map(self._holds_sub_block, module.children()))
         return self._holding[module]
 
     def _holds_run(self, module: nn.Module) -> bool:
-        """Whether a run of several sub-blocks of one kind stands somewhere inside."""
+        """Whether a module holds a sequence of two or more sub-blocks of one class."""
         for inner in module.modules():
             if not (isinstance(inner, nn.Sequential) or is_container(inner) or inner is not module):
                 continue
@@ -152,7 +152,7 @@ class _Search:
         return False
 
     def _is_short_stage(self, module: nn.Module) -> bool:
-        """Whether a module of a stage's kind keeps its one sub-block where others keep several."""
+        """Whether a module of a stage's class holds a single sub-block where others hold several."""
         return type(module) in self.stages and any(
             self._holds_sub_block(child)
             for inner in module.modules()
@@ -162,7 +162,7 @@ class _Search:
         )
 
     def _runs_in_parallel(self, module: nn.Module) -> bool:
-        """Whether several of the tensors that it receives each enter sub-blocks of their own."""
+        """Whether two or more of a module's input tensors each enter sub-blocks of their own (HRNet)."""
         call = self.of_module.get(module)
         if call is None or len(call.inputs) < 2:
             return False
@@ -175,7 +175,7 @@ class _Search:
         }
         return len(streams) >= 2
 
-    # -- walking -----------------------------------------------------------------------------------------
+    # -- search ------------------------------------------------------------------------------------------
 
     def _is_entered(self, module: nn.Module) -> bool:
         if module is self.network or is_container(module):
@@ -185,7 +185,7 @@ class _Search:
         return any(module.children()) and type(module) not in self.branching
 
     def _leaves(self, taken: Iterable[nn.Module] = ()) -> Iterator[Call]:
-        """Calls of the outermost modules that are not entered, and of those in ``taken``."""
+        """Calls of the outermost modules that the search does not descend into, and of those in ``taken``."""
         taken = set(taken)
 
         def visit(name: str, module: nn.Module) -> Iterator[Call]:
@@ -202,13 +202,14 @@ class _Search:
         return visit("", self.network)
 
     def sub_blocks(self) -> list[Call]:
-        """Modules that are more than a chain of layers."""
+        """Calls of modules that are more than a chain of layers."""
         found = [call for call in self._leaves() if call.module and self._can_be_sub_block(call.module)]
         found = self._outermost(found)
         return self._without_stem(self._with_trailing_layers(found))
 
     def _with_trailing_layers(self, calls: list[Call]) -> list[Call]:
-        """With chains of a kind that is made of one sub-block and further layers in its place."""
+        """Replace a sub-block by its enclosing module if modules of that class hold one sub-block plus extra
+        layers."""
         inside: dict[nn.Module, list[Call]] = {}
         for call in calls:
             for module in self._around(call.name):
@@ -233,7 +234,7 @@ class _Search:
         return [widest(call) for call in calls]
 
     def separable_convolutions(self) -> list[Call]:
-        """Chains of a kind that factorises a convolution: one layer in a network of nothing else."""
+        """Chains with one depthwise convolution: the layers of networks of separable convolutions."""
         chosen = [
             module
             for module in self.of_module
@@ -246,7 +247,7 @@ class _Search:
         return self._outermost([call for call in self._leaves(chosen) if call.module in set(chosen)])
 
     def with_companions(self, blocks: list[Call]) -> list[Call]:
-        """Sub-blocks and, in depth order, what else belongs among them."""
+        """Add modules of the same class, or siblings in the same container, in depth order."""
         kinds = {type(call.module) for call in blocks}
         company = {self._company(call.name) for call in blocks}
 
@@ -277,13 +278,14 @@ class _Search:
         return self._without_stem(self._outermost(found))
 
     def _around(self, name: str) -> Iterator[nn.Module]:
-        """The modules that a module stands in, by their names."""
+        """The enclosing modules of a module, innermost first."""
         while name:
             name = name.rpartition(".")[0]
             yield self.network.get_submodule(name)
 
     def _company(self, name: str) -> tuple[str, str]:
-        """The nearest module around that is no container, and where in it the containers begin."""
+        """The innermost enclosing module that is no container, and its child that leads to the module (empty
+        if the module is a direct child)."""
         parts = name.split(".")
         for end in range(len(parts) - 1, -1, -1):
             holder = ".".join(parts[:end])
@@ -292,23 +294,23 @@ class _Search:
         raise AssertionError("the network itself stands around every module")
 
     def _outermost(self, calls: list[Call]) -> list[Call]:
-        """Without modules that ran inside another one of them."""
+        """Drop calls inside another one of the calls."""
         return [call for call in calls if not any(outer in calls for outer in outer_calls(call))]
 
     def _without_stem(self, calls: list[Call]) -> list[Call]:
-        """Without the module that takes the image, if there is only one of its kind and enough others."""
+        """Drop the module that takes the image, if it is the only one of its class and two others remain."""
         image = self.trace.calls[0].input
         kinds = Counter(type(call.module) for call in calls)
         rest = [call for call in calls if call.input is not image or kinds[type(call.module)] > 1]
         return rest if len(rest) >= 2 else calls
 
     def layers(self) -> list[Call]:
-        """Layers with weights outside of any sub-block."""
+        """Calls of layers with weights outside of sub-blocks."""
         return [call for call in self._leaves() if call.module and self._weighted_layers(call.module) == 1]
 
 
 def _unit(trace: CallTrace, layer: Call) -> SubBlock:
-    """A layer of a plain network with the norm and the activation that follow it directly."""
+    """The sub-block of a plain network: a layer with the norm and activation that directly follow it."""
     end, name, activation = layer, layer.name, layer.ends_in
     following = [call for call in trace.calls if call.started > layer.started and not call.children]
     for _ in range(2):  # at most a norm, then an activation

@@ -1,8 +1,7 @@
-"""Who called what: one forward pass of a network, written down.
+"""Trace of one forward pass: every call of a module or activation, with its inputs and output.
 
-`trace_calls` runs a network once, and from the record `pursuhint.features.blocks` works out where its
-sub-blocks begin and end. Together with `pursuhint.features.extractor` this is the only code that touches
-hooks; they exist only during a call and are removed even when it fails.
+`trace_calls` runs a network once; from the trace, `pursuhint.features.find_hint_points` derives where
+sub-blocks begin and end. Hooks exist only during the call and are removed also if it fails.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ __all__ = ["Call", "evaluating", "find_classifier", "first_tensor", "trace_calls
 
 
 def all_tensors(value: Any) -> tuple[Tensor, ...]:
-    """Every tensor in a module's input or output: itself, or those in tuples, lists and mappings.
+    """All tensors in a module's input or output, also those nested in tuples, lists and mappings.
 
-    An output with a ``logits`` entry (as many libraries return) begins with that entry.
+    The ``logits`` entry of an output (as many libraries return it) comes first.
     """
     if isinstance(value, Tensor):
         return (value,)
@@ -42,20 +41,20 @@ def all_tensors(value: Any) -> tuple[Tensor, ...]:
 
 
 def first_tensor(value: Any, samples: int | None = None) -> Tensor | None:
-    """The tensor meant by a module's input or output: the first of `all_tensors`.
+    """The main tensor of a module's input or output: the first of `all_tensors`.
 
     Args:
-        value: what a module received or returned.
-        samples: size of the batch. Given this, the first tensor with one entry a sample comes before those
-            without (the patches of all images in one axis, say, or a table of positions).
+        value: input or output of a module.
+        samples: size of the batch. If given, tensors with one entry per sample take precedence over others
+            (patches of all images in one axis, or a table of positions).
     """
     found = all_tensors(value)
     own = [tensor for tensor in found if samples is None or (tensor.ndim > 0 and len(tensor) == samples)]
     return next(iter(own or found), None)
 
 
-# Activations, as modules and as functions. Sigmoid, softmax and their hard forms are left out: inside a
-# block they gate or weigh, and nothing is meant by "the value before the gate".
+# Activations, as modules and as functions. Sigmoid, softmax and their hard variants are left out: inside a
+# block they are gates or weights, and "the value before the activation" is not a feature there.
 _ACTIVATION_MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
     nn.Hardswish, nn.Hardtanh, nn.Softplus, nn.Softsign, nn.Tanh, nn.Threshold,
@@ -86,7 +85,7 @@ def is_activation(module: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and every module of it back into its own mode afterwards."""
+    """Context in which a network is in evaluation mode; restores the mode of every module afterwards."""
     modes = {module: module.training for module in network.modules()}
     try:
         network.eval()
@@ -97,7 +96,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 class ActivationCalls(TorchFunctionMode):
-    """Reports activations that are applied as functions: ``before(input)``, then ``after(output)``."""
+    """Reports activations applied as functions: ``token = before(input)``, then ``after(token, output)``."""
 
     def __init__(self, before: Callable[[Tensor], Any], after: Callable[[Any, Any], None]) -> None:
         super().__init__()
@@ -109,7 +108,7 @@ class ActivationCalls(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        # F.relu is written with torch.relu: only the outermost of nested calls counts.
+        # F.relu calls torch.relu: only the outermost of nested calls counts.
         if self.inside or func not in _ACTIVATION_FUNCTIONS:
             return func(*args, **kwargs)
         argument = args[0] if args else kwargs.get("input")
@@ -126,29 +125,29 @@ class ActivationCalls(TorchFunctionMode):
 
 
 # ---------------------------------------------------------------------------------------------------------
-# Recording one forward pass
+# Tracing one forward pass
 
 
 @dataclass(eq=False)
 class Call:
-    """One call of a module, or of an activation function, in a recorded forward pass."""
+    """One call of a module, or of an activation function, in a traced forward pass."""
 
     name: str
-    """Module name; for a function the name of the module in whose ``forward`` it was applied."""
+    """Name of the module; for a function, of the module in whose ``forward`` it was applied."""
     module: nn.Module | None
     """None for a function."""
     parent: Call | None
     ordinal: int
-    """Which call of this module (or of functions directly in this module), from 0."""
+    """Index of the call among the calls of this module (or of functions directly in it), from 0."""
     started: int
     input: Tensor | None = None
     inputs: tuple[Tensor, ...] = ()
-    """All tensors that it received; ``input`` is the one meant."""
+    """All tensors passed to the call; ``input`` is the main one."""
     output: Tensor | None = None
     ended: int = -1
     children: list[Call] = field(default_factory=list)
     ends_in: Call | None = None
-    """The activation inside whose output this module returns, as it is or rearranged (as by a channel
+    """The inner activation whose output this module returns, unchanged or permuted (as by a channel
     shuffle)."""
     input_version: int = 0
     output_version: int = 0
@@ -163,7 +162,7 @@ class Call:
         return self.input is not None and self.input._version != self.input_version
 
     def feeds(self, other: Call) -> bool:
-        """Whether ``other`` received exactly what this call returned, with nothing done to it between."""
+        """Whether the input of ``other`` is the output of this call, not modified in between."""
         return (
             self.output is not None
             and other.input is self.output
@@ -171,7 +170,7 @@ class Call:
         )
 
     def returns_output_of(self, other: Call) -> bool:
-        """Whether this call returned exactly what ``other`` did, with nothing done to it between."""
+        """Whether the output of this call is the output of ``other``, not modified in between."""
         return (
             other.output is not None
             and self.output is other.output
@@ -186,7 +185,7 @@ class Call:
 
 @dataclass(frozen=True)
 class CallTrace:
-    """Everything that was called in one forward pass, in the order of the calls' beginnings."""
+    """All calls of one forward pass, in the order in which they began."""
 
     calls: tuple[Call, ...]
     output: Tensor
@@ -199,16 +198,17 @@ class CallTrace:
 
 
 def _same_values(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors hold the same numbers, in whatever order; no for a constant, which says nothing."""
+    """Whether two tensors hold the same values in any order; False for constants, which prove nothing."""
     if first.numel() != second.numel() or first.dtype != second.dtype or first.min() == first.max():
         return False
+    # Sorting is slow: most pairs differ in their sum already.
     if not torch.isclose(first.double().sum(), second.double().sum(), rtol=1e-9, atol=1e-9):
         return False
     return torch.equal(first.flatten().sort().values, second.flatten().sort().values)
 
 
 def _telling(example: Tensor) -> Tensor:
-    """The example, or a pattern of its shape where it is constant: from zeros all layers look alike."""
+    """The example, or a ramp of its shape if it is constant: for zeros the outputs of all layers coincide."""
     if example.is_floating_point() and example.numel() > 1 and example.min() == example.max():
         return (
             torch.linspace(-2, 2, example.numel(), device=example.device).reshape(example.shape).to(example)
@@ -218,11 +218,10 @@ def _telling(example: Tensor) -> Tensor:
 
 @torch.no_grad()
 def trace_calls(network: nn.Module, example: Tensor) -> CallTrace:
-    """Run a network once, in evaluation mode and without gradients, and write down every call.
+    """Run a network once, in evaluation mode and without gradients, and trace every call.
 
     Args:
-        network: any module that takes one batch of images. Its modes, statistics and parameters are as
-            before afterwards.
+        network: any module that takes one batch of images. Modes, statistics and parameters stay as they are.
         example: a batch, (N, C, H, W); one image is enough.
 
     Raises:
@@ -251,7 +250,7 @@ def trace_calls(network: nn.Module, example: Tensor) -> CallTrace:
         call.output = first_tensor(output, samples)
         call.output_version = call.output._version if call.output is not None else 0
         call.ended = next(clock)
-        # In reverse, because a call's own calls are at the end of the list.
+        # The calls inside this one are the last ones of the list.
         inside = itertools.takewhile(lambda inner: inner is not call, reversed(calls))
         activations = [inner for inner in inside if inner.is_activation and inner.output is not None]
         if call.output is None or not activations:
@@ -259,7 +258,9 @@ def trace_calls(network: nn.Module, example: Tensor) -> CallTrace:
         call.ends_in = next((inner for inner in activations if call.returns_output_of(inner)), None)
         last = activations[0]
         assert last.output is not None
-        untouched = not last.output_overwritten  # x = relu(x); x += skip is not the activation's output
+        # After x = relu(x); x += skip the block does not end in the activation. If nothing was added, the
+        # block may have permuted the output (channel shuffle): then the values are equal as a set.
+        untouched = not last.output_overwritten
         if call.ends_in is None and untouched and _same_values(last.output, call.output):
             call.ends_in = last
 
@@ -271,7 +272,7 @@ def trace_calls(network: nn.Module, example: Tensor) -> CallTrace:
 
     def before(argument: Tensor) -> Call | None:
         owner = stack[-1] if stack else None
-        if owner is None or owner.is_activation:  # the module itself is what was recorded
+        if owner is None or owner.is_activation:  # the call of the module is traced already
             return None
         return begin(owner.name, None, argument)
 
@@ -312,7 +313,7 @@ def _owns_weights(module: nn.Module) -> bool:
 
 
 def classifier_call(trace: CallTrace) -> Call:
-    """The call of the last layer with weights: the one whose output becomes the logits.
+    """The call of the classifier: the last layer with weights, preferably linear and as large as the logits.
 
     Raises:
         PursuhintError: no layer of the network has weights.
@@ -328,14 +329,14 @@ def classifier_call(trace: CallTrace) -> Call:
 
 
 def find_classifier(network: nn.Module, example: Tensor) -> tuple[str, nn.Module]:
-    """The last linear layer of a network, whose input is the embedding and whose output are the logits.
+    """The last linear layer of a network; its input is the embedding, its output the logits.
 
     Args:
         network: any classification network.
         example: a batch it can run on, (N, C, H, W).
 
     Returns:
-        Name and module. For a network that ends in a convolution, that convolution.
+        Name and module; the last convolution, for a network that ends in one.
 
     Raises:
         PursuhintError: the network cannot run on the example, or has no layer with weights.

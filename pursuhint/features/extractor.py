@@ -1,7 +1,6 @@
-"""Look inside a network while it runs.
+"""Extract features at hint points, the embedding and the logits in one forward pass.
 
-`FeatureExtractor` runs a network on a batch and returns a `Features`: logits, embedding and the features at
-chosen points. Hooks exist only during the call and are removed even when it fails.
+Hooks exist only during the call of a `FeatureExtractor`, and are removed also if it fails.
 """
 
 from __future__ import annotations
@@ -32,12 +31,13 @@ __all__ = ["FeatureExtractor", "Features"]
 
 @dataclass(frozen=True)
 class Features:
-    """What a probe saw of one network on one batch.
+    """Features of one network for one batch.
 
     Attributes:
-        logits: (N, classes), or None when the probe was told to do without.
-        embedding: (N, D), the input of the classifier, averaged over space when it is a map; or None.
-        maps: one tensor a hint point, in the order of the probe's points: (N, C, H, W), (N, T, C) for
+        logits: (N, classes), or None if not requested.
+        embedding: (N, D), the input of the classifier, averaged over space or tokens if it has such axes; or
+            None if not requested.
+        maps: one tensor per hint point, in the order of the extractor's points: (N, C, H, W), (N, T, C) for
             tokens, or (N, C).
     """
 
@@ -47,20 +47,20 @@ class Features:
 
 
 class _Finished(Exception):
-    """Raised inside a forward pass once everything that was asked for has been seen."""
+    """Ends a forward pass as soon as all requested tensors are there."""
 
 
 class FeatureExtractor:
-    """Run a network and return what passed through chosen points.
+    """Run a network and return its features at hint points.
 
-    The network itself is neither changed nor wrapped, and keeps its mode and device. When neither logits
-    nor embedding are wanted the forward pass ends after the deepest point.
+    The network is neither changed nor wrapped, and keeps its mode and device. If neither logits nor embedding
+    are requested, the forward pass ends after the deepest point.
 
     Args:
-        network: the network to look into.
+        network: any network.
         points: hint points of this network, from `pursuhint.features.find_hint_points`.
-        logits: whether `Features.logits` is wanted.
-        embedding: whether `Features.embedding`, the input of the last linear layer, is wanted.
+        logits: whether to return `Features.logits`.
+        embedding: whether to return `Features.embedding`, the input of the last linear layer.
 
     Raises:
         PursuhintError: a point names a module that the network does not have.
@@ -98,8 +98,8 @@ class FeatureExtractor:
         """Run the network on a batch, (N, C, H, W).
 
         Raises:
-            PursuhintError: a point was not reached, or was overwritten in place in a way that only shows
-                in training mode.
+            PursuhintError: a point was not reached, or its tensor was overwritten in place (which can happen
+                in training mode only, and then the tap does not know it).
         """
         taps = self._all_taps(images)
         if not taps:
@@ -113,7 +113,7 @@ class FeatureExtractor:
         return self._features(output, seen.tensors(self.points))
 
     def _all_taps(self, images: Tensor) -> tuple[Tap, ...]:
-        """Those of the points and, behind them, that of the embedding."""
+        """Taps of the points, followed by the tap of the embedding if it is requested."""
         if not self.embedding:
             return self.taps
         if self._classifier is None:
@@ -122,7 +122,7 @@ class FeatureExtractor:
         return (*self.taps, self._classifier)
 
     def _features(self, output: Any, tensors: list[Tensor]) -> Features:
-        """What is wanted, from the network's output and the tensors at all taps."""
+        """Assemble the features from the network's output and the tensors at all taps."""
         embedding = None
         if self.embedding:
             embedding = tensors.pop()
@@ -139,7 +139,7 @@ class FeatureExtractor:
 
 
 class _Seen:
-    """The tensors of one forward pass, and the hooks that catch them."""
+    """The hooks of one forward pass, and the tensors they caught, by index of the tap."""
 
     def __init__(self, network: nn.Module, taps: Sequence[Tap], samples: int, *, stop: bool) -> None:
         self.network = network
@@ -163,6 +163,7 @@ class _Seen:
             if tensor is None:
                 raise PursuhintError(f"module {tap.module!r} carries no tensor that could be a feature map")
             tensor = tensor.clone() if tap.copy else tensor
+            # The version counter of a tensor grows with every operation in place: `tensors` compares it.
             self.found[index] = (tensor, tensor._version)
             self.missing.discard(index)
         if self.stop and not self.missing:
@@ -213,7 +214,7 @@ class _Seen:
     def _watch_functions(
         self, modules: dict[str, nn.Module], wanted: dict[tuple[str, str], list[int]], handles: list[Any]
     ) -> ActivationCalls:
-        """Follow which module is running, so that a function can be told to belong to it."""
+        """Attribute activations applied as functions to the innermost running module."""
         stack: list[str] = []
 
         def entering(name: str) -> Callable[..., None]:

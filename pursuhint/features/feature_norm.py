@@ -19,19 +19,20 @@ __all__ = ["find_norm"]
 
 @torch.enable_grad()
 def find_norm(network: nn.Module, point: HintPoint, example: Tensor) -> nn.Module | None:
-    """The batch norm that a feature is the output of, whatever is added to it, and rectified or not.
+    """Find the batch norm whose output, possibly after a residual sum and ReLU, is this feature.
 
-    A feature depends on such an output with slope 1, or, behind a ReLU, with slope 1 where it is positive;
-    one backward pass tells. Of several that are added up it is the one with most norms before it: that of the
-    longer branch of a residual block.
+    The derivative of the feature by the output of such a norm is 1, or, behind a ReLU, 1 where the feature is
+    positive and 0 elsewhere; one backward pass with random weights tests this for all norms. If several are
+    summed, the norm with the most norms before it is returned: the one at the end of the longer branch of a
+    residual block.
 
     Args:
-        network: any network; run once in evaluation mode on random numbers, and left as it was.
+        network: any network; run once in evaluation mode on random images, and not changed.
         point: one of its hint points.
-        example: a batch of the size that the network sees, (N, C, H, W).
+        example: a batch of the network's input size, (N, C, H, W); only its shape and dtype are used.
 
     Returns:
-        None where there is no such norm.
+        The norm; None if there is none.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(1, *example.shape[1:], generator=generator).to(example).requires_grad_()
@@ -39,7 +40,7 @@ def find_norm(network: nn.Module, point: HintPoint, example: Tensor) -> nn.Modul
 
     def hook(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
         seen.append((module, output))
-        return output.clone()  # what comes behind may work in place
+        return output.clone()  # the layers behind may overwrite their input in place
 
     norms = [m for m in network.modules() if "running_mean" in dict(m.named_buffers(recurse=False))]
     handles = [norm.register_forward_hook(hook) for norm in norms]

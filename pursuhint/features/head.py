@@ -1,8 +1,8 @@
-"""The end of a classification network: the map it averages, and its classifier.
+"""The head of a classification network: its last feature map, the pooling, and the classifier.
 
-Some methods compare the map that a network averages into its embedding, put layers behind it, or change the
-classifier. This module finds these places in any network and changes them; the losses that do so
-(`pursuhint.losses.Loss.prepare`) say what to put there.
+Some methods compare the map that a network averages to its embedding, insert layers behind it, or replace the
+classifier. This module finds and changes these modules in any network; the losses that need it do so in
+`pursuhint.losses.Loss.prepare`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["Head", "find_head", "find_last_map"]
 
 
 class InsertedBeforePool(nn.Sequential):
-    """A network's pooling, with layers put before it."""
+    """The pooling of a network, preceded by inserted layers."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """Where a network ends.
+    """The head of a network.
 
     Attributes:
-        network: class of the network, for messages.
-        last_map: how to read the map that is averaged into the embedding, or the embedding itself where none
+        network: class name of the network, for messages.
+        last_map: hint point of the map that is averaged to the embedding; of the embedding itself if no map
             is.
         classifier: name of the last linear layer.
-        pooling: name of the module that does the averaging, if a module does.
-        container: name of the ``nn.Sequential`` whose output the map is, if there is one.
+        pooling: name of the module that averages the map, if a module does.
+        container: name of the ``nn.Sequential`` that returns the map, if there is one.
     """
 
     network: str
@@ -46,10 +46,13 @@ class Head:
     container: str | None
 
     def place(self, name: str) -> str:
-        """Module name of layers that `insert` puts behind the last map.
+        """Module name of layers inserted behind the last map.
+
+        Args:
+            name: own name of the layers, see `insert`.
 
         Raises:
-            PursuhintError: there is no place for them.
+            PursuhintError: layers cannot be inserted in this network.
         """
         where = self.pooling if self.pooling is not None else self.container
         if where is None:
@@ -61,15 +64,15 @@ class Head:
         return f"{where}.{name}"
 
     def insert(self, network: nn.Module, name: str, layers: nn.Module) -> None:
-        """Put layers between the last map and its averaging; the modules that were there keep their names.
+        """Insert layers between the last map and its pooling.
 
         Args:
-            network: the network that this head was found in; changed in place.
-            name: what the layers are called, see `place`.
+            network: the network of this head; changed in place.
+            name: own name of the layers.
             layers: (N, C, H, W) -> (N, C', H', W').
 
         Raises:
-            PursuhintError: there is no place for them, or others are there already.
+            PursuhintError: layers cannot be inserted in this network, or others were inserted before.
         """
         where = self.place(name).rpartition(".")[0]
         module = network.get_submodule(where)
@@ -99,19 +102,19 @@ class Head:
         return layers
 
     def change_classifier(self, network: nn.Module, change: Callable[[nn.Linear], nn.Module]) -> None:
-        """Put another module in the place of the classifier.
+        """Replace the classifier by a function of it.
 
         Args:
-            network: the network that this head was found in; changed in place.
-            change: gets the linear classifier that is there, returns the one to put in its place.
+            network: the network of this head; changed in place.
+            change: takes the linear classifier and returns its replacement.
         """
         self.replace_classifier(network, change(self.linear_classifier(network)))
 
     def replace_classifier(self, network: nn.Module, classifier: nn.Module) -> None:
-        """Put a module in the place of the classifier, whatever that is.
+        """Replace the classifier.
 
         Args:
-            network: the network that this head was found in; changed in place.
+            network: the network of this head; changed in place.
             classifier: (N, D) -> (N, classes).
         """
         _replace_module(network, self.classifier, classifier)
@@ -120,7 +123,7 @@ class Head:
         """The classifier.
 
         Args:
-            network: the network that this head was found in.
+            network: the network of this head.
 
         Raises:
             PursuhintError: it is not a linear layer with a bias.
@@ -138,8 +141,8 @@ def find_head(network: nn.Module, example: Tensor) -> Head:
     """Find the last feature map and the classifier of a network by running it on a random image.
 
     Args:
-        network: any classification network; run once in evaluation mode and left as it was.
-        example: images of the size that it will see, (N, C, H, W); only their shape matters.
+        network: any classification network; run once in evaluation mode and not changed.
+        example: images of its input size, (N, C, H, W); only their shape is used.
 
     Raises:
         PursuhintError: the network cannot run on the example, or has no layer with weights.
@@ -175,15 +178,15 @@ def find_head(network: nn.Module, example: Tensor) -> Head:
 
 
 def find_last_map(network: nn.Module, example: Tensor) -> HintPoint:
-    """The map that a network averages over space into its embedding, as a hint point.
+    """The map that a network averages over space to its embedding, as a hint point.
 
     Args:
-        network: any classification network; run once in evaluation mode and left as it was.
-        example: images of the size that it will see, (N, C, H, W).
+        network: any classification network; run once in evaluation mode and not changed.
+        example: images of its input size, (N, C, H, W).
 
     Returns:
-        The map; the embedding itself for networks that average none into it (most transformers, classifiers
-        of several layers).
+        The map; the embedding itself for networks without such a map (most transformers, classifiers of
+        several layers).
 
     Raises:
         PursuhintError: the network cannot run on the example, or has no layer with weights.
@@ -192,13 +195,13 @@ def find_last_map(network: nn.Module, example: Tensor) -> HintPoint:
 
 
 def _replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
-    """Put another module in the place of a named one."""
+    """Replace a module by name."""
     parent, _, own_name = name.rpartition(".")
     setattr(network.get_submodule(parent), own_name, module)
 
 
 def _pooling(trace: CallTrace, embedding: Tensor) -> Call | None:
-    """The outermost call of a module that averages a map into the embedding and is called once."""
+    """The outermost module call that averages a map to the embedding; the module must be called once."""
     last = trace.last_calls()
     for call in trace.calls:
         if (
@@ -215,8 +218,8 @@ def _pooling(trace: CallTrace, embedding: Tensor) -> Call | None:
 
 
 def _producer(trace: CallTrace, embedding: Tensor) -> Call | None:
-    """The outermost call that returns a map whose mean is the embedding, for networks that average it
-    outside of any module."""
+    """The outermost call that returns a map whose mean is the embedding, for networks that average in their
+    own ``forward``."""
     calls = [
         call
         for call in trace.calls

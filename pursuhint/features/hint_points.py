@@ -1,8 +1,8 @@
-"""Hint points: the places in a network that can teach or be taught.
+"""Hint points: layers of a network whose features can be a hint or can be trained by one.
 
 A candidate is the output of a *sub-block*: a residual block, inverted residual, shuffle unit or transformer
-block, or, in a plain network, a convolution with its norm and activation. They are found by running the
-network once on one image and reading who called whom, so any `torch.nn.Module` will do.
+block, or, in a plain network, a convolution with its norm and activation. Sub-blocks are found from the call
+trace of one forward pass on one image, so any `torch.nn.Module` will do.
 """
 
 from __future__ import annotations
@@ -33,21 +33,20 @@ Activation = Literal["pre", "post"]
 
 @dataclass(frozen=True)
 class HintPoint:
-    """A place in a network whose features can be a hint.
+    """A layer of a network whose features can be a hint.
 
     Attributes:
         module: name of the sub-block, as in ``network.named_modules()``.
-        position: where it stands among the network's sub-blocks in depth order, counted from 1 as in the
-            PURSUhInT paper.
-        total: how many sub-blocks the network has.
-        activation: ``"post"``, what the sub-block returns, or ``"pre"``, the value that enters its last
-            activation (in networks whose blocks begin with norm and activation: the output of the norm
-            that follows). Equal for a block that no activation ends.
+        position: index among the network's sub-blocks in depth order, from 1 as in the PURSUhInT paper.
+        total: number of sub-blocks of the network.
+        activation: ``"post"``, the output of the sub-block, or ``"pre"``, the input of its last activation
+            (in networks whose blocks begin with norm and activation: the output of the norm that follows).
+            Both are equal for a block that does not end in an activation.
         channels: width of the features.
         spatial: (height, width) of a feature map, (tokens,) of a sequence, () of a vector, for the input
             that was used to find the points.
         stage: resolution stage, from 1: a new one begins where the spatial size changes.
-        tap: how `pursuhint.features.FeatureExtractor` reads it.
+        tap: address of the tensor, for `pursuhint.features.FeatureExtractor`.
     """
 
     module: str
@@ -94,25 +93,24 @@ def find_hint_points(
     """Find the candidate hint points of any network, in depth order.
 
     Sub-blocks are the outermost modules that hold several layers and are more than a chain of them (a
-    residual block, say). Where there are fewer than two, the network is plain, and every convolution (or
-    linear layer, if there are no convolutions) with its norm and activation is one; pooling is not part
-    of it. The stem of a network that has sub-blocks, its classifier and what surrounds them are no
-    candidates.
+    residual block, for example). With fewer than two of them the network is plain, and every convolution (or
+    linear layer, if there are no convolutions) with its norm and activation is a sub-block, without pooling.
+    In a network with sub-blocks, stem, classifier and enclosing modules are not candidates.
 
     Args:
-        network: the network; it is run once in evaluation mode and left as it was.
-        example: images of the size that it will see, (N, C, H, W). Only the first is used.
-        activation: ``"post"`` or ``"pre"``, see `HintPoint`.
+        network: run once in evaluation mode; not changed.
+        example: images of the network's input size, (N, C, H, W). Only the first is used.
+        activation: ``"post"`` or ``"pre"``; see `HintPoint`.
         include: module-name patterns such as ``"layer3.*"`` that replace the automatic choice. A pattern
-            that matches sub-blocks means those; one that matches only other modules means their outputs.
+            selects the sub-blocks that it matches; if it matches only other modules, their outputs.
 
     Returns:
-        The points, in the order in which their features are computed.
+        The points, in the order of computation.
 
     Raises:
         PursuhintError: the network cannot run on the example, has no candidate, or a pattern matches none.
     """
-    # Here, so that points of a network that is not there can be read without importing torch.
+    # Imported here, so that stored points can be read without importing torch.
     from pursuhint.features.blocks import find_sub_blocks, matching_blocks
     from pursuhint.features.call_trace import trace_calls
 
@@ -140,7 +138,7 @@ def find_hint_points(
 
 
 def resolve_point(points: Iterable[HintPoint], name: str) -> HintPoint:
-    """The point of a given module name, or position (``"23"``).
+    """The point with a given module name or position (``"23"``).
 
     Raises:
         PursuhintError: there is none; the message suggests the nearest name.
@@ -156,7 +154,7 @@ def resolve_point(points: Iterable[HintPoint], name: str) -> HintPoint:
 
 
 def number_of_stages(points: Sequence[HintPoint]) -> int:
-    """How many resolution stages the points span."""
+    """Number of resolution stages of the points."""
     return len({point.stage for point in points})
 
 
@@ -166,10 +164,10 @@ def stage_ends(points: Sequence[HintPoint]) -> tuple[HintPoint, ...]:
 
 
 def conventional_points(network: nn.Module, points: Sequence[HintPoint]) -> tuple[HintPoint, ...]:
-    """Where hints are conventionally taken: the last sub-block of every stage.
+    """The conventional hint points: the last sub-block of every stage.
 
-    A network may say itself which they are in the literature (``stage_taps``: stem first, then the stage
-    ends, as the networks of `pursuhint.models` do); otherwise a stage ends where the resolution changes.
+    A network may name them (``stage_taps``: stem first, then the stage ends, as the networks of
+    `pursuhint.models` do, following the literature); otherwise a stage ends where the resolution changes.
 
     Args:
         network: the network that the points belong to.

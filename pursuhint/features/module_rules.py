@@ -1,4 +1,4 @@
-"""What modules and calls are, told by structure and not by name: norms, gates, chains, heads, layouts."""
+"""Classify modules and calls by structure, not by name: norms, gates, chains, heads, memory layout."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from pursuhint.features.call_trace import Call, CallTrace
 
 # ---------------------------------------------------------------------------------------------------------
-# What modules are
+# Modules
 
 
 def is_norm(module: nn.Module | None) -> bool:
-    """Whether a module normalises, with no more than a scale and a shift of its own."""
+    """Whether a module is a normalization, with at most a scale and a shift as parameters."""
     return (
         module is not None
         and "norm" in type(module).__name__.lower()
@@ -23,7 +23,7 @@ def is_norm(module: nn.Module | None) -> bool:
 
 
 def activation_after_norm(trace: CallTrace, block: Call) -> Call | None:
-    """The activation of the norm that a pre-activation block's raw output enters first (wide ResNets)."""
+    """The activation after the norm that takes the raw output of a pre-activation block (wide ResNets)."""
     for norm in trace.calls:
         if norm.started < block.ended or not is_norm(norm.module) or not block.feeds(norm):
             continue
@@ -38,45 +38,45 @@ def activation_after_norm(trace: CallTrace, block: Call) -> Call | None:
 
 
 def has_own_weights(module: nn.Module) -> bool:
-    """Whether it is a layer with weights, norms aside."""
+    """Whether the module itself is a layer with weights, other than a norm."""
     return not is_norm(module) and any(p.ndim >= 2 for p in module.parameters(recurse=False))
 
 
 def is_container(module: nn.Module) -> bool:
-    """Runs its children one after the other, or is not run at all."""
+    """Whether a module only holds others: runs its children in sequence, or is not called itself."""
     return isinstance(module, (nn.ModuleList, nn.ModuleDict)) or type(module).forward is nn.Sequential.forward
 
 
 def is_depthwise(module: nn.Module) -> bool:
-    """Whether it is a convolution of every channel by itself."""
+    """Whether a module is a depthwise convolution."""
     return isinstance(module, nn.modules.conv._ConvNd) and module.groups == module.in_channels > 1
 
 
 # ---------------------------------------------------------------------------------------------------------
-# What calls are
+# Calls
 
 
 def inner_calls(call: Call) -> Iterator[Call]:
-    """A call and everything called within it."""
+    """A call and all calls within it, depth first."""
     yield call
     for child in call.children:
         yield from inner_calls(child)
 
 
 def outer_calls(call: Call) -> Iterator[Call]:
-    """The calls that a call happened in."""
+    """The calls that enclose a call, innermost first."""
     while call.parent is not None:
         call = call.parent
         yield call
 
 
 def weighted_calls(call: Call) -> list[Call]:
-    """A call and those within it that are of layers with weights."""
+    """Calls of layers with weights, among a call and those within it."""
     return [inner for inner in inner_calls(call) if inner.module and has_own_weights(inner.module)]
 
 
 def is_chain(call: Call) -> bool:
-    """Whether a module only passes its input through its children, one after the other."""
+    """Whether a module passes its input through its children in sequence, and does nothing else."""
     children = call.children
     return (
         bool(children)
@@ -87,17 +87,17 @@ def is_chain(call: Call) -> bool:
 
 
 def positions(tensor: Tensor | None) -> int:
-    """Places in space of a map, or tokens; 1 for a vector."""
+    """Number of spatial positions of a map, or of tokens; 1 for a vector."""
     return 1 if tensor is None or tensor.ndim < 3 else tensor[0, 0].numel()
 
 
 def is_gate(call: Call) -> bool:
-    """Whether a module weighs the channels of a map by what it sees of their means (squeeze-excitation)."""
+    """Whether a module scales the channels of a map by a function of their means (squeeze-excitation)."""
     return positions(call.output) > 1 and all(positions(inner.input) == 1 for inner in weighted_calls(call))
 
 
 def is_vector_layer(call: Call) -> bool:
-    """Whether a layer sees one vector a sample: linear, or a convolution that covers all of its input."""
+    """Whether a layer takes one vector per sample: linear, or a convolution that covers its whole input."""
     if isinstance(call.module, nn.modules.conv._ConvNd) and call.input is not None and call.input.ndim > 2:
         unpadded = not any(p for p in call.module.padding if isinstance(p, int))
         return unpadded and tuple(call.input.shape[2:]) == tuple(call.module.kernel_size)
@@ -105,13 +105,13 @@ def is_vector_layer(call: Call) -> bool:
 
 
 def is_head(call: Call) -> bool:
-    """Whether a module works on one vector a sample, as the layers of a classifier do."""
+    """Whether all layers of a module take one vector per sample, as in a classifier."""
     layers = weighted_calls(call)
     return bool(layers) and all(map(is_vector_layer, layers))
 
 
 def channel_axis(call: Call) -> int | None:
-    """Which axis of its four-dimensional input a layer takes for channels; None if it cannot be told."""
+    """The channel axis of a layer's four-dimensional input; None if it cannot be determined."""
     module, entered = call.module, call.input
     if module is None or entered is None or entered.ndim != 4:
         return None
@@ -129,8 +129,8 @@ def channel_axis(call: Call) -> int | None:
 def is_channels_last(trace: CallTrace, end: Call, whole: Call) -> bool:
     """Whether the output of a sub-block is (N, H, W, C).
 
-    Told by a layer that takes exactly this output; or, where the sub-block keeps the shape, exactly its
-    input. With neither, by the last layer inside: linear, and as wide as the last axis alone.
+    Decided by a layer that takes this output; or, if the sub-block keeps the shape, by a layer that takes its
+    input. Failing both, by the last layer inside: it must be as wide as the last axis, and not as the second.
     """
     output = end.output
     if output is None or output.ndim != 4:

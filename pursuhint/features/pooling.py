@@ -1,8 +1,7 @@
-"""From feature maps and token sequences to one vector a sample: the representation that metrics compare.
+"""Pool feature maps and token sequences to one vector per sample: the representation that metrics compare.
 
-The paper averages over space; that is the default. The other ways are here because a mean hides what a metric
-may be wanted to see: where something fires (``none``), how strongly (``max``), or what a transformer's
-classifier reads (``class-token``).
+PURSUhInT averages over space; that is the default. A mean hides where a channel is active (``none`` keeps
+positions), how strongly (``max``), and what a transformer's classifier reads (``class-token``).
 """
 
 from __future__ import annotations
@@ -38,22 +37,22 @@ POOLINGS: Mapping[str, str] = MappingProxyType(
 class Pooling(ABC):
     """Turns features (N, C, H, W), (N, T, C) or (N, C) into a representation (N, width).
 
-    Poolings are values: they hold numbers only, compare equal when those do, and print as the name that
-    `get_pooling` takes.
+    Poolings are plain values: equal if their parameters are, and printed as the name that `get_pooling`
+    takes.
     """
 
     @abstractmethod
     def __call__(self, features: Tensor) -> Tensor:
-        """The representation of a batch.
+        """Pool the features of a batch.
 
         Args:
             features: (N, C, H, W), (N, tokens, C) or (N, C).
 
         Returns:
-            (N, width), with the width that `width` says.
+            (N, width); see `width`.
 
         Raises:
-            PursuhintError: another number of axes, or features that this pooling cannot take.
+            PursuhintError: the number of axes is another, or this pooling does not apply to the features.
         """
 
     def width(self, channels: int, spatial: Sequence[int]) -> int:
@@ -66,18 +65,19 @@ class Pooling(ABC):
         return channels
 
     def check(self, points: Iterable[HintPoint]) -> None:  # noqa: B027
-        """Make sure that this pooling can take the features of all points, before a network runs for long.
+        """Check before a long pass that this pooling applies to the features of all points.
 
         Raises:
-            PursuhintError: it cannot; the message names the point.
+            PursuhintError: it does not; the message names the point.
         """
 
 
 @dataclass(frozen=True)
 class MeanPooling(Pooling):
-    """The mean over space or tokens: PURSUhInT, section 3.1.
+    """The mean over space or tokens (PURSUhInT, section 3.1).
 
-    Features of half precision are averaged in float32, and stay so: a mean has more digits than its terms.
+    Half-precision features are averaged in float32 and returned in float32: a mean of many values has more
+    significant digits than half precision holds.
 
     Example:
         >>> import torch
@@ -98,7 +98,7 @@ class MeanPooling(Pooling):
 
 @dataclass(frozen=True)
 class MaxPooling(Pooling):
-    """The largest value over space or tokens, channel by channel."""
+    """The maximum of each channel over space or tokens."""
 
     def __call__(self, features: Tensor) -> Tensor:
         return features if _axes(features) == 2 else features.amax(_space(features))
@@ -111,8 +111,8 @@ class MaxPooling(Pooling):
 class ClassToken(Pooling):
     """The first token of a sequence, from which a vision transformer classifies.
 
-    Whether the first token is a class token cannot be seen in the features. A number of tokens that is a
-    square means that it is not: they are the patches of the image, and nothing else.
+    The features do not show whether the first token is a class token. If the number of tokens is a square, it
+    is not: the tokens are the patches of the image.
     """
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -141,15 +141,15 @@ class ClassToken(Pooling):
 
 @dataclass(frozen=True)
 class GridOfPositions(Pooling):
-    """No pooling: the channels of several places, side by side.
+    """No pooling: the channels of several positions, concatenated.
 
-    Of a map, an evenly spaced grid of ``side`` x ``side`` places is kept (all, where it has no more); of a
-    sequence, ``side`` squared evenly spaced tokens. What is compared is then also where something fires. The
-    representation is up to ``side`` squared times as wide, and the cost of an analysis grows with the square
-    of that.
+    Of a map, an evenly spaced grid of ``side`` x ``side`` positions is kept (all positions, if there are no
+    more); of a sequence, ``side`` squared evenly spaced tokens. Metrics then also compare where channels are
+    active. The representation is up to ``side`` squared times as wide, and the cost of an analysis grows with
+    the square of the width.
 
     Args:
-        side: places along each axis of a map, at least 1.
+        side: positions along each axis of a map, at least 1.
 
     Raises:
         PursuhintError: ``side`` is not positive.
@@ -215,5 +215,5 @@ def _space(features: Tensor) -> tuple[int, ...]:
 
 
 def _spread(size: int, count: int) -> list[int]:
-    """The middles of ``count`` equal parts of an axis; all of it, if it is no longer than that."""
+    """Centers of ``count`` equal intervals of an axis; all indices, if there are no more than ``count``."""
     return list(range(size)) if size <= count else [(2 * i + 1) * size // (2 * count) for i in range(count)]

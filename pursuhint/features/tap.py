@@ -1,4 +1,4 @@
-"""How to read a tensor out of a running network: plain values, that need no network to be stored."""
+"""Addresses of tensors in a forward pass, as plain values that can be stored without the network."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ TapKind = Literal["output", "input", "functional-input", "functional-output"]
 
 @dataclass(frozen=True)
 class Tap:
-    """How to read one tensor out of a running network.
+    """Address of one tensor in a forward pass.
 
     Attributes:
-        module: name of the module to watch, ``""`` for the network itself.
-        kind: ``"output"`` or ``"input"`` of the module's call, or the input or output of an activation
-            that the module's own ``forward`` applies as a function (``F.relu(x)``), which no hook sees.
-        call: which call within one forward pass, from 0; of the module, or of the activations applied as
-            functions directly in it.
-        copy: the network overwrites this tensor in place later in the forward pass, so it must be copied.
-        channels_last: the tensor is (N, H, W, C); the probe moves the channels to the second axis.
+        module: name of the module, ``""`` for the network itself.
+        kind: ``"output"`` or ``"input"`` of the module's call; or, with the prefix ``functional-``, of an
+            activation that the module's own ``forward`` applies as a function (``F.relu(x)``), which module
+            hooks do not see.
+        call: index of the call within one forward pass, from 0: of the module, or of the activations applied
+            as functions directly in it.
+        copy: whether the network overwrites this tensor in place later in the forward pass, so that it must
+            be copied.
+        channels_last: whether the tensor is (N, H, W, C); `FeatureExtractor` then moves the channels to the
+            second axis.
     """
 
     module: str

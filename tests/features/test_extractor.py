@@ -1,4 +1,4 @@
-"""What a probe reads is what the network computed, and the network never notices."""
+"""An extractor returns what the network computed, and leaves the network as it was."""
 
 from __future__ import annotations
 
