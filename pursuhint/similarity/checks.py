@@ -37,7 +37,7 @@ def _checked(name: str, features: Tensor) -> Tensor:
     if features.ndim != 2 or features.shape[1] == 0:
         raise PursuhintError(
             f"{name} must be of shape (samples, features), got {tuple(features.shape)}; "
-            "average feature maps over space first (pursuhint.features.extractor.pool)"
+            "average feature maps over space first (pursuhint.features.MeanPooling)"
         )
     if len(features) < 2:
         raise PursuhintError(f"similarity needs at least 2 samples, got {len(features)}")
