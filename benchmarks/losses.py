@@ -137,10 +137,10 @@ class Case:
         self.batch = Batch(images.to(device, shapes.dtype), labels[indices].to(device), indices.to(device))
         warm_ups = {warm_up.name: warm_up for _, warm_up in self.distiller.warm_ups()}
         if stage:
-            self.distiller.enter(self.name, warm_ups[stage])
+            self.distiller.begin_stage(self.name, warm_ups[stage])
         elif self.distiller.loss(self.name).info.warm_up_only:
             (first,) = warm_ups.values()
-            self.distiller.enter(self.name, first)
+            self.distiller.begin_stage(self.name, first)
         self.distiller.train()
         self.loss = self.distiller.loss(self.name)
         self.loss.requires_grad_()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pursuhint.losses import LOSSES
 from tests.test_benchmarks import script
 
 ROOT = Path(__file__).parents[1]
@@ -76,14 +75,6 @@ def test_exported_names_exist(house):
         module = importlib.import_module(package)
         names = getattr(module, "__all__", [])
         assert [name for name in names if not hasattr(module, name)] == [], package
-
-
-def test_every_file_of_losses_is_a_loss_in_the_table():
-    files = {path.stem for path in (ROOT / "pursuhint" / "losses").glob("[!_]*.py")}
-    losses = {reference.partition(":")[0].rpartition(".")[2] for reference in LOSSES.values()}
-    assert losses <= files
-    stages = {name for name in files if name.partition("_stage")[0] in losses}
-    assert files - losses - stages <= {"base", "context", "checks", "info", "classification"}
 
 
 def test_the_changelog_names_modules_as_they_are_and_were(house):

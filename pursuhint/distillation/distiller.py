@@ -114,7 +114,7 @@ class Distiller(nn.Module):
                 loss.loss.compile()
         self._warm_up: WarmUp | None = None
         self._active: tuple[str, ...] = ()
-        self.enter()
+        self.begin_stage()
 
     # -- building ------------------------------------------------------------------------------------------
 
@@ -276,7 +276,7 @@ class Distiller(nn.Module):
         """The stages that losses ask for before the main one, as (name of the term, stage), in order."""
         return tuple((name, stage) for name in self.losses for stage in self.loss(name).stages())
 
-    def enter(self, term: str | None = None, warm_up: WarmUp | None = None) -> None:
+    def begin_stage(self, term: str | None = None, warm_up: WarmUp | None = None) -> None:
         """Begin a stage: the main one, or a warm-up, which computes one term alone and without weight.
 
         Call it when resuming, too: the stage is not part of the state.

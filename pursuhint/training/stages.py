@@ -38,7 +38,7 @@ class Stage:
 
     def enter(self, distiller: Distiller) -> list[nn.Parameter]:
         """Set the distiller to this stage; returns the parameters that it trains."""
-        distiller.enter(self.term, self.warm_up)
+        distiller.begin_stage(self.term, self.warm_up)
         return distiller.trainable_parameters()
 
     def leaves_parameters_idle(self, distiller: Distiller) -> bool:

@@ -1,4 +1,4 @@
-"""The distiller: who is trained, who is frozen, what is added up."""
+"""The distiller: trained and frozen networks, building, stages and the total."""
 
 from __future__ import annotations
 
@@ -525,7 +525,7 @@ def test_a_loss_can_extend_the_student_tap_what_it_added_and_fold_it(student, ba
     assert type(exported) is Net
     assert exported.state_dict().keys() == Net(4).state_dict().keys()
     torch.testing.assert_close(exported(batch.images).detach(), losses.logits)
-    torch.testing.assert_close(distiller(batch).total, losses.total)  # the original goes on
+    torch.testing.assert_close(distiller(batch).total, losses.total)  # the original still works
 
 
 def test_export_is_the_student_itself_where_nothing_was_altered(distiller):
@@ -624,7 +624,7 @@ def test_stages_run_one_term_alone_and_then_all(student, batch):
     ]
     (_, alone), (_, together) = distiller.warm_ups()
 
-    distiller.enter("warm", alone)
+    distiller.begin_stage("warm", alone)
     losses = distiller.train()(batch)
     assert list(losses.parts) == ["warm"]
     torch.testing.assert_close(losses.total.detach(), losses.parts["warm"])  # not weighted
@@ -632,11 +632,11 @@ def test_stages_run_one_term_alone_and_then_all(student, batch):
     assert loss.training
     assert [id(p) for p in distiller.trainable_parameters()] == [id(loss.scale)]
 
-    distiller.enter("warm", together)
+    distiller.begin_stage("warm", together)
     assert student.training
     assert len(distiller.trainable_parameters()) == len(list(distiller.parameters()))
 
-    distiller.enter()
+    distiller.begin_stage()
     assert list(distiller(batch).parts) == ["ce"]
     assert loss.entered == [None, "alone", "together", None]
 

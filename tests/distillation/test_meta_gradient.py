@@ -139,7 +139,7 @@ def test_search_gives_one_row_an_epoch_and_trains_the_student(method):
     assert build(process=tuple(map(tuple, process.tolist()))).loss("distpro").process.shape == (3, 3)
 
 
-def test_both_methods_search_alike():
+def test_both_methods_find_similar_processes():
     found = [
         search_pathways(
             build(weighting="softmax").double(),

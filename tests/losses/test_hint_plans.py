@@ -72,7 +72,7 @@ def test_takes_its_points_from_any_plan(networks, name, activation):
         )
         loss = distiller.loss(name)
         if loss.info.warm_up_only:
-            distiller.enter(*distiller.warm_ups()[0])
+            distiller.begin_stage(*distiller.warm_ups()[0])
         student.zero_grad()
         found = distiller(batch)
         assert found.parts[name].isfinite(), title

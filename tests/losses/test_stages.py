@@ -58,7 +58,7 @@ def test_the_warm_up_trains_what_it_prepares_and_the_main_stage_the_rest(name, d
     ((term, warm_up),) = distiller.warm_ups()
     assert term == name
 
-    distiller.enter(term, warm_up)
+    distiller.begin_stage(term, warm_up)
     losses, changed = one_step(distiller)
     assert list(losses.parts) == [name]
     assert losses.total.item() == pytest.approx(losses.parts[name].item())  # not weighted
@@ -66,7 +66,7 @@ def test_the_warm_up_trains_what_it_prepares_and_the_main_stage_the_rest(name, d
     assert any(key.startswith("student.layer2") for key in changed) == prepares_student
     assert not any(key.startswith(("student.layer3", "student.fc")) for key in changed)
 
-    distiller.enter()
+    distiller.begin_stage()
     losses, changed_later = one_step(distiller)
     assert set(losses.parts) == {"ce", "kd"} | ({name} if goes_on else set())
     assert set(dict(distiller.student.named_parameters(prefix="student"))) <= changed_later
