@@ -1,4 +1,4 @@
-"""How alike are two layers? Metrics, and the one-pass statistics that they are computed from.
+"""Similarity of layers: metrics, and the one-pass statistics that they are computed from.
 
 Names are resolved on use, so that listing metrics imports nothing heavy. A metric is one file and one line
 of `METRICS`.
@@ -51,11 +51,11 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "procrustes": "pursuhint.similarity.procrustes:PROCRUSTES",
     }
 )
-"""Metric names, as typed on the command line, and where their `Metric` lives."""
+"""Metric names, as typed on the command line, and references to their `Metric`."""
 
 
 def get_metric(name: str) -> Metric:
-    """The metric of a given name.
+    """The metric with a given name.
 
     Args:
         name: in `METRICS`, or registered by another distribution in the entry-point group

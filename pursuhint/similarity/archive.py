@@ -1,4 +1,4 @@
-"""Arrays with a description, as one ``.npz`` file that holds data and no code."""
+"""Arrays with a JSON header in one ``.npz`` file, without pickled objects."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def write_archive(
 def read_archive(
     path: Path | str, what: str, schema: int
 ) -> Iterator[tuple[dict[str, Any], dict[str, NDArray[Any]]]]:
-    """The header and the arrays of what `write_archive` wrote; torch need not be there.
+    """Read the header and the arrays that `write_archive` wrote; needs no torch.
 
-    What goes wrong while they are used inside the ``with`` block is taken for a damaged file too.
+    Errors inside the ``with`` block are reported as a damaged file too.
 
     Args:
-        path: of the file.
-        what: what it should hold, for messages: ``"layer similarity"``.
-        schema: the ``schema`` entry that the header must have.
+        path: the file.
+        what: kind of content, for messages: ``"layer similarity"``.
+        schema: required ``schema`` entry of the header.
 
     Raises:
         PursuhintError: the file is missing, damaged or of another kind.

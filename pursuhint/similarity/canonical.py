@@ -1,4 +1,4 @@
-"""What the metrics of the CCA family share: spans of features, and sums of squared canonical correlations."""
+"""Common parts of the CCA family: spans of features, and sums of squared canonical correlations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pursuhint.similarity.checks import above_rounding, centered_pair
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """What the centred features of a layer span.
+    """The span of a layer's centered features.
 
     Attributes:
         centered: (samples, features).
-        left: (samples, rank), orthonormal, directions of largest variance first.
+        left: orthonormal basis, (samples, rank), in descending order of variance.
         energies: all squared singular values, largest first, those beyond the rank included.
     """
 
@@ -28,12 +28,12 @@ class Span:
 
     @property
     def rank(self) -> int:
-        """Number of directions that exist."""
+        """Number of directions above the noise floor."""
         return self.left.shape[1]
 
 
 def spans(x: Tensor, y: Tensor) -> tuple[Span, Span]:
-    """Spans of two representation matrices, after the rank rule; of rank 0 when there is no variance.
+    """Spans of two representation matrices, without directions below the noise floor.
 
     Raises:
         PursuhintError: as `pursuhint.similarity.centered_pair`.
@@ -43,8 +43,8 @@ def spans(x: Tensor, y: Tensor) -> tuple[Span, Span]:
 
 
 def _span(centered: Tensor, floor: float) -> Span:
-    # From the matrix itself, not from its Gram matrix: squaring would double the digits that
-    # ill-conditioned features cost.
+    # SVD of the matrix, not eigenvectors of its Gram matrix: squaring the condition number would cost twice
+    # as many digits for ill-conditioned features.
     left, singular, _ = torch.linalg.svd(centered, full_matrices=False)
     energies = singular.square()
     return Span(centered, left[:, above_rounding(energies, floor)], energies)
@@ -70,6 +70,6 @@ def shared_variances(strip: Strip) -> Tensor:
 
 
 def ranks_of(layers: LayerStatistics) -> Tensor:
-    """Number of directions that exist in each layer, (layers,), float64."""
+    """Rank of each layer, (layers,), float64."""
     ranks = [layers.basis(i).rank for i in range(len(layers))]
     return torch.tensor(ranks, dtype=torch.float64, device=layers.device)

@@ -1,4 +1,4 @@
-"""Checks and first steps that every metric of two representation matrices shares."""
+"""Checks and centering of representation matrices, common to all metrics."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from pursuhint.errors import PursuhintError
 
 RELATIVE_EIGENVALUE = 1e-10
-"""A direction counts towards the rank when its eigenvalue exceeds this fraction of the largest one (and the
-noise floor), which is a singular value of 1e-5 of the largest."""
+"""A direction counts towards the rank if its eigenvalue exceeds this fraction of the largest one (a singular
+value of 1e-5 of the largest) and the noise floor."""
 
 
 def noise_floor(mean_square: Tensor, count: int, eps: float) -> float:
@@ -46,15 +46,15 @@ def _checked(name: str, features: Tensor) -> Tensor:
     if not bool(torch.isfinite(features).all()):
         raise PursuhintError(f"{name} holds NaN or infinity")
     features = features.detach().to(torch.float64)
-    # Every metric ignores one common scale, so take out the power of two that keeps squares of squares
-    # inside the range of float64.
+    # Metrics are invariant to a common scale. A power of two changes no digit, and brings all values below 2,
+    # so that fourth powers stay inside the range of float64.
     _, exponent = torch.frexp(features.abs().max())
     return torch.ldexp(features, -exponent)
 
 
 def _centered(features: Tensor) -> Tensor:
-    # Relative to the first sample a constant column is exactly zero; relative to its computed mean it may be
-    # off by a rounding error, which a metric would then take for a direction.
+    # Relative to the first sample, a constant column is exactly zero. Relative to its computed mean it may be
+    # off by a rounding error, which the CCA family would scale up to a direction.
     shifted = features - features[0]
     return shifted - shifted.mean(0)
 

@@ -22,10 +22,9 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
     .. math:: \mathrm{CKA} = \frac{\lVert X^\top Y \rVert_F^2}
         {\lVert X^\top X \rVert_F \, \lVert Y^\top Y \rVert_F} .
 
-    Equal to 1 when the samples have the same geometry in both. Ignores rotation, reflection and one common
-    scale of the features of either side, but not other invertible maps. This is the biased form (HSIC_0),
-    the one that the papers report: for few samples and many features it is above zero even for independent
-    features.
+    Equal to 1 if the samples have the same geometry in both. Invariant to rotation, reflection and isotropic
+    scaling of either matrix, but not to other invertible maps. This is the biased estimate (HSIC_0), which
+    papers report: for few samples and many features it is above zero even for independent features.
 
     Reference: S. Kornblith, M. Norouzi, H. Lee and G. Hinton, Similarity of Neural Network Representations
     Revisited, ICML 2019, https://arxiv.org/abs/1905.00414, section 3; equations 4 and 5 of PURSUhInT.
@@ -50,13 +49,13 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
     own_x, own_y = squared_norm(x, x), squared_norm(y, y)
     if own_x.sqrt() <= floor_x or own_y.sqrt() <= floor_y:
         return undefined(x)
-    # Scaled first, so that features of any magnitude stay inside the range of float64 when squared again.
+    # Scaled to a squared norm of about 1 first, so that squaring once more stays inside the range of float64.
     x, y = x / own_x**0.25, y / own_y**0.25
     return squared_norm(x, y) / (squared_norm(x, x).sqrt() * squared_norm(y, y).sqrt())
 
 
 def squared_norm(x: Tensor, y: Tensor) -> Tensor:
-    """Squared Frobenius norm of x^T y, by whichever of its two forms is cheaper."""
+    """Squared Frobenius norm of x^T y, from products of features or of samples, whichever is cheaper."""
     samples = len(x)
     if samples**2 < x.shape[1] * y.shape[1]:
         return ((x @ x.T) * (y @ y.T)).sum()
@@ -84,10 +83,10 @@ def linear_cka_matrix(layers: LayerStatistics) -> Tensor:
 def scaled_squared_norms(strip: Strip) -> Tensor:
     """Squared Frobenius norms of cross-products with all deeper layers, each layer scaled by its variation.
 
-    The numerators of CKA, and on the diagonal the squares of its denominators, all close to 1.
+    These are the numerators of CKA; the square roots of the diagonal are its denominators.
     """
     layers, i = strip.layers, strip.i
-    # Scaled first, so that layers of any magnitude stay inside the range of the type when squared.
+    # Scaled by the root of each layer's variation first, so that squares stay inside the range of the dtype.
     scales = torch.stack([layers.variation(j) for j in range(i, len(layers))]).sqrt()
     scales = scales.clamp_min(torch.finfo(scales.dtype).tiny)
     columns = (strip.cross / (scales[0] * scales[strip.layer_of_column])).square_().sum(0)

@@ -33,9 +33,9 @@ def debiased_cka(x: Tensor, y: Tensor) -> Tensor:
     .. math:: \mathrm{CKA}_1 = \frac{\mathrm{HSIC}_1(K, L)}
         {\sqrt{\mathrm{HSIC}_1(K, K) \, \mathrm{HSIC}_1(L, L)}} .
 
-    All samples at once: a mean over small batches is another estimator. Invariances are those of
-    `pursuhint.similarity.linear_cka`; unlike that, it is near zero for independent features however few
-    the samples, and can be below zero.
+    Estimated from all samples; the mean over small batches is another estimator. Invariances are those of
+    `pursuhint.similarity.linear_cka`. Unlike linear CKA, it is near zero for independent features also with
+    few samples, and can be negative.
 
     No kernel matrix is needed. With :math:`d_n, e_n` the squared norms of the rows of the two centred
     matrices, the bracket is :math:`\lVert X^\top Y \rVert_F^2 - \frac{n}{n-2} d^\top e
@@ -68,7 +68,7 @@ def debiased_cka(x: Tensor, y: Tensor) -> Tensor:
     own_x, own_y = squared_norm(x, x), squared_norm(y, y)
     if own_x.sqrt() <= floor_x or own_y.sqrt() <= floor_y:
         return undefined(x)
-    # Scaled first, so that features of any magnitude stay inside the range of float64 when squared again.
+    # Scaled to a squared norm of about 1 first, so that squaring once more stays inside the range of float64.
     x, y = x / own_x**0.25, y / own_y**0.25
     first, second = _dependence(x, x), _dependence(y, y)
     if min(first, second) <= SMALLEST:
@@ -77,7 +77,9 @@ def debiased_cka(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _dependence(x: Tensor, y: Tensor) -> Tensor:
-    """n (n - 3) times the unbiased HSIC of centred features."""
+    """n (n - 3) times the unbiased HSIC of centered features."""
+    # The factor cancels in CKA. With the diagonals removed, tr(K L) loses d'e and 1'K L 1 becomes d'e, as
+    # rows of centered kernels sum to zero: together -n / (n - 2) d'e.
     n = len(x)
     rows_x, rows_y = x.square().sum(1), y.square().sum(1)
     return (

@@ -1,4 +1,4 @@
-"""Similarity of every pair of layers of a network, with what the layers are."""
+"""Similarity of every pair of layers of a network, with the layers' hint points."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class LayerSimilarity:
         points: the layers.
         values: (layers, layers), float64.
         metric: name of the metric, as in `pursuhint.similarity.METRICS`.
-        num_samples: how many images it was measured on.
-        left_out: the same with each of some random parts of the images left out, (parts, layers, layers),
-            float32; or None when that was not asked for. NaN where a layer does not vary without the part.
-        halves: the same on random halves of those parts, (halves, layers, layers), float32; or None.
+        num_samples: number of images.
+        left_out: similarities with each random shard of the images left out in turn, (shards, layers,
+            layers), float32; None if not computed. NaN where a layer does not vary without the shard.
+        halves: similarities on random halves of the shards, (halves, layers, layers), float32; or None.
 
     Raises:
         PursuhintError: a matrix does not have one row and one column a layer.
@@ -53,7 +53,7 @@ class LayerSimilarity:
         return len(self.points)
 
     def subset(self, indices: Sequence[int]) -> LayerSimilarity:
-        """The same for some of the layers, given by index from 0."""
+        """The similarity of some of the layers, given by index from 0."""
         chosen = list(indices)
         values, left_out, halves = (
             None if matrices is None else matrices[..., chosen, :][..., chosen]
@@ -67,8 +67,8 @@ class LayerSimilarity:
     def standard_error(self) -> Tensor | None:
         r"""Standard error of every entry, (layers, layers), float64; None without ``left_out``.
 
-        How far the similarity would scatter over other draws of as many images, by the grouped jackknife:
-        with :math:`\theta_{(g)}` the similarity without part g of G and a bar for the mean,
+        Standard deviation over draws of as many images, estimated by the grouped jackknife: with
+        :math:`\theta_{(g)}` the similarity without shard g of G and a bar for the mean,
 
         .. math:: \sqrt{\frac{G - 1}{G} \sum_g \left(\theta_{(g)} - \bar\theta\right)^2} .
 
@@ -98,7 +98,7 @@ class LayerSimilarity:
 
     @classmethod
     def load(cls, path: Path | str) -> LayerSimilarity:
-        """Read what `save` wrote. Nothing in the file can run code.
+        """Load a saved similarity. Nothing in the file can run code.
 
         Raises:
             PursuhintError: the file is missing, damaged or of another kind.

@@ -26,12 +26,12 @@ class Metric:
     Attributes:
         name: as in `pursuhint.similarity.METRICS`.
         title: for figures and reports, ``"linear CKA"``.
-        pair: function of two representation matrices (samples, features) that returns a float64 scalar.
-        matrix: the same for all pairs of layers, from their statistics: (layers, layers), float64.
-        for_clustering: name of the metric that layers are clustered with when this one is asked for. It is
-            the metric's own name unless the metric does not give a layer the similarity 1 with itself.
-        strips: the functions of strips of cross-products that ``matrix`` builds on, if any.
-        needs: ``"moments"``, which any `LayerStatistics` offers, or ``"rows"``: the features themselves.
+        pair: function of two representation matrices (samples, features); returns a float64 scalar.
+        matrix: similarities of all pairs of layers from their statistics, (layers, layers), float64.
+        for_clustering: name of the metric by which layers are clustered. Differs from ``name`` if the
+            similarity of a layer with itself is not 1.
+        strips: functions of strips of cross-products that ``matrix`` uses, if any.
+        needs: ``"moments"``, which any `LayerStatistics` provides, or ``"rows"``: the stored features.
         symmetric: whether the similarity of x and y is that of y and x. If not, row i of the matrix is the
             view of layer i, and what needs a symmetric matrix takes the mean with the transpose.
         on_subsamples: computes the matrices of several subsamples in one call, (subsamples, layers, layers),
@@ -66,7 +66,7 @@ class Metric:
 
 
 def similarity_matrices(layers: LayerStatistics, metrics: Sequence[Metric]) -> dict[str, Tensor]:
-    """Similarities of all pairs of layers by several metrics, which share their work.
+    """Similarities of all pairs of layers by several metrics, which share intermediate results.
 
     Args:
         layers: statistics of at least two samples.
@@ -76,7 +76,7 @@ def similarity_matrices(layers: LayerStatistics, metrics: Sequence[Metric]) -> d
         For each metric's name (layers, layers), float64, as its `Metric.matrix`.
 
     Raises:
-        PursuhintError: there are too few samples, or a metric needs another form of statistics.
+        PursuhintError: there are too few samples, or a metric needs another kind of statistics.
     """
     layers.sweep(function for metric in metrics for function in metric.strips)
     return {metric.name: metric.matrix(layers) for metric in metrics}
@@ -104,7 +104,7 @@ def similarities_between(layers: LayerStatistics, first: int, metrics: Sequence[
 
 
 def masked(values: Tensor, layers: LayerStatistics) -> Tensor:
-    """The values, with NaN in rows and columns of layers that do not vary; in place."""
+    """Set the rows and columns of layers that do not vary to NaN, in place."""
     constant = list(layers.constant_layers())
     values[constant, :] = torch.nan
     values[:, constant] = torch.nan

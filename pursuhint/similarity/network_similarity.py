@@ -28,7 +28,7 @@ class NetworkSimilarity:
         values: (teacher layers, student layers), float64. NaN in the rows and columns of layers that do not
             vary. By a metric that is not symmetric, the teacher's view of the student.
         metric: name of the metric, as in `pursuhint.similarity.METRICS`.
-        num_samples: how many images it was measured on.
+        num_samples: number of images.
 
     Raises:
         PursuhintError: the matrix does not have one row a teacher's layer and one column a student's.
@@ -65,7 +65,7 @@ class NetworkSimilarity:
 
     @classmethod
     def load(cls, path: Path | str) -> NetworkSimilarity:
-        """Read what `save` wrote. Nothing in the file can run code.
+        """Load a saved similarity. Nothing in the file can run code.
 
         Raises:
             PursuhintError: the file is missing, damaged or of another kind.

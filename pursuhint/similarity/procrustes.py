@@ -79,7 +79,7 @@ def _nuclear_norms(strip: Strip) -> Tensor:
 
 
 def _nuclear_norm(cross: Tensor) -> Tensor:
-    # Of a layer without variance everything is 0/0, which an SVD does not take.
+    # A layer without variance is 0/0 throughout, and an SVD of NaN raises.
     if not bool(torch.isfinite(cross).all()):
         return cross.new_full((), torch.nan)
     return torch.linalg.svdvals(cross).sum()

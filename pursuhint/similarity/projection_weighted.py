@@ -76,22 +76,23 @@ def _weighted(axes: Tensor, correlations: Tensor, loadings: Tensor) -> Tensor:
 
 
 def _open(axes: Tensor, correlations: Tensor) -> bool:
-    """Whether more directions of x are uncorrelated with y than there are canonical ones."""
+    """Whether x has directions uncorrelated with y beyond the canonical ones."""
     return axes.shape[0] > axes.shape[1] and float(correlations[-1]) < TIE
 
 
 def _untied(axes: Tensor, correlations: Tensor, loadings: Tensor) -> Tensor:
-    """The axes, those of equal correlations turned to principal axes; arguments as for `_weighted`."""
+    """Rotate the axes of equal correlations to the principal axes of x among them; see `_weighted`."""
     axes = axes.clone()
     ends = [*((correlations.diff() <= -TIE).nonzero().flatten() + 1).tolist(), len(correlations)]
     start = 0
     for end in ends:
         tied = axes[:, start:end]
         if end == len(correlations) and _open(axes, correlations):
+            # Everything orthogonal to the correlated axes is uncorrelated with y: choose among all of it.
             tied = torch.linalg.qr(axes[:, :start], mode="complete").Q[:, start:]
         if tied.shape[1] > 1:
             projected = tied.T @ loadings
-            # In ascending order of variance.
+            # eigh sorts in ascending order of variance: the last columns are the largest principal axes.
             turned = tied @ torch.linalg.eigh(projected @ projected.T).eigenvectors
             axes[:, start:end] = turned[:, start - end :]
         start = end

@@ -88,8 +88,8 @@ def _leading_directions(layers: LayerStatistics) -> list[int]:
 
 
 def _leading(energies: Tensor, variance: float) -> int:
-    """How many leading directions explain that share of the variance."""
-    # A running sum and the sum itself differ by rounding; the last of the running sum is the same sum.
+    """Smallest number of leading directions that explain a share of the variance."""
+    # Compared with the last entry of the cumulative sum, not with `sum()`, which may round differently.
     explained = energies.cumsum(0)
     return int((explained < variance * explained[-1]).sum()) + 1
 
