@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, COMMANDS = "pursuhint", "cli"
 TOP = {f"{PACKAGE}.{name}" for name in ("__main__", "_version", "demo", "errors")}
 """What may stand at the top of the package, beside ``__init__``."""
-PARAMETERS, POSITIONAL = 6, 3  # more need a record; more are refused
+PARAMETERS, POSITIONAL = 6, 3
+"""The most parameters of a function, and the most that it takes by position."""
 
 
 def read_layers(setup_cfg: str) -> list[list[str]]:
@@ -51,9 +52,10 @@ def read_revision(revision: str, root: Path = ROOT) -> dict[str, str]:
         ["git", "archive", "--format=tar", revision, PACKAGE, COMMANDS],
         cwd=root,
         capture_output=True,
-        check=True,
-    ).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+    )
+    if archive.returncode:
+        raise SystemExit(f"git cannot read revision {revision!r}: {archive.stderr.decode().strip()}")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         return {
             member.name: tar.extractfile(member).read().decode("utf-8")  # type: ignore[union-attr]
             for member in tar.getmembers()

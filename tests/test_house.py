@@ -180,3 +180,10 @@ def test_the_script_prints_a_table_with_a_revision_beside_the_tree():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("|  | HEAD | working tree |")
     assert "| imports that go up | 0 | 0 |" in done.stdout
+
+
+def test_the_script_refuses_a_revision_that_does_not_exist():
+    command = [sys.executable, "benchmarks/structure.py", "--against", "no-such-revision"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("git cannot read revision 'no-such-revision'")

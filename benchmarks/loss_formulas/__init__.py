@@ -1,7 +1,7 @@
-"""Every loss once more, as its formula reads: plain tensor operations, nothing saved, nothing guarded.
+"""Plain transcriptions of the losses' formulas: tensor operations without savings and without checks.
 
-A formula takes a loss, whose learned layers, memories and draws it uses, and what ``forward`` of that loss is
-given. It is written down for maps of equal sizes and for the losses' defaults.
+A formula takes a loss, whose learned layers, memory banks and draws it uses, and the arguments of its
+``forward``. It covers maps of equal sizes and the losses' defaults.
 """
 
 from __future__ import annotations
@@ -22,4 +22,4 @@ FORMULAS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
         for name, formula in part.FORMULAS.items()
     }
 )
-"""Formulas by the loss's name, with ``:STAGE`` behind it for what a loss computes in a warm-up."""
+"""Formulas by name of the loss; ``NAME:STAGE`` is the formula in a warm-up."""
