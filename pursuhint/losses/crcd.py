@@ -43,6 +43,7 @@ def cross_entropy_gradient(embedding: Tensor, labels: Tensor, weight: Tensor, bi
     Returns:
         (N, D); the mean is over the samples of all processes.
     """
+    # d CE / d e = W^T (softmax(W e + b) - onehot(y)) / b
     logits = F.linear(embedding, weight, bias)
     residual = logits.softmax(1) - F.one_hot(labels, logits.shape[1])
     return residual @ weight / len(gather(labels))
@@ -147,15 +148,17 @@ class RelationContrast(nn.Module):
     ) -> Tensor:
         """One side of the loss; sets its constant, once, if it is to learn."""
         log_z: Tensor = getattr(self, name)
-        places = bank.rows(anchors).to(vectors.dtype)
+        places = bank.rows(anchors).to(vectors.dtype)  # M_a, (A, F)
+        # n(s_i - M_a + delta): from every anchor to every sample, (N, A, F)
         relation = unit_length(vectors[:, None] - places + self.offset)
         same = bank.rows(contrast[:, 0]).to(vectors.dtype)
-        # The sample itself may lie close to an anchor, so this is computed from differences.
+        # log o_0. The sample itself may lie close to an anchor, so this is computed from differences, not by
+        # inner products as for the negatives.
         positive = (unit_length(same[:, None] - places + self.offset) * relation).sum(2) / self.temperature
         negatives = _Negatives(bank, anchors, contrast[:, 1:], self.offset, self.temperature)
         count = contrast.shape[1] - 1
         constant = log_z
-        # Looking at it makes the host wait for the device, so nobody looks once it is known.
+        # Reading it forces a GPU sync, so it is not read once it is known to be finite.
         if name not in self._settled and log_z.isinf():  # the first batch goes through the scores twice
             everything = len(anchors) * (count + 1)
             constant = self._log_constant(
@@ -165,6 +168,7 @@ class RelationContrast(nn.Module):
                 log_z.copy_(constant)
         else:
             self._settled.add(name)
+        # As in CRD, with q = K / N: -log of o / (o + q + eps) and of q / (o + q + eps) are softpluses.
         share = count / self.num_samples
         log_share, log_added = math.log(share), math.log(share + self.eps)
         found = F.softplus(log_added - (positive - constant))  # -log(x / (x + P + eps))
@@ -255,6 +259,7 @@ class _SomeNegatives:
     ) -> _SomeNegatives:
         """From the vectors, the anchors and which negative is which anchor, (N, K, A)."""
         width = vectors.shape[2]
+        # |M_c - M_a + delta|^2 = |M_c|^2 - 2 M_c . (M_a - delta) + |M_a - delta|^2, clamped against rounding
         squares = vectors.square().sum(2, keepdim=True) - 2 * vectors @ origin.T + origin.square().sum(1)
         factor = squares.clamp_(min=offset**2 * width).rsqrt_() / temperature
         alone = itself.to(vectors.dtype) / (math.sqrt(width) * temperature)
@@ -262,11 +267,13 @@ class _SomeNegatives:
 
     def scores(self, relation: Tensor) -> Tensor:
         """Products of the directions to the negatives with ``relation``, (N, A, F): (N, K, A)."""
+        # (M_c - M_a + delta) . r, then divided by its length and tau; for c = a the direction is 1 / sqrt(F)
         products = self.vectors @ relation.mT - (self.origin * relation).sum(2)[:, None]
         return products.mul_(self.factor).addcmul_(self.itself, relation.sum(2)[:, None])
 
     def gradient(self, slopes: Tensor) -> Tensor:
         """Of a sum over the negatives by the relations, (N, A, F), from its gradient by the scores."""
+        # The scores are linear in the relation: d score_k / d r = factor_k (M_c - M_a + delta).
         weights = slopes * self.factor
         towards = weights.mT @ self.vectors - weights.sum(1)[:, :, None] * self.origin
         return towards + (slopes * self.itself).sum(1)[:, :, None]
@@ -285,7 +292,7 @@ class _SumOfSoftplus(torch.autograd.Function):
             scores = part.scores(relation[rows]).sub_(threshold)
             sums.append(F.softplus(scores).sum(1))
             if ctx.needs_input_grad[0]:
-                gradients.append(part.gradient(scores.sigmoid_()))
+                gradients.append(part.gradient(scores.sigmoid_()))  # softplus' = sigmoid
         if gradients:
             ctx.save_for_backward(torch.cat(gradients))
         return torch.cat(sums)

@@ -174,7 +174,7 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
         return terms
 
     def draw(self, indices: Tensor) -> Tensor:
-        """A positive and the negatives of every sample, (N, K + 1); the same until `forward` has been called.
+        """A positive and the negatives of every sample, (N, K + 1); unchanged until the next step.
 
         Args:
             indices: which training samples, (N,).
@@ -184,18 +184,21 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
 
     def _contrasted(self, anchors: Tensor, bank: MemoryBank, contrast: Tensor, log_z: Tensor) -> Tensor:
         """One side of the loss; sets its constant, once, if it is to learn."""
-        scores = bank.products(anchors, contrast) / self.temperature
+        scores = bank.products(anchors, contrast) / self.temperature  # log P + log Z, (N, K + 1)
+        # Z is fixed by the first batch and constant from then on; `where` needs no GPU sync to find out.
         constant = torch.where(log_z.isinf(), self._log_constant(scores.detach()), log_z)
         if self.training:
             log_z.copy_(constant)
-        scores = scores - constant
+        scores = scores - constant  # log P
         log_q = math.log((contrast.shape[1] - 1) / self.num_samples)
-        log_added = math.log((contrast.shape[1] - 1) / self.num_samples + self.eps)
+        log_added = math.log((contrast.shape[1] - 1) / self.num_samples + self.eps)  # log(q + eps)
+        # P / (P + q + eps) is a sigmoid of log P - log(q + eps), so its -log is a softplus: no overflow.
         positive = F.softplus(log_added - scores[:, 0])  # -log(P / (P + q + eps))
         negative = F.softplus(scores[:, 1:] - log_added) + (log_added - log_q)  # -log(q / (P + q + eps))
         return gather(positive + negative.sum(1)).mean()
 
     def _log_constant(self, scores: Tensor) -> Tensor:
         """Logarithm of the number of training samples times the mean of the exponentials, (1,)."""
+        # log Z = log(N / (b (K + 1)) * sum of all exponentials), over the batch of all ranks
         sums = gather(scores.logsumexp(1))
         return (sums.logsumexp(0) - math.log(len(sums) * scores.shape[1] / self.num_samples))[None]

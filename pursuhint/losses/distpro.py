@@ -59,6 +59,7 @@ def pathway_weights(alpha: Tensor, weighting: PathwayWeighting, kd_weight: float
     if weighting == "sigmoid":
         return alpha.sigmoid()
     if weighting in ("biased_softmax", "scaled_biased_softmax"):
+        # the constant entry lets all pathways together have less than the full weight
         shares = torch.cat([alpha, torch.ones_like(alpha[:1])]).softmax(0)[:-1]
         return shares if weighting == "biased_softmax" else shares * len(alpha) * kd_weight
     sizes = alpha.abs()
@@ -184,12 +185,13 @@ class PathwayLoss(HintsLoss):
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Go on in the process."""
+        """Set alpha to the process at this epoch."""
         if self.process is None:
             return
         if not self.interpolate:
             self.alpha.copy_(self.process[min(epoch * len(self.process) // epochs, len(self.process) - 1)])
             return
+        # The first and last epochs take the first and last rows; between them alpha is interpolated.
         place = epoch * (len(self.process) - 1) / max(1, epochs - 1)
         row = min(int(place), max(0, len(self.process) - 2))
         following = self.process[min(row + 1, len(self.process) - 1)]
@@ -247,7 +249,7 @@ class _Connector(nn.Module):
         features = self.conv1(features)
         check_can_normalize(features, self.bn1)
         features = torch.relu(self.bn1(features))
-        features = torch.relu(self.bn2(self.conv2(features * self.gate(features))))
+        features = torch.relu(self.bn2(self.conv2(features * self.gate(features))))  # one gate per position
         if features.shape[2:] != self.size:
             features = F.interpolate(features, self.size, mode="nearest")
         features = self.conv3(features)

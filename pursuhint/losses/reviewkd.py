@@ -209,6 +209,7 @@ class KnowledgeReviewLoss(HintsLoss):
         """Distance of every level where deeper ones are fused into it."""
         distances: list[Tensor] = []
         passed_on: Tensor | None = None
+        # The review goes from the deepest level to the shallowest; each passes its fused map on.
         for fusion, own, other in reversed(list(zip(self.fusions, students, teachers))):
             student, teacher = as_maps(own, other)
             output, passed_on = fusion(student, _size(teacher), passed_on)
@@ -293,6 +294,7 @@ class FeatureFusion(nn.Module):
             if self.attention is None:
                 fused = fused + deeper
             else:
+                # ABF: two attention maps from both inputs, one for each of them
                 weights = torch.sigmoid(self.attention(torch.cat([fused, deeper], dim=1)))
                 fused = fused * weights[:, :1] + deeper * weights[:, 1:]
         fused = _resized(fused, size)
@@ -339,6 +341,7 @@ class ContextDistance(nn.Module):
         weights = self.weights[: len(sizes)]
         total = student.new_zeros(())
         for size, weight in zip(sizes, weights):
+            # HCL: one term per resolution, with its weight
             difference = pool_to(student, size) - pool_to(teacher, size)
             total = total + weight * difference.square().mean()
         return total / sum(weights)

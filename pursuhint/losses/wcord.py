@@ -43,6 +43,7 @@ def transport_plan(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
     scaled = -cost / epsilon
     columns = torch.zeros_like(cost[:1])
     for _ in range(iterations):
+        # Sinkhorn in the log domain: f_i = log(1 / N) - logsumexp_j(-C_ij / eps + g_j), then g likewise
         rows = -math.log(cost.shape[0]) - (scaled + columns).logsumexp(1, keepdim=True)
         columns = -math.log(cost.shape[1]) - (scaled + rows).logsumexp(0, keepdim=True)
     return (scaled + rows + columns).exp()
@@ -106,6 +107,7 @@ class Critic(nn.Module):
             Of the pairs of a sample, and of the teacher's vectors with those of their negatives in the
             bank; over all processes.
         """
+        # W [t, s] = W_t t + W_s s: the teacher's part is computed once for all negatives of a row.
         hidden, score = self.hidden.weight, self.score.weight
         towards_teacher, towards_student = hidden.split(teacher.shape[1], dim=1)
         shifted = teacher @ towards_teacher.T + self.hidden.bias
@@ -265,6 +267,7 @@ class _NegativeScores(torch.autograd.Function):
             chosen = bank.rows(negatives[part].flatten()).to(shifted.dtype)
             hidden = torch.relu(chosen.unflatten(0, negatives[part].shape) @ matrix.T + shifted[part, None])
             total += (hidden @ score[0]).sum()
+            # Gradients are computed here, so that the hidden layer of all negatives is never held.
             slopes = (hidden > 0) * score[0]
             gradients[0][part] = slopes.sum(1)
             gradients[1].addmm_(slopes.flatten(0, 1).T, chosen)

@@ -1,4 +1,4 @@
-"""Remember a vector for every training sample."""
+"""Memory bank: one vector per training sample, with inner products that are never held for a whole batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BankPrecision = Literal["full", "half"]
 
 
 class MemoryBank(nn.Module):
-    """One vector a training sample, alike in all processes.
+    """One vector per training sample, identical on all ranks.
 
     In full precision a bank takes 4 bytes a number: 26 MB for CIFAR-100 and 656 MB for ImageNet at a width of
     128. Half precision halves that. A bank in the host's memory takes none of the device, but what is read of
@@ -48,7 +48,7 @@ class MemoryBank(nn.Module):
         bound = (3 / width) ** 0.5
         dtype = torch.float16 if precision == "half" else None
         vectors = torch.empty(num_samples, width, dtype=dtype)
-        for part in vectors.split(_PART):  # never the whole of it in full precision
+        for part in vectors.split(_PART):  # in strips, so that a half bank never exists in full precision
             part.copy_(torch.empty(part.shape).uniform_(-bound, bound))
         self.register_buffer("vectors", vectors)
         self._readings: weakref.WeakSet[_Reading] = weakref.WeakSet()
@@ -56,7 +56,7 @@ class MemoryBank(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MemoryBank:
         """Follow the loss to devices and precisions only as far as the options say."""
         vectors = self.vectors
-        wanted = fn(vectors[:0])
+        wanted = fn(vectors[:0])  # empty: asks for device and dtype without moving the bank
         self.vectors = vectors.to(
             device=vectors.device if self.on_host else wanted.device,
             dtype=vectors.dtype if self.precision == "half" else wanted.dtype,
@@ -98,29 +98,34 @@ class MemoryBank(nn.Module):
             vectors: the new ones, (N, width).
             momentum: share of the old ones, in [0, 1].
         """
+        # A backward pass that is still to come needs the vectors as its forward pass read them.
         for reading in self._readings:
             reading.changed(indices)
+        # v <- normalize(m v_old + (1 - m) v_new)
         mixed = momentum * self.rows(indices).to(vectors.dtype) + (1 - momentum) * vectors
         mixed = nn.functional.normalize(mixed, dim=1)
+        # A sample may occur twice in a batch, and a scatter on the GPU would let either win: give all its
+        # occurrences the vector of the last one, so that the order of writing does not matter.
         same = indices[:, None] == indices
         last = (same * torch.arange(1, len(indices) + 1, device=indices.device)).argmax(1)
         self.vectors[indices.to(self.vectors.device)] = mixed[last].to(self.vectors)
 
 
-_PART = 2**16  # vectors
-_AT_ONCE = 2**24  # numbers
+_PART = 2**16  # vectors in a strip
+_AT_ONCE = 2**24  # numbers in an intermediate result: 64 MB in float32
 
 
 class _Reading:
-    """Vectors of a bank that were read in a forward pass, and what has been overwritten since.
+    """The vectors that a forward pass read from a bank, and those overwritten since.
 
-    Rows of the batch are treated one part after the other, all with the whole bank where that is cheaper:
-    multiplying is many times faster than gathering.
+    Rows of the batch are processed in chunks. A small bank is multiplied whole and the products are gathered,
+    because a matrix product is many times faster than gathering vectors.
     """
 
     def __init__(self, bank: Tensor, indices: Tensor) -> None:
         self.bank = bank
         self.indices = indices
+        # The whole bank is multiplied as long as it is at most 8 times as long as a row of chosen vectors.
         self.whole = bank.device == indices.device and len(bank) <= 8 * indices.shape[1]
         self.overwritten: list[tuple[Tensor, Tensor]] = []
 
@@ -131,9 +136,9 @@ class _Reading:
 
     @contextlib.contextmanager
     def as_it_was(self) -> Iterator[None]:
-        """The bank holds what was read."""
+        """Roll the bank back to the moment of reading, and forward again."""
         present = [(indices, self.bank[indices]) for indices, _ in self.overwritten]
-        for indices, vectors in reversed(self.overwritten):
+        for indices, vectors in reversed(self.overwritten):  # the latest change first
             self.bank[indices] = vectors
         yield
         for indices, vectors in present:
@@ -169,7 +174,7 @@ class _Products(torch.autograd.Function):
         results = []
         with reading.as_it_was():
             for rows, chosen in reading.parts(gradients[0]):
-                if reading.whole:
+                if reading.whole:  # dq = sum over K of g_k v_k, with g scattered to the columns of the bank
                     spread = rows.new_zeros(len(rows), len(reading.bank)).scatter_add_(1, chosen, rows)
                     results.append(spread @ reading.bank.to(rows.dtype))
                 else:

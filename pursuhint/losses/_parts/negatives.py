@@ -58,6 +58,7 @@ class NegativeSampler(nn.Module):
             )
         if labels is not None and len(labels) != num_samples:
             raise PursuhintError(f"{len(labels)} labels for {num_samples} training samples")
+        # Samples sorted by class: the class of a sample is one run, order[first : first + count].
         known = torch.zeros(num_samples, dtype=torch.long) if labels is None else labels.cpu().long()
         order = torch.argsort(known, stable=True)
         order = order[known[order] >= 0]
@@ -69,14 +70,14 @@ class NegativeSampler(nn.Module):
             classes = known.clamp_min(0)
             first = torch.where(known >= 0, starts[classes], 0)
             count = torch.where(known >= 0, sizes[classes], 0)
-        else:
+        else:  # every sample is a class of its own: a run of length 1
             first = position.clamp_min(0)
             count = (position >= 0).long()
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("first", first, persistent=False)
         self.register_buffer("count", count, persistent=False)
         self.register_buffer("key", torch.randint(2**62, ()))
-        # Looked up here, on the host: asking in every step would make it wait for the device.
+        # Looked up once, on the CPU: reading it in every step would force a GPU sync.
         domain = len(order) - count
         self._fewest = int(domain.min())
         self._width = int(_rows(domain.max()))
@@ -102,6 +103,7 @@ class NegativeSampler(nn.Module):
         domain = len(self.order) - count
         if not self._fewest:
             raise PursuhintError("all training samples are of one class: there are no negatives to draw")
+        # One permutation per sample: its key depends on the sampler's key and the sample's index only.
         keys = _hash(_hash(self.key + indices[:, None]) + self.key)
         places = torch.arange(number, device=indices.device).expand(len(indices), -1)
         if number <= len(self.order):
@@ -110,6 +112,7 @@ class NegativeSampler(nn.Module):
             drawn = torch.zeros_like(places)
         if number > self._fewest:  # some samples have too few others: draw these with replacement
             drawn = torch.where(number > domain, _hash(keys + places) % domain, drawn)
+        # Drawn numbers are positions with the sample's own run cut out: skip the run to get real positions.
         return self.order[drawn + count * (drawn >= first)]
 
     def partners(self, indices: Tensor) -> Tensor:
@@ -152,6 +155,7 @@ def _permuted(places: Tensor, domain: Tensor, keys: Tensor, width: int) -> Tenso
         keys: chooses the permutation, (N, 1).
         width: most rows that any sample has, in this batch or not: the draws depend on it.
     """
+    # A number is (row, column) of a grid of rows x columns >= domain, about square.
     rows = _rows(domain)
     columns = (domain + rows - 1) // rows
     entries = torch.arange(_ROUNDS * width, device=keys.device)
@@ -161,6 +165,7 @@ def _permuted(places: Tensor, domain: Tensor, keys: Tensor, width: int) -> Tenso
     def permute(numbers: Tensor, height: Tensor, length: Tensor, table: Tensor) -> Tensor:
         row = numbers // length
         column = numbers - row * length
+        # Feistel rounds: shift one coordinate by a hash of the other, in turn, each a bijection of the grid
         for turn in range(0, _ROUNDS, 2):
             row = row + tables[table + (turn * width + column)]
             row = row - height * (row >= height)
@@ -170,7 +175,8 @@ def _permuted(places: Tensor, domain: Tensor, keys: Tensor, width: int) -> Tenso
 
     table = torch.arange(len(keys), device=keys.device)[:, None] * (_ROUNDS * width)
     result = permute(places, rows, columns, table)
-    while len(beyond := (result >= domain).nonzero()):  # a walk along the cycle comes back to the domain
+    # Cycle walking: a place beyond the domain is permuted again; its cycle returns to the domain.
+    while len(beyond := (result >= domain).nonzero()):
         sample = beyond[:, 0]
         again = result[beyond[:, 0], beyond[:, 1]], rows[sample, 0], columns[sample, 0], table[sample, 0]
         result[beyond[:, 0], beyond[:, 1]] = permute(*again)
