@@ -185,7 +185,7 @@ def analyze(
         state=state,
         save_every=save_every,
         identity={"example": example, "metrics": names, "activation": activation, "data": data.name},
-    ).run(spent)
+    ).collect(spent)
     choice = Choice(tuple(dict.fromkeys(metrics)), k, algorithm, position, normalize, seed)
     analyses: list[Analysis] = []
     for side, (statistics, parts) in gathered.items():
