@@ -21,15 +21,17 @@ from .options import apply, examples
     ),
 )
 @apply(
-    "teacher", "teacher_checkpoint", "data", "data_root", "download", "image_size", "metric",
-    "k_or_auto", "algorithm", "normalize", "position", "activations", "pooling", "include", "samples",
-    "batch_size", "stability", "memory_limit", "exact_median", "seed", "device", "autocast", "workers", "out",
-    "quiet", "json",
+    "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "data", "data_root", "download",
+    "image_size", "metric", "k_or_auto", "algorithm", "normalize", "position", "activations", "pooling",
+    "include", "samples", "batch_size", "stability", "memory_limit", "exact_median", "seed", "device",
+    "autocast", "workers", "out", "quiet", "json",
 )  # fmt: skip
 @click.option("--num-classes", type=click.IntRange(min=2), help="Of the teacher.  [default: the data set's]")
 def command(
     teacher: str | None,
     teacher_checkpoint: Path | None,
+    checkpoint_key: str | None,
+    new_head: bool,
     data: str | None,
     data_root: Path | None,
     download: bool,
@@ -64,14 +66,13 @@ def command(
     was stopped. Under 'accelerate launch' processes share the pass.
     """
     from pursuhint._util.atomic_files import make_folder
-    from pursuhint._util.devices import choose_device
     from pursuhint.analysis.run_analysis import analyze
     from pursuhint.errors import PursuhintError
     from pursuhint.features.pooling import get_pooling
     from pursuhint.report import write_report
     from pursuhint.similarity import get_metric
 
-    from .networks import Processes, load_data, load_network
+    from .networks import Processes, Weights, default_device, load_data, load_network
     from .progress import CountProgress, say
     from .results import print_analysis
 
@@ -81,12 +82,17 @@ def command(
     for name in chosen:
         get_metric(name)
     get_pooling(pooling)
-    with Processes(choose_device(device)) as processes:
+    with Processes(default_device(device)) as processes:
         quiet = quiet or not processes.main
         with processes.main_first():
             images = load_data(data, data_root, download, image_size)
         network = load_network(
-            teacher, teacher_checkpoint, images, num_classes=num_classes, quiet=quiet, seed=seed
+            teacher,
+            Weights(teacher_checkpoint, checkpoint_key, new_head),
+            images,
+            num_classes=num_classes,
+            quiet=quiet,
+            seed=seed,
         )
         make_folder(out)
         with CountProgress(f"looking at {teacher}", unit="images", quiet=quiet) as progress:

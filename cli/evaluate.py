@@ -28,8 +28,8 @@ from .options import apply, examples, folder_argument
 )
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @apply(
-    "teacher", "teacher_checkpoint", "data", "data_root", "download", "image_size", "batch_size", "workers",
-    "device", "json",
+    "teacher", "teacher_checkpoint", "checkpoint_key", "data", "data_root", "download", "image_size",
+    "batch_size", "workers", "device", "json",
 )  # fmt: skip
 def command(
     run: Path | None,
@@ -37,6 +37,7 @@ def command(
     split: str,
     teacher: str | None,
     teacher_checkpoint: Path | None,
+    checkpoint_key: str | None,
     data: str | None,
     data_root: Path | None,
     download: bool,
@@ -49,23 +50,25 @@ def command(
     """Measure top-1 and top-5 accuracy: of the run folder RUN, or of a network and its checkpoint."""
     from dataclasses import asdict
 
-    from pursuhint._util.devices import choose_device
     from pursuhint.data import make_loader
     from pursuhint.errors import PursuhintError
     from pursuhint.training import RunRecord, evaluate
 
-    from .networks import load_data, load_network
+    from .networks import Weights, default_device, load_data, load_network
 
-    where = choose_device(device)
+    device = default_device(device)
     if run is not None:
-        if teacher is not None or teacher_checkpoint is not None:
+        if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None:
             raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
         record = RunRecord.load(run)
         network, images = record.load_student(weights), record.load_data()
         name = f"{record.recipe.student.network}, {weights} epoch of {run}"
     elif teacher is not None and teacher_checkpoint is not None:
         images = load_data(data, data_root, download, image_size)
-        network, name = load_network(teacher, teacher_checkpoint, images), f"{teacher}, {teacher_checkpoint}"
+        network, name = (
+            load_network(teacher, Weights(teacher_checkpoint, checkpoint_key), images),
+            f"{teacher}, {teacher_checkpoint}",
+        )
     else:
         raise PursuhintError(
             "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint"
@@ -73,9 +76,9 @@ def command(
     if split == "val" and images.val is None:
         raise PursuhintError("there is no validation split; the run was made without --val-fraction")
     loader = make_loader(
-        images, split, batch_size=batch_size or 256, training=False, device=where, workers=workers or 0
+        images, split, batch_size=batch_size or 256, training=False, device=device, workers=workers or 0
     )
-    result = evaluate(network.to(where), loader)
+    result = evaluate(network.to(device), loader)
     if as_json:
         click.echo(json.dumps({"network": name, "data": images.name, "split": split, **asdict(result)}))
         return

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
 
 from pursuhint._util.registry import did_you_mean
 from pursuhint._version import __version__
-from pursuhint.errors import PursuhintError
+from pursuhint.errors import PursuhintError, PursuhintWarning
 
 # Name, one-line help. The command NAME is the object of that name in the module beside this one.
 COMMANDS = {
@@ -74,13 +75,22 @@ def main() -> None:
 
 
 def run(arguments: list[str] | None = None) -> Any:
-    """Entry point: a `PursuhintError` becomes one line on stderr and exit status 1.
+    """Entry point: a `PursuhintError` becomes one line on stderr and exit status 1, its warning a note there.
 
     A bug keeps its traceback. A run that SIGTERM or Ctrl-C stopped has been saved and ends with status 143 or
     130, Ctrl-C elsewhere with 130, a reader that went away (``| head``) with 141.
     """
     # For package.module:factory in the current folder; last, so that no file here can stand in for a library.
     sys.path.append(os.getcwd())
+    show_warning = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, PursuhintWarning):
+            click.echo(f"note: {message}", err=True)
+        else:
+            show_warning(message, category, *place, **more)
+
+    warnings.showwarning = show
     try:
         return main.main(args=arguments, prog_name="pursuhint", standalone_mode=True)
     except PursuhintError as error:
@@ -93,3 +103,5 @@ def run(arguments: list[str] | None = None) -> Any:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    finally:
+        warnings.showwarning = show_warning

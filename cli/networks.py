@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pursuhint.errors import PursuhintError
 
 from .progress import say
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from pursuhint.data import ImageData
@@ -20,22 +21,22 @@ class Processes:
     """The processes that a launcher (``accelerate launch``, ``torchrun``) started together; usually one.
 
     Args:
-        device: where to run; under a launcher every process gets its own device of this type.
+        device: the kind of device to run on.
 
     Attributes:
         device: this process's own.
         main: whether this is the process that speaks and writes.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: str) -> None:
         self.device = device
         self.main = True
         self._state: Any = None
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from accelerate import PartialState
 
-            self._state = PartialState(cpu=device.type == "cpu")
-            self.device = self._state.device
+            self._state = PartialState(cpu=device.startswith("cpu"))
+            self.device = str(self._state.device)
             self.main = bool(self._state.is_main_process)
 
     def __enter__(self) -> Processes:
@@ -63,6 +64,25 @@ class Processes:
         return network
 
 
+def default_device(device: str | None) -> str:
+    """The named device, or a GPU when there is one.
+
+    Raises:
+        PursuhintError: torch knows no such device, or it is not there.
+    """
+    import torch
+
+    if device is None:
+        accelerator = torch.accelerator.current_accelerator()
+        return accelerator.type if accelerator is not None and torch.accelerator.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PursuhintError(f"device {device!r} cannot be used: {reason}; try --device cpu") from None
+    return device
+
+
 def load_data(
     name: str | None, root: Path | None, download: bool, image_size: int | None, *, val_fraction: float = 0.0
 ) -> ImageData:
@@ -81,9 +101,17 @@ def example_image(data: ImageData) -> Tensor:
     return torch.zeros(1, data.in_channels, *data.image_size)
 
 
+class Weights(NamedTuple):
+    """The options ``--teacher-checkpoint``, ``--checkpoint-key`` and ``--new-head``."""
+
+    file: Path | None
+    key: str | None = None
+    new_head: bool = False
+
+
 def load_network(
     name: str,
-    checkpoint: Path | None,
+    weights: Weights,
     data: ImageData,
     *,
     num_classes: int | None = None,
@@ -102,8 +130,10 @@ def load_network(
         network = create_model(
             name, num_classes=num_classes or data.num_classes, in_channels=data.in_channels
         )
-    if checkpoint is None:
+    if weights.file is None:
+        if weights.key is not None or weights.new_head:
+            raise PursuhintError("--checkpoint-key and --new-head need --teacher-checkpoint FILE")
         say(f"note: no checkpoint was given, so the {role} {name} has random weights", quiet)
     else:
-        load_weights(network, checkpoint)
+        load_weights(network, weights.file, checkpoint_key=weights.key, new_head=weights.new_head)
     return network

@@ -12,10 +12,10 @@ import click
 
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.features.pooling import POOLINGS
-from pursuhint.hints import POSITIONS
 from pursuhint.similarity import METRICS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+POSITIONS = ("center", "last", "first", "medoid")
 
 
 class KOrAuto(click.ParamType):
@@ -65,6 +65,16 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         metavar="FILE",
         type=_path(),
         help="Weights of the teacher: safetensors, or a .pth of RepDistiller, mdistiller or torchvision.",
+    ),
+    "checkpoint_key": click.option(
+        "--checkpoint-key",
+        metavar="NAME",
+        help="Which of several state dicts in the teacher's file, such as state_dict_ema.",
+    ),
+    "new_head": click.option(
+        "--new-head",
+        is_flag=True,
+        help="Accept weights without a classifier, or with one for other classes, and leave it untrained.",
     ),
     "student": click.option(
         "--student", metavar="NAME", help="Network to train, named as --teacher; see 'pursuhint list models'."

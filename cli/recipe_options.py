@@ -58,7 +58,8 @@ def recipe_options(command: Any) -> Any:
     for option in reversed(_OWN):
         command = option(command)
     return apply(
-        "teacher", "teacher_checkpoint", "student", "data", "data_root", "download", "image_size", "workers",
+        "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "student", "data", "data_root",
+        "download", "image_size", "workers",
         "batch_size",
     )(command)  # fmt: skip
 
@@ -89,7 +90,13 @@ def build_recipe(options: dict[str, Any], **more: Any) -> Recipe:
     put("teacher", "network", options["teacher"])
     if options["teacher_checkpoint"] is not None and not values.get("teacher"):
         raise PursuhintError("--teacher-checkpoint needs --teacher NAME, the network that it belongs to")
+    if (options["checkpoint_key"] or options["new_head"]) and not (
+        options["teacher_checkpoint"] or (values.get("teacher") or {}).get("checkpoint")
+    ):
+        raise PursuhintError("--checkpoint-key and --new-head need --teacher-checkpoint FILE")
     put("teacher", "checkpoint", options["teacher_checkpoint"])
+    put("teacher", "checkpoint_key", options["checkpoint_key"])
+    put("teacher", "new_head", options["new_head"])
     for key, option in (
         ("name", "data"), ("root", "data_root"), ("download", "download"), ("image_size", "image_size"),
         ("workers", "workers"), ("val_fraction", "val_fraction"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pursuhint.clustering.segments import segments
     from pursuhint.data import Batch, ImageData, load_dataset, make_loader
     from pursuhint.distillation.distiller import Distiller
-    from pursuhint.errors import PursuhintError
+    from pursuhint.errors import PursuhintError, PursuhintWarning
     from pursuhint.features.extractor import FeatureExtractor, Features
     from pursuhint.features.hint_points import HintPoint, conventional_points, find_hint_points
     from pursuhint.hints.plan import HintPlan

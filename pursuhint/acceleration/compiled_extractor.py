@@ -1,4 +1,4 @@
-"""A feature extractor whose network runs through ``torch.compile``."""
+"""A probe whose network runs compiled."""
 
 from __future__ import annotations
 

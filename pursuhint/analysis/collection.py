@@ -189,10 +189,10 @@ def pooled_batches(
     with contextlib.ExitStack() as exits:
         for network, _ in networks:
             exits.enter_context(evaluating(network))
-        prefetcher = Prefetcher(batches, device)
+        feed = Prefetcher(batches, device)
         while True:
             with watch.measure("data"):
-                batch = prefetcher.next()
+                batch = feed.take()
             if batch is None:
                 return
             number, images = number + 1, batch.images
@@ -205,7 +205,7 @@ def pooled_batches(
             with watch.measure("forward"), torch.no_grad(), _cast(autocast, device):
                 pooled = [features for reader in readers for features in reader.pooled(images, number)]
             with watch.measure("data"):
-                prefetcher.preload()
+                feed.prepare()
             yield pooled, batch.indices
 
 

@@ -69,7 +69,7 @@ class JacobianLoss(LogitLoss):
 
         Args:
             student: logits, (N, classes), computed from ``images`` with gradient.
-            teacher: logits of the teacher, (N, classes).
+            teacher: the same of the teacher.
             labels: class numbers, (N,).
             images: (N, C, H, W).
 

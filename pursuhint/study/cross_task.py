@@ -1,7 +1,4 @@
-"""Measures of a student whose teacher was trained on other classes, as in REFILLED.
-
-The cross-task study uses them; it comes next, and until then only the tests call them.
-"""
+"""How well a student does whose teacher knew other classes (REFILLED's measures)."""
 
 from __future__ import annotations
 
@@ -15,11 +12,11 @@ from pursuhint.errors import PursuhintError
 
 @dataclass(frozen=True)
 class JointAccuracy:
-    """Accuracy on the teacher's classes and on the others, when predicting among all of them.
+    """Accuracy on the teacher's and on the student's classes, all of them to choose from.
 
     Attributes:
-        old: fraction of correct predictions on samples of the teacher's classes, in [0, 1].
-        current: fraction of correct predictions on samples of the other classes, in [0, 1].
+        old: fraction of the samples of the teacher's classes that are right.
+        current: the same of the other classes.
     """
 
     old: float
@@ -27,7 +24,7 @@ class JointAccuracy:
 
     @property
     def harmonic_mean(self) -> float:
-        """Harmonic mean of the two accuracies; 0 if both are 0."""
+        """Of both; 0 if both are 0."""
         total = self.old + self.current
         return 2 * self.old * self.current / total if total else 0.0
 

@@ -1,4 +1,4 @@
-"""Progress events of a study, in addition to the training events of its runs."""
+"""What a study tells whoever is watching, besides the events of the runs it is made of."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["ArmFinished", "ArmResumed", "ArmsStarted", "PhaseStarted", "Watcher"
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """A phase of a study begins.
+    """A part of a study begins.
 
     Attributes:
         name: ``"teacher"``, ``"analysis"``, ``"check"``, ``"comparison"`` or ``"report"``.
-        text: a clause that describes the phase.
+        text: what happens in it, in a clause.
     """
 
     name: str
@@ -28,12 +28,12 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class ArmsStarted:
-    """A group of runs starts training together; `pursuhint.training.GroupStep` reports its steps.
+    """Runs begin that train side by side; `pursuhint.training.GroupStep` tells of their steps.
 
     Attributes:
         arms: names of the arms.
         seed: their seed.
-        done: number of runs of the study that are finished.
+        done: how many runs of the study are there already.
         total: number of runs.
     """
 
@@ -45,14 +45,14 @@ class ArmsStarted:
 
 @dataclass(frozen=True)
 class ArmResumed:
-    """An interrupted run resumes.
+    """An interrupted run goes on.
 
     Attributes:
         arm: name of the arm.
         seed: its seed.
-        epoch: last finished epoch.
-        step: last finished step of the epoch after it; 0 if there is none.
-        notice: the damaged checkpoint that was passed over, if any.
+        epoch: the last one that is finished.
+        step: the last step of the next epoch that is.
+        notice: what was damaged, if anything was.
     """
 
     arm: str
@@ -64,12 +64,12 @@ class ArmResumed:
 
 @dataclass(frozen=True)
 class ArmFinished:
-    """A run of a study is finished or has failed.
+    """A run of a study is there.
 
     Attributes:
         arm: name of the arm.
         seed: its seed.
-        number: number of runs that are finished or have failed, including this one.
+        number: how many runs are there now.
         total: number of runs.
         top1: its test accuracy after the last epoch, percent; None if it failed.
         source: ``"trained"`` now (from the start or from where it was interrupted), ``"found"`` finished in

@@ -131,7 +131,9 @@ def _build(config: NetworkConfig, data: ImageData, role: str) -> nn.Module:
         **config.options,
     )
     if config.checkpoint is not None:
-        load_weights(network, config.checkpoint)
+        load_weights(
+            network, config.checkpoint, checkpoint_key=config.checkpoint_key, new_head=config.new_head
+        )
     return network
 
 

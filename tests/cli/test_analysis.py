@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+from pursuhint.models import create_model
 
 
 def test_points_lists_positions_and_marks_the_conventional_ones(pursuhint):
@@ -55,10 +62,7 @@ def test_analyze_then_select(pursuhint, teacher_file, tmp_path):
         (("analyze", "--teacher", "resnet8", "--teacher-checkpoint", "gone.pth"), "gone.pth"),
         (("analyze", "--teacher", "resnet8", "--points", "layer9.*"), "'layer9.*' matches no module"),
         (("analyze",), "which network? give --teacher NAME"),
-        (
-            ("analyze", "--teacher", "resnet8", "--device", "tpu7"),
-            "there is no device 'tpu7' here",
-        ),
+        (("analyze", "--teacher", "resnet8", "--device", "tpu7"), "device 'tpu7' cannot be used"),
         (
             ("analyze", "--teacher", "resnet8", "--device", "cpu", "--autocast", "fp16"),
             "autocast 'fp16' needs a GPU; use 'bf16'",
@@ -83,3 +87,23 @@ def test_analyze_as_a_process_from_another_folder(process, tmp_path):
     assert done.stdout.startswith("3 layers of resnet8 on 64 images of digits")
     assert "random weights" in done.stderr
     assert (tmp_path / "here" / "report.html").stat().st_size > 10_000
+
+
+def test_a_part_of_a_checkpoint_is_chosen_and_said(tmp_path: Path) -> None:
+    """In a process of its own: the note is printed by the entry point."""
+    networks = [create_model("resnet8", num_classes=10, in_channels=1).state_dict() for _ in range(2)]
+    torch.save({"state_dict": networks[0], "state_dict_ema": networks[1]}, tmp_path / "w.pth")
+    command = [
+        sys.executable, "-m", "pursuhint", "evaluate", "--teacher", "resnet8", "--data", "digits", "--device",
+        "cpu", "--teacher-checkpoint", str(tmp_path / "w.pth"), "--json",
+    ]  # fmt: skip
+    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(
+        r"note: .*w.pth holds several weights that fit: state_dict was taken, not state_dict_ema; .*\n",
+        first.stderr,
+    )
+    second = subprocess.run(
+        [*command, "--checkpoint-key", "state_dict_ema"], capture_output=True, text=True, check=True
+    )
+    assert second.stderr == ""
+    assert first.stdout != second.stdout

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from pursuhint.errors import PursuhintError
+from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import count_parameters, load_weights, read_state_dict, save_weights
 
@@ -35,8 +35,8 @@ def _trained(name: str = "resnet8", num_classes: int = 100, **options: Any) -> n
 
 
 def _assert_loads(path: Path, network: nn.Module, **options: Any) -> None:
-    loaded = create_model("resnet8", num_classes=100, **options)
-    load_weights(loaded, path)
+    loaded = create_model("resnet8", num_classes=100)
+    load_weights(loaded, path, **options)
     torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
 
 
@@ -77,7 +77,9 @@ def test_mdistiller_files(tmp_path: Path) -> None:
 def test_of_two_networks_that_fit_the_student_is_meant(tmp_path: Path) -> None:
     student, teacher = _trained(), _trained()
     torch.save(_distiller(student, teacher), tmp_path / "latest")
-    _assert_loads(tmp_path / "latest", student)
+    with pytest.warns(PursuhintWarning, match=r"model.module.student was taken, not model.module.teacher; "):
+        _assert_loads(tmp_path / "latest", student)
+    _assert_loads(tmp_path / "latest", teacher, checkpoint_key="model.module.teacher")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Decide whether cross-entropy is added to the losses that were asked for, and its weight."""
+"""The classification term beside the losses that were asked for: is it added, and what does it weigh?"""
 
 from __future__ import annotations
 

@@ -74,12 +74,16 @@ class NetworkConfig(_Section):
         network: a name as `pursuhint.models.create_model` takes it; ``python:ClassName`` marks a module that
             was passed from Python.
         checkpoint: file of weights; None keeps the initial ones.
+        checkpoint_key: which of several state dicts in that file, e.g. ``state_dict_ema``.
+        new_head: accept a file without the classifier, or with one for other classes; it stays untrained.
         options: further arguments of the network, e.g. ``{width: 0.5}``.
         num_classes: classes of a teacher of another task; None for those of the data set.
     """
 
     network: str
     checkpoint: str | None = None
+    checkpoint_key: str | None = None
+    new_head: bool = False
     options: Options = {}
     num_classes: int | None = Field(default=None, ge=1)
 
