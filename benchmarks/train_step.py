@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from pursuhint._util.devices import choose_device
 from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
 from pursuhint.acceleration.malloc import keep_freed_memory, set_up_memory
 from pursuhint.acceleration.options import Acceleration
@@ -50,7 +51,7 @@ from pursuhint.losses.at import AttentionTransferLoss
 from pursuhint.losses.base import HintSum
 from pursuhint.losses.ce import CrossEntropyLoss
 from pursuhint.models import create_model
-from pursuhint.training.devices import build_accelerator, choose_device
+from pursuhint.training.devices import build_accelerator
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loop import LoopHooks, TrainingLoop
 from pursuhint.training.multi_student.train_many import train_many

@@ -66,13 +66,14 @@ def command(
     was stopped. Under 'accelerate launch' processes share the pass.
     """
     from pursuhint._util.atomic_files import make_folder
+    from pursuhint._util.devices import choose_device
     from pursuhint.analysis.run_analysis import analyze
     from pursuhint.errors import PursuhintError
     from pursuhint.features.pooling import get_pooling
     from pursuhint.report import write_report
     from pursuhint.similarity import get_metric
 
-    from .networks import Processes, Weights, default_device, load_data, load_network
+    from .networks import Processes, Weights, load_data, load_network
     from .progress import CountProgress, say
     from .results import print_analysis
 
@@ -82,7 +83,7 @@ def command(
     for name in chosen:
         get_metric(name)
     get_pooling(pooling)
-    with Processes(default_device(device)) as processes:
+    with Processes(choose_device(device)) as processes:
         quiet = quiet or not processes.main
         with processes.main_first():
             images = load_data(data, data_root, download, image_size)

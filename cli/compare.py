@@ -79,13 +79,13 @@ def command(
     report.html. The same command continues where it was stopped; with more arms, methods or seeds it adds
     them.
     """
+    from pursuhint._util.devices import choose_device
     from pursuhint._util.distributed import is_main_process
     from pursuhint.acceleration import set_up_memory
     from pursuhint.errors import PursuhintError
     from pursuhint.report import write_report
     from pursuhint.study import compare, compare_methods
 
-    from .networks import default_device
     from .progress import say
     from .results import print_comparison, print_methods
     from .study_progress import StudyProgress
@@ -100,7 +100,7 @@ def command(
     hints = {"k": k, "position": position, "activation": activation, "samples": samples}
     changed = [f"hints.{key}={value}" for key, value in hints.items() if source(key) is typed]
     recipe = recipe.override([*changed, *(f"hints.metric={metric}" for metric in metrics)])
-    where, numbers = default_device(device), parse_seeds(seeds)
+    where, numbers = choose_device(device), parse_seeds(seeds)
     set_up_memory(recipe.acceleration, where)
     with StudyProgress(quiet=quiet or not is_main_process()) as progress:
         if methods:

@@ -29,15 +29,15 @@ def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
     Trains a teacher, measures how alike its layers are, chooses hint positions, trains students with hints at
     chosen, conventional and random positions over several seeds, and writes a report.
     """
+    from pursuhint._util.devices import choose_device
     from pursuhint.acceleration import Acceleration, set_up_memory
     from pursuhint.demo import demo
 
-    from .networks import default_device
     from .progress import say
     from .results import print_demo
     from .study_progress import StudyProgress
 
-    where = default_device(device)
+    where = choose_device(device)
     set_up_memory(Acceleration(), where)
     with StudyProgress(quiet=quiet) as progress:
         result = demo(out, device=where, on_event=progress)

@@ -50,13 +50,14 @@ def command(
     """Measure top-1 and top-5 accuracy: of the run folder RUN, or of a network and its checkpoint."""
     from dataclasses import asdict
 
+    from pursuhint._util.devices import choose_device
     from pursuhint.data import make_loader
     from pursuhint.errors import PursuhintError
     from pursuhint.training import RunRecord, evaluate
 
-    from .networks import Weights, default_device, load_data, load_network
+    from .networks import Weights, load_data, load_network
 
-    device = default_device(device)
+    where = choose_device(device)
     if run is not None:
         if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None:
             raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
@@ -76,9 +77,9 @@ def command(
     if split == "val" and images.val is None:
         raise PursuhintError("there is no validation split; the run was made without --val-fraction")
     loader = make_loader(
-        images, split, batch_size=batch_size or 256, training=False, device=device, workers=workers or 0
+        images, split, batch_size=batch_size or 256, training=False, device=where, workers=workers or 0
     )
-    result = evaluate(network.to(device), loader)
+    result = evaluate(network.to(where), loader)
     if as_json:
         click.echo(json.dumps({"network": name, "data": images.name, "split": split, **asdict(result)}))
         return

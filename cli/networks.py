@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pursuhint.errors import PursuhintError
-
 from .progress import say
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from pursuhint.data import ImageData
@@ -21,22 +20,22 @@ class Processes:
     """The processes that a launcher (``accelerate launch``, ``torchrun``) started together; usually one.
 
     Args:
-        device: the kind of device to run on.
+        device: where to run; under a launcher every process gets its own device of this type.
 
     Attributes:
         device: this process's own.
         main: whether this is the process that speaks and writes.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
         self.main = True
         self._state: Any = None
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from accelerate import PartialState
 
-            self._state = PartialState(cpu=device.startswith("cpu"))
-            self.device = str(self._state.device)
+            self._state = PartialState(cpu=device.type == "cpu")
+            self.device = self._state.device
             self.main = bool(self._state.is_main_process)
 
     def __enter__(self) -> Processes:
@@ -62,25 +61,6 @@ class Processes:
             for tensor in network.state_dict().values():
                 distributed.broadcast(tensor, 0)
         return network
-
-
-def default_device(device: str | None) -> str:
-    """The named device, or a GPU when there is one.
-
-    Raises:
-        PursuhintError: torch knows no such device, or it is not there.
-    """
-    import torch
-
-    if device is None:
-        accelerator = torch.accelerator.current_accelerator()
-        return accelerator.type if accelerator is not None and torch.accelerator.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise PursuhintError(f"device {device!r} cannot be used: {reason}; try --device cpu") from None
-    return device
 
 
 def load_data(

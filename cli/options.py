@@ -12,10 +12,10 @@ import click
 
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.features.pooling import POOLINGS
+from pursuhint.hints import POSITIONS
 from pursuhint.similarity import METRICS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-POSITIONS = ("center", "last", "first", "medoid")
 
 
 class KOrAuto(click.ParamType):

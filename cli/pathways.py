@@ -74,7 +74,6 @@ def command(
     """
     from pursuhint.study.pathway_search import search_process
 
-    from .networks import default_device
     from .progress import CountProgress, say
 
     more: dict[str, Any] = {} if seed is None else {"seed": seed}
@@ -87,7 +86,7 @@ def command(
             epochs=search_epochs,
             held_out=held_out,
             method=method,
-            device=default_device(device),
+            device=device,
             on_epoch=lambda epoch, shares: progress(epoch + 1, search_epochs),
         )
     found.recipe.save(out)

@@ -87,12 +87,11 @@ def command(
     times as long the teacher takes. A FLOP is a multiplication or an addition; papers often count the two as
     one. Weights do not matter, so no checkpoint is needed. Time on an otherwise idle machine.
     """
+    from pursuhint._util.devices import choose_device
     from pursuhint.acceleration import set_up_memory
     from pursuhint.study.profile import profile_networks, profile_steps
 
-    from .networks import default_device
-
-    device = default_device(device)
+    where = choose_device(device)
     recipe = build_recipe(options)
     shape, classes = _sizes(recipe, shape, classes)
     teacher = None if recipe.teacher is None else _network(recipe.teacher, classes, shape[0])
@@ -102,13 +101,13 @@ def command(
         shape,
         batch_sizes=batch_sizes or (1, 64),
         repeats=repeats,
-        device=device,
+        device=where,
         names=(recipe.student.network, recipe.teacher.network if recipe.teacher is not None else ""),
     )
     taken = None
     if steps is not None:
-        set_up_memory(recipe.acceleration, device)
-        taken = profile_steps(recipe, steps=steps, device=device, teacher=teacher)
+        set_up_memory(recipe.acceleration, where)
+        taken = profile_steps(recipe, steps=steps, device=where, teacher=teacher)
     if as_json:
         click.echo(json.dumps(_as_dict(profile, taken)))
     else:

@@ -52,7 +52,6 @@ def command(
         from pursuhint.study.teacher_student import teacher_student_similarity
         from pursuhint.training import RunRecord
 
-        from .networks import default_device
         from .progress import CountProgress
 
         run = RunRecord.load(folder)
@@ -61,7 +60,7 @@ def command(
                 run,
                 metric=metrics[0] if metrics else "cka",
                 samples=samples,
-                device=default_device(device),
+                device=device,
                 on_progress=progress,
             )
         found.save(folder / "teacher_student")

@@ -79,11 +79,11 @@ def command(
     state is saved after every epoch, and when Ctrl-C or SIGTERM stops it. Under torchrun or accelerate launch
     several processes share every batch.
     """
+    from pursuhint._util.devices import choose_device
     from pursuhint._util.distributed import is_main_process
     from pursuhint.acceleration import set_up_memory
     from pursuhint.training import train
 
-    from .networks import default_device
     from .progress import TrainingProgress, say
     from .results import print_run
 
@@ -97,7 +97,7 @@ def command(
     if hints is not None:
         more["hints"] = {"strategy": hints} if hints in STRATEGIES else {"file": hints}
     recipe = build_recipe(options, **more)
-    where = default_device(device)
+    where = choose_device(device)
     set_up_memory(recipe.acceleration, where)
     with TrainingProgress(quiet=quiet or not is_main_process()) as progress:
         record = train(recipe, out, device=where, on_event=progress)

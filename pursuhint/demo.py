@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.devices import choose_device
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
@@ -22,7 +23,6 @@ from pursuhint.study.arms import ARMS
 from pursuhint.study.comparison import Comparison
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.run_comparison import compare
-from pursuhint.training.devices import choose_device
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
 from pursuhint.training.run_training import train

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pursuhint.training.recipe.renamed import RENAMED_KEYS, RENAMED_VALUES
 from tests.test_benchmarks import script
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +86,14 @@ def test_the_changelog_names_modules_as_they_are_and_were(house):
     assert len(rows) > 100
     assert {f"pursuhint.{new}" for _, new in rows} <= set(house.trees)
     assert gone.isdisjoint(house.trees)
+
+
+def test_the_changelog_names_every_recipe_key_that_is_refused():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    names = {name for pair in RENAMED_KEYS.items() for name in pair}
+    assert [name for name in sorted(names) if f"`{name}`" not in text and f"`{name}:`" not in text] == []
+    changed = {f"{key}={value}" for (key, old), new in RENAMED_VALUES.items() for value in (old, new)}
+    assert [name for name in sorted(changed) if f"`{name}`" not in text] == []
 
 
 # -- the contract ------------------------------------------------------------------------------------------

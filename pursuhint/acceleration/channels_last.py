@@ -1,4 +1,4 @@
-"""Gradients that lie in memory as the feature maps do that they belong to."""
+"""Keep gradients of channels-last feature maps in channels-last layout."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class _KeepLayout(torch.autograd.Function):
 
 
 def channels_last_gradient(features: Tensor) -> Tensor:
-    """The same features, whose gradient comes back with the channels innermost if theirs are.
+    """The features unchanged; their gradient is converted to channels-last if they are channels-last.
 
-    Losses that average over channels or flatten a map make gradients with the channels outermost. Whatever
-    the gradient meets on its way through the network (sums, activations, batch norms) then runs through
-    memory in two orders at once, which takes several times as long as putting it in order here.
+    Losses that average over channels or flatten a map produce gradients in the default layout. Every backward
+    step in the network (sums, activations, batch norms) would then read two layouts together, which takes
+    several times as long as one conversion here.
 
     Args:
         features: of any shape; only maps (N, C, H, W) are touched.

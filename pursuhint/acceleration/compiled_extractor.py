@@ -1,4 +1,4 @@
-"""A probe whose network runs compiled."""
+"""A feature extractor whose network runs through ``torch.compile``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the arithmetic of training is carried out: settings that change its speed and not its meaning."""
+"""Settings of training speed that leave the mathematics unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Acceleration:
     ``docs/performance.md`` for what that does to accuracy.
 
     Attributes:
-        channels_last: keep feature maps with the channels innermost, as convolutions like them.
+        channels_last: use `torch.channels_last`, which is faster for convolutions.
         fuse_batchnorm: run a copy of the teacher whose batch norms are folded into the convolutions before
             them.
         winograd: on the CPU and in float32, compute the wide 3x3 convolutions of that copy with fewer

@@ -189,10 +189,10 @@ def pooled_batches(
     with contextlib.ExitStack() as exits:
         for network, _ in networks:
             exits.enter_context(evaluating(network))
-        feed = Prefetcher(batches, device)
+        prefetcher = Prefetcher(batches, device)
         while True:
             with watch.measure("data"):
-                batch = feed.take()
+                batch = prefetcher.next()
             if batch is None:
                 return
             number, images = number + 1, batch.images
@@ -205,7 +205,7 @@ def pooled_batches(
             with watch.measure("forward"), torch.no_grad(), _cast(autocast, device):
                 pooled = [features for reader in readers for features in reader.pooled(images, number)]
             with watch.measure("data"):
-                feed.prepare()
+                prefetcher.preload()
             yield pooled, batch.indices
 
 

@@ -67,7 +67,7 @@ class CollectionPlan:
     save_every: float
     identity: Mapping[str, Any]
 
-    def run(self, spent: CollectSeconds) -> Collected:
+    def collect(self, spent: CollectSeconds) -> Collected:
         """Gather the statistics.
 
         Args:

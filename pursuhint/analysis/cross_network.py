@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
+from pursuhint._util.devices import choose_device
 from pursuhint.analysis.collection import check_autocast, collect_together, pooled_widths
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
 from pursuhint.errors import PursuhintError
@@ -34,7 +35,7 @@ def compare_networks(
     teacher_points: Sequence[HintPoint] | None = None,
     student_points: Sequence[HintPoint] | None = None,
     batch_size: int = 256,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     autocast: str | None = None,
     workers: int = 0,
     memory_limit: int | None = None,
@@ -58,7 +59,7 @@ def compare_networks(
         teacher_points: which of its points to compare; all by default.
         student_points: which of its points to compare; all by default.
         batch_size: images in a batch; does not change the result.
-        device: where to run.
+        device: where to run; None for the best there is.
         autocast: see `pursuhint.analysis.analyze`.
         workers: processes that decode image files; see `pursuhint.data.make_loader`.
         memory_limit: bytes that the statistics of the layers may take; see
@@ -88,6 +89,7 @@ def compare_networks(
         computed = [with_exact_median(metric) for metric in computed]
     if samples < 2:
         raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
+    device = choose_device(device)
     check_autocast(autocast, device)
     indices = sample_indices(data, samples, seed)
 

@@ -15,7 +15,7 @@ class Prefetcher:
     """Hands out batches on a device; on a GPU the next one travels while the device works.
 
     Copies to a GPU start from pinned memory, on a stream of their own, so neither the host nor the work in
-    progress waits for them. Call `prepare` once the work on a batch has been started.
+    progress waits for them. Call `preload` once the work on a batch has been started.
 
     Args:
         batches: on the CPU, or on the device already.
@@ -29,7 +29,7 @@ class Prefetcher:
         self._ready: Batch | None = None
         self._prepared = False
 
-    def prepare(self) -> None:
+    def preload(self) -> None:
         """Start the next batch's way to the device; nothing happens where that cannot overlap with work."""
         if self._stream is None or self._prepared:
             return
@@ -37,11 +37,11 @@ class Prefetcher:
             self._ready = self._fetch()
         self._prepared = True
 
-    def take(self) -> Batch | None:
+    def next(self) -> Batch | None:
         """The next batch, or None after the last one."""
         if self._stream is None:
             return self._fetch()
-        self.prepare()
+        self.preload()
         batch, self._ready, self._prepared = self._ready, None, False
         if batch is not None:
             current = torch.cuda.current_stream(self._device)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.devices import choose_device
 from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.collection import check_autocast, pooled_widths
 from pursuhint.analysis.collection_plan import CollectionPlan
@@ -43,7 +44,7 @@ def analyze(
     activation: Activation | Literal["both"] = "post",
     pooling: str = "mean",
     batch_size: int = 256,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     autocast: str | None = None,
     workers: int = 0,
     include: Sequence[str] = (),
@@ -86,7 +87,7 @@ def analyze(
             ``"class-token"``, or ``"none"`` for several places of a map; see
             `pursuhint.features.get_pooling`.
         batch_size: images in a batch; does not change the result.
-        device: where to run.
+        device: where to run; None for the best there is.
         autocast: run the network in ``"bf16"`` or (on a GPU) ``"fp16"`` by automatic mixed precision: faster
             on a GPU, and less exact; docs/analysis.md says by how much for which metric.
         workers: processes that decode image files; see `pursuhint.data.make_loader`.
@@ -116,6 +117,7 @@ def analyze(
     pool = get_pooling(pooling)
     get_algorithm(algorithm)
     check_position(position)
+    device = choose_device(device)
     check_autocast(autocast, device)
     if samples < 2:
         raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
@@ -183,7 +185,7 @@ def analyze(
         state=state,
         save_every=save_every,
         identity={"example": example, "metrics": names, "activation": activation, "data": data.name},
-    ).run(spent)
+    ).collect(spent)
     choice = Choice(tuple(dict.fromkeys(metrics)), k, algorithm, position, normalize, seed)
     analyses: list[Analysis] = []
     for side, (statistics, parts) in gathered.items():

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.json_files import validated
 from pursuhint.clustering.agreement import Agreement
 from pursuhint.clustering.result import Clustering
 from pursuhint.clustering.stability import SelectionStability
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
-from pursuhint.hints.plan import validated
 from pursuhint.hints.selection import HintSelector, Resampled, StoredSimilarity
 from pursuhint.similarity.archive import read_archive, write_archive
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from pursuhint.hints.plan import HintPlan, check_position, choose_positions, default_k, validated
+    from pursuhint.hints.plan import HintPlan, check_position, choose_positions, default_k
     from pursuhint.hints.selection import (
         HintSelector,
         Resampled,
@@ -16,4 +16,7 @@ if TYPE_CHECKING:
         stability_of_choice,
     )
 
-__getattr__, __dir__, __all__ = lazy_exports(__name__)
+__getattr__, __dir__, __all__ = lazy_exports(__name__, "POSITIONS")
+
+POSITIONS = ("center", "last", "first", "medoid")
+"""Which member of a cluster becomes its hint position."""

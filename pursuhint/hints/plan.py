@@ -11,12 +11,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from pursuhint._util.atomic_files import read_json, write_json
+from pursuhint._util.json_files import validated
 from pursuhint._util.registry import did_you_mean, lookup
 from pursuhint.clustering import Clustering, get_algorithm
 from pursuhint.clustering.cluster_count import AUTO, choose_k, curves_over_k
@@ -31,19 +32,15 @@ from pursuhint.features.hint_points import (
     resolve_point,
     stage_ends,
 )
+from pursuhint.hints import POSITIONS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["HintPlan", "check_position", "choose_positions", "default_k", "validated"]
-
-POSITIONS = ("center", "last", "first", "medoid")
-"""Which member of a cluster becomes its hint position."""
+__all__ = ["HintPlan", "check_position", "choose_positions", "default_k"]
 
 PAIRINGS = ("conventional", "even")
 """How the student's points are chosen, when they are not named."""
-
-SCHEMA = 1
 
 
 class SimilarityLike(Protocol):
@@ -428,30 +425,3 @@ class _PlanFile(BaseModel):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     origin: dict[str, Any]
     pairs: list[HintPair]
-
-
-File = TypeVar("File", bound=BaseModel)
-
-
-def validated(model: type[File], values: Any, what: str) -> File:
-    """Check what was read from a JSON file against its model.
-
-    Args:
-        model: a model with a literal ``schema`` entry.
-        values: what the file held.
-        what: which file, for the message ("the hint plan hints.json").
-
-    Raises:
-        PursuhintError: it does not fit; the message names the first entry that does not.
-    """
-    schema = values.get("schema") if isinstance(values, dict) else None
-    if isinstance(schema, int) and schema != SCHEMA:
-        raise PursuhintError(f"{what} has schema {schema}; this version of PursuHint reads schema {SCHEMA}")
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise PursuhintError(f"{what} is not valid: {where}: {first['msg']}") from None
-    except PursuhintError as error:  # from a dataclass that the model holds
-        raise PursuhintError(f"{what} is not valid: {error}") from None

@@ -55,7 +55,7 @@ class AttentionMatchingLoss(HintsLoss):
 
     Args:
         student_channels: width of the features at every point of the student, shallow to deep.
-        teacher_channels: the same of the teacher.
+        teacher_channels: width of the features at every point of the teacher.
         attention_width: entries of a query and a key, at least 1.
         student_points: which sub-blocks of the student take part: ``"all"``, or those of the ``"plan"`` if
             there is one.
@@ -181,7 +181,7 @@ class AttentionMatchingLoss(HintsLoss):
         return terms
 
     def attention(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
-        """How much every point of the teacher looks at every point of the student.
+        """Attention of every point of the teacher over the points of the student.
 
         Args:
             students: as in `forward`.

@@ -1,7 +1,7 @@
-"""What all losses have in common: what they look at, how they are built, how they are computed.
+"""Base classes of the losses: how a loss is built, which inputs it receives, in which precision it computes.
 
-A loss sees tensors and nothing else. `Loss.compute` is the only place that unpacks the record of a forward
-pass, and the only one that thinks about precision; a new loss chooses a base class and writes ``forward``.
+A loss receives tensors only. `Loss.compute` alone unpacks the features of a forward pass and decides the
+precision; a new loss chooses a base class and writes ``forward`` or ``terms``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class WarmUp:
     """A stage that a loss asks for before the main one; the loss is then the only term.
 
     Attributes:
-        name: what `Loss.begin_stage` is told when it begins.
+        name: passed to `Loss.begin_stage` when it begins.
         epochs: how long it lasts.
         trains_student: whether the student trains (in training mode) along with what the loss learns;
             otherwise the student is in evaluation mode and unchanged. Parameters that this stage gives no
@@ -193,13 +193,13 @@ class Loss(nn.Module):
     def compute(self, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
         """The loss of one batch, from the records of both networks.
 
-        Computed in float32 even under autocast (half-precision inputs are converted; float64 stays). Where
-        images are made of two, a loss that looks at labels is the mean of its values with the one and the
+        Computed in float32 even under autocast (half-precision inputs are converted; float64 stays). For
+        images mixed from two, a loss that looks at labels is the mean of its values with the one and the
         other labels, weighted by their shares.
 
         Args:
-            student: what the student's probe saw.
-            teacher: what the teacher's probe saw, or None without a teacher.
+            student: features of the student.
+            teacher: features of the teacher, or None without a teacher.
             batch: the batch itself.
 
         Returns:
@@ -281,7 +281,7 @@ class Loss(nn.Module):
         return student
 
     def transform_logits(self, logits: Tensor) -> Tensor:
-        """Change logits, (N, classes), of student and teacher alike, before any term sees them."""
+        """Change logits, (N, classes), of both student and teacher, before any term receives them."""
         return logits
 
     def export(self, student: nn.Module) -> nn.Module:
@@ -322,7 +322,7 @@ class Loss(nn.Module):
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """An epoch of the main stage begins. For losses whose strength or form changes in time.
 
-        Called again for the epoch that a resumed run goes on with, so that nothing of it needs to be saved.
+        Called again for the epoch in which a resumed run continues, so that its effect needs no saving.
 
         Args:
             epoch: its number, from 0.
@@ -371,7 +371,7 @@ class EmbeddingLoss(Loss):
 
 
 class HintsLoss(Loss):
-    """Compares the features of all hint points at once: ``forward(students, teachers)``, two lists.
+    """Compares the features of all hint points together: ``forward(students, teachers)``, two lists.
 
     The lists are ordered from shallow to deep and need not be equally long.
     """
@@ -510,12 +510,12 @@ class HintSum(Loss):
         return self._each()[0].stages()
 
     def begin_stage(self, stage: str | None) -> None:
-        """Tell every pair."""
+        """Every pair begins the stage."""
         for hint in self._each():
             hint.begin_stage(stage)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Tell every pair."""
+        """Every pair begins the epoch."""
         for hint in self._each():
             hint.begin_epoch(epoch, epochs)
 

@@ -40,7 +40,7 @@ class CorrelationCongruenceLoss(EmbeddingLoss):
     :math:`\exp(-\gamma \lVert \hat e_i - \hat e_j \rVert^2)`. Nothing is learned then. The paper
     embeds in 128 dimensions first, which a matrix of one size for any width makes needless.
 
-    Widths may differ. The samples of all processes are compared with one another. A batch of one has no
+    Widths may differ. The samples of all ranks are compared with one another. A batch of one has no
     neighbours and gives 0.
 
     Reference: B. Peng, X. Jin, J. Liu, D. Li, Y. Wu, Y. Liu, S. Zhou and Z. Zhang, Correlation Congruence for

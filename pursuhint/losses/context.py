@@ -43,7 +43,7 @@ class LossContext:
         num_classes: classes of the task, and width of the student's logits.
         num_samples: size of the training set, for memory banks.
         student_embedding: width of the student's embedding; 0 if no loss looks at embeddings.
-        teacher_embedding: the same of the teacher.
+        teacher_embedding: width of the teacher's embedding; 0 likewise.
         teacher_classifier: its last linear layer, where `LossInfo.needs_teacher_classifier` is set.
         teacher_classes: width of the teacher's logits; None means ``num_classes``.
         student: the student, for losses that look for a place in it. Read while building, never kept.
@@ -53,7 +53,7 @@ class LossContext:
             of training. None if not known.
         chosen: student's and teacher's features of a loss that chooses its own hint points
             (`Loss.choose_points`); None for those of the pairs.
-        batch_size: samples in a batch, over all processes; None if not known.
+        batch_size: samples in a batch, over all ranks; None if not known.
     """
 
     pairs: tuple[tuple[FeatureShape, FeatureShape], ...]

@@ -41,7 +41,7 @@ def cross_entropy_gradient(embedding: Tensor, labels: Tensor, weight: Tensor, bi
         bias: of the classifier, (classes,), or None.
 
     Returns:
-        (N, D); the mean is over the samples of all processes.
+        (N, D); the mean is over the samples of all ranks.
     """
     # d CE / d e = W^T (softmax(W e + b) - onehot(y)) / b
     logits = F.linear(embedding, weight, bias)
@@ -50,12 +50,12 @@ def cross_entropy_gradient(embedding: Tensor, labels: Tensor, weight: Tensor, bi
 
 
 def gradient_disagreement(student: Tensor, teacher: Tensor) -> Tensor:
-    """One minus the mean cosine of gradients, (N, D) each, over all processes; in [0, 2]."""
+    """One minus the mean cosine of gradients, (N, D) each, over all ranks; in [0, 2]."""
     return 1 - gather((unit_length(student) * unit_length(teacher)).sum(1)).mean()
 
 
 class RelationContrast(nn.Module):
-    r"""Tell how a sample stands to others from how its counterpart in a memory does.
+    r"""Contrast the relations of a sample to the anchors with those of its counterpart in a memory bank.
 
     Vectors :math:`s` of the student and :math:`t` of the teacher are embedded and scaled to unit length. On
     the student's side, for every sample :math:`i` and every anchor :math:`a` of the batch, with :math:`c_0`
@@ -79,7 +79,7 @@ class RelationContrast(nn.Module):
         offset: :math:`\delta`, added to every component of a difference, above 0.
         eps: added to the denominators, above 0.
         bank_precision: of the memories.
-        bank_on_host: keep the memories in the host's memory.
+        bank_on_host: keep the memories in CPU memory.
     """
 
     log_z_student: Tensor
@@ -119,7 +119,7 @@ class RelationContrast(nn.Module):
             bank.scale_to_unit_length()
         self.register_buffer("log_z_student", torch.full((1,), -math.inf))  # until the first batch
         self.register_buffer("log_z_teacher", torch.full((1,), -math.inf))
-        self._settled: set[str] = set()  # which of these are known to be finite
+        self._settled: set[str] = set()  # constants known to be finite
         self.register_load_state_dict_pre_hook(lambda module, *_: module._settled.clear())
 
     def forward(self, student: Tensor, teacher: Tensor, indices: Tensor, contrast: Tensor) -> Tensor:
@@ -190,10 +190,10 @@ class RelationContrast(nn.Module):
 
 @dataclass(frozen=True)
 class _Negatives:
-    """Negatives of every sample, whose relations to all anchors are compared with the samples' own.
+    """The negatives of every sample; their relations to all anchors are contrasted with the sample's own.
 
-    Only so many samples are treated at once that what lies between takes the same memory for any batch; and
-    the relations themselves are never held, which would be anchors times as much as the vectors: the products
+    Samples are processed in chunks, so that intermediate results take the same memory for any batch. The
+    relations themselves are never held, which would be anchors times as much as the vectors: the products
     and lengths that are needed follow from inner products.
 
     Args:
@@ -323,7 +323,7 @@ class ComplementaryRelationLoss(EmbeddingLoss):
     term by the KD term, which looks like a slip: here it is added. It uses KD with weight 0.9 beside this.
 
     Each memory takes 4 bytes a number: both 51 MB for CIFAR-100 and 1.3 GB for ImageNet at a width of 128
-    (twice that with gradients in contrast), half with ``bank_precision="half"``, nothing on the device with
+    (twice that with gradients in contrast), half with ``bank_precision="half"``, no GPU memory with
     ``bank_on_host``. Negatives are compared a few samples of the batch at a time.
 
     Reference: J. Zhu, S. Tang, D. Chen, S. Yu, Y. Liu, M. Rong, A. Yang and X. Wang, Complementary Relation
@@ -349,7 +349,7 @@ class ComplementaryRelationLoss(EmbeddingLoss):
         eps: added to the denominators, above 0.
         negatives_from: ``"other_classes"``, or ``"other_samples"`` whatever their class.
         bank_precision: ``"full"``, or ``"half"`` for memories of 16 bits a number.
-        bank_on_host: keep the memories in the host's memory.
+        bank_on_host: keep the memories in CPU memory.
 
     Raises:
         PursuhintError: a value is out of its range, labels are needed and not known, or widths differ where
@@ -470,7 +470,7 @@ class ComplementaryRelationLoss(EmbeddingLoss):
         return student
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Nothing in the last epochs."""
+        """Set the loss to zero in the last epochs."""
         self.factor = 1.0 if epoch < self.active * epochs else 0.0
 
     def terms(

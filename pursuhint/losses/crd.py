@@ -24,7 +24,7 @@ Constants = Literal["first_batch", "none"]
 
 
 class ContrastiveRepresentationLoss(EmbeddingLoss):
-    r"""Ask the student to tell the teacher's view of a sample from those of many others, and the reverse.
+    r"""Find a sample's teacher vector among those of many other samples from its student vector, and back.
 
     Both embeddings are mapped linearly to vectors :math:`u` of the student and :math:`v` of the teacher, of
     unit length. Two memories :math:`M^S, M^T` hold one vector for every training sample. With the sample
@@ -44,7 +44,7 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
     is remembered; there, on a GPU, either may be.
 
     The two memories take 8 bytes a number: 51 MB for CIFAR-100 and 1.3 GB for ImageNet at a width of 128,
-    half of that with ``bank_precision="half"``, and nothing on the device with ``bank_on_host``. They are
+    half of that with ``bank_precision="half"``, and no GPU memory with ``bank_on_host``. They are
     part of the saved state. Drawing negatives takes 24 bytes a training sample and 8 bytes a negative of the
     batch. For 1.28 million samples a step of 64 samples with 16,384 negatives each was measured to need 0.1
     GB beside that, or 0.35 GB with memories of half precision, which are converted as they are read.
@@ -58,17 +58,17 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
         num_samples: size of the training set.
         labels: class of every training sample by its index, (num_samples,), -1 for samples that are held out.
             None if not known, which ``negatives_from="other_samples"`` allows.
-        negatives: how many others a sample is told from, at least 1.
+        negatives: number of other samples per sample, :math:`K`, at least 1.
         temperature: divides the inner products, above 0.
         momentum: share of the old vector when a memory is updated, in [0, 1].
         width: length of the vectors that are compared.
         eps: added to the denominators, above 0.
-        positive: what the sample has to be found by: itself (``"instance"``), or a random sample of its class
+        positive: the sample's counterpart: itself (``"instance"``), or a random sample of its class
             (``"class"``, called relaxed in the authors' code).
         constants: where :math:`Z` comes from, the ``"first_batch"``, or ``"none"`` for 1.
         negatives_from: ``"other_classes"``, or ``"other_samples"`` whatever their class.
         bank_precision: ``"full"``, or ``"half"`` for memories of 16 bits a number.
-        bank_on_host: keep the memories in the host's memory.
+        bank_on_host: keep the memories in CPU memory.
 
     Raises:
         PursuhintError: a value is out of its range, or labels are needed and not known.

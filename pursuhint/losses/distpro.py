@@ -206,7 +206,7 @@ class PathwayLoss(HintsLoss):
 
         Args:
             students: (N, C, H, W) or tokens (N, T, C), one a layer.
-            teachers: the same of the teacher.
+            teachers: features of the teacher, in the same layout.
 
         Returns:
             The weighted addend of every pathway: ``t0_s0``, ``t0_s1``, ... Their sum is at least 0.

@@ -26,7 +26,7 @@ class EmbeddingGraphLoss(EmbeddingLoss):
     .. math:: L = w_n \lVert N - I \rVert_F + w_e \lVert E_T - E_S \rVert_F, \quad
               N_{ij} = \rho(t_i, s_j), \; E_{T,ij} = \rho(t_i, t_j), \; E_{S,ij} = \rho(s_i, s_j) .
 
-    The norms are not squared and grow with the batch, which is that of all processes. Embeddings of the same
+    The norms are not squared and grow with the batch, which is the one of all ranks. Embeddings of the same
     width are compared as they are, as in the authors' code; where widths differ, a learned linear map brings
     the student's to the teacher's. The paper has such a head on the student's embedding always. An embedding
     of equal entries, for which that code gives NaN, is correlated with nothing, not even itself.

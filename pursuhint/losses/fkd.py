@@ -31,7 +31,7 @@ def feature_kernel(embedding: Tensor) -> Tensor:
 
 
 class FeatureKernelLoss(EmbeddingLoss):
-    r"""Ask the student to find the same samples alike, and to keep its embedding short.
+    r"""Ask the student to find the same samples similar, and to keep its embedding short.
 
     With :math:`\rho_{ij}` the cosine of the embeddings of samples :math:`i` and :math:`j`,
 
@@ -110,5 +110,5 @@ class FeatureKernelLoss(EmbeddingLoss):
         return kernel, student.square().sum(1).mean()
 
     def teacher_kernel(self, *teachers: Tensor) -> Tensor:
-        """Mean of the teachers' cosines, (N, N), over all processes."""
+        """Mean of the teachers' cosines, (N, N), over all ranks."""
         return torch.stack([feature_kernel(gather(teacher)) for teacher in teachers]).mean(0)

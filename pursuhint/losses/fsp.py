@@ -120,6 +120,6 @@ class SolutionFlowLoss(HintsLoss):
 
 
 def _flow(first: Tensor, second: Tensor) -> Tensor:
-    """How the channels of one map go with those of the next, (N, C_first, C_second)."""
+    """Mean products of the channels of one map with those of the next, (N, C_first, C_second)."""
     first, second = (features.flatten(2) for features in pool_to_smaller(first, second))
     return first @ second.mT / first.shape[2]

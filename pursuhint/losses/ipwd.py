@@ -154,7 +154,7 @@ class InverseProbabilityLoss(LogitLoss):
 
     @torch.no_grad()
     def weights(self, student: Tensor, teacher: Tensor, labels: Tensor, embedding: Tensor) -> Tensor:
-        """The weights of a batch, (N,), with mean 1 over all processes; takes what `forward` takes."""
+        """The weights of a batch, (N,), with mean 1 over all ranks; takes what `forward` takes."""
         raw = self.raw_weights(self.head(embedding), student, labels)
         self.extra_metrics = {
             "median_weight": raw.median(),

@@ -26,7 +26,7 @@ class InformationTheoreticLoss(EmbeddingLoss):
     :math:`G_S` and :math:`G_T` are the matrices of the cosines of all pairs of samples, in the student's own
     space if it is as wide as the teacher's and of :math:`h` otherwise; :math:`G` is :math:`G_S G_T`, entry by
     entry, and :math:`G_S` and :math:`G` are divided by their traces. ``mutual_weight=0`` leaves the second
-    term out ("ITRD (corr)" in tables). The batch is that of all processes.
+    term out ("ITRD (corr)" in tables). The batch is the one of all ranks.
 
     The correlations divide by the number of samples, the deviations by one less, as in the authors' code:
     the first term is at least :math:`\lambda_c \log_2 (d \, b^{-2 \alpha})` and negative for good students.

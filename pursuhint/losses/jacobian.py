@@ -69,7 +69,7 @@ class JacobianLoss(LogitLoss):
 
         Args:
             student: logits, (N, classes), computed from ``images`` with gradient.
-            teacher: the same of the teacher.
+            teacher: logits of the teacher, (N, classes).
             labels: class numbers, (N,).
             images: (N, C, H, W).
 

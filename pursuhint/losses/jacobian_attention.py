@@ -66,7 +66,7 @@ class AttentionJacobianLoss(HintsLoss):
 
         Args:
             students: (N, C, H, W) or tokens (N, T, C), computed from ``images`` with gradient.
-            teachers: the same of the teacher, equally many.
+            teachers: features of the teacher, equally many.
             images: (N, C, H, W).
 
         Returns:

@@ -22,7 +22,7 @@ class NeuronSelectivityLoss(HintLoss):
 
     summed over the pairs of hint points. Channels may differ; where sizes do, the larger map is averaged down
     first. Nothing is learned. Paper and the code of the CIFAR-100 benchmark of Tian et al. (ICLR 2020), to
-    which the weight 50 belongs, agree. That code holds :math:`b \, c_s c_t h w` products at once; here a
+    which the weight 50 belongs, agree. That code holds :math:`b \, c_s c_t h w` products in memory; here a
     sample needs the square of its positions or of its channels, whichever is fewer.
 
     Reference: Z. Huang and N. Wang, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer,
@@ -48,7 +48,7 @@ class NeuronSelectivityLoss(HintLoss):
             teacher: (N, C_t, H_t, W_t), or tokens (N, T, C_t).
 
         Returns:
-            Scalar in [0, 2]; zero when the channels of both are alike as sets.
+            Scalar in [0, 2]; zero when both have the same set of channels.
 
         Raises:
             PursuhintError: the batch sizes differ, or the features cannot be compared.

@@ -29,7 +29,7 @@ class ProbabilisticTransferLoss(EmbeddingLoss):
 
     Widths may differ. Nothing is learned. An embedding of zeros is as far from all others as an orthogonal
     one, and gets no gradient, where the authors' code gives NaN. The quotient is never rounded to 1 first,
-    so that single precision keeps more digits. The samples of all processes are compared with one another. A
+    so that single precision keeps more digits. The samples of all ranks are compared with one another. A
     batch of one gives 0.
 
     Reference: N. Passalis and A. Tefas, Learning Deep Representations with Probabilistic Knowledge Transfer,

@@ -190,7 +190,7 @@ class ComparisonMatchingLoss(EmbeddingLoss):
             labels: class numbers of the student's task, (N,).
 
         Returns:
-            Scalar, at least 0; zero when both compare alike.
+            Scalar, at least 0; zero when both networks give equal comparisons.
 
         Raises:
             PursuhintError: the batch sizes differ.

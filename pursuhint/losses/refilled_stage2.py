@@ -174,7 +174,7 @@ class LocalDistillationLoss(EmbeddingLoss):
         }
 
     def classes(self, labels: Tensor) -> Tensor:
-        """Classes of a batch over all processes, ascending."""
+        """Classes of a batch over all ranks, ascending."""
         return gather(labels).unique()
 
     def class_centers(self, teacher: Tensor, labels: Tensor) -> Tensor:

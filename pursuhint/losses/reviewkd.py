@@ -60,7 +60,7 @@ class KnowledgeReviewLoss(HintsLoss):
 
     Args:
         student_channels: width of the student's features at every hint point, shallow to deep.
-        teacher_channels: the same of the teacher.
+        teacher_channels: width of the features at every point of the teacher.
         student_embedding: width of the student's embedding.
         teacher_embedding: width of the teacher's embedding.
         embedding: add the embeddings as the deepest level.
@@ -309,7 +309,7 @@ class ContextDistance(nn.Module):
               \Big/ \sum_l w_l
 
     A level is the number of rows and columns to which both maps are averaged, or relative to the map ``"h"``
-    (the map itself), ``"h-1"``, ``"h/2"`` (rounded down) and so on, which hold for rows and columns alike and
+    (the map itself), ``"h-1"``, ``"h/2"`` (rounded down) and so on, which hold for rows and for columns and
     leave one of each at least. A number that is not below the height of the map means the map itself, however
     wide that is: the authors' code, for square maps, looks at heights alone. A level of a size that has been
     compared already is left out, and its weight falls to the next one: a map of 4 x 4 has the levels 4, 2 and

@@ -33,7 +33,7 @@ class RelationalLoss(EmbeddingLoss):
 
     Widths may differ. Nothing is learned. Distances are those of the differences themselves, so that a large
     offset of all embeddings costs no precision; equal samples, whose angles have an infinite gradient, get
-    none. Memory grows as :math:`b^2 D + b^3`. The samples of all processes are compared with one another. A
+    none. Memory grows as :math:`b^2 D + b^3`. The samples of all ranks are compared with one another. A
     batch of one gives 0; one of two has angles and relative distances that never change.
 
     Reference: W. Park, D. Kim, Y. Lu and M. Cho, Relational Knowledge Distillation, CVPR 2019,
@@ -85,7 +85,7 @@ class RelationalLoss(EmbeddingLoss):
 
         Returns:
             The parts of the distances and of the angles, with their weights. Their sum is at least 0;
-            zero when the embeddings are alike up to rotation, offset and scale.
+            zero when the embeddings are equal up to rotation, offset and scale.
 
         Raises:
             PursuhintError: the batch sizes differ.

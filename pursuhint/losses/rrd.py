@@ -39,8 +39,8 @@ class RelationalRepresentationLoss(EmbeddingLoss):
       0.1 and 0.02. The two sources do not agree on which side is the sharper one.
 
     At the start the queue is random, and scaled so that its columns, not its vectors, have length 1, as in
-    both sources. The batch need not divide the queue, which goes on at its beginning; of a batch that is
-    larger the last samples are kept. Under several processes the samples of all enter the queue. In
+    both sources. The batch need not divide the queue, which then wraps around; of a batch that is
+    larger the last samples are kept. In distributed training the samples of all ranks enter the queue. In
     evaluation mode it stays as it is.
 
     Reference: N. Giakoumoglou and T. Stathaki, Relational Representation Distillation, arXiv 2407.12073
@@ -140,7 +140,7 @@ class RelationalRepresentationLoss(EmbeddingLoss):
 
     @torch.no_grad()
     def _enqueue(self, vectors: Tensor) -> None:
-        """Overwrite the oldest vectors with those of all processes."""
+        """Overwrite the oldest vectors with the new ones of all ranks."""
         if not self.training:
             return
         vectors = gather(vectors)

@@ -45,7 +45,7 @@ class SemanticCalibrationLoss(HintsLoss):
     Args:
         students: shapes of the student's features, shallow to deep.
         teachers: shapes of the teacher's.
-        training_batch: samples in a batch, over all processes, if ``batch_size`` does not say.
+        training_batch: samples in a batch, over all ranks, if ``batch_size`` does not say.
         batch_size: the same; None for the batch size of the training, or 64 where that is unknown.
         factor: the batch size divided by this, rounded down, is the width of query and key; at least 1.
         softness: :math:`s`, divides the products of query and key, above 0.
@@ -114,7 +114,7 @@ class SemanticCalibrationLoss(HintsLoss):
 
         Args:
             students: (N, C, H, W) or tokens (N, T, C), one a layer.
-            teachers: the same of the teacher.
+            teachers: features of the teacher, in the same layout.
 
         Returns:
             Scalar, at least 0.
@@ -145,7 +145,7 @@ class SemanticCalibrationLoss(HintsLoss):
         return torch.stack(rows, dim=1)
 
     def _similarities(self, features: Tensor) -> Tensor:
-        """Inner products of the samples with those of all processes, padded to (N, batch_size)."""
+        """Inner products of the samples with the samples of all ranks, padded to (N, batch_size)."""
         flat = features.flatten(1)
         products = flat @ gather(flat).T
         missing = self.batch_size - products.shape[1]
@@ -158,7 +158,7 @@ class SemanticCalibrationLoss(HintsLoss):
 
 
 class _Descriptor(nn.Module):
-    """What is alike in a layer: from similarities with the samples of a batch to a unit vector."""
+    """Descriptor of a layer: from similarities with the samples of a batch to a unit vector."""
 
     def __init__(self, batch_size: int, width: int) -> None:
         super().__init__()

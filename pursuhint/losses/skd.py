@@ -155,7 +155,7 @@ class SphericalLoss(LogitLoss):
         )
 
     def radius(self, teacher: Tensor) -> Tensor:
-        """Mean length of the teacher's logits over the batch, in all processes; scalar without gradient.
+        """Mean length of the teacher's logits over the batch, on all ranks; scalar without gradient.
 
         With ``radius_momentum`` the running average, which a batch goes into in training mode.
         """

@@ -17,7 +17,7 @@ __all__ = ["SimilarityPreservingLoss"]
 
 
 class SimilarityPreservingLoss(HintLoss):
-    r"""Ask the student to find the same samples alike as the teacher does.
+    r"""Ask the student to find the same samples similar as the teacher does.
 
     With :math:`Q` the flattened features of a batch of :math:`b` samples and :math:`G` the rows of
     :math:`Q Q^\top` scaled to unit length,
@@ -29,7 +29,7 @@ class SimilarityPreservingLoss(HintLoss):
     weight 3000, agree. There a sample whose features are all zero gets a gradient of about
     :math:`10^{12}`; here it gets none.
 
-    The samples of all processes are compared with one another. A batch of one gives 0.
+    The samples of all ranks are compared with one another. A batch of one gives 0.
 
     Reference: F. Tung and G. Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019,
     https://arxiv.org/abs/1907.09682.
@@ -60,7 +60,7 @@ class SimilarityPreservingLoss(HintLoss):
             teacher: (N, ...).
 
         Returns:
-            Scalar in [0, 4 / N]; zero when both networks find the same samples alike.
+            Scalar in [0, 4 / N]; zero when both networks have equal similarities.
 
         Raises:
             PursuhintError: the batch sizes differ.

@@ -105,7 +105,7 @@ class Critic(nn.Module):
 
         Returns:
             Of the pairs of a sample, and of the teacher's vectors with those of their negatives in the
-            bank; over all processes.
+            bank; over all ranks.
         """
         # W [t, s] = W_t t + W_s s: the teacher's part is computed once for all negatives of a row.
         hidden, score = self.hidden.weight, self.score.weight
@@ -135,7 +135,7 @@ class WassersteinContrastLoss(EmbeddingLoss):
     weights are not confirmed by any source and may have to be tuned. "WCoRD+KD" adds KD with weight 1.
 
     The memory takes 4 bytes a number: 26 MB for CIFAR-100 and 656 MB for ImageNet at a width of 128, half
-    of that with ``bank_precision="half"``, and nothing on the device with ``bank_on_host``. Negatives are
+    of that with ``bank_precision="half"``, and no GPU memory with ``bank_on_host``. Negatives are
     scored a few rows of the batch at a time.
 
     Reference: L. Chen, D. Wang, Z. Gan, J. Liu, R. Henao and L. Carin, Wasserstein Contrastive Representation
@@ -157,7 +157,7 @@ class WassersteinContrastLoss(EmbeddingLoss):
         through_plan: let gradient flow through Sinkhorn's iterations; otherwise the plan is a constant.
         negatives_from: ``"other_classes"``, or ``"other_samples"`` whatever their class.
         bank_precision: ``"full"``, or ``"half"`` for a memory of 16 bits a number.
-        bank_on_host: keep the memory in the host's memory.
+        bank_on_host: keep the memory in CPU memory.
 
     Raises:
         PursuhintError: a value is out of its range, or labels are needed and not known.

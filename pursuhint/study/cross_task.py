@@ -1,4 +1,7 @@
-"""How well a student does whose teacher knew other classes (REFILLED's measures)."""
+"""Measures of a student whose teacher was trained on other classes, as in REFILLED.
+
+The cross-task study uses them; it comes next, and until then only the tests call them.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from pursuhint.errors import PursuhintError
 
 @dataclass(frozen=True)
 class JointAccuracy:
-    """Accuracy on the teacher's and on the student's classes, all of them to choose from.
+    """Accuracy on the teacher's classes and on the others, when predicting among all of them.
 
     Attributes:
-        old: fraction of the samples of the teacher's classes that are right.
-        current: the same of the other classes.
+        old: fraction of correct predictions on samples of the teacher's classes, in [0, 1].
+        current: fraction of correct predictions on samples of the other classes, in [0, 1].
     """
 
     old: float
@@ -24,7 +27,7 @@ class JointAccuracy:
 
     @property
     def harmonic_mean(self) -> float:
-        """Of both; 0 if both are 0."""
+        """Harmonic mean of the two accuracies; 0 if both are 0."""
         total = self.old + self.current
         return 2 * self.old * self.current / total if total else 0.0
 

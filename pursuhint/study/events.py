@@ -1,4 +1,4 @@
-"""What a study tells whoever is watching, besides the events of the runs it is made of."""
+"""Progress events of a study, in addition to the training events of its runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["ArmFinished", "ArmResumed", "ArmsStarted", "PhaseStarted", "Watcher"
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """A part of a study begins.
+    """A phase of a study begins.
 
     Attributes:
         name: ``"teacher"``, ``"analysis"``, ``"check"``, ``"comparison"`` or ``"report"``.
-        text: what happens in it, in a clause.
+        text: a clause that describes the phase.
     """
 
     name: str
@@ -28,12 +28,12 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class ArmsStarted:
-    """Runs begin that train side by side; `pursuhint.training.GroupStep` tells of their steps.
+    """A group of runs starts training together; `pursuhint.training.GroupStep` reports its steps.
 
     Attributes:
         arms: names of the arms.
         seed: their seed.
-        done: how many runs of the study are there already.
+        done: number of runs of the study that are finished.
         total: number of runs.
     """
 
@@ -45,14 +45,14 @@ class ArmsStarted:
 
 @dataclass(frozen=True)
 class ArmResumed:
-    """An interrupted run goes on.
+    """An interrupted run resumes.
 
     Attributes:
         arm: name of the arm.
         seed: its seed.
-        epoch: the last one that is finished.
-        step: the last step of the next epoch that is.
-        notice: what was damaged, if anything was.
+        epoch: last finished epoch.
+        step: last finished step of the epoch after it; 0 if there is none.
+        notice: the damaged checkpoint that was passed over, if any.
     """
 
     arm: str
@@ -64,12 +64,12 @@ class ArmResumed:
 
 @dataclass(frozen=True)
 class ArmFinished:
-    """A run of a study is there.
+    """A run of a study is finished or has failed.
 
     Attributes:
         arm: name of the arm.
         seed: its seed.
-        number: how many runs are there now.
+        number: number of runs that are finished or have failed, including this one.
         total: number of runs.
         top1: its test accuracy after the last epoch, percent; None if it failed.
         source: ``"trained"`` now (from the start or from where it was interrupted), ``"found"`` finished in

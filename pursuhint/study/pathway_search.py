@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from pursuhint._util.devices import choose_device
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.data import make_loader
 from pursuhint.distillation.meta_gradient import Method, SearchOptions, SgdStep, search_pathways
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.losses.distpro import PathwayLoss, pathway_weights
-from pursuhint.training.devices import choose_device
 from pursuhint.training.inputs import Inputs
 from pursuhint.training.prepare_training import build_distiller, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe

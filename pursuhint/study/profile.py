@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pursuhint._util.devices import choose_device
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
 from pursuhint.models.checkpoint import count_parameters
@@ -133,7 +134,7 @@ def profile_networks(
     *,
     batch_sizes: Sequence[int] = (1, 64),
     repeats: int = 20,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     names: tuple[str, str] = ("student", "teacher"),
 ) -> Profile:
     """Measure parameters, FLOPs and latency of a student and its teacher.
@@ -147,7 +148,7 @@ def profile_networks(
         shape: of an image, (channels, height, width).
         batch_sizes: at which latency is measured.
         repeats: passes of each network and batch size that are timed.
-        device: where to run.
+        device: where to run; None for the best there is.
         names: of student and teacher.
 
     Raises:
@@ -157,7 +158,7 @@ def profile_networks(
         raise PursuhintError(
             f"repeats and batch sizes must be at least 1, got {repeats}, {list(batch_sizes)}"
         )
-    device = torch.device(device)
+    device = choose_device(device)
     networks = {names[0]: student} if teacher is None else {names[0]: student, names[1]: teacher}
     if teacher is not None and names[0] == names[1]:
         networks = {f"{names[0]} (student)": student, f"{names[1]} (teacher)": teacher}
@@ -215,7 +216,7 @@ def profile_steps(
     """
     from pursuhint._util.random_state import keep_random_state
     from pursuhint.distillation.teacher import TeacherRunner
-    from pursuhint.training.devices import build_accelerator, choose_device
+    from pursuhint.training.devices import build_accelerator
     from pursuhint.training.inputs import Inputs
     from pursuhint.training.loaders import training_loader
     from pursuhint.training.prepare_training import build_distiller, prepare

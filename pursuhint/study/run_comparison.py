@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pursuhint._util.atomic_files import make_folder
+from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import keep_random_state
 from pursuhint._util.registry import lookup
 from pursuhint.analysis.result import Analysis
@@ -38,7 +39,7 @@ from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.run_arms import RunKey, check_seeds, run_folder, train_arms
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.teacher_facts import teacher_facts
-from pursuhint.training.devices import build_accelerator, choose_device
+from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import ignore
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.prepare_training import Parts, build_distiller, pair_with_student, prepare

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
@@ -22,7 +23,7 @@ from pursuhint.study.run_arms import RunKey, check_seeds, run_folder, train_arms
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.step_memory import step_memory
 from pursuhint.study.teacher_facts import teacher_facts
-from pursuhint.training.devices import build_accelerator, choose_device
+from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import ignore
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loaders import training_loader

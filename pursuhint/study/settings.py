@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.atomic_files import read_json, write_json
+from pursuhint._util.fingerprint import flatten_keys
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.renamed import refuse_old_names
 
@@ -99,19 +100,10 @@ class StudySettings:
 
     def _check_recipe(self, folder: Path, there: dict[str, Any]) -> None:
         refuse_old_names(there, str(folder / SETTINGS))
-        old, new = _flat(there), _flat(self.recipe)
+        old, new = flatten_keys(there), flatten_keys(self.recipe)
         for key in dict.fromkeys([*old, *new]):
             if key not in _MAY_DIFFER and old.get(key) != new.get(key):
                 raise PursuhintError(
                     f"{folder} holds another {self.what}: {key} is {old.get(key)!r} there and "
                     f"{new.get(key)!r} here; choose another folder (--out)"
                 )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        nested = isinstance(value, Mapping) and value
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat

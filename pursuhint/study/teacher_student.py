@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pursuhint._util.atomic_files import make_folder
+from pursuhint._util.devices import choose_device
 from pursuhint.analysis.cross_network import compare_networks
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
@@ -75,7 +76,7 @@ def teacher_student_similarity(
     *,
     metric: str = "cka",
     samples: int = 1000,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> TeacherStudentSimilarity:
     """Compare the layers of a run's teacher and student, before and after training.
@@ -87,7 +88,7 @@ def teacher_student_similarity(
         run: of a student that had a teacher.
         metric: a name of `pursuhint.similarity.METRICS`.
         samples: how many images to draw; all if there are fewer.
-        device: where to run.
+        device: where to run; None for the best there is.
         on_progress: called after each batch with the number of images done and the number in all.
 
     Raises:
@@ -98,10 +99,11 @@ def teacher_student_similarity(
     from pursuhint.training.prepare_training import prepare
 
     get_metric(metric)
+    device = choose_device(device)
     if run.recipe.teacher is None:
         raise PursuhintError(f"the run in {run.path} has no teacher to compare its student with")
     assert run.last  # a run without an epoch has no trained student, and says so
-    with keep_random_state(torch.device(device)):
+    with keep_random_state(device):
         parts = prepare(run.recipe)
         students = {"before": parts.student, "after": run.load_student()}
     assert parts.teacher is not None

@@ -9,7 +9,7 @@ from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from pursuhint._util.random_state import keep_random_state
-    from pursuhint.training.devices import build_accelerator, choose_device
+    from pursuhint.training.devices import build_accelerator
     from pursuhint.training.evaluation import Evaluation, evaluate
     from pursuhint.training.events import (
         EpochFinished,
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     )
     from pursuhint.training.run_folder.environment import describe_environment
     from pursuhint.training.run_folder.export_student import export_run
-    from pursuhint.training.run_folder.fingerprint import fingerprint_data, fingerprint_network
     from pursuhint.training.run_folder.record import RunRecord
     from pursuhint.training.run_training import train
     from pursuhint.training.stages import Stage, build_optimizer, plan_stages

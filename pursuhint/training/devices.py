@@ -13,30 +13,10 @@ from accelerate.utils import DistributedDataParallelKwargs
 from pursuhint._util.distributed import is_distributed
 from pursuhint.errors import PursuhintError
 
-__all__ = ["build_accelerator", "choose_device"]
+__all__ = ["build_accelerator"]
 
 _SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 _MIXED = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
-
-
-def choose_device(device: torch.device | str | None) -> torch.device:
-    """The device that is meant.
-
-    Args:
-        device: as PyTorch names it; None for the best there is.
-
-    Raises:
-        PursuhintError: there is no such device here.
-    """
-    if device is None:
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return torch.device("cpu") if found is None else found
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise PursuhintError(f"there is no device {str(device)!r} here; use 'cpu'") from None
-    return chosen
 
 
 def build_accelerator(device: torch.device, precision: str) -> Accelerator:

@@ -6,12 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pursuhint._util.fingerprint import fingerprint_file, fingerprint_network
+from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.hints.plan import HintPlan
-from pursuhint.training.run_folder.fingerprint import (
-    fingerprint_data,
-    fingerprint_file,
-    fingerprint_network,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from pursuhint._util.atomic_files import make_folder, read_json, remove_leftovers, write_json
+from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import is_main_process
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.analysis.result import Analysis
@@ -19,7 +20,7 @@ from pursuhint.data import ImageData
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.hints.plan import HintPlan
 from pursuhint.models.checkpoint import count_parameters
-from pursuhint.training.devices import build_accelerator, choose_device
+from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import Event, HintsChosen, ignore
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loop import READY, Position, last

@@ -1,4 +1,8 @@
-"""Batch norms that see the whole batch, however many processes share it."""
+"""Batch norms whose batch statistics span all ranks, on GPUs and on the CPU.
+
+PyTorch's own refuses CPU tensors. The one for the CPU stays because the tests of several processes need it:
+they run without a GPU and prove that ``sync_batchnorm`` gives two ranks the student of a single process.
+"""
 
 from __future__ import annotations
 
@@ -59,9 +63,8 @@ class SynchronizedBatchNorm(_BatchNorm):
         if not batch_statistics or world_size() == 1:
             return super().forward(input)
         shape = (1, -1, *[1] * (input.ndim - 2))
-        rows = (
-            input.double().transpose(0, 1).flatten(1)
-        )  # (channels, samples and positions); float64, because E[x^2] - E[x]^2 cancels
+        # (channels, samples x positions), in float64 because E[x^2] - E[x]^2 cancels.
+        rows = input.double().transpose(0, 1).flatten(1)
         own = torch.cat([rows.sum(1), (rows * rows).sum(1), rows.new_tensor([rows.shape[1]])])
         total: Tensor = _Sum.apply(own)
         # Sums, sums of squares and the count travel in one reduction; shards may differ in size.

@@ -29,14 +29,14 @@ def some_batches(count: int = 5, size: int = 8) -> list[Batch]:
 
 def test_hands_out_what_it_was_given_and_then_nothing():
     given = some_batches(3)
-    feed = Prefetcher(given, "cpu")
+    prefetcher = Prefetcher(given, "cpu")
     for batch in given:
-        taken = feed.take()
-        feed.prepare()
+        taken = prefetcher.next()
+        prefetcher.preload()
         assert torch.equal(taken.images, batch.images)
         assert torch.equal(taken.indices, batch.indices)
-    assert feed.take() is None
-    assert feed.take() is None
+    assert prefetcher.next() is None
+    assert prefetcher.next() is None
 
 
 def test_on_the_cpu_no_batch_is_fetched_before_its_time():
@@ -47,9 +47,9 @@ def test_on_the_cpu_no_batch_is_fetched_before_its_time():
             fetched.append(batch)
             yield batch
 
-    feed = Prefetcher(batches(), "cpu")
-    feed.take()
-    feed.prepare()
+    prefetcher = Prefetcher(batches(), "cpu")
+    prefetcher.next()
+    prefetcher.preload()
     assert len(fetched) == 1
 
 
@@ -86,11 +86,11 @@ def test_on_a_gpu_the_same_statistics_with_the_next_batch_under_way():
 
 @pytest.mark.gpu
 def test_on_a_gpu_a_batch_is_copied_while_another_is_worked_on():
-    feed = Prefetcher(some_batches(2), "cuda")
-    first = feed.take()
-    feed.prepare()
-    second = feed.take()
+    prefetcher = Prefetcher(some_batches(2), "cuda")
+    first = prefetcher.next()
+    prefetcher.preload()
+    second = prefetcher.next()
     for batch, given in zip((first, second), some_batches(2)):
         assert batch.images.is_cuda
         assert torch.equal(batch.images.cpu(), given.images)
-    assert feed.take() is None
+    assert prefetcher.next() is None

@@ -213,7 +213,8 @@ def test_layers_without_variance_are_left_out_and_named(data, tmp_path):
 )
 def test_mistakes_are_found_before_the_pass(network, data, options, message, monkeypatch):
     monkeypatch.setattr(
-        "pursuhint.analysis.run_analysis.CollectionPlan.run", lambda *a, **k: pytest.fail("ran the network")
+        "pursuhint.analysis.run_analysis.CollectionPlan.collect",
+        lambda *a, **k: pytest.fail("ran the network"),
     )
     with pytest.raises(PursuhintError, match=message):
         analyze(network, data, **options)

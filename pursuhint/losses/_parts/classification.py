@@ -1,4 +1,4 @@
-"""The classification term beside the losses that were asked for: is it added, and what does it weigh?"""
+"""Decide whether cross-entropy is added to the losses that were asked for, and its weight."""
 
 from __future__ import annotations
 

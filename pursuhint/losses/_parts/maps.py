@@ -64,7 +64,7 @@ def pool_to_smaller(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Average the larger of two maps down to the size of the smaller.
 
     The reference implementations compare heights alone and pool to squares; for square maps this is the
-    same. Here height and width are treated alike, so that rectangular maps keep their shape.
+    same. Here height and width are each compared, so that rectangular maps keep their shape.
     """
     size = smaller_size(_spatial_size(student), _spatial_size(teacher))
     return pool_to(student, size), pool_to(teacher, size)

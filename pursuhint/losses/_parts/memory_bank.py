@@ -21,7 +21,7 @@ class MemoryBank(nn.Module):
     """One vector per training sample, identical on all ranks.
 
     In full precision a bank takes 4 bytes a number: 26 MB for CIFAR-100 and 656 MB for ImageNet at a width of
-    128. Half precision halves that. A bank in the host's memory takes none of the device, but what is read of
+    128. Half precision halves that. A bank in CPU memory takes none of the device, but what is read of
     it crosses the bus for every batch.
 
     Args:
@@ -29,7 +29,7 @@ class MemoryBank(nn.Module):
         width: their length.
         precision: ``"full"``, that of the loss it belongs to, or ``"half"``, 16 bits a number whatever the
             rest is computed in.
-        on_host: keep it in the host's memory, whatever device the loss is moved to.
+        on_host: keep it in CPU memory, whatever device the loss is moved to.
 
     Attributes:
         vectors: (num_samples, width); a buffer. At the start uniform in
@@ -145,7 +145,7 @@ class _Reading:
             self.bank[indices] = vectors
 
     def parts(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows of the batch, and which vectors go with them, as many at once as memory allows."""
+        """Rows of the batch with the indices of their vectors, in chunks that the memory budget allows."""
         bank, indices = self.bank, self.indices
         size = max(1, _AT_ONCE // (len(bank) if self.whole else indices.shape[1] * bank.shape[1]))
         return zip(rows.split(size), indices.split(size))

@@ -20,7 +20,7 @@ class NegativeSampler(nn.Module):
 
     For each sample every other one that qualifies is drawn equally often and none twice, unless more are
     wanted than there are. What is drawn follows from the sample's index and the ``key`` alone, so that it
-    depends neither on the order in a batch nor on how a batch is spread over processes.
+    depends neither on the order in a batch nor on how a batch is split over ranks.
 
     No table of samples and negatives is kept: the samples lie sorted by class, and the first positions of a
     pseudo-random permutation of all those outside the sample's own class are its negatives. The permutation

@@ -10,7 +10,7 @@ __all__ = ["LinearRamp"]
 class LinearRamp:
     """A factor that grows from epoch to epoch until it is 1.
 
-    Before the first epoch has been told, the factor is 1: a loss that is used without a trainer has its full
+    Before the first call of `begin_epoch` the factor is 1: a loss that is used without a trainer has its full
     strength.
 
     Args:

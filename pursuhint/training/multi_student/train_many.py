@@ -32,10 +32,10 @@ from pathlib import Path
 
 import torch
 
+from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import RandomState, keep_random_state
 from pursuhint.data import ImageData
 from pursuhint.errors import PursuhintError
-from pursuhint.training.devices import choose_device
 from pursuhint.training.events import EpochStarted, Event, ignore
 from pursuhint.training.inputs import Run
 from pursuhint.training.loop import READY, Position

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
 
 from pursuhint._util.atomic_files import read_json
+from pursuhint._util.fingerprint import flatten_keys
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import Recipe
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from pursuhint.data import ImageData
-
-__all__ = ["fingerprint_data", "fingerprint_network"]
 
 # They decide where, how fast and who watches, not what comes out.
 _MAY_DIFFER = frozenset({"data.root", "data.download", "data.workers", "save_every_steps", "trackers"})
@@ -44,7 +34,7 @@ def check_same_run(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> b
         if any((folder / name).exists() for name in _LEFTOVERS):
             raise PursuhintError(f"{folder} holds results but no recipe.yaml; choose another folder (--out)")
         return False
-    there, here = _flat(Recipe.load(path).to_dict()), _flat(recipe.to_dict())
+    there, here = flatten_keys(Recipe.load(path).to_dict()), flatten_keys(recipe.to_dict())
     keys = [
         key
         for key in dict.fromkeys([*there, *here])
@@ -65,44 +55,3 @@ def check_same_run(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> b
                 f"{folder} holds a different run: the {name} has changed since; choose another folder (--out)"
             )
     return True
-
-
-def fingerprint_file(path: str | Path) -> str | None:
-    """Hash of a file's content; None if it cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
-
-
-def fingerprint_network(network: nn.Module) -> str:
-    """Hash of a network's parameters and buffers, names included."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        if isinstance(tensor, torch.Tensor):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def fingerprint_data(data: ImageData) -> str:
-    """Hash of a data set's sizes, labels and normalisation, not of its images."""
-    facts = (data.num_classes, data.in_channels, data.image_size, data.mean, data.std, data.augmentation)
-    digest = hashlib.sha256(repr(facts).encode())
-    for name, split in sorted(data.splits.items()):
-        digest.update(name.encode())
-        digest.update(split.labels.cpu().numpy().tobytes())
-        digest.update(split.indices.cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -14,6 +14,7 @@ from typing import Any
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 
 from pursuhint._util.atomic_files import make_folder
+from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.registry import lookup
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import Recipe
@@ -63,7 +64,7 @@ class Trackers:
                     tracker.start()
                 self._trackers[name] = tracker
                 if not epochs_done:
-                    tracker.store_init_configuration(_flat(recipe.to_dict()))
+                    tracker.store_init_configuration(_settings(recipe.to_dict()))
             except Exception as error:
                 raise PursuhintError(f"cannot start the tracker {name!r}: {error}") from error
 
@@ -106,12 +107,9 @@ def _grouped(key: str) -> str:
     return f"{split}/{rest}" if split in ("train", "val", "test") else key
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as trackers take them."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
-    return flat
+def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as trackers take it: keys joined by dots, values that are numbers, truths or text."""
+    return {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in flatten_keys(recipe).items()
+    }

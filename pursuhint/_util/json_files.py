@@ -1,0 +1,39 @@
+"""Check the content of JSON files against pydantic models."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from pursuhint.errors import PursuhintError
+
+__all__ = ["validated"]
+
+File = TypeVar("File", bound=BaseModel)
+
+
+def validated(model: type[File], values: Any, what: str) -> File:
+    """Check the content of a JSON file against its model.
+
+    Args:
+        model: a model with a field ``schema_version: Literal[N]``, called ``schema`` in the file.
+        values: the content of the file.
+        what: which file, for the message ("the hint plan hints.json").
+
+    Raises:
+        PursuhintError: the file has another schema version or does not fit; the message names the first entry
+            that does not.
+    """
+    (known,) = get_args(model.model_fields["schema_version"].annotation)
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if isinstance(schema, int) and schema != known:
+        raise PursuhintError(f"{what} has schema {schema}; this version of PursuHint reads schema {known}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise PursuhintError(f"{what} is not valid: {where}: {first['msg']}") from None
+    except PursuhintError as error:  # from a dataclass that the model holds
+        raise PursuhintError(f"{what} is not valid: {error}") from None
