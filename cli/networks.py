@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pursuhint.errors import PursuhintError
+
 from .progress import say
 
 if TYPE_CHECKING:
