@@ -8,7 +8,12 @@ from typing import BinaryIO
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["open_regular", "read_bounded", "read_text"]
+__all__ = ["open_regular", "read_bounded", "read_text", "shown"]
+
+
+def shown(path: Path | str) -> str:
+    """A path for messages: bytes that are not UTF-8 cannot be printed and become replacement characters."""
+    return str(path).encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
 
 
 def open_regular(path: Path | str, what: str) -> BinaryIO:
@@ -28,17 +33,17 @@ def open_regular(path: Path | str, what: str) -> BinaryIO:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise PursuhintError(f"{path} is a folder; give the {what} file in it")
+            raise PursuhintError(f"{shown(path)} is a folder; give the {what} file in it")
         if not stat.S_ISREG(mode):
             raise PursuhintError(
-                f"cannot read the {what} {path}: it is a pipe or a device, not a regular file"
+                f"cannot read the {what} {shown(path)}: it is a pipe or a device, not a regular file"
             )
         return path.open("rb")
     except FileNotFoundError:
-        raise PursuhintError(f"no {what} at {path}; the file does not exist") from None
+        raise PursuhintError(f"no {what} at {shown(path)}; the file does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = getattr(error, "strerror", None) or error
-        raise PursuhintError(f"cannot read the {what} {path}: {reason}") from error
+        raise PursuhintError(f"cannot read the {what} {shown(path)}: {reason}") from error
 
 
 def read_bounded(path: Path | str, what: str, *, largest: int) -> bytes:
@@ -51,7 +56,7 @@ def read_bounded(path: Path | str, what: str, *, largest: int) -> bytes:
         content = file.read(largest + 1)
     if len(content) > largest:
         raise PursuhintError(
-            f"the {what} {path} is larger than {largest:,} bytes, more than any file of this kind needs"
+            f"the {what} {shown(path)} is larger than {largest:,} bytes, more than such a file needs"
         )
     return content
 
@@ -67,5 +72,6 @@ def read_text(path: Path | str, what: str, *, largest: int) -> str:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise PursuhintError(
-            f"the {what} {path} is not UTF-8 text ({error.reason} at byte {error.start}); it may be damaged"
+            f"the {what} {shown(path)} is not UTF-8 text ({error.reason} at byte {error.start}); "
+            "it may be damaged"
         ) from error

@@ -118,7 +118,8 @@ def load_dataset(
     if image_size is not None and entry in _SIZED_WHEN_LOADED:
         options["image_size"] = image_size
     if entry == "folder:PATH":
-        data: ImageData = load_split(path, **options)
+        data: ImageData = load_split(path, val_fraction=val_fraction, seed=seed, **options)
+        val_fraction = 0.0  # in a folder without a test split, these samples are that split
     else:
         data = load_split(
             Path(root).expanduser() if root is not None else default_root(), download=download, **options

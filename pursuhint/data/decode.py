@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from pursuhint._util.input_files import open_regular, shown
 from pursuhint.data.splits import FileSplit
 from pursuhint.errors import PursuhintError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+# Pillow chooses a decoder by content, whatever the suffix says, and some decoders start other programs:
+# PostScript is passed to Ghostscript.
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 _GRAY_MODES = frozenset({"1", "L", "LA"})
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -40,40 +49,70 @@ def _damaged(path: Path, error: Exception) -> PursuhintError:
         reason = error.strerror
     else:
         reason = " ".join(str(error).split()) or type(error).__name__
-    return PursuhintError(f"cannot read the image {path}: {reason}; replace or remove the file")
+    return PursuhintError(f"cannot read the image {shown(path)}: {reason}; replace or remove the file")
 
 
 def _check_depth(path: Path, mode: str) -> None:
     if mode in _DEEP_MODES:
-        raise PursuhintError(f"{path} has more than 8 bits a pixel (mode {mode}); convert it to 8 bits")
+        raise PursuhintError(
+            f"{shown(path)} has more than 8 bits a pixel (mode {mode}); convert it to 8 bits"
+        )
 
 
-def read_header(path: Path) -> ImageHeader:
+_SIDEWAYS = (5, 6, 7, 8)  # values of EXIF orientation that exchange height and width
+_ORIENTATION = 0x0112
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image in one of the documented formats, from a regular file."""
+    with open_regular(path, "image") as file, Image.open(file, formats=_FORMATS) as image:
+        yield image
+
+
+def read_header(path: Path, *, upright: bool = True) -> ImageHeader:
     """Read size and channel count of an image without decoding its pixels.
+
+    Args:
+        path: the file.
+        upright: turn the image as its EXIF orientation says.
 
     Raises:
         PursuhintError: not an image, or one with more than 8 bits a channel.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             mode, (width, height) = image.mode, image.size
+            if upright and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+                width, height = height, width
+    except PursuhintError:
+        raise
     except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
         raise _damaged(path, error) from error
     _check_depth(path, mode)
     return ImageHeader(height, width, mode in _GRAY_MODES)
 
 
-def read_image(path: Path, channels: int) -> Image.Image:
+def read_image(path: Path, channels: int, *, upright: bool = True) -> Image.Image:
     """Decode an image as greyscale (one channel) or RGB (three). Transparency is dropped.
+
+    Args:
+        path: the file.
+        channels: 1 or 3.
+        upright: turn the image as its EXIF orientation says, as photo viewers do.
 
     Raises:
         PursuhintError: the file is missing, truncated or damaged, or has more than 8 bits a channel.
     """
     try:
-        with Image.open(path) as file:
+        with _opened(path) as file:
             _check_depth(path, file.mode)
+            image: Image.Image = file
+            if upright and file.getexif().get(_ORIENTATION, 1) != 1:
+                image = ImageOps.exif_transpose(file)
             # Pillow warns when a palette with transparency is converted in one step.
-            image = file.convert("RGBA") if file.mode == "P" and "transparency" in file.info else file
+            if image.mode == "P" and "transparency" in image.info:
+                image = image.convert("RGBA")
             return image.convert("L" if channels == 1 else "RGB")
     except PursuhintError:
         raise
@@ -126,9 +165,9 @@ def resized_crop(
     return cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else cut
 
 
-def read_headers(paths: Iterable[Path]) -> list[ImageHeader]:
+def read_headers(paths: Iterable[Path], *, upright: bool = True) -> list[ImageHeader]:
     """:func:`read_header` of many files, in threads."""
-    return _in_threads(read_header, paths)
+    return _in_threads(functools.partial(read_header, upright=upright), paths)
 
 
 def decode_all(split: FileSplit, channels: int, size: tuple[int, int]) -> Tensor:
@@ -143,7 +182,9 @@ def decode_all(split: FileSplit, channels: int, size: tuple[int, int]) -> Tensor
     images = torch.empty((len(split), channels, *size), dtype=torch.uint8)
 
     def decode(position: int) -> None:
-        images[position] = to_tensor(fit(read_image(split.path(position), channels), size))
+        images[position] = to_tensor(
+            fit(read_image(split.path(position), channels, upright=split.upright), size)
+        )
 
     _in_threads(decode, range(len(split)))
     return images

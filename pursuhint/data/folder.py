@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
-import numpy as np
 import torch
 
 from pursuhint.data.augment import CropFlip, ResizedCropFlip, channel_statistics
-from pursuhint.data.decode import IMAGE_SUFFIXES, ImageHeader, decode_all, read_headers
+from pursuhint.data.decode import ImageHeader, decode_all, read_headers
 from pursuhint.data.image_data import ImageData
-from pursuhint.data.splits import FileSplit, MemorySplit
+from pursuhint.data.image_files import list_classes, list_images, warn_of_number_names, warn_of_skipped
+from pursuhint.data.splits import FileSplit, MemorySplit, hold_out
 from pursuhint.errors import PursuhintError
 
 __all__ = ["load_folder"]
@@ -25,16 +26,37 @@ LARGEST_DEFAULT_SIDE = 224
 SURVEYED_FILES = 200_000  # of more files than this, the headers of an evenly spaced subset are read
 
 
+_ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "train": ("train", "training"),
+        "val": ("val", "valid", "validation"),
+        "test": ("test", "testing"),
+    }
+)
+"""Names of the folders of each split; case does not matter."""
+
+
 def load_folder(
-    path: Path | str, *, image_size: int | None = None, memory_limit: int = MEMORY_LIMIT
+    path: Path | str,
+    *,
+    image_size: int | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    val_fraction: float = 0.0,
+    seed: int = 0,
+    upright: bool = True,
 ) -> ImageData:
     """Load images that are sorted into one folder a class.
 
-    ``path`` holds ``train/`` and ``val/`` or ``test/``. With both, ``val`` becomes the validation split (its
-    indices follow those of ``train``) and ``test`` the test split; with one of them, that is the test split.
-    Each holds one folder a class, all the same classes, with the images anywhere below it: bmp, jpeg, pgm,
-    png, ppm, tiff or webp; other files and hidden ones are ignored. Classes are numbered in the sorted order
-    of their names. Images with one channel in every file are read as grey, anything else as RGB.
+    ``path`` holds ``train/`` and ``val/`` or ``test/`` (also called ``training``, ``valid``, ``validation``
+    and ``testing``, in any case). With both, ``val`` becomes the validation split (its indices follow those
+    of ``train``) and ``test`` the test split; with one of them, that is the test split. If it holds
+    ``train/`` alone, or the class folders themselves, ``val_fraction`` of the images become the test split.
+
+    Each split holds one folder a class, with the images anywhere below it: bmp, jpeg, pgm, png, ppm, tiff or
+    webp. Links are followed. Hidden files and folders and those of thumbnails are skipped; a
+    `pursuhint.errors.PursuhintWarning` counts what else is left out, and names classes without test images.
+    Classes are numbered in the sorted order of their names. Images with one channel in every file are read as
+    grey, anything else as RGB.
 
     *Size.* Images of one and the same size keep it. Mixed sizes become square: each image is resized to just
     cover the square and its centre is cut out; the side is the lower median of the images' shorter sides, at
@@ -54,33 +76,38 @@ def load_folder(
         path: the folder.
         image_size: side in pixels of square images.
         memory_limit: in bytes, for all splits together.
+        val_fraction: share of the training images to hold out, in [0, 1): as ``val``, or as ``test`` if there
+            is no other test split.
+        seed: of the held-out samples.
+        upright: turn images as their EXIF orientation says. torchvision's ``ImageFolder`` does not.
 
     Raises:
-        PursuhintError: a folder is missing, empty or has other classes than ``train``; an image cannot be
-            read; all the images are of one class.
+        PursuhintError: a folder is missing, empty, unreadable or has other classes than ``train``; an image
+            cannot be read; all the images are of one class.
     """
     folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise PursuhintError(f"no folder {folder}; folder:PATH needs one with train/ and val/ (or test/)")
-    roles = [role for role in ("train", "val", "test") if (folder / role).is_dir()]
-    if "train" not in roles or len(roles) == 1:
-        found = (
-            ", ".join(sorted(entry.name for entry in folder.iterdir() if entry.is_dir())[:5]) or "no folder"
-        )
-        raise PursuhintError(
-            f"{folder} must hold train/ and val/ (or test/), each with one folder a class; it holds {found}"
-        )
-    classes = list_classes(folder / "train")
+    roles = _split_folders(folder)
+    skipped: Counter[str] = Counter()
+    classes = list_classes(roles["train"])
     if len(classes) < 2:
-        raise PursuhintError(f"{folder / 'train'} has one class folder, {classes[0]}; two classes are needed")
-    files = {role: list_images(folder / role, classes) for role in roles}
-    if len(roles) == 2:
-        files = {"train": files["train"], "test": files[roles[1]]}
+        raise PursuhintError(f"{roles['train']} has one class folder, {classes[0]}; two classes are needed")
+    warn_of_number_names(roles["train"], classes)
+    files = {
+        role: replace(list_images(where, classes, complete=role == "train", skipped=skipped), upright=upright)
+        for role, where in roles.items()
+    }
+    warn_of_skipped(folder, skipped)
+    if len(roles) == 1:
+        files = _held_out(folder, files["train"], val_fraction, seed)
+        val_fraction = 0.0
+    elif len(roles) == 2:
+        (other,) = files.keys() - {"train"}
+        files = {"train": files["train"], "test": files[other]}
     else:  # val continues the numbers of train, so that an index stands for one sample
         val = files["val"]
         files["val"] = replace(val, indices=val.indices + len(files["train"]))
 
-    headers = _survey(list(files.values()))
+    headers = _survey(list(files.values()), upright)
     channels = 1 if all(header.gray for header in headers) else 3
     size = (image_size, image_size) if image_size is not None else _common_size(headers)
     count = sum(len(split) for split in files.values())
@@ -96,7 +123,7 @@ def load_folder(
         if image_size is None and max(size) > LARGEST_DEFAULT_SIDE:
             size = (LARGEST_DEFAULT_SIDE, LARGEST_DEFAULT_SIDE)
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else _gray(IMAGENET_MEAN, IMAGENET_STD)
-    return ImageData(
+    data = ImageData(
         name=f"folder:{path}",
         num_classes=len(classes),
         in_channels=channels,
@@ -109,68 +136,54 @@ def load_folder(
         val=splits.get("val"),
         augmentation=CropFlip(padding=min(size) // 8, flip=channels == 3) if in_memory else ResizedCropFlip(),
     )
+    return data.with_validation(val_fraction, seed=seed) if val_fraction else data
 
 
-def list_classes(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders in ``folder``, sorted; hidden ones are ignored.
-
-    Raises:
-        PursuhintError: the folder does not exist or holds no folder.
-    """
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
-    except OSError as error:
-        raise PursuhintError(f"cannot read the folder {folder}: {error.strerror}") from error
-    if not names:
-        raise PursuhintError(f"{folder} holds no class folders; expected one folder a class")
-    return tuple(names)
-
-
-def list_images(folder: Path, classes: tuple[str, ...]) -> FileSplit:
-    """The images of a folder with one folder a class, ordered by class and then by path.
-
-    Args:
-        folder: what holds the class folders.
-        classes: the classes it must have, in the order of their labels.
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """The folder of each split: train and others, or train alone for class folders without splits.
 
     Raises:
-        PursuhintError: it has other classes, or a class without images.
+        PursuhintError: there is no such folder, no training split, or two folders for one split.
     """
-    present = list_classes(folder)
-    if set(present) != set(classes):
-        raise PursuhintError(
-            f"{folder} does not have the expected classes: "
-            + "; ".join(
-                f"{what} {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
-                for what, names in (
-                    ("missing", sorted(set(classes) - set(present))),
-                    ("unexpected", sorted(set(present) - set(classes))),
-                )
-                if names
-            )
-        )
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = sorted(
-            os.path.relpath(os.path.join(parent, file), folder)
-            for parent, _, files in os.walk(folder / name)
-            for file in files
-            if os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES and not file.startswith(".")
-        )
-        if not found:
+    if not folder.is_dir():
+        raise PursuhintError(f"no folder {folder}; folder:PATH needs one with train/ and val/ (or test/)")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    roles: dict[str, Path] = {}
+    for role, known in _ROLES.items():
+        found = [name for name in names if name.lower() in known]
+        if len(found) > 1:
             raise PursuhintError(
-                f"the class folder {folder / name} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
+                f"{folder} holds {' and '.join(found)}; which is the {role} split? rename one"
             )
-        paths.extend(found)
-        labels.extend([label] * len(found))
-    return FileSplit.whole(folder, np.array(paths), torch.tensor(labels))
+        if found:
+            roles[role] = folder / found[0]
+    if "train" in roles:
+        return roles
+    if roles or len(names) < 2:
+        holds = ", ".join(names[:5]) or "no folder"
+        raise PursuhintError(
+            f"{folder} must hold train/ and val/ (or test/), each with one folder a class; it holds {holds}"
+        )
+    return {"train": folder}
 
 
-def _survey(splits: list[FileSplit]) -> list[ImageHeader]:
+def _held_out(folder: Path, train: FileSplit, fraction: float, seed: int) -> dict[str, FileSplit]:
+    """Divide the only images into training and test split."""
+    if not fraction:
+        raise PursuhintError(
+            f"{folder} must hold train/ and val/ (or test/), each with one folder a class; it has no images "
+            "for evaluation, and --val-fraction 0.2 (val_fraction=0.2) would hold some of them out"
+        )
+    kept, held_out = hold_out(train.labels, round(fraction * len(train)), seed=seed)
+    parts = {"train": train.select(kept), "test": train.select(held_out)}
+    return {role: replace(part, indices=torch.arange(len(part))) for role, part in parts.items()}
+
+
+def _survey(splits: list[FileSplit], upright: bool) -> list[ImageHeader]:
     """Headers of all files, or of an evenly spaced subset above `SURVEYED_FILES`."""
     step = -(-sum(map(len, splits)) // SURVEYED_FILES)
-    return read_headers(split.path(position) for split in splits for position in range(0, len(split), step))
+    paths = (split.path(position) for split in splits for position in range(0, len(split), step))
+    return read_headers(paths, upright=upright)
 
 
 def _common_size(headers: list[ImageHeader]) -> tuple[int, int]:

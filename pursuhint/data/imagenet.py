@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pursuhint.data.augment import ResizedCropFlip
-from pursuhint.data.folder import IMAGENET_MEAN, IMAGENET_STD, list_classes, list_images
+from pursuhint.data.folder import IMAGENET_MEAN, IMAGENET_STD
 from pursuhint.data.image_data import ImageData
+from pursuhint.data.image_files import list_classes, list_images
 from pursuhint.data.sources import missing
 from pursuhint.errors import PursuhintError
 

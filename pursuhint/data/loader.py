@@ -363,7 +363,7 @@ class _Files(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> Tensor | PursuhintError:
         epoch, position = key
         try:
-            image = read_image(self.split.path(position), self.channels)
+            image = read_image(self.split.path(position), self.channels, upright=self.split.upright)
         except PursuhintError as error:
             return error  # if raised here, DataLoader would put the worker's traceback into its message
         if not self.augment:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +69,14 @@ class FileSplit:
             worker processes would copy the pages of a list of a million strings.
         labels: int64, shape (samples,).
         indices: int64, shape (samples,): position of each sample in the full training (or test) set.
+        upright: turn images as their EXIF orientation says.
     """
 
     folder: Path
     paths: np.ndarray
     labels: Tensor
     indices: Tensor
+    upright: bool = False
 
     @classmethod
     def whole(cls, folder: Path, paths: np.ndarray, labels: Tensor) -> FileSplit:
@@ -93,8 +95,11 @@ class FileSplit:
 
     def select(self, positions: Tensor) -> FileSplit:
         """The samples at ``positions``, in that order, with their original indices."""
-        return FileSplit(
-            self.folder, self.paths[positions.numpy()], self.labels[positions], self.indices[positions]
+        return replace(
+            self,
+            paths=self.paths[positions.numpy()],
+            labels=self.labels[positions],
+            indices=self.indices[positions],
         )
 
 

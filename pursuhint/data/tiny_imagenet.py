@@ -9,8 +9,8 @@ import torch
 
 from pursuhint.data.augment import CropFlip
 from pursuhint.data.decode import decode_all
-from pursuhint.data.folder import list_images
 from pursuhint.data.image_data import ImageData
+from pursuhint.data.image_files import list_images
 from pursuhint.data.sources import ensure_downloaded, require_files
 from pursuhint.data.splits import FileSplit, MemorySplit
 from pursuhint.errors import PursuhintError

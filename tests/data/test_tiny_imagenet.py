@@ -100,7 +100,7 @@ def test_a_wrong_annotation_names_the_line(tiny: Path, line: str) -> None:
 def test_annotations_without_a_line_or_with_a_missing_file_are_explained(tiny: Path) -> None:
     path = tiny / "tiny-imagenet-200" / "val" / "val_annotations.txt"
     (path.parent / "images" / "val_2.JPEG").unlink()
-    with pytest.raises(PursuhintError, match=r"val_2\.JPEG: No such file or directory"):
+    with pytest.raises(PursuhintError, match=r"no image at .*val_2\.JPEG; the file does not exist"):
         load_dataset("tiny-imagenet", root=tiny)
     path.write_text("")
     with pytest.raises(PursuhintError, match=r"val_annotations\.txt is empty"):
