@@ -49,26 +49,19 @@ class Agreement:
 
 
 def rand_index(first: Sequence[int], second: Sequence[int]) -> float:
-    r"""Adjusted Rand index of two clusterings of the same layers.
+    """Adjusted Rand index of two clusterings of the same layers, by scikit-learn.
 
-    The share of pairs of layers that are together in both or apart in both, rescaled so that equal
-    clusterings have 1 and independent ones 0 on average:
-
-    .. math:: \frac{\sum_{ij} \binom{n_{ij}}{2} - E}
-        {\frac12 \left(\sum_i \binom{a_i}{2} + \sum_j \binom{b_j}{2}\right) - E}, \quad
-        E = \sum_i \binom{a_i}{2} \sum_j \binom{b_j}{2} \Big/ \binom{n}{2},
-
-    with :math:`n_{ij}` the layers in group i of the first and group j of the second, :math:`a_i` and
-    :math:`b_j` the sizes of the groups.
+    The share of pairs of layers that both clusterings join or both separate, rescaled so that identical
+    clusterings have 1 and independent ones 0 on average.
 
     Reference: L. Hubert and P. Arabie, Comparing Partitions, Journal of Classification 2 (1985), 193-218.
 
     Args:
         first: cluster of each layer, any integers.
-        second: the same for the other clustering.
+        second: cluster of each layer in the other clustering.
 
     Returns:
-        At most 1, which two clusterings of one group each, or of one layer a group, have too.
+        From -0.5 to 1. Two clusterings with one cluster each, or with one layer in each cluster, have 1.
 
     Raises:
         PursuhintError: the numbers of layers differ, or there is no layer.
@@ -79,16 +72,9 @@ def rand_index(first: Sequence[int], second: Sequence[int]) -> float:
     """
     if len(first) != len(second) or not len(first):
         raise PursuhintError(f"cannot compare clusterings of {len(first)} and {len(second)} layers")
-    rows, columns = (np.unique(np.asarray(labels), return_inverse=True)[1] for labels in (first, second))
-    table = np.zeros((rows.max() + 1, columns.max() + 1))
-    np.add.at(table, (rows, columns), 1)
-    together, own, other, all_pairs = (
-        float((counts * (counts - 1) / 2).sum())
-        for counts in (table, table.sum(1), table.sum(0), table.sum())
-    )
-    expected = own * other / all_pairs if all_pairs else 0.0
-    largest = (own + other) / 2
-    return 1.0 if largest == expected else (together - expected) / (largest - expected)
+    from sklearn.metrics import adjusted_rand_score  # takes seconds to import
+
+    return float(adjusted_rand_score(first, second))
 
 
 def rank_correlation(first: Similarity, second: Similarity) -> float | None:
@@ -104,14 +90,14 @@ def rank_correlation(first: Similarity, second: Similarity) -> float | None:
     Raises:
         PursuhintError: a similarity is not a finite square matrix, or the numbers of layers differ.
     """
-    from scipy.stats import rankdata  # takes a second to import
-
     matrices = [checked_similarity(values, normalize=False) for values in (first, second)]
     if len(matrices[0]) != len(matrices[1]):
         raise PursuhintError(f"cannot compare similarities of {len(first)} and {len(second)} layers")
     above = np.triu_indices(len(matrices[0]), k=1)
-    ranks = [rankdata(matrix[above]) for matrix in matrices]
-    if len(above[0]) < 2 or any(np.ptp(side) == 0 for side in ranks):
+    pairs = [matrix[above] for matrix in matrices]
+    # SciPy gives NaN and a warning for these.
+    if len(above[0]) < 2 or any(np.ptp(values) == 0 for values in pairs):
         return None
-    x, y = (side - side.mean() for side in ranks)
-    return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
+    from scipy.stats import spearmanr  # takes a second to import
+
+    return float(spearmanr(*pairs).statistic)
