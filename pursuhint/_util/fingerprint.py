@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,13 @@ import torch
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["fingerprint_file", "fingerprint_network", "fingerprint_tensors", "flatten_keys"]
+__all__ = [
+    "fingerprint_file",
+    "fingerprint_network",
+    "fingerprint_tensors",
+    "fingerprint_values",
+    "flatten_keys",
+]
 
 
 def fingerprint_file(path: str | Path) -> str | None:
@@ -41,6 +48,13 @@ def fingerprint_tensors(tensors: Mapping[str, Any]) -> str:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def fingerprint_values(values: Mapping[str, Any]) -> str:
+    """SHA-256 of named settings: plain values as JSON (others as their text), tensors by their content."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, torch.Tensor)}
+    text = json.dumps(plain, sort_keys=True, default=str)
+    return hashlib.sha256(f"{text} {fingerprint_tensors(values)}".encode()).hexdigest()
 
 
 def flatten_keys(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

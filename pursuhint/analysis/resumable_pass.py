@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.distributed import rank, world_size
+from pursuhint._util.fingerprint import fingerprint_network, fingerprint_values
 from pursuhint._util.timing import CollectSeconds, Stopwatch
+from pursuhint._util.two_slots import TwoSlots
 from pursuhint.analysis.collection import MEAN, pooled_batches
 from pursuhint.data.batch import Batch
 from pursuhint.data.sample_order import SampleOrder
@@ -39,9 +40,9 @@ class Accumulator(Protocol):
 
     def update(self, features: Sequence[Tensor], *, samples: Tensor | None = None) -> None: ...
 
-    def write(self, prefix: str, slot: int) -> None: ...
+    def write(self, prefix: str, slot: Path) -> None: ...
 
-    def read(self, prefix: str, slot: int) -> None: ...
+    def read(self, prefix: str, slot: Path) -> None: ...
 
 
 def run_resumable_pass(
@@ -89,9 +90,9 @@ def run_resumable_pass(
         PursuhintError: as `pursuhint.analysis.collect`; or the state cannot be written or is damaged.
     """
     seconds = seconds if seconds is not None else CollectSeconds()
-    saved = None if state is None else _State(Path(state), identity)
+    saved = None if state is None else _PassStates(Path(state), identity)
     accumulators = {name: accumulator for name, (_, accumulator) in taps.items()}
-    done = 0 if saved is None else saved.load(accumulators, seconds, device)
+    done = 0 if saved is None else saved.resume(accumulators, seconds, device)
     steps = order.steps(rank(), world_size())
     samples = sum(step.samples for step in steps[:done])
     resumed = done > 0
@@ -117,7 +118,7 @@ def run_resumable_pass(
                 if saved is not None and now - last >= pause:
                     watch.settle()
                     now = time.perf_counter()
-                    saved.save(accumulators, seconds)
+                    saved.write(accumulators, seconds)
                     watch.restart()
                     last = time.perf_counter()
                     pause = max(save_every, (last - now) / SHARE_OF_SAVING) if save_every else 0.0
@@ -128,14 +129,12 @@ def run_resumable_pass(
 
 
 def forget(state: Path | str) -> None:
-    """Remove this process's state from a folder, and the folder if nothing else is in it.
+    """Remove this rank's state from a folder, and the folder if nothing else is in it.
 
-    Processes that share a pass all have to call this: they wait for each other, so that none of them looks
-    into a folder that has gone, or removes one in which another has begun something new.
+    Collective call: barriers ensure that no rank reads or removes the folder while another still uses it.
     """
     folder = Path(state)
-    for path in folder.glob(f"*.{_own_name()}*"):
-        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / _own_name(), ignore_errors=True)
     together = world_size() > 1
     if together:
         dist.barrier()
@@ -150,69 +149,77 @@ def _own_name() -> str:
     return f"process-{rank() + 1}-of-{world_size()}"
 
 
-class _State:
-    """The files of a process: which of two slots is good, and what accumulators wrote."""
+class _PassStates(TwoSlots):
+    """The folder of one rank: two states, and beside them the shards that are finished."""
+
+    parent_name: ClassVar[str] = "the folder of the interrupted pass"
+    restart: ClassVar[str] = "begin the pass again"
 
     def __init__(self, folder: Path, identity: str) -> None:
-        self.folder = make_folder(folder)
-        self.identity = identity
-        self.slot = 0
-        self.latest = folder / f"latest.{_own_name()}.json"
+        super().__init__(make_folder(folder) / _own_name())
+        self._identity = identity
+        self._foreign = True  # whether the folder's files belong to another pass
+
+    def age(self, progress: Mapping[str, Any]) -> tuple[int, ...]:
+        return (int(progress["done"]),)
+
+    def moment(self, progress: Mapping[str, Any]) -> str:
+        return f"after batch {progress['done']}"
 
     def _prefix(self, name: str) -> str:
-        return str(self.folder / f"{name}.{_own_name()}")
+        return str(self.folder / name)
 
-    def save(self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds) -> None:
-        self.slot = 1 - self.slot
-        for name, accumulator in accumulators.items():
-            accumulator.write(self._prefix(name), self.slot)
-        write_json(self.latest, {"identity": self.identity, "slot": self.slot, "seconds": asdict(seconds)})
+    def write(self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds) -> None:
+        if self._foreign:
+            # A state of another pass must not find this pass's finished shards under the names of its own.
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._foreign = False
 
-    def load(
+        def write(slot: Path) -> None:
+            for name, accumulator in accumulators.items():
+                accumulator.write(self._prefix(name), slot)
+
+        progress = {"identity": self._identity, "done": _done(accumulators), "seconds": asdict(seconds)}
+        self.save(progress, write)
+
+    def resume(
         self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds, device: torch.device | str
     ) -> int:
-        """How many batches are done; their time is added."""
-        latest: Any = read_json(self.latest, "state") if self.latest.exists() else {}
-        good = isinstance(latest, dict) and latest.get("identity") == self.identity
+        """Read the accumulators and add the time spent; returns the number of batches done."""
+        saved = self.load()
+        good = saved is not None and saved.progress.get("identity") == self._identity
         if world_size() > 1:
-            # All go on, or none: they share the shift of what they add up.
+            # All ranks resume or none, because they share the shift of their sums.
             everywhere = torch.tensor(int(good), device=device)
             dist.all_reduce(everywhere, dist.ReduceOp.MIN)
             good = bool(everywhere)
-        if not good:
+        if saved is None or not good:
             return 0
-        self.slot = latest["slot"]
         try:
             for name, accumulator in accumulators.items():
-                accumulator.read(self._prefix(name), self.slot)
+                accumulator.read(self._prefix(name), saved.folder)
         except PursuhintError as error:
             raise PursuhintError(
-                f"the state of an interrupted pass in {self.folder} is damaged ({error}); "
-                "remove that folder to begin anew"
+                f"the state in {self.folder} is damaged ({error}); remove {self.folder} to {self.restart}"
             ) from error
-        for name, spent in latest["seconds"].items():
+        self._foreign = False
+        for name, spent in saved.progress["seconds"].items():
             setattr(seconds, name, getattr(seconds, name) + spent)
-        (done,) = {accumulator.done for accumulator in accumulators.values()}
-        return done
+        return _done(accumulators)
+
+
+def _done(accumulators: Mapping[str, Accumulator]) -> int:
+    (done,) = {accumulator.done for accumulator in accumulators.values()}
+    return done
 
 
 def fingerprint(network: nn.Module, order: SampleOrder, **settings: Any) -> str:
-    """What tells one pass from another: weights, samples, batches and settings, as a hexadecimal number.
+    """Hash of everything that the result of a pass depends on: weights, samples, batches and settings.
 
     Args:
         network: its parameters and buffers count.
-        order: of the samples.
+        order: order of the samples.
         settings: everything else that the result depends on: tensors, or plain values.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    plain: dict[str, Any] = {"sizes": order.sizes, "batch_size": order.batch_size}
-    tensors = {"samples": order.indices, **network.state_dict()}
-    for name, value in settings.items():
-        (tensors if isinstance(value, Tensor) else plain)[name] = value
-    digest.update(json.dumps(plain, sort_keys=True, default=str).encode())
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            continue
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    own = {"network": fingerprint_network(network), "samples": order.indices}
+    return fingerprint_values({**own, "sizes": order.sizes, "batch_size": order.batch_size, **settings})

@@ -26,6 +26,7 @@ from pursuhint._util.atomic_files import (
     write_point,
     write_text,
 )
+from pursuhint._util.two_slots import SavedState
 from pursuhint.data import Batch, ImageData, Loader
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import shard_teacher
@@ -37,7 +38,7 @@ from pursuhint.training.loaders import evaluation_loaders, training_loader, unch
 from pursuhint.training.loop import EpochProgress, LoopHooks, Position, TrainingLoop
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
-from pursuhint.training.run_folder.checkpoints import SavedState, StateStore
+from pursuhint.training.run_folder.checkpoints import StateStore
 from pursuhint.training.run_folder.record import best_epoch
 from pursuhint.training.run_folder.trackers import Trackers
 from pursuhint.training.signals import RunStopped, StopRequest, synced_stop_signal

@@ -14,6 +14,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing import spawn
 
+from pursuhint._util.atomic_files import watch_writes
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import forget
 from pursuhint.analysis.run_analysis import analyze
@@ -131,7 +132,7 @@ def test_two_processes_go_on_after_one_was_killed(tmp_path):
     with pytest.raises(torch.multiprocessing.ProcessExitedException):
         spawn(share_and_be_killed, (tmp_path, 30), nprocs=2)
     (tmp_path / "meeting").unlink(missing_ok=True)
-    assert len(list((tmp_path / "state").glob("latest.*"))) == 2
+    assert len(list((tmp_path / "state").glob("process-*-of-2/latest"))) == 2
     spawn(share_and_be_killed, (tmp_path, None), nprocs=2)
     for rank in range(2):
         assert_alike(Analysis.load(tmp_path / f"by {rank}"), alone(), 1e-9)
@@ -236,11 +237,54 @@ def test_other_weights_or_images_begin_anew(interrupted, seeds):
     assert seen[0] == 8
 
 
-def test_damaged_state_is_explained(interrupted):
-    for path in interrupted.glob("*.safetensors"):
-        path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(PursuhintError, match=r"state of an interrupted pass in .*state is damaged .* remove"):
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:50])
+
+
+def test_damaged_states_are_explained(interrupted):
+    for path in interrupted.rglob("*.safetensors"):
+        truncate(path)
+    with pytest.raises(PursuhintError, match=r"every state in .*process-1-of-1 is damaged .*; remove .* to"):
         alone(state=interrupted)
+
+
+def test_a_damaged_finished_shard_is_explained(interrupted):
+    truncate(interrupted / "process-1-of-1" / "post.shard-1.safetensors")
+    with pytest.raises(PursuhintError, match=r"state in .* is damaged .*shard-1.*; remove .* to begin"):
+        alone(state=interrupted)
+
+
+@pytest.mark.parametrize("options", [{}, {"metrics": ("rbf-cka", "cka")}])
+def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, options):
+    with pytest.raises(KeyboardInterrupt):
+        alone(state=tmp_path, save_every=0.0, on_progress=stop_at(56), **options)
+    folder = tmp_path / "process-1-of-1"
+    truncate(folder / (folder / "latest").read_text().strip() / "post.safetensors")
+    seen = []
+    found = alone(state=tmp_path, on_progress=lambda *numbers: seen.append(numbers[0]), **options)
+    assert seen[0] == 48
+    expected = alone(**options)
+    for metric, similarity in expected.similarities.items():
+        assert torch.equal(found.similarities[metric].values, similarity.values)
+
+
+def test_shards_of_another_pass_are_not_mixed_in(interrupted):
+    """Another pass writes a finished shard and fails before its state is complete."""
+
+    def refuse(path):
+        if path.name == "latest":
+            raise OSError("no space left")
+
+    with (
+        watch_writes(refuse),
+        pytest.raises(PursuhintError, match=r"cannot save the state after batch 1 .*: .*no space left"),
+    ):
+        analyze(
+            plain_network(), noise_images(100, seed=1), metrics=BOTH, batch_size=16, seed=3,
+            state=interrupted, save_every=0.0,
+        )  # fmt: skip
+    assert (interrupted / "process-1-of-1" / "post.shard-1.safetensors").exists()
+    assert_alike(alone(state=interrupted), alone(), 0.0)
 
 
 def test_short_passes_leave_no_state(tmp_path):

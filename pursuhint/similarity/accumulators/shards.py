@@ -203,15 +203,15 @@ class MomentShards:
 
     # -- resuming after an interruption ----------------------------------------------------------------------
 
-    def write(self, prefix: str, slot: int) -> None:
+    def write(self, prefix: str, slot: Path) -> None:
         """Save the state.
 
-        Finished shards are written once. The rest goes to one of two slots, so that the previous state stays
-        readable until this one is complete.
+        Finished shards are written once and shared by all states. The rest goes to the folder of one state,
+        so that the state before stays readable until this one is complete.
 
         Args:
-            prefix: folder and beginning of the file names.
-            slot: 0 or 1.
+            prefix: folder and beginning of the file names of finished shards.
+            slot: folder of this state; its file is named after the prefix.
         """
         for shard, sums in enumerate(self._shards):
             if sums is not None and shard not in self._written:
@@ -219,15 +219,15 @@ class MomentShards:
                 self._written.add(shard)
         extra = {} if self.moments.shift is None else {"shift": self.moments.shift}
         state = {"done": self.done, "current": self._current, "finished": sorted(self._written)}
-        _write(Path(f"{prefix}.state-{slot}.safetensors"), self.moments.sums(), extra, state)
+        _write(_state_file(prefix, slot), self.moments.sums(), extra, state)
 
-    def read(self, prefix: str, slot: int) -> None:
+    def read(self, prefix: str, slot: Path) -> None:
         """Resume from a saved state; no batch may have been added yet.
 
         Raises:
             PursuhintError: a file is missing or damaged.
         """
-        sums, extra, state = _read(Path(f"{prefix}.state-{slot}.safetensors"))
+        sums, extra, state = _read(_state_file(prefix, slot))
         if "shift" in extra:
             self.moments.start_from(extra["shift"])
         self.moments.add(sums)
@@ -294,7 +294,7 @@ class RowShards:
         chosen = torch.isin(self.groups, torch.tensor(list(shards)))
         return self.rows.select(chosen.nonzero().flatten())
 
-    def write(self, prefix: str, slot: int) -> None:
+    def write(self, prefix: str, slot: Path) -> None:
         """Save the state; see `MomentShards.write`."""
         start = sum(self._written)
         if start < self.rows.count:
@@ -307,22 +307,26 @@ class RowShards:
                 save_file(tensors, temporary, metadata={"state": "{}"})
             self._written.append(self.rows.count - start)
         state = {"done": self.done, "written": self._written, "eps": self.rows.eps}
-        with atomic_path(f"{prefix}.state-{slot}.safetensors") as temporary:
+        with atomic_path(_state_file(prefix, slot)) as temporary:
             save_file({}, temporary, metadata={"state": json.dumps(state)})
 
-    def read(self, prefix: str, slot: int) -> None:
+    def read(self, prefix: str, slot: Path) -> None:
         """Resume from a saved state; no batch may have been added yet.
 
         Raises:
             PursuhintError: a file is missing or damaged.
         """
-        _, state = _load(Path(f"{prefix}.state-{slot}.safetensors"))
+        _, state = _load(_state_file(prefix, slot))
         for number in range(1, len(state["written"]) + 1):
             tensors, _ = _load(Path(f"{prefix}.rows-{number}.safetensors"))
             features = tensors["rows"].split(self.rows.widths, dim=1)
             self.rows.update(features, samples=tensors["numbers"])
         self.rows.eps = state["eps"]
         self._written, self.done = state["written"], state["done"]
+
+
+def _state_file(prefix: str, slot: Path) -> Path:
+    return slot / f"{Path(prefix).name}.safetensors"
 
 
 def _next(steps: Sequence[Step], done: int, features: Sequence[Tensor]) -> Step:
