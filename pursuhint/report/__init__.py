@@ -1,14 +1,13 @@
-"""Pictures and the HTML page that tell what a folder holds.
+"""Figures and the HTML report of an analysis, a run or a study.
 
 Importing this package imports no Matplotlib; the names below are resolved when they are first used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pursuhint._util.lazy_exports import lazy_exports
-from pursuhint._util.registry import resolve
 
 if TYPE_CHECKING:
     from pursuhint.report.figures import save_figure
@@ -23,5 +22,3 @@ if TYPE_CHECKING:
     from pursuhint.report.sections.methods import findings
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)
-
-_HOMES = {"write_report": "page", "dendrogram": "figures.layers", "teacher_student_map": "figures.layers"}

@@ -17,16 +17,16 @@ from pursuhint._util.atomic_files import make_folder, write_text
 from pursuhint.report.figures.interactive import script, script_hash
 from pursuhint.report.folder_contents import Contents
 from pursuhint.report.page_model import FigureFolder, Page
-from pursuhint.report.sections.analysis import build_analysis_section
-from pursuhint.report.sections.comparison import build_comparison_section
-from pursuhint.report.sections.methods import build_methods_section
-from pursuhint.report.sections.run import build_run_section
+from pursuhint.report.sections.analysis import build_analysis_page
+from pursuhint.report.sections.comparison import build_comparison_page
+from pursuhint.report.sections.methods import build_methods_page
+from pursuhint.report.sections.run import build_run_page
 
 __all__ = ["write_report"]
 
 
 def write_report(folder: Path | str) -> Path:
-    """Tell the story of an analysis, a run, a comparison or a demo.
+    """Write the HTML report of an analysis, a run, a comparison or a demo.
 
     Args:
         folder: what a command, or `pursuhint.train`, `pursuhint.compare`, `pursuhint.study.demo` or
@@ -41,25 +41,25 @@ def write_report(folder: Path | str) -> Path:
     contents = Contents.of(folder)
     figure_folder = FigureFolder(make_folder(contents.folder / "figures"))
     path = contents.folder / "report.html"
-    write_text(path, render(tell(contents, figure_folder)))
+    write_text(path, render(build_page(contents, figure_folder)))
     return path
 
 
-def tell(contents: Contents, figure_folder: FigureFolder) -> Page:
-    """The story of a folder.
+def build_page(contents: Contents, figure_folder: FigureFolder) -> Page:
+    """The page of a folder, by what the folder holds.
 
     Args:
-        contents: what it holds.
-        figure_folder: where pictures go.
+        contents: the folder's results.
+        figure_folder: the folder that figures are saved to.
     """
     if contents.methods is not None:
-        return build_methods_section(contents.methods, figure_folder)
+        return build_methods_page(contents.methods, figure_folder)
     if contents.comparison is not None:
-        return build_comparison_section(contents, contents.comparison, figure_folder)
+        return build_comparison_page(contents, contents.comparison, figure_folder)
     if contents.run is not None:
-        return build_run_section(contents.run, contents.analysis, contents.teacher_student, figure_folder)
+        return build_run_page(contents.run, contents.analysis, contents.teacher_student, figure_folder)
     assert contents.analysis is not None
-    return build_analysis_section(contents.analysis, contents.folder, figure_folder)
+    return build_analysis_page(contents.analysis, contents.folder, figure_folder)
 
 
 def render(page: Page) -> str:

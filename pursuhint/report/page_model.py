@@ -67,7 +67,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class MetricStory:
+class MetricSection:
     """How alike the layers are by one metric, and their clusters."""
 
     title: str
@@ -80,17 +80,17 @@ class MetricStory:
 
 
 @dataclass(frozen=True)
-class AnalysisStory:
+class AnalysisSection:
     """The analysis of a teacher."""
 
     paragraphs: tuple[str, ...]
     choice: tuple[str, ...]
     positions: Grid
-    metrics: tuple[MetricStory, ...]
+    metrics: tuple[MetricSection, ...]
 
 
 @dataclass(frozen=True)
-class RunStory:
+class RunSection:
     """One run."""
 
     pairs_text: str
@@ -103,7 +103,7 @@ class RunStory:
 
 
 @dataclass(frozen=True)
-class ControlStory:
+class ControlSection:
     """The arms against one control."""
 
     title: str
@@ -113,14 +113,14 @@ class ControlStory:
 
 
 @dataclass(frozen=True)
-class ComparisonStory:
+class ComparisonSection:
     """The students, arm by arm."""
 
     design: str
     table: Grid
     notes: tuple[str, ...]
     plot: Picture
-    controls: tuple[ControlStory, ...]
+    controls: tuple[ControlSection, ...]
     map: Picture | None = None
     curves: Picture | None = None
 
@@ -144,9 +144,9 @@ class Page:
     cards: tuple[Card, ...] = ()
     arms: tuple[Arm, ...] = ()
     teacher_curves: Picture | None = None
-    analysis: AnalysisStory | None = None
-    run: RunStory | None = None
-    comparison: ComparisonStory | None = None
+    analysis: AnalysisSection | None = None
+    run: RunSection | None = None
+    comparison: ComparisonSection | None = None
 
     @property
     def interactive(self) -> bool:

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from pursuhint.report.figures.interactive import Layer, live_map_of_layers, live_map_of_networks
 from pursuhint.report.page import render
-from pursuhint.report.page_model import AnalysisStory, FigureFolder, Grid, MetricStory, Page, RunStory
+from pursuhint.report.page_model import AnalysisSection, FigureFolder, Grid, MetricSection, Page, RunSection
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
@@ -185,12 +185,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pairs=[(12, 1)],
     )  # fmt: skip
     grid = Grid(("a", "b"), (("c", "d"),))
-    story = MetricStory("CKA", figure_folder.add("one", Figure(), "", "", live=one), "", grid, None)
-    run = RunStory("", None, grid, "", figure_folder.add("curves", Figure(), "", ""), grid, None)
-    run = RunStory(**{**vars(run), "teacher_student": figure_folder.add("two", Figure(), "", "", live=two)})
+    metric = MetricSection("CKA", figure_folder.add("one", Figure(), "", "", live=one), "", grid, None)
+    run = RunSection("", None, grid, "", figure_folder.add("curves", Figure(), "", ""), grid, None)
+    run = RunSection(**{**vars(run), "teacher_student": figure_folder.add("two", Figure(), "", "", live=two)})
     report = Page(
         *("title", "subtitle", ("summary",), ("question",), "setting", (), (), (), (), (), (), "footer"),
-        analysis=AnalysisStory((), (), grid, (story,)),
+        analysis=AnalysisSection((), (), grid, (metric,)),
         run=run,
     )
     path = folder / "report.html"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -54,86 +55,15 @@ def comparison_plot(
     counts = {name: len(values) for name, values in arms.items()}
     if not counts or 0 in counts.values() or len(set(counts.values())) > 1:
         raise PursuhintError(f"a comparison plot needs the same number of seeds in every arm, got {counts}")
-    seeds = next(iter(counts.values()))
     names = list(arms)
     palette = colors or series_colors(names)
-    figure = Figure(figsize=(9.2, 1.25 + 0.46 * len(names) + (0.3 if title else 0.0)), layout="constrained")
+    looks = {name: ArmLook(row, palette[name], MARKERS[row % len(MARKERS)]) for row, name in enumerate(names)}
+    layout = Layout.of(len(names), title=bool(title))
+    figure = Figure(figsize=(layout.width, layout.height), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.05), sharey=True)
-    ys = np.arange(len(names), dtype=float)
-
-    values = np.array([arms[name] for name in names], dtype=float)
-    # A small step down for every seed: accuracies on a small test set are often exactly equal.
-    steps = np.linspace(-0.15, 0.15, seeds) if seeds > 1 else np.zeros(1)
-    if 1 < seeds <= 10:
-        for column in range(seeds):
-            left.plot(values[:, column], ys + steps[column], color="#BBBBBB", linewidth=0.7, zorder=1)
-    for row, name in enumerate(names):
-        left.plot(
-            values[row],
-            ys[row] + steps,
-            linestyle="none",
-            marker=MARKERS[row % len(MARKERS)],
-            markersize=6,
-            markerfacecolor=palette[name],
-            markeredgecolor="white",
-            markeredgewidth=0.7,
-            zorder=3,
-        )
-        mean = float(values[row].mean())
-        left.plot([mean, mean], [ys[row] - 0.3, ys[row] + 0.3], color=INK, linewidth=2.0, zorder=2)
-    left.set_xlabel(measure, fontsize=TEXT, color=INK)
-    left.set_yticks(ys, names)
-    left.set_ylim(len(names) - 0.4, -0.6)
-
-    right.axvline(0, color=GRAY, linewidth=1.0, zorder=1)
-    texts: list[tuple[float, str]] = []
-    for row, name in enumerate(names):
-        if name == control:
-            texts.append((ys[row], "control"))
-            continue
-        difference = differences.get(name)
-        if difference is None:
-            continue
-        interval = difference.low is not None and difference.high is not None
-        text = f"{difference.mean:+.2f}"
-        decided = False
-        if difference.low is not None and difference.high is not None:
-            right.plot(
-                [difference.low, difference.high],
-                [ys[row], ys[row]],
-                color=palette[name],
-                linewidth=2.2,
-                zorder=2,
-                solid_capstyle="butt",
-            )
-            decided = difference.low > 0 or difference.high < 0
-            text += f"  [{difference.low:+.2f}, {difference.high:+.2f}]"
-        right.plot(
-            difference.mean,
-            ys[row],
-            linestyle="none",
-            marker=MARKERS[row % len(MARKERS)],
-            markersize=7,
-            markerfacecolor=palette[name] if decided else "white",
-            markeredgecolor=palette[name],
-            markeredgewidth=1.5,
-            zorder=3,
-        )
-        texts.append((ys[row], text if interval else f"{text}  no interval"))
-    limit = max(abs(edge) for edge in right.get_xlim())
-    right.set_xlim(-limit, limit)
-    right.set_xlabel(f"difference to {control} (points)", fontsize=TEXT, color=INK)
-    for y, text in texts:
-        right.annotate(
-            text,
-            (1.02, y),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=TEXT - 0.5,
-            color=INK,
-            family="DejaVu Sans Mono",
-        )
+    left, right = figure.subplots(1, 2, width_ratios=layout.ratios, sharey=True)
+    _draw_accuracies(left, arms, looks, measure)
+    _draw_differences(right, differences, looks, control)
     for axes in (left, right):
         tidy(axes)
         axes.grid(axis="x", color=PALE, linewidth=0.7)
@@ -144,3 +74,114 @@ def comparison_plot(
     if title:
         figure.suptitle(title, fontsize=TEXT + 2, color=INK)
     return figure
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Size of the figure in inches, and the widths of its two parts relative to each other."""
+
+    width: float
+    height: float
+    ratios: tuple[float, float] = (1.0, 1.05)
+
+    @classmethod
+    def of(cls, arms: int, *, title: bool) -> Layout:
+        """The layout for so many arms, each a row."""
+        return cls(9.2, 1.25 + 0.46 * arms + (0.3 if title else 0.0))
+
+
+@dataclass(frozen=True)
+class ArmLook:
+    """The row of an arm, from the top, and how it is drawn in both parts of the figure."""
+
+    row: int
+    color: str
+    marker: str
+
+
+def _draw_accuracies(
+    axes: Axes, arms: Mapping[str, Sequence[float]], looks: Mapping[str, ArmLook], measure: str
+) -> None:
+    """Every seed a dot, thin lines between the dots of one seed, a bar at the mean of each arm."""
+    values = np.array([arms[name] for name in looks], dtype=float)
+    seeds, rows = values.shape[1], np.arange(len(looks), dtype=float)
+    # A small step down for every seed: accuracies on a small test set are often exactly equal.
+    steps = np.linspace(-0.15, 0.15, seeds) if seeds > 1 else np.zeros(1)
+    if 1 < seeds <= 10:  # more lines than that hide the dots
+        for column in range(seeds):
+            axes.plot(values[:, column], rows + steps[column], color="#BBBBBB", linewidth=0.7, zorder=1)
+    for look, results in zip(looks.values(), values):
+        axes.plot(
+            results,
+            rows[look.row] + steps,
+            linestyle="none",
+            marker=look.marker,
+            markersize=6,
+            markerfacecolor=look.color,
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            zorder=3,
+        )
+        mean = float(results.mean())
+        ends = [rows[look.row] - 0.3, rows[look.row] + 0.3]
+        axes.plot([mean, mean], ends, color=INK, linewidth=2.0, zorder=2)
+    axes.set_xlabel(measure, fontsize=TEXT, color=INK)
+    axes.set_yticks(rows, list(looks))
+    axes.set_ylim(len(looks) - 0.4, -0.6)
+
+
+def _draw_differences(
+    axes: Axes, differences: Mapping[str, Difference], looks: Mapping[str, ArmLook], control: str
+) -> None:
+    """Mean differences to the control with their intervals, and the same numbers beside them."""
+    axes.axvline(0, color=GRAY, linewidth=1.0, zorder=1)
+    texts: list[tuple[float, str]] = []
+    for name, look in looks.items():
+        if name == control:
+            texts.append((float(look.row), "control"))
+        elif name in differences:
+            texts.append((float(look.row), _draw_difference(axes, differences[name], look)))
+    limit = max(abs(edge) for edge in axes.get_xlim())
+    axes.set_xlim(-limit, limit)
+    axes.set_xlabel(f"difference to {control} (points)", fontsize=TEXT, color=INK)
+    for y, text in texts:
+        axes.annotate(
+            text,
+            (1.02, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=TEXT - 0.5,
+            color=INK,
+            family="DejaVu Sans Mono",
+        )
+
+
+def _draw_difference(axes: Axes, difference: Difference, look: ArmLook) -> str:
+    """One arm's difference; filled where its interval excludes zero. Returns it as text."""
+    text, decided = f"{difference.mean:+.2f}", False
+    low, high = difference.low, difference.high
+    if low is None or high is None:
+        text += "  no interval"
+    else:
+        axes.plot(
+            [low, high],
+            [look.row, look.row],
+            color=look.color,
+            linewidth=2.2,
+            zorder=2,
+            solid_capstyle="butt",
+        )
+        decided = low > 0 or high < 0
+        text += f"  [{low:+.2f}, {high:+.2f}]"
+    axes.plot(
+        difference.mean,
+        look.row,
+        linestyle="none",
+        marker=look.marker,
+        markersize=7,
+        markerfacecolor=look.color if decided else "white",
+        markeredgecolor=look.color,
+        markeredgewidth=1.5,
+        zorder=3,
+    )
+    return text

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from scipy.optimize import isotonic_regression
 
 from pursuhint.errors import PursuhintError
 
@@ -198,21 +199,16 @@ def spread(spots: Sequence[float], gap: float, low: float, high: float) -> list[
     """The places nearest to sorted ``spots`` (least squares) that are ``gap`` apart and inside [low, high].
 
     Less one gap for every label to the left, the places need only be in order, which makes this an isotonic
-    regression: neighbours that are out of order are pooled at their mean.
+    regression.
     """
     if not spots:
         return []
     gap = min(gap, (high - low) / len(spots))
-    pools: list[tuple[float, int]] = []
-    for index, spot in enumerate(spots):
-        mean, size = spot - index * gap, 1
-        while pools and pools[-1][0] > mean:
-            before, count = pools.pop()
-            mean, size = (before * count + mean * size) / (count + size), count + size
-        pools.append((mean, size))
-    first, last = low + gap / 2, high - gap / 2 - (len(spots) - 1) * gap
-    fitted = [min(max(mean, first), last) for mean, size in pools for _ in range(size)]
-    return [place + index * gap for index, place in enumerate(fitted)]
+    gaps = gap * np.arange(len(spots))
+    fitted = isotonic_regression(np.asarray(spots, dtype=float) - gaps).x
+    first, last = low + gap / 2, high - gap / 2 - gaps[-1]
+    places: list[float] = (np.clip(fitted, first, last) + gaps).tolist()
+    return places
 
 
 def write_beside(figure: Figure, x: float, y: float, text: str) -> None:

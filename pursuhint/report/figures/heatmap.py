@@ -1,13 +1,15 @@
-"""The map of how alike the layers of a network are."""
+"""The heat map of the similarity of a network's layers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike
 
@@ -34,6 +36,9 @@ from pursuhint.report.figures.drawing import (
 )
 
 __all__ = ["similarity_heatmap"]
+
+_STRIP, _GAP = 0.17, 0.04  # height of a strip of colours beside the matrix and the space around it, in inches
+_ANNOTATED = 10  # up to so many layers the matrix shows its numbers
 
 
 def similarity_heatmap(
@@ -68,11 +73,7 @@ def similarity_heatmap(
         PursuhintError: ``values`` is not a square matrix of finite numbers, or the other arguments do not
             fit its size.
     """
-    matrix = np.asarray(values, dtype=float)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
-        raise PursuhintError(f"similarities form a square matrix, got shape {matrix.shape}")
-    if not np.isfinite(matrix).all():
-        raise PursuhintError("the similarities hold a value that is not finite")
+    matrix = _checked_matrix(values)
     layers = len(matrix)
     check_layers("clusters", clusters, layers)
     check_layers("stages", stages, layers)
@@ -80,18 +81,120 @@ def similarity_heatmap(
     check_layers("frequencies", frequencies, layers)
     numbers = list(range(1, layers + 1) if positions is None else positions)
     check_positions([*hints, *conventional], numbers)
-    places = [numbers.index(hint) for hint in hints]
+    chosen = [numbers.index(hint) for hint in hints]
 
-    # All lengths in inches, from the outside in.
-    side = min(6.0, max(3.4, 0.105 * layers + 0.6))
-    strip, gap = 0.17, 0.04
-    bars = 0.86 if frequencies is not None else 0.0
-    left, right, bottom = 0.75, 1.05 + bars, 0.58 + (strip + gap if stages is not None else 0.0)
-    rows = (strip + gap if clusters else 0.0) + (strip + gap if conventional else 0.0)
-    top = 0.12 + (0.34 if title else 0.0) + (0.42 if hints else 0.0) + rows
-    figure, place = canvas(left + side + right, bottom + side + top)
-    axes = place(left, bottom, side, side)
+    layout = Layout.of(
+        layers,
+        strips_above=bool(clusters) + bool(conventional),
+        strip_below=stages is not None,
+        bars=frequencies is not None,
+        hints=bool(hints),
+        title=bool(title),
+    )
+    side = layout.side
+    figure, place = canvas(layout.width, layout.height)
+    axes = place(layout.left, layout.bottom, side, side)
+    image = _draw_matrix(axes, matrix, numbers, layout)
 
+    # Rows above the matrix, from the inside out: clusters, conventional positions, hint positions.
+    above = layout.bottom + side + _GAP
+    beside = layout.left + side + 0.08
+    if clusters is not None:
+        outline_clusters(axes, clusters)
+        letters = [cluster_letter(cluster) for cluster in clusters]
+        draw_strip(place(layout.left, above, side, _STRIP), clusters, letters, cluster_colors(clusters))
+        write_beside(figure, beside, above + _STRIP / 2, "clusters")
+        above += _STRIP + _GAP
+    if stages is not None:
+        draw_stages(place(layout.left, layout.bottom - _GAP - _STRIP, side, _STRIP), stages)
+    if frequencies is not None:
+        bars = place(layout.left + side + 0.12, layout.bottom, layout.bars - 0.28, side)
+        _draw_frequencies(bars, frequencies, chosen)
+    if conventional:
+        row = place(layout.left, above, side, _STRIP)
+        _mark_conventional(row, [numbers.index(position) for position in conventional], layers, side)
+        write_beside(figure, beside, above + _STRIP / 2, "convention")
+        above += _STRIP + _GAP
+    if hints:
+        header = place(layout.left, above, side, 0.40)
+        mark_hints(header, dict(zip(chosen, hints)), layers, inches=side)
+        write_beside(figure, beside, above + 0.26, "hint at" if len(hints) == 1 else "hints at")
+        if layers > _ANNOTATED:  # in a small matrix a dot would cover the number
+            _dot_diagonal(axes, chosen)
+
+    bar_axes = place(layout.left + side + 0.18 + layout.bars, layout.bottom, 0.16, side * 0.94)
+    bar = figure.colorbar(image, cax=bar_axes)
+    bar.set_label(metric, fontsize=TEXT, color=INK)
+    bar.ax.tick_params(labelsize=TEXT, colors=INK, length=2.5, width=0.6)
+    bar.outline.set_visible(False)
+    if title:
+        write_title(figure, layout.left + side / 2, title)
+    return figure
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts of a heat map are, in inches.
+
+    Attributes:
+        side: of the square matrix.
+        left: margin for the labels of the rows.
+        right: margin for bars and colour bar.
+        bottom: margin for the labels of the columns, and for a strip below.
+        top: margin for the rows above the matrix and for the title.
+        bars: width of the bars beside the matrix, 0 without any.
+        strip_below: whether a strip lies between the matrix and the labels of the columns.
+    """
+
+    side: float
+    left: float
+    right: float
+    bottom: float
+    top: float
+    bars: float
+    strip_below: bool
+
+    @classmethod
+    def of(
+        cls, layers: int, *, strips_above: int, strip_below: bool, bars: bool, hints: bool, title: bool
+    ) -> Layout:
+        """The layout of a matrix of so many layers with the parts that are drawn."""
+        width = 0.86 if bars else 0.0
+        return cls(
+            side=min(6.0, max(3.4, 0.105 * layers + 0.6)),
+            left=0.75,
+            right=1.05 + width,
+            bottom=0.58 + (_STRIP + _GAP if strip_below else 0.0),
+            top=0.12
+            + (0.34 if title else 0.0)
+            + (0.42 if hints else 0.0)
+            + sum([_STRIP + _GAP] * strips_above),
+            bars=width,
+            strip_below=strip_below,
+        )
+
+    @property
+    def width(self) -> float:
+        """Of the whole figure."""
+        return self.left + self.side + self.right
+
+    @property
+    def height(self) -> float:
+        """Of the whole figure."""
+        return self.bottom + self.side + self.top
+
+
+def _checked_matrix(values: ArrayLike) -> np.ndarray:
+    matrix = np.asarray(values, dtype=float)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
+        raise PursuhintError(f"similarities form a square matrix, got shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise PursuhintError("the similarities hold a value that is not finite")
+    return matrix
+
+
+def _draw_matrix(axes: Axes, matrix: np.ndarray, numbers: Sequence[int], layout: Layout) -> AxesImage:
+    """The coloured squares with labelled axes; the numbers in them where there are few layers."""
     low = min(math.floor(matrix.min() * 10) / 10, 0.9)
     image = axes.imshow(
         matrix, cmap="viridis", vmin=low, vmax=max(1.0, float(matrix.max())), interpolation="nearest"
@@ -99,79 +202,52 @@ def similarity_heatmap(
     ticks = depth_ticks(numbers)
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_yticks(list(ticks), list(ticks.values()))
-    below = (strip + gap) * 72 if stages is not None else 0.0
+    below = (_STRIP + _GAP) * 72 if layout.strip_below else 0.0  # in points, as Matplotlib pads labels
     axes.tick_params(labelsize=TEXT, colors=INK, length=2.5, width=0.6)
     axes.tick_params(axis="x", pad=2 + below, length=0 if below else 2.5)
     axes.set_xlabel("layer position, in depth order", fontsize=TEXT, color=INK)
     axes.set_ylabel("layer position", fontsize=TEXT, color=INK)
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-    annotated = layers <= 10
-    if annotated:
+    if len(matrix) <= _ANNOTATED:
+        # Dark text on the light half of the scale, white on the dark half.
         middle = (low + image.norm.vmax) / 2 if image.norm.vmax is not None else 0.5
-        for row in range(layers):
-            for column in range(layers):
-                value = matrix[row, column]
-                color = INK if value > middle else "white"
-                axes.text(
-                    column, row, f"{value:.2f}", ha="center", va="center", fontsize=TEXT - 1, color=color
-                )
+        for (row, column), value in np.ndenumerate(matrix):
+            color = INK if value > middle else "white"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=TEXT - 1, color=color)
+    return image
 
-    above = bottom + side + gap
-    if clusters is not None:
-        outline_clusters(axes, clusters)
-        letters = [cluster_letter(cluster) for cluster in clusters]
-        draw_strip(place(left, above, side, strip), clusters, letters, cluster_colors(clusters))
-        write_beside(figure, left + side + 0.08, above + strip / 2, "clusters")
-        above += strip + gap
-    if stages is not None:
-        draw_stages(place(left, bottom - gap - strip, side, strip), stages)
-    if frequencies is not None:
-        _draw_frequencies(place(left + side + 0.12, bottom, bars - 0.28, side), frequencies, places)
-    if conventional:
-        row = place(left, above, side, strip)
-        row.set_xlim(-0.5, layers - 0.5)
-        row.set_ylim(0, 1)
-        row.set_axis_off()
-        row.plot(
-            [numbers.index(position) for position in conventional],
-            [0.45] * len(conventional),
-            linestyle="none",
-            marker="v",
-            markersize=marker_size(side, layers),
-            markerfacecolor="white",
-            markeredgecolor=INK,
-            markeredgewidth=0.9,
-            clip_on=False,
-        )
-        write_beside(figure, left + side + 0.08, above + strip / 2, "convention")
-        above += strip + gap
-    if hints:
-        label = "hint" if len(hints) == 1 else "hints"
-        header = place(left, above, side, 0.40)
-        mark_hints(header, dict(zip(places, hints)), layers, inches=side)
-        write_beside(figure, left + side + 0.08, above + 0.26, f"{label} at")
-        if not annotated:
-            axes.plot(
-                places,
-                places,
-                linestyle="none",
-                marker="o",
-                markersize=5,
-                markerfacecolor="white",
-                markeredgecolor=INK,
-                markeredgewidth=1.0,
-            )
 
-    bar_axes = place(left + side + 0.18 + bars, bottom, 0.16, side * 0.94)
-    bar = figure.colorbar(image, cax=bar_axes)
-    bar.set_label(metric, fontsize=TEXT, color=INK)
-    bar.ax.tick_params(labelsize=TEXT, colors=INK, length=2.5, width=0.6)
-    bar.outline.set_visible(False)
-    if title:
-        write_title(figure, left + side / 2, title)
-    return figure
+def _mark_conventional(axes: Axes, places: Sequence[int], layers: int, inches: float) -> None:
+    """Open triangles that point down at the conventional layers."""
+    axes.set_xlim(-0.5, layers - 0.5)
+    axes.set_ylim(0, 1)
+    axes.set_axis_off()
+    axes.plot(
+        places,
+        [0.45] * len(places),
+        linestyle="none",
+        marker="v",
+        markersize=marker_size(inches, layers),
+        markerfacecolor="white",
+        markeredgecolor=INK,
+        markeredgewidth=0.9,
+        clip_on=False,
+    )
+
+
+def _dot_diagonal(axes: Axes, places: Sequence[int]) -> None:
+    """A dot on the diagonal at each chosen layer."""
+    axes.plot(
+        places,
+        places,
+        linestyle="none",
+        marker="o",
+        markersize=5,
+        markerfacecolor="white",
+        markeredgecolor=INK,
+        markeredgewidth=1.0,
+    )
 
 
 def _draw_frequencies(axes: Axes, frequencies: Sequence[float], chosen: Sequence[int]) -> None:

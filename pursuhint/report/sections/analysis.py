@@ -14,7 +14,7 @@ from pursuhint.hints.plan import choose_positions
 from pursuhint.report.figures import inertia_curves, silhouette_curves, similarity_heatmap
 from pursuhint.report.figures.interactive import Layer, live_map_of_layers
 from pursuhint.report.figures.layers import dendrogram
-from pursuhint.report.page_model import AnalysisStory, FigureFolder, Grid, MetricStory, Page, Picture
+from pursuhint.report.page_model import AnalysisSection, FigureFolder, Grid, MetricSection, Page, Picture
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
     brief,
@@ -59,7 +59,7 @@ _MEMBER = {
 }
 
 
-def build_analysis_section(analysis: Analysis, folder: Path, figure_folder: FigureFolder) -> Page:
+def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureFolder) -> Page:
     """The page of an analysis alone.
 
     Args:
@@ -90,7 +90,7 @@ def build_analysis_section(analysis: Analysis, folder: Path, figure_folder: Figu
             ("Features", f"{when} the last activation of a sub-block, {pooled(analysis.pooling)}"),
             ("Images a second", f"{analysis.images_per_second:,.0f} on {analysis.device}"),
         ),
-        analysis=analysis_story(analysis, figure_folder),
+        analysis=build_analysis_section(analysis, figure_folder),
         limits=(
             f"The similarities describe one trained network on {analysis.num_samples:,} images; another "
             "training of the same network, or other images, may give other groups.",
@@ -115,7 +115,7 @@ def build_analysis_section(analysis: Analysis, folder: Path, figure_folder: Figu
     )
 
 
-def analysis_story(analysis: Analysis, figure_folder: FigureFolder) -> AnalysisStory:
+def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> AnalysisSection:
     """The sections on similarity and on the choice, for any page that has an analysis."""
     seconds = analysis.seconds
     more = sum(seconds.similarity.values()) + sum(seconds.clustering.values())
@@ -145,11 +145,11 @@ def analysis_story(analysis: Analysis, figure_folder: FigureFolder) -> AnalysisS
         agreement(analysis),
         *(f"Agreement of {between.sentence()}." for between in analysis.agreements),
     )
-    return AnalysisStory(
+    return AnalysisSection(
         paragraphs=tuple(paragraphs),
         choice=choice,
         positions=_positions_grid(analysis),
-        metrics=tuple(_metric_story(analysis, metric, figure_folder) for metric in analysis.metrics),
+        metrics=tuple(_metric_section(analysis, metric, figure_folder) for metric in analysis.metrics),
     )
 
 
@@ -224,7 +224,7 @@ def algorithm_title(algorithm: str) -> str:
     return titles.get(algorithm, algorithm)
 
 
-def _metric_story(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> MetricStory:
+def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> MetricSection:
     title, algorithm, candidates = metric_title(metric), _used(analysis), analysis.candidates
     similarity = analysis.similarities[metric]
     labels = analysis.clusterings[metric][algorithm].labels
@@ -294,7 +294,7 @@ def _metric_story(analysis: Analysis, metric: str, figure_folder: FigureFolder) 
             "Inertia, the sum of squared distances to the means of the groups, for other numbers of groups. "
             "Where k-means lies above the best contiguous groups, it stopped too early.",
         )
-    return MetricStory(
+    return MetricSection(
         title=capital(title),
         heatmap=figure_folder.add(f"similarity-{metric}", picture, alt, caption, live=live),
         verdict=f"{gap_sentence(analysis, metric)}.{_stability(analysis, metric)}",

@@ -18,8 +18,16 @@ from pursuhint.report.figures import (
     training_curves,
 )
 from pursuhint.report.folder_contents import Contents
-from pursuhint.report.page_model import Card, ComparisonStory, ControlStory, FigureFolder, Grid, Page, Picture
-from pursuhint.report.sections.analysis import analysis_story, gap_sentence
+from pursuhint.report.page_model import (
+    Card,
+    ComparisonSection,
+    ControlSection,
+    FigureFolder,
+    Grid,
+    Page,
+    Picture,
+)
+from pursuhint.report.sections.analysis import build_analysis_section, gap_sentence
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
     best_limit,
@@ -48,7 +56,7 @@ from pursuhint.training.run_folder.record import RunRecord
 _CHOSEN = ("kmeans", "segments")
 
 
-def build_comparison_section(contents: Contents, comparison: Comparison, figure_folder: FigureFolder) -> Page:
+def build_comparison_page(contents: Contents, comparison: Comparison, figure_folder: FigureFolder) -> Page:
     """The page of a comparison, or of a demo, which also has its teacher's training.
 
     Args:
@@ -94,8 +102,8 @@ def build_comparison_section(contents: Contents, comparison: Comparison, figure_
             "Accuracy and loss of the teacher by epoch",
             f"Training of the teacher, {teacher.name}. {zoom_note(len(contents.teacher.metrics))}",
         ),
-        analysis=None if analysis is None else analysis_story(analysis, figure_folder),
-        comparison=_story(comparison, contents.arms or {}, analysis, figure_folder),
+        analysis=None if analysis is None else build_analysis_section(analysis, figure_folder),
+        comparison=_comparison_section(comparison, contents.arms or {}, analysis, figure_folder),
         limits=(
             f"{count(len(comparison.seeds), 'seed')} cannot show small differences; how small is said beside "
             "every comparison. No evidence of a difference is not evidence of no difference.",
@@ -221,12 +229,12 @@ def _setting(
     )
 
 
-def _story(
+def _comparison_section(
     comparison: Comparison,
     runs: Mapping[str, tuple[RunRecord, ...]],
     analysis: Analysis | None,
     figure_folder: FigureFolder,
-) -> ComparisonStory:
+) -> ComparisonSection:
     colors = {
         title_of(name): color for name, color in series_colors([a.name for a in comparison.arms]).items()
     }
@@ -241,7 +249,7 @@ def _story(
         colors=colors,
     )
     longest = max(len(run.metrics) for every in runs.values() for run in every)
-    return ComparisonStory(
+    return ComparisonSection(
         design=(
             f"Every arm was trained with the same {count(len(comparison.seeds), 'seed')}. All arms of a seed "
             "start from the same weights and see the same images in the same order with the same "
@@ -259,7 +267,7 @@ def _story(
             "points; a filled mark has an interval without zero. The intervals are not corrected for their "
             "number.",
         ),
-        controls=tuple(_control_story(comparison, name) for name in comparison.against),
+        controls=tuple(_control_section(comparison, name) for name in comparison.against),
         map=_map(comparison, analysis, figure_folder),
         curves=figure_folder.add(
             "training-students",
@@ -297,7 +305,7 @@ def _arms_grid(comparison: Comparison) -> Grid:
     return Grid(heads, tuple(rows), frozenset({2, 4}))
 
 
-def _control_story(comparison: Comparison, control: str) -> ControlStory:
+def _control_section(comparison: Comparison, control: str) -> ControlSection:
     pairs = comparison.against[control]
     why = {
         "conventional": "common practice, hints at the stage ends",
@@ -319,7 +327,7 @@ def _control_story(comparison: Comparison, control: str) -> ControlStory:
         for pair in pairs
     )
     heads = ("Arm", "Difference", "95 % interval", "p", "p corrected", "Smallest visible")
-    return ControlStory(
+    return ControlSection(
         title=title_of(control),
         text=f"This is {why}. Differences are within a seed, in percentage points. The smallest visible "
         f"difference is the one that so many seeds would have found four times out of five.{corrected}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pursuhint._util.text import capital
 from pursuhint.report.figures import Difference, comparison_plot, series_colors
 from pursuhint.report.method_table import method_grid
-from pursuhint.report.page_model import Card, ComparisonStory, ControlStory, FigureFolder, Grid, Page
+from pursuhint.report.page_model import Card, ComparisonSection, ControlSection, FigureFolder, Grid, Page
 from pursuhint.report.text import (
     best_limit,
     count,
@@ -33,7 +33,7 @@ _CONTROLS = {
 }
 
 
-def build_methods_section(study: MethodComparison, figure_folder: FigureFolder) -> Page:
+def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> Page:
     """The page of a study.
 
     Args:
@@ -78,7 +78,7 @@ def build_methods_section(study: MethodComparison, figure_folder: FigureFolder) 
             ("Weights", "those of the papers, unless the name of a method says otherwise"),
             ("Seeds", ", ".join(map(str, study.seeds))),
         ),
-        comparison=_story(study, figure_folder),
+        comparison=_comparison_section(study, figure_folder),
         limits=(
             "No method was tuned to these data: each has its paper's weights and hyperparameters, and the "
             "learning rate, schedule and length that all share. A method that does badly here may do well "
@@ -131,7 +131,7 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _story(study: MethodComparison, figure_folder: FigureFolder) -> ComparisonStory:
+def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) -> ComparisonSection:
     grid = method_grid(study)
     plain = tuple(tuple(cell.replace("\\", "") for cell in row) for row in grid.rows)
     titles = {method.name: _label(method.name, method.title) for method in study.methods}
@@ -144,7 +144,7 @@ def _story(study: MethodComparison, figure_folder: FigureFolder) -> ComparisonSt
         },
         colors=colors,
     )
-    return ComparisonStory(
+    return ComparisonSection(
         design=(
             f"Every method was trained with the same {count(len(study.seeds), 'seed')}. All runs of a seed "
             "start from the same weights and see the same images in the same order with the same "
@@ -164,7 +164,7 @@ def _story(study: MethodComparison, figure_folder: FigureFolder) -> ComparisonSt
             "mean difference to the student alone within a seed and its 95 % interval, in percentage points; "
             "a filled mark has an interval without zero. The intervals are not corrected for their number.",
         ),
-        controls=tuple(_control(study, control) for control in study.against),
+        controls=tuple(_control_section(study, control) for control in study.against),
     )
 
 
@@ -172,7 +172,7 @@ def _label(name: str, title: str) -> str:
     return title if name in ("alone", "kd") else f"{title} ({name})"
 
 
-def _control(study: MethodComparison, control: str) -> ControlStory:
+def _control_section(study: MethodComparison, control: str) -> ControlSection:
     pairs = study.against[control]
     titles = {method.name: method.title for method in study.methods}
     rows = tuple(
@@ -187,7 +187,7 @@ def _control(study: MethodComparison, control: str) -> ControlStory:
         for pair in pairs
     )
     heads = ("Method", "Difference", "95 % interval", "p", "p corrected", "Smallest visible")
-    return ControlStory(
+    return ControlSection(
         title=titles[control],
         text=f"{_CONTROLS[control]} Differences are within a seed, in percentage points. The smallest "
         "visible difference is the one that so many seeds would have found four times out of five. p-values "

@@ -10,8 +10,8 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.report.figures import Series, training_curves
-from pursuhint.report.page_model import Card, FigureFolder, Grid, Page, RunStory
-from pursuhint.report.sections.analysis import algorithm_title, analysis_story
+from pursuhint.report.page_model import Card, FigureFolder, Grid, Page, RunSection
+from pursuhint.report.sections.analysis import algorithm_title, build_analysis_section
 from pursuhint.report.sections.teacher_student import build_teacher_student_section
 from pursuhint.report.text import (
     best_limit,
@@ -35,7 +35,7 @@ from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
 
 
-def build_run_section(
+def build_run_page(
     run: RunRecord,
     analysis: Analysis | None,
     teacher_student: TeacherStudentSimilarity | None,
@@ -66,8 +66,8 @@ def build_run_section(
         question=(f"{question}.",),
         setting_title="Networks and data",
         setting=_setting(run),
-        analysis=None if analysis is None else analysis_story(analysis, figure_folder),
-        run=_story(run, teacher_student, figure_folder),
+        analysis=None if analysis is None else build_analysis_section(analysis, figure_folder),
+        run=_run_section(run, teacher_student, figure_folder),
         limits=(
             "One run has one seed. How much the accuracy would change with another seed, a single run cannot "
             "say; a comparison over several seeds can (pursuhint compare).",
@@ -137,9 +137,9 @@ def _setting(run: RunRecord) -> tuple[tuple[str, str], ...]:
     return (*rows, ("Data", data), *training_rows(recipe), ("Seed", str(recipe.seed)))
 
 
-def _story(
+def _run_section(
     run: RunRecord, teacher_student: TeacherStudentSimilarity | None, figure_folder: FigureFolder
-) -> RunStory:
+) -> RunSection:
     heads = ("Epoch", "Test top-1", "Test top-5", "Test loss")
     results = tuple(
         (
@@ -151,7 +151,7 @@ def _story(
         for name, line in (("Last", run.last), ("Best", run.best))
     )
     seconds = sum(line["seconds"] for line in run.metrics)
-    return RunStory(
+    return RunSection(
         pairs_text="" if run.plan is None else _origin(run.plan),
         pairs=None if run.plan is None else _pairs(run.plan),
         results=Grid(heads, results, frozenset({1, 2, 3})),
