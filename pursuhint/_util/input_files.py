@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -53,8 +54,9 @@ def read_bounded(path: Path | str, what: str, *, largest: int) -> bytes:
         PursuhintError: as `open_regular` raises, or the file is larger.
     """
     with open_regular(path, what) as file:
-        content = file.read(largest + 1)
-    if len(content) > largest:
+        size = os.fstat(file.fileno()).st_size  # read() allocates as much as it is asked for
+        content = file.read(size) if size <= largest else b""
+    if size > largest:
         raise PursuhintError(
             f"the {what} {shown(path)} is larger than {largest:,} bytes, more than such a file needs"
         )

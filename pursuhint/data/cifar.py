@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pursuhint._util import inert_pickle
+from pursuhint._util.input_files import read_bounded, read_text
+from pursuhint._util.pickled_arrays import array_of, is_array, is_array_name
 from pursuhint.data.augment import CropFlip
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.sources import ensure_downloaded, require_files
@@ -152,75 +155,16 @@ def _source(layout: _Layout) -> tuple[str, str]:
     return source.url, source.tgz_md5
 
 
-class _PickledDtype:
-    """Inert stand-in for ``numpy.dtype``: stores the constructor arguments of the pickle."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.arguments = arguments
-
-    def __setstate__(self, state: Any) -> None:
-        """Ignore byte order and alignment: meaningless for uint8, the only accepted type."""
-
-
-class _PickledArray:
-    """Inert stand-in for ``numpy.ndarray``: stores the state tuple of the pickle."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def pixels(self) -> np.ndarray:
-        """The pixels of a CIFAR batch: uint8, shape (samples, 3072).
-
-        Raises:
-            ValueError: another type or shape, or the byte count does not match the shape.
-        """
-        match self.state:
-            case (
-                int(),
-                (int() as rows, int() as columns),
-                _PickledDtype() as dtype,
-                fortran,
-                bytes() as raw,
-            ):
-                if dtype.arguments[:1] not in ((b"u1",), ("u1",)):
-                    raise ValueError(f"pixels of type {dtype.arguments[:1]}, expected u1 (bytes)")
-                if columns != PIXELS or rows < 1 or len(raw) != rows * columns:
-                    raise ValueError(
-                        f"pixels of shape ({rows}, {columns}) in {len(raw)} bytes, expected rows of {PIXELS}"
-                    )
-                flat = np.frombuffer(raw, dtype=np.uint8)
-                return flat.reshape((rows, columns), order="F" if fortran else "C")
-        raise ValueError("its array is not stored as numpy stores one")
-
-
-_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-
-
-class _InertUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        # A new function or class each time: a pickle can set attributes on what it is given.
-        if (module in _ARRAY_MODULES and name == "_reconstruct") or (module, name) == ("numpy", "ndarray"):
-            return lambda *arguments: _PickledArray(*arguments)
-        if (module, name) == ("numpy", "dtype"):
-            return lambda *arguments: _PickledDtype(*arguments)
-        raise _ForeignName(f"{module}.{name}")
-
-
-class _ForeignName(Exception):
-    pass
+LARGEST_FILE = 512 << 20  # bytes; the training file of CIFAR-100 has 155 MB
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
     """Read one of CIFAR's pickled dictionaries without running code that it may carry.
 
-    A pickle is a program that can call any function it imports by name. This reader resolves three names,
-    those of a NumPy array (``numpy.core.multiarray._reconstruct``, ``numpy.ndarray``, ``numpy.dtype``), to
-    inert stand-ins that only store their arguments, and refuses every other name, so the file calls no
-    function of NumPy or any other module. :func:`load_cifar10` builds the array after checking type, shape
-    and size. The files were written by Python 2: text is read as bytes, and keys are decoded.
+    A pickle is a program that can call any function it imports by name. `pursuhint._util.inert_pickle` runs
+    it without importing or calling anything; the names of a NumPy array become records, every other name is
+    refused. :func:`load_cifar10` builds the array after checking type, shape and size. The files were written
+    by Python 2: text is read as bytes, and keys are decoded.
 
     Args:
         path: for example ``cifar-10-batches-py/data_batch_1``.
@@ -231,16 +175,16 @@ def read_pickle(path: Path) -> dict[str, Any]:
     Raises:
         PursuhintError: the file is unreadable, truncated, not a dictionary, or imports any other name.
     """
+    program = read_bounded(path, "file of CIFAR", largest=LARGEST_FILE)
     try:
-        with path.open("rb") as file:
-            content = _InertUnpickler(file, encoding="bytes").load()
-    except _ForeignName as error:
+        content = inert_pickle.read_pickle(io.BytesIO(program), size=len(program), accepts=is_array_name)
+    except inert_pickle.RefusedPickle as error:
+        name = ascii(error.args[0])[1:-1][:80]
         raise PursuhintError(
-            f"{path} asks to run {error}, which no CIFAR file does; nothing was run, do not trust this file"
+            f"{path} asks to run {name}, which no CIFAR file does; nothing was run, do not trust this file"
         ) from None
-    except Exception as error:  # a damaged pickle can stumble over anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise PursuhintError(f"cannot read {path}: {reason}; it is truncated or damaged") from error
+    except inert_pickle.DamagedPickle as error:
+        raise PursuhintError(f"cannot read {path}: {str(error)[:160]}; it is truncated or damaged") from error
     if not isinstance(content, dict):
         raise PursuhintError(
             f"cannot read {path}: it holds a {type(content).__name__}, expected a dictionary"
@@ -255,17 +199,36 @@ def _text(value: Any) -> str:
 def _read_python(path: Path, layout: _Layout) -> tuple[Tensor, Tensor]:
     content = read_pickle(path)
     data, labels = content.get("data"), content.get(layout.python_labels)
-    if not isinstance(data, _PickledArray) or not isinstance(labels, list):
+    if data is None or not is_array(data) or not isinstance(labels, list):
         raise PursuhintError(f"{path} is not a batch of {layout.name}: no data or no {layout.python_labels}")
     try:
-        pixels = data.pixels()
+        pixels = _pixels(array_of(data))
     except ValueError as error:
         raise PursuhintError(f"cannot read {path}: {error}") from error
     if len(labels) != len(pixels) or not all(type(label) is int for label in labels):
         raise PursuhintError(
             f"{path}: {len(pixels)} images need as many whole-number labels, got {len(labels)}"
         )
+    for position, label in enumerate(labels):  # before they are put into 64 bits
+        if not 0 <= label < layout.num_classes:
+            raise PursuhintError(
+                f"{path}: sample {position} has label {label}, expected 0 to {layout.num_classes - 1} "
+                f"({layout.num_classes} classes)"
+            )
     return _images_and_labels(pixels, np.array(labels), path, layout)
+
+
+def _pixels(array: np.ndarray) -> np.ndarray:
+    """Check that an array holds images as a CIFAR batch does: uint8, shape (samples, 3072).
+
+    Raises:
+        ValueError: another type or shape.
+    """
+    if array.dtype != np.uint8:
+        raise ValueError(f"pixels of type {array.dtype}, expected u1 (bytes)")
+    if array.ndim != 2 or array.shape[1] != PIXELS or len(array) < 1:
+        raise ValueError(f"pixels of shape {array.shape}, expected rows of {PIXELS}")
+    return array
 
 
 def _read_binary(path: Path, layout: _Layout) -> tuple[Tensor, Tensor]:
@@ -295,7 +258,7 @@ def _python_names(path: Path, layout: _Layout) -> tuple[str, ...]:
 
 
 def _binary_names(path: Path, layout: _Layout) -> tuple[str, ...]:
-    return _checked_names(path, path.read_text(encoding="utf-8").split(), layout)
+    return _checked_names(path, read_text(path, "list of class names", largest=1 << 20).split(), layout)
 
 
 def _checked_names(path: Path, names: list[Any], layout: _Layout) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pursuhint._util.input_files import read_text
 from pursuhint.data.augment import CropFlip
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.sources import ensure_downloaded, require_files
@@ -41,7 +42,7 @@ def load_stl10(root: Path, *, download: bool = False) -> ImageData:
     folder = root / FOLDER
     ensure_downloaded("stl10", folder, f"the files {', '.join(FILES)}", download=download, source=_source)
     require_files("stl10", folder, FILES)
-    names = tuple((folder / "class_names.txt").read_text(encoding="utf-8").split())
+    names = tuple(read_text(folder / "class_names.txt", "list of class names", largest=1 << 20).split())
     return ImageData(
         name="stl10",
         num_classes=NUM_CLASSES,

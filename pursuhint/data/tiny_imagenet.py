@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pursuhint._util.input_files import read_text
 from pursuhint.data.augment import CropFlip
 from pursuhint.data.decode import decode_all
 from pursuhint.data.image_data import ImageData
@@ -22,6 +23,7 @@ URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 ANNOTATIONS = "val_annotations.txt"
 SIDE = 64
+LARGEST_LIST = 16 << 20  # bytes; the list of words has 2.6 MB
 
 
 def load_tiny_imagenet(root: Path, *, download: bool = False) -> ImageData:
@@ -48,7 +50,7 @@ def load_tiny_imagenet(root: Path, *, download: bool = False) -> ImageData:
         source=lambda: (URL, MD5),
     )
     require_files("tiny-imagenet", folder, ("wnids.txt", "words.txt"))
-    classes = tuple(sorted((folder / "wnids.txt").read_text(encoding="utf-8").split()))
+    classes = tuple(sorted(read_text(folder / "wnids.txt", "list of classes", largest=LARGEST_LIST).split()))
     train = list_images(folder / "train", classes)
     if (folder / "val" / ANNOTATIONS).is_file():
         test = _annotated(folder / "val", classes)
@@ -76,7 +78,8 @@ def _annotated(folder: Path, classes: tuple[str, ...]) -> FileSplit:
     """Read ``val/images`` with ``val_annotations.txt``: file, class and bounding box per line."""
     label_of = {name: label for label, name in enumerate(classes)}
     paths, labels = [], []
-    for number, line in enumerate((folder / ANNOTATIONS).read_text(encoding="utf-8").splitlines(), 1):
+    lines = read_text(folder / ANNOTATIONS, "list of labels", largest=LARGEST_LIST).splitlines()
+    for number, line in enumerate(lines, 1):
         match line.split("\t"):
             case [file, wnid, *_] if wnid in label_of:
                 paths.append(f"images/{file}")
@@ -93,7 +96,6 @@ def _annotated(folder: Path, classes: tuple[str, ...]) -> FileSplit:
 
 def _names(path: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
     """First synonym of each class in ``words.txt`` (WordNet id, tab, synonyms), else the id."""
-    words = dict(
-        line.split("\t", 1) for line in path.read_text(encoding="utf-8").splitlines() if "\t" in line
-    )
+    lines = read_text(path, "list of words", largest=LARGEST_LIST).splitlines()
+    words = dict(line.split("\t", 1) for line in lines if "\t" in line)
     return tuple(words.get(wnid, wnid).split(",")[0].strip() for wnid in classes)

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -257,8 +258,30 @@ def test_a_pickle_cannot_change_what_the_next_one_is_read_with(cifar10: Path) ->
     # BUILD with a pair (None, {"__setstate__": ...}) sets attributes on whatever stands below it.
     key, name = b"X\x01\0\0\0a", b"X\x0c\0\0\0__setstate__"
     path.write_bytes(b"\x80\x02}" + key + b"cnumpy\ndtype\nN}" + name + b"cnumpy\nndarray\ns\x86bs.")
-    read_pickle(path)
+    with pytest.raises(PursuhintError, match="sets the state of a Name"):
+        read_pickle(path)
     assert len(load_dataset("cifar10", root=cifar10).train) == 30
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x7f.",
+        b"\x80\x02T\xff\xff\xff\x7f.",
+        b"\x80\x02" + b"(" * 10**5 + b".",
+        b"\x80\x02" + b"]" * 10**5 + b"a" * 99_999 + b".",
+    ],
+    ids=["memo slot 2^31", "string of 2 GB", "marks", "nested lists"],
+)
+def test_small_files_take_little_memory(tmp_path: Path, program: bytes) -> None:
+    (tmp_path / "batch").write_bytes(program)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PursuhintError, match=r"cannot read .*batch: "):
+            read_pickle(tmp_path / "batch")
+        assert tracemalloc.get_traced_memory()[1] < 10**8
+    finally:
+        tracemalloc.stop()
 
 
 def test_every_truncation_is_an_error_of_ours(tmp_path: Path) -> None:
@@ -287,9 +310,10 @@ def broken(**changes: Any) -> dict[str, Any]:
         ({"fine_labels": [1]}, "is not a batch of cifar10"),
         (broken(data=np.zeros((6, 3071), np.uint8)), r"pixels of shape \(6, 3071\)"),
         (broken(data=np.zeros((0, 3072), np.uint8)), r"pixels of shape \(0, 3072\)"),
-        (broken(data=np.zeros((6, 3072), np.float32)), r"pixels of type \(b'f4',\), expected u1"),
-        (broken(data=np.zeros((6, 3, 32, 32), np.uint8)), "its array is not stored as numpy stores one"),
-        (broken(data=np.array([["a"] * 2] * 6, dtype=object)), "its array is not stored as numpy stores one"),
+        (broken(data=np.zeros((6, 3072), np.float32)), "pixels of type float32, expected u1"),
+        (broken(data=np.zeros((6, 3, 32, 32), np.uint8)), "expected rows of 3072"),
+        (broken(data=np.array([["a"] * 2] * 6, dtype=object)), "elements of type 'O8', expected numbers"),
+        (broken(labels=[0, 1, 2, 3, 4, 2**64]), f"sample 5 has label {2**64}, expected 0 to 9"),
     ],
 )
 def test_a_batch_with_the_wrong_content_is_explained(cifar10: Path, content: Any, message: str) -> None:

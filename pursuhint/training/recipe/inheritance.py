@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pursuhint._util import input_files
 from pursuhint._util.registry import did_you_mean, lookup
+from pursuhint._util.yaml_text import parse_yaml
 from pursuhint.errors import PursuhintError
 from pursuhint.recipes import RECIPES, is_recipe, recipe_text
 
 __all__ = ["variant_names"]
 
 _LONGEST_LINE = 8  # recipes that extend one another
+_LARGEST_RECIPE = 1 << 20  # bytes
 
 
 def read_recipe(name_or_file: str | Path) -> tuple[dict[str, Any], str]:
@@ -111,12 +112,7 @@ def _with_bases(
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        line = f" (line {place.line + 1})" if place else ""
-        raise PursuhintError(f"{source} is not valid YAML{line}; check indentation and quotes") from None
+    values = parse_yaml(text, source)
     if values is not None and not isinstance(values, Mapping):
         raise PursuhintError(f"{source} must be a mapping of keys to values, got {type(values).__name__}")
     return dict(values or {})
@@ -129,9 +125,5 @@ def _read(name: str | Path, folder: Path) -> tuple[str, str, Path]:
     path = folder / name
     if not (path.is_file() or path.suffix in (".yaml", ".yml") or len(Path(name).parts) > 1):
         lookup("recipe", RECIPES, str(name))
-    try:
-        return path.read_text(encoding="utf-8"), f"the recipe {path}", path.parent
-    except FileNotFoundError:
-        raise PursuhintError(f"no recipe at {path}; the file does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise PursuhintError(f"cannot read the recipe {path}: {error}") from None
+    text = input_files.read_text(path, "recipe", largest=_LARGEST_RECIPE)
+    return text, f"the recipe {path}", path.parent

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
+from pursuhint._util.yaml_text import parse_yaml
 from pursuhint.errors import PursuhintError
 
 __all__ = ["parse_loss", "parse_losses"]
@@ -24,8 +23,8 @@ def parse_value(text: str) -> Any:
         PursuhintError: the text is not valid YAML.
     """
     try:
-        return tidy_numbers(yaml.safe_load(text))
-    except yaml.YAMLError:
+        return tidy_numbers(parse_yaml(text, f"the value {text!r}"))
+    except PursuhintError:
         raise PursuhintError(
             f"cannot read the value {text!r}; quote text that holds special characters"
         ) from None
