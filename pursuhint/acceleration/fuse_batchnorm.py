@@ -1,12 +1,12 @@
-"""A copy of a network with its batch norms folded into the layers before them.
+"""Fuse batch norms into the convolutions and linear layers before them.
 
-In evaluation mode a batch norm is a scale and a shift of every channel. Behind a convolution or a linear
-layer both can be made part of its weights,
+In evaluation mode a batch norm scales and shifts every channel. After a convolution or linear layer, both
+become part of the layer's weights,
 
 .. math:: W' = \\frac{\\gamma}{\\sqrt{\\sigma^2 + \\epsilon}} W, \\qquad
           b' = \\frac{\\gamma}{\\sqrt{\\sigma^2 + \\epsilon}} (b - \\mu) + \\beta ,
 
-so that the norm, which does little arithmetic but reads and writes the whole feature map, costs nothing.
+which saves a norm that does little arithmetic but reads and writes the whole feature map.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pursuhint.features.hint_points import HintPoint
 __all__ = ["fuse_batchnorms"]
 
 Pair = tuple[str, str]
-"""Names of a layer and of the norm behind it."""
+"""Names of a layer and of the norm after it."""
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -34,17 +34,16 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @torch.no_grad()
 def fuse_batchnorms(network: nn.Module, example: Tensor, points: Sequence[HintPoint] = ()) -> nn.Module:
-    """Copy a network for evaluation and fold its batch norms where nothing can tell the difference.
+    """Copy a network for evaluation and fuse its batch norms where that changes no visible value.
 
-    A norm is folded if it reads just what a convolution or linear layer returned, both are called once, and
-    nothing else in the network, no point and no logit depends on what lies between them. Its place is taken
-    by an identity, so that all modules keep their names, and every other value in the network stays what it
-    was but for rounding.
+    A norm is fused if its input is the output of a convolution or linear layer, both are called once, and
+    no logit, hint point or other module depends on the value between them. An identity replaces the norm, so
+    that all modules keep their names; all other values stay equal up to rounding.
 
     Args:
-        network: any network; left as it is.
-        example: a batch that it can run on, (N, C, H, W).
-        points: what will be read in the copy.
+        network: any network; not modified.
+        example: a batch that the network can run on, (N, C, H, W).
+        points: hint points that will be read from the copy.
 
     Returns:
         The copy, in evaluation mode.
@@ -70,7 +69,9 @@ def fuse_batchnorms(network: nn.Module, example: Tensor, points: Sequence[HintPo
         outputs = _outputs([modules[norm] for _, norm in pairs], lambda: extractor(example))
 
         def hidden(some: Sequence[tuple[str, str]]) -> bool:
-            """Whether nobody sees what lies between some pairs."""
+            """Whether no output depends on the values between the layers and norms of some pairs."""
+            # The layers return NaN, the norms their true output. NaN spreads to all that depends on it, so
+            # it shows in logits or maps unless only the norms read it.
             replaced = {modules[norm]: outputs[modules[norm]] for _, norm in some}
             replaced |= {modules[layer]: None for layer, _ in some}
             trace = _with_outputs(replaced, lambda: extractor(example))
@@ -84,7 +85,7 @@ def fuse_batchnorms(network: nn.Module, example: Tensor, points: Sequence[HintPo
 
 
 def _good(pairs: Sequence[Pair], test: Callable[[Sequence[Pair]], bool]) -> list[Pair]:
-    """The pairs that pass a test, which some pass together if each of them does: found by halving."""
+    """The pairs that pass a test, found by bisection: pairs pass together if each passes alone."""
     if not pairs or test(pairs):
         return list(pairs)
     if len(pairs) == 1:
@@ -94,11 +95,11 @@ def _good(pairs: Sequence[Pair], test: Callable[[Sequence[Pair]], bool]) -> list
 
 
 def _outputs(modules: Sequence[nn.Module], run: Callable[[], object]) -> dict[nn.Module, Tensor]:
-    """What modules return in a run."""
+    """Outputs of modules in a forward pass."""
     found: dict[nn.Module, Tensor] = {}
 
     def keep(module: nn.Module, arguments: Any, output: Tensor) -> None:
-        found[module] = output.clone()  # what comes behind may work in place
+        found[module] = output.clone()  # later modules may modify it in place
 
     handles = [module.register_forward_hook(keep) for module in modules]
     try:
@@ -110,7 +111,7 @@ def _outputs(modules: Sequence[nn.Module], run: Callable[[], object]) -> dict[nn
 
 
 def _with_outputs(outputs: Mapping[nn.Module, Tensor | None], run: Callable[[], Features]) -> Features:
-    """A run in which modules return something else; NaN, which spoils all that depends on it, for None."""
+    """Features of a forward pass with replaced module outputs; NaN for None."""
 
     def put(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
         other = outputs[module]
@@ -125,12 +126,12 @@ def _with_outputs(outputs: Mapping[nn.Module, Tensor | None], run: Callable[[], 
 
 
 def _pairs(calls: Iterable[Call]) -> list[tuple[Call, Call]]:
-    """Layers and the norms that read just what they return."""
+    """Pairs of a layer and the norm whose input is exactly the layer's output."""
     layers: dict[int, Call] = {}
     pairs = []
     for call in sorted(calls, key=lambda call: call.ended):
         if type(call.module) in _LAYERS and call.output is not None:
-            # Behind a linear layer the second axis holds its features only if there is no third one.
+            # A batch norm normalizes axis 1, which holds the features of a linear layer only in 2-D.
             if type(call.module) is not nn.Linear or call.output.ndim == 2:
                 layers[id(call.output)] = call
         elif type(call.module) in _NORMS and (layer := layers.get(id(call.input))) and layer.feeds(call):
@@ -139,7 +140,7 @@ def _pairs(calls: Iterable[Call]) -> list[tuple[Call, Call]]:
 
 
 def _can_fold(layer: Any, norm: Any) -> bool:
-    """Whether both are what they look like: nothing hooked on, nothing computed from other parameters."""
+    """Whether both modules have no hooks and their own, not derived, weights (no parametrization)."""
     plain = all(
         not module._forward_hooks and not module._forward_pre_hooks and "weight" in module._parameters
         for module in (layer, norm)
@@ -148,7 +149,7 @@ def _can_fold(layer: Any, norm: Any) -> bool:
 
 
 def _fold(layer: Any, norm: Any) -> None:
-    """Make the norm part of the layer; computed in float64, so that rounding happens once."""
+    """Fuse the norm into the layer; computed in float64, so that rounding happens once."""
 
     def exact(tensor: Tensor | None, default: float) -> Tensor:
         if tensor is None:
@@ -156,6 +157,7 @@ def _fold(layer: Any, norm: Any) -> None:
         return tensor.detach().to("cpu", torch.float64)
 
     weight = layer.weight
+    # W' = gamma / sqrt(var + eps) W and b' = gamma / sqrt(var + eps) (b - mean) + beta, by output channel.
     scale = exact(norm.weight, 1) / (exact(norm.running_var, 1) + norm.eps).sqrt()
     shift = exact(norm.bias, 0) + scale * (exact(layer.bias, 0) - exact(norm.running_mean, 0))
     scaled = exact(weight, 1) * scale.reshape(-1, *[1] * (weight.ndim - 1))

@@ -1,8 +1,8 @@
 """Groups of similar layers, from a precomputed similarity matrix.
 
 An algorithm is a function of a similarity (layers, layers), the number of clusters ``k`` and the keyword
-``normalize``, and returns a `Clustering`; it is one file and one line of `ALGORITHMS`. Names are resolved on
-use, so that listing algorithms imports nothing heavy.
+``normalize``, and returns a `Clustering`. Each is one file and one line of `ALGORITHMS`. Names are resolved
+on use, so that listing algorithms imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
         "hierarchical": "pursuhint.clustering.hierarchical:hierarchical",
     }
 )
-"""Algorithm names, as typed on the command line, and where their functions live."""
+"""Names of algorithms, as typed on the command line, and the import paths of their functions."""
 
 
 def get_algorithm(name: str) -> Callable[..., Clustering]:
-    """The clustering function of a given name.
+    """Look up a clustering function by name.
 
     Raises:
-        PursuhintError: there is none; the message suggests the closest name.
+        PursuhintError: no algorithm has this name; the message suggests the closest.
     """
     algorithm: Callable[..., Clustering] = resolve(lookup("clustering algorithm", ALGORITHMS, name))
     return algorithm

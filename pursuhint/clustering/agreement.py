@@ -1,4 +1,4 @@
-"""Do two views of the same layers agree: two metrics, or features before and after the activations?"""
+"""Compare two analyses of the same layers: by two metrics, or before and after the activations."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["Agreement", "rand_index", "rank_correlation"]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two analyses of the same layers agree.
+    """Agreement of two analyses of the same layers.
 
     Attributes:
-        first: what the first one is, such as ``"cka"`` or ``"cka, post"``.
-        second: what the second one is.
-        rand_index: of the two clusterings, see `rand_index`.
-        correlation: of the two similarities, see `rank_correlation`; None where it is not defined.
-        first_positions: positions that the first one chooses.
-        second_positions: positions that the second one chooses.
+        first: name of the first analysis, such as ``"cka"`` or ``"cka, post"``.
+        second: name of the second analysis.
+        rand_index: adjusted Rand index of the two clusterings, see `rand_index`.
+        correlation: rank correlation of the two similarities, see `rank_correlation`; None where undefined.
+        first_positions: hint positions of the first analysis.
+        second_positions: hint positions of the second analysis.
     """
 
     first: str
@@ -35,11 +35,11 @@ class Agreement:
 
     @property
     def shared(self) -> tuple[int, ...]:
-        """Positions that both choose."""
+        """Positions that both analyses choose."""
         return tuple(sorted(set(self.first_positions) & set(self.second_positions)))
 
     def sentence(self) -> str:
-        """The same in words."""
+        """The agreement in words."""
         correlation = "" if self.correlation is None else f", rank correlation {self.correlation:.2f}"
         shared = ", ".join(map(str, self.shared)) or "none"
         return (
@@ -82,10 +82,10 @@ def rank_correlation(first: Similarity, second: Similarity) -> float | None:
 
     Args:
         first: (layers, layers); one that is not symmetric is averaged with its transpose.
-        second: the same by another metric.
+        second: (layers, layers), by another metric.
 
     Returns:
-        From -1 to 1; None with fewer than three layers, or where all similarities of a side are equal.
+        From -1 to 1; None with fewer than three layers, or where all similarities of one matrix are equal.
 
     Raises:
         PursuhintError: a similarity is not a finite square matrix, or the numbers of layers differ.

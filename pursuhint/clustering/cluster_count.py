@@ -1,4 +1,4 @@
-"""How many clusters? Inertia and silhouette over k, and a choice that says why."""
+"""Choose the number of clusters from inertia and silhouette over k, with the reason in words."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pursuhint.errors import PursuhintError
 __all__ = ["AUTO", "choose_k", "curves_over_k"]
 
 AUTO = "auto"
-"""What stands for "choose it" where a number of clusters is expected."""
+"""Value of ``k`` that means: choose the number of clusters automatically."""
 
 LARGEST_K = 8
-"""The largest number of clusters that curves and automatic choice look at."""
+"""Largest number of clusters of the curves and of the automatic choice."""
 
 
 @dataclass(frozen=True)
 class KChoice:
-    """A number of clusters, and why.
+    """A number of clusters and the reason for it.
 
     Attributes:
-        k: the number.
-        reason: a sentence with the numbers that decided.
+        k: number of clusters.
+        reason: a sentence with the deciding silhouettes and the inertias beside them.
     """
 
     k: int
@@ -55,19 +55,18 @@ def curves_over_k(
 
 
 def choose_k(inertias: Mapping[int, float], silhouettes: Mapping[int, float]) -> KChoice:
-    """The number of clusters with the highest mean silhouette; the smaller of two that are equal.
+    """Choose the number of clusters with the highest mean silhouette; the smaller one on a tie.
 
-    Inertia does not choose: it falls with every cluster. It is told beside the silhouette, because layers
-    that change little by little have no natural number of groups, and then k = 2 often has the highest
-    silhouette by a narrow lead.
+    Inertia does not decide, because it falls with every further cluster. The reason states it beside the
+    silhouette: layers that change gradually have no natural number of groups, and k = 2 then often has the
+    highest silhouette by a narrow margin.
 
     Args:
         inertias: inertia by k.
-        silhouettes: mean silhouette by the same k; none when there are only two layers, which are two
-            clusters.
+        silhouettes: mean silhouette by the same k; empty for two layers, which always form two clusters.
 
     Raises:
-        PursuhintError: the two have different k.
+        PursuhintError: inertias and silhouettes have different k.
     """
     if inertias.keys() != silhouettes.keys():
         raise PursuhintError(

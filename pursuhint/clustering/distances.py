@@ -1,12 +1,12 @@
 r"""Distances between layers from similarities, and similarities from distances.
 
-A table of inner products says how far apart things are,
+A matrix of inner products determines all distances,
 
 .. math:: d_{ij}^2 = S_{ii} + S_{jj} - 2 S_{ij},
 
-and distances say which inner products they have about their common centre. So every algorithm of this package
-clusters either: what needs distances (k-medoids, linkage, silhouettes) takes them from a similarity, and what
-was measured as a distance is clustered through `similarity_of`.
+and distances determine the inner products about their common centre. So every algorithm of this package
+accepts either: those on distances (k-medoids, linkage, silhouettes) compute them from a similarity, and a
+matrix of distances is clustered through `similarity_of`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ZERO = 1e-6
-"""A distance of a layer from itself up to this fraction of the largest is rounding."""
+"""A layer's distance to itself up to this fraction of the largest distance counts as rounding."""
 
 
 def distances_of(similarity: Similarity, *, normalize: bool = False) -> Tensor:
@@ -52,7 +52,7 @@ def distances_of(similarity: Similarity, *, normalize: bool = False) -> Tensor:
 
 
 def distances_between(matrix: Matrix) -> Matrix:
-    """`distances_of` of a matrix that has been checked."""
+    """`distances_of` for a matrix that has been checked already."""
     own = matrix.diagonal()
     squares = own[:, None] + own - 2 * matrix
     np.fill_diagonal(squares, 0.0)
@@ -61,7 +61,7 @@ def distances_between(matrix: Matrix) -> Matrix:
 
 
 def similarity_of(distances: Similarity) -> Tensor:
-    r"""The similarity whose distances these are: :math:`-\tfrac12 J D^{\circ 2} J` with :math:`J` centring.
+    r"""Similarity with the given distances: :math:`-\tfrac12 J D^{\circ 2} J`, :math:`J` the centring matrix.
 
     Inner products about the centre of all layers (classical scaling), so that
     ``distances_of(similarity_of(d))`` is ``d`` and any clustering algorithm can start from distances.
@@ -70,7 +70,7 @@ def similarity_of(distances: Similarity) -> Tensor:
     401-419.
 
     Args:
-        distances: (layers, layers), not negative, diagonal 0; if not symmetric, averaged with its transpose.
+        distances: (layers, layers), nonnegative, diagonal 0; averaged with its transpose if not symmetric.
 
     Returns:
         (layers, layers), float64, symmetric; positive semi-definite when the distances are Euclidean.
@@ -92,5 +92,6 @@ def similarity_of(distances: Similarity) -> Tensor:
         )
     np.fill_diagonal(matrix, 0.0)
     squares = np.square(matrix)
+    # J D J: subtract the means of rows and columns, and add back the mean of all, subtracted twice.
     centered = squares - squares.mean(0) - squares.mean(1)[:, None] + squares.mean()
     return torch.from_numpy(centered / -2)

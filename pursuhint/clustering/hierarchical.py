@@ -1,4 +1,4 @@
-"""Hierarchical clustering: join the two nearest groups of layers until k are left."""
+"""Agglomerative clustering: join the two nearest groups of layers until k are left."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["hierarchical", "linkage_tree"]
 
 Linkage = Literal["ward", "average", "complete", "single"]
 LINKAGES: tuple[Linkage, ...] = get_args(Linkage)
-"""What makes two groups near."""
+"""Distances between two groups of layers, see `linkage_tree`."""
 
 
 def hierarchical(
     similarity: Similarity, k: int, *, normalize: bool = False, linkage: Linkage = "ward"
 ) -> Clustering:
-    """Cut the tree of `linkage_tree` where k groups are left.
+    """Cut the tree of `linkage_tree` into k groups.
 
-    Unlike the results of k-means for two values of k, those of one tree are nested: going from k to k + 1
-    splits one group and leaves the others.
+    Unlike k-means, the clusterings of one tree are nested: going from k to k + 1 splits one group and keeps
+    the others.
 
     Args:
         similarity: (layers, layers); one that is not symmetric is averaged with its transpose. Start from
@@ -37,7 +37,7 @@ def hierarchical(
         linkage: one of `LINKAGES`.
 
     Returns:
-        The groups; ``inertia`` is that of k-means for them, so that algorithms can be compared.
+        The clustering; ``inertia`` is the objective of k-means, so that algorithms can be compared.
 
     Raises:
         PursuhintError: the similarity is not a finite square matrix, k is out of range, or there is no such
@@ -48,6 +48,7 @@ def hierarchical(
         (0, 0, 0, 1, 1)
     """
     matrix = checked_similarity(similarity, normalize=normalize, k=k)
+    # Rows of the tree are in the order of joining, so the first L - k of them leave k groups.
     groups: dict[int, list[int]] = {layer: [layer] for layer in range(len(matrix))}
     for step, (first, second, _, _) in enumerate(_tree(matrix, linkage)[: len(matrix) - k]):
         groups[len(matrix) + step] = groups.pop(int(first)) + groups.pop(int(second))
@@ -61,7 +62,7 @@ def hierarchical(
 def linkage_tree(
     similarity: Similarity, *, normalize: bool = False, linkage: Linkage = "ward"
 ) -> NDArray[np.float64]:
-    """Which groups are joined, in which order and at which distance: what a dendrogram draws.
+    """Order and distances in which groups are joined, as drawn in a dendrogram.
 
     Distances are those of `pursuhint.clustering.distances_of`. ``"ward"`` joins the two groups
     whose union raises the inertia of k-means least; ``"average"``, ``"complete"`` and ``"single"`` the two

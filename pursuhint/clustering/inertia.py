@@ -1,13 +1,13 @@
-r"""Distances between layers and clusters when only similarities are known.
+r"""Distances between layers and clusters computed from similarities alone.
 
-A positive semi-definite similarity :math:`S` is a table of inner products: of unit vectors in a kernel's
-feature space for CKA, where :math:`1 - \mathrm{CKA}` is half a squared distance. The centroid of a cluster
-:math:`c` is then the mean of those vectors, and the squared distance of layer i to it is
+A positive semi-definite similarity :math:`S` is a matrix of inner products; for CKA of unit vectors in a
+kernel's feature space, where :math:`1 - \mathrm{CKA}` is half a squared distance. The centroid of a cluster
+:math:`c` is the mean of its members' vectors, and the squared distance of layer i to it is
 
 .. math:: S_{ii} - 2\,\mathrm{mean}_{j \in c} S_{ij} + \mathrm{mean}_{j, l \in c} S_{jl} .
 
-The same expressions are used for a similarity that is not positive semi-definite; a squared distance can be
-negative then.
+A similarity that is not positive semi-definite is used in the same expressions; a squared distance can
+then be negative.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["Matrix", "Similarity", "checked_similarity", "squared_distances", "t
 
 Matrix = NDArray[np.float64]
 Similarity: TypeAlias = "Tensor | Matrix"
-"""What is clustered: a tensor, or a NumPy array, for which torch need not be imported."""
+"""Matrix to be clustered: a tensor, or a NumPy array, for which torch need not be imported."""
 
 
 def as_array(values: Any) -> Matrix:
-    """A tensor or an array as an array of float64 of its own, on the CPU."""
+    """Copy a tensor or an array into a float64 array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu().double().numpy()
     return np.array(values, dtype=np.float64)
@@ -58,7 +58,7 @@ def inertia(similarity: Similarity, labels: Sequence[int], *, normalize: bool = 
 
 
 def inertia_of(matrix: Matrix, labels: NDArray[np.int64]) -> float:
-    """`inertia` of a matrix that has been checked."""
+    """`inertia` for a matrix that has been checked already."""
     groups = [labels == label for label in np.unique(labels)]
     return float(np.trace(matrix) - sum(_mean_within(matrix, group) * group.sum() for group in groups))
 
@@ -69,6 +69,7 @@ def _mean_within(matrix: Matrix, members: NDArray[np.bool_]) -> float:
 
 def squared_distances(matrix: Matrix, labels: NDArray[np.int64], k: int) -> Matrix:
     """Squared distance of every layer to the centroid of every cluster, (layers, k). No cluster is empty."""
+    # |x_i - mean_c|^2 = S_ii - 2 mean_j S_ij + mean_jl S_jl, with j and l over the members of c.
     distances = np.empty((len(matrix), k))
     for cluster in range(k):
         members = labels == cluster
@@ -78,21 +79,21 @@ def squared_distances(matrix: Matrix, labels: NDArray[np.int64], k: int) -> Matr
 
 
 def tie_width(matrix: Matrix) -> float:
-    """Squared distances closer than this are equal but for rounding."""
+    """Squared distances closer than this count as equal, up to rounding."""
     return 1e-12 * float(np.abs(matrix).max())
 
 
 def checked_similarity(
     similarity: Similarity, *, normalize: bool, k: int | None = None, what: str = "similarity"
 ) -> Matrix:
-    """Check a similarity and the number of clusters wanted of it.
+    """Check a similarity and the requested number of clusters.
 
     Args:
         similarity: (layers, layers). One that is not symmetric (PWCCA) is replaced by the mean of itself and
             its transpose.
         normalize: divide by the square roots of the diagonal on both sides.
         k: number of clusters.
-        what: what to call the matrix in error messages.
+        what: name of the matrix in error messages.
 
     Returns:
         The similarity as a float64 array, symmetric.

@@ -22,10 +22,10 @@ Labels = NDArray[np.int64]
 
 
 def seeds(layers: int, k: int) -> tuple[int, ...]:
-    """The layers (from 0) that start the clusters: first, last, and evenly spaced between, rounded down.
+    """Initial centroids: indices (from 0) of the first and last layer and of evenly spaced ones between.
 
-    For k = 3 these are the paper's "first, center and last layers", the center of an even number being the
-    lower middle.
+    Rounded down, so that for k = 3 they are the paper's "first, center and last layers", with the lower
+    middle as the center of an even number.
     """
     return tuple(cluster * (layers - 1) // (k - 1) for cluster in range(k))
 
@@ -33,7 +33,7 @@ def seeds(layers: int, k: int) -> tuple[int, ...]:
 def kmeans(
     similarity: Similarity, k: int, *, normalize: bool = False, max_iterations: int = 300
 ) -> Clustering:
-    r"""Lloyd's algorithm with the kernel trick: it needs similarities only, never the centroids themselves.
+    r"""Lloyd's algorithm with the kernel trick: from similarities alone, without explicit centroids.
 
     The squared distance of layer i to the centroid of cluster c is
     :math:`S_{ii} - 2\,\mathrm{mean}_{j \in c} S_{ij} + \mathrm{mean}_{j,l \in c} S_{jl}`, exact when S is
@@ -41,14 +41,14 @@ def kmeans(
     This is our reading of equations 6 and 7 of PURSUhInT, whose centroid would be a mean of matrices of
     different widths, which is undefined otherwise. Seeds are the paper's, see `seeds`.
 
-    A layer as near to two clusters joins the shallower one, the one that begins earlier. An empty cluster is
-    given the layer that is farthest from its centroid. R2CCA and other similarities need not be positive
-    semi-definite; then inertia may rise, and the algorithm may cycle. So it stops at the first grouping that
-    it has seen before, and returns the best of those that it saw. (The diagonal shift that would make S
-    positive semi-definite leaves the best partition as it is but freezes the algorithm at its seeds.)
+    On a tie a layer joins the shallower cluster, which begins earlier. An empty cluster receives the layer
+    that is farthest from its own centroid. R2CCA and other similarities need not be positive semi-definite;
+    inertia may then rise, and the algorithm may cycle. So it stops at the first clustering that it has
+    visited before, and returns the best one visited. (A diagonal shift that makes S positive semi-definite
+    does not change the best partition, but freezes the algorithm at its seeds.)
 
-    The result is a local optimum, often one close to the seeds; `pursuhint.clustering.segments` gives the
-    best contiguous partition to compare with.
+    The result is a local optimum, often close to the seeds; `pursuhint.clustering.segments` computes the
+    best contiguous partition for comparison.
 
     Reference: PURSUhInT, section 3.2.
 
@@ -59,7 +59,7 @@ def kmeans(
             Table 2 has results "with normalization before clustering" without saying which; this is a guess.
             It changes nothing where the diagonal is 1 already, as for CKA (for which the paper lists no such
             variant) and for the rank-normalised R2CCA.
-        max_iterations: largest number of assignments.
+        max_iterations: maximum number of assignments.
 
     Returns:
         The clustering with the lowest inertia among those visited.
@@ -78,6 +78,7 @@ def kmeans(
         raise PursuhintError(f"max_iterations must be at least 1, got {max_iterations}")
     start = list(seeds(len(matrix), k))
     own = matrix.diagonal()
+    # A seed is a cluster of one layer: S_ii - 2 S_is + S_ss.
     distances = own[:, None] - 2 * matrix[:, start] + own[start]
     visited: dict[tuple[int, ...], float] = {}
     while len(visited) < max_iterations:
@@ -91,10 +92,10 @@ def kmeans(
 
 
 def _assign(distances: Matrix, tie: float) -> Labels:
-    """The nearest cluster of every layer, no cluster empty, numbered by depth."""
+    """Assign every layer to its nearest cluster, leaving none empty; clusters are numbered by depth."""
     layers, k = distances.shape
     near = distances <= distances.min(axis=1, keepdims=True) + tie
-    labels: Labels = near.argmax(axis=1)  # the first, hence the shallowest, of those that tie
+    labels: Labels = near.argmax(axis=1)  # the first, hence shallowest, of the clusters that tie
     own = distances[np.arange(layers), labels]
     for cluster in range(k):
         sizes = np.bincount(labels, minlength=k)

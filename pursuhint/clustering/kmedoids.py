@@ -1,4 +1,4 @@
-"""k-medoids: clusters round layers that exist, instead of round their means."""
+"""k-medoids: the centre of a cluster is one of its layers, not their mean."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["kmedoids"]
 
 
 def kmedoids(similarity: Similarity, k: int, *, normalize: bool = False) -> Clustering:
-    r"""Choose k layers such that the distances of all layers to the nearest one add up to little.
+    r"""Choose k layers that minimise the sum of all layers' distances to the nearest of them.
 
     Minimises :math:`\sum_i \min_{m} d_{im}` over k medoids :math:`m` by exchanging one medoid at a time
-    (FasterPAM), from the seeds of `pursuhint.clustering.seeds` and without any chance. Distances are
-    those of `pursuhint.clustering.distances_of`, not squared, so single outlying layers weigh less
-    than in k-means. A layer as near to two medoids joins the shallower one.
+    (FasterPAM), deterministically from the seeds of `pursuhint.clustering.kmeans`. Distances are
+    `pursuhint.clustering.distances_of`, not squared, so single outlying layers weigh less than in k-means.
+    On a tie a layer joins the shallower medoid.
 
     Reference: E. Schubert and P. J. Rousseeuw, Fast and Eager k-Medoids Clustering, Information Systems 101
     (2021), https://doi.org/10.1016/j.is.2021.101804; computed by their package ``kmedoids``.
@@ -31,8 +31,8 @@ def kmedoids(similarity: Similarity, k: int, *, normalize: bool = False) -> Clus
         normalize: give every layer unit length first; see `pursuhint.clustering.kmeans`.
 
     Returns:
-        A local optimum. ``inertia`` is that of k-means for these groups, so that algorithms can be compared;
-        it is not what was minimised.
+        A local optimum. ``inertia`` is the objective of k-means, so that algorithms can be compared, not
+        the sum that was minimised.
 
     Raises:
         PursuhintError: the similarity is not a finite square matrix, or k is out of range.
@@ -46,7 +46,7 @@ def kmedoids(similarity: Similarity, k: int, *, normalize: bool = False) -> Clus
     start = np.array(seeds(len(matrix), k), dtype=np.uint64)
     found = package.fasterpam(distances, start, n_cpu=1)
     medoids = np.sort(np.asarray(found.medoids, dtype=np.int64))
-    # The package may give a medoid that equals another to that other's cluster, which leaves its own empty.
+    # The package may assign a medoid to the cluster of an identical medoid, which leaves its own empty.
     labels = distances[:, medoids].argmin(axis=1)
     labels[medoids] = np.arange(k)
     numbered = number_by_depth(labels.tolist())

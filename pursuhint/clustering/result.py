@@ -1,4 +1,4 @@
-"""What every clustering algorithm returns."""
+"""The result of a clustering algorithm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Clustering", "check_k"]
 
 
 def check_k(k: int, layers: int) -> None:
-    """Make sure that k groups can be made of so many layers.
+    """Check that a number of layers can form k clusters.
 
     Raises:
         PursuhintError: k is below 2 or above the number of layers.
@@ -25,7 +25,7 @@ def check_k(k: int, layers: int) -> None:
 def number_by_depth(labels: Sequence[int]) -> tuple[int, ...]:
     """Renumber clusters 0, 1, ... in the order of their first members.
 
-    Relabelled clusters are the same clustering: equal groups get equal labels.
+    Clusterings that differ only in their numbering become identical.
     """
     numbers: dict[int, int] = {}
     return tuple(numbers.setdefault(int(label), len(numbers)) for label in labels)
@@ -33,14 +33,14 @@ def number_by_depth(labels: Sequence[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Clustering:
-    """Layers in groups.
+    """Assignment of layers to clusters.
 
     Attributes:
         labels: cluster of each layer, in depth order; clusters are numbered from 0 by the depth of their
             first member.
         inertia: sum over layers of the squared distance to the centroid of their cluster
             (`pursuhint.clustering.inertia`).
-        iterations: how many assignments the algorithm made; 1 for one that does not iterate.
+        iterations: number of assignments; 1 for an algorithm that does not iterate.
         algorithm: name, as in `pursuhint.clustering.ALGORITHMS`.
 
     Raises:

@@ -11,15 +11,15 @@ __all__ = ["segments"]
 
 
 def segments(similarity: Similarity, k: int, *, normalize: bool = False) -> Clustering:
-    r"""Cut the layers, in depth order, into k runs with the lowest possible inertia.
+    r"""Cut the layers, in depth order, into k contiguous segments of lowest total inertia.
 
-    No contiguous partition has a lower one: with :math:`c(a, b)` the inertia of layers a to b - 1 as one
+    The optimum over all contiguous partitions: with :math:`c(a, b)` the inertia of layers a to b - 1 as one
     cluster, the best inertia of the first n layers in m segments is
 
     .. math:: B_m(n) = \min_{m - 1 \le a < n} B_{m-1}(a) + c(a, n),
 
-    evaluated for all n and m in :math:`O(k L^2)`. Unlike k-means it depends on no seed. Of several equally
-    good partitions it returns the one whose cuts come last, deepest cut first.
+    evaluated for all n and m in :math:`O(k L^2)`. Unlike k-means it does not depend on seeds. Ties go to
+    the partition with the later cuts, comparing the deepest cut first.
 
     Reference: W. D. Fisher, On Grouping for Maximum Homogeneity, Journal of the American Statistical
     Association 53 (1958), 789-798.
@@ -43,14 +43,15 @@ def segments(similarity: Similarity, k: int, *, normalize: bool = False) -> Clus
     layers = len(matrix)
     cost = _costs(matrix)
     tie = tie_width(matrix) * layers
-    best = cost[0]  # of the first n layers in one segment, n from 0
+    best = cost[0]  # B_1(n): inertia of the first n layers as one segment, n from 0
     starts = np.zeros((k, layers + 1), dtype=int)
     for used in range(1, k):
-        totals = best[:, None] + cost
-        # The last of the starts that tie.
+        totals = best[:, None] + cost  # B_m(a) + c(a, n) at [a, n]
+        # The last segment starts at the a that minimises it; of those that tie, the last.
         tied = totals <= totals.min(axis=0) + tie
         starts[used] = layers - np.argmax(tied[::-1], axis=0)
         best = totals.min(axis=0)
+    # Follow the stored starts back from the last layer.
     labels = np.zeros(layers, dtype=int)
     end = layers
     for used in range(k - 1, 0, -1):
@@ -63,6 +64,7 @@ def segments(similarity: Similarity, k: int, *, normalize: bool = False) -> Clus
 def _costs(matrix: Matrix) -> Matrix:
     """Inertia of layers a to b - 1 as one cluster at [a, b], infinite unless a < b; (layers + 1,) * 2."""
     layers = len(matrix)
+    # corner[a, b] is the sum over the first a rows and b columns, so that any block's sum takes four entries.
     corner = np.zeros((layers + 1, layers + 1))
     corner[1:, 1:] = matrix.cumsum(axis=0).cumsum(axis=1)
     trace = np.concatenate([[0.0], matrix.diagonal().cumsum()])

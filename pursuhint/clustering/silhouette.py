@@ -1,4 +1,4 @@
-"""How well separated clusters are: the silhouette."""
+"""Silhouette: how well separated clusters are."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def silhouette(similarity: Similarity, labels: Sequence[int], *, normalize: bool
     r"""Mean silhouette width of a clustering, by scikit-learn.
 
     With :math:`a` the mean distance of a layer to the others of its cluster and :math:`b` the smallest mean
-    distance to another cluster, its silhouette is :math:`(b - a) / \max(a, b)`: 1 for a layer at home, below
-    0 for one that belongs elsewhere, and 0 by definition for one that is alone in its cluster. Distances are
-    those of `pursuhint.clustering.distances_of`.
+    distance to another cluster, its silhouette is :math:`(b - a) / \max(a, b)`: near 1 for a layer
+    close to its own cluster, negative for a layer closer to another one, and 0 by definition for the only
+    layer of a cluster. Distances are `pursuhint.clustering.distances_of`.
 
     Reference: P. J. Rousseeuw, Silhouettes: a Graphical Aid to the Interpretation and Validation of Cluster
     Analysis, Journal of Computational and Applied Mathematics 20 (1987), 53-65.

@@ -1,4 +1,4 @@
-"""Would other images have led to the same hint positions?"""
+"""Stability of the chosen layers under resampling of the images."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["SelectionStability", "selection_stability"]
 class SelectionStability:
     """How often the same layers are chosen when some of the images are left out.
 
-    The images are divided at random into parts. The choice is made again on halves of the parts, drawn
-    without replacement, and on all parts but one. Halves have half of the images, so they scatter more than
-    another draw of as many images would (by a factor of about the square root of two): a choice that is the
-    same in nearly all halves is safe. Similarities of the CCA family also rise when there are fewer images,
-    the more the wider the layers, so halves may agree on other positions than everything does; then more
-    images may change the choice again.
+    The images are divided at random into shards. The choice is repeated on random halves of the shards,
+    drawn without replacement, and on all shards but one. A half has half as many images, so its choices vary
+    more than those of another full draw (by a factor of about the square root of two): a choice that is the
+    same in nearly all halves is safe. Similarities of the CCA family also rise with fewer images, more so for
+    wide layers, so the halves may agree on other positions than all images do; more images may then change
+    the choice again.
 
     Attributes:
-        chosen: the layers chosen on all images, by index from 0.
-        frequency: for every layer, the share of halves in which it was chosen; they add up to the number of
-            hint points.
+        chosen: layers chosen on all images, by index from 0.
+        frequency: for every layer, the share of halves in which it was chosen; the sum is the number of hint
+            points.
         together: share of halves in which exactly ``chosen`` was chosen.
-        left_out_frequency: for every layer, the share of the choices with one part left out.
-        left_out_together: share of those in which exactly ``chosen`` was chosen.
+        left_out_frequency: for every layer, the share of choices with one shard left out that have it.
+        left_out_together: share of the choices with one shard left out that are exactly ``chosen``.
         halves: number of halves.
-        parts: number of parts.
+        parts: number of shards.
     """
 
     chosen: tuple[int, ...]
@@ -47,7 +47,7 @@ class SelectionStability:
         """The result in words.
 
         Args:
-            positions: how each layer is numbered, in the order of the layers.
+            positions: number of each layer, in the order of the layers.
         """
         names = [str(positions[layer]) for layer in self.chosen]
         text = (
@@ -62,7 +62,7 @@ class SelectionStability:
 
 
 def percent(share: float) -> str:
-    """A share as a whole number of percent, ``"94 %"``, never 0 or 100 by rounding."""
+    """A share as whole percent, ``"94 %"``; rounding never gives 0 or 100."""
     value = round(100 * share)
     if value == 100 and share < 1:
         value = 99
@@ -77,19 +77,19 @@ def selection_stability(
     left_out: Similarity,
     halves: Similarity,
 ) -> SelectionStability:
-    """Make a choice again on every resampled similarity.
+    """Repeat a choice of layers on every resampled similarity.
+
+    A layer that does not vary over the images of a half has NaN as similarities and cannot be chosen there.
+    If too few layers are left, the half counts as one with another choice.
 
     Args:
-        choose: which layers (from 0) a similarity (layers, layers) leads to.
-        similarity: of all images, (layers, layers).
-        left_out: with one part of the images left out, (parts, layers, layers).
-        halves: of random halves of the parts, (halves, layers, layers).
+        choose: maps a similarity (layers, layers) to the chosen layers, from 0.
+        similarity: from all images, (layers, layers).
+        left_out: each with one shard of the images left out, (shards, layers, layers).
+        halves: from random halves of the shards, (halves, layers, layers).
 
     Raises:
         PursuhintError: there is no resampled similarity, or ``choose`` raises it for all images.
-
-    A layer that does not vary over the images of a half (its similarities are NaN) cannot be chosen there;
-    where the layers that are left are too few, the choice counts as another one.
     """
     if not len(left_out) or not len(halves):
         raise PursuhintError("certainty needs at least one half of the images, and one with a part left out")

@@ -1,4 +1,4 @@
-"""Hint plans: which layers of the teacher teach which layers of the student, and how they are chosen."""
+"""Hint plans: pairs of a teacher layer and the student layer that learns from it, and their selection."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_exports(__name__, "POSITIONS")
 
 POSITIONS = ("center", "last", "first", "medoid")
-"""Which member of a cluster becomes its hint position."""
+"""Names of the rules that pick the hint position from a cluster; see `choose_positions`."""

@@ -1,7 +1,7 @@
-"""Which hint points to use: chosen from clusters of layers, or by a rule to compare with.
+"""Hint plans: chosen from clusters of layers, or by a rule that serves as control.
 
-A `HintPlan` is where analysis and training meet: pairs of a teacher's point and the student's point that
-learns from it, and how they were chosen, as an object or as ``hints.json``.
+A `HintPlan` is the interface between analysis and training: pairs of a teacher's point and the student's
+point that learns from it, and how they were chosen, as an object or as ``hints.json``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["HintPlan", "check_position", "choose_positions", "default_k"]
 
 PAIRINGS = ("conventional", "even")
-"""How the student's points are chosen, when they are not named."""
+"""Rules for choosing the student's points when they are not named; see `HintPlan.with_student`."""
 
 
 class SimilarityLike(Protocol):
@@ -60,24 +60,23 @@ class SimilarityLike(Protocol):
 
     @property
     def num_samples(self) -> int:
-        """How many images it was measured on."""
+        """Number of images that it was computed from."""
 
 
 def choose_positions(clustering: Clustering, position: str, similarity: Similarity) -> tuple[int, ...]:
-    """One layer of each cluster.
+    """Choose one layer of each cluster.
 
     Args:
         clustering: the clusters.
         position: ``"center"``, the lower median of the members' positions (the paper's choice); ``"last"``;
-            ``"first"``; or ``"medoid"``, the member nearest to the centroid, the shallower of two that are
-            equally near.
-        similarity: (layers, layers), what was clustered; only ``"medoid"`` looks at it.
+            ``"first"``; or ``"medoid"``, the member nearest to the centroid, the shallower one on a tie.
+        similarity: (layers, layers), the matrix that was clustered; used by ``"medoid"`` only.
 
     Returns:
         Layer indices, from 0, in depth order.
 
     Raises:
-        PursuhintError: there is no such position, or the similarity does not fit the clustering.
+        PursuhintError: the position is unknown, or similarity and clustering differ in the number of layers.
     """
     check_position(position)
     groups = [clustering.members(cluster) for cluster in range(clustering.k)]
@@ -93,7 +92,7 @@ def choose_positions(clustering: Clustering, position: str, similarity: Similari
 
 
 def check_position(position: str) -> None:
-    """Make sure that a position is one of `POSITIONS`.
+    """Check that a position is one of `POSITIONS`.
 
     Raises:
         PursuhintError: it is not; the message suggests the closest.
@@ -116,9 +115,9 @@ def _medoids(groups: Sequence[tuple[int, ...]], clustering: Clustering, similari
 
 
 def default_k(points: Sequence[HintPoint]) -> int:
-    """How many hint points to use when nobody says: the number of resolution stages, as is conventional.
+    """Default number of hint points: the number of resolution stages, as is conventional.
 
-    A network with a single stage gets 3. Never more than there are points.
+    3 for a network with a single stage. Never more than the number of points.
     """
     stages = number_of_stages(points)
     return min(stages if stages > 1 else 3, len(points))
@@ -126,7 +125,7 @@ def default_k(points: Sequence[HintPoint]) -> int:
 
 @dataclass(frozen=True)
 class HintPair:
-    """A teacher's point and the student's point that learns from it, which may not be known yet."""
+    """A teacher's point and the student's point that learns from it; None while that is undecided."""
 
     teacher: HintPoint
     student: HintPoint | None = None
@@ -134,11 +133,11 @@ class HintPair:
 
 @dataclass(frozen=True)
 class HintPlan:
-    """Hint points, and how they were chosen.
+    """Pairs of hint points, and how they were chosen.
 
     Attributes:
-        pairs: in the order in which hints are numbered; by depth, unless named in another order.
-        origin: how they were chosen: ``strategy`` and, as they apply, ``metric``, ``k``, ``k_reason``,
+        pairs: in the order of the hints' numbers; by depth, unless named in another order.
+        origin: how the points were chosen: ``strategy`` and, as they apply, ``metric``, ``k``, ``k_reason``,
             ``algorithm``, ``position``, ``normalize``, ``num_samples``, ``seed``, ``pairing``. Plain values.
 
     Raises:
@@ -177,7 +176,7 @@ class HintPlan:
 
     @property
     def student_points(self) -> tuple[HintPoint, ...]:
-        """The student's points, in the same order; empty while they are not known."""
+        """The student's points, in the order of the teacher's; empty while they are undecided."""
         return tuple(pair.student for pair in self.pairs if pair.student is not None)
 
     # -- choosing the teacher's points -----------------------------------------------------------------------
@@ -192,16 +191,16 @@ class HintPlan:
         position: str = "center",
         normalize: bool = False,
     ) -> HintPlan:
-        """Cluster the layers and take one of each cluster: the method of PURSUhInT.
+        """Cluster the layers and choose one of each cluster: the method of PURSUhInT.
 
         Args:
-            similarity: of the teacher's layers. It is clustered as it is; for raw R2CCA of rank-deficient
-                layers use the rank-normalised metric, as `pursuhint.analysis.analyze` does.
+            similarity: similarity of the teacher's layers, clustered unchanged; for raw R2CCA of
+                rank-deficient layers use the rank-normalised metric, as `pursuhint.analysis.analyze` does.
             k: number of hint points, at least 2; ``"auto"``: the one with the highest silhouette, see
                 `pursuhint.clustering.choose_k` (``origin["k_reason"]`` says why); default: see
                 `default_k`.
             algorithm: ``"kmeans"``, the paper's, or another name of `pursuhint.clustering.ALGORITHMS`.
-            position: which member of a cluster is taken; see `choose_positions`.
+            position: rule that picks one member of each cluster; see `choose_positions`.
             normalize: see `pursuhint.clustering.kmeans`.
 
         Raises:
@@ -243,7 +242,7 @@ class HintPlan:
     def stage_centers(cls, points: Sequence[HintPoint]) -> HintPlan:
         """The middle sub-block (the lower of two) of every resolution stage.
 
-        The control that clustering has to beat: it moves hints to centers without looking at similarity.
+        The control that clustering has to beat: it moves hints to centers without using similarity.
 
         Args:
             points: all candidates of the teacher.
@@ -256,12 +255,12 @@ class HintPlan:
 
     @classmethod
     def random(cls, points: Sequence[HintPoint], k: int, seed: int) -> HintPlan:
-        """k different points, every choice equally likely, in depth order.
+        """k distinct points drawn uniformly, in depth order.
 
         Args:
             points: all candidates of the teacher.
             k: number of hint points, from 2 to the number of candidates.
-            seed: another seed makes another choice.
+            seed: seed of the draw.
 
         Raises:
             PursuhintError: k is out of range.
@@ -297,18 +296,19 @@ class HintPlan:
         *,
         pairing: str | Sequence[str] = "conventional",
     ) -> HintPlan:
-        """Say which point of a student learns from each hint.
+        """Choose the student's point that learns from each hint.
 
         Args:
             student_points: all candidates of the student.
-            student_network: the student, which may know its own conventional points; without it they are
+            student_network: the student, which may define its own conventional points; without it they are
                 the last of each resolution stage.
-            pairing: ``"conventional"``: the conventional points, if there are as many as hints, else as
-                ``"even"``; ``"even"``: the ends of equal parts of the student. Either way shallower hints go
-                to shallower points. Or the student's points by name, in the order of the plan's pairs.
+            pairing: ``"conventional"``: the conventional points if their number equals the number of hints,
+                else as ``"even"``; ``"even"``: the student's depth in equal parts, the last point of each.
+                Either way shallower hints go to shallower points. Or the student's points by name, in the
+                order of the plan's pairs.
 
         Raises:
-            PursuhintError: the student has fewer points than the plan, or there is no such pairing or point.
+            PursuhintError: the student has fewer points than the plan, or a pairing or point is unknown.
         """
         wanted, there = len(self), len(student_points)
         if there < wanted:
@@ -330,6 +330,7 @@ class HintPlan:
             )
         if len(chosen) != wanted:
             pairing = "even"
+            # Part p of w ends at the point number floor((p + 1) * points / w), counted from 1.
             chosen = [student_points[(part + 1) * there // wanted - 1] for part in range(wanted)]
         by_depth = sorted(range(wanted), key=lambda i: self.pairs[i].teacher.position)
         rank = {pair: depth for depth, pair in enumerate(by_depth)}
@@ -364,20 +365,20 @@ class HintPlan:
         except PursuhintError as error:
             raise PursuhintError(f"the hint plan {path} is not valid: {error}") from None
 
-    # -- meeting a network again -----------------------------------------------------------------------------
+    # -- binding to a network --------------------------------------------------------------------------------
 
     def bind(
         self, teacher_network: nn.Module, example: Tensor, *, student_network: nn.Module | None = None
     ) -> HintPlan:
-        """Look the points up in the networks that they will be used with.
+        """Find the plan's points in networks.
 
-        A plan from a file, or made with other images, is only names: sizes and taps are found anew.
+        Only the names of a plan are kept: sizes and taps are found again for these networks and images.
 
         Args:
             teacher_network: the network that the teacher's points belong to.
             example: images of the size that will be used, (N, C, H, W).
-            student_network: the same for the student's points, if the plan has any; they are left as they
-                are without it.
+            student_network: the network that the student's points belong to, if the plan has any; without
+                it they stay unchanged.
 
         Raises:
             PursuhintError: a point does not exist in its network; the message names the closest that does.
@@ -405,7 +406,7 @@ def _found(points: Sequence[HintPoint], network: nn.Module, example: Tensor) -> 
                     f"hint point {point.module!r} is not a module of {type(network).__name__}; "
                     f"{did_you_mean(point.module, names)}"
                 )
-            # Not a candidate of its own accord: it was asked for by a pattern, and is counted as it was then.
+            # No candidate by default: a pattern selected it, so position and stage stay as they were then.
             pattern = glob.escape(point.module)
             (other,) = find_hint_points(network, example, activation=point.activation, include=[pattern])
             same = [replace(other, position=point.position, total=point.total, stage=point.stage)]
@@ -414,7 +415,7 @@ def _found(points: Sequence[HintPoint], network: nn.Module, example: Tensor) -> 
 
 
 # ---------------------------------------------------------------------------------------------------------
-# What files look like
+# File schema
 
 
 class _PlanFile(BaseModel):

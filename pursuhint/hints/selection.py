@@ -1,6 +1,6 @@
-"""Choosing hint points from similarities that are there already.
+"""Selection of hint points from computed similarities.
 
-Nothing here needs the network or torch, so that choosing anew from the files of an analysis takes no time.
+It needs neither the network nor torch, so that re-selecting from the files of an analysis is fast.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ __all__ = ["HintSelector", "Resampled", "StoredSimilarity", "choose_plan", "stab
 
 
 class Resampled(SimilarityLike, Protocol):
-    """Similarities of layers, and the same on parts of the images if they were computed."""
+    """Similarities of layers, with those of resampled images if they were computed."""
 
     @property
     def left_out(self) -> Similarity | None:
-        """With one part of the images left out, (parts, layers, layers)."""
+        """Each with one shard of the images left out, (shards, layers, layers)."""
 
     @property
     def halves(self) -> Similarity | None:
-        """On random halves of the parts, (halves, layers, layers)."""
+        """From random halves of the shards, (halves, layers, layers)."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredSimilarity:
-    """What `pursuhint.similarity.LayerSimilarity` holds, in NumPy arrays as they lie in a file."""
+    """The contents of a `pursuhint.similarity.LayerSimilarity` as NumPy arrays, as stored in a file."""
 
     points: tuple[HintPoint, ...]
     values: Matrix
@@ -46,7 +46,7 @@ class StoredSimilarity:
 
 
 class HintSelector:
-    """What can choose hint points: an analysis, or what one has left in files.
+    """Base of classes that select hint points: an analysis in memory, or one stored in files.
 
     Attributes:
         metrics: the metrics asked for; the first one is the default.
@@ -104,11 +104,11 @@ class HintSelector:
         position: str = "center",
         normalize: bool | None = None,
     ) -> SelectionStability | None:
-        """How sure another choice from the same similarities is.
+        """Stability of another selection from the same similarities.
 
         Args:
             k: number of hint points.
-            metric: as for `select`, like all that follow.
+            metric: see `select`, also for the parameters that follow.
 
         Returns:
             None if certainty was switched off when the network was analysed.

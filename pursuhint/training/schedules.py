@@ -1,7 +1,7 @@
 """Learning-rate schedules as pure functions of progress.
 
-A schedule answers one question: by what factor is the base learning rate multiplied when the fraction
-``progress`` of a stage is done? It keeps no state, so a resumed run needs nothing but its step number.
+A schedule maps ``progress``, the finished fraction of a stage, to the factor of the base learning rate. It
+has no state, so a resumed run needs only its step number.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def step_decay(epochs_done: int, *, milestones: Sequence[int], gamma: float = 0.
     """Multiply by ``gamma`` at every milestone that has been reached.
 
     Args:
-        epochs_done: whole epochs finished; with ``milestones=[150]`` epoch 151 is the first that is slower.
-        milestones: numbers of epochs, increasing.
+        epochs_done: finished epochs; with ``milestones=[150]`` epoch 151 is the first with a lower rate.
+        milestones: numbers of finished epochs, increasing.
         gamma: factor at each milestone, above 0.
     """
     return gamma ** bisect.bisect_right(milestones, epochs_done)
@@ -46,7 +46,7 @@ def one_cycle(progress: float, *, peak: float = 0.3, start: float = 0.04, floor:
         progress: from 0 to 1.
         peak: progress at which the factor is 1, in (0, 1).
         start: factor at the start (0.04 is 1/25, the usual choice).
-        floor: factor at the end (PyTorch ends at 4e-6, which is as good as the 0 here).
+        floor: factor at the end (PyTorch ends at 4e-6 instead of 0, which makes no practical difference).
 
     Reference: L. Smith and N. Topin, Super-Convergence: Very Fast Training of Neural Networks Using Large
     Learning Rates, 2019, https://arxiv.org/abs/1708.07120; the cosine form is PyTorch's ``OneCycleLR``.
@@ -57,20 +57,20 @@ def one_cycle(progress: float, *, peak: float = 0.3, start: float = 0.04, floor:
 
 
 def warm_up(progress: float, *, start: float = 0.01) -> float:
-    """Rise in a straight line from ``start`` to 1 while ``progress`` goes from 0 to 1."""
+    """Rise linearly from ``start`` to 1 while ``progress`` goes from 0 to 1."""
     return start + (1.0 - start) * progress
 
 
 def learning_rate_factor(schedule: ScheduleConfig, *, step: int, steps_per_epoch: int, epochs: int) -> float:
-    """The factor for one step of a stage.
+    """Learning-rate factor of one step of a stage.
 
     ``step`` decay changes at epoch ends only; ``cosine``, ``one-cycle`` and the warm-up change at every step.
-    The warm-up comes first and takes ``warmup_epochs`` of the stage's epochs; a cosine starts after it, while
-    milestones keep counting from the start of the stage.
+    The warm-up takes the first ``warmup_epochs`` of the stage; a cosine starts after it, while milestones
+    count from the start of the stage.
 
     Args:
-        schedule: kind and settings, as in a recipe.
-        step: steps of the stage that are done, from 0.
+        schedule: section of a recipe.
+        step: finished steps of the stage, from 0.
         steps_per_epoch: at least 1.
         epochs: length of the stage, at least 1.
 

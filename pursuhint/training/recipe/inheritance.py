@@ -1,9 +1,9 @@
-"""From recipe files to plain values: what a recipe takes over from another one, and its variants.
+"""Read recipe files into plain values: inheritance from other recipes, and variants.
 
-Two keys belong to the file and not to the recipe. ``extends: NAME|FILE`` starts from another recipe: sections
-are merged key by key, a value or a list replaces what was there. ``variants`` holds named changes of the same
-form, of which ``NAME:VARIANT`` picks one, ``cifar100-reviewkd:resnet56-resnet20`` say. Variants of one name
-are merged along the line of descent, and come last. What a run writes down is the result, complete.
+Two keys belong to the file and not to the recipe. ``extends: NAME|FILE`` starts from a base recipe: sections
+are merged key by key; a value or a list replaces the base's. ``variants`` holds named changes of the same
+form; ``NAME:VARIANT`` selects one, such as ``cifar100-reviewkd:resnet56-resnet20``. Variants of one name are
+merged from base to derived recipe and applied last. A run stores the complete result.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from pursuhint.recipes import RECIPES, is_recipe, recipe_text
 
 __all__ = ["variant_names"]
 
-_LONGEST_LINE = 8  # recipes that extend one another
+_LONGEST_LINE = 8  # depth of inheritance
 _LARGEST_RECIPE = 1 << 20  # bytes
 
 
 def read_recipe(name_or_file: str | Path) -> tuple[dict[str, Any], str]:
-    """Plain values of a shipped recipe or of a file, with everything it takes over.
+    """Read a shipped recipe or a file into plain values, with all that it inherits.
 
     Args:
-        name_or_file: a name of `pursuhint.recipes.RECIPES` or a YAML file, either with ``:VARIANT`` behind
-            it. A file is meant if it exists or looks like one (a folder in it, or ``.yaml``).
+        name_or_file: a name of `pursuhint.recipes.RECIPES` or a YAML file, with an optional ``:VARIANT``. It
+            is read as a file if that exists or if it looks like a path (a folder in it, or ``.yaml``).
 
     Returns:
-        The values, and what to call them in a message.
+        The values, and their name for messages.
 
     Raises:
-        PursuhintError: there is no such recipe, file or variant; a file cannot be read; recipes extend one
-            another in a circle.
+        PursuhintError: the recipe, file or variant does not exist; a file cannot be read; recipes extend one
+            another in a cycle.
     """
     name, variant = _split(name_or_file)
     values, variants, source = _named(name, Path(), ())
@@ -48,11 +48,11 @@ def read_recipe(name_or_file: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def read_text(text: str, source: str) -> dict[str, Any]:
-    """Plain values of a recipe's text, with everything it takes over from shipped recipes and files.
+    """Parse a recipe's text into plain values, with all that it inherits from shipped recipes and files.
 
     Args:
         text: YAML; an empty text is an empty recipe.
-        source: what to call it in a message.
+        source: name of the recipe in messages.
 
     Raises:
         PursuhintError: not valid YAML, not a mapping, or as `read_recipe`.
@@ -61,7 +61,7 @@ def read_text(text: str, source: str) -> dict[str, Any]:
 
 
 def variant_names(name: str) -> tuple[str, ...]:
-    """The variants of a shipped recipe, its own and those of the recipes that it extends."""
+    """Names of a shipped recipe's variants, inherited ones included."""
     return tuple(_named(name, Path(), ())[1])
 
 
@@ -77,7 +77,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def _split(name_or_file: str | Path) -> tuple[str | Path, str | None]:
-    """A name or file, and the variant behind the last colon of a text."""
+    """Split a name or file from the variant after its last colon."""
     if isinstance(name_or_file, Path) or is_recipe(name_or_file) or Path(name_or_file).is_file():
         return name_or_file, None
     name, separator, variant = name_or_file.rpartition(":")
@@ -88,7 +88,7 @@ def _split(name_or_file: str | Path) -> tuple[str | Path, str | None]:
 def _named(
     name: str | Path, folder: Path, seen: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Values, variants and name of a recipe, on top of those that it extends."""
+    """Values, variants and name of a recipe, merged onto its base recipes."""
     text, source, own_folder = _read(name, folder)
     if source in seen or len(seen) == _LONGEST_LINE:
         raise PursuhintError(f"recipes extend one another in a circle: {' -> '.join((*seen, source))}")
@@ -99,7 +99,7 @@ def _named(
 def _with_bases(
     values: dict[str, Any], source: str, folder: Path, seen: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Values and variants on top of those that ``extends`` names."""
+    """Values and variants merged onto the recipe that ``extends`` names."""
     base, variants = values.pop("extends", None), values.pop("variants", None) or {}
     if not (isinstance(variants, Mapping) and all(isinstance(v, Mapping) for v in variants.values())):
         raise PursuhintError(f"{source}: 'variants' must be a mapping of names to mappings of keys to values")
@@ -119,7 +119,7 @@ def _mapping(text: str, source: str) -> dict[str, Any]:
 
 
 def _read(name: str | Path, folder: Path) -> tuple[str, str, Path]:
-    """The text of a recipe, what to call it, and the folder that its own references start from."""
+    """Text of a recipe, its name for messages, and the folder that its ``extends`` is relative to."""
     if isinstance(name, str) and is_recipe(name):
         return recipe_text(name), f"recipe {name!r}", Path()
     path = folder / name

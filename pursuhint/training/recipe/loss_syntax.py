@@ -1,4 +1,4 @@
-"""Losses as they are typed: ``at``, ``at=1000``, ``at=1000:p=2,normalize=true``, ``at:p=2``."""
+"""Parse losses from the command line: ``at``, ``at=1000``, ``at=1000:p=2,normalize=true``, ``at:p=2``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FORM = "write NAME, NAME=WEIGHT or NAME=WEIGHT:key=value,key=value"
 
 
 def parse_value(text: str) -> Any:
-    """Read a typed value as YAML does: a number, ``true``, ``null``, a list such as ``[1, 2]``, or text.
+    """Parse a value as YAML: a number, ``true``, ``null``, a list such as ``[1, 2]``, or text.
 
-    Unlike YAML 1.1, ``5e-4`` is a number here, as everybody who types it means.
+    Unlike in YAML 1.1, ``5e-4`` is a number.
 
     Raises:
         PursuhintError: the text is not valid YAML.
@@ -31,9 +31,9 @@ def parse_value(text: str) -> Any:
 
 
 def tidy_numbers(value: Any) -> Any:
-    """Turn text such as ``"5e-4"``, which YAML 1.1 does not take for a number, into numbers, at any depth.
+    """Convert text such as ``"5e-4"``, which YAML 1.1 does not read as a number, into numbers, at any depth.
 
-    Tuples become lists, which is what they are once they have been written and read again.
+    Tuples become lists, because that is how YAML returns them.
     """
     if isinstance(value, dict):
         return {key: tidy_numbers(entry) for key, entry in value.items()}
@@ -48,16 +48,16 @@ def tidy_numbers(value: Any) -> Any:
 
 
 def parse_loss(text: str) -> tuple[str, dict[str, Any]]:
-    """Read one ``--loss`` value.
+    """Parse one ``--loss`` value.
 
     Args:
-        text: ``NAME[=WEIGHT][:key=value,...]``; without a weight the paper's default holds.
+        text: ``NAME[=WEIGHT][:key=value,...]``; default weight: the paper's.
 
     Returns:
-        The name and ``{"weight": number or None, **hyperparameters}``, as a recipe writes it.
+        The name and ``{"weight": number or None, **hyperparameters}``, as in a recipe.
 
     Raises:
-        PursuhintError: the text has another form, or the weight is not a number.
+        PursuhintError: the text does not have this form, or the weight is not a number.
 
     Example:
         >>> parse_loss("at=1000:p=2")
@@ -78,10 +78,10 @@ def parse_loss(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def parse_losses(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read several ``--loss`` values; the result can stand under ``losses`` in a recipe.
+    """Parse several ``--loss`` values into the ``losses`` section of a recipe.
 
     Raises:
-        PursuhintError: one cannot be read, or a loss is given twice.
+        PursuhintError: a value cannot be parsed, or a loss is given twice.
     """
     losses: dict[str, dict[str, Any]] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""Recipe keys that have another name now, so that an old recipe is refused with the new name."""
+"""Renamed recipe keys, so that an old recipe is refused with the new name."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ RENAMED_VALUES: Mapping[tuple[str, str], str] = MappingProxyType(
 
 
 def refuse_old_names(values: Any, source: str) -> None:
-    """Refuse keys and values of a recipe by their old names.
+    """Refuse old names of keys and values in a recipe.
 
     Args:
-        values: of a recipe, nested as in YAML; anything but a mapping passes.
+        values: values of a recipe, nested as in YAML; anything but a mapping passes.
         source: the recipe's name in the error message.
 
     Raises:
-        PursuhintError: an old name; the message has the new one.
+        PursuhintError: an old name is used; the message has the new one.
     """
     problems = [
         f"{old!r} is called {new!r} now"

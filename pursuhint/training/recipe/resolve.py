@@ -1,4 +1,4 @@
-"""From the recipe as it was written to the one that says everything: what ``recipe.yaml`` holds."""
+"""Complete a recipe with all defaults, as it is stored in ``recipe.yaml``."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["needs_hints", "resolve_recipe"]
 
 
 def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS) -> Recipe:
-    """Fill in everything that the recipe leaves to defaults of other parts, and what was passed from Python.
+    """Fill in defaults that the losses define, and the inputs passed from Python.
 
-    The weights and hyperparameters of the losses are written out; so are the points of a hint plan, which
-    then no longer depends on a file. Nothing is built, loaded or downloaded, except the plan's file.
+    Writes out weights and hyperparameters of the losses and the points of a hint plan, so that the recipe no
+    longer depends on the plan's file. Nothing else is built, loaded or downloaded.
 
     Args:
-        recipe: as the user wrote it.
+        recipe: the recipe as the user wrote it.
         inputs: networks, data and hint points that replace the recipe's.
 
     Raises:
-        PursuhintError: losses that do not go together, a loss without a teacher, hints that nothing needs, an
-            unknown hyperparameter, or a hint plan that cannot be read.
+        PursuhintError: losses that exclude each other, a loss without its teacher, hints that no loss uses,
+            an unknown hyperparameter, or a hint plan that cannot be read.
     """
     student, teacher, data, plan = inputs.student, inputs.teacher, inputs.data, inputs.plan
     changes: dict[str, object] = {}
@@ -60,10 +60,10 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS) -> Recipe:
 
 
 def resolve_losses(losses: Mapping[str, LossConfig]) -> dict[str, LossConfig]:
-    """The terms with all weights and hyperparameters, and cross-entropy where it belongs.
+    """Fill in all weights and hyperparameters, and add cross-entropy.
 
-    Cross-entropy is added unless it is named or a loss contains it. Its weight, where none is given, is the
-    smallest that the papers of the other losses give it.
+    Cross-entropy is added unless it is named or a loss contains it. Its default weight is the smallest of
+    those in the papers of the other losses.
 
     Raises:
         PursuhintError: an unknown loss or hyperparameter.
@@ -86,7 +86,7 @@ def resolve_losses(losses: Mapping[str, LossConfig]) -> dict[str, LossConfig]:
 
 
 def needs_hints(losses: Mapping[str, object]) -> bool:
-    """Whether any of the named losses looks at the hint points of a plan."""
+    """Whether any of the named losses uses the hint points of a plan."""
     return any(get_loss(name).needs_hint_plan() for name in losses)
 
 
@@ -104,7 +104,7 @@ def _check_teacher(recipe: Recipe, losses: Mapping[str, object]) -> None:
 
 
 def _written_out(plan: HintPlan, hints: HintsConfig) -> HintsConfig:
-    """A plan as the recipe section that repeats it."""
+    """The recipe section that reproduces a plan."""
     students = tuple(pair.student.module for pair in plan.pairs if pair.student is not None)
     return HintsConfig(
         strategy="explicit",

@@ -1,9 +1,9 @@
-"""The recipe: everything that decides how a run goes, as data.
+"""The recipe: all settings of a run, as data.
 
-A recipe is a YAML file with the keys below; every key has a default but the student. It may start from
-another recipe and hold variants of itself, see `pursuhint.training.recipe.inheritance`. Short forms are
-allowed where there is one obvious meaning: ``student: resnet8`` for ``student: {network: resnet8}``,
-``data: digits``, ``losses: {at: 1000}``. An unknown key is an error that suggests the nearest one.
+A recipe is a YAML file with the keys below; every key but ``student`` has a default. It may extend another
+recipe and hold variants of itself, see `Recipe.load`. Short forms are allowed where they are obvious:
+``student: resnet8`` for ``student: {network: resnet8}``, ``data: digits``, ``losses: {at: 1000}``. An unknown
+key is an error that suggests the nearest one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Options = Annotated[dict[str, Any], BeforeValidator(tidy_numbers)]
 
 
 def _names(value: Any) -> Any:
-    """Names in a list, or in one text with commas between them; ``none`` and nothing are no names."""
+    """Parse names from a list or from text with commas; ``none`` and None are an empty list."""
     if value is None or value == "none":
         return ()
     if isinstance(value, str):
@@ -62,22 +62,22 @@ def _names(value: Any) -> Any:
 
 
 class _Section(BaseModel):
-    """A part of a recipe: unknown keys are errors, and nothing changes after it has been read."""
+    """A section of a recipe: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class NetworkConfig(_Section):
-    """A network and where its weights come from.
+    """A network and the source of its weights.
 
     Attributes:
-        network: a name as `pursuhint.models.create_model` takes it; ``python:ClassName`` marks a module that
-            was passed from Python.
-        checkpoint: file of weights; None keeps the initial ones.
-        checkpoint_key: which of several state dicts in that file, e.g. ``state_dict_ema``.
-        new_head: accept a file without the classifier, or with one for other classes; it stays untrained.
+        network: a name for `pursuhint.models.create_model`; ``python:ClassName`` marks a module that was
+            passed from Python.
+        checkpoint: file of weights; None keeps the initial weights.
+        checkpoint_key: key of one of several state dicts in the checkpoint, e.g. ``state_dict_ema``.
+        new_head: accept a checkpoint whose classifier is missing or has other classes; it stays untrained.
         options: further arguments of the network, e.g. ``{width: 0.5}``.
-        num_classes: classes of a teacher of another task; None for those of the data set.
+        num_classes: number of classes of a teacher of another task; None for the data set's.
     """
 
     network: str
@@ -97,15 +97,15 @@ class DataConfig(_Section):
     """The data set.
 
     Attributes:
-        name: a name as `pursuhint.data.load_dataset` takes it, e.g. ``cifar100`` or ``folder:PATH``.
-        root: folder that holds the data; None for the default place.
-        download: fetch the data when they are not there.
-        val_fraction: share of the training split that is set aside to choose the best epoch, in [0, 1).
+        name: a name for `pursuhint.data.load_dataset`, e.g. ``cifar100`` or ``folder:PATH``.
+        root: folder that holds the data; None for the default folder.
+        download: download missing data.
+        val_fraction: share of the training split held out to choose the best epoch, in [0, 1).
         workers: processes that decode files; only for data sets that do not fit into memory.
         image_size: side in pixels of the images of ``imagenet`` and ``folder:PATH``; None for their default.
-        augment: how training images are changed: names of `pursuhint.data.AUGMENTATIONS`, also in one text
-            with commas between them. ``standard`` is the data set's own way. Without any (``none``) every
-            sample looks the same in every epoch.
+        augment: augmentations of the training images: names of `pursuhint.data.AUGMENTATIONS`, as a list or
+            as text with commas. ``standard`` is the data set's own augmentation. Without any (``none``) every
+            sample is identical in every epoch.
     """
 
     name: str = "digits"
@@ -128,23 +128,24 @@ class DataConfig(_Section):
 
 
 class HintsConfig(_Section):
-    """Where the teacher's hints are taken and which student layers they guide.
+    """The teacher's hint points and the student layers that they guide.
 
     Attributes:
-        file: a ``hints.json`` to use; the other keys then do not matter, except that ``student_points`` and
-            ``pairing`` complete a plan that names no student points.
+        file: a ``hints.json``; of the other keys only ``student_points`` and ``pairing`` are then used, to
+            complete a plan that names no student points.
         strategy: ``conventional``, the last sub-block of every resolution stage; ``centers``, the middle one;
             ``chosen``, by similarity and clustering; ``random``; ``explicit``, the ``points`` named here.
         k: number of hints; None for the number of resolution stages. Not for conventional and centers.
         metric: similarity metric of ``chosen``.
         algorithm: clustering algorithm of ``chosen``.
-        position: which member of a cluster becomes its hint position.
-        activation: ``pre`` or ``post`` the sub-block's last activation.
-        samples: training images that ``chosen`` looks at.
+        position: rule that picks the hint position from a cluster.
+        activation: features before (``pre``) or after (``post``) the sub-block's last activation.
+        samples: number of training images for ``chosen``.
         points: module names of the teacher's hint points, for ``explicit``.
-        student_points: module names of the student's, in the same order; empty for ``pairing`` to decide.
-        pairing: ``conventional`` or ``even``.
-        seed: of the draw of samples (``chosen``) or of points (``random``).
+        student_points: module names of the student's points, in the order of the teacher's; empty to choose
+            them by ``pairing``.
+        pairing: ``conventional`` or ``even``; see `pursuhint.hints.HintPlan.with_student`.
+        seed: seed of the draw of samples (``chosen``) or of points (``random``).
     """
 
     file: str | None = None
@@ -182,7 +183,7 @@ class HintsConfig(_Section):
 class LossConfig(_Section):
     """One term of the total loss.
 
-    Written as a number (the weight), as nothing (the paper's weight), or as a mapping of ``weight`` and the
+    Written as a number (the weight), as null (the paper's weight), or as a mapping of ``weight`` and the
     loss's hyperparameters: ``at: {weight: 1000, p: 2}``.
 
     Attributes:
@@ -197,7 +198,7 @@ class LossConfig(_Section):
     @classmethod
     def _from_short_form(cls, value: Any) -> Any:
         if isinstance(value, LossConfig) or (isinstance(value, Mapping) and "options" in value):
-            return value  # the attributes themselves, as Python code gives them
+            return value  # the attributes themselves, from Python code
         if isinstance(value, Mapping):
             options = {key: entry for key, entry in value.items() if key != "weight"}
             return {"weight": value.get("weight"), "options": options}
@@ -209,13 +210,13 @@ class LossConfig(_Section):
 
 
 class OptimizerConfig(_Section):
-    """The optimiser of the student and of what the losses learn.
+    """The optimiser of the student's and the losses' parameters.
 
     Attributes:
         name: ``sgd`` or ``adamw``.
         lr: base learning rate, which the schedule multiplies.
-        momentum: of SGD; the first beta of AdamW.
-        nesterov: Nesterov's form of the momentum, SGD only.
+        momentum: momentum of SGD; the first beta of AdamW.
+        nesterov: use Nesterov momentum; SGD only.
         weight_decay: on all parameters, as in the reference implementations. SGD adds it to the gradient.
     """
 
@@ -238,11 +239,11 @@ class ScheduleConfig(_Section):
     Attributes:
         kind: ``step``, ``cosine``, ``one-cycle`` or ``constant``. Milestones without a kind mean ``step``.
         milestones: epochs after which ``step`` multiplies by ``gamma``; for no other kind.
-        gamma: that factor.
-        warmup_epochs: epochs of a straight rise from ``warmup_start`` to 1; not with ``one-cycle``.
+        gamma: factor at each milestone.
+        warmup_epochs: epochs of a linear rise from ``warmup_start`` to 1; not with ``one-cycle``.
         warmup_start: first factor of the warm-up.
         floor: last factor of ``cosine`` and ``one-cycle``.
-        peak: share of the run at which ``one-cycle`` is highest.
+        peak: share of the run at which ``one-cycle`` reaches its maximum.
         start: first factor of ``one-cycle``.
     """
 
@@ -285,20 +286,20 @@ class Recipe(_Section):
         student: the network to train.
         teacher: the network to learn from; None trains the student alone.
         data: the data set.
-        hints: hint points; None for the conventional ones where a loss needs any.
-        losses: the terms by name. Cross-entropy is added with the weight that the papers give it beside the
-            other terms, unless it is named (``ce: 0`` leaves it out) or a loss contains it already.
+        hints: hint points; None for the conventional ones if a loss needs any.
+        losses: the terms by name. Cross-entropy is added, with its weight in the papers of the other terms,
+            unless it is named (``ce: 0`` leaves it out) or a loss contains it.
         optimizer: the optimiser.
         schedule: the learning rate over the run.
         epochs: passes over the training split.
-        batch_size: samples a step, over all processes.
-        seed: of the initial weights, the order of samples, the augmentation and whatever else is drawn.
+        batch_size: samples per step, over all ranks.
+        seed: seed of initial weights, sample order, augmentation and all other random draws.
         precision: ``float32``, or automatic mixed precision in ``bf16`` or, on a GPU, ``fp16``.
-        acceleration: how the arithmetic is carried out; see `pursuhint.acceleration.Acceleration`.
-        sync_batchnorm: with several processes, let batch norms see the whole batch and not each process's
-            part of it.
-        save_every_steps: steps between two states that are saved in the middle of an epoch; 0 for none.
-        trackers: where the metrics of an epoch go besides ``metrics.jsonl``: ``tensorboard``, ``wandb``.
+        acceleration: settings of speed; see `pursuhint.acceleration.Acceleration`.
+        sync_batchnorm: with several ranks, compute the statistics of batch norms over the whole batch and
+            not over each rank's shard.
+        save_every_steps: steps between two states saved within an epoch; 0 for none.
+        trackers: loggers of metrics beside ``metrics.jsonl``: ``tensorboard``, ``wandb``.
     """
 
     student: NetworkConfig
@@ -336,11 +337,11 @@ class Recipe(_Section):
 
     @classmethod
     def from_dict(cls, values: Any, *, source: str = "the recipe") -> Recipe:
-        """Check plain values.
+        """Build a recipe from plain values.
 
         Args:
-            values: nested dictionaries, as YAML gives them.
-            source: what to call them in an error message.
+            values: nested dictionaries, as read from YAML.
+            source: name of the recipe in error messages.
 
         Raises:
             PursuhintError: an unknown key (with the nearest one), a wrong value, or a missing student.
@@ -356,37 +357,38 @@ class Recipe(_Section):
 
     @classmethod
     def from_yaml(cls, text: str, *, source: str = "the recipe") -> Recipe:
-        """Read a recipe from YAML text, with what it extends.
+        """Read a recipe from YAML text, with the recipes that it extends.
 
         Raises:
-            PursuhintError: not valid YAML, what it extends is not there, or as `from_dict`.
+            PursuhintError: the text is not valid YAML, a base recipe is missing, or as `from_dict`.
         """
         return cls.from_dict(read_text(text, source), source=source)
 
     @classmethod
     def load(cls, name_or_file: str | Path) -> Recipe:
-        """Load a shipped recipe by name, or a YAML file, with what it extends.
+        """Load a shipped recipe by name, or a YAML file, with the recipes that it extends.
 
         Args:
-            name_or_file: a name of `pursuhint.recipes.RECIPES` or a file, either with ``:VARIANT`` behind it;
-                see `pursuhint.training.recipe.inheritance`.
+            name_or_file: a name of `pursuhint.recipes.RECIPES` or a file, with an optional ``:VARIANT``. In a
+                file ``extends: NAME|FILE`` names a base recipe, whose sections are merged key by key, and
+                ``variants`` holds named changes.
 
         Raises:
-            PursuhintError: there is no such recipe, file or variant, or it is wrong.
+            PursuhintError: the recipe, file or variant does not exist or is not valid.
         """
         values, source = read_recipe(name_or_file)
         return cls.from_dict(values, source=source)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, complete, ready for YAML or JSON."""
+        """The complete recipe as plain values for YAML or JSON."""
         return self.model_dump(mode="json")
 
     def dump(self) -> str:
-        """The recipe as YAML, every key written out."""
+        """The complete recipe as YAML."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
 
     def save(self, path: Path | str) -> None:
-        """Write `dump` to a file, whole or not at all.
+        """Write `dump` to a file, atomically.
 
         Raises:
             PursuhintError: the file cannot be written.
@@ -394,7 +396,7 @@ class Recipe(_Section):
         write_text(path, self.dump())
 
     def override(self, assignments: str | Iterable[str]) -> Recipe:
-        """A copy with some values replaced.
+        """Copy the recipe with some values replaced.
 
         Args:
             assignments: ``"optimizer.lr=0.1"``, ``"teacher.network=resnet110"``, ``"losses.at=500"`` (which
@@ -422,7 +424,7 @@ _SHORT_FORMS = {
 
 
 def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set a nested entry. A section that is None starts from its defaults; a short form keeps the rest."""
+    """Set a nested entry. A section that is None starts from defaults; a short form sets one key of it."""
     if isinstance(_get(values, path), dict) and not isinstance(value, dict):
         if path[0] == "losses" and len(path) == 2:
             path = [*path, "weight"]
@@ -445,7 +447,7 @@ def _get(values: Any, path: Sequence[str]) -> Any:
 
 
 def _keys_of(kind: Any) -> dict[str, Any]:
-    """The keys of a section with their types; none of any other type."""
+    """The keys of a section with their types; empty for any other type."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return {key: field.annotation for key, field in kind.model_fields.items()}
     if isinstance(kind, type) and is_dataclass(kind):
@@ -454,7 +456,7 @@ def _keys_of(kind: Any) -> dict[str, Any]:
 
 
 def _keys_at(path: Sequence[str | int]) -> list[str]:
-    """The keys of the section that a path leads to; none if it leads nowhere."""
+    """The keys of the section at a path; empty if there is none."""
     keys = _keys_of(Recipe)
     for step in path:
         kind = keys.get(str(step))
@@ -463,7 +465,7 @@ def _keys_at(path: Sequence[str | int]) -> list[str]:
 
 
 def _explain(detail: ErrorDetails) -> str:
-    """One of pydantic's findings as a clause a person can act on."""
+    """Rewrite a pydantic error as a clause that says what to change."""
     path = detail["loc"]
     name = ".".join(str(key) for key in path)
     kind, message = detail["type"], detail["msg"]

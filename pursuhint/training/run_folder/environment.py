@@ -1,4 +1,4 @@
-"""What a run ran on, for whoever wants to repeat it."""
+"""Versions, hardware and command of a run, so that it can be reproduced."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "timm
 
 
 def describe_environment(device: torch.device, *, seed: int, processes: int = 1) -> dict[str, Any]:
-    """Versions, device, threads, seed, git state of the working folder, command line and time.
+    """Collect versions, device, threads, seed, git state of the working folder, command line and time.
 
-    Nothing here identifies a person: no host name, no user, no environment variables.
+    Nothing identifies a person: no host name, user name or environment variables.
     """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

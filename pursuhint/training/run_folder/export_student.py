@@ -1,4 +1,4 @@
-"""The student of a run folder, written for other programs."""
+"""Export the student of a run folder for other programs."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def export_run(
     weights: str = "last",
     include_normalization: bool = False,
 ) -> Exported:
-    """Write the student of a run as one file.
+    """Export the student of a run as one file.
 
     Args:
-        record: of a run with at least one epoch done.
+        record: a run with at least one finished epoch.
         format: a name of `pursuhint.models.FORMATS`.
         path: the file; None for ``student.FORMAT`` (``best.FORMAT``) in the run folder, which holds the
             weights alone already.
         weights: ``"last"`` or ``"best"``.
-        include_normalization: let the program take images scaled to [0, 1], and normalise them as the data
-            were in training. Needs the data; not for ``safetensors``.
+        include_normalization: include the normalisation of training, so that the exported program takes
+            images scaled to [0, 1]. Needs the data; not for ``safetensors``.
 
     Raises:
-        PursuhintError: as `RunRecord.load_student` and `pursuhint.models.export_network`; or the data that
-            have the mean and the deviation are not there.
+        PursuhintError: as `RunRecord.load_student` and `pursuhint.models.export_network`; or the data set,
+            which holds mean and standard deviation, is missing.
     """
     if format == "safetensors" and include_normalization:
         raise PursuhintError("safetensors holds weights and no program; leave out the normalisation")

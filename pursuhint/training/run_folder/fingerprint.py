@@ -1,4 +1,4 @@
-"""Is this the same run? What a run folder was made from, compared with what is asked for now."""
+"""Compare a run folder with the requested run, so that only the same run resumes in it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pursuhint._util.fingerprint import flatten_keys
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import Recipe
 
-# They decide where, how fast and who watches, not what comes out.
+# Keys that do not affect results: location, speed, saving, logging.
 _MAY_DIFFER = frozenset({"data.root", "data.download", "data.workers", "save_every_steps", "trackers"})
 _LEFTOVERS = ("metrics.jsonl", "state", "student.safetensors", "best.safetensors", "result.json")
 
 
 def check_same_run(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> bool:
-    """Compare a folder with the run that is to be written into it.
+    """Check whether a folder holds the run that is about to be written into it.
 
     Args:
-        folder: the run folder, which need not exist.
+        folder: the run folder; it need not exist.
         recipe: complete, as `resolve_recipe` returns it.
-        inputs: fingerprints of what the recipe does not contain, by name.
+        inputs: by name, fingerprints of networks and data that the recipe does not contain.
 
     Returns:
-        True if the folder holds this very run, finished or not; False if it holds none.
+        True if the folder holds this run, finished or not; False if it holds none.
 
     Raises:
         PursuhintError: it holds a different run; the message names the differing keys.

@@ -1,4 +1,4 @@
-"""What a run leaves behind, read back."""
+"""Read the files of a run folder."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = ["RunRecord"]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run folder.
+    """The contents of a run folder.
 
     Attributes:
         path: the folder.
-        recipe: complete and resolved.
-        metrics: one entry an epoch, as in ``metrics.jsonl``: ``epoch``, ``stage``, ``train_loss``, one
-            ``train_<term>`` a term (unweighted), ``train_top1``, ``test_loss``, ``test_top1``, ``test_top5``
-            (and ``val_...`` with a validation split), ``lr``, ``seconds`` (of training) and
-            ``samples_per_second``. Accuracies are percent. Some losses add ``train_<term>_<name>`` (see
+        recipe: the resolved recipe, complete.
+        metrics: one entry per epoch, as in ``metrics.jsonl``: ``epoch``, ``stage``, ``train_loss``, one
+            ``train_<term>`` per term (unweighted), ``train_top1``, ``test_loss``, ``test_top1``,
+            ``test_top5`` (and ``val_...`` with a validation split), ``lr``, ``seconds`` (of training) and
+            ``samples_per_second``. Accuracies are in percent. Some losses add ``train_<term>_<name>`` (see
             `pursuhint.losses.Loss.extra_metrics`) and ``test_<term>_<name>_top1`` (`Loss.other_heads`).
-        plan: the hint points, if there were any.
+        plan: the hint points; None for a run without.
         environment: versions, device, seed, sizes of the data; see ``environment.json``.
-        finished: whether the run came to its end.
-        is_main_process: False in all but one of several processes that trained together.
+        finished: whether the run is complete.
+        is_main_process: False on all ranks but 0.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class RunRecord:
             is_main_process: see the attribute.
 
         Raises:
-            PursuhintError: it is no run folder, or a file in it is damaged.
+            PursuhintError: the folder is no run folder, or a file in it is damaged.
         """
         path = Path(folder)
         if not (path / "recipe.yaml").is_file():
@@ -73,7 +73,7 @@ class RunRecord:
 
     @property
     def chosen_on(self) -> Literal["val", "test"]:
-        """The split on which the best epoch is chosen: validation if there is one."""
+        """The split on which the best epoch is chosen: the validation split if there is one."""
         return "val" if self.metrics and "val_top1" in self.metrics[-1] else "test"
 
     @property
@@ -103,7 +103,7 @@ class RunRecord:
             weights: ``"last"`` or ``"best"``.
 
         Raises:
-            PursuhintError: no such weights, or a student passed from Python, which has no name.
+            PursuhintError: no such weights, or the student was passed from Python and has no name.
         """
         import torch
 
@@ -135,10 +135,10 @@ class RunRecord:
         return student.eval()
 
     def load_data(self) -> ImageData:
-        """The data that the run used.
+        """Load the data that the run used.
 
         Raises:
-            PursuhintError: they are not there, or were passed from Python.
+            PursuhintError: the data are missing, or were passed from Python.
         """
         from pursuhint.training.loaders import load_data
 
@@ -151,10 +151,12 @@ def best_epoch(metrics: tuple[dict[str, Any], ...] | list[dict[str, Any]], chose
 
 
 def read_metrics(path: Path) -> tuple[dict[str, Any], ...]:
-    """Lines of a ``metrics.jsonl``; none if there is no such file.
+    """Read the lines of a ``metrics.jsonl``; none if there is no such file.
+
+    A last line without a line break, which a crash may leave, is ignored.
 
     Raises:
-        PursuhintError: it cannot be read. A last line without an end, as a crash may leave it, is left out.
+        PursuhintError: the file cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8")

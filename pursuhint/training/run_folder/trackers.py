@@ -1,4 +1,4 @@
-"""Where metrics go besides ``metrics.jsonl``: TensorBoard and Weights & Biases, through Accelerate."""
+"""Log metrics to TensorBoard and Weights & Biases, through Accelerate."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import Recipe
 
 TRACKERS: Mapping[str, str] = MappingProxyType({"tensorboard": "tensorboard", "wandb": "wandb"})
-"""Names of trackers, and the package that each needs (an extra of the same name installs it)."""
+"""Names of trackers and the package that each needs, which the extra of the tracker's name installs."""
 
 
 def check_trackers(names: Iterable[str]) -> None:
-    """Find out whether all trackers can be used.
+    """Check that all trackers are known and installed.
 
     Raises:
-        PursuhintError: there is no tracker of that name, or its package is not installed.
+        PursuhintError: a tracker is unknown, or its package is not installed.
     """
     for name in names:
         package = lookup("tracker", TRACKERS, name)
@@ -39,17 +39,17 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 class Trackers:
-    """The trackers of one run. Made by the process that writes the run folder.
+    """The trackers of one run; created on rank 0, which writes the run folder.
 
-    TensorBoard's files are in ``tensorboard`` in the run folder. Weights & Biases gets a run with the
-    folder's name, which goes on when the run does, in the project ``WANDB_PROJECT`` or ``pursuhint``; whose
-    and where is up to its own settings (``wandb login``, ``WANDB_MODE``).
+    TensorBoard writes into ``tensorboard`` in the run folder. Weights & Biases logs a run with the folder's
+    name, resumed when the run resumes, in the project ``WANDB_PROJECT`` or ``pursuhint``; account and server
+    come from its own settings (``wandb login``, ``WANDB_MODE``).
 
     Args:
-        names: of `TRACKERS`; see `check_trackers`.
+        names: names in `TRACKERS`; see `check_trackers`.
         folder: the run folder.
-        recipe: shown with the run.
-        epochs_done: epochs that were logged before, if the run goes on; what came after them is overwritten.
+        recipe: logged as the run's configuration.
+        epochs_done: epochs logged before a resumed run; TensorBoard discards entries of later epochs.
 
     Raises:
         PursuhintError: a tracker cannot be started.
@@ -69,10 +69,10 @@ class Trackers:
                 raise PursuhintError(f"cannot start the tracker {name!r}: {error}") from error
 
     def log(self, metrics: Mapping[str, Any]) -> None:
-        """Pass on the metrics of an epoch.
+        """Log the metrics of an epoch.
 
         Raises:
-            PursuhintError: a tracker failed; the epoch itself has been saved.
+            PursuhintError: a tracker failed; the epoch has been saved already.
         """
         values = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
         epoch = int(values.pop("epoch"))
@@ -86,7 +86,7 @@ class Trackers:
                 ) from error
 
     def close(self) -> None:
-        """Finish what is still to be written."""
+        """Flush and close all trackers."""
         while self._trackers:
             self._trackers.popitem()[1].finish()
 
@@ -102,13 +102,13 @@ def _make(name: str, folder: Path, epochs_done: int) -> GeneralTracker:
 
 
 def _grouped(key: str) -> str:
-    """``train_loss`` as ``train/loss``, so that charts of one split stand together."""
+    """Rename ``train_loss`` to ``train/loss``, so that charts are grouped by split."""
     split, _, rest = key.partition("_")
     return f"{split}/{rest}" if split in ("train", "val", "test") else key
 
 
 def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe as trackers take it: keys joined by dots, values that are numbers, truths or text."""
+    """Flatten a recipe for trackers: keys joined by dots; numbers, booleans and text as values."""
     return {
         key: value if isinstance(value, bool | int | float | str) else str(value)
         for key, value in flatten_keys(recipe).items()
