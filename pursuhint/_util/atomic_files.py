@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pursuhint._util.input_files import read_text
+from pursuhint._util.json_text import parse_json
 from pursuhint.errors import PursuhintError
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "write_point",
     "write_text",
 ]
+
+LARGEST_JSON = 256 << 20  # bytes; an analysis of 1,000 layers has about 10 MB
 
 _watchers: list[Callable[[Path], None]] = []
 
@@ -161,14 +165,10 @@ def read_json(path: Path | str, what: str) -> Any:
     Raises:
         PursuhintError: the file is missing, unreadable or not JSON.
     """
-    path = Path(path)
+    text = read_text(path, what, largest=LARGEST_JSON)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PursuhintError(f"no {what} at {path}; the file does not exist") from None
-    except OSError as error:
-        raise PursuhintError(f"cannot read the {what} {path}: {_reason(error)}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise PursuhintError(f"the {what} {path} is not valid JSON ({error}); it may be damaged") from error
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pursuhint._util.atomic_files import read_json
+from pursuhint._util.atomic_files import LARGEST_JSON, read_json
+from pursuhint._util.input_files import read_text
+from pursuhint._util.json_text import parse_json
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.training.recipe.schema import Recipe
@@ -158,14 +159,11 @@ def read_metrics(path: Path) -> tuple[dict[str, Any], ...]:
     Raises:
         PursuhintError: the file cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         return ()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PursuhintError(f"cannot read {path}: {error}") from None
+    text = read_text(path, "metrics of the run", largest=LARGEST_JSON)
     whole = text[: text.rfind("\n") + 1]
     try:
-        return tuple(json.loads(line) for line in whole.splitlines())
-    except json.JSONDecodeError as error:
+        return tuple(parse_json(line) for line in whole.splitlines())
+    except ValueError as error:
         raise PursuhintError(f"{path} is not valid JSON, line by line ({error}); it may be damaged") from None
