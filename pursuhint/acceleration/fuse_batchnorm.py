@@ -74,8 +74,10 @@ def fuse_batchnorms(network: nn.Module, example: Tensor, points: Sequence[HintPo
             # it shows in logits or maps unless only the norms read it.
             replaced = {modules[norm]: outputs[modules[norm]] for _, norm in some}
             replaced |= {modules[layer]: None for layer, _ in some}
-            trace = _with_outputs(replaced, lambda: extractor(example))
-            return not any(part.isnan().any() for part in (trace.logits, *trace.maps) if part is not None)
+            features = _with_outputs(replaced, lambda: extractor(example))
+            return not any(
+                part.isnan().any() for part in (features.logits, *features.maps) if part is not None
+            )
 
         good = _good(pairs, hidden)
     for layer, norm in good:

@@ -44,7 +44,7 @@ class CollectionPlan:
         pooling: from features to one vector a sample.
         device: where the network runs.
         autocast: see `pursuhint.analysis.collect`.
-        room: bytes that statistics after, or before, the activations may take.
+        memory_budget: bytes for the statistics after, and as many for those before, the activations.
         on_progress: called after each batch with the number of samples done and the number in all: of this
             process.
         state: folder in which a long pass keeps its state, or None; see
@@ -61,7 +61,7 @@ class CollectionPlan:
     pooling: Pooling
     device: torch.device | str
     autocast: str | None
-    room: int
+    memory_budget: int
     on_progress: Callable[[int, int], None] | None
     state: Path | str | None
     save_every: float
@@ -114,8 +114,8 @@ class CollectionPlan:
             return RowShards(statistics, self.order)
         assert isinstance(statistics, LayerMoments)
         # What is left beside the moments of everything and those of a union of parts.
-        left = max(0, self.room - 2 * self.forms[side].bytes)
-        return MomentShards(statistics, self.order, room=left)
+        left = max(0, self.memory_budget - 2 * self.forms[side].bytes)
+        return MomentShards(statistics, self.order, memory_budget=left)
 
     def _fingerprint(self) -> str:
         return fingerprint(

@@ -188,8 +188,8 @@ def _resampled(
 
 def _shared(metrics: Sequence[Metric], parts: Parts) -> list[list[Metric]]:
     """Metrics in groups that share work: those that are computed union by union are one group."""
-    alone = [[metric] for metric in metrics if metric.at_once(parts) is not None]
-    together = [metric for metric in metrics if metric.at_once(parts) is None]
+    alone = [[metric] for metric in metrics if metric.subsample_function(parts) is not None]
+    together = [metric for metric in metrics if metric.subsample_function(parts) is None]
     return [*alone, together] if together else alone
 
 

@@ -180,7 +180,7 @@ def analyze(
         pooling=pool,
         device=device,
         autocast=autocast,
-        room=limit // len(activations),
+        memory_budget=limit // len(activations),
         on_progress=on_progress,
         state=state,
         save_every=save_every,

@@ -259,10 +259,10 @@ class Loss(nn.Module):
         if name in _BATCH_FIELDS:
             return getattr(batch, name)
         network, _, field = name.partition("_")
-        trace = student if network == "student" else teacher
-        value = getattr(trace, field) if trace is not None else None
+        features = student if network == "student" else teacher
+        value = getattr(features, field) if features is not None else None
         if value is None:
-            reason = "there is no teacher" if trace is None else f"the {network}'s record lacks it"
+            reason = "there is no teacher" if features is None else f"the {network}'s record lacks it"
             raise PursuhintError(f"{self.info.title} compares the {network}'s {field}, but {reason}")
         return list(value) if field == "maps" else value
 

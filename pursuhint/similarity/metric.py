@@ -58,7 +58,7 @@ class Metric:
     on_row_subsamples: Callable[[RowShards, Tensor], Tensor] | None = None
     many_subsamples: bool = False
 
-    def at_once(self, shards: MomentShards | RowShards) -> Callable[[Tensor], Tensor] | None:
+    def subsample_function(self, shards: MomentShards | RowShards) -> Callable[[Tensor], Tensor] | None:
         """The function that computes the matrices of many subsamples of these shards in one call, if any."""
         if isinstance(shards, RowShards):
             return None if self.on_row_subsamples is None else partial(self.on_row_subsamples, shards)

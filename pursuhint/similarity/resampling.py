@@ -86,7 +86,7 @@ def halves_for(metric: Metric, shards: MomentShards | RowShards, samples: int) -
     samples, at least `FEWEST_HALVES` and at most 40, so that their share of the time hardly depends on the
     number of samples. `FEWEST_HALVES` if each costs as much as the full data.
     """
-    if metric.at_once(shards) is None:
+    if metric.subsample_function(shards) is None:
         return FEWEST_HALVES
     return MOST_HALVES if metric.many_subsamples else 2 * min(20, max(FEWEST_HALVES // 2, samples // 500))
 
@@ -106,8 +106,8 @@ def resample(
 ) -> dict[str, Resampled]:
     """Similarities by several metrics with each shard left out, and on random halves of the shards.
 
-    Metrics that can (`Metric.at_once`) compute all subsamples in one call. For the others the statistics of
-    each subsample are summed from its shards, once for all metrics.
+    Metrics with a `Metric.subsample_function` compute all subsamples in one call. For the others the
+    statistics of each subsample are summed from its shards, once for all metrics.
 
     Args:
         shards: statistics of an even number of shards.
@@ -124,7 +124,7 @@ def resample(
     results = {}
     first = 1 + len(shards)
     for metric in metrics:
-        if (matrices_of := metric.at_once(shards)) is not None:
+        if (matrices_of := metric.subsample_function(shards)) is not None:
             halves = halves_of(len(shards), halves_for(metric, shards, samples), seed)
             matrices = matrices_of(subsets_of(len(shards), halves)).double()
             results[metric.name] = Resampled(matrices[1:first], matrices[first:], matrices[0])

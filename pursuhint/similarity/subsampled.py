@@ -39,7 +39,7 @@ SAFE = 1e-3
 """A subsample is treated as full rank if every direction keeps at least this fraction of its standard
 deviation in the full data."""
 
-ROOM = 256 << 20
+MEMORY_BUDGET = 256 << 20
 """Memory budget in bytes for the temporary matrices of concurrently processed subsamples."""
 
 
@@ -237,8 +237,8 @@ def _compute_shared_variances(shards: MomentShards, subsamples: Tensor) -> tuple
     # A strip of cross-products and the scatter matrices of all layers, for every subsample of a batch.
     largest = max(width * moments.total_width for width in widths)
     largest += sum(width**2 for width in widths)
-    at_once = max(1, ROOM // (8 * largest))
-    found = [_shared_variances(shards, chunk) for chunk in subsamples.split(at_once)]
+    chunk_size = max(1, MEMORY_BUDGET // (8 * largest))
+    found = [_shared_variances(shards, chunk) for chunk in subsamples.split(chunk_size)]
     shared, ranks = (torch.cat(tensors) for tensors in zip(*found))
     empty = ranks == 0
     return torch.where(empty[:, :, None] | empty[:, None, :], math.nan, shared), ranks

@@ -94,8 +94,8 @@ class StepProfile:
     """Where the time of a training step goes.
 
     Attributes:
-        seconds: median by part, see `PARTS`. ``losses`` includes what looks at the traces of both networks
-            and, for losses that differentiate the teacher, its pass.
+        seconds: median by part, see `PARTS`. ``losses`` includes the parts that use the features of both
+            networks and, for losses that differentiate the teacher, its pass.
         batch_size: samples in a step.
         steps: how many were measured, after some that were not.
     """
@@ -252,12 +252,12 @@ def profile_steps(
             for _ in range(_WARM_UP + steps):
                 watch.begin()
                 with watch.part("data"):
-                    batch, trace = next(batches), None
+                    batch, features = next(batches), None
                 if run_teacher is not None:
                     with watch.part("teacher"), accelerator.autocast():
-                        trace = run_teacher(batch.images, batch.indices)
+                        features = run_teacher(batch.images, batch.indices)
                 with watch.part("losses"):
-                    losses = model(batch, trace)
+                    losses = model(batch, features)
                 with watch.part("backward"):
                     accelerator.backward(losses.total)
                 with watch.part("optimiser"):

@@ -43,8 +43,8 @@ def plain(teacher: nn.Module, outputs: TeacherOutputs, images: Tensor) -> Featur
         return FeatureExtractor(teacher, outputs.points, embedding=True)(images)
 
 
-def tensors(trace: Features) -> list[Tensor]:
-    return [part for part in (trace.logits, trace.embedding, *trace.maps) if part is not None]
+def tensors(features: Features) -> list[Tensor]:
+    return [part for part in (features.logits, features.embedding, *features.maps) if part is not None]
 
 
 def apart(first: Features, second: Features) -> float:
@@ -65,9 +65,9 @@ def apart(first: Features, second: Features) -> float:
 )
 def test_settings_that_are_equal_mathematics(teacher, outputs, images, acceleration) -> None:
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    trace = TeacherRunner(teacher, outputs, acceleration)(images)
-    assert apart(trace, plain(teacher, outputs, images)) < 2e-5
-    assert not any(part.requires_grad for part in tensors(trace))
+    features = TeacherRunner(teacher, outputs, acceleration)(images)
+    assert apart(features, plain(teacher, outputs, images)) < 2e-5
+    assert not any(part.requires_grad for part in tensors(features))
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
 
 
@@ -81,9 +81,9 @@ def test_the_same_batch_gives_the_same_bits(teacher, outputs, images) -> None:
 
 def test_a_teacher_in_bfloat16(teacher, outputs, images) -> None:
     expected = plain(teacher, outputs, images)
-    trace = TeacherRunner(teacher, outputs, Acceleration(teacher_precision="bf16"))(images)
-    assert {part.dtype for part in tensors(trace)} == {torch.bfloat16}
-    assert apart(trace, expected) < 0.03
+    features = TeacherRunner(teacher, outputs, Acceleration(teacher_precision="bf16"))(images)
+    assert {part.dtype for part in tensors(features)} == {torch.bfloat16}
+    assert apart(features, expected) < 0.03
     with torch.autocast("cpu", torch.bfloat16):
         same = TeacherRunner(teacher, outputs)(images)
         full = TeacherRunner(teacher, outputs, Acceleration(teacher_precision="float32"))(images)
@@ -146,7 +146,7 @@ def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_compiler")
-def test_a_compiled_teacher_gives_the_same_trace(teacher, outputs, images) -> None:
+def test_a_compiled_teacher_gives_the_same_features(teacher, outputs, images) -> None:
     run = TeacherRunner(teacher, outputs, Acceleration(compile="teacher"))
     for _ in range(2):
         assert apart(run(images), plain(teacher, outputs, images)) < 2e-5
@@ -164,8 +164,8 @@ def test_a_compiled_student_gets_the_same_gradients(images) -> None:
     torch._dynamo.utils.counters.clear()
     gradients = []
     for kind in (FeatureExtractor, CompiledExtractor):
-        trace = kind(network, points, embedding=True)(images)
-        sum(part.square().mean() for part in tensors(trace)).backward()
+        features = kind(network, points, embedding=True)(images)
+        sum(part.square().mean() for part in tensors(features)).backward()
         gradients.append([parameter.grad for parameter in network.parameters()])
         network.zero_grad()
     for one, other in zip(*gradients):

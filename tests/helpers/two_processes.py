@@ -123,9 +123,9 @@ def shares_of_a_teacher(rank: int) -> dict[str, tuple[int, int, float]]:
         assert is_sharded(network)
         run_teacher = TeacherRunner(network, outputs, acceleration)
         for _ in range(2):
-            trace = run_teacher(images)
-        assert trace.logits is None
-        pairs = zip(trace.maps, whole.maps, strict=True)
+            features = run_teacher(images)
+        assert features.logits is None
+        pairs = zip(features.maps, whole.maps, strict=True)
         apart = max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
         held = sum(parameter.to_local().numel() for parameter in network.parameters())
         found[precision] = parameters, held, apart

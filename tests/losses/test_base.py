@@ -351,5 +351,5 @@ def test_embedding_losses_may_take_more():
         def forward(self, student: Tensor, teacher: Tensor, indices: Tensor) -> Tensor:
             return indices.sum()
 
-    trace = Features(embedding=torch.zeros(2, 5))
-    assert Indexed.build(context()).compute(trace, trace, BATCH).item() == 61
+    features = Features(embedding=torch.zeros(2, 5))
+    assert Indexed.build(context()).compute(features, features, BATCH).item() == 61

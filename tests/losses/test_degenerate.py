@@ -77,9 +77,9 @@ DEGENERATE: dict[str, tuple[Change, Change]] = {
 }
 
 
-def changed(trace: Features, change: Change) -> Features:
+def changed(features: Features, change: Change) -> Features:
     found = [
-        change(values.detach()).clone().requires_grad_(values.requires_grad) for values in tensors(trace)
+        change(values.detach()).clone().requires_grad_(values.requires_grad) for values in tensors(features)
     ]
     return Features(found[0], found[1], tuple(found[2:]))
 
@@ -111,7 +111,7 @@ def test_half_precision_does_not_overflow(name):
     def large(values: Tensor) -> Tensor:
         return (values.clamp(-2, 2) * 3e4).half()
 
-    student, teacher = (changed(trace, large) for trace in (student_features(), teacher_features()))
+    student, teacher = (changed(features, large) for features in (student_features(), teacher_features()))
     assert max(values.abs().max() for values in tensors(student)) > 5e4
     loss = build(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -33,7 +33,7 @@ def make_equal_context(name: str) -> LossContext:
     return replace(context, pairs=context.pairs[:1]) if name in ONE_PAIR else context
 
 
-def make_trace(name: str) -> Features:
+def make_features(name: str) -> Features:
     """Features as behind a ReLU; the logits and the embedding are the means of the last of them."""
     generator = torch.Generator().manual_seed(5)
     features = [
@@ -77,11 +77,11 @@ def at_its_best(loss: nn.Module) -> nn.Module:
     return loss.eval()
 
 
-def value_of_an_equal_student(name: str, trace: Features | None = None) -> tuple[Loss, Tensor, Features]:
+def value_of_an_equal_student(name: str, features: Features | None = None) -> tuple[Loss, Tensor, Features]:
     torch.manual_seed(0)
     loss = at_its_best(build(name, make_equal_context(name), **OPTIONS.get(name, {})).double())
-    trace = make_trace(name) if trace is None else trace
-    return loss, loss.compute(trace, trace, make_equal_batch()), trace
+    features = make_features(name) if features is None else features
+    return loss, loss.compute(features, features, make_equal_batch()), features
 
 
 DECLARED = [name for name in LOSSES if get_loss(name).info.minimum is not None]
@@ -117,43 +117,43 @@ def purity(gram: Tensor) -> Tensor:
     return (gram / gram.trace()).square().sum()
 
 
-def _skd(loss, trace, labels):
-    return (1 - loss.alpha) * F.cross_entropy(trace.logits, labels)
+def _skd(loss, features, labels):
+    return (1 - loss.alpha) * F.cross_entropy(features.logits, labels)
 
 
-def _wsld(loss, trace, labels):
-    p = (trace.logits / 2).softmax(1)
-    crosses = F.cross_entropy(trace.logits, labels, reduction="none")
+def _wsld(loss, features, labels):
+    p = (features.logits / 2).softmax(1)
+    crosses = F.cross_entropy(features.logits, labels, reduction="none")
     weights = 1 - torch.exp(-crosses / (crosses + 1e-7))
     return crosses.mean() + 2.5 * 4 * (weights * -(p * p.log()).sum(1)).mean()
 
 
-def _vid(loss, trace, labels):
-    return len(trace.maps) * math.log(5.0) / 2
+def _vid(loss, features, labels):
+    return len(features.maps) * math.log(5.0) / 2
 
 
-def _rrd(loss, trace, labels):
-    padded = F.pad(trace.embedding, (0, 128 - trace.embedding.shape[1]))
+def _rrd(loss, features, labels):
+    padded = F.pad(features.embedding, (0, 128 - features.embedding.shape[1]))
     return mean_entropy(F.normalize(padded, dim=1) @ loss.queue.T / 0.1)
 
 
-def _itrd(loss, trace, labels):
-    gram = cosines(trace.embedding)
-    varying = trace.embedding.std(0) > 0
+def _itrd(loss, features, labels):
+    gram = cosines(features.embedding)
+    varying = features.embedding.std(0) > 0
     floor = varying.double().sum() * SAMPLES**-3 + (~varying).sum()
     return 2 * floor.log2() + 0.05 * (purity(gram) - purity(gram.square()))
 
 
-def _fkd(loss, trace, labels):
-    return loss.length_weight * trace.embedding.square().sum(1).mean()
+def _fkd(loss, features, labels):
+    return loss.length_weight * features.embedding.square().sum(1).mean()
 
 
-def _ega(loss, trace, labels):
-    return torch.linalg.norm(torch.corrcoef(trace.embedding) - torch.eye(SAMPLES).double())
+def _ega(loss, features, labels):
+    return torch.linalg.norm(torch.corrcoef(features.embedding) - torch.eye(SAMPLES).double())
 
 
-def _contrast(loss, trace, labels):
-    return F.cross_entropy(math.e * cosines(trace.embedding), torch.arange(SAMPLES))
+def _contrast(loss, features, labels):
+    return F.cross_entropy(math.e * cosines(features.embedding), torch.arange(SAMPLES))
 
 
 FROM_THE_DATA = {
@@ -176,26 +176,26 @@ def test_every_loss_is_looked_at():
 
 @pytest.mark.parametrize("name", FROM_THE_DATA)
 def test_gets_what_follows_from_the_data(name):
-    loss, value, trace = value_of_an_equal_student(name)
-    expected = FROM_THE_DATA[name](loss, trace, make_equal_batch().labels)
+    loss, value, features = value_of_an_equal_student(name)
+    expected = FROM_THE_DATA[name](loss, features, make_equal_batch().labels)
     torch.testing.assert_close(value, torch.as_tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", OF_OTHERS)
 def test_gets_less_than_others_once_it_is_remembered(name):
     points = torch.randn(SAMPLES, 5, generator=torch.Generator().manual_seed(7)).double()
-    loss, _, trace = value_of_an_equal_student(name, Features(points, points, ()))
+    loss, _, features = value_of_an_equal_student(name, Features(points, points, ()))
     loss.train()
     for _ in range(8):
-        loss.compute(trace, trace, make_equal_batch())
+        loss.compute(features, features, make_equal_batch())
     loss.eval()
-    equal = loss.compute(trace, trace, make_equal_batch())
+    equal = loss.compute(features, features, make_equal_batch())
     for seed in range(5):
         other = torch.randn(SAMPLES, 5, generator=torch.Generator().manual_seed(seed)).double()
-        assert loss.compute(replace(trace, embedding=other), trace, make_equal_batch()) > equal
+        assert loss.compute(replace(features, embedding=other), features, make_equal_batch()) > equal
 
 
 def test_comparisons_of_another_task_vanish_before_its_labels_come_in():
-    loss, _, trace = value_of_an_equal_student("refilled")
+    loss, _, features = value_of_an_equal_student("refilled")
     loss.begin_stage("matching")
-    assert loss.compute(trace, trace, make_equal_batch()).item() == pytest.approx(0, abs=1e-10)
+    assert loss.compute(features, features, make_equal_batch()).item() == pytest.approx(0, abs=1e-10)

@@ -107,10 +107,12 @@ def test_every_choice_of_a_loss(name, options):
 
     if not LossCase(get_loss(name)).in_order:
         order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(3))
-        inputs = [trace(dtype=torch.float64) for trace in (student_features, teacher_features)]
+        inputs = [make(dtype=torch.float64) for make in (student_features, teacher_features)]
         batch, loss = make_batch(torch.float64), copy.deepcopy(original).double()
         torch.testing.assert_close(
             copy.deepcopy(loss).compute(*inputs, batch),
-            loss.compute(*[chosen_features(trace, order) for trace in inputs], chosen_samples(batch, order)),
+            loss.compute(
+                *[chosen_features(features, order) for features in inputs], chosen_samples(batch, order)
+            ),
         )
     assert couples(original) == original.info.batch_coupled

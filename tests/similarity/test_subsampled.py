@@ -166,7 +166,7 @@ def test_ranks_that_some_samples_do_not_reach():
 def test_parts_that_do_not_fit_go_to_files(monkeypatch):
     layers = features()
     in_memory, _ = moment_shards(layers)
-    on_disk, _ = moment_shards(layers, room=10_000)
+    on_disk, _ = moment_shards(layers, memory_budget=10_000)
     kinds = {type(shard).__name__ for shard in on_disk._shards}
     assert kinds == {"MomentSums", "PosixPath"} or kinds == {"MomentSums", "WindowsPath"}
     metric = get_metric("cka")

@@ -47,18 +47,18 @@ class MomentShards:
     Args:
         moments: empty moments, used for accumulation.
         order: order of the samples; this rank's batches of it are expected.
-        room: memory budget in bytes for finished shards.
+        memory_budget: bytes for finished shards.
 
     Attributes:
         moments: the moments of all samples, after `finish`.
         done: number of batches added.
     """
 
-    def __init__(self, moments: LayerMoments, order: SampleOrder, *, room: int = 2 << 30) -> None:
+    def __init__(self, moments: LayerMoments, order: SampleOrder, *, memory_budget: int = 2 << 30) -> None:
         self.moments = moments
         self.done = 0
         self._steps = order.steps(rank(), world_size())
-        self._room = room
+        self._memory_budget = memory_budget
         self._used = 0
         self._temporary: Path | None = None
         self._shards: list[MomentSums | Path | None] = [None] * len(order.sizes)
@@ -128,7 +128,7 @@ class MomentShards:
             self._current = None
 
     def _keep(self, shard: int, sums: MomentSums) -> None:
-        if self._used + sums.bytes <= self._room:
+        if self._used + sums.bytes <= self._memory_budget:
             self._used += sums.bytes
             self._shards[shard] = sums
             return
