@@ -73,6 +73,7 @@ def _losses(verbose: bool) -> list[dict[str, Any]]:
             "learns": loss.info.learns,
             "default_weight": loss.info.default_weight,
             "weight_of_ce_beside_it": loss.ce_weight,
+            "weights_beside_another_loss": loss.info.papers_weights(alone=False),
             "stages": [
                 *({"name": stage.name, "epochs": stage.epochs} for stage in loss.stages),
                 {"name": "main", "contains_loss": not loss.info.warm_up_only},
@@ -93,6 +94,9 @@ def _loss_lines(row: dict[str, Any]) -> list[str]:
     weight = f"weight {row['default_weight']:g}, " + (
         "contains cross-entropy" if beside is None else f"cross-entropy {beside:g}"
     )
+    own, of_ce = row["weights_beside_another_loss"]
+    if own != row["default_weight"]:
+        weight += f" (beside another loss {own:g} and {of_ce:g})"
     *warm_ups, main = row["stages"]
     stages = [f"{stage['epochs']} epochs of {stage['name']}" for stage in warm_ups]
     stages += ["main stage" if main["contains_loss"] else "main stage without it"]

@@ -38,7 +38,7 @@ def crd(loss: Any, student: Tensor, teacher: Tensor, indices: Tensor) -> Tensor:
 def rrd(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
     u, v = F.normalize(loss.student_embed(student)), F.normalize(loss.teacher_embed(teacher))
     queue = loss.queue.clone()
-    targets = (v @ queue.T / 0.07).softmax(1)
+    targets = (v @ queue.T / 0.07).softmax(1).detach()
     total = -(targets * (u @ queue.T / 0.04).log_softmax(1)).sum(1).mean()
     loss.queue[: len(v)] = v.detach()
     return total

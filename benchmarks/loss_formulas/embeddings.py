@@ -50,9 +50,9 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 def icd(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
-    u, v, scores = _scores(loss, student, teacher)
+    _, _, scores = _scores(loss, student, teacher)
     contrast = -scores.softmax(1).diagonal().log().mean()
-    return contrast + 0.5 * _kl(v.softmax(1), u.softmax(1))
+    return contrast + 0.5 * _kl(scores.softmax(0).T, scores.softmax(1))
 
 
 def dcd(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:

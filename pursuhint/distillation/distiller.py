@@ -135,8 +135,9 @@ class Distiller(nn.Module):
     ) -> Distiller:
         """Make a distiller from names of losses.
 
-        A weight of None is the paper's. Cross-entropy without a weight, or not named at all, gets the
-        smallest weight that the other losses' papers give it; it is left out beside a loss that contains it.
+        A weight of None is the paper's; KD has another one beside a further loss than by itself.
+        Cross-entropy without a weight, or not named at all, gets the smallest weight that the other losses'
+        papers give it; it is left out beside a loss that contains it.
         Name it with weight 0 to train without.
 
         Args:

@@ -125,7 +125,11 @@ def _summary(name: str, pair: _Pair) -> LossSummary:
     kind = get_loss(name)
     distiller = pair.build(name, kind, _FEW)
     loss = distiller.loss(name)
-    own = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    own = [
+        parameter
+        for name, parameter in loss.named_parameters()
+        if parameter.requires_grad and name not in loss.info.no_grad_parameters
+    ]
     before = {key for key, _ in pair.student.named_parameters()}  # a loss may extend the student
     own += [value for key, value in distiller.student.named_parameters() if key not in before]
     few, per_sample = _state_bytes(loss), 0.0

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
+from pursuhint.losses._parts.classification import default_weights
 from pursuhint.losses.base import Loss
 from pursuhint.losses.ce import CrossEntropyLoss
 
@@ -22,7 +23,7 @@ class Term:
 
     Attributes:
         loss: the loss itself.
-        weight: factor of the loss, at least 0; None for the loss's default.
+        weight: factor of the loss, at least 0; None for the default beside the other terms.
         student_points: indices of the distiller's student points that this loss sees; None for all.
         teacher_points: indices of the distiller's teacher points that this loss sees; None for all.
     """
@@ -101,19 +102,21 @@ def term_weights(terms: Mapping[str, Term]) -> dict[str, float]:
     Raises:
         PursuhintError: one is not a number of at least 0, or all are 0.
     """
-    weights = {
-        name: _checked_weight(name, term.loss.info.default_weight if term.weight is None else term.weight)
-        for name, term in terms.items()
-    }
+    for name, term in terms.items():
+        if term.weight is not None:
+            _check_weight(name, term.weight)
+    weights = default_weights(
+        {name: term.loss for name, term in terms.items()},
+        {name: None if term.weight is None else float(term.weight) for name, term in terms.items()},
+    )
     if not any(weights.values()):
         raise PursuhintError("every loss has weight 0, so there is nothing to learn from")
     return weights
 
 
-def _checked_weight(name: str, weight: float) -> float:
+def _check_weight(name: str, weight: float) -> None:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
         raise PursuhintError(f"the weight of loss {name!r} must be a number of at least 0, got {weight!r}")
-    return float(weight)
 
 
 def selected_points(name: str, chosen: Sequence[int] | None, available: int) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ class CrossEntropyLoss(LabelLoss):
 
     .. math:: L = -\frac{1}{b} \sum_i \log \mathrm{softmax}(z_i)_{y_i} .
 
-    Beside other losses its default weight is the one their papers give it (`LossInfo.default_ce_weight`).
+    Beside other losses its default weight is the one their papers give it (`LossInfo.default_ce_weight`,
+    `LossInfo.ce_weight_beside`).
 
     Reference: J. S. Bridle, Training Stochastic Model Recognition Algorithms as Networks Can Lead to Maximum
     Mutual Information Estimation of Parameters, NIPS 1989. Label smoothing: C. Szegedy et al., Rethinking the

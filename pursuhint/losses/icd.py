@@ -12,7 +12,7 @@ from pursuhint.losses.dcd import DiscriminativeConsistentLoss
 
 __all__ = ["InvariantConsistencyLoss"]
 
-Distribution = Literal["representations", "similarities"]
+Distribution = Literal["similarities", "representations"]
 
 
 class InvariantConsistencyLoss(DiscriminativeConsistentLoss):
@@ -22,19 +22,17 @@ class InvariantConsistencyLoss(DiscriminativeConsistentLoss):
     unit length. With a learned scale and bias,
 
     .. math:: L = - \frac{1}{n} \sum_i \log \frac{\exp(e^s u_i \cdot v_i + b)}{\sum_j \exp(e^s u_i \cdot v_j
-              + b)} + \alpha \, \frac{1}{n} \sum_i \mathrm{KL}(\mathrm{softmax}(v_i) \,\|\,
-              \mathrm{softmax}(u_i))
+              + b)} + \alpha \, \frac{1}{n} \sum_i \mathrm{KL}(p^T_i \,\|\, p^S_i)
 
-    (eq. 2-5). The negatives are the other samples of the batch: there is no memory. The scale :math:`e^s` is
-    at most ``max_scale``. The bias leaves the loss as it is, so that its gradient is zero.
+    (eq. 2-5). The negatives are the other samples of the batch: there is no memory bank. The scale
+    :math:`e^s` is at most ``max_scale``. The bias cancels in all softmaxes, so that its gradient is zero.
 
     The paper calls the second term a divergence of the distributions of both representations and does not
-    say how these follow from vectors. ``distribution="representations"``, the default, takes it by its word:
-    the softmax over the entries of a vector. ``"similarities"`` compares how student and teacher see the
-    batch, as the authors' code does; that is DCD, the later form of this method
-    (`pursuhint.losses.dcd`). The paper's values of :math:`\alpha` and the scale are not
-    known to us; those of the code are the defaults. It adds the loss to cross-entropy and KD (eq. 7), which
-    is ``--loss icd --loss kd=1 --loss ce=1``.
+    define them. ``distribution="similarities"``, the default, is the objective of the authors' code:
+    :math:`p^S_i` is the softmax over row i of the scaled similarities and :math:`p^T_i` the softmax over
+    column i, as in DCD, the later form of this method. ``"representations"`` reads eq. 5 literally: the
+    softmaxes over the entries of :math:`u_i` and :math:`v_i`. Defaults of :math:`\alpha` and the scale are
+    those of the code. The paper adds the loss to cross-entropy and KD (eq. 7): ``--loss icd --loss kd``.
 
     Reference: N. Giakoumoglou and T. Stathaki, Invariant Consistency for Knowledge Distillation, arXiv
     2407.11802v1 (2024), https://arxiv.org/abs/2407.11802v1.
@@ -42,7 +40,7 @@ class InvariantConsistencyLoss(DiscriminativeConsistentLoss):
     Args:
         student_width: width of the student's embedding.
         teacher_width: width of the teacher's embedding.
-        distribution: ``"representations"`` or ``"similarities"``.
+        distribution: ``"similarities"`` or ``"representations"``.
         alpha: weight of the second term, at least 0.
         max_scale: upper bound of the scale, above 0.
         initial_log_scale: :math:`s` at the start.
@@ -69,7 +67,7 @@ class InvariantConsistencyLoss(DiscriminativeConsistentLoss):
         student_width: int,
         teacher_width: int,
         *,
-        distribution: Distribution = "representations",
+        distribution: Distribution = "similarities",
         alpha: float = 0.5,
         max_scale: float = 10.0,
         initial_log_scale: float = 1.0,

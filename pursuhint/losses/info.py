@@ -33,6 +33,9 @@ class LossInfo:
         paper: citation of its source.
         default_weight: the paper's weight, for CIFAR-100 where the paper gives several.
         default_ce_weight: the paper's weight of the cross-entropy beside it.
+        weight_beside: its weight where another loss than cross-entropy is trained, too; None for
+            ``default_weight``.
+        ce_weight_beside: the weight of the cross-entropy then; None for ``default_ce_weight``.
         minimum: the value for a student equal to the teacher, with what the loss learns at its best; None
             where it follows from the data, as the docstring of ``forward`` or of the class says.
         contains_classification: the loss contains the classification term, so that cross-entropy must not
@@ -61,6 +64,8 @@ class LossInfo:
     paper: str = ""
     default_weight: float = 1.0
     default_ce_weight: float = 1.0
+    weight_beside: float | None = None
+    ce_weight_beside: float | None = None
     minimum: float | None = 0.0
     contains_classification: bool = False
     needs_teacher: bool = True
@@ -76,6 +81,19 @@ class LossInfo:
     alters_student: bool = False
     warm_up_only: bool = False
     shared_buffers: tuple[str, ...] = ()
+
+    def papers_weights(self, *, alone: bool) -> tuple[float, float]:
+        """The loss's weight and that of the cross-entropy beside it.
+
+        Args:
+            alone: no other loss than cross-entropy is trained.
+        """
+        if alone:
+            return self.default_weight, self.default_ce_weight
+        return (
+            self.default_weight if self.weight_beside is None else self.weight_beside,
+            self.default_ce_weight if self.ce_weight_beside is None else self.ce_weight_beside,
+        )
 
     def replace(self, **changes: Any) -> LossInfo:
         """The record with some traits changed.

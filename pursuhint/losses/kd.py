@@ -49,8 +49,9 @@ class SoftTargetLoss(LogitLoss):
     the same classes.
 
     Reference: G. Hinton, O. Vinyals and J. Dean, Distilling the Knowledge in a Neural Network, NIPS 2014
-    deep learning workshop, https://arxiv.org/abs/1503.02531. The weights 0.9 and, of the cross-entropy, 0.1
-    are those of the CIFAR-100 benchmark of Tian et al. (ICLR 2020).
+    deep learning workshop, https://arxiv.org/abs/1503.02531. The default weights are those of the CIFAR-100
+    benchmark of Tian et al. (ICLR 2020): 0.9, and 0.1 of the cross-entropy, for KD alone; 1 and 1 beside
+    another loss.
 
     Args:
         temperature: divides the logits, above 0; above 1 it softens the probabilities.
@@ -69,6 +70,8 @@ class SoftTargetLoss(LogitLoss):
         paper="Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, NIPS workshop 2014",
         default_weight=0.9,
         default_ce_weight=0.1,
+        weight_beside=1.0,
+        ce_weight_beside=1.0,
     )
 
     def __init__(self, *, temperature: float = 4.0, measure: Measure = "divergence") -> None:

@@ -32,11 +32,13 @@ class RelationalRepresentationLoss(EmbeddingLoss):
     This is a cross-entropy: its minimum is the entropy of the teacher's similarities. Widths may differ.
 
     - ``variant="paper"``, the default: Algorithm 1 of the paper's supplement. The batch is compared with the
-      queue as it was, and enters it afterwards. The teacher's similarities are part of the gradient, so that
-      its map is trained, too. Temperatures 0.04 of the student and 0.07 of the teacher.
+      queue as it was, and enters it afterwards. Temperatures 0.04 of the student and 0.07 of the teacher.
     - ``variant="fifo"``: the authors' repository. The batch enters the queue first, so that each sample meets
-      itself; the teacher's similarities are constants and its map stays the random one it was. Temperatures
-      0.1 and 0.02. The two sources do not agree on which side is the sharper one.
+      itself. Temperatures 0.1 and 0.02. The two sources do not agree on which side is the sharper one.
+
+    The teacher's similarities are constants by default, and its linear map keeps its random initial weights:
+    all files of the authors detach them, also the one in the order of Algorithm 1.
+    ``train_teacher_map=True`` is Algorithm 1 as printed, whose gradient includes the teacher's similarities.
 
     At the start the queue is random, and scaled so that its columns, not its vectors, have length 1, as in
     both sources. The batch need not divide the queue, which then wraps around; of a batch that is
@@ -50,6 +52,7 @@ class RelationalRepresentationLoss(EmbeddingLoss):
         student_width: width of the student's embedding.
         teacher_width: width of the teacher's embedding.
         variant: ``"paper"`` or ``"fifo"``.
+        train_teacher_map: train the linear map of the teacher's embedding.
         queue_size: how many vectors are remembered, at least 1.
         student_temperature: divides the student's similarities, above 0; None for the variant's own.
         teacher_temperature: divides the teacher's, above 0; None for the variant's own.
@@ -71,7 +74,7 @@ class RelationalRepresentationLoss(EmbeddingLoss):
     info = EmbeddingLoss.info.replace(
         title="RRD",
         paper="Giakoumoglou and Stathaki, Relational Representation Distillation, arXiv 2407.12073, 2024",
-        learns="a projection of either embedding",
+        learns="a projection of the student's embedding",
         default_weight=1.0,
         minimum=None,
         shared_buffers=("queue", "queue_pointer"),
@@ -86,6 +89,7 @@ class RelationalRepresentationLoss(EmbeddingLoss):
         teacher_width: int,
         *,
         variant: Variant = "paper",
+        train_teacher_map: bool = False,
         queue_size: int = 16384,
         student_temperature: float | None = None,
         teacher_temperature: float | None = None,
@@ -103,9 +107,11 @@ class RelationalRepresentationLoss(EmbeddingLoss):
             width=width,
         )
         self.variant = variant
-        self.info = self.info.replace(batch_coupled=variant == "fifo")
-        if variant == "fifo":
-            self.info = self.info.replace(no_grad_parameters=("teacher_embed.weight", "teacher_embed.bias"))
+        self.train_teacher_map = train_teacher_map
+        self.info = self.info.replace(
+            batch_coupled=variant == "fifo",
+            no_grad_parameters=() if train_teacher_map else ("teacher_embed.weight", "teacher_embed.bias"),
+        )
         self.student_embed = nn.Linear(student_width, width)
         self.teacher_embed = nn.Linear(teacher_width, width)
         self.register_buffer("queue", unit_length(torch.randn(queue_size, width), dim=0))
@@ -127,8 +133,9 @@ class RelationalRepresentationLoss(EmbeddingLoss):
         check_same_batch(student, teacher)
         own = unit_length(self.student_embed(student))
         other = unit_length(self.teacher_embed(teacher))
-        if self.variant == "fifo":
+        if not self.train_teacher_map:
             other = other.detach()
+        if self.variant == "fifo":
             self._enqueue(other)
         queue = self.queue.clone()  # backward needs it as it is now
         targets = torch.softmax(other @ queue.T / self.teacher_temperature, dim=1)

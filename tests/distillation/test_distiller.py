@@ -164,7 +164,7 @@ def test_a_term_that_is_not_finite_can_be_named(student, batch):
     [
         ({"kd": None}, {"ce": 0.1, "kd": 0.9}),
         ({"at": None}, {"ce": 1.0, "at": 1000.0}),
-        ({"at": 5, "kd": None}, {"ce": 0.1, "at": 5.0, "kd": 0.9}),
+        ({"at": 5, "kd": None}, {"ce": 1.0, "at": 5.0, "kd": 1.0}),
         ({"kd": None, "ce": None}, {"kd": 0.9, "ce": 0.1}),
         ({"kd": 0.5, "ce": 0.5}, {"kd": 0.5, "ce": 0.5}),
         ({"ce": 0, "fitnet": None}, {"ce": 0.0, "fitnet": 100.0}),

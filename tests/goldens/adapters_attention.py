@@ -81,7 +81,10 @@ def _rrd(setup: Setup) -> Prepared:
         student_temperature="student_temperature",
         teacher_temperature="teacher_temperature",
     )
-    loss = RelationalRepresentationLoss(student.shape[1], teacher.shape[1], **options)
+    trained = "teacher_embed.weight" in setup.case.expected["grad"]
+    loss = RelationalRepresentationLoss(
+        student.shape[1], teacher.shape[1], train_teacher_map=trained, **options
+    )
     pointer = setup.option("queue_pointer", default=0)
     loss.queue_pointer.copy_(torch.as_tensor(setup.case.array(pointer)).reshape(1))
     return Prepared(
@@ -120,7 +123,7 @@ def _dcd(setup: Setup) -> Prepared:
 
 def _icd(setup: Setup) -> Prepared:
     student, teacher = _embeddings(setup)
-    options = setup.given(
+    options = {"distribution": "representations"} | setup.given(
         distribution="distribution", alpha="alpha", max_scale="max_scale", width="embed_dim"
     )
     loss = InvariantConsistencyLoss(student.shape[1], teacher.shape[1], **options)

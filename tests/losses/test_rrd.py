@@ -73,13 +73,26 @@ def test_variants_have_their_own_temperatures():
 
 
 @pytest.mark.parametrize("variant", ["paper", "fifo"])
-def test_what_is_trained(variant):
-    loss, (student, teacher) = make(variant=variant), embeddings()
+@pytest.mark.parametrize("options", [{}, {"train_teacher_map": False}, {"train_teacher_map": True}])
+def test_what_is_trained(variant, options):
+    loss, (student, teacher) = make(variant=variant, **options), embeddings()
     loss(student.requires_grad_(), teacher).backward()
     assert student.grad.any()
     without = {name for name, parameter in loss.named_parameters() if parameter.grad is None}
     assert without == set(loss.info.no_grad_parameters)
-    assert bool(without) == (variant == "fifo")
+    expected = set() if options.get("train_teacher_map") else {"teacher_embed.weight", "teacher_embed.bias"}
+    assert without == expected
+
+
+@pytest.mark.parametrize("variant", ["paper", "fifo"])
+def test_training_the_teachers_map_changes_gradients_and_not_the_value(variant):
+    losses = [make(variant=variant, train_teacher_map=trained) for trained in (False, True)]
+    for loss in losses:
+        loss(*embeddings()).backward()
+    own, other = (loss.student_embed.weight.grad for loss in losses)
+    torch.testing.assert_close(own, other)
+    assert losses[0](*embeddings()) == losses[1](*embeddings())
+    assert losses[1].teacher_embed.weight.grad.any()
 
 
 def test_least_when_the_student_sees_what_the_teacher_sees():

@@ -128,7 +128,7 @@ def test_trains_as_a_process(method, teacher, process, tmp_path):
 @pytest.mark.parametrize(
     ("losses", "weights"),
     [
-        (["crd:negatives=32", "at=1000", "kd=0.9"], {"ce": 0.1, "crd": 0.8, "at": 1000, "kd": 0.9}),
+        (["crd:negatives=32", "at=1000", "kd=0.9"], {"ce": 1, "crd": 0.8, "at": 1000, "kd": 0.9}),
         (["wsld", "at=500:p=1"], {"wsld": 1, "at": 500}),
         (["norm", "crd:negatives=32"], {"ce": 0.1, "norm": 1, "crd": 0.8}),
         (["ce=0.5", "simkd", "rkd"], {"ce": 0.5, "simkd": 1, "rkd": 1}),

@@ -1,4 +1,4 @@
-"""Decide whether cross-entropy is added to the losses that were asked for, and its weight."""
+"""The weight of every loss by default, and whether cross-entropy is added to the losses asked for."""
 
 from __future__ import annotations
 
@@ -8,27 +8,43 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pursuhint.losses.base import Loss
 
-__all__ = ["add_classification"]
+__all__ = ["add_classification", "default_weights"]
 
 
 def add_classification(
-    kinds: Mapping[str, type[Loss]], weights: Mapping[str, float | None]
+    kinds: Mapping[str, Loss | type[Loss]], weights: Mapping[str, float | None]
 ) -> dict[str, float | None]:
-    """Weights by name, with cross-entropy in front where it is missing and its default weight filled in.
-
-    Cross-entropy (``ce``) is added unless it is named or one of the losses contains it. Without a weight of
-    its own it gets the smallest weight that the papers of the other losses give it
-    (`LossInfo.default_ce_weight`), and 1 when it is alone.
+    """Weights by name, with cross-entropy (``ce``) in front unless it is named or a loss contains it.
 
     Args:
-        kinds: the classes of the losses by name.
+        kinds: the losses by name.
         weights: weights by the same names; None for the default.
     """
-    result = dict(weights)
-    if not any(kind.info.contains_classification for kind in kinds.values()):
-        result = {"ce": None, **result}
-    if result.get("ce", 0.0) is None:
-        result["ce"] = min(
-            (kinds[name].info.default_ce_weight for name in weights if name != "ce"), default=1.0
-        )
+    if "ce" in weights or any(kind.info.contains_classification for kind in kinds.values()):
+        return dict(weights)
+    return {"ce": None, **weights}
+
+
+def default_weights(
+    kinds: Mapping[str, Loss | type[Loss]], weights: Mapping[str, float | None]
+) -> dict[str, float]:
+    """Weights by name, with the papers' in place of None.
+
+    A loss that is alone, or beside cross-entropy only, has its `LossInfo.default_weight`; beside another loss
+    with a weight it has its `LossInfo.weight_beside`. Cross-entropy gets the smallest weight that the other
+    losses give it (`LossInfo.default_ce_weight`, `LossInfo.ce_weight_beside`), and 1 without any.
+
+    Args:
+        kinds: the losses by name.
+        weights: weights by name; None for the default.
+    """
+    others = [name for name, weight in weights.items() if name != "ce" and weight != 0]
+    papers = {name: kinds[name].info.papers_weights(alone=len(others) == 1) for name in others}
+    result = {}
+    for name, weight in weights.items():
+        if weight is None and name == "ce":
+            weight = min((of_ce for _, of_ce in papers.values()), default=1.0)
+        elif weight is None:
+            weight = papers[name][0]
+        result[name] = weight
     return result

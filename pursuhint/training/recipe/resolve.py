@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
-from pursuhint.losses._parts.classification import add_classification
+from pursuhint.losses._parts.classification import add_classification, default_weights
 from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.recipe.schema import DataConfig, HintsConfig, LossConfig, NetworkConfig, Recipe
 
@@ -62,26 +62,26 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS) -> Recipe:
 def resolve_losses(losses: Mapping[str, LossConfig]) -> dict[str, LossConfig]:
     """Fill in all weights and hyperparameters, and add cross-entropy.
 
-    Cross-entropy is added unless it is named or a loss contains it. Its default weight is the smallest of
-    those in the papers of the other losses.
+    Cross-entropy is added unless it is named or a loss contains it. A weight that is not given is the
+    paper's: of KD 0.9 with cross-entropy 0.1 by itself, and 1 with cross-entropy 1 beside another loss.
 
     Raises:
         PursuhintError: an unknown loss or hyperparameter.
     """
     kinds: dict[str, type[Loss]] = {name: get_loss(name) for name in losses}
-    weights = add_classification(kinds, {name: config.weight for name, config in losses.items()})
+    asked = add_classification(kinds, {name: config.weight for name, config in losses.items()})
+    kinds = {name: kinds.get(name) or get_loss(name) for name in asked}
+    weights = default_weights(kinds, asked)
     resolved: dict[str, LossConfig] = {}
     for name, weight in weights.items():
-        kind = get_loss(name)
+        kind = kinds[name]
         defaults = {
             key: value
             for key, value in kind.hyperparameters().items()
             if value is not inspect.Parameter.empty
         }
         chosen = kind.checked(losses[name].options) if name in losses else {}
-        resolved[name] = LossConfig(
-            weight=kind.info.default_weight if weight is None else weight, options={**defaults, **chosen}
-        )
+        resolved[name] = LossConfig(weight=weight, options={**defaults, **chosen})
     return resolved
 
 

@@ -12,35 +12,49 @@ from pursuhint.distillation.distiller import Distiller
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import LOSSES, get_loss
-from pursuhint.losses._parts.classification import add_classification
+from pursuhint.losses._parts.classification import add_classification, default_weights
 from pursuhint.models import create_model
 from pursuhint.training import LossConfig
 from pursuhint.training.recipe.resolve import needs_hints, resolve_losses
 
 
-def rule(*names: str, **weights: float | None) -> dict[str, float | None]:
+def rule(*names: str, **weights: float | None) -> dict[str, float]:
     given = {**dict.fromkeys(names), **weights}
-    return add_classification({name: get_loss(name) for name in given}, given)
+    kinds = {name: get_loss(name) for name in (*given, "ce")}
+    return default_weights(kinds, add_classification({name: kinds[name] for name in given}, given))
 
 
 def test_is_added_with_the_smallest_weight_of_the_papers():
     assert rule() == {"ce": 1}
-    assert rule("at") == {"ce": 1, "at": None}
-    assert rule("kd") == {"ce": 0.1, "kd": None}
-    assert rule("at", "kd") == {"ce": 0.1, "at": None, "kd": None}
-    assert rule("simkd", "crd") == {"ce": 0, "simkd": None, "crd": None}
+    assert rule("at") == {"ce": 1, "at": 1000}
+    assert rule("simkd", "crd") == {"ce": 0, "simkd": 1, "crd": 0.8}
+    assert rule("norm", "crd") == {"ce": 0.1, "norm": 1, "crd": 0.8}
+
+
+def test_kd_has_its_small_share_of_labels_by_itself_only():
+    assert rule("kd") == {"ce": 0.1, "kd": 0.9}
+    assert rule("kd", at=0) == {"ce": 0.1, "kd": 0.9, "at": 0}  # nothing beside it
+    for name in sorted(set(LOSSES) - {"ce", "kd"}):
+        info = get_loss(name).info
+        expected = {name: info.default_weight, "kd": 1}
+        if not info.contains_classification:
+            expected["ce"] = info.default_ce_weight  # as without KD: SimKD 0, NORM 0.1, all others 1
+        assert rule(name, "kd") == expected
+    assert rule("kd", "crd", "at") == {"ce": 1, "kd": 1, "crd": 0.8, "at": 1000}
+    assert rule("at", kd=0.5) == {"ce": 1, "at": 1000, "kd": 0.5}
 
 
 def test_is_left_alone_where_it_is_named_with_a_weight_or_contained():
-    assert rule("kd", ce=1) == {"kd": None, "ce": 1}
-    assert rule("kd", ce=0) == {"kd": None, "ce": 0}
-    assert rule("kd", "ce") == {"kd": None, "ce": 0.1}
-    assert rule("skd", "at") == {"skd": None, "at": None}
+    assert rule("kd", ce=1) == {"kd": 0.9, "ce": 1}
+    assert rule("kd", ce=0) == {"kd": 0.9, "ce": 0}
+    assert rule("kd", "at", ce=0.1) == {"kd": 1, "at": 1000, "ce": 0.1}
+    assert rule("kd", "ce") == {"kd": 0.9, "ce": 0.1}
+    assert rule("skd", "at") == {"skd": 1, "at": 1000}
 
 
 COMBINATIONS = [
     *((name,) for name in LOSSES),
-    *itertools.combinations(["at", "kd", "crd", "rkd"], 2),
+    *itertools.combinations(["at", "kd", "crd", "rkd", "rrd", "icd"], 2),
     ("crd", "at", "kd"),
     ("wsld", "at"),
     ("norm", "crd"),
