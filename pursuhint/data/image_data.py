@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -212,6 +213,14 @@ class ImageData:
             raise PursuhintError(
                 f"{name}: training images are {train_images.dtype}, test images {test_images.dtype}"
             )
+        if num_classes is None and class_names is None:
+            used = train_labels.unique().tolist()
+            if used[0] >= 0 and used != list(range(len(used))):
+                raise PursuhintError(
+                    f"{name}: the training labels are {', '.join(map(str, used[:5]))}"
+                    f"{', ...' if len(used) > 5 else ''}, expected 0 to {len(used) - 1}; number them so, or "
+                    "give num_classes if some classes have no images"
+                )
         if num_classes is None:
             num_classes = len(class_names) if class_names is not None else int(train_labels.max()) + 1
         names = tuple(class_names) if class_names is not None else tuple(map(str, range(num_classes)))
@@ -234,8 +243,35 @@ class ImageData:
         return data.with_validation(val_fraction, seed=seed) if val_fraction else data
 
 
+def _as_tensor(values: Any, what: str) -> Tensor:
+    """A tensor of what the caller passed: tensor, array of any byte order and strides, list or Series.
+
+    Raises:
+        PursuhintError: the values are no numbers, or have uneven lengths.
+    """
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise PursuhintError(f"{what} have uneven shapes: {str(error)[:100]}") from None
+    if array.dtype.kind not in "biufc":
+        raise PursuhintError(
+            f"{what} must be numbers, got {array.dtype} such as {str(array.flat[:1])[:40]}; text becomes "
+            "labels by names, labels = numpy.unique(labels, return_inverse=True) and class_names=names"
+        )
+    # Torch takes neither another byte order nor negative strides.
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.as_tensor(native if min(native.strides, default=0) >= 0 else native.copy())
+
+
 def _checked(images: Any, labels: Any, where: str) -> tuple[Tensor, Tensor]:
-    images, labels = torch.as_tensor(images).detach().cpu(), torch.as_tensor(labels).detach().cpu()
+    images, labels = _as_tensor(images, f"{where}: images"), _as_tensor(labels, f"{where}: labels")
+    if images.ndim == 4 and images.shape[3] in (1, 3, 4) and images.shape[1] not in (1, 3, 4):
+        raise PursuhintError(
+            f"{where}: images of shape {tuple(images.shape)} have their channels last, expected (samples, "
+            "channels, height, width); permute them: images.transpose(0, 3, 1, 2) in NumPy"
+        )
     if images.ndim != 4:
         raise PursuhintError(
             f"{where}: images must have shape (samples, channels, height, width), got {tuple(images.shape)}"

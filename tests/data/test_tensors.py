@@ -102,3 +102,40 @@ def test_a_test_label_that_training_does_not_have_is_refused() -> None:
 def test_a_nan_in_the_test_images_is_found_too() -> None:
     with pytest.raises(PursuhintError, match="mine, test split: 1 images hold NaN"):
         make((IMAGES.float(), LABELS), (NAN, LABELS))
+
+
+def _images(count: int = 6) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 3, 8, 8)).astype(np.uint8)
+
+
+def _data(images: Any, labels: Any, **options: Any) -> ImageData:
+    return ImageData.from_tensors("mine", train=(images, labels), test=(images, labels), **options)
+
+
+def test_channels_last_is_refused_and_not_guessed() -> None:
+    with pytest.raises(
+        PursuhintError, match=r"\(6, 8, 8, 3\) have their channels last, .*transpose\(0, 3, 1, 2\)"
+    ):
+        _data(_images().transpose(0, 2, 3, 1), [0, 1] * 3)
+    assert _data(_images(), [0, 1] * 3).in_channels == 3
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3] * 2, [10, 20, 30] * 2, [0, 2, 0, 2, 0, 2]])
+def test_labels_that_skip_classes_are_asked_about(labels: list[int]) -> None:
+    with pytest.raises(PursuhintError, match=r"the training labels are .*, expected 0 to \d; number them so"):
+        _data(_images(), labels)
+    assert _data(_images(), labels, num_classes=31).num_classes == 31
+
+
+def test_arrays_of_any_byte_order_and_stride() -> None:
+    images, labels = _images(), np.array([0, 1, 2, 0, 1, 2])
+    data = _data(images[::-1, :, ::-1], labels[::-1].astype(">i8"))
+    assert isinstance(data.train, MemorySplit)
+    assert torch.equal(data.train.images, torch.from_numpy(images[::-1, :, ::-1].copy()))
+    assert data.train.labels.tolist() == [2, 1, 0, 2, 1, 0]
+
+
+@pytest.mark.parametrize("labels", [["a", "b"] * 3, np.array(["a", "b"] * 3, dtype=object)])
+def test_text_labels_say_how_to_number_them(labels: Any) -> None:
+    with pytest.raises(PursuhintError, match=r"labels must be numbers, .* class_names=names"):
+        _data(_images(), labels)

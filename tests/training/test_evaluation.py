@@ -28,7 +28,7 @@ def data(classes: int, samples: int = 23) -> ImageData:
     labels = torch.randint(classes, (samples,), generator=generator)
     labels[0] = classes - 1
     return ImageData.from_tensors(
-        "scores", train=(images, labels), test=(images, labels), mean=[0.0], std=[1.0]
+        "scores", train=(images, labels), test=(images, labels), mean=[0.0], std=[1.0], num_classes=classes
     )
 
 
