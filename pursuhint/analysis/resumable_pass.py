@@ -1,4 +1,4 @@
-"""One pass over the data that processes share and that can go on after an interruption."""
+"""One pass over the data, sharded over ranks, that resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.pooling import Pooling
 
 SAVE_EVERY = 60.0
-"""Seconds between two states of a pass."""
+"""Seconds between two saved states of a pass."""
 
 SHARE_OF_SAVING = 0.05
-"""Of the time of a pass, at most this much goes into writing states."""
+"""Largest share of the time of a pass that is spent on saving states."""
 
 
 class Accumulator(Protocol):
-    """What a pass fills: `pursuhint.similarity.MomentShards` or `RowShards`."""
+    """Statistics that a pass accumulates: `MomentShards` or `RowShards` of the similarity package."""
 
     done: int
 
@@ -60,34 +60,33 @@ def run_resumable_pass(
     identity: str = "",
     save_every: float = SAVE_EVERY,
 ) -> bool:
-    """Run a network over this process's share of some samples and fill accumulators with its features.
+    """Run a network over this rank's shard of the samples and accumulate its features.
 
-    With a folder for the state, what was gathered is written there every so often, and a pass of the same
-    identity begins where the last state left off. It then sees the same batches in the same order, so its
-    result is the same to the last bit. The state stays until `forget` removes it.
+    With a state folder the accumulators are saved periodically, and a pass with the same identity resumes
+    from the last state. It receives the remaining batches in the same order, so its result is bit-identical
+    to that of an uninterrupted pass. The state stays until `forget` removes it.
 
     Args:
         network: the network, on ``device``.
-        taps: by a name that can be part of a file name: points of the network, and what their features go to.
-        order: of the samples of all processes.
-        batches_of: gives the batches of the samples with some indices, in their order and of the order's
-            batch size.
-        pooling: from features to one vector a sample; see `pursuhint.features.pooling`.
-        device: where the network runs.
+        taps: by name, which becomes part of file names: points of the network, and their accumulator.
+        order: order of the samples of all ranks.
+        batches_of: returns the batches of the samples with given indices, in their order and with the batch
+            size of ``order``.
+        pooling: pools features into one vector per sample; see `pursuhint.features.get_pooling`.
+        device: device of the network.
         autocast: see `pursuhint.analysis.collect`.
-        seconds: where to add the time spent, that before an interruption included.
-        on_batch: called after each batch, and when going on from a state, with the number of this process's
-            samples so far.
-        state: folder for the state, which several processes may share; none is kept without it.
-        identity: of everything that the result depends on, see `fingerprint`.
-        save_every: seconds between two states, more if writing one takes more than a twentieth of that; 0 for
-            a state after every batch.
+        seconds: receives the time spent, including the time before an interruption.
+        on_batch: called after each batch, and on resuming, with the number of this rank's samples so far.
+        state: folder for the states of all ranks; None saves none.
+        identity: hash of everything that the result depends on, see `fingerprint`.
+        save_every: seconds between two states, longer if saving takes more than `SHARE_OF_SAVING` of the
+            time; 0 saves after every batch.
 
     Returns:
-        Whether it went on from a state.
+        Whether it resumed from a state.
 
     Raises:
-        PursuhintError: as `pursuhint.analysis.collect`; or the state cannot be written or is damaged.
+        PursuhintError: as `pursuhint.analysis.collect`; or a state cannot be written or all are damaged.
     """
     seconds = seconds if seconds is not None else CollectSeconds()
     saved = None if state is None else _PassStates(Path(state), identity)
@@ -116,6 +115,7 @@ def run_resumable_pass(
                 samples += len(indices)
                 now = time.perf_counter()
                 if saved is not None and now - last >= pause:
+                    # Finish pending work of the device first, so that its time does not count as saving.
                     watch.settle()
                     now = time.perf_counter()
                     saved.write(accumulators, seconds)
