@@ -29,7 +29,7 @@ from .options import apply, examples, folder_argument
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @apply(
     "teacher", "teacher_checkpoint", "checkpoint_key", "data", "data_root", "download", "image_size",
-    "batch_size", "workers", "device", "json",
+    "batch_size", "workers", "trust_code", "device", "json",
 )  # fmt: skip
 def command(
     run: Path | None,
@@ -44,6 +44,7 @@ def command(
     image_size: int | None,
     batch_size: int | None,
     workers: int | None,
+    trust_code: bool,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -62,8 +63,15 @@ def command(
         if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None:
             raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
         record = RunRecord.load(run)
-        network, images = record.load_student(weights), record.load_data()
+        network, images = (
+            record.load_student(weights, trust_code=trust_code),
+            record.load_data(download=download),
+        )
         name = f"{record.recipe.student.network}, {weights} epoch of {run}"
+    elif trust_code:
+        raise PursuhintError(
+            "--trust-code needs a run folder, whose code it trusts; names typed here are run"
+        )
     elif teacher is not None and teacher_checkpoint is not None:
         images = load_data(data, data_root, download, image_size)
         network, name = (

@@ -50,9 +50,15 @@ FORMATS = ("onnx", "pt2", "safetensors")
     help="File to write.  [default: student.onnx or student.pt2 in the run folder, best.onnx for the best "
     "epoch]",
 )
-@apply("json")
+@apply("trust_code", "json")
 def command(
-    run: Path, format: str, weights: str, include_normalization: bool, out: Path | None, as_json: bool
+    run: Path,
+    format: str,
+    weights: str,
+    include_normalization: bool,
+    out: Path | None,
+    trust_code: bool,
+    as_json: bool,
 ) -> None:
     """Write the trained student of the run folder RUN as a file that needs no pursuhint.
 
@@ -62,7 +68,12 @@ def command(
     from pursuhint.training.run_folder.export_student import export_run
 
     exported = export_run(
-        RunRecord.load(run), format, out, weights=weights, include_normalization=include_normalization
+        RunRecord.load(run),
+        format,
+        out,
+        weights=weights,
+        include_normalization=include_normalization,
+        trust_code=trust_code,
     )
     if as_json:
         result = {

@@ -80,8 +80,6 @@ def run(arguments: list[str] | None = None) -> Any:
     A bug keeps its traceback. A run that SIGTERM or Ctrl-C stopped has been saved and ends with status 143 or
     130, Ctrl-C elsewhere with 130, a reader that went away (``| head``) with 141.
     """
-    # For package.module:factory in the current folder; last, so that no file here can stand in for a library.
-    sys.path.append(os.getcwd())
     show_warning = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

@@ -94,6 +94,12 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "image_size": click.option(
         "--image-size", metavar="PIXELS", type=click.IntRange(min=1), help="Resize the images to this side."
     ),
+    "trust_code": click.option(
+        "--trust-code",
+        is_flag=True,
+        help="Run the code that the recipe or run names as package.module:factory; without this option it is "
+        "shown and refused.",
+    ),
     "download": click.option("--download", is_flag=True, help="Fetch the data when they are not there."),
     "metric": click.option(
         "--metric",

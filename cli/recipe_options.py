@@ -60,7 +60,7 @@ def recipe_options(command: Any) -> Any:
     return apply(
         "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "student", "data", "data_root",
         "download", "image_size", "workers",
-        "batch_size",
+        "batch_size", "trust_code",
     )(command)  # fmt: skip
 
 
@@ -76,8 +76,14 @@ def build_recipe(options: dict[str, Any], **more: Any) -> Recipe:
     """
     from pursuhint.errors import PursuhintError
     from pursuhint.training import Recipe, parse_losses
+    from pursuhint.training.recipe.received import check_code
 
-    values: dict[str, Any] = Recipe.load(options["recipe"]).to_dict() if options["recipe"] else {}
+    file, trust_code = options["recipe"], options["trust_code"]
+    if trust_code and not file:
+        raise PursuhintError(
+            "--trust-code needs --recipe FILE, whose code it trusts; names typed here are run"
+        )
+    values: dict[str, Any] = Recipe.read(file).to_dict() if file else {}
 
     def put(section: str, key: str, value: Any) -> None:
         if value is not None and value is not False:
@@ -113,4 +119,8 @@ def build_recipe(options: dict[str, Any], **more: Any) -> Recipe:
         raise PursuhintError(
             "which network is to be trained? give --student NAME, or a --recipe that names one"
         )
-    return Recipe.from_dict(values, source="the options").override(options["assignments"])
+    recipe = Recipe.from_dict(values, source="the options").override(options["assignments"])
+    if file:
+        typed = (options["student"], options["teacher"])
+        check_code(recipe, f"the recipe {file}", trust_code=trust_code, typed=typed)
+    return recipe

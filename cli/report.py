@@ -30,12 +30,13 @@ from .options import apply, examples, folder_argument
     show_default=True,
     help="Training images to compare on, with --teacher-student.",
 )
-@apply("device", "quiet", "json")
+@apply("trust_code", "device", "quiet", "json")
 def command(
     folder: Path,
     teacher_student: bool,
     metrics: tuple[str, ...],
     samples: int,
+    trust_code: bool,
     device: str | None,
     quiet: bool,
     as_json: bool,
@@ -46,6 +47,8 @@ def command(
 
     if metrics and not teacher_student:
         raise PursuhintError("--metric says how --teacher-student compares; give both or neither")
+    if trust_code and not teacher_student:
+        raise PursuhintError("--trust-code needs --teacher-student, which runs networks; a report runs none")
     if len(metrics) > 1:
         raise PursuhintError(f"report takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
     if teacher_student:
@@ -62,6 +65,7 @@ def command(
                 samples=samples,
                 device=device,
                 on_progress=progress,
+                trust_code=trust_code,
             )
         found.save(folder / "teacher_student")
     page = write_report(folder)

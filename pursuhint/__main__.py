@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+# ``python -m`` puts the current folder first on the path, where files of a received folder would stand in for
+# libraries. PYTHONPATH may still name the folder.
+if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:
+    del sys.path[0]
+
 from pursuhint.cli.main import run
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch import nn
 
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
+from pursuhint.models.code_reference import check_factory, refuse_standard_library
 from pursuhint.models.factory import call_factory
 
 # Options that would download weights while a network is built; weights come from a file the user names.
@@ -108,17 +109,20 @@ def imported_model(reference: str, *, num_classes: int, in_channels: int = 3, **
         **options: passed unchanged.
 
     Raises:
-        PursuhintError: the reference cannot be imported, the factory does not take these options or needs
-            others, or it returns no ``nn.Module``.
+        PursuhintError: the reference cannot be imported, names something that builds no networks (it is then
+            not called), the factory does not take these options or needs others, or it returns no
+            ``nn.Module``.
     """
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
         raise PursuhintError(f"{reference!r} is not of the form package.module:factory")
+    refuse_standard_library(reference)
     try:
         module = importlib.import_module(module_name)
     except (ImportError, TypeError, ValueError) as error:  # the last two: names such as ".x" or "a..b"
         raise PursuhintError(
-            f"cannot import {module_name!r} for {reference}: {error}; is its folder on PYTHONPATH?"
+            f"cannot import {module_name!r} for {reference}: {error}; is its folder on PYTHONPATH? "
+            "(the current folder is not, unless PYTHONPATH=. says so)"
         ) from error
     try:
         factory = getattr(module, attribute)
@@ -130,6 +134,7 @@ def imported_model(reference: str, *, num_classes: int, in_channels: int = 3, **
     if isinstance(factory, nn.Module) or not callable(factory):
         kind = "a network" if isinstance(factory, nn.Module) else f"a {type(factory).__name__}"
         raise PursuhintError(f"{reference} is {kind}, not a function or class that builds a network")
+    check_factory(reference, factory)
     sizes = {"num_classes": num_classes, "in_channels": in_channels}
     network = call_factory(reference, factory, sizes, options)
     if not isinstance(network, nn.Module):

@@ -78,6 +78,7 @@ def teacher_student_similarity(
     samples: int = 1000,
     device: torch.device | str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    trust_code: bool = False,
 ) -> TeacherStudentSimilarity:
     """Compare the layers of a run's teacher and student, before and after training.
 
@@ -90,22 +91,25 @@ def teacher_student_similarity(
         samples: how many images to draw; all if there are fewer.
         device: where to run; None for the best there is.
         on_progress: called after each batch with the number of images done and the number in all.
+        trust_code: import and call the networks that the run names as ``package.module:factory``.
 
     Raises:
-        PursuhintError: the run has no teacher or no finished epoch, a network or the data were passed from
-            Python, or as `pursuhint.analysis.compare_networks`.
+        PursuhintError: the run names code without ``trust_code``, it has no teacher or no finished epoch, a
+            network or the data were passed from Python, or as `pursuhint.analysis.compare_networks`.
     """
     from pursuhint._util.random_state import keep_random_state
     from pursuhint.training.prepare_training import prepare
+    from pursuhint.training.recipe.received import check_code
 
     get_metric(metric)
     device = choose_device(device)
     if run.recipe.teacher is None:
         raise PursuhintError(f"the run in {run.path} has no teacher to compare its student with")
     assert run.last  # a run without an epoch has no trained student, and says so
+    check_code(run.recipe, f"the run {run.path}", trust_code=trust_code)
     with keep_random_state(device):
         parts = prepare(run.recipe)
-        students = {"before": parts.student, "after": run.load_student()}
+        students = {"before": parts.student, "after": run.load_student(trust_code=trust_code)}
     assert parts.teacher is not None
     activation = "post" if run.plan is None else run.plan.teacher_points[0].activation
     example = parts.example

@@ -230,4 +230,5 @@ def _describe(
         parameters["teacher"] = count_parameters(parts.teacher)
     description = {**now, "data": sizes, "parameters": parameters}
     write_json(path, {**description, "inputs": dict(fingerprints), "resumed": []})
-    recipe.save(folder / "recipe.yaml")
+    stored = recipe.data.model_copy(update={"download": False})  # each command asks for its own downloads
+    recipe.model_copy(update={"data": stored}).save(folder / "recipe.yaml")

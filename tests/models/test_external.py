@@ -14,6 +14,7 @@ from torch import nn
 
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
+from pursuhint.models.factory import call_factory
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is an extra")
 
@@ -36,6 +37,23 @@ def demanding(depth, *, num_classes):
 
 def wrong():
     return "a string"
+
+from pathlib import Path
+from subprocess import call as borrowed
+from os import system as builtin
+
+def annotated() -> int:
+    raise AssertionError("called")
+
+def promised(num_classes) -> "nn.Linear":
+    return nn.Linear(2, num_classes)
+
+class Own(nn.Linear):
+    def __init__(self, num_classes):
+        super().__init__(2, num_classes)
+
+from functools import partial as _partial
+shortened = _partial(small, hidden=2)
 
 def broken():
     raise RuntimeError("inside")
@@ -151,11 +169,24 @@ def test_own_factory_gets_what_it_takes(own_code: str) -> None:
         ("network", {}, "network is a network, not a function or class that builds a network"),
         ("number", {}, "number is a int, not a function"),
         ("", {}, "is not of the form package.module:factory"),
+        ("Path", {}, "is the class Path, not a subclass of torch.nn.Module"),
+        ("borrowed", {}, "comes from subprocess, not from pursuhint_own_networks"),
+        ("builtin", {}, "is a builtin_function_or_method, not a subclass"),
+        ("annotated", {}, "returns a int, as its annotation says, not a network"),
     ],
 )
 def test_own_factory_errors(own_code: str, attribute: str, options: dict[str, int], message: str) -> None:
     with pytest.raises(PursuhintError, match=message):
         create_model(f"{own_code}:{attribute}", num_classes=6, **options)
+
+
+@pytest.mark.parametrize("attribute", ["promised", "Own"])
+def test_annotated_functions_and_classes_are_factories(own_code: str, attribute: str) -> None:
+    assert create_model(f"{own_code}:{attribute}", num_classes=6).out_features == 6
+
+
+def test_a_shortened_factory_is_one(own_code: str) -> None:
+    assert create_model(f"{own_code}:shortened", num_classes=6)[0].out_channels == 2
 
 
 @pytest.mark.parametrize("module", ["pursuhint_nowhere.networks", ".relative", "double..dot"])
@@ -164,9 +195,9 @@ def test_own_module_that_cannot_be_imported(module: str) -> None:
         create_model(f"{module}:factory", num_classes=2)
 
 
-def test_builtin_factories_say_that_they_are_opaque() -> None:
-    with pytest.raises(PursuhintError, match="builtins:dict does not say what it takes"):
-        create_model("builtins:dict", num_classes=2)
+def test_opaque_factories_say_so() -> None:
+    with pytest.raises(PursuhintError, match="dict does not say what it takes"):
+        call_factory("dict", dict, {}, {})
 
 
 def test_an_error_inside_own_code_keeps_its_traceback(own_code: str) -> None:

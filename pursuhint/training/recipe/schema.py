@@ -37,6 +37,7 @@ from pursuhint.losses import LOSSES
 from pursuhint.similarity import METRICS
 from pursuhint.training.recipe.inheritance import read_recipe, read_text
 from pursuhint.training.recipe.loss_syntax import parse_value, tidy_numbers
+from pursuhint.training.recipe.received import check_code, without_download
 from pursuhint.training.recipe.renamed import refuse_old_names
 
 __all__ = [
@@ -365,19 +366,35 @@ class Recipe(_Section):
         return cls.from_dict(read_text(text, source), source=source)
 
     @classmethod
-    def load(cls, name_or_file: str | Path) -> Recipe:
+    def load(cls, name_or_file: str | Path, *, trust_code: bool = False) -> Recipe:
         """Load a shipped recipe by name, or a YAML file, with the recipes that it extends.
 
         Args:
             name_or_file: a name of `pursuhint.recipes.RECIPES` or a file, with an optional ``:VARIANT``. In a
                 file ``extends: NAME|FILE`` names a base recipe, whose sections are merged key by key, and
                 ``variants`` holds named changes.
+            trust_code: accept a file whose networks are ``package.module:factory``, which training imports
+                and calls. Default: such a file is refused, since whoever wrote it could run anything.
 
         Raises:
-            PursuhintError: the recipe, file or variant does not exist or is not valid.
+            PursuhintError: the recipe, file or variant does not exist, is not valid, or names code.
+        """
+        recipe = cls.read(name_or_file)
+        check_code(recipe, f"the recipe {name_or_file}", trust_code=trust_code)
+        return recipe
+
+    @classmethod
+    def read(cls, name_or_file: str | Path) -> Recipe:
+        """Read a recipe as data, to show or compare it: `load` without the check of what it names.
+
+        A file never asks for a download: ``data.download`` is False in what is read, and a warning says so.
+
+        Raises:
+            PursuhintError: as `load`, but for code.
         """
         values, source = read_recipe(name_or_file)
-        return cls.from_dict(values, source=source)
+        recipe = cls.from_dict(values, source=source)
+        return without_download(recipe, source)
 
     def to_dict(self) -> dict[str, Any]:
         """The complete recipe as plain values for YAML or JSON."""

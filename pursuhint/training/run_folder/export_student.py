@@ -24,6 +24,7 @@ def export_run(
     *,
     weights: str = "last",
     include_normalization: bool = False,
+    trust_code: bool = False,
 ) -> Exported:
     """Export the student of a run as one file.
 
@@ -35,6 +36,7 @@ def export_run(
         weights: ``"last"`` or ``"best"``.
         include_normalization: include the normalisation of training, so that the exported program takes
             images scaled to [0, 1]. Needs the data; not for ``safetensors``.
+        trust_code: see `RunRecord.load_student`.
 
     Raises:
         PursuhintError: as `RunRecord.load_student` and `pursuhint.models.export_network`; or the data set,
@@ -47,7 +49,7 @@ def export_run(
         path = record.path / f"{stem}.{format}"
         if path.suffix == ".safetensors":
             raise PursuhintError(f"the run has its weights in {path} already; say where to copy them (--out)")
-    network = record.load_student(weights)
+    network = record.load_student(weights, trust_code=trust_code)
     sizes = record.environment["data"]
     if include_normalization:
         data = record.load_data()

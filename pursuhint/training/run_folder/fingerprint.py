@@ -34,7 +34,7 @@ def check_same_run(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> b
         if any((folder / name).exists() for name in _LEFTOVERS):
             raise PursuhintError(f"{folder} holds results but no recipe.yaml; choose another folder (--out)")
         return False
-    there, here = flatten_keys(Recipe.load(path).to_dict()), flatten_keys(recipe.to_dict())
+    there, here = flatten_keys(Recipe.read(path).to_dict()), flatten_keys(recipe.to_dict())
     keys = [
         key
         for key in dict.fromkeys([*there, *here])

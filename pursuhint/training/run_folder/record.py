@@ -11,6 +11,7 @@ from pursuhint._util.input_files import read_text
 from pursuhint._util.json_text import parse_json
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
+from pursuhint.training.recipe.received import check_code
 from pursuhint.training.recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class RunRecord:
         hints = path / "hints.json"
         return cls(
             path=path,
-            recipe=Recipe.load(path / "recipe.yaml"),
+            recipe=Recipe.read(path / "recipe.yaml"),
             metrics=read_metrics(path / "metrics.jsonl"),
             plan=HintPlan.load(hints) if hints.exists() else None,
             environment=read_json(path / "environment.json", "description of the run"),
@@ -97,14 +98,16 @@ class RunRecord:
         """
         return self.metrics[best_epoch(self.metrics, self.chosen_on) - 1] if self.metrics else self.last
 
-    def load_student(self, weights: str = "last") -> nn.Module:
+    def load_student(self, weights: str = "last", *, trust_code: bool = False) -> nn.Module:
         """The trained student, on the CPU and in evaluation mode.
 
         Args:
             weights: ``"last"`` or ``"best"``.
+            trust_code: import and call the ``package.module:factory`` that the run names as its student.
 
         Raises:
-            PursuhintError: no such weights, or the student was passed from Python and has no name.
+            PursuhintError: no such weights, the student was passed from Python and has no name, or it is code
+                without ``trust_code``.
         """
         import torch
 
@@ -121,6 +124,8 @@ class RunRecord:
                 f"the student of {self.path} was passed from Python ({network}); build it yourself and load "
                 f"{self.path / files[weights]} with load_weights"
             )
+        alone = self.recipe.model_copy(update={"teacher": None})  # which is not built here
+        check_code(alone, f"the run {self.path}", trust_code=trust_code)
         sizes = self.environment["data"]
         student = create_model(
             network,
@@ -135,15 +140,18 @@ class RunRecord:
         load_weights(student, self.path / files[weights])
         return student.eval()
 
-    def load_data(self) -> ImageData:
+    def load_data(self, *, download: bool = False) -> ImageData:
         """Load the data that the run used.
+
+        Args:
+            download: fetch them when they are not there.
 
         Raises:
             PursuhintError: the data are missing, or were passed from Python.
         """
         from pursuhint.training.loaders import load_data
 
-        return load_data(self.recipe.data)
+        return load_data(self.recipe.data.model_copy(update={"download": download}))
 
 
 def best_epoch(metrics: tuple[dict[str, Any], ...] | list[dict[str, Any]], chosen_on: str) -> int:
