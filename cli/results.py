@@ -83,9 +83,9 @@ def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
     if "k_reason" not in plan.origin:
         return
     metric, algorithm = plan.origin["metric"], plan.origin["algorithm"]
-    if metric in analysis.curves and analysis.normalize == plan.origin["normalize"]:
-        inertias = analysis.curves[metric][algorithm]
-        silhouettes = analysis.silhouettes[metric][algorithm]
+    if metric in analysis.clusters.curves and analysis.clusters.normalize == plan.origin["normalize"]:
+        inertias = analysis.clusters.curves[metric][algorithm]
+        silhouettes = analysis.clusters.silhouettes[metric][algorithm]
         rows = [(str(k), f"{inertias[k]:.4f}", f"{silhouettes[k]:.3f}") for k in inertias]
         for line in table(("k", "inertia", "silhouette"), rows):
             click.echo(line)
@@ -94,9 +94,9 @@ def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
 
 def _print_stability(analysis: Analysis) -> None:
     """How sure the choices and the similarities are."""
-    if analysis.no_stability:
-        click.echo(f"how sure the choice is was not found out: {analysis.no_stability}")
-    for metric in analysis.stability:
+    if analysis.robustness.no_stability:
+        click.echo(f"how sure the choice is was not found out: {analysis.robustness.no_stability}")
+    for metric in analysis.robustness.stability:
         click.echo(f"{metric}: {analysis.stability_sentence(metric)}")
         error = analysis.similarities[metric].standard_error
         if error is not None and len(error) > 1:
@@ -105,18 +105,18 @@ def _print_stability(analysis: Analysis) -> None:
                 f"{metric}: standard error of a similarity {float(off.median()):.1g} (median over pairs), "
                 f"{float(off.max()):.1g} at most"
             )
-    for agreement in analysis.agreements:
+    for agreement in analysis.robustness.agreements:
         click.echo(agreement.sentence())
 
 
 def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
     """What an analysis found: clusters, positions, and how sure that is."""
     found: dict[str, Any] = {
-        "network": analysis.network,
-        "data": analysis.data,
-        "samples": analysis.num_samples,
+        "network": analysis.provenance.network,
+        "data": analysis.provenance.data,
+        "samples": analysis.provenance.num_samples,
         "layers": len(analysis.candidates),
-        "excluded": [point.module for point in analysis.excluded],
+        "excluded": [point.module for point in analysis.layers.excluded],
         "hint_positions": [point.position for point in analysis.plan.teacher_points],
         "hint_points": [point.module for point in analysis.plan.teacher_points],
         "seconds": {
@@ -137,7 +137,7 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
                 }
                 for name, clustering in algorithms.items()
             }
-            for metric, algorithms in analysis.clusterings.items()
+            for metric, algorithms in analysis.clusters.clusterings.items()
         },
         "kmeans_above_optimum": {metric: analysis.gap(metric) for metric in analysis.metrics},
         "k_reason": analysis.plan.origin.get("k_reason"),
@@ -147,17 +147,17 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
                 "together": stability.together,
                 "frequency": _frequencies(analysis, stability),
             }
-            for metric, stability in analysis.stability.items()
+            for metric, stability in analysis.robustness.stability.items()
         },
-        "no_stability": analysis.no_stability or None,
-        "agreements": [agreement.sentence() for agreement in analysis.agreements],
+        "no_stability": analysis.robustness.no_stability or None,
+        "agreements": [agreement.sentence() for agreement in analysis.robustness.agreements],
     }
     if as_json:
         click.echo(json.dumps(found))
         return
     click.echo(
-        f"{found['layers']} layers of {analysis.network} on {analysis.num_samples:,} images of "
-        f"{analysis.data}: {analysis.images_per_second:,.0f} images/s; similarity and clustering took "
+        f"{found['layers']} layers of {found['network']} on {found['samples']:,} images of {found['data']}: "
+        f"{analysis.images_per_second:,.0f} images/s; similarity and clustering took "
         f"{analysis.seconds.over_forward:.3f} of the forward pass"
         + (
             f", of which {sum(analysis.seconds.stability.values()):.2f} s for certainty"
@@ -165,7 +165,7 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
             else ""
         )
     )
-    for point in analysis.excluded:
+    for point in analysis.layers.excluded:
         click.echo(f"left out, since its features do not vary: {point}")
     rows = [
         (

@@ -54,12 +54,6 @@ def command(
         normalize=normalize or None,
         position=position,
     )
-    stability = found.selection_stability(
-        metric=metric,
-        k=len(plan),
-        algorithm=algorithm,
-        normalize=normalize or None,
-        position=position,
-    )
+    stability = found.selection_stability(plan)
     plan.save(out)
     print_selection(found, plan, stability, as_json=as_json)

@@ -13,13 +13,14 @@ __all__ = ["validated"]
 File = TypeVar("File", bound=BaseModel)
 
 
-def validated(model: type[File], values: Any, what: str) -> File:
+def validated(model: type[File], values: Any, what: str, *, older: str = "") -> File:
     """Check the content of a JSON file against its model.
 
     Args:
         model: a model with a field ``schema_version: Literal[N]``, called ``schema`` in the file.
         values: the content of the file.
         what: which file, for the message ("the hint plan hints.json").
+        older: what to do about a file with a lower schema version, for the message.
 
     Raises:
         PursuhintError: the file has another schema version or does not fit; the message names the first entry
@@ -28,7 +29,10 @@ def validated(model: type[File], values: Any, what: str) -> File:
     (known,) = get_args(model.model_fields["schema_version"].annotation)
     schema = values.get("schema") if isinstance(values, dict) else None
     if isinstance(schema, int) and schema != known:
-        raise PursuhintError(f"{what} has schema {schema}; this version of PursuHint reads schema {known}")
+        todo = f"; {older}" if older and schema < known else ""
+        raise PursuhintError(
+            f"{what} has schema {schema}; this version of PursuHint reads schema {known}{todo}"
+        )
     try:
         return model.model_validate(values)
     except ValidationError as error:

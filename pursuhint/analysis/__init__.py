@@ -8,8 +8,16 @@ from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from pursuhint.analysis.cross_network import compare_networks
+    from pursuhint.analysis.findings import (
+        AnalysisSeconds,
+        AnalyzedLayers,
+        ChoiceRobustness,
+        LayerClusters,
+    )
+    from pursuhint.analysis.provenance import Provenance
     from pursuhint.analysis.result import Analysis
     from pursuhint.analysis.run_analysis import analyze
+    from pursuhint.analysis.selector import HintSelector
     from pursuhint.analysis.storage import StoredAnalysis
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -24,11 +24,23 @@ from pursuhint.similarity.accumulators.moments import LayerMoments
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
 
-Parts = MomentShards | RowShards
-"""Statistics of parts of the samples."""
+Shards = MomentShards | RowShards
+"""Statistics of the shards of the samples."""
 
-Collected = Mapping[Activation, tuple[LayerStatistics, Parts | None]]
-"""Statistics of all samples, and of their parts if they were kept, after and before the activations."""
+
+@dataclass(frozen=True)
+class Collected:
+    """Statistics of the features of a network, after or before the activations.
+
+    Attributes:
+        points: all layers.
+        statistics: of their features, over all samples.
+        shards: statistics of the shards of the samples, or None if they were not kept apart.
+    """
+
+    points: tuple[HintPoint, ...]
+    statistics: LayerStatistics
+    shards: Shards | None
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ class CollectionPlan:
     save_every: float
     identity: Mapping[str, Any]
 
-    def collect(self, spent: CollectSeconds) -> Collected:
+    def collect(self, spent: CollectSeconds) -> dict[Activation, Collected]:
         """Gather the statistics.
 
         Args:
@@ -76,7 +88,7 @@ class CollectionPlan:
         Raises:
             PursuhintError: as `pursuhint.analysis.collect`.
         """
-        accumulators: dict[Activation, Parts] = {
+        accumulators: dict[Activation, Shards] = {
             side: self._accumulator(side, found) for side, found in self.points.items()
         }
         total = sum(step.samples for step in self.order.steps(rank(), world_size()))
@@ -100,13 +112,14 @@ class CollectionPlan:
         )
         several = len(self.order.sizes) > 1
         gathered = {
-            side: (parts.finish(), parts if several else None) for side, parts in accumulators.items()
+            side: Collected(tuple(self.points[side]), shards.finish(), shards if several else None)
+            for side, shards in accumulators.items()
         }
         if world_size() > 1:
             spent.take_slowest(self.device)  # after finish, which a process that had no batch begins with
         return gathered
 
-    def _accumulator(self, side: Activation, found: Sequence[HintPoint]) -> Parts:
+    def _accumulator(self, side: Activation, found: Sequence[HintPoint]) -> Shards:
         statistics = empty_statistics(
             [(self.network, found)], pooling=self.pooling, form=self.forms[side], device=self.device
         )

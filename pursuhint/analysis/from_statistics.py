@@ -11,17 +11,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pursuhint._util.distributed import world_size
 from pursuhint._util.timing import CollectSeconds
-from pursuhint.analysis.collection_plan import Parts
+from pursuhint.analysis.collection_plan import Collected, Shards
+from pursuhint.analysis.findings import AnalysisSeconds, AnalyzedLayers, ChoiceRobustness, LayerClusters
+from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
-from pursuhint.analysis.storage import AnalysisSeconds
 from pursuhint.clustering import ALGORITHMS, Clustering, get_algorithm
 from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
-from pursuhint.clustering.cluster_count import AUTO, choose_k, curves_over_k
+from pursuhint.clustering.cluster_count import ClusteringsOverK
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
-from pursuhint.hints.plan import choose_positions, default_k
+from pursuhint.hints.options import SelectionOptions
+from pursuhint.hints.plan import choose_positions
 from pursuhint.hints.selection import choose_plan, stability_of_choice
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.accumulators.base import LayerStatistics
@@ -32,121 +33,84 @@ from pursuhint.similarity.resampling import Resampled, resample
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What to conclude from statistics; see `pursuhint.analysis.analyze`."""
+class AnalysisRequest:
+    """What to compute from the statistics of layers.
+
+    Attributes:
+        metrics: names of the metrics asked for; the first one chooses the plan.
+        computed: the metrics to compute: those asked for, each with the one that it is clustered with.
+        selection: how hint points are chosen.
+        no_stability: why the stability of the choice is not estimated; empty if it is.
+    """
 
     metrics: tuple[str, ...]
-    k: int | Literal["auto"] | None
-    algorithm: str
-    position: str
-    normalize: bool
-    seed: int
+    computed: tuple[Metric, ...]
+    selection: SelectionOptions
+    no_stability: str = ""
 
 
 def analyze_statistics(
-    points: tuple[HintPoint, ...],
-    statistics: LayerStatistics,
-    parts: Parts | None,
-    computed: Sequence[Metric],
-    choice: Choice,
+    collected: Collected,
+    request: AnalysisRequest,
+    provenance: Provenance,
+    samples: Tensor,
     spent: CollectSeconds,
 ) -> Analysis:
-    """An analysis, but for what is known of network, data and pass only.
+    """Compute similarities, clusterings and hint points from collected statistics.
 
     Args:
-        points: all layers.
-        statistics: of their features, over all samples.
-        parts: the same of parts of the samples, if how sure the choice is should be found out.
-        computed: the metrics to compute, each with the one that it is clustered with.
-        choice: what was asked for.
+        collected: statistics of all layers.
+        request: what to compute.
+        provenance: network, data and settings of the pass.
+        samples: indices of the samples, as in ``Batch.indices``.
         spent: what the pass took.
 
     Raises:
         PursuhintError: too few layers vary over the samples for the number of hint points.
     """
-    stability_seconds: dict[str, float] = {}
-    resampled: dict[str, Resampled] = {}
-    whole: dict[str, tuple[Tensor, float]] = {}
-    if parts is not None:
-        resampled, stability_seconds = _resampled(parts, computed, choice.seed)
-        for metric in computed:
-            matrix = resampled[metric.name].whole
-            if metric.needs == "rows" and matrix is not None:
-                whole[metric.name] = (matrix, stability_seconds.pop(metric.name))
-    matrices, similarity_seconds = _matrices(
-        statistics, [metric for metric in computed if metric.name not in whole]
-    )
-    for name, (matrix, seconds) in whole.items():
-        matrices[name], similarity_seconds[name] = matrix, seconds
-    kept = [i for i in range(len(points)) if not any(m[i, i].isnan() for m in matrices.values())]
-    excluded = tuple(point for i, point in enumerate(points) if i not in kept)
-    candidates = [points[i] for i in kept]
-    _check_candidates(candidates, excluded, choice.k)
-    similarities = {}
-    for metric in computed:
-        parted = resampled.get(metric.name)
-        similarities[metric.name] = LayerSimilarity(
-            points,
-            matrices[metric.name].cpu(),
-            metric.name,
-            statistics.count,
-            None if parted is None else parted.left_out.float().cpu(),
-            None if parted is None else parted.halves.float().cpu(),
-        ).subset(kept)
-
-    curves, silhouettes, seconds_of_curves = _curves(similarities, choice)
-    if isinstance(choice.k, int):
-        k = choice.k
-    elif choice.k == AUTO:
-        first = choice.metrics[0]
-        k = choose_k(curves[first][choice.algorithm], silhouettes[first][choice.algorithm]).k
-    else:
-        k = default_k(candidates)
-    clusterings: dict[str, dict[str, Clustering]] = {}
-    clustering_seconds = {}
-    stability = {}
-    for metric_name in choice.metrics:
-        similarity = similarities[get_metric(metric_name).for_clustering]
-        began = time.perf_counter()
-        clusterings[metric_name] = {
-            name: get_algorithm(name)(similarity.values, k, normalize=choice.normalize) for name in ALGORITHMS
-        }
-        clustering_seconds[metric_name] = seconds_of_curves[metric_name] + time.perf_counter() - began
-        began = time.perf_counter()
-        found = stability_of_choice(similarity, k, choice.algorithm, choice.position, choice.normalize)
-        if found is not None:
-            stability[metric_name] = found
-            spent_before = stability_seconds.get(metric_name, 0.0)
-            stability_seconds[metric_name] = spent_before + time.perf_counter() - began
+    options = request.selection
+    similarities, similarity_seconds, stability_seconds = _similarities(collected, request, provenance.seed)
     clustered_with = {name: get_metric(name).for_clustering for name in similarities}
+    clustered = {metric: similarities[clustered_with[metric]] for metric in request.metrics}
+    over_k, clustering_seconds = _clusterings(clustered, options.normalize)
+    first = request.metrics[0]
     plan = choose_plan(
-        similarities[clustered_with[choice.metrics[0]]],
-        choice.metrics[0],
-        choice.k if choice.k == AUTO else k,
-        choice.algorithm,
-        choice.position,
-        choice.normalize,
-        choice.seed,
+        clustered[first], options, over_k[first][options.algorithm], metric=first, seed=provenance.seed
     )
-    analysis = Analysis(
-        network="",
-        data="",
-        points=points,
-        excluded=excluded,
-        metrics=choice.metrics,
+    k = plan.origin["k"]
+    clusterings, stability = {}, {}
+    for metric, similarity in clustered.items():
+        began = time.perf_counter()
+        clusterings[metric] = {name: found.at(k) for name, found in over_k[metric].items()}
+        clustering_seconds[metric] += time.perf_counter() - began
+        began = time.perf_counter()
+        chosen = choose_positions(clusterings[metric][options.algorithm], options.position, similarity.values)
+        found_stability = stability_of_choice(similarity, chosen, options)
+        if found_stability is not None:
+            stability[metric] = found_stability
+            spent_before = stability_seconds.get(metric, 0.0)
+            stability_seconds[metric] = spent_before + time.perf_counter() - began
+    kept = set(clustered[first].points)
+    return Analysis(
+        provenance=provenance,
+        layers=AnalyzedLayers(
+            collected.points, tuple(point for point in collected.points if point not in kept)
+        ),
         similarities=similarities,
-        clustered_with=clustered_with,
-        clusterings=clusterings,
-        curves=curves,
-        silhouettes=silhouettes,
+        clusters=LayerClusters(
+            metrics=request.metrics,
+            clustered_with=clustered_with,
+            normalize=options.normalize,
+            clusterings=clusterings,
+            curves={m: {name: each.inertias for name, each in of.items()} for m, of in over_k.items()},
+            silhouettes={
+                m: {name: each.silhouettes for name, each in of.items()} for m, of in over_k.items()
+            },
+        ),
         plan=plan,
-        num_samples=statistics.count,
-        samples=torch.arange(0),
-        seed=choice.seed,
-        normalize=choice.normalize,
-        batch_size=0,
-        device="",
-        threads=torch.get_num_threads(),
+        robustness=ChoiceRobustness(
+            stability, request.no_stability, _between_metrics(clustered, clusterings, options)
+        ),
         seconds=AnalysisSeconds(
             spent.total,
             spent.data,
@@ -156,27 +120,167 @@ def analyze_statistics(
             clustering_seconds,
             stability_seconds,
         ),
-        processes=world_size(),
-        stability=stability,
+        samples=samples,
     )
-    return replace(analysis, agreements=_between_metrics(analysis, choice))
+
+
+def with_pre(post: Analysis, pre: Analysis, selection: SelectionOptions) -> Analysis:
+    """Join the analyses of the features after and before the activations.
+
+    Their agreement is computed for each metric, over the layers that vary on both sides.
+
+    Args:
+        post: after the activations.
+        pre: before them, with as many hint points.
+        selection: how hint points were chosen in both.
+
+    Returns:
+        ``post`` with ``pre`` and with the agreements between the two.
+    """
+    places = [{point.position: i for i, point in enumerate(one.candidates)} for one in (post, pre)]
+    common = sorted(places[0].keys() & places[1].keys())
+    layers = [[place[position] for position in common] for place in places]
+    agreements = []
+    for metric in post.metrics:
+        one, other = (
+            _Choice.of(
+                f"{metric} {when} the activations",
+                analysis.similarities[analysis.clusters.clustered_with[metric]],
+                analysis.clusters.clusterings[metric][selection.algorithm],
+                selection.position,
+            ).on(kept)
+            for when, analysis, kept in (("after", post, layers[0]), ("before", pre, layers[1]))
+        )
+        agreements.append(_agreement(one, other))
+    robustness = replace(post.robustness, agreements=(*post.robustness.agreements, *agreements))
+    return replace(post, pre=pre, robustness=robustness)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """One way of choosing hint points, to compare with another.
+
+    Attributes:
+        name: of the way, for sentences.
+        values: (layers, layers), the similarity that was clustered.
+        labels: cluster of each layer.
+        positions: of the hint points.
+    """
+
+    name: str
+    values: Tensor
+    labels: tuple[int, ...]
+    positions: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, similarity: LayerSimilarity, clustering: Clustering, position: str) -> _Choice:
+        chosen = choose_positions(clustering, position, similarity.values)
+        positions = tuple(similarity.points[layer].position for layer in chosen)
+        return cls(name, similarity.values, clustering.labels, positions)
+
+    def on(self, layers: Sequence[int]) -> _Choice:
+        """Similarities and clusters of some of the layers; the hint points stay."""
+        index = torch.tensor(layers, dtype=torch.long)
+        labels = tuple(self.labels[layer] for layer in layers)
+        return replace(self, values=self.values[index][:, index], labels=labels)
+
+
+def _between_metrics(
+    clustered: Mapping[str, LayerSimilarity],
+    clusterings: Mapping[str, Mapping[str, Clustering]],
+    options: SelectionOptions,
+) -> tuple[Agreement, ...]:
+    choices = [
+        _Choice.of(metric, similarity, clusterings[metric][options.algorithm], options.position)
+        for metric, similarity in clustered.items()
+    ]
+    return tuple(_agreement(one, other) for one, other in combinations(choices, 2))
+
+
+def _agreement(one: _Choice, other: _Choice) -> Agreement:
+    return Agreement(
+        one.name,
+        other.name,
+        rand_index(one.labels, other.labels),
+        rank_correlation(one.values, other.values),
+        one.positions,
+        other.positions,
+    )
+
+
+def _similarities(
+    collected: Collected, request: AnalysisRequest, seed: int
+) -> tuple[dict[str, LayerSimilarity], dict[str, float], dict[str, float]]:
+    """Similarities of the layers that vary, seconds by metric, and seconds of resampling by metric.
+
+    Raises:
+        PursuhintError: too few layers vary over the samples for the number of hint points.
+    """
+    points, statistics, computed = collected.points, collected.statistics, request.computed
+    stability_seconds: dict[str, float] = {}
+    resampled: dict[str, Resampled] = {}
+    whole: dict[str, tuple[Tensor, float]] = {}
+    if collected.shards is not None:
+        resampled, stability_seconds = _resampled(collected.shards, computed, seed)
+        # A metric of pairs of samples computes the matrix of all samples in the pass of the subsamples.
+        for metric in computed:
+            matrix = resampled[metric.name].whole
+            if metric.needs == "rows" and matrix is not None:
+                whole[metric.name] = (matrix, stability_seconds.pop(metric.name))
+    matrices, seconds = _matrices(statistics, [metric for metric in computed if metric.name not in whole])
+    for name, (matrix, spent) in whole.items():
+        matrices[name], seconds[name] = matrix, spent
+    # A layer without variance has similarity 0 / 0 to itself.
+    kept = [i for i in range(len(points)) if not any(m[i, i].isnan() for m in matrices.values())]
+    _check_candidates(points, kept, request.selection.k)
+    similarities = {}
+    for metric in computed:
+        subsamples = resampled.get(metric.name)
+        similarities[metric.name] = LayerSimilarity(
+            points,
+            matrices[metric.name].cpu(),
+            metric.name,
+            statistics.count,
+            None if subsamples is None else subsamples.left_out.float().cpu(),
+            None if subsamples is None else subsamples.halves.float().cpu(),
+        ).subset(kept)
+    return similarities, seconds, stability_seconds
+
+
+def _clusterings(
+    clustered: Mapping[str, LayerSimilarity], normalize: bool
+) -> tuple[dict[str, dict[str, ClusteringsOverK]], dict[str, float]]:
+    """Clusterings by metric and algorithm, with their curves over k computed, and seconds by metric."""
+    algorithms = {name: get_algorithm(name) for name in ALGORITHMS}  # importing one takes its time
+    clusterings: dict[str, dict[str, ClusteringsOverK]] = {}
+    seconds = {}
+    for metric, similarity in clustered.items():
+        began = time.perf_counter()
+        clusterings[metric] = {
+            name: ClusteringsOverK(cluster, similarity.values, normalize=normalize)
+            for name, cluster in algorithms.items()
+        }
+        for found in clusterings[metric].values():
+            _ = found.inertias, found.silhouettes  # both are kept; the stopwatch should see their time
+        seconds[metric] = time.perf_counter() - began
+    return clusterings, seconds
 
 
 def _resampled(
-    parts: Parts, metrics: Sequence[Metric], seed: int
+    shards: Shards, metrics: Sequence[Metric], seed: int
 ) -> tuple[dict[str, Resampled], dict[str, float]]:
-    """Matrices on parts of the samples, and seconds, by metric; work that several share is charged to all."""
-    statistics = parts.rows if isinstance(parts, RowShards) else parts.moments
+    """Matrices on subsamples, and seconds, by metric; shared work is divided among its metrics."""
+    statistics = shards.rows if isinstance(shards, RowShards) else shards.moments
     resampled: dict[str, Resampled] = {}
     seconds: dict[str, float] = {}
     for needs in ("moments", "rows"):
         wanted = [metric for metric in metrics if metric.needs == needs]
         if not wanted:
             continue
-        source = parts
+        source = shards
         began = time.perf_counter()
-        if needs == "moments" and isinstance(parts, RowShards) and parts.prefer_moments:
-            source = MomentShards.of_rows(parts)
+        if needs == "moments" and isinstance(shards, RowShards) and shards.prefer_moments:
+            source = MomentShards.of_rows(shards)
         for group in _shared(wanted, source):
             resampled |= resample(source, group, samples=statistics.count, seed=seed)
             now = time.perf_counter()
@@ -186,81 +290,17 @@ def _resampled(
     return resampled, seconds
 
 
-def _shared(metrics: Sequence[Metric], parts: Parts) -> list[list[Metric]]:
-    """Metrics in groups that share work: those that are computed union by union are one group."""
-    alone = [[metric] for metric in metrics if metric.subsample_function(parts) is not None]
-    together = [metric for metric in metrics if metric.subsample_function(parts) is None]
+def _shared(metrics: Sequence[Metric], shards: Shards) -> list[list[Metric]]:
+    """Group metrics that share work: those computed subsample by subsample form one group."""
+    alone = [[metric] for metric in metrics if metric.subsample_function(shards) is not None]
+    together = [metric for metric in metrics if metric.subsample_function(shards) is None]
     return [*alone, together] if together else alone
-
-
-def _curves(
-    similarities: Mapping[str, LayerSimilarity], choice: Choice
-) -> tuple[dict[str, dict[str, dict[int, float]]], dict[str, dict[str, dict[int, float]]], dict[str, float]]:
-    """Inertia and silhouette by metric, algorithm and k, and seconds by metric."""
-    inertias: dict[str, dict[str, dict[int, float]]] = {}
-    silhouettes: dict[str, dict[str, dict[int, float]]] = {}
-    seconds = {}
-    algorithms = {name: get_algorithm(name) for name in ALGORITHMS}  # importing one takes its time
-    for metric in choice.metrics:
-        began = time.perf_counter()
-        values = similarities[get_metric(metric).for_clustering].values
-        inertias[metric], silhouettes[metric] = {}, {}
-        for name, cluster in algorithms.items():
-            found = curves_over_k(cluster, values, normalize=choice.normalize)
-            inertias[metric][name], silhouettes[metric][name] = found
-        seconds[metric] = time.perf_counter() - began
-    return inertias, silhouettes, seconds
-
-
-def _between_metrics(analysis: Analysis, choice: Choice) -> tuple[Agreement, ...]:
-    everything = range(len(analysis.candidates))
-    return tuple(
-        _agreement(first, second, (analysis, first, everything), (analysis, second, everything), choice)
-        for first, second in combinations(analysis.metrics, 2)
-    )
-
-
-def between_activations(post: Analysis, pre: Analysis, choice: Choice) -> tuple[Agreement, ...]:
-    """For each metric; layers that vary on one side only are left out of clusterings and similarities."""
-    there = [{point.position: i for i, point in enumerate(side.candidates)} for side in (post, pre)]
-    common = sorted(there[0].keys() & there[1].keys())
-    layers = [[side[position] for position in common] for side in there]
-    return tuple(
-        _agreement(
-            f"{metric} after the activations",
-            f"{metric} before the activations",
-            (post, metric, layers[0]),
-            (pre, metric, layers[1]),
-            choice,
-        )
-        for metric in post.metrics
-    )
-
-
-def _agreement(
-    first: str,
-    second: str,
-    one: tuple[Analysis, str, Sequence[int]],
-    other: tuple[Analysis, str, Sequence[int]],
-    choice: Choice,
-) -> Agreement:
-    """Compare two analyses (or metrics) on some of the layers of each."""
-    labels, similarities, positions = [], [], []
-    for analysis, metric, layers in (one, other):
-        clustering = analysis.clusterings[metric][choice.algorithm]
-        similarity = analysis.similarities[get_metric(metric).for_clustering]
-        chosen = choose_positions(clustering, choice.position, similarity.values)
-        labels.append([clustering.labels[layer] for layer in layers])
-        similarities.append(similarity.subset(layers).values)
-        positions.append(tuple(analysis.candidates[layer].position for layer in chosen))
-    correlation = rank_correlation(*similarities)
-    return Agreement(first, second, rand_index(*labels), correlation, *positions)
 
 
 def _matrices(
     layers: LayerStatistics, metrics: Sequence[Metric]
 ) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """Matrices and seconds by metric; work that several share is charged to all alike."""
+    """Matrices and seconds by metric; shared work is divided among its metrics."""
     sharing = [metric for metric in metrics if metric.strips]
     began = time.perf_counter()
     layers.sweep(function for metric in sharing for function in metric.strips)
@@ -276,14 +316,14 @@ def _matrices(
 
 
 def _check_candidates(
-    candidates: Sequence[HintPoint], excluded: Sequence[HintPoint], k: int | Literal["auto"] | None
+    points: Sequence[HintPoint], kept: Sequence[int], k: int | Literal["auto"] | None
 ) -> None:
-    """Now that it is known which layers vary."""
-    left = len(candidates)
+    """Refuse k above the number of layers that vary, which only the pass over the data shows."""
+    left = len(kept)
     enough = k if isinstance(k, int) else 2
     if left < enough:
-        names = ", ".join(point.module for point in excluded)
+        names = ", ".join(point.module for i, point in enumerate(points) if i not in kept)
         raise PursuhintError(
-            f"only {left} of {left + len(excluded)} layers vary over the samples, too few for {enough} hint "
+            f"only {left} of {len(points)} layers vary over the samples, too few for {enough} hint "
             f"points; these do not: {names}"
         )

@@ -11,20 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint._util.devices import choose_device
+from pursuhint._util.distributed import world_size
 from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.collection import check_autocast, pooled_widths
 from pursuhint.analysis.collection_plan import CollectionPlan
-from pursuhint.analysis.from_statistics import Choice, analyze_statistics, between_activations
+from pursuhint.analysis.from_statistics import AnalysisRequest, analyze_statistics, with_pre
+from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import SAVE_EVERY, forget
-from pursuhint.clustering import get_algorithm
 from pursuhint.clustering.result import check_k
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
 from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import Activation, find_hint_points
 from pursuhint.features.pooling import get_pooling
-from pursuhint.hints.plan import check_position
+from pursuhint.hints.options import SelectionOptions
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
 from pursuhint.similarity.kernel import with_exact_median
@@ -115,8 +116,7 @@ def analyze(
     """
     names = _metrics_to_compute(metrics)
     pool = get_pooling(pooling)
-    get_algorithm(algorithm)
-    check_position(position)
+    selection = SelectionOptions(k, algorithm, position, normalize)
     device = choose_device(device)
     check_autocast(autocast, device)
     if samples < 2:
@@ -164,12 +164,8 @@ def analyze(
         )
         for side, found in points.items()
     }
-    order = SampleOrder.of(
-        indices,
-        shards=SHARDS if stability and len(indices) >= SHARDS * SMALLEST_SHARD else 1,
-        seed=seed,
-        batch_size=batch_size,
-    )
+    no_stability = _why_no_stability(stability, len(indices))
+    order = SampleOrder.of(indices, shards=1 if no_stability else SHARDS, seed=seed, batch_size=batch_size)
     spent = CollectSeconds()
     gathered = CollectionPlan(
         network,
@@ -186,36 +182,38 @@ def analyze(
         save_every=save_every,
         identity={"example": example, "metrics": names, "activation": activation, "data": data.name},
     ).collect(spent)
-    choice = Choice(tuple(dict.fromkeys(metrics)), k, algorithm, position, normalize, seed)
+    request = AnalysisRequest(tuple(dict.fromkeys(metrics)), tuple(computed), selection, no_stability)
+    provenance = Provenance(
+        network=type(network).__name__ if network_name is None else network_name,
+        data=data.name,
+        num_samples=len(indices),
+        seed=seed,
+        pooling=str(pool),
+        batch_size=batch_size,
+        device=str(device),
+        autocast=autocast,
+        threads=torch.get_num_threads(),
+        processes=world_size(),
+    )
     analyses: list[Analysis] = []
-    for side, (statistics, parts) in gathered.items():
-        analysis = analyze_statistics(points[side], statistics, parts, computed, choice, spent)
-        analyses.append(
-            replace(
-                analysis,
-                network=type(network).__name__ if network_name is None else network_name,
-                data=data.name,
-                samples=indices,
-                pooling=str(pool),
-                batch_size=batch_size,
-                device=str(device),
-                autocast=autocast,
-                no_stability="" if analysis.stability else _why_no_stability(stability, len(indices)),
-            )
-        )
-        # The same number on either side, so that the two can be compared.
-        choice = replace(choice, k=len(analysis.plan))
+    for collected in gathered.values():
+        analyses.append(analyze_statistics(collected, request, provenance, indices, spent))
+        # As many hint points before the activations as after them, so that the two can be compared.
+        request = replace(request, selection=replace(selection, k=len(analyses[0].plan)))
     if state is not None:
         forget(state)
     if len(analyses) == 1:
         return analyses[0]
     post, pre = analyses
-    return replace(post, pre=pre, agreements=(*post.agreements, *between_activations(post, pre, choice)))
+    return with_pre(post, pre, selection)
 
 
 def _why_no_stability(wanted: bool, samples: int) -> str:
+    """Reason for not estimating the stability of the choice; empty if it is estimated."""
     if not wanted:
         return "it was switched off"
+    if samples >= SHARDS * SMALLEST_SHARD:
+        return ""
     return f"it takes at least {SHARDS * SMALLEST_SHARD} images, and there were {samples}"
 
 

@@ -16,7 +16,7 @@ from pursuhint._util.registry import lookup, resolve
 
 if TYPE_CHECKING:
     from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
-    from pursuhint.clustering.cluster_count import AUTO, choose_k, curves_over_k
+    from pursuhint.clustering.cluster_count import AUTO, ClusteringsOverK, KChoice, choose_k
     from pursuhint.clustering.hierarchical import linkage_tree
     from pursuhint.clustering.inertia import (
         Matrix,

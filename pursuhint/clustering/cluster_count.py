@@ -1,16 +1,17 @@
-"""Choose the number of clusters from inertia and silhouette over k, with the reason in words."""
+"""Clusterings over the number of clusters k, and the choice of k."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from pursuhint.clustering.inertia import Similarity
 from pursuhint.clustering.result import Clustering
 from pursuhint.clustering.silhouette import silhouette
 from pursuhint.errors import PursuhintError
 
-__all__ = ["AUTO", "choose_k", "curves_over_k"]
+__all__ = ["AUTO", "ClusteringsOverK", "KChoice", "choose_k"]
 
 AUTO = "auto"
 """Value of ``k`` that means: choose the number of clusters automatically."""
@@ -32,26 +33,49 @@ class KChoice:
     reason: str
 
 
-def curves_over_k(
-    algorithm: Callable[..., Clustering], similarity: Similarity, *, normalize: bool = False
-) -> tuple[dict[int, float], dict[int, float]]:
-    """Inertia and silhouette of an algorithm's clusterings over k.
+class ClusteringsOverK:
+    """The clusterings of one similarity by one algorithm; each k is clustered once, when it is first used.
 
     Args:
         algorithm: see `pursuhint.clustering.get_algorithm`.
         similarity: (layers, layers).
         normalize: see `pursuhint.clustering.kmeans`.
-
-    Returns:
-        Inertia by k and mean silhouette by k, for k = 2, 3, ... up to `LARGEST_K` and below the number of
-        layers; both empty for two layers.
     """
-    inertias, silhouettes = {}, {}
-    for k in range(2, min(len(similarity) - 1, LARGEST_K) + 1):
-        found = algorithm(similarity, k, normalize=normalize)
-        inertias[k] = found.inertia
-        silhouettes[k] = silhouette(similarity, found.labels, normalize=normalize)
-    return inertias, silhouettes
+
+    def __init__(
+        self, algorithm: Callable[..., Clustering], similarity: Similarity, *, normalize: bool = False
+    ) -> None:
+        self._algorithm = algorithm
+        self._similarity = similarity
+        self._normalize = normalize
+        self._found: dict[int, Clustering] = {}
+
+    def at(self, k: int) -> Clustering:
+        """The clustering into k clusters.
+
+        Raises:
+            PursuhintError: k is out of range, or the similarity is not a finite square matrix.
+        """
+        if k not in self._found:
+            self._found[k] = self._algorithm(self._similarity, k, normalize=self._normalize)
+        return self._found[k]
+
+    @property
+    def tried(self) -> range:
+        """k = 2, 3, ... up to `LARGEST_K` and below the number of layers; empty for two layers."""
+        return range(2, min(len(self._similarity) - 1, LARGEST_K) + 1)
+
+    @cached_property
+    def inertias(self) -> dict[int, float]:
+        """Inertia by k, for the k of `tried`."""
+        return {k: self.at(k).inertia for k in self.tried}
+
+    @cached_property
+    def silhouettes(self) -> dict[int, float]:
+        """Mean silhouette by k, for the k of `tried`."""
+        return {
+            k: silhouette(self._similarity, self.at(k).labels, normalize=self._normalize) for k in self.tried
+        }
 
 
 def choose_k(inertias: Mapping[int, float], silhouettes: Mapping[int, float]) -> KChoice:

@@ -73,7 +73,7 @@ def percent(share: float) -> str:
 
 def selection_stability(
     choose: Callable[[Matrix], Sequence[int]],
-    similarity: Similarity,
+    chosen: Sequence[int],
     left_out: Similarity,
     halves: Similarity,
 ) -> SelectionStability:
@@ -84,20 +84,20 @@ def selection_stability(
 
     Args:
         choose: maps a similarity (layers, layers) to the chosen layers, from 0.
-        similarity: from all images, (layers, layers).
+        chosen: the layers chosen from the similarity of all images.
         left_out: each with one shard of the images left out, (shards, layers, layers).
         halves: from random halves of the shards, (halves, layers, layers).
 
     Raises:
-        PursuhintError: there is no resampled similarity, or ``choose`` raises it for all images.
+        PursuhintError: there is no resampled similarity.
     """
     if not len(left_out) or not len(halves):
         raise PursuhintError("certainty needs at least one half of the images, and one with a part left out")
-    chosen = tuple(choose(as_array(similarity)))
-    frequency, together = _frequency(choose, halves, chosen)
-    left_out_frequency, left_out_together = _frequency(choose, left_out, chosen)
+    layers = tuple(chosen)
+    frequency, together = _frequency(choose, halves, layers)
+    left_out_frequency, left_out_together = _frequency(choose, left_out, layers)
     return SelectionStability(
-        chosen,
+        layers,
         frequency,
         together,
         left_out_frequency,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from pursuhint.hints.plan import HintPlan, check_position, choose_positions, default_k
+    from pursuhint.hints.options import SelectionOptions, check_position, default_k
+    from pursuhint.hints.plan import HintPlan, choose_positions
     from pursuhint.hints.selection import (
-        HintSelector,
         Resampled,
         StoredSimilarity,
         choose_plan,

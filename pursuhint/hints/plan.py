@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import glob
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -19,8 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.json_files import validated
 from pursuhint._util.registry import did_you_mean, lookup
-from pursuhint.clustering import Clustering, get_algorithm
-from pursuhint.clustering.cluster_count import AUTO, choose_k, curves_over_k
+from pursuhint.clustering import Clustering
 from pursuhint.clustering.inertia import Similarity, checked_similarity, squared_distances, tie_width
 from pursuhint.clustering.result import check_k
 from pursuhint.errors import PursuhintError
@@ -28,16 +28,15 @@ from pursuhint.features.hint_points import (
     HintPoint,
     conventional_points,
     find_hint_points,
-    number_of_stages,
     resolve_point,
     stage_ends,
 )
-from pursuhint.hints import POSITIONS
+from pursuhint.hints.options import SelectionOptions, check_position
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["HintPlan", "check_position", "choose_positions", "default_k"]
+__all__ = ["HintPlan", "choose_positions"]
 
 PAIRINGS = ("conventional", "even")
 """Rules for choosing the student's points when they are not named; see `HintPlan.with_student`."""
@@ -91,15 +90,6 @@ def choose_positions(clustering: Clustering, position: str, similarity: Similari
     return tuple(sorted(chosen))
 
 
-def check_position(position: str) -> None:
-    """Check that a position is one of `POSITIONS`.
-
-    Raises:
-        PursuhintError: it is not; the message suggests the closest.
-    """
-    lookup("position in a cluster", {name: name for name in POSITIONS}, position)
-
-
 def _medoids(groups: Sequence[tuple[int, ...]], clustering: Clustering, similarity: Similarity) -> list[int]:
     matrix = checked_similarity(similarity, normalize=False)
     if len(matrix) != len(clustering.labels):
@@ -112,15 +102,6 @@ def _medoids(groups: Sequence[tuple[int, ...]], clustering: Clustering, similari
         own = distances[list(members), cluster]
         chosen.append(members[int(np.argmax(own <= own.min() + tie_width(matrix)))])
     return chosen
-
-
-def default_k(points: Sequence[HintPoint]) -> int:
-    """Default number of hint points: the number of resolution stages, as is conventional.
-
-    3 for a network with a single stage. Never more than the number of points.
-    """
-    stages = number_of_stages(points)
-    return min(stages if stages > 1 else 3, len(points))
 
 
 @dataclass(frozen=True)
@@ -206,27 +187,44 @@ class HintPlan:
         Raises:
             PursuhintError: a name is unknown, k is out of range, or the similarity is not finite.
         """
-        check_position(position)
-        cluster = get_algorithm(algorithm)
-        reason = {}
-        if k == AUTO:
-            choice = choose_k(*curves_over_k(cluster, similarity.values, normalize=normalize))
-            k, reason = choice.k, {"k_reason": choice.reason}
-        elif k is None:
-            k = default_k(similarity.points)
-        clustering = cluster(similarity.values, k, normalize=normalize)
+        options = SelectionOptions(k, algorithm, position, normalize)
+        clusterings = options.clusterings(similarity.values)
+        choice = options.decide_k(similarity.points, clusterings)
+        return cls.from_clustering(
+            similarity, clusterings.at(choice.k), position=position, origin=options.origin(choice)
+        )
+
+    @classmethod
+    def from_clustering(
+        cls,
+        similarity: SimilarityLike,
+        clustering: Clustering,
+        *,
+        position: str = "center",
+        origin: Mapping[str, Any] = MappingProxyType({}),
+    ) -> HintPlan:
+        """Take one layer of each cluster of a clustering that was computed before.
+
+        Args:
+            similarity: of the teacher's layers, from which the clustering was computed.
+            clustering: the clusters.
+            position: which member of a cluster is taken; see `choose_positions`.
+            origin: further entries of ``origin`` (``k``, ``k_reason``, ``algorithm``, ...); they replace
+                those that follow from the similarity, the clustering and the position.
+
+        Raises:
+            PursuhintError: there is no such position, or the similarity does not fit the clustering.
+        """
         layers = choose_positions(clustering, position, similarity.values)
-        origin = {
-            "strategy": "chosen",
-            "metric": similarity.metric,
-            "k": k,
-            **reason,
-            "algorithm": algorithm,
+        entries = {"strategy": "chosen", "metric": similarity.metric, **origin}
+        known = {
+            "k": clustering.k,
+            "algorithm": clustering.algorithm,
             "position": position,
-            "normalize": normalize,
             "num_samples": similarity.num_samples,
         }
-        return cls._of([similarity.points[layer] for layer in layers], origin)
+        entries |= {name: value for name, value in known.items() if name not in entries}
+        return cls._of([similarity.points[layer] for layer in layers], entries)
 
     @classmethod
     def conventional(cls, network: nn.Module, points: Sequence[HintPoint]) -> HintPlan:

@@ -22,7 +22,8 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
-from pursuhint.hints.plan import HintPlan, default_k
+from pursuhint.hints.options import default_k
+from pursuhint.hints.plan import HintPlan
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.study.arms import ARMS
 from pursuhint.study.comparison import (
@@ -164,11 +165,12 @@ class _Study:
         """
         if analysis is not None and (
             self.hints.metric not in analysis.metrics
-            or [point.module for point in analysis.points] != [point.module for point in self.points]
+            or [point.module for point in analysis.layers.points] != [point.module for point in self.points]
         ):
             raise PursuhintError(
-                f"the analysis is of {analysis.network} with {', '.join(analysis.metrics)}, but the recipe "
-                f"chooses by {self.hints.metric} among {len(self.points)} points; analyse this teacher so"
+                f"the analysis is of {analysis.provenance.network} with {', '.join(analysis.metrics)}, "
+                f"but the recipe chooses by {self.hints.metric} among {len(self.points)} points; analyse "
+                "this teacher so"
             )
         self.paired(HintPlan.random(self.points, self.k, seed=0))
         trial = dataclasses.replace(self.parts, student=copy.deepcopy(self.parts.student))

@@ -17,7 +17,8 @@ from pursuhint.data import ImageData
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
-from pursuhint.hints.plan import HintPlan, check_position, default_k
+from pursuhint.hints.options import check_position, default_k
+from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights

@@ -49,8 +49,8 @@ def assert_alike(actual: Analysis, expected: Analysis, tolerance: float) -> None
                 getattr(found, parts), getattr(similarity, parts), rtol=0, atol=1e-6 if tolerance else 0
             )
     assert actual.plan == expected.plan
-    assert actual.stability == expected.stability
-    assert actual.agreements == expected.agreements
+    assert actual.robustness.stability == expected.robustness.stability
+    assert actual.robustness.agreements == expected.robustness.agreements
 
 
 def kill_at(images):
@@ -116,8 +116,8 @@ def shared(tmp_path_factory):
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_equal_one(shared, name):
     found = Analysis.load(shared / name)
-    assert found.processes == 2
-    assert found.num_samples == 100
+    assert found.provenance.processes == 2
+    assert found.provenance.num_samples == 100
     expected = alone(**CASES[name])
     if CASES[name].get("stability", True):
         assert_alike(found, expected, 1e-9)
@@ -125,7 +125,7 @@ def test_two_processes_equal_one(shared, name):
     for one, other in ((found, expected), (found.pre, expected.pre)):
         for metric, similarity in other.similarities.items():
             torch.testing.assert_close(one.similarities[metric].values, similarity.values, rtol=0, atol=1e-9)
-    assert found.agreements == expected.agreements
+    assert found.robustness.agreements == expected.robustness.agreements
 
 
 def test_two_processes_go_on_after_one_was_killed(tmp_path):
@@ -156,7 +156,7 @@ def test_the_command_under_a_launcher(tmp_path):
     assert json.loads(done.stdout)["samples"] == 150, "one process speaks"
     assert done.stderr.count("report.html") == 1
     found = Analysis.load(tmp_path)
-    assert found.processes == 2
+    assert found.provenance.processes == 2
     torch.manual_seed(0)  # the teacher has random weights, and yet all processes looked at the same network
     network = create_model("resnet8", num_classes=10, in_channels=1)
     expected = analyze(network, load_dataset("digits"), samples=150, batch_size=32)
@@ -195,7 +195,7 @@ def test_is_stopped_again_and_again(tmp_path, options):
         if other is not None:
             for metric, similarity in other.similarities.items():
                 assert torch.equal(one.similarities[metric].values, similarity.values)
-            assert one.stability == other.stability
+            assert one.robustness.stability == other.robustness.stability
 
 
 @pytest.fixture

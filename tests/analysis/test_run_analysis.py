@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,11 +17,12 @@ from pursuhint.analysis.collection import collect
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.analysis.storage import StoredAnalysis
-from pursuhint.clustering import ALGORITHMS
+from pursuhint.clustering import ALGORITHMS, get_algorithm
 from pursuhint.clustering.inertia import inertia
 from pursuhint.clustering.segments import segments
 from pursuhint.data import load_dataset, make_loader, sample_indices
 from pursuhint.errors import PursuhintError
+from pursuhint.hints import HintPlan
 from pursuhint.similarity import LayerSimilarity, linear_cka_matrix, r2cca_rank_matrix
 from tests.helpers.analysis_networks import noise_images, plain_network, points_of
 
@@ -69,7 +72,7 @@ def test_similarities_are_those_of_the_drawn_samples(network, data, analysis):
     expected = {"cka": linear_cka_matrix(moments), "r2cca-rank": r2cca_rank_matrix(moments)}
     for metric, values in expected.items():
         torch.testing.assert_close(analysis.similarities[metric].values, values, rtol=0, atol=1e-5)
-    assert analysis.points == analysis.candidates == points
+    assert analysis.layers.points == analysis.candidates == points
 
 
 def test_another_seed_draws_other_samples(network, data, analysis):
@@ -78,13 +81,13 @@ def test_another_seed_draws_other_samples(network, data, analysis):
 
 
 def test_reports_what_was_done(analysis):
-    assert analysis.network == "Sequential"
-    assert analysis.data == "noise"
-    assert analysis.num_samples == 40
-    assert analysis.seed == 3
-    assert analysis.threads == torch.get_num_threads()
+    assert analysis.provenance.network == "Sequential"
+    assert analysis.provenance.data == "noise"
+    assert analysis.provenance.num_samples == 40
+    assert analysis.provenance.seed == 3
+    assert analysis.provenance.threads == torch.get_num_threads()
     assert analysis.images_per_second > 0
-    assert analysis.excluded == ()
+    assert analysis.layers.excluded == ()
     seconds = analysis.seconds
     assert seconds.similarity.keys() == {"cka", "r2cca", "r2cca-rank"}
     assert seconds.clustering.keys() == {"cka", "r2cca"}
@@ -94,22 +97,22 @@ def test_reports_what_was_done(analysis):
 
 def test_r2cca_is_reported_raw_and_clustered_by_rank(analysis):
     assert set(analysis.similarities) == {"cka", "r2cca", "r2cca-rank"}
-    assert set(analysis.clusterings) == {"cka", "r2cca"}
-    clustering = analysis.clusterings["r2cca"]["segments"]
+    assert set(analysis.clusters.clusterings) == {"cka", "r2cca"}
+    clustering = analysis.clusters.clusterings["r2cca"]["segments"]
     assert clustering == segments(analysis.similarities["r2cca-rank"].values, 3)
 
 
 def test_both_algorithms_and_their_curves_are_always_there(analysis):
     for metric, clustered_with in (("cka", "cka"), ("r2cca", "r2cca-rank")):
         values = analysis.similarities[clustered_with].values
-        for algorithm, clustering in analysis.clusterings[metric].items():
+        for algorithm, clustering in analysis.clusters.clusterings[metric].items():
             assert clustering.algorithm == algorithm
             assert clustering.k == 3
             assert clustering.inertia == pytest.approx(inertia(values, clustering.labels))
-            curve = analysis.curves[metric][algorithm]
+            curve = analysis.clusters.curves[metric][algorithm]
             assert list(curve) == [2, 3, 4, 5, 6, 7]
             assert curve[3] == clustering.inertia
-        found = analysis.clusterings[metric]
+        found = analysis.clusters.clusterings[metric]
         gap = found["kmeans"].inertia / found["segments"].inertia - 1
         assert analysis.gap(metric) == pytest.approx(gap)
         assert analysis.gap(metric) >= 0 or not found["kmeans"].contiguous
@@ -123,10 +126,44 @@ def test_plan_comes_from_the_first_metric(network, data, analysis):
     )
     origin = other.plan.origin
     assert (origin["metric"], origin["clustered_with"], origin["seed"]) == ("r2cca", "r2cca-rank", 3)
-    ends = [members[-1] + 1 for members in map(other.clusterings["r2cca"]["segments"].members, range(4))]
+    ends = [
+        members[-1] + 1 for members in map(other.clusters.clusterings["r2cca"]["segments"].members, range(4))
+    ]
     assert positions(other.plan) == ends
     again = analysis.select(metric="r2cca", k=4, algorithm="segments", position="last")
     assert positions(again) == ends
+
+
+@pytest.mark.parametrize("k", [None, 4, "auto"])
+def test_every_clustering_is_computed_once(network, data, k, monkeypatch):
+    calls = []
+
+    def counted(name):
+        algorithm = get_algorithm(name)
+
+        def cluster(similarity, k, *, normalize):
+            matrix = np.asarray(similarity)
+            calls.append((name, k, matrix.tobytes()))
+            return algorithm(similarity, k, normalize=normalize)
+
+        return cluster
+
+    algorithms = {name: counted(name) for name in ALGORITHMS}
+    for module in ("hints.options", "analysis.from_statistics"):
+        monkeypatch.setattr(f"pursuhint.{module}.get_algorithm", algorithms.__getitem__)
+    found = analyze(
+        network, data, metrics=["cka", "r2cca"], k=k, samples=40, algorithm="segments", position="medoid"
+    )
+    for metric in ("cka", "r2cca-rank"):
+        whole = found.similarities[metric].values.numpy().tobytes()
+        times = Counter((name, k) for name, k, matrix in calls if matrix == whole)
+        assert times == dict.fromkeys(product(ALGORITHMS, range(2, 8)), 1)
+
+
+def test_stability_is_of_a_plan_of_this_analysis(network, analysis):
+    conventional = HintPlan.conventional(network, analysis.candidates)
+    with pytest.raises(PursuhintError, match="pass a plan that select"):
+        analysis.selection_stability(conventional)
 
 
 def test_progress(network, data):
@@ -145,10 +182,10 @@ def test_network_is_left_as_it_was(data):
 
 def test_pre_activation_and_patterns(network, data):
     found = analyze(network, data, samples=30, activation="pre", include=["[0-4].2"], k=2)
-    assert [point.module for point in found.points] == ["0.2", "1.2", "2.2", "3.2", "4.2"]
+    assert [point.module for point in found.layers.points] == ["0.2", "1.2", "2.2", "3.2", "4.2"]
     pre = analyze(network, data, samples=30, activation="pre")
     post = analyze(network, data, samples=30)
-    assert {point.activation for point in pre.points} == {"pre"}
+    assert {point.activation for point in pre.layers.points} == {"pre"}
     assert not torch.allclose(pre.similarities["cka"].values, post.similarities["cka"].values)
 
 
@@ -160,7 +197,9 @@ def test_one_stage_gets_three_hint_points(data):
 def test_two_layers_are_enough(data):
     found = analyze(plain_network(((2, 4),)), data, samples=30)
     assert positions(found.plan) == [1, 2]
-    assert found.curves["cka"] == found.silhouettes["cka"] == {name: {} for name in ALGORITHMS}
+    assert (
+        found.clusters.curves["cka"] == found.clusters.silhouettes["cka"] == {name: {} for name in ALGORITHMS}
+    )
 
 
 def kill(network, index):
@@ -174,13 +213,13 @@ def kill(network, index):
 def test_layers_without_variance_are_left_out_and_named(data, tmp_path):
     network = kill(plain_network(), 6)
     found = analyze(network, data, metrics=["cka", "r2cca"], samples=40)
-    assert [point.module for point in found.excluded] == ["6.2", "7.2"]
+    assert [point.module for point in found.layers.excluded] == ["6.2", "7.2"]
     assert [point.position for point in found.candidates] == [1, 2, 3, 4, 5, 6]
-    assert len(found.points) == 8
+    assert len(found.layers.points) == 8
     for similarity in found.similarities.values():
         assert len(similarity) == 6
         assert similarity.values.isfinite().all()
-    assert len(found.clusterings["cka"]["kmeans"].labels) == 6
+    assert len(found.clusters.clusterings["cka"]["kmeans"].labels) == 6
     found.save(tmp_path)
     assert_equal(Analysis.load(tmp_path), found)
     with pytest.raises(PursuhintError, match=r"only 6 of 8 layers vary .* 7 hint points; .*: 6\.2, 7\.2"):
@@ -221,8 +260,8 @@ def test_mistakes_are_found_before_the_pass(network, data, options, message, mon
 
 
 def test_certainty_comes_with_its_cost(analysis):
-    assert analysis.no_stability == ""
-    assert set(analysis.stability) == set(analysis.metrics)
+    assert analysis.robustness.no_stability == ""
+    assert set(analysis.robustness.stability) == set(analysis.metrics)
     assert "half-samples" in analysis.stability_sentence()
     assert all(seconds > 0 for seconds in analysis.seconds.stability.values())
     error = analysis.similarities["cka"].standard_error
@@ -239,8 +278,8 @@ def test_certainty_comes_with_its_cost(analysis):
 )
 def test_without_certainty_says_why(network, data, options, why, tmp_path):
     result = analyze(network, data, **options)
-    assert result.stability == result.seconds.stability == {}
-    assert result.no_stability.startswith(why)
+    assert result.robustness.stability == result.seconds.stability == {}
+    assert result.robustness.no_stability.startswith(why)
     result.save(tmp_path)
     assert_equal(Analysis.load(tmp_path), result)
     with pytest.raises(PursuhintError, match="no certainty was computed for metric 'cka'"):
@@ -264,7 +303,7 @@ def test_real_images():
     network = nn.Sequential(plain_network(((4, 8), (4, 16)))[0:8], nn.Flatten(), nn.Linear(256, 10))
     network[0][0][0] = nn.Conv2d(1, 8, 3, padding=1)
     found = analyze(network, load_dataset("digits"), metrics=["cka", "r2cca"], samples=500)
-    assert found.num_samples == 500
+    assert found.provenance.num_samples == 500
     for similarity in found.similarities.values():
         values = similarity.values.numpy()
         assert ((values > 0) & (values < 1 + 1e-9)).all()
@@ -277,8 +316,8 @@ def test_autocast_is_close_and_recorded(network, data, analysis, tmp_path):
     difference = (found.similarities["cka"].values - analysis.similarities["cka"].values).abs()
     assert 1e-6 < difference.max() < 0.04
     found.save(tmp_path)
-    assert Analysis.load(tmp_path).autocast == "bf16"
-    assert analysis.autocast is None
+    assert Analysis.load(tmp_path).provenance.autocast == "bf16"
+    assert analysis.provenance.autocast is None
 
 
 @pytest.mark.parametrize(
@@ -323,14 +362,15 @@ def test_choosing_from_the_files_alone(analysis, tmp_path, options):
     stored = StoredAnalysis.load(tmp_path)
     assert stored.candidates == analysis.candidates
     assert stored.select(**options) == analysis.select(**options)
-    assert stored.selection_stability(**options) == analysis.selection_stability(**options)
+    plan = stored.select(**options)
+    assert stored.selection_stability(plan) == analysis.selection_stability(plan)
 
 
 def test_choosing_from_the_files_needs_no_torch(folder):
     code = (
         "import sys; from pursuhint.analysis.storage import StoredAnalysis; "
         f"found = StoredAnalysis.load({str(folder)!r}); plan = found.select(k=3, metric='r2cca'); "
-        "found.selection_stability(k=3); print(len(plan), 'torch' in sys.modules)"
+        "found.selection_stability(plan); print(len(plan), 'torch' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["3", "False"]
 
@@ -338,7 +378,8 @@ def test_choosing_from_the_files_needs_no_torch(folder):
 def test_json_tells_the_reader_what_matters(analysis, tmp_path):
     analysis.save(tmp_path)
     file = json.loads((tmp_path / "analysis.json").read_text())
-    assert file["schema"] == 1
+    assert file["schema"] == 2
+    assert file["provenance"]["network"] == "Sequential"
     assert file["summary"]["hint_points"] == [str(point) for point in analysis.plan.teacher_points]
     assert file["summary"]["gap"]["r2cca"] == analysis.gap("r2cca")
     assert file["summary"]["contiguous"]["cka"]["segments"] is True
@@ -371,14 +412,15 @@ def test_missing_files(folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: file.update(schema=7), "schema 7; this version of PursuHint reads schema 1"),
+        (lambda file: file.update(schema=7), "schema 7; this version of PursuHint reads schema 2$"),
+        (lambda file: file.update(schema=1), "reads schema 2; analyze the network again$"),
         (lambda file: file.pop("seconds"), "seconds: Field required"),
         (
-            lambda file: file["clusterings"]["cka"]["kmeans"].update(labels=[3, 3, 3]),
+            lambda file: file["clusters"]["clusterings"]["cka"]["kmeans"].update(labels=[3, 3, 3]),
             "clusters must be numbered from 0",
         ),
         (
-            lambda file: file.update(excluded=[file["points"][0]["module"]]),
+            lambda file: file["layers"].update(excluded=file["layers"]["points"][:1]),
             "no similarities of 7 layers by cka",
         ),
         (lambda file: file["similarities"].append("gcd"), "no similarities of 8 layers by gcd"),

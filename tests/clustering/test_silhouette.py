@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import silhouette_score
 
 from pursuhint.clustering import get_algorithm
-from pursuhint.clustering.cluster_count import choose_k, curves_over_k
+from pursuhint.clustering.cluster_count import ClusteringsOverK, choose_k
 from pursuhint.clustering.distances import distances_of
 from pursuhint.clustering.segments import segments
 from pursuhint.clustering.silhouette import silhouette
@@ -42,19 +42,24 @@ def test_mistakes():
 @pytest.mark.parametrize("algorithm", ["kmeans", "segments", "kmedoids", "hierarchical"])
 @pytest.mark.parametrize("sizes", [(4, 5), (4, 3, 5), (3, 3, 4, 3, 2)])
 def test_obvious_groups_are_counted(sizes, algorithm):
-    choice = choose_k(*curves_over_k(get_algorithm(algorithm), in_groups(*sizes)))
+    found = ClusteringsOverK(get_algorithm(algorithm), in_groups(*sizes))
+    choice = choose_k(found.inertias, found.silhouettes)
     assert choice.k == len(sizes)
 
 
 def test_curves():
-    inertias, silhouettes = curves_over_k(segments, positive(30, 0))
+    found = ClusteringsOverK(segments, positive(30, 0))
+    inertias, silhouettes = found.inertias, found.silhouettes
     assert list(inertias) == list(silhouettes) == [2, 3, 4, 5, 6, 7, 8]
-    inertias, silhouettes = curves_over_k(segments, positive(5, 0))
+    found = ClusteringsOverK(segments, positive(5, 0))
+    inertias, silhouettes = found.inertias, found.silhouettes
     assert list(inertias) == list(silhouettes) == [2, 3, 4]
     clustering = segments(positive(5, 0), 3)
     assert inertias[3] == clustering.inertia
     assert silhouettes[3] == silhouette(positive(5, 0), clustering.labels)
-    assert curves_over_k(segments, positive(2, 0)) == ({}, {})
+    found = ClusteringsOverK(segments, positive(2, 0))
+    assert found.inertias == found.silhouettes == {}
+    assert found.at(2).k == 2
 
 
 def test_choice_says_why():

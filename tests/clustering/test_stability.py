@@ -23,7 +23,7 @@ def stack(*sizes):
 
 def test_counts_choices():
     halves = stack((2, 3), (2, 3), (2, 3), (3, 2))
-    stability = selection_stability(ends, in_groups(2, 3), stack((2, 3), (4, 1)), halves)
+    stability = selection_stability(ends, ends(in_groups(2, 3)), stack((2, 3), (4, 1)), halves)
     assert stability.chosen == (1, 4)
     assert stability.frequency == (0, 0.75, 0.25, 0, 1)
     assert stability.together == 0.75
@@ -36,7 +36,7 @@ def test_a_layer_without_variance_in_a_half_is_not_chosen_there():
     halves = stack((2, 3), (2, 3), (2, 3))
     halves[0, 1, :] = halves[0, :, 1] = torch.nan
     halves[1, 1:, :] = halves[1, :, 1:] = torch.nan
-    stability = selection_stability(ends, in_groups(2, 3), stack((2, 3)), halves)
+    stability = selection_stability(ends, ends(in_groups(2, 3)), stack((2, 3)), halves)
     assert stability.frequency == pytest.approx((1 / 3, 1 / 3, 0, 0, 2 / 3))
     assert stability.together == pytest.approx(1 / 3)
 
@@ -66,4 +66,4 @@ def test_percent_is_never_all_or_nothing_by_rounding(share, text):
 
 def test_nothing_resampled():
     with pytest.raises(PursuhintError, match="certainty needs at least one half"):
-        selection_stability(ends, in_groups(2, 3), stack((2, 3)), stack((2, 3))[:0])
+        selection_stability(ends, ends(in_groups(2, 3)), stack((2, 3)), stack((2, 3))[:0])

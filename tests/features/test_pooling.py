@@ -116,16 +116,17 @@ def test_an_analysis_compares_the_pooled_features(name):
     found = analyze(network, data, pooling=name, k=2)
     images = next(make_loader(data, "train", batch_size=60, training=False).epoch(0)).images
     features = [
-        get_pooling(name)(layer) for layer in FeatureExtractor(network.eval(), found.points)(images).maps
+        get_pooling(name)(layer)
+        for layer in FeatureExtractor(network.eval(), found.layers.points)(images).maps
     ]
     expected = torch.stack([torch.stack([linear_cka(x, y) for y in features]) for x in features])
     torch.testing.assert_close(found.similarities["cka"].values, expected, atol=1e-5, rtol=0)
-    assert found.pooling == name
+    assert found.provenance.pooling == name
 
 
 def test_an_analysis_remembers_its_pooling(tmp_path):
     analyze(plain_network(), noise_images(), pooling="none:3", k=2, stability=False).save(tmp_path)
-    assert Analysis.load(tmp_path).pooling == "none:3"
+    assert Analysis.load(tmp_path).provenance.pooling == "none:3"
 
 
 def test_a_pooling_that_does_not_fit_is_refused_before_the_pass():

@@ -11,7 +11,8 @@ from torch import nn
 from pursuhint.clustering import Clustering
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
-from pursuhint.hints.plan import HintPair, HintPlan, choose_positions, default_k
+from pursuhint.hints.options import default_k
+from pursuhint.hints.plan import HintPair, HintPlan, choose_positions
 from pursuhint.similarity import LayerSimilarity
 from tests.helpers.analysis_networks import plain_network, points_of
 

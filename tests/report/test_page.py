@@ -163,7 +163,7 @@ def test_analysis(analysis, tmp_path):
     of_a_metric = ("similarity", "inertia", "silhouette", "tree")
     assert len(links.loads) == len(of_a_metric) * len(analysis.similarities.keys() & {"cka", "r2cca"})
     assert ", ".join(str(point.position) for point in analysis.plan.teacher_points) in text
-    assert f"{analysis.clusterings['cka']['kmeans'].inertia:.3f}" in text
+    assert f"{analysis.clusters.clusterings['cka']['kmeans'].inertia:.3f}" in text
     assert "R²CCA" in text
     assert "--hints a/hints.json" in text
 
@@ -173,7 +173,7 @@ def test_analysis_with_a_layer_left_out(tmp_path):
     network = untrained("resnet14")
     torch.nn.init.constant_(network.layer3[1].bn2.bias, -1e6)
     found = analyze(network, few_digits(), k=2)
-    assert [point.position for point in found.excluded] == [6]
+    assert [point.position for point in found.layers.excluded] == [6]
     found.save(tmp_path)
     _, text, _ = read(write_report(tmp_path))
     assert "layer3.1 does not vary over these images, so the pictures leave it out" in text
@@ -182,7 +182,8 @@ def test_analysis_with_a_layer_left_out(tmp_path):
 
 def test_hostile_names_are_shown_and_not_run(analysis, tmp_path):
     folder = tmp_path / "a'b\"&<i>"
-    dataclasses.replace(analysis, network=HOSTILE, data=HOSTILE).save(folder)
+    hostile = dataclasses.replace(analysis.provenance, network=HOSTILE, data=HOSTILE)
+    dataclasses.replace(analysis, provenance=hostile).save(folder)
     source, text, links = read(write_report(folder))
     check_self_contained(source, links)
     assert len(scripts_of(source)) == 1

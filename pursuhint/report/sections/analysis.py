@@ -67,49 +67,50 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
         folder: where it lies.
         figure_folder: where pictures go.
     """
+    source = analysis.provenance
     plan, metric = analysis.plan, analysis.metrics[0]
     names = [f"{point.module} (position {point.position})" for point in plan.teacher_points]
     how = {"kmeans": "k-means", "segments": "the best contiguous groups"}.get(
         _used(analysis), _used(analysis)
     )
-    when = "after" if analysis.points[0].activation == "post" else "before"
+    when = "after" if analysis.layers.points[0].activation == "post" else "before"
     return Page(
-        title=f"Hint positions for {analysis.network} on {analysis.data}",
+        title=f"Hint positions for {source.network} on {source.data}",
         subtitle="Which layers of a trained network should teach? An analysis by PursuHint.",
         summary=(
-            f"Of the {len(analysis.points)} sub-blocks of {analysis.network}, the hints should come from "
-            f"{listed(names)}: chosen by {metric_title(metric)} and {how}, with k = {len(plan)}.",
+            f"Of the {len(analysis.layers.points)} sub-blocks of {source.network}, the hints should come "
+            f"from {listed(names)}: chosen by {metric_title(metric)} and {how}, with k = {len(plan)}.",
             agreement(analysis),
             f"{gap_sentence(analysis, metric)}.{_stability(analysis, metric)}",
         ),
         question=(f"{HINTS_IN_SHORT} This analysis does that for one teacher; it trains no student.",),
         setting_title="Teacher and data",
         setting=(
-            ("Teacher", f"{analysis.network}, {len(analysis.points)} sub-blocks"),
-            ("Data", f"{analysis.data}, {analysis.num_samples:,} training images"),
-            ("Features", f"{when} the last activation of a sub-block, {pooled(analysis.pooling)}"),
-            ("Images a second", f"{analysis.images_per_second:,.0f} on {analysis.device}"),
+            ("Teacher", f"{source.network}, {len(analysis.layers.points)} sub-blocks"),
+            ("Data", f"{source.data}, {source.num_samples:,} training images"),
+            ("Features", f"{when} the last activation of a sub-block, {pooled(source.pooling)}"),
+            ("Images a second", f"{analysis.images_per_second:,.0f} on {source.device}"),
         ),
         analysis=build_analysis_section(analysis, figure_folder),
         limits=(
-            f"The similarities describe one trained network on {analysis.num_samples:,} images; another "
+            f"The similarities describe one trained network on {source.num_samples:,} images; another "
             "training of the same network, or other images, may give other groups.",
             "Similar layers need not be equally good teachers. Whether the chosen positions help a student, "
             "only training students can show (pursuhint compare).",
-            *_pooling_limit(analysis.pooling),
-            *toy_limit(analysis.data),
+            *_pooling_limit(source.pooling),
+            *toy_limit(source.data),
         ),
         repeat=("The hint points are in hints.json; a student is trained with them by:",),
         commands=(
-            f"pursuhint train --teacher {shlex.quote(analysis.network)} --teacher-checkpoint FILE "
-            f"--student NAME --data {shlex.quote(analysis.data)} "
+            f"pursuhint train --teacher {shlex.quote(source.network)} --teacher-checkpoint FILE "
+            f"--student NAME --data {shlex.quote(source.data)} "
             f"--hints {shlex.quote(f'{folder.name}/hints.json')} --loss kd --loss at --out runs/student",
         ),
         recipes=(),
         environment=(
-            ("Seed of the draw of images", str(analysis.seed)),
-            ("CPU threads", str(analysis.threads)),
-            ("Batch size", str(analysis.batch_size)),
+            ("Seed of the draw of images", str(source.seed)),
+            ("CPU threads", str(source.threads)),
+            ("Batch size", str(source.batch_size)),
         ),
         footer=footer({}),
     )
@@ -117,24 +118,27 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
 
 def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> AnalysisSection:
     """The sections on similarity and on the choice, for any page that has an analysis."""
+    source = analysis.provenance
     seconds = analysis.seconds
     more = sum(seconds.similarity.values()) + sum(seconds.clustering.values())
-    layers, k = len(analysis.points), len(analysis.plan)
+    layers, k = len(analysis.layers.points), len(analysis.plan)
     certain = sum(seconds.stability.values())
     sure = f"; finding out how sure the choice is took another {brief(certain)}" if seconds.stability else ""
     paragraphs = [
-        f"The teacher was shown {analysis.num_samples:,} training images without augmentation. What each of "
-        f"its {layers} sub-blocks computed, {pooled(analysis.pooling)}, was compared for every pair of "
+        f"The teacher was shown {source.num_samples:,} training images without augmentation. What each of "
+        f"its {layers} sub-blocks computed, {pooled(source.pooling)}, was compared for every pair of "
         f"sub-blocks over all images. The pass over the images took {brief(seconds.collect)}; the "
         f"similarities of all pairs and the groups took {brief(more)} more{sure}.",
     ]
-    if analysis.excluded:
-        names = listed([point.module for point in analysis.excluded])
-        verb, it = ("does", "it") if len(analysis.excluded) == 1 else ("do", "them")
+    if analysis.layers.excluded:
+        names = listed([point.module for point in analysis.layers.excluded])
+        verb, it = ("does", "it") if len(analysis.layers.excluded) == 1 else ("do", "them")
         paragraphs.append(f"{names} {verb} not vary over these images, so the pictures leave {it} out.")
     position = _position(analysis)
     others = [
-        name for name in analysis.clusterings[analysis.metrics[0]] if name not in ("kmeans", "segments")
+        name
+        for name in analysis.clusters.clusterings[analysis.metrics[0]]
+        if name not in ("kmeans", "segments")
     ]
     more_ways = f"; to compare with, also by {listed([_noun(name) for name in others])}" if others else ""
     choice = (
@@ -143,7 +147,7 @@ def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> A
         f"unbroken stretches (best contiguous), which k-means can miss{more_ways}. "
         f"{_MEMBER.get(position, 'One layer of a group')} becomes its hint position.",
         agreement(analysis),
-        *(f"Agreement of {between.sentence()}." for between in analysis.agreements),
+        *(f"Agreement of {between.sentence()}." for between in analysis.robustness.agreements),
     )
     return AnalysisSection(
         paragraphs=tuple(paragraphs),
@@ -155,7 +159,7 @@ def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> A
 
 def gap_sentence(analysis: Analysis, metric: str) -> str:
     """How far k-means is from the best contiguous groups, without a full stop."""
-    found, gap, title = analysis.clusterings[metric], analysis.gap(metric), metric_title(metric)
+    found, gap, title = analysis.clusters.clusterings[metric], analysis.gap(metric), metric_title(metric)
     kmeans, best = found["kmeans"], found["segments"]
     if kmeans.labels == best.labels:
         return f"By {title}, k-means found the best contiguous groups (inertia {best.inertia:.3f})"
@@ -177,7 +181,7 @@ def agreement(analysis: Analysis) -> str:
     ways = [
         [point.position for point in _chosen(analysis, metric, algorithm)]
         for metric in analysis.metrics
-        for algorithm in analysis.clusterings[metric]
+        for algorithm in analysis.clusters.clusterings[metric]
     ]
     chosen = sorted(point.position for point in analysis.plan.teacher_points)
     apart = max(abs(a - b) for other in ways for a, b in zip(chosen, other, strict=True))
@@ -212,8 +216,8 @@ def _pooling_limit(pooling: str) -> tuple[str, ...]:
 
 def _stability(analysis: Analysis, metric: str) -> str:
     """How often the same positions come out when images are left out, if that was tried."""
-    if metric not in analysis.stability:
-        why = analysis.no_stability
+    if metric not in analysis.robustness.stability:
+        why = analysis.robustness.no_stability
         return f" How sure the choice is was not found out: {why}." if why else ""
     return f" {capital(analysis.stability_sentence(metric))}."
 
@@ -227,10 +231,10 @@ def algorithm_title(algorithm: str) -> str:
 def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> MetricSection:
     title, algorithm, candidates = metric_title(metric), _used(analysis), analysis.candidates
     similarity = analysis.similarities[metric]
-    labels = analysis.clusterings[metric][algorithm].labels
+    labels = analysis.clusters.clusterings[metric][algorithm].labels
     hints = {point.position for point in _chosen(analysis, metric, algorithm)}
     conventional = {point.position for point in stage_ends(candidates)}
-    stability = analysis.stability.get(metric)
+    stability = analysis.robustness.stability.get(metric)
     picture = similarity_heatmap(
         similarity.values.numpy(),
         metric=title,
@@ -273,11 +277,12 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
             f" The bars beside the map show in how many of {stability.halves} random halves of the images "
             "each layer would have been chosen."
         )
-    curves = {algorithm_title(name): curve for name, curve in analysis.curves[metric].items()}
+    curves = {algorithm_title(name): curve for name, curve in analysis.clusters.curves[metric].items()}
     inertia = silhouette = None
     if curves and all(len(curve) > 1 for curve in curves.values()):
         of_groups = {
-            algorithm_title(name): curve for name, curve in analysis.silhouettes.get(metric, {}).items()
+            algorithm_title(name): curve
+            for name, curve in analysis.clusters.silhouettes.get(metric, {}).items()
         }
         if of_groups and all(of_groups.values()):
             silhouette = figure_folder.add(
@@ -307,13 +312,13 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
 
 def _tree(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> Picture | None:
     """The tree of similar layers, where layers were grouped hierarchically."""
-    clustering = analysis.clusterings[metric].get("hierarchical")
+    clustering = analysis.clusters.clusterings[metric].get("hierarchical")
     if clustering is None:
         return None
     title, candidates = metric_title(metric), analysis.candidates
     values = analysis.similarities[get_metric(metric).for_clustering].values
     figure = dendrogram(
-        linkage_tree(values, normalize=analysis.normalize),
+        linkage_tree(values, normalize=analysis.clusters.normalize),
         clusters=clustering.labels,
         hints=[point.position for point in _chosen(analysis, metric, "hierarchical")],
         positions=[point.position for point in candidates],
@@ -333,17 +338,17 @@ def _tree(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> Pictu
 def _positions_grid(analysis: Analysis) -> Grid:
     rows = []
     for metric in analysis.metrics:
-        for algorithm in analysis.clusterings[metric]:
+        for algorithm in analysis.clusters.clusterings[metric]:
             used = (metric, algorithm) == (analysis.metrics[0], _used(analysis))
             name = f"{capital(metric_title(metric))}, {algorithm_title(algorithm)}"
             rows.append((name, *_where(_chosen(analysis, metric, algorithm)), "chosen" if used else ""))
-    rows.append(("Stage ends (convention)", *_where(stage_ends(analysis.points)), ""))
+    rows.append(("Stage ends (convention)", *_where(stage_ends(analysis.layers.points)), ""))
     return Grid(("Way of choosing", "Positions", "Sub-blocks", ""), tuple(rows))
 
 
 def _clusters_grid(analysis: Analysis, metric: str) -> Grid:
     rows = []
-    for algorithm, clustering in analysis.clusterings[metric].items():
+    for algorithm, clustering in analysis.clusters.clusterings[metric].items():
         chosen = {point.position for point in _chosen(analysis, metric, algorithm)}
         groups = []
         for cluster in range(clustering.k):
@@ -357,7 +362,7 @@ def _clusters_grid(analysis: Analysis, metric: str) -> Grid:
 
 def _chosen(analysis: Analysis, metric: str, algorithm: str) -> list[HintPoint]:
     values = analysis.similarities[get_metric(metric).for_clustering].values
-    layers = choose_positions(analysis.clusterings[metric][algorithm], _position(analysis), values)
+    layers = choose_positions(analysis.clusters.clusterings[metric][algorithm], _position(analysis), values)
     return [analysis.candidates[layer] for layer in layers]
 
 

@@ -339,7 +339,11 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
 def _map(comparison: Comparison, analysis: Analysis | None, figure_folder: FigureFolder) -> Picture | None:
     rows: dict[str, Sequence[int]] = {}
     clusters: dict[str, Sequence[int]] = {}
-    found = {} if analysis is None or analysis.excluded else analysis.clusterings.get(comparison.metric, {})
+    found = (
+        {}
+        if analysis is None or analysis.layers.excluded
+        else analysis.clusters.clusterings.get(comparison.metric, {})
+    )
     for arm in comparison.arms:
         if arm.name == "alone":
             continue
@@ -353,7 +357,7 @@ def _map(comparison: Comparison, analysis: Analysis | None, figure_folder: Figur
     total = max(position for entry in rows.values() for position in entry)
     stages = None
     if analysis is not None:
-        total, stages = len(analysis.points), [point.stage for point in analysis.points]
+        total, stages = len(analysis.layers.points), [point.stage for point in analysis.layers.points]
     return figure_folder.add(
         "positions",
         position_map(rows, total, clusters=clusters, stages=stages),

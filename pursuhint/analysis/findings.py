@@ -1,0 +1,103 @@
+"""The groups of results that make up an analysis. They hold plain values and import no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pursuhint.clustering.agreement import Agreement
+from pursuhint.clustering.result import Clustering
+from pursuhint.clustering.stability import SelectionStability
+from pursuhint.features.hint_points import HintPoint
+
+__all__ = ["AnalysisSeconds", "AnalyzedLayers", "ChoiceRobustness", "LayerClusters"]
+
+
+@dataclass(frozen=True)
+class AnalyzedLayers:
+    """The layers of a network, and those that could not be compared.
+
+    Attributes:
+        points: all candidates, in depth order.
+        excluded: those whose features do not vary over the samples. Their similarity is undefined, so no
+            matrix and no clustering holds them.
+    """
+
+    points: tuple[HintPoint, ...]
+    excluded: tuple[HintPoint, ...]
+
+    @property
+    def candidates(self) -> tuple[HintPoint, ...]:
+        """The layers of the matrices and clusterings."""
+        return tuple(point for point in self.points if point not in self.excluded)
+
+
+@dataclass(frozen=True)
+class LayerClusters:
+    """Clusterings of the layers by every metric and algorithm.
+
+    Attributes:
+        metrics: the metrics asked for; the first one chose the plan.
+        clustered_with: by metric of the similarities, the metric that is clustered in its place; itself
+            unless a layer's similarity to itself can be below 1.
+        normalize: whether layers were given unit length before clustering.
+        clusterings: by metric asked for, by algorithm: all algorithms at the plan's k.
+        curves: by metric asked for, by algorithm: inertia for k = 2, 3, ... (to 8, and below the number of
+            layers).
+        silhouettes: by metric asked for, by algorithm: mean silhouette for the k of the curves.
+    """
+
+    metrics: tuple[str, ...]
+    clustered_with: Mapping[str, str]
+    normalize: bool
+    clusterings: Mapping[str, Mapping[str, Clustering]]
+    curves: Mapping[str, Mapping[str, Mapping[int, float]]]
+    silhouettes: Mapping[str, Mapping[str, Mapping[int, float]]]
+
+
+@dataclass(frozen=True)
+class ChoiceRobustness:
+    """Whether other images, metrics or activations lead to the same hint points.
+
+    Attributes:
+        stability: by metric asked for, how often the same layers are chosen when images are left out.
+        no_stability: why the stability was not estimated; empty if it was.
+        agreements: between the metrics asked for, and, for each, between features after and before the
+            activations if both were analysed.
+    """
+
+    stability: Mapping[str, SelectionStability]
+    no_stability: str
+    agreements: tuple[Agreement, ...]
+
+
+@dataclass(frozen=True)
+class AnalysisSeconds:
+    """Where the time went, in seconds (the paper's Table 1 has the first and the last two, for its code).
+
+    Attributes:
+        collect: the whole pass over the data.
+        data: waiting for batches.
+        forward: running the network and averaging features over space.
+        accumulate: adding features to the moments.
+        similarity: by metric, from moments to a matrix.
+        clustering: by metric asked for: all algorithms at the chosen k, and the curves over k.
+        stability: by metric, from the statistics of the parts to resampled matrices, and for those asked for
+            the choices made again. Of a metric that compares all pairs of samples the matrices of all parts
+            come from one pass over the pairs, which counts as similarity.
+    """
+
+    collect: float
+    data: float
+    forward: float
+    accumulate: float
+    similarity: dict[str, float]
+    clustering: dict[str, float]
+    stability: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def over_forward(self) -> float:
+        """Everything that the analysis adds to the forward pass, as a fraction of the forward pass."""
+        tables = (self.similarity, self.clustering, self.stability)
+        added = self.accumulate + sum(sum(table.values()) for table in tables)
+        return added / self.forward
