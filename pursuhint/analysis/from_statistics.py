@@ -16,7 +16,7 @@ from pursuhint.analysis.collection_plan import Collected, Shards
 from pursuhint.analysis.findings import AnalysisSeconds, AnalyzedLayers, ChoiceRobustness, LayerClusters
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
-from pursuhint.clustering import ALGORITHMS, Clustering, get_algorithm
+from pursuhint.clustering import Clustering, get_algorithm, installed_algorithms
 from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
 from pursuhint.clustering.cluster_count import ClusteringsOverK
 from pursuhint.errors import PursuhintError
@@ -251,7 +251,8 @@ def _clusterings(
     clustered: Mapping[str, LayerSimilarity], normalize: bool
 ) -> tuple[dict[str, dict[str, ClusteringsOverK]], dict[str, float]]:
     """Clusterings by metric and algorithm, with their curves over k computed, and seconds by metric."""
-    algorithms = {name: get_algorithm(name) for name in ALGORITHMS}  # importing one takes its time
+    # Outside the loop, whose time is measured: importing an algorithm takes its own.
+    algorithms = {name: get_algorithm(name) for name in installed_algorithms()}
     clusterings: dict[str, dict[str, ClusteringsOverK]] = {}
     seconds = {}
     for metric, similarity in clustered.items():

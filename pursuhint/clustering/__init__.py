@@ -8,11 +8,13 @@ on use, so that listing algorithms imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import lookup, resolve
+from pursuhint.errors import PursuhintError
 
 if TYPE_CHECKING:
     from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from pursuhint.clustering.result import Clustering, check_k
     from pursuhint.clustering.stability import SelectionStability, selection_stability
 
-__getattr__, __dir__, __all__ = lazy_exports(__name__, "ALGORITHMS", "get_algorithm")
+__getattr__, __dir__, __all__ = lazy_exports(__name__, "ALGORITHMS", "get_algorithm", "installed_algorithms")
 
 ALGORITHMS: Mapping[str, str] = MappingProxyType(
     {
@@ -40,12 +42,30 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
 )
 """Names of algorithms, as typed on the command line, and the import paths of their functions."""
 
+_EXTRAS = MappingProxyType({"kmedoids": "kmedoids"})  # algorithm -> package of the extra of the same name
+
+
+def _is_installed(name: str) -> bool:
+    return name not in _EXTRAS or find_spec(_EXTRAS[name]) is not None
+
+
+def installed_algorithms() -> tuple[str, ...]:
+    """Names of the algorithms that work here: ``kmedoids`` needs the extra of its name, others nothing."""
+    return tuple(name for name in ALGORITHMS if _is_installed(name))
+
 
 def get_algorithm(name: str) -> Callable[..., Clustering]:
     """Look up a clustering function by name.
 
     Raises:
-        PursuhintError: no algorithm has this name; the message suggests the closest.
+        PursuhintError: no algorithm has this name (the message suggests the closest), or it needs a package
+            that is not installed.
     """
+    lookup("clustering algorithm", ALGORITHMS, name)
+    if not _is_installed(name):
+        raise PursuhintError(
+            f"the clustering algorithm {name!r} needs the package {_EXTRAS[name]}, whose licence is the GPL: "
+            f"pip install 'pursuhint[{name}]', or choose one of {', '.join(installed_algorithms())}"
+        )
     algorithm: Callable[..., Clustering] = resolve(lookup("clustering algorithm", ALGORITHMS, name))
     return algorithm

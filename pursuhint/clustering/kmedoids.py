@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import kmedoids as package
 import numpy as np
 
 from pursuhint.clustering.distances import distances_between
@@ -22,7 +21,8 @@ def kmedoids(similarity: Similarity, k: int, *, normalize: bool = False) -> Clus
     On a tie a layer joins the shallower medoid.
 
     Reference: E. Schubert and P. J. Rousseeuw, Fast and Eager k-Medoids Clustering, Information Systems 101
-    (2021), https://doi.org/10.1016/j.is.2021.101804; computed by their package ``kmedoids``.
+    (2021), https://doi.org/10.1016/j.is.2021.101804; computed by their package ``kmedoids``
+    (GPL-3.0-or-later), which the extra ``pursuhint[kmedoids]`` installs.
 
     Args:
         similarity: (layers, layers); one that is not symmetric is averaged with its transpose. Start from
@@ -41,6 +41,8 @@ def kmedoids(similarity: Similarity, k: int, *, normalize: bool = False) -> Clus
         >>> kmedoids(torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)), 2).labels
         (0, 0, 0, 1, 1)
     """
+    import kmedoids as package  # an extra, see get_algorithm
+
     matrix = checked_similarity(similarity, normalize=normalize, k=k)
     distances = distances_between(matrix)
     start = np.array(seeds(len(matrix), k), dtype=np.uint64)
