@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
-import importlib.metadata
-import re
 import sys
 from pathlib import Path
 
@@ -16,24 +13,6 @@ from pursuhint.clustering import ALGORITHMS, get_algorithm, installed_algorithms
 from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
-
-PERMISSIVE = {
-    "torch": "BSD-3-Clause",
-    "torchvision": "BSD-3-Clause",
-    "accelerate": "Apache-2.0",
-    "safetensors": "Apache-2.0",
-    "numpy": "BSD-3-Clause",
-    "scipy": "BSD-3-Clause",
-    "scikit-learn": "BSD-3-Clause",
-    "pydantic": "MIT",
-    "PyYAML": "MIT",
-    "click": "BSD-3-Clause",
-    "rich": "MIT",
-    "pillow": "MIT-CMU",
-    "matplotlib": "PSF-2.0",
-    "Jinja2": "BSD-3-Clause",
-}
-"""Licences of what everybody must install, each read in the package's own files."""
 
 
 @pytest.fixture
@@ -79,18 +58,3 @@ def test_an_analysis_needs_it_for_nothing(tmp_path: Path) -> None:
 
 def test_with_it_all_algorithms_are_there() -> None:
     assert installed_algorithms() == tuple(ALGORITHMS)
-
-
-def required() -> list[str]:
-    settings = configparser.ConfigParser()
-    settings.read(Path(__file__).parents[2] / "setup.cfg")
-    return [re.split(r"[<>=!~;\[ ]", line)[0] for line in settings["options"]["install_requires"].split()]
-
-
-def test_what_everybody_must_install_is_licensed_permissively() -> None:
-    assert {name.lower() for name in required()} == {name.lower() for name in PERMISSIVE}
-    for name in PERMISSIVE:
-        facts = importlib.metadata.metadata(name)
-        classifiers = [text for text in facts.get_all("Classifier") or () if text.startswith("License ::")]
-        assert facts.get("License-Expression") or facts.get("License") or classifiers, name
-        assert not any(re.search(r"GPL|GNU", text) for text in classifiers), (name, classifiers)
