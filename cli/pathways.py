@@ -77,9 +77,7 @@ def command(
     from .progress import CountProgress, say
 
     more: dict[str, Any] = {} if seed is None else {"seed": seed}
-    if hints is not None:
-        more["hints"] = {"file": str(hints)}
-    recipe = build_recipe(options, **more)
+    recipe = build_recipe(options, hints=None if hints is None else str(hints), **more)
     with CountProgress("searching", unit="epochs", quiet=quiet) as progress:
         found = search_process(
             recipe,

@@ -64,11 +64,15 @@ def recipe_options(command: Any) -> Any:
     )(command)  # fmt: skip
 
 
-def build_recipe(options: dict[str, Any], **more: Any) -> Recipe:
+def build_recipe(
+    options: dict[str, Any], *, hints: str | None = None, decided_hints: tuple[str, ...] = (), **more: Any
+) -> Recipe:
     """The recipe that the options describe.
 
     Args:
         options: the values of `recipe_options`, by parameter name; None for what was not given.
+        hints: the value of ``--hints``; the recipe's other hint keys stay.
+        decided_hints: hint keys that the command decides itself, so that ``--set`` cannot.
         more: further entries, which win, as nested dictionaries.
 
     Raises:
@@ -76,6 +80,7 @@ def build_recipe(options: dict[str, Any], **more: Any) -> Recipe:
     """
     from pursuhint.errors import PursuhintError
     from pursuhint.training import Recipe, parse_losses
+    from pursuhint.training.recipe.hints_syntax import check_effect, with_hints
     from pursuhint.training.recipe.received import check_code
 
     file, trust_code = options["recipe"], options["trust_code"]
@@ -115,11 +120,14 @@ def build_recipe(options: dict[str, Any], **more: Any) -> Recipe:
         if options[key] is not None:
             values[key] = options[key]
     values |= more
+    if hints is not None:
+        values = with_hints(values, hints)
     if "student" not in values:
         raise PursuhintError(
             "which network is to be trained? give --student NAME, or a --recipe that names one"
         )
     recipe = Recipe.from_dict(values, source="the options").override(options["assignments"])
+    check_effect(recipe.hints, options["assignments"], decided=decided_hints)
     if file:
         typed = (options["student"], options["teacher"])
         check_code(recipe, f"the recipe {file}", trust_code=trust_code, typed=typed)

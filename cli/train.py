@@ -10,8 +10,6 @@ import click
 from .options import apply, examples
 from .recipe_options import build_recipe, recipe_options
 
-STRATEGIES = ("conventional", "centers", "chosen", "random")
-
 
 @click.command(
     "train",
@@ -32,9 +30,11 @@ STRATEGIES = ("conventional", "centers", "chosen", "random")
 @recipe_options
 @click.option(
     "--hints",
-    metavar="FILE|STRATEGY",
-    help="Where the teacher's hints are taken: a hints.json, or conventional (stage ends), centers (stage "
-    "centres), chosen (analyse and cluster first) or random.  [default: conventional, if a loss needs hints]",
+    metavar="FILE|STRATEGY|LIST",
+    help="Where the teacher's hints are taken: a hints.json; positions or module names, as 7,29,49; or "
+    "conventional (stage ends), centers (stage centres), last-map, second-stage, stem-and-stages, all, "
+    "chosen (analyse and cluster first) or random. The recipe's other hint settings stay.  [default: as in "
+    "each loss's paper]",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: 0]")
 @click.option(
@@ -94,9 +94,7 @@ def command(
         "sync_batchnorm": sync_batchnorm or None,
     }
     more: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if hints is not None:
-        more["hints"] = {"strategy": hints} if hints in STRATEGIES else {"file": hints}
-    recipe = build_recipe(options, **more)
+    recipe = build_recipe(options, hints=hints, **more)
     where = choose_device(device)
     set_up_memory(recipe.acceleration, where)
     with TrainingProgress(quiet=quiet or not is_main_process()) as progress:

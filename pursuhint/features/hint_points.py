@@ -137,16 +137,20 @@ def find_hint_points(
     return tuple(points)
 
 
-def resolve_point(points: Iterable[HintPoint], name: str) -> HintPoint:
-    """The point with a given module name or position (``"23"``).
+def resolve_point(points: Iterable[HintPoint], name: str | int) -> HintPoint:
+    """The point with a given module name or position (``"23"`` or 23).
 
     Raises:
         PursuhintError: there is none; the message suggests the nearest name.
     """
-    points = tuple(points)
+    points, name = tuple(points), str(name)
     for point in points:
         if point.module == name or (name.isdigit() and point.position == int(name)):
             return point
+    if name.isdigit():
+        raise PursuhintError(
+            f"no hint point at position {name}; this network has positions 1 to {len(points)}"
+        )
     raise PursuhintError(
         f"no hint point {name!r} among the {len(points)} of this network; "
         f"{did_you_mean(name, [point.module for point in points])}"

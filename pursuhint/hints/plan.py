@@ -122,7 +122,7 @@ class HintPlan:
             ``algorithm``, ``position``, ``normalize``, ``num_samples``, ``seed``, ``pairing``. Plain values.
 
     Raises:
-        PursuhintError: there is no pair, a teacher's point occurs twice, or only some have a student's point.
+        PursuhintError: there is no pair, a pair occurs twice, or only some have a student's point.
 
     Example:
         >>> network = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU()) for _ in range(4)))
@@ -137,11 +137,14 @@ class HintPlan:
     def __post_init__(self) -> None:
         if not self.pairs:
             raise PursuhintError("a hint plan needs at least one hint point")
-        seen: set[tuple[str, str]] = set()
-        for point in self.teacher_points:
-            if (point.module, point.activation) in seen:
-                raise PursuhintError(f"hint point {point.module!r} occurs twice in the plan")
-            seen.add((point.module, point.activation))
+        seen: set[tuple[str, ...]] = set()
+        for pair in self.pairs:  # a teacher's point may teach several points of the student
+            if pair.student is None:
+                continue
+            sides = [(point.module, point.activation) for point in (pair.teacher, pair.student)]
+            if (*sides[0], *sides[1]) in seen:
+                raise PursuhintError(f"the pair {sides[0][0]!r} -> {sides[1][0]!r} occurs twice in the plan")
+            seen.add((*sides[0], *sides[1]))
         if len({pair.student is None for pair in self.pairs}) > 1:
             raise PursuhintError(
                 "some hint points have a student's point and others do not; name all or none"
@@ -224,7 +227,7 @@ class HintPlan:
             "num_samples": similarity.num_samples,
         }
         entries |= {name: value for name, value in known.items() if name not in entries}
-        return cls._of([similarity.points[layer] for layer in layers], entries)
+        return cls.of([similarity.points[layer] for layer in layers], entries)
 
     @classmethod
     def conventional(cls, network: nn.Module, points: Sequence[HintPoint]) -> HintPlan:
@@ -234,7 +237,7 @@ class HintPlan:
             network: the teacher.
             points: all its candidates.
         """
-        return cls._of(conventional_points(network, points), {"strategy": "conventional"})
+        return cls.of(conventional_points(network, points), {"strategy": "conventional"})
 
     @classmethod
     def stage_centers(cls, points: Sequence[HintPoint]) -> HintPlan:
@@ -249,7 +252,7 @@ class HintPlan:
         for point in points:
             stages.setdefault(point.stage, []).append(point)
         centers = [members[(len(members) - 1) // 2] for members in stages.values()]
-        return cls._of(centers, {"strategy": "centers"})
+        return cls.of(centers, {"strategy": "centers"})
 
     @classmethod
     def random(cls, points: Sequence[HintPoint], k: int, seed: int) -> HintPlan:
@@ -265,24 +268,48 @@ class HintPlan:
         """
         check_k(k, len(points))
         layers = sorted(random.Random(seed).sample(range(len(points)), k))
-        return cls._of([points[i] for i in layers], {"strategy": "random", "k": k, "seed": seed})
+        return cls.of([points[i] for i in layers], {"strategy": "random", "k": k, "seed": seed})
 
     @classmethod
-    def explicit(cls, points: Sequence[HintPoint], names: Sequence[str]) -> HintPlan:
+    def all_by_depth(cls, points: Sequence[HintPoint], student_points: Sequence[HintPoint]) -> HintPlan:
+        """Every sub-block of teacher and student, paired by relative depth.
+
+        Points of the shallower network occur in several pairs.
+
+        Args:
+            points: all candidates of the teacher.
+            student_points: all candidates of the student.
+        """
+        number = max(len(points), len(student_points))
+        pairs = tuple(
+            HintPair(points[i * len(points) // number], student_points[i * len(student_points) // number])
+            for i in range(number)
+        )
+        return cls(pairs, {"strategy": "all", "pairing": "even"})
+
+    @classmethod
+    def explicit(cls, points: Sequence[HintPoint], names: Sequence[str | int]) -> HintPlan:
         """Points named by hand, in the given order.
 
         Args:
             points: all candidates of the teacher.
-            names: module names (``"layer2.4"``) or positions (``"23"``).
+            names: module names (``"layer2.4"``) or positions (23 or ``"23"``). A point may be named more than
+                once, to teach several points of the student.
 
         Raises:
-            PursuhintError: there is no such point, or one is named twice.
+            PursuhintError: there is no such point.
         """
         chosen = [resolve_point(points, name) for name in names]
-        return cls._of(chosen, {"strategy": "explicit"})
+        return cls.of(chosen, {"strategy": "explicit"})
 
     @classmethod
-    def _of(cls, teacher_points: Sequence[HintPoint], origin: dict[str, Any]) -> HintPlan:
+    def of(cls, teacher_points: Sequence[HintPoint], origin: dict[str, Any]) -> HintPlan:
+        """A plan without a student's points.
+
+        Args:
+            teacher_points: in the order of the hints.
+            origin: how they were chosen.
+        """
         return cls(tuple(HintPair(point) for point in teacher_points), origin)
 
     # -- pairing with a student ------------------------------------------------------------------------------
@@ -317,7 +344,7 @@ class HintPlan:
         if not isinstance(pairing, str):
             if len(pairing) != wanted:
                 raise PursuhintError(f"{len(pairing)} student points were named for {wanted} hint points")
-            return self._paired([resolve_point(student_points, name) for name in pairing], "explicit")
+            return self.paired([resolve_point(student_points, name) for name in pairing], "explicit")
         lookup("pairing", {name: name for name in PAIRINGS}, pairing)
         chosen: Sequence[HintPoint] = ()
         if pairing == "conventional":
@@ -332,9 +359,15 @@ class HintPlan:
             chosen = [student_points[(part + 1) * there // wanted - 1] for part in range(wanted)]
         by_depth = sorted(range(wanted), key=lambda i: self.pairs[i].teacher.position)
         rank = {pair: depth for depth, pair in enumerate(by_depth)}
-        return self._paired([chosen[rank[i]] for i in range(wanted)], pairing)
+        return self.paired([chosen[rank[i]] for i in range(wanted)], pairing)
 
-    def _paired(self, student_points: Sequence[HintPoint], pairing: str) -> HintPlan:
+    def paired(self, student_points: Sequence[HintPoint], pairing: str) -> HintPlan:
+        """The plan with given points of the student, as many as hints and in their order.
+
+        Args:
+            student_points: the points.
+            pairing: how they were chosen, for `origin`.
+        """
         pairs = tuple(HintPair(pair.teacher, point) for pair, point in zip(self.pairs, student_points))
         return HintPlan(pairs, {**self.origin, "pairing": pairing})
 

@@ -64,6 +64,7 @@ class ActivationBoundaryLoss(HintLoss):
         learns="a regressor for every pair of points where shapes differ",
         default_weight=1.0,
         warm_up_only=True,
+        activation="pre",
     )
 
     def __init__(

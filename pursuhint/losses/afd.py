@@ -76,6 +76,7 @@ class AttentionMatchingLoss(HintsLoss):
         paper="Ji, Heo and Park, Show, Attend and Distill, AAAI 2021",
         learns="keys, queries and positions of the attention",
         default_weight=200.0,
+        points="all",
     )
 
     def __init__(

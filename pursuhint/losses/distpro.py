@@ -137,6 +137,7 @@ class PathwayLoss(HintsLoss):
         title="DistPro",
         paper="Deng et al., DistPro: Searching a Fast KD Process via Meta Optimization, ECCV 2022",
         learns="a connector for every pathway",
+        activation="pre",
     )
 
     def __init__(

@@ -70,6 +70,7 @@ class FitNetLoss(HintLoss):
         paper="Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015",
         learns="a regressor for every pair of points",
         default_weight=100.0,
+        points="second-stage",
     )
 
     def __init__(

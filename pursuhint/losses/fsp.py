@@ -62,6 +62,7 @@ class SolutionFlowLoss(HintsLoss):
         learns="a convolution of the student's map, where channels differ",
         default_weight=50.0,
         warm_up_only=True,
+        points="stem-and-stages",
     )
 
     def __init__(

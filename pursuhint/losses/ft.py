@@ -91,6 +91,7 @@ class FactorTransferLoss(HintLoss):
         "NeurIPS 2018",
         learns="a paraphraser of the teacher, a translator of the student",
         default_weight=200.0,
+        points="last-map",
     )
 
     def __init__(

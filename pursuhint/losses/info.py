@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 __all__ = ["Input", "LossInfo"]
 
+Places = Literal["stages", "last-map", "second-stage", "stem-and-stages", "all"]
+
 Input = Literal[
     "images",
     "labels",
@@ -48,6 +50,10 @@ class LossInfo:
         inputs: arguments of ``forward``, in order. Features come as one list for all hint points.
         at_last_map: its one pair of hint points is the map that each network averages into its embedding
             (`pursuhint.features.find_last_map`), whatever the hint plan says.
+        points: where its paper places hints, for losses with a hint plan: at the ends of the resolution
+            stages, at the end of the last or of the second one, at the stem and the ends of the stages, or at
+            all sub-blocks. It holds where a recipe does not name points.
+        activation: whether these are before or after the last activation of a sub-block.
         needs_teacher_classifier: `LossContext.teacher_classifier` must be set.
         needs_input_gradients: the loss differentiates logits by the images: these then require gradients
             and the teacher runs with a graph.
@@ -74,6 +80,8 @@ class LossInfo:
     batch_coupled: bool = False
     inputs: tuple[Input, ...] = ()
     at_last_map: bool = False
+    points: Places = "stages"
+    activation: Literal["pre", "post"] = "post"
     needs_teacher_classifier: bool = False
     needs_input_gradients: bool = False
     no_grad_parameters: tuple[str, ...] = ()

@@ -69,6 +69,7 @@ class FeatureOverhaulLoss(HintLoss):
         paper="Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019",
         learns="a connector for every pair of points",
         default_weight=0.001,
+        activation="pre",
     )
 
     teacher_scale: Tensor

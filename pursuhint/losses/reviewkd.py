@@ -92,6 +92,7 @@ class KnowledgeReviewLoss(HintsLoss):
         learns="the blocks that fuse deep and shallow features",
         default_weight=5.0,
         inputs=(*HintsLoss.info.inputs, "student_embedding", "teacher_embedding"),
+        activation="pre",
     )
 
     def __init__(

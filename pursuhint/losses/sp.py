@@ -45,6 +45,7 @@ class SimilarityPreservingLoss(HintLoss):
         paper="Tung and Mori, Similarity-Preserving Knowledge Distillation, ICCV 2019",
         default_weight=3000.0,
         batch_coupled=True,
+        points="last-map",
     )
 
     @classmethod

@@ -169,5 +169,5 @@ def _pathway_term(losses: Mapping[str, LossConfig]) -> str:
 def _with_options(losses: Mapping[str, LossConfig], name: str, **options: Any) -> dict[str, LossConfig]:
     """The losses with some options of one of them changed."""
     term = losses[name]
-    changed = LossConfig(weight=term.weight, options={**term.options, **options})
+    changed = LossConfig(weight=term.weight, hints=term.hints, options={**term.options, **options})
     return {**losses, name: changed}

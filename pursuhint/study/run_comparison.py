@@ -44,7 +44,7 @@ from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import ignore
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.prepare_training import Parts, build_distiller, pair_with_student, prepare
-from pursuhint.training.recipe.resolve import resolve_recipe
+from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe, shared_activation
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
 from pursuhint.training.run_folder.environment import describe_environment
 from pursuhint.training.run_folder.record import RunRecord
@@ -108,7 +108,7 @@ def compare(
     arms, seeds = _checked(arms, seeds)
     where = choose_device(device)
     with keep_random_state(where):
-        shared = recipe.model_copy(update={"hints": _without_strategy(recipe.hints), "seed": seeds[0]})
+        shared = recipe.model_copy(update={"hints": _without_strategy(recipe), "seed": seeds[0]})
         shared = resolve_recipe(shared, Inputs(teacher=teacher, data=data))
         if shared.hints is None:
             raise PursuhintError(
@@ -119,6 +119,7 @@ def compare(
         watch: Watcher = ignore if on_event is None or not accelerator.is_main_process else on_event
         parts = prepare(shared, Inputs(teacher=teacher, data=data))
         assert parts.teacher is not None
+        assert shared.hints.activation is not None  # resolved
         points = find_hint_points(parts.teacher, parts.example, activation=shared.hints.activation)
         k = default_k(points) if shared.hints.k is None else shared.hints.k
         study = _Study(shared, shared.hints, parts, points, k, out, accelerator, teacher, data, watch)
@@ -215,6 +216,7 @@ class _Study:
             self.watch(PhaseStarted("analysis", "comparing the layers of the teacher"))
             assert self.parts.teacher is not None
             assert self.recipe.teacher is not None
+            assert self.hints.activation is not None
             given = analyze(
                 self.parts.teacher,
                 self.parts.data,
@@ -330,20 +332,23 @@ def _checked(arms: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, ...]
     return tuple(arms), tuple(seeds)
 
 
-def _without_strategy(hints: HintsConfig | None) -> HintsConfig | None:
+def _without_strategy(recipe: Recipe) -> HintsConfig | None:
     """The parts of the recipe's hints that all arms share.
 
     Raises:
         PursuhintError: the recipe fixes the teacher's points, which is what the arms differ in.
     """
-    if hints is None:
-        return None
-    if hints.file is not None or hints.points:
+    if not needs_hints(recipe.losses):
+        return recipe.hints
+    hints = recipe.hints or HintsConfig()
+    if hints.file is not None or hints.points or any(loss.hints for loss in recipe.losses.values()):
         raise PursuhintError(
-            "the recipe names hint points (hints.file or hints.points), but the arms of a comparison choose "
-            "them; leave them out"
+            "the recipe names hint points (hints.file, hints.points or hints of a loss), but the arms of a "
+            "comparison choose them; leave them out"
         )
-    return hints.model_copy(update={"strategy": "conventional", "algorithm": "kmeans"})
+    activation = hints.activation or shared_activation(recipe.losses)
+    update = {"strategy": "conventional", "algorithm": "kmeans", "activation": activation}
+    return hints.model_copy(update=update)
 
 
 def _places(plan: HintPlan | None) -> tuple[Any, ...]:

@@ -252,7 +252,7 @@ class _Study:
                     name=method.name,
                     title=method.title if method.losses else "student alone",
                     weights={name: term.weight for name, term in resolved.losses.items()},
-                    hints=resolved.hints is not None,
+                    hints=needs_hints(resolved.losses),
                     memory=memory[method.name],
                 )
             )

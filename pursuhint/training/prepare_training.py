@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import glob
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.options import check_position, default_k
+from pursuhint.hints.paper_points import RULES, points_by_rule
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
 from pursuhint.models import create_model
@@ -44,6 +46,7 @@ class Parts:
         student: the network to train, with its initial weights.
         teacher: the trained network, or None.
         plan: hint points of both networks; None without hints, or while they are still to be chosen.
+        plans: hint points of losses that do not look at those of ``plan``, by name.
         example: two images' worth of zeros, of the data's size.
     """
 
@@ -52,6 +55,7 @@ class Parts:
     teacher: nn.Module | None
     plan: HintPlan | None
     example: Tensor
+    plans: Mapping[str, HintPlan] = field(default_factory=dict)
 
 
 def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources | None = None) -> Parts:
@@ -83,12 +87,19 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
     if recipe.hints is not None:
         assert other is not None
         plan = _plan(recipe.hints, plan, own, other, example)
+    plans: dict[str, HintPlan] = {}
+    for name, loss in recipe.losses.items():
+        if loss.hints is not None:
+            assert other is not None
+            found = _plan(loss.hints, None, own, other, example)
+            assert found is not None  # a loss's own hints are never chosen by an analysis
+            plans[name] = found
     if teacher is None and recipe.teacher is not None and recipe.teacher.checkpoint is None:
         raise PursuhintError(
             f"the teacher {recipe.teacher.network} has no weights; "
             "give teacher.checkpoint (--teacher-checkpoint FILE)"
         )
-    parts = Parts(data, own, other, plan, example)
+    parts = Parts(data, own, other, plan, example, plans)
     if recipe.hints is not None and plan is None:
         _try_other_losses(recipe, parts)
     return parts
@@ -105,7 +116,7 @@ def build_distiller(recipe: Recipe, parts: Parts, plan: HintPlan | None) -> Dist
         parts.student,
         parts.teacher,
         losses=recipe.losses,
-        plan=plan,
+        plan=plan_of_each_loss(recipe.losses, plan, parts.plans),
         num_classes=data.num_classes,
         num_samples=data.num_samples,
         example=parts.example,
@@ -113,6 +124,20 @@ def build_distiller(recipe: Recipe, parts: Parts, plan: HintPlan | None) -> Dist
         batch_size=recipe.batch_size,
         acceleration=recipe.acceleration,
     )
+
+
+def plan_of_each_loss(
+    losses: Iterable[str], shared: HintPlan | None, own: Mapping[str, HintPlan]
+) -> dict[str, HintPlan]:
+    """The hint plan of every loss that looks at one.
+
+    Args:
+        losses: names.
+        shared: the plan of the losses without one of their own.
+        own: plans by the name of a loss.
+    """
+    plans = {name: own.get(name, shared) for name in losses if get_loss(name).needs_hint_plan()}
+    return {name: plan for name, plan in plans.items() if plan is not None}
 
 
 def _training_labels(data: ImageData) -> Tensor:
@@ -153,6 +178,7 @@ def _plan(
         plan = plan.bind(teacher, example, student_network=student)
         return plan if plan.student_points else pair_with_student(plan, hints, student, example)
     check_position(hints.position)
+    assert hints.activation is not None  # resolved
     points = find_hint_points(teacher, example, activation=hints.activation)
     k = default_k(points) if hints.k is None else hints.k
     if hints.strategy == "chosen":
@@ -165,9 +191,32 @@ def _plan(
         plan = HintPlan.stage_centers(points)
     elif hints.strategy == "random":
         plan = HintPlan.random(points, k, hints.seed)
+    elif hints.strategy == "all":
+        others = find_hint_points(student, example, activation=hints.activation)
+        return HintPlan.all_by_depth(points, others)
+    elif hints.strategy in RULES:
+        return _plan_by_rule(hints, points, student, teacher, example)
     else:
         plan = HintPlan.explicit(_with_named(points, hints.points, teacher, example), hints.points)
     return pair_with_student(plan, hints, student, example)
+
+
+def _plan_by_rule(
+    hints: HintsConfig,
+    points: Sequence[HintPoint],
+    student: nn.Module,
+    teacher: nn.Module,
+    example: Tensor,
+) -> HintPlan:
+    """One of the places that papers name, in teacher and student alike unless the recipe pairs otherwise."""
+    assert hints.strategy is not None
+    assert hints.activation is not None
+    plan = HintPlan.of(points_by_rule(hints.strategy, teacher, points, example), {"strategy": hints.strategy})
+    candidates = find_hint_points(student, example, activation=hints.activation)
+    alike = points_by_rule(hints.strategy, student, candidates, example)
+    if hints.student_points or hints.pairing != "conventional" or len(alike) != len(plan):
+        return pair_with_student(plan, hints, student, example)
+    return plan.paired(alike, "conventional")
 
 
 def pair_with_student(plan: HintPlan, hints: HintsConfig, student: nn.Module, example: Tensor) -> HintPlan:

@@ -36,7 +36,7 @@ from pursuhint.training.resources import Resources
 from pursuhint.training.run_folder.checkpoints import lock_folder
 from pursuhint.training.run_folder.environment import describe_environment
 from pursuhint.training.run_folder.fingerprint import check_same_run
-from pursuhint.training.run_folder.record import RunRecord
+from pursuhint.training.run_folder.record import RunRecord, hints_file
 from pursuhint.training.run_folder.trackers import check_trackers
 from pursuhint.training.runner import Trainer
 from pursuhint.training.signals import StopRequest, catch_signals
@@ -156,15 +156,32 @@ def run_steps(
             check_same_run(folder, resolved, fingerprints)  # again: nobody else can write from here on
             remove_leftovers(folder)
             _describe(folder, resolved, parts, fingerprints, accelerator)
+        chosen = None
         if resolved.hints is not None:
             chosen = _final_plan(folder, resolved, parts, accelerator)
-            tell(HintsChosen(tuple(f"{pair.teacher} -> {pair.student}" for pair in chosen.pairs)))
             if parts.plan is None:
                 distiller = build_distiller(resolved, parts, chosen)
+        if accelerator.is_main_process:
+            for name, plan in parts.plans.items():
+                plan.save(folder / hints_file(name))
+        pairs = _pairs(chosen, parts.plans)
+        if pairs:
+            tell(HintsChosen(pairs))
         trainer = Trainer(folder, resolved, parts.data, distiller, accelerator, tell, resources, stop)
         yield READY
         yield from trainer.steps()
     return RunRecord.load(folder, is_main_process=accelerator.is_main_process)
+
+
+def _pairs(shared: HintPlan | None, own: Mapping[str, HintPlan]) -> tuple[str, ...]:
+    """The pairs of hint points in words, with the loss in front where it has its own."""
+    plans = [("", shared), *((f"{name}: ", plan) for name, plan in own.items())]
+    return tuple(
+        f"{which}{pair.teacher} -> {pair.student}"
+        for which, plan in plans
+        if plan is not None
+        for pair in plan.pairs
+    )
 
 
 def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelerator) -> HintPlan:
@@ -176,6 +193,7 @@ def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Acceler
         return parts.plan
     hints, teacher = recipe.hints, parts.teacher
     assert hints is not None
+    assert hints.activation is not None  # resolved
     assert teacher is not None
     chosen, analyzed = path.exists(), (folder / "analysis" / "analysis.json").exists()
     accelerator.wait_for_everyone()  # all ranks check for the files before one of them writes

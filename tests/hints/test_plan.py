@@ -123,10 +123,35 @@ def test_explicit_by_name_or_position(points):
     assert positions(plan) == [7, 2]
     with pytest.raises(PursuhintError, match="no hint point 'layer9' among the 8"):
         HintPlan.explicit(points, ["layer9"])
-    with pytest.raises(PursuhintError, match="occurs twice"):
-        HintPlan.explicit(points, ["2", points[1].module])
+    assert positions(HintPlan.explicit(points, [7, 2])) == [7, 2]
+    with pytest.raises(
+        PursuhintError, match="no hint point at position 9; this network has positions 1 to 8"
+    ):
+        HintPlan.explicit(points, [9])
     with pytest.raises(PursuhintError, match="at least one hint point"):
         HintPlan.explicit(points, [])
+
+
+def test_a_point_of_the_teacher_may_teach_several_of_the_student(points):
+    plan = HintPlan.explicit(points, [8, 8, 8])
+    together = plan.with_student(points, pairing=["2", "5", "8"])
+    assert [(pair.teacher.position, pair.student.position) for pair in together.pairs] == [
+        (8, 2),
+        (8, 5),
+        (8, 8),
+    ]
+    with pytest.raises(PursuhintError, match=r"the pair .* occurs twice"):
+        plan.with_student(points, pairing=["2", "2", "8"])
+
+
+@pytest.mark.parametrize(("teachers", "students"), [(8, 3), (3, 8), (8, 8), (1, 4)])
+def test_all_points_of_both_by_depth(points, teachers, students):
+    plan = HintPlan.all_by_depth(points[:teachers], points[:students])
+    assert set(plan.teacher_points) == set(points[:teachers])
+    assert set(plan.student_points) == set(points[:students])
+    assert len(plan) == max(teachers, students)
+    for side in (plan.teacher_points, plan.student_points):
+        assert [point.position for point in side] == sorted(point.position for point in side)
 
 
 # -- pairing -------------------------------------------------------------------------------------------------
@@ -223,7 +248,7 @@ def test_missing_and_damaged_files(points, tmp_path):
             lambda file: file["pairs"][0]["teacher"].update(position="first"),
             "pairs.0.teacher.position: Input should be a valid integer",
         ),
-        (lambda file: file["pairs"].append(file["pairs"][0]), "occurs twice"),
+        (lambda file: file["pairs"][0].update(student=file["pairs"][0]["teacher"]), "name all or none"),
     ],
 )
 def test_files_that_are_no_hint_plan(points, tmp_path, change, message):

@@ -147,7 +147,7 @@ def test_a_failing_method_is_reported_and_stops_nobody(data, teacher, tmp_path):
 def test_a_method_that_does_not_fit_is_refused_if_it_was_named(data, teacher, tmp_path):
     with pytest.raises(PursuhintError, match="method 'reviewkd': "):
         compare_methods(
-            recipe(teacher, losses={}, hints={"strategy": "explicit", "points": ["layer1.0", "layer1.0"]}),
+            recipe(teacher, losses={}, hints={"strategy": "explicit", "points": ["layer1.0", "layer9"]}),
             tmp_path / "m",
             methods=["kd", "reviewkd"],
             data=data,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
 
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
@@ -15,6 +15,7 @@ from pursuhint.training.recipe.schema import DataConfig, HintsConfig, LossConfig
 
 if TYPE_CHECKING:
     from pursuhint.losses.base import Loss
+    from pursuhint.losses.info import LossInfo
 
 __all__ = ["needs_hints", "resolve_recipe"]
 
@@ -44,19 +45,63 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS) -> Recipe:
     recipe = recipe.model_copy(update=changes)
     losses = resolve_losses(recipe.losses)
     _check_teacher(recipe, losses)
-    hints = recipe.hints
-    if not needs_hints(losses):
-        if plan is not None or hints is not None:
-            raise PursuhintError(
-                f"hint points are given, but no loss looks at them ({', '.join(losses)}); add one, e.g. at"
-            )
-    elif plan is not None:
-        hints = _written_out(plan, hints or HintsConfig())
-    elif hints is None:
-        hints = HintsConfig()
-    elif hints.file is not None:
-        hints = _written_out(HintPlan.load(hints.file), hints)
+    hints, losses = _resolve_hints(recipe, losses, plan)
     return recipe.model_copy(update={"losses": losses, "hints": hints})
+
+
+def _resolve_hints(
+    recipe: Recipe, losses: dict[str, LossConfig], plan: HintPlan | None
+) -> tuple[HintsConfig | None, dict[str, LossConfig]]:
+    """The hints that the losses share, and the losses with their own hints where they differ.
+
+    A loss looks at its own hints, else at those of the recipe; what these leave open is as in its paper.
+    """
+    looking = [name for name in losses if needs_hints([name])]
+    given = plan is not None or recipe.hints is not None
+    strangers = [name for name, loss in losses.items() if loss.hints is not None and name not in looking]
+    if strangers or (given and not looking):
+        raise PursuhintError(
+            f"hint points are given, but no loss looks at them ({', '.join(strangers or losses)}); add one, "
+            "e.g. at"
+        )
+    shared = recipe.hints or HintsConfig()
+    if plan is not None:
+        shared = _written_out(plan, shared)
+    elif shared.file is not None:
+        shared = _written_out(HintPlan.load(shared.file), shared)
+    own = {name: losses[name].hints for name in looking}
+    infos = {name: get_loss(name).info for name in looking}
+    if shared.strategy == "chosen" and shared.activation is None:
+        sharing = [name for name in looking if own[name] is None]
+        shared = shared.model_copy(update={"activation": shared_activation(sharing)})
+    complete = {name: _as_in_paper(own[name] or shared, infos[name]) for name in looking}
+    if len({config.model_dump_json() for config in complete.values()}) <= 1:
+        return next(iter(complete.values()), None), _with_hints(losses, {})
+    if shared.strategy == "chosen":
+        return shared, _with_hints(losses, {name: complete[name] for name in looking if own[name]})
+    return None, _with_hints(losses, complete)
+
+
+def shared_activation(losses: Iterable[str]) -> Literal["pre", "post"]:
+    """The activation that losses look at when they share their hint points: ``pre`` if all papers do."""
+    activations = {get_loss(name).info.activation for name in losses if get_loss(name).needs_hint_plan()}
+    return "pre" if activations == {"pre"} else "post"
+
+
+def _as_in_paper(hints: HintsConfig, info: LossInfo) -> HintsConfig:
+    """Hints with everything that is left open filled in as the loss's paper has it."""
+    if hints.file is not None:
+        hints = _written_out(HintPlan.load(hints.file), hints)
+    update: dict[str, str] = {}
+    if hints.activation is None:
+        update["activation"] = info.activation
+    if hints.strategy is None:
+        update["strategy"] = "conventional" if info.points == "stages" else info.points
+    return hints.model_copy(update=update)
+
+
+def _with_hints(losses: Mapping[str, LossConfig], hints: Mapping[str, HintsConfig]) -> dict[str, LossConfig]:
+    return {name: loss.model_copy(update={"hints": hints.get(name)}) for name, loss in losses.items()}
 
 
 def resolve_losses(losses: Mapping[str, LossConfig]) -> dict[str, LossConfig]:
@@ -81,11 +126,12 @@ def resolve_losses(losses: Mapping[str, LossConfig]) -> dict[str, LossConfig]:
             if value is not inspect.Parameter.empty
         }
         chosen = kind.checked(losses[name].options) if name in losses else {}
-        resolved[name] = LossConfig(weight=weight, options={**defaults, **chosen})
+        hints = losses[name].hints if name in losses else None
+        resolved[name] = LossConfig(weight=weight, hints=hints, options={**defaults, **chosen})
     return resolved
 
 
-def needs_hints(losses: Mapping[str, object]) -> bool:
+def needs_hints(losses: Iterable[str]) -> bool:
     """Whether any of the named losses uses the hint points of a plan."""
     return any(get_loss(name).needs_hint_plan() for name in losses)
 
@@ -104,12 +150,24 @@ def _check_teacher(recipe: Recipe, losses: Mapping[str, object]) -> None:
 
 
 def _written_out(plan: HintPlan, hints: HintsConfig) -> HintsConfig:
-    """The recipe section that reproduces a plan."""
+    """The recipe section that reproduces a plan.
+
+    Raises:
+        PursuhintError: the recipe asks for the other activation than the plan has.
+    """
+    activation = plan.pairs[0].teacher.activation
+    if hints.activation not in (None, activation):
+        source = f"the hint plan {hints.file}" if hints.file is not None else "the hint plan"
+        raise PursuhintError(
+            f"{source} has {activation}-activation points, but the recipe says hints.activation: "
+            f"{hints.activation}; choose points with --activation {hints.activation}, or set "
+            f"hints.activation={activation}"
+        )
     students = tuple(pair.student.module for pair in plan.pairs if pair.student is not None)
     return HintsConfig(
         strategy="explicit",
         points=tuple(pair.teacher.module for pair in plan.pairs),
         student_points=students if len(students) == len(plan.pairs) else hints.student_points,
         pairing=hints.pairing,
-        activation=plan.pairs[0].teacher.activation,
+        activation=activation,
     )

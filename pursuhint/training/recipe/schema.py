@@ -128,43 +128,81 @@ class DataConfig(_Section):
         return self
 
 
+def _point_names(value: Any) -> Any:
+    """Points by name or position, in a list or in one text with commas between them."""
+    names = _names(value) if value is None or isinstance(value, str) else value
+    if isinstance(names, int) and not isinstance(names, bool):
+        names = (names,)
+    if isinstance(names, list | tuple):
+        return tuple(str(n) if isinstance(n, int) and not isinstance(n, bool) else n for n in names)
+    return names
+
+
+Points = Annotated[tuple[str, ...], BeforeValidator(_point_names)]
+
+Strategy = Literal[
+    "conventional",
+    "centers",
+    "last-map",
+    "second-stage",
+    "stem-and-stages",
+    "all",
+    "chosen",
+    "random",
+    "explicit",
+]
+
+_CHOICE = ("k", "metric", "algorithm", "position", "samples", "points", "seed")
+_USED: Mapping[str | None, tuple[str, ...]] = {
+    "chosen": ("k", "metric", "algorithm", "position", "samples", "seed"),
+    "random": ("k", "seed"),
+    "explicit": ("k", "points"),
+}
+
+
 class HintsConfig(_Section):
-    """The teacher's hint points and the student layers that they guide.
+    """Where the teacher's hints are taken and which student layers they guide.
 
     Attributes:
-        file: a ``hints.json``; of the other keys only ``student_points`` and ``pairing`` are then used, to
-            complete a plan that names no student points.
+        file: a ``hints.json`` to use. ``activation`` must agree with it; ``student_points`` and ``pairing``
+            complete a plan that names no student points; the other keys have no effect.
         strategy: ``conventional``, the last sub-block of every resolution stage; ``centers``, the middle one;
+            ``last-map``, the end of the last stage; ``second-stage``, the end of the second;
+            ``stem-and-stages``; ``all``, every sub-block of both networks, paired by relative depth;
             ``chosen``, by similarity and clustering; ``random``; ``explicit``, the ``points`` named here.
-        k: number of hints; None for the number of resolution stages. Not for conventional and centers.
+            None: ``explicit`` with ``points``, otherwise where each loss's paper looks
+            (`pursuhint.losses.LossInfo`).
+        k: number of hints; None for the number of resolution stages. Of ``chosen`` and ``random``.
         metric: similarity metric of ``chosen``.
         algorithm: clustering algorithm of ``chosen``.
-        position: rule that picks the hint position from a cluster.
-        activation: features before (``pre``) or after (``post``) the sub-block's last activation.
-        samples: number of training images for ``chosen``.
-        points: module names of the teacher's hint points, for ``explicit``.
-        student_points: module names of the student's points, in the order of the teacher's; empty to choose
-            them by ``pairing``.
-        pairing: ``conventional`` or ``even``; see `pursuhint.hints.HintPlan.with_student`.
-        seed: seed of the draw of samples (``chosen``) or of points (``random``).
+        position: which member of a cluster becomes its hint position.
+        activation: ``pre`` or ``post`` the sub-block's last activation; None for the one in each loss's
+            paper. ``chosen`` points are ``post`` unless all losses look at ``pre``.
+        samples: training images that ``chosen`` looks at.
+        points: module names or positions of the teacher's hint points, for ``explicit``. One may occur twice.
+        student_points: those of the student, in the same order; empty for ``pairing`` to decide.
+        pairing: ``conventional`` or ``even``.
+        seed: of the draw of samples (``chosen``) or of points (``random``).
     """
 
     file: str | None = None
-    strategy: Literal["conventional", "centers", "chosen", "random", "explicit"] = "conventional"
+    strategy: Strategy | None = None
     k: int | None = Field(default=None, ge=1)
     metric: str = "cka"
     algorithm: str = "kmeans"
     position: str = "center"
-    activation: Literal["pre", "post"] = "post"
+    activation: Literal["pre", "post"] | None = None
     samples: int = Field(default=10_000, ge=2)
-    points: tuple[str, ...] = ()
-    student_points: tuple[str, ...] = ()
+    points: Points = ()
+    student_points: Points = ()
     pairing: Literal["conventional", "even"] = "conventional"
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("points") and not value.get("strategy"):
+            return {**value, "strategy": "explicit"}
         return {"strategy": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -180,6 +218,12 @@ class HintsConfig(_Section):
             raise PursuhintError(f"hints.k is {self.k}, but hints.points names {len(self.points)} points")
         return self
 
+    def without_effect(self) -> tuple[str, ...]:
+        """The keys that decide nothing with this strategy."""
+        used = () if self.file is not None else _USED.get(self.strategy, ())
+        ignored = [key for key in _CHOICE if key not in used]
+        return (*ignored, "pairing") if self.student_points else tuple(ignored)
+
 
 class LossConfig(_Section):
     """One term of the total loss.
@@ -189,10 +233,12 @@ class LossConfig(_Section):
 
     Attributes:
         weight: at least 0; None for the paper's weight.
+        hints: hint points of this loss, where it does not look at those of the recipe; not ``chosen``.
         options: hyperparameters, checked by the loss itself.
     """
 
     weight: FiniteFloat | None = Field(default=None, ge=0)
+    hints: HintsConfig | None = None
     options: Options = {}
 
     @model_validator(mode="before")
@@ -201,13 +247,23 @@ class LossConfig(_Section):
         if isinstance(value, LossConfig) or (isinstance(value, Mapping) and "options" in value):
             return value  # the attributes themselves, from Python code
         if isinstance(value, Mapping):
-            options = {key: entry for key, entry in value.items() if key != "weight"}
-            return {"weight": value.get("weight"), "options": options}
+            options = {key: entry for key, entry in value.items() if key not in ("weight", "hints")}
+            return {"weight": value.get("weight"), "hints": value.get("hints"), "options": options}
         return {"weight": value}
+
+    @model_validator(mode="after")
+    def _check(self) -> LossConfig:
+        if self.hints is not None and self.hints.strategy == "chosen":
+            raise PursuhintError(
+                "hints.strategy 'chosen' belongs to the recipe's own hints, which all losses share; "
+                "a loss may have any other strategy"
+            )
+        return self
 
     @model_serializer
     def _to_short_form(self) -> dict[str, Any]:
-        return {"weight": self.weight, **self.options}
+        hints = {} if self.hints is None else {"hints": self.hints.model_dump(mode="json")}
+        return {"weight": self.weight, **hints, **self.options}
 
 
 class OptimizerConfig(_Section):
@@ -427,7 +483,10 @@ class Recipe(_Section):
             key, separator, text = assignment.partition("=")
             if not separator or not all(key.strip().split(".")):
                 raise PursuhintError(f"cannot read {assignment!r}; write KEY=VALUE, e.g. optimizer.lr=0.1")
-            _assign(values, key.strip().split("."), parse_value(text))
+            path, value = key.strip().split("."), parse_value(text)
+            _assign(values, path, value)
+            if path == ["hints", "points"] and value:  # points are a strategy of their own
+                values["hints"] |= {"strategy": "explicit", "file": None, "k": None}
         return type(self).from_dict(values)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["RunRecord"]
 
 
+def hints_file(loss: str) -> str:
+    """Name of the file with the hint plan of a loss that does not look at the plan in ``hints.json``."""
+    return f"hints-{loss}.json"
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """The contents of a run folder.
@@ -34,7 +40,8 @@ class RunRecord:
             ``test_top5`` (and ``val_...`` with a validation split), ``lr``, ``seconds`` (of training) and
             ``samples_per_second``. Accuracies are in percent. Some losses add ``train_<term>_<name>`` (see
             `pursuhint.losses.Loss.extra_metrics`) and ``test_<term>_<name>_top1`` (`Loss.other_heads`).
-        plan: the hint points; None for a run without.
+        plan: the hint points that losses share; None for a run without.
+        plans: the hint points of every loss that has its own, by name.
         environment: versions, device, seed, sizes of the data; see ``environment.json``.
         finished: whether the run is complete.
         is_main_process: False on all ranks but 0.
@@ -47,6 +54,7 @@ class RunRecord:
     environment: dict[str, Any]
     finished: bool
     is_main_process: bool = True
+    plans: Mapping[str, HintPlan] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path | str, *, is_main_process: bool = True) -> RunRecord:
@@ -62,15 +70,17 @@ class RunRecord:
         path = Path(folder)
         if not (path / "recipe.yaml").is_file():
             raise PursuhintError(f"{path} is not a run folder: it has no recipe.yaml")
-        hints = path / "hints.json"
+        hints, recipe = path / "hints.json", Recipe.read(path / "recipe.yaml")
+        own = {name: path / hints_file(name) for name, loss in recipe.losses.items() if loss.hints}
         return cls(
             path=path,
-            recipe=Recipe.read(path / "recipe.yaml"),
+            recipe=recipe,
             metrics=read_metrics(path / "metrics.jsonl"),
             plan=HintPlan.load(hints) if hints.exists() else None,
             environment=read_json(path / "environment.json", "description of the run"),
             finished=(path / "result.json").exists(),
             is_main_process=is_main_process,
+            plans={name: HintPlan.load(file) for name, file in own.items() if file.exists()},
         )
 
     @property

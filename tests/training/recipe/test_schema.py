@@ -71,7 +71,10 @@ def test_saved_recipe_is_loaded_from_its_file(tmp_path):
             "student: resnet8\nhints: {algorithm: kmean}",
             "no clustering algorithm named 'kmean'; did you mean",
         ),
-        ("student: resnet8\nhints: {points: [layer1.0]}", "give points with strategy 'explicit'"),
+        (
+            "student: resnet8\nhints: {strategy: random, points: [layer1.0]}",
+            "give points with strategy 'explicit'",
+        ),
         ("student: resnet8\nhints: {strategy: explicit}", "give points with strategy 'explicit'"),
         (
             "student: resnet8\nhints: {strategy: explicit, points: [a, b], k: 3}",
