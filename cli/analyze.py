@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from .options import apply, examples
+from .options import apply, examples, refuse_typed
 
 
 @click.command(
@@ -83,6 +83,8 @@ def command(
     for name in chosen:
         get_metric(name)
     get_pooling(pooling)
+    if not any(name.startswith("rbf-cka") for name in chosen):
+        refuse_typed("exact_median", because="only RBF kernels have a bandwidth; add --metric rbf-cka")
     with Processes(choose_device(device)) as processes:
         quiet = quiet or not processes.main
         with processes.main_first():

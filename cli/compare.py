@@ -9,7 +9,7 @@ import click
 
 from pursuhint.study.arms import ARMS
 
-from .options import apply, examples
+from .options import apply, examples, refuse_typed
 from .recipe_options import build_recipe, recipe_options
 
 
@@ -94,6 +94,7 @@ def command(
         raise PursuhintError(f"compare takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
     if arms and methods:
         raise PursuhintError("--arm compares hint positions and --method losses; give one or the other")
+    _refuse_ignored(arms, methods)
     recipe = build_recipe(options)
     typed = click.core.ParameterSource.COMMANDLINE
     source = click.get_current_context().get_parameter_source
@@ -101,6 +102,8 @@ def command(
     changed = [f"hints.{key}={value}" for key, value in hints.items() if source(key) is typed]
     recipe = recipe.override([*changed, *(f"hints.metric={metric}" for metric in metrics)])
     where, numbers = choose_device(device), parse_seeds(seeds)
+    if streams and where.type != "cuda":
+        refuse_typed("streams", because=f"only a GPU has streams, and the students train on {where}")
     set_up_memory(recipe.acceleration, where)
     with StudyProgress(quiet=quiet or not is_main_process()) as progress:
         if methods:
@@ -133,6 +136,21 @@ def command(
     else:
         print_comparison(comparison, as_json=as_json)
     say(f"written: {out / ('methods.json' if methods else 'compare.json')}, {page}", quiet)
+
+
+def _refuse_ignored(arms: tuple[str, ...], methods: tuple[str, ...]) -> None:
+    """Refuse options about hint positions that none of the arms looks at."""
+    if methods or not arms:
+        return
+    if not {"kmeans", "segments"} & set(arms):
+        refuse_typed(
+            "metrics", "position", "samples",
+            because=f"no arm of {', '.join(arms)} clusters layers; add --arm kmeans or --arm segments",
+        )  # fmt: skip
+    if not {"kmeans", "segments", "random"} & set(arms):
+        refuse_typed("k", because=f"the arms {', '.join(arms)} have one hint for every resolution stage")
+    if set(arms) == {"alone"}:
+        refuse_typed("activation", because="a student alone has no hints")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

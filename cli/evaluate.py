@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import apply, examples, folder_argument
+from .options import apply, examples, folder_argument, refuse_typed
 
 
 @click.command(
@@ -15,6 +15,7 @@ from .options import apply, examples, folder_argument
     short_help="Measure the accuracy of a trained network.",
     epilog=examples(
         "pursuhint evaluate runs/at",
+        "pursuhint evaluate runs/at --data folder:photos --split val",
         "pursuhint evaluate --teacher resnet110 --teacher-checkpoint resnet110.pth --data cifar100",
     ),
 )
@@ -48,7 +49,11 @@ def command(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Measure top-1 and top-5 accuracy: of the run folder RUN, or of a network and its checkpoint."""
+    """Measure top-1 and top-5 accuracy: of the run folder RUN, or of a network and its checkpoint.
+
+    A run is evaluated on its own data unless --data names others of the same classes; their images are then
+    normalised as those that the student was trained on.
+    """
     from dataclasses import asdict
 
     from pursuhint._util.devices import choose_device
@@ -56,23 +61,24 @@ def command(
     from pursuhint.errors import PursuhintError
     from pursuhint.training import RunRecord, evaluate
 
-    from .networks import Weights, load_data, load_network
+    from .networks import Weights, data_of_run, load_data, load_network
 
     where = choose_device(device)
     if run is not None:
         if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None:
             raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
         record = RunRecord.load(run)
-        network, images = (
-            record.load_student(weights, trust_code=trust_code),
-            record.load_data(download=download),
-        )
+        network = record.load_student(weights, trust_code=trust_code)
+        given = {"name": data, "root": data_root, "image_size": image_size}
+        changes = {key: value for key, value in given.items() if value is not None}
+        images = data_of_run(record, changes, download=download)
         name = f"{record.recipe.student.network}, {weights} epoch of {run}"
     elif trust_code:
         raise PursuhintError(
             "--trust-code needs a run folder, whose code it trusts; names typed here are run"
         )
     elif teacher is not None and teacher_checkpoint is not None:
+        refuse_typed("weights", because="a checkpoint holds one set of weights; give a run folder instead")
         images = load_data(data, data_root, download, image_size)
         network, name = (
             load_network(teacher, Weights(teacher_checkpoint, checkpoint_key), images),

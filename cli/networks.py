@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pursuhint.data import ImageData
+    from pursuhint.training import RunRecord
 
 
 class Processes:
@@ -74,6 +75,53 @@ def load_data(
     return load_dataset(
         name or "digits", root=root, download=download, image_size=image_size, val_fraction=val_fraction
     )
+
+
+def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> ImageData:
+    """The data to evaluate a run's student on: its own, or others of the same classes.
+
+    Args:
+        run: the run.
+        changes: keys of `pursuhint.training.DataConfig` that the command line gives; none for its own data.
+        download: fetch the data when they are not there, whatever the run's recipe says.
+
+    Returns:
+        The data; images of another data set are normalised as those that the student was trained on.
+
+    Raises:
+        PursuhintError: the data are not there, or their channels or classes differ from the run's.
+    """
+    from dataclasses import replace
+
+    from pursuhint.training.loaders import load_data as load_config
+
+    own = run.load_data(download=download and not changes)
+    if not changes:
+        return own
+    config = run.recipe.data
+    if changes.get("name", config.name) != config.name:
+        # Another data set: the place of the run's data says nothing of it, the size of its images does.
+        square = own.image_size[0] if own.image_size[0] == own.image_size[1] else None
+        config = config.model_copy(update={"root": None, "image_size": square, "val_fraction": 0.0})
+    if "root" in changes:
+        changes = {**changes, "root": str(changes["root"])}
+    other = load_config(config.model_copy(update={**changes, "download": download}))
+    if other.in_channels != own.in_channels:
+        raise PursuhintError(
+            f"{other.name} has images of {other.in_channels} channels, the data of the run {own.in_channels}"
+        )
+    if other.num_classes != own.num_classes:
+        raise PursuhintError(
+            f"{other.name} has {other.num_classes} classes, the data of the run {own.num_classes}; evaluate "
+            "on data of the same classes"
+        )
+    for index, (theirs, ours) in enumerate(zip(other.class_names or (), own.class_names or ())):
+        if theirs != ours:
+            raise PursuhintError(
+                f"class {index} is {theirs!r} in {other.name} and {ours!r} in the data of the run; evaluate "
+                "on data of the same classes in the same order"
+            )
+    return replace(other, mean=own.mean, std=own.std)
 
 
 def example_image(data: ImageData) -> Tensor:

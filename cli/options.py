@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from pursuhint.clustering import ALGORITHMS
+from pursuhint.errors import PursuhintError
 from pursuhint.features.pooling import POOLINGS
 from pursuhint.hints import POSITIONS
 from pursuhint.similarity import METRICS
@@ -220,6 +221,35 @@ def apply(*names: str) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def typed(*names: str) -> list[str]:
+    """Options of the running command that stand on its command line, as they are typed.
+
+    Args:
+        *names: parameter names of the options that count.
+    """
+    context = click.get_current_context()
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names
+        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+
+
+def refuse_typed(*names: str, because: str) -> None:
+    """Refuse options that would be ignored.
+
+    Args:
+        *names: parameter names of the options.
+        because: why they would have no effect, and what to do.
+
+    Raises:
+        PursuhintError: one of them was typed.
+    """
+    if ignored := typed(*names):
+        raise PursuhintError(f"{', '.join(ignored)} would be ignored: {because}")
 
 
 def folder_argument(name: str, **options: Any) -> Callable[[Command], Command]:

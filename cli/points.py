@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import apply, examples
+from .options import apply, examples, refuse_typed
 
 if TYPE_CHECKING:
     from pursuhint.features.hint_points import HintPoint
@@ -52,6 +52,16 @@ def command(
 
     from .networks import example_image, load_data
 
+    if size is None:
+        refuse_typed("channels", because="it says what images of --size have; add --size")
+    else:
+        refuse_typed(
+            "data",
+            "data_root",
+            "download",
+            "image_size",
+            because="--size describes the images; leave one out",
+        )
     if size is not None:
         example = torch.zeros(1, channels, size, size)
         model = create_model(network, num_classes=10, in_channels=channels)

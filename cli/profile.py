@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import apply, examples
+from pursuhint.errors import PursuhintError
+
+from .options import apply, examples, refuse_typed
 from .recipe_options import build_recipe, recipe_options
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from pursuhint.study.profile import Profile, StepProfile
+    from pursuhint.study.profile import NetworkProfile, Profile, StepProfile
     from pursuhint.training import Recipe
 
 
@@ -36,11 +40,21 @@ class ImageShape(click.ParamType):
     short_help="Measure size and speed of networks, and where a training step's time goes.",
     epilog=examples(
         "pursuhint profile --teacher resnet110 --student resnet20 --input 3x32x32 --classes 100",
-        "pursuhint profile --teacher resnet32x4 --student resnet8x4 --data cifar100 --loss at --steps 20",
+        "pursuhint profile --teacher resnet110 --student resnet20 --student resnet8 --input 3x32x32 \\",
+        "    --classes 100",
+        "pursuhint profile --teacher resnet32x4 --teacher-checkpoint resnet32x4.pth --student resnet8x4 \\",
+        "    --data cifar100 --loss at --steps 20",
         "pursuhint profile --recipe cifar100-crd --device cuda --at-batch 256 --steps 50 --json",
     ),
 )
-@recipe_options
+@functools.partial(recipe_options, without=("student",))
+@click.option(
+    "--student",
+    "students",
+    metavar="NAME",
+    multiple=True,
+    help="Student, named as --teacher; see 'pursuhint list models'. Repeat to measure several.",
+)
 @click.option(
     "--input",
     "shape",
@@ -72,6 +86,7 @@ class ImageShape(click.ParamType):
 )
 @apply("device", "json")
 def command(
+    students: tuple[str, ...],
     shape: tuple[int, int, int] | None,
     classes: int | None,
     batch_sizes: tuple[int, ...],
@@ -85,33 +100,62 @@ def command(
 
     Compression is the share of the teacher's parameters that the student does without, speed-up how many
     times as long the teacher takes. A FLOP is a multiplication or an addition; papers often count the two as
-    one. Weights do not matter, so no checkpoint is needed. Time on an otherwise idle machine.
+    one. Weights do not matter, so no checkpoint is needed. Time on an otherwise idle machine. Options of the
+    training (losses, checkpoint, optimiser) count with --steps only and are refused without.
     """
     from pursuhint._util.devices import choose_device
     from pursuhint.acceleration import set_up_memory
     from pursuhint.study.profile import profile_networks, profile_steps
 
+    _refuse_ignored(steps, students, shape, classes)
     where = choose_device(device)
-    recipe = build_recipe(options)
+    recipe = build_recipe({**options, "student": students[0] if students else None})
     shape, classes = _sizes(recipe, shape, classes)
     teacher = None if recipe.teacher is None else _network(recipe.teacher, classes, shape[0])
-    profile = profile_networks(
-        _network(recipe.student, classes, shape[0]),
-        teacher,
-        shape,
-        batch_sizes=batch_sizes or (1, 64),
-        repeats=repeats,
-        device=where,
-        names=(recipe.student.network, recipe.teacher.network if recipe.teacher is not None else ""),
-    )
+    others = [recipe.student.model_copy(update={"network": name, "options": {}}) for name in students[1:]]
+    profiles = [
+        profile_networks(
+            _network(student, classes, shape[0]),
+            teacher,
+            shape,
+            batch_sizes=batch_sizes or (1, 64),
+            repeats=repeats,
+            device=where,
+            names=(student.network, recipe.teacher.network if recipe.teacher is not None else ""),
+        )
+        for student in (recipe.student, *others)
+    ]
     taken = None
     if steps is not None:
         set_up_memory(recipe.acceleration, where)
         taken = profile_steps(recipe, steps=steps, device=where, teacher=teacher)
     if as_json:
-        click.echo(json.dumps(_as_dict(profile, taken)))
+        one, *more = [_as_dict(profile, taken) for profile in profiles]
+        click.echo(json.dumps([one, *more] if more else one))
     else:
-        _print(profile, taken)
+        _print(profiles, taken)
+
+
+def _refuse_ignored(
+    steps: int | None, students: tuple[str, ...], shape: tuple[int, int, int] | None, classes: int | None
+) -> None:
+    """Refuse options that this measurement does not look at."""
+    if steps is None:
+        refuse_typed(
+            "losses", "teacher_checkpoint", "checkpoint_key", "new_head", "epochs", "lr", "val_fraction",
+            "precision", "assignments", "batch_size", "workers",
+            because="sizes and latency do not depend on it; add --steps N to measure training steps",
+        )  # fmt: skip
+        if shape is not None and classes is not None:
+            refuse_typed(
+                "data", "data_root", "download", "image_size",
+                because="--input and --classes say what the data would; leave either out",
+            )  # fmt: skip
+        return
+    refuse_typed("shape", "classes", because="with --steps shape and classes are those of the data")
+    refuse_typed("epochs", "val_fraction", because="steps of the first epoch are measured")
+    if len(students) > 1:
+        raise PursuhintError(f"--steps measures one student, got {len(students)}: {', '.join(students)}")
 
 
 def _sizes(
@@ -156,27 +200,14 @@ def _as_dict(profile: Profile, taken: StepProfile | None) -> dict[str, Any]:
     }
 
 
-def _print(profile: Profile, taken: StepProfile | None) -> None:
+def _print(profiles: Sequence[Profile], taken: StepProfile | None) -> None:
     from .results import table
 
+    profile = profiles[0]
     sizes = list(profile.student.latency)
     header = ("network", "parameters", "compression", "FLOPs", *(f"ms, batch {size}" for size in sizes))
-    rows = []
-    for network in filter(None, (profile.teacher, profile.student)):
-        compression = flops = ""
-        speed_up: dict[int, str] = {}
-        if network is profile.student and profile.compression is not None and profile.fewer_flops is not None:
-            compression, flops = f"{profile.compression:.1f} %", f" (/{profile.fewer_flops:.2f})"
-            speed_up = {size: f" (x{times:.2f})" for size, times in profile.speed_up.items()}
-        rows.append(
-            (
-                network.name,
-                f"{network.parameters:,}",
-                compression or "-",
-                f"{network.flops / 1e6:,.1f} M{flops}",
-                *(f"{1000 * network.latency[size]:.2f}{speed_up.get(size, '')}" for size in sizes),
-            )
-        )
+    rows = [] if profile.teacher is None else [_row(profile.teacher, None)]
+    rows += [_row(each.student, each if each.teacher is not None else None) for each in profiles]
     for line in table(header, rows):
         click.echo(line)
     where = "one thread" if profile.threads == 1 else f"{profile.threads} threads"
@@ -189,3 +220,19 @@ def _print(profile: Profile, taken: StepProfile | None) -> None:
         )
         for part, seconds in taken.seconds.items():
             click.echo(f"  {part:10} {1000 * seconds:8.2f} ms  {100 * seconds / taken.total:5.1f} %")
+
+
+def _row(network: NetworkProfile, beside: Profile | None) -> tuple[str, ...]:
+    """A network's line of the table; ``beside`` compares a student with its teacher."""
+    compression, flops = "-", ""
+    speed_up: dict[int, str] = {}
+    if beside is not None and beside.compression is not None and beside.fewer_flops is not None:
+        compression, flops = f"{beside.compression:.1f} %", f" (/{beside.fewer_flops:.2f})"
+        speed_up = {size: f" (x{times:.2f})" for size, times in beside.speed_up.items()}
+    return (
+        network.name,
+        f"{network.parameters:,}",
+        compression,
+        f"{network.flops / 1e6:,.1f} M{flops}",
+        *(f"{1000 * time:.2f}{speed_up.get(size, '')}" for size, time in network.latency.items()),
+    )

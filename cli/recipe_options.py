@@ -53,15 +53,17 @@ _OWN = (
 )
 
 
-def recipe_options(command: Any) -> Any:
-    """Add the options that `build_recipe` reads."""
+_SHARED = (
+    "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "student", "data", "data_root", "download",
+    "image_size", "workers", "batch_size", "trust_code",
+)  # fmt: skip
+
+
+def recipe_options(command: Any, *, without: tuple[str, ...] = ()) -> Any:
+    """Add the options that `build_recipe` reads, but those that a command has in a form of its own."""
     for option in reversed(_OWN):
         command = option(command)
-    return apply(
-        "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "student", "data", "data_root",
-        "download", "image_size", "workers",
-        "batch_size", "trust_code",
-    )(command)  # fmt: skip
+    return apply(*(name for name in _SHARED if name not in without))(command)
 
 
 def build_recipe(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import apply, examples, folder_argument
+from .options import apply, examples, folder_argument, refuse_typed
 
 
 @click.command(
@@ -45,10 +45,11 @@ def command(
     from pursuhint.errors import PursuhintError
     from pursuhint.report import write_report
 
-    if metrics and not teacher_student:
-        raise PursuhintError("--metric says how --teacher-student compares; give both or neither")
-    if trust_code and not teacher_student:
-        raise PursuhintError("--trust-code needs --teacher-student, which runs networks; a report runs none")
+    if not teacher_student:
+        refuse_typed(
+            "metrics", "samples", "device", "quiet", "trust_code",
+            because="it says how --teacher-student compares; add --teacher-student",
+        )  # fmt: skip
     if len(metrics) > 1:
         raise PursuhintError(f"report takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
     if teacher_student:

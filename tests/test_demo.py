@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from pursuhint.cli.main import main
 
 from pursuhint.demo import demo, student_recipe, teacher_recipe
 from pursuhint.errors import PursuhintError
@@ -34,6 +37,15 @@ def test_leaves_teacher_analysis_comparison_and_report(shown):
     page = result.report.read_text(encoding="utf-8")
     assert "pursuhint demo" in page
     assert f"{result.teacher.last['test_top1']:.2f}" in page
+
+
+def test_command_prints_what_it_found(shown, monkeypatch, capsys):
+    result, _ = shown
+    monkeypatch.setattr("pursuhint.demo.demo", lambda *_, **__: result)
+    main.main(args=["demo", "--quiet", "--json"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    assert found["report"] == str(result.report)
+    assert found["hint_positions"] == [point.position for point in result.analysis.plan.teacher_points]
 
 
 def test_a_second_call_picks_up_everything(shown):

@@ -86,7 +86,7 @@ def load_dataset(
             ``stl10``, ``tiny-imagenet``, ``imagenet``, or ``folder:PATH`` for a folder of your own with
             ``train/`` and ``val/`` (or ``test/``), one folder a class.
         root: the folder that holds the data sets. Default: the environment variable ``PURSUHINT_DATA``, else
-            ``~/.cache/pursuhint/datasets``. Not used by ``digits`` and ``folder:PATH``.
+            ``~/.cache/pursuhint/datasets``. ``digits`` and ``folder:PATH`` have none.
         download: download the data set if ``root`` does not hold it. Default: nothing is downloaded.
         val_fraction: share of the training samples, in [0, 1), moved from ``data.train`` to ``data.val``:
             stratified by class, identical for equal seeds on every machine and version.
@@ -112,6 +112,10 @@ def load_dataset(
         )
     if not 0 <= val_fraction < 1:
         raise PursuhintError(f"the validation fraction must be at least 0 and below 1, got {val_fraction}")
+    if entry in ("digits", "folder:PATH") and (root is not None or download):
+        what = "built in" if entry == "digits" else "the folder that its name says"
+        unused = "data.root (--data-root)" if root is not None else "data.download (--download)"
+        raise PursuhintError(f"data set {name} is {what}; leave {unused} out")
     options: dict[str, Any] = {}
     if image_size is not None and image_size < 1:
         raise PursuhintError(f"image_size must be at least 1 pixel, got {image_size}")

@@ -168,4 +168,4 @@ def test_report_on_how_alike_teacher_and_student_are(pursuhint, teacher_file, tm
     done = pursuhint("report", out, "--teacher-student", "--metric", "procrustes", "--samples", "60")
     assert done.returncode == 0, done.stderr
     assert (out / "figures" / "teacher-student-procrustes.png").exists()
-    assert "give both or neither" in pursuhint("report", out, "--metric", "cka").stderr
+    assert "--metric would be ignored" in pursuhint("report", out, "--metric", "cka").stderr

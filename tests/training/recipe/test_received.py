@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pursuhint.cli.main import main, run
 
+from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.models import create_model
 from pursuhint.study.teacher_student import teacher_student_similarity
@@ -165,9 +166,11 @@ def test_a_file_starts_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert asked == [False, True]
 
 
-def test_a_run_does_not_store_the_download(tmp_path: Path) -> None:
+def test_a_run_does_not_store_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = load_dataset("digits")
+    monkeypatch.setattr("pursuhint.data.cifar.load_cifar10", lambda root, download: digits)
     recipe = Recipe.from_dict(
-        {"student": "resnet8", "epochs": 1, "data": {"name": "digits", "download": True}}
+        {"student": "resnet8", "epochs": 1, "data": {"name": "cifar10", "download": True}}
     )
     assert train(recipe, tmp_path / "run", device="cpu").recipe.data.download is False
 
