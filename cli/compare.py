@@ -32,9 +32,10 @@ from .recipe_options import build_recipe, recipe_options
 @click.option(
     "--arm",
     "arms",
-    type=click.Choice(list(ARMS)),
+    metavar="NAME",
     multiple=True,
-    help="Which hint positions to compare; repeatable.  [default: all]",
+    help=f"Which hint positions to compare: {', '.join(ARMS)}, or hints:7,29,49 and hints:FILE for given "
+    "ones; repeatable.  [default: all that have a name]",
 )
 @click.option(
     "--method",
@@ -42,7 +43,14 @@ from .recipe_options import build_recipe, recipe_options
     metavar="NAME[+NAME...]",
     multiple=True,
     help="Compare methods instead of hint positions: losses as --loss takes them, joined by + where several "
-    "go together; repeatable. 'all' is every loss by itself. The student alone is always there.",
+    "go together, or recipe:NAME for the losses and hints of a recipe; repeatable. 'all' is every loss by "
+    "itself. The student alone is always there. Of --recipe, only the rest applies.",
+)
+@click.option(
+    "--hints",
+    metavar="FILE|STRATEGY|LIST",
+    help="With --method: the hint points of all methods, as in 'pursuhint train'.  [default: as in each "
+    "method's paper]",
 )
 @click.option(
     "--at-once",
@@ -57,6 +65,7 @@ from .recipe_options import build_recipe, recipe_options
 def command(
     arms: tuple[str, ...],
     methods: tuple[str, ...],
+    hints: str | None,
     seeds: str,
     at_once: int | None,
     streams: bool,
@@ -85,6 +94,7 @@ def command(
     from pursuhint.errors import PursuhintError
     from pursuhint.report import write_report
     from pursuhint.study import compare, compare_methods
+    from pursuhint.training.recipe.hints_syntax import check_effect
 
     from .progress import say
     from .results import print_comparison, print_methods
@@ -95,12 +105,24 @@ def command(
     if arms and methods:
         raise PursuhintError("--arm compares hint positions and --method losses; give one or the other")
     _refuse_ignored(arms, methods)
-    recipe = build_recipe(options)
+    if methods and options["losses"]:
+        raise PursuhintError("--method brings its own losses; leave out --loss, or join it to a method by +")
+    if hints is not None and not methods:
+        raise PursuhintError(f"--hints goes with --method; to compare positions, give --arm hints:{hints}")
+    recipe = build_recipe(
+        options,
+        hints=hints,
+        protocol_only=bool(methods),
+        decided_hints=() if methods else ("strategy", "algorithm", "points", "file"),
+    )
     typed = click.core.ParameterSource.COMMANDLINE
     source = click.get_current_context().get_parameter_source
-    hints = {"k": k, "position": position, "activation": activation, "samples": samples}
-    changed = [f"hints.{key}={value}" for key, value in hints.items() if source(key) is typed]
-    recipe = recipe.override([*changed, *(f"hints.metric={metric}" for metric in metrics)])
+    choice = {"k": k, "position": position, "activation": activation, "samples": samples}
+    changed = [f"hints.{key}={value}" for key, value in choice.items() if source(key) is typed]
+    changed += [f"hints.metric={metric}" for metric in metrics]
+    recipe = recipe.override(changed)
+    if methods:
+        check_effect(recipe.hints, changed)
     where, numbers = choose_device(device), parse_seeds(seeds)
     if streams and where.type != "cuda":
         refuse_typed("streams", because=f"only a GPU has streams, and the students train on {where}")

@@ -67,7 +67,12 @@ def recipe_options(command: Any, *, without: tuple[str, ...] = ()) -> Any:
 
 
 def build_recipe(
-    options: dict[str, Any], *, hints: str | None = None, decided_hints: tuple[str, ...] = (), **more: Any
+    options: dict[str, Any],
+    *,
+    hints: str | None = None,
+    decided_hints: tuple[str, ...] = (),
+    protocol_only: bool = False,
+    **more: Any,
 ) -> Recipe:
     """The recipe that the options describe.
 
@@ -75,6 +80,7 @@ def build_recipe(
         options: the values of `recipe_options`, by parameter name; None for what was not given.
         hints: the value of ``--hints``; the recipe's other hint keys stay.
         decided_hints: hint keys that the command decides itself, so that ``--set`` cannot.
+        protocol_only: take neither losses nor hints from ``--recipe``.
         more: further entries, which win, as nested dictionaries.
 
     Raises:
@@ -91,6 +97,8 @@ def build_recipe(
             "--trust-code needs --recipe FILE, whose code it trusts; names typed here are run"
         )
     values: dict[str, Any] = Recipe.read(file).to_dict() if file else {}
+    if protocol_only:
+        values |= {"losses": {}, "hints": None}
 
     def put(section: str, key: str, value: Any) -> None:
         if value is not None and value is not False:

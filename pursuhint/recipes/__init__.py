@@ -83,7 +83,6 @@ RECIPES: Mapping[str, str] = MappingProxyType(
 
 BASES: tuple[str, ...] = (
     "_cifar100",
-    "_cifar100-last-map",
     "_cifar100-pairs",
     "_cifar100-review",
     "_imagenet",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.text import capital
 from pursuhint.errors import PursuhintError
-from pursuhint.study.arms import ARMS, CONTROLS
+from pursuhint.study.arms import ARMS, CONTROLS, GIVEN, find_arm
 from pursuhint.study.paired_statistics import (
     PairedComparison,
     Summary,
@@ -320,7 +320,7 @@ def notes_on(arms: Sequence[ArmResult], *, asked_k: int) -> tuple[str, ...]:
 
 def title_of(name: str) -> str:
     """How tables and sentences call an arm."""
-    return ARMS[name].title if name in ARMS else name
+    return find_arm(name).title if name in ARMS or name.startswith(GIVEN) else name
 
 
 def first_of_same(arms: Sequence[ArmResult]) -> dict[str, str]:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.training.recipe.loss_syntax import parse_losses
-from pursuhint.training.recipe.schema import LossConfig
+from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
 
 ALONE = "alone"
 """The student without a teacher; part of every study."""
 
+_RECIPE = "recipe:"
 _JOINT = re.compile(r"\+(?=\s*[A-Za-z])")  # not that of 1e+3
 _ODD = re.compile(r"[^A-Za-z0-9.+_-]+")
 
@@ -23,12 +24,14 @@ class Method:
     """One way of training the student.
 
     Attributes:
-        name: as it was typed, without spaces: ``at``, ``crd+kd``, ``at=500``.
+        name: as it was typed, without spaces: ``at``, ``crd+kd``, ``at=500``, ``recipe:cifar100-afd``.
         losses: the terms, as in a recipe; cross-entropy is added as there.
+        hints: the hints of the recipe that was named; None for those of each loss's paper.
     """
 
     name: str
     losses: dict[str, LossConfig]
+    hints: HintsConfig | None = None
 
     @classmethod
     def parse(cls, text: str) -> Method:
@@ -36,17 +39,33 @@ class Method:
 
         Args:
             text: losses as ``--loss`` takes them, joined by ``+``: ``kd``, ``crd+kd``, ``at=1000:p=1``.
-                Weights that are not given are those of the papers.
+                Weights that are not given are those of the papers. Or ``recipe:NAME`` for the losses and the
+                hints of a shipped recipe or a file; the rest of that recipe does not apply.
 
         Raises:
-            PursuhintError: it cannot be read, or names a loss that does not exist or one twice.
+            PursuhintError: it cannot be read, or names a loss that does not exist or one twice; there is no
+                such recipe, it has no teacher, or it chooses its hint points by an analysis.
         """
+        if text.strip().startswith(_RECIPE):
+            return cls._from_recipe(text.strip())
         terms = [part.strip() for part in _JOINT.split(text)]
         values = parse_losses(terms)
         for name in values:
             get_loss(name)
         losses = {name: LossConfig.model_validate(value) for name, value in values.items()}
         return cls("+".join("".join(term.split()) for term in terms), losses)
+
+    @classmethod
+    def _from_recipe(cls, text: str) -> Method:
+        recipe = Recipe.read(text.removeprefix(_RECIPE))
+        if not any(get_loss(name).info.needs_teacher for name in recipe.losses):
+            raise PursuhintError(f"{text!r} has no loss that looks at a teacher, so it is no method")
+        if recipe.hints is not None and recipe.hints.strategy == "chosen":
+            raise PursuhintError(
+                f"{text!r} chooses its hint points by an analysis for every run; choose them first "
+                "(pursuhint analyze) and give its losses and the points: --method NAME+NAME --hints FILE"
+            )
+        return cls(text, recipe.losses, recipe.hints)
 
     @property
     def folder(self) -> str:
@@ -56,7 +75,8 @@ class Method:
     @property
     def title(self) -> str:
         """How people call it: ``CRD + KD``."""
-        return " + ".join(get_loss(name).info.title for name in self.losses)
+        names = [name for name in self.losses if name != "ce"] or list(self.losses)
+        return " + ".join(get_loss(name).info.title for name in names)
 
 
 def all_methods() -> tuple[str, ...]:

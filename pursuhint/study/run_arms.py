@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pursuhint.errors import PursuhintError
+from pursuhint.study.arms import arm_folder
 from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, Watcher
 from pursuhint.training.events import Event, Resumed
 from pursuhint.training.multi_student.train_many import (
@@ -38,7 +39,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 def run_folder(arm: str, seed: int) -> str:
     """The folder of a run, relative to the study's."""
-    return f"arms/{arm}/seed-{seed}"
+    return f"arms/{arm_folder(arm)}/seed-{seed}"
 
 
 def train_arms(

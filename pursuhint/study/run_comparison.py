@@ -17,7 +17,6 @@ import torch
 from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import keep_random_state
-from pursuhint._util.registry import lookup
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
@@ -25,7 +24,7 @@ from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.options import default_k
 from pursuhint.hints.plan import HintPlan
 from pursuhint.models.checkpoint import count_parameters
-from pursuhint.study.arms import ARMS
+from pursuhint.study.arms import ARMS, GIVEN, arm_folder, find_arm
 from pursuhint.study.comparison import (
     FILE,
     ArmResult,
@@ -44,7 +43,8 @@ from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import ignore
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.prepare_training import Parts, build_distiller, pair_with_student, prepare
-from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe, shared_activation
+from pursuhint.training.recipe.hints_syntax import parse_hints
+from pursuhint.training.recipe.resolve import check_activation, needs_hints, resolve_recipe, shared_activation
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
 from pursuhint.training.run_folder.environment import describe_environment
 from pursuhint.training.run_folder.record import RunRecord
@@ -87,7 +87,8 @@ def compare(
             ``student_points`` apply; the strategy and ``recipe.seed`` are what the arms and seeds set.
         out: folder of the comparison.
         arms: names of `pursuhint.study.ARMS`, at least two. ``alone`` trains with cross-entropy only.
-            ``random`` draws other positions for every seed.
+            ``random`` draws other positions for every seed. ``hints:7,29,49`` has given points, by position
+            or module name, ``hints:FILE`` those of a ``hints.json``.
         seeds: one run of every arm each; at least one, better three or more.
         device: where to run; None for the best there is.
         data: used instead of the recipe's.
@@ -125,6 +126,7 @@ def compare(
         study = _Study(shared, shared.hints, parts, points, k, out, accelerator, teacher, data, watch)
         inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
         study.check(analysis)
+        given = study.given_plans(arms)
         settings = StudySettings("comparison", shared, inputs, {"arms": arms, "seeds": seeds})
         again = settings.matches(out, (FILE, "arms", "recipe.yaml"))
         before = Comparison.load(out) if (out / FILE).exists() else None
@@ -133,7 +135,7 @@ def compare(
             make_folder(out)
             shared.save(out / "recipe.yaml")
             settings.save(out)
-        plans = study.plans(arms, seeds, analysis, again=again)
+        plans = study.plans(arms, seeds, analysis, given, again=again)
         results = study.run(plans, at_once=at_once, streams=streams)
         comparison = study.summary(arms, seeds, results, before)
         if accelerator.is_main_process:
@@ -181,8 +183,37 @@ class _Study:
         """A plan with the student's points."""
         return pair_with_student(plan, self.hints, self.parts.student, self.parts.example)
 
+    def given_plans(self, arms: Sequence[str]) -> dict[str, HintPlan]:
+        """The plans of the arms whose hint points were given.
+
+        Raises:
+            PursuhintError: a file or a point does not exist, or a plan has the other activation.
+        """
+        teacher, plans = self.parts.teacher, {}
+        assert teacher is not None
+        for arm in arms:
+            if not arm.startswith(GIVEN):
+                continue
+            hints = parse_hints(arm.removeprefix(GIVEN))
+            if "strategy" in hints:
+                raise PursuhintError(f"the arm {arm!r} names no points; give {hints['strategy']} by itself")
+            if "points" in hints:
+                plan = HintPlan.explicit(self.points, hints["points"])
+            else:
+                plan = HintPlan.load(hints["file"])
+                check_activation(plan, self.hints, hints["file"])
+                plan = plan.bind(teacher, self.parts.example, student_network=self.parts.student)
+            plans[arm] = plan if plan.student_points else self.paired(plan)
+        return plans
+
     def plans(
-        self, arms: Sequence[str], seeds: Sequence[int], analysis: Analysis | None, *, again: bool
+        self,
+        arms: Sequence[str],
+        seeds: Sequence[int],
+        analysis: Analysis | None,
+        given: Mapping[str, HintPlan],
+        *,
+        again: bool,
     ) -> dict[RunKey, HintPlan | None]:
         """The hint points of every arm and seed, seed by seed; None for the student alone."""
         teacher = self.parts.teacher
@@ -199,6 +230,9 @@ class _Study:
                     plan = HintPlan.stage_centers(self.points)
                 elif arm == "random":
                     plan = HintPlan.random(self.points, self.k, seed)
+                elif arm in given:
+                    plans[arm, seed] = given[arm]
+                    continue
                 elif arm != "alone":
                     assert analysis is not None
                     plan = analysis.select(
@@ -323,8 +357,8 @@ class _Study:
 
 def _checked(arms: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     for arm in arms:
-        lookup("arm", ARMS, arm)
-    if len(set(arms)) != len(arms) or len(arms) < 2:
+        find_arm(arm)
+    if len({arm_folder(arm) for arm in arms}) != len(arms) or len(arms) < 2:
         raise PursuhintError(
             f"a comparison needs at least two arms, each named once, got {', '.join(arms) or 'none'}"
         )

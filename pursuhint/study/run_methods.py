@@ -72,8 +72,9 @@ def compare_methods(
     adds them. A run that fails (a loss that is not finite) is reported and does not stop the others.
 
     Args:
-        recipe: student, teacher, data, hints, optimiser, schedule; no losses. The strategy of its hints must
-            not be ``chosen``: select the points first, and name them.
+        recipe: student, teacher, data, optimiser, schedule; no losses. Its hints, if it has any, hold for all
+            methods, in place of the points of each method's paper. Their strategy must not be ``chosen``:
+            select the points first, and name them.
         out: folder of the study.
         methods: as `pursuhint.study.Method.parse` takes them; None for every loss of the table, less
             those that do not fit the networks.
@@ -153,13 +154,14 @@ class _Study:
     def recipe(self, method: Method, seed: int) -> Recipe:
         """How a method trains. It says nothing of a teacher or of hints where no loss looks at them."""
         losses = method.losses or {"ce": LossConfig(weight=1.0)}
+        hints = method.hints if self.shared.hints is None else self.shared.hints
         taught = any(get_loss(name).info.needs_teacher for name in losses)
         return self.shared.model_copy(
             update={
                 "seed": seed,
                 "losses": losses,
                 "teacher": self.shared.teacher if taught else None,
-                "hints": self.shared.hints if needs_hints(losses) else None,
+                "hints": hints if needs_hints(losses) else None,
             }
         )
 

@@ -111,7 +111,8 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         **RECIPE_ROWS,
         **{name: row for name, row in ANALYSIS_ROWS.items() if name != "--algorithm"},
         "--arm": Changes("--arm random"),
-        "--method": Changes("--method kd"),
+        "--method": Changes("--method kd+sp", without="--method kd"),
+        "--hints": Changes("--hints 1,2", base="--method at"),
         "--at-once": Changes("--at-once 2"),
         "--streams": Refused("--streams --device cpu", "--streams would be ignored: only a GPU has streams"),
         "--seeds": Changes("--seeds 3"),
@@ -384,6 +385,8 @@ def test_it_changes_what_is_done(command, option, row, places, monkeypatch):
     first = f"{FIRST_WORDS[command]} {row.base}"
     if command in ("train", "compare") and option in ("--data", "--data-root", "--download"):
         first = first.replace("digits", "cifar100")
+    if command == "compare" and option in ("--method", "--hints"):
+        first = first.replace("--loss at", "")  # methods bring their own losses
     if (command, option) == ("profile", "--steps"):
         with pytest.raises(AttributeError):
             call(command, first, places)

@@ -47,7 +47,7 @@ from pursuhint.report.text import (
     training_rows,
     zoom_note,
 )
-from pursuhint.study.arms import ARMS, Arm
+from pursuhint.study.arms import ARMS, GIVEN, Arm, find_arm
 from pursuhint.study.comparison import Comparison, first_of_same, title_of
 from pursuhint.study.paired_statistics import PairedComparison
 from pursuhint.training.recipe.schema import Recipe
@@ -91,7 +91,10 @@ def build_comparison_page(contents: Contents, comparison: Comparison, figure_fol
             f"{HINTS_IN_SHORT} Does the place of the hints matter?",
             "To find out, the same student was trained in each of these ways, everything else being equal:",
         ),
-        arms=tuple(ARMS.get(arm.name, Arm(arm.name, "")) for arm in comparison.arms),
+        arms=tuple(
+            find_arm(arm.name) if arm.name in ARMS or arm.name.startswith(GIVEN) else Arm(arm.name, "")
+            for arm in comparison.arms
+        ),
         setting_title="Teacher, student and data",
         setting=_setting(comparison, recipe, contents.teacher),
         teacher_curves=None

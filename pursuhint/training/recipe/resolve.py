@@ -149,20 +149,35 @@ def _check_teacher(recipe: Recipe, losses: Mapping[str, object]) -> None:
         )
 
 
+def check_activation(plan: HintPlan, hints: HintsConfig, file: str | None) -> Literal["pre", "post"]:
+    """The activation of a plan's points.
+
+    Args:
+        plan: a hint plan.
+        hints: those of the recipe that it is used in.
+        file: where the plan is from, for the message; None if it was passed.
+
+    Raises:
+        PursuhintError: the recipe asks for the other activation.
+    """
+    activation = plan.pairs[0].teacher.activation
+    if hints.activation not in (None, activation):
+        source = "the hint plan" if file is None else f"the hint plan {file}"
+        raise PursuhintError(
+            f"{source} has {activation}-activation points, but the recipe says hints.activation: "
+            f"{hints.activation}; choose points with --activation {hints.activation}, or set "
+            f"hints.activation={activation}"
+        )
+    return activation
+
+
 def _written_out(plan: HintPlan, hints: HintsConfig) -> HintsConfig:
     """The recipe section that reproduces a plan.
 
     Raises:
         PursuhintError: the recipe asks for the other activation than the plan has.
     """
-    activation = plan.pairs[0].teacher.activation
-    if hints.activation not in (None, activation):
-        source = f"the hint plan {hints.file}" if hints.file is not None else "the hint plan"
-        raise PursuhintError(
-            f"{source} has {activation}-activation points, but the recipe says hints.activation: "
-            f"{hints.activation}; choose points with --activation {hints.activation}, or set "
-            f"hints.activation={activation}"
-        )
+    activation = check_activation(plan, hints, hints.file)
     students = tuple(pair.student.module for pair in plan.pairs if pair.student is not None)
     return HintsConfig(
         strategy="explicit",

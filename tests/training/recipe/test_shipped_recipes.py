@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pursuhint.cli.recipe_options import build_recipe
 from torch import nn
 
 from pursuhint.data import ImageData
@@ -17,6 +18,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.models import create_model
 from pursuhint.recipes import BASES, RECIPES, is_recipe, recipe_text
+from pursuhint.study.method import Method
 from pursuhint.training import Recipe, train
 from pursuhint.training.inputs import Inputs
 from pursuhint.training.prepare_training import build_distiller, prepare
@@ -26,8 +28,8 @@ from pursuhint.training.recipe.resolve import resolve_recipe
 SHIPPED = [name + variant for name in RECIPES for variant in ("", *(f":{v}" for v in variant_names(name)))]
 CIFAR = [name for name in RECIPES if name.startswith("cifar100-")]
 SMALL = ("MobileNetV2", "ShuffleV1", "ShuffleV2")
-# Variants that differ in more than networks and learning rate; cifar100-sp's are made as cifar100-fitnet's.
-POINTS_BY_PAIR = ("cifar100-fitnet:", "cifar100-fsp:", "cifar100-kdsvd:", "cifar100-sp:vgg13-M")
+# Variants whose networks decide more than their names: equal channels, or points by stage of two families.
+POINTS_BY_PAIR = ("cifar100-fitnet:", "cifar100-fsp:", "cifar100-kdsvd:", "cifar100-sp:")
 
 
 def test_table_and_folder_agree():
@@ -108,6 +110,67 @@ def test_networks_hint_points_and_losses_fit_each_other(name):
     parts = prepare(recipe, Inputs(student, teacher, data))
     distiller = build_distiller(recipe, parts, parts.plan)
     assert distiller.weights == {name: config.weight for name, config in recipe.losses.items()}
+
+
+# The points that the benchmark's code takes: the end of a stage by family of networks.
+ENDS = {
+    "cifar100-sp": {"resnet32x4": "layer3.4", "wrn_40_2": "block3.layer.5", "resnet56": "layer3.8",
+                    "resnet110": "layer3.17", "vgg13": "relu4", "ResNet50": "layer4.2"},
+    "cifar100-fitnet": {"resnet32x4": "layer2.4", "wrn_40_2": "block2.layer.5", "resnet56": "layer2.8",
+                        "resnet110": "layer2.17", "vgg13": "relu2", "ResNet50": "layer2.3"},
+}  # fmt: skip
+STUDENTS = {
+    "cifar100-sp": {"resnet8x4": "layer3.0", "wrn_16_2": "block3.layer.1", "wrn_40_1": "block3.layer.5",
+                    "resnet20": "layer3.2", "resnet32": "layer3.4", "vgg8": "relu4", "ShuffleV1": "layer3.3",
+                    "MobileNetV2": "blocks.6.0", "ShuffleV2": "layer3.3"},
+    "cifar100-fitnet": {"resnet8x4": "layer2.0", "wrn_16_2": "block2.layer.1", "wrn_40_1": "block2.layer.5",
+                        "resnet20": "layer2.2", "resnet32": "layer2.4", "vgg8": "relu2",
+                        "ShuffleV1": "layer2.7", "MobileNetV2": "blocks.2.2", "ShuffleV2": "layer2.7"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n.startswith(("cifar100-sp", "cifar100-fitnet"))])
+def test_points_by_stage_are_those_of_the_benchmark(name):
+    recipe, method = resolve_recipe(Recipe.load(name)), name.partition(":")[0]
+    data = tiny_data("cifar100")
+    networks = [network(config.network, 100, 3) for config in (recipe.student, recipe.teacher)]
+    (pair,) = prepare(recipe, Inputs(*networks, data)).plan.pairs
+    assert pair.teacher.module == ENDS[method][recipe.teacher.network]
+    assert pair.student.module == STUDENTS[method][recipe.student.network]
+
+
+@pytest.mark.parametrize(
+    ("pair", "points"),
+    [
+        ("resnet32x4-resnet8x4", ["relu", "layer1.4", "layer2.4", "layer3.4"]),
+        ("resnet56-resnet20", ["relu", "layer1.8", "layer2.8", "layer3.8"]),
+        ("resnet110-resnet20", ["relu", "layer1.17", "layer2.17", "layer3.17"]),
+        ("wrn_40_2-wrn_16_2", ["conv1", "block1.layer.5", "block2.layer.5", "block3.layer.5"]),
+        ("vgg13-vgg8", ["relu0", "relu1", "relu2", "relu3", "relu4"]),
+    ],
+)
+def test_flow_runs_from_the_stem_through_the_stages(pair, points):
+    name = "cifar100-fsp" + (f":{pair}" if pair in variant_names("cifar100-fsp") else "")
+    recipe = resolve_recipe(Recipe.load(name))
+    networks = [network(config.network, 100, 3) for config in (recipe.student, recipe.teacher)]
+    plan = prepare(recipe, Inputs(*networks, tiny_data("cifar100"))).plan
+    assert [point.module for point in plan.teacher_points] == points
+    assert len(variant_names("cifar100-fsp")) == 5  # six pairs with the recipe itself
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_a_protocol_for_other_methods(name):
+    options = dict.fromkeys(
+        ("student", "teacher_checkpoint", "checkpoint_key", "new_head", "data", "data_root", "download",
+         "image_size", "workers", "val_fraction", "lr", "epochs", "batch_size", "precision")
+    )  # fmt: skip
+    options |= {"recipe": name, "teacher": "resnet56", "losses": (), "assignments": (), "trust_code": False}
+    protocol, own = build_recipe(options, protocol_only=True), Recipe.load(name)
+    assert (protocol.losses, protocol.hints) == ({}, None)
+    assert (protocol.optimizer, protocol.epochs, protocol.data) == (own.optimizer, own.epochs, own.data)
+    for method in ("kd", "at", "ofd", "recipe:cifar100-afd"):
+        taught = Method.parse(method)
+        resolve_recipe(protocol.model_copy(update={"losses": taught.losses, "hints": taught.hints}))
 
 
 @pytest.mark.parametrize("name", ["cifar100-fsp", "cifar100-kdsvd"])
