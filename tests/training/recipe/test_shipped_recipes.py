@@ -202,7 +202,7 @@ def test_benchmark_settings(name):
         assert (recipe.epochs, recipe.batch_size, recipe.schedule.milestones) == (240, 64, (150, 180, 210))
         optimizer = recipe.optimizer
         assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 5e-4)
-        assert optimizer.nesterov == (name == "cifar100-rrd")
+        assert optimizer.nesterov == (name in ("cifar100-rrd", "cifar100-rrd-kd"))
         assert optimizer.lr == (0.01 if recipe.student.network in SMALL else 0.05)
         if variant:
             assert recipe.teacher is not None
@@ -219,12 +219,8 @@ def test_review_settings(name):
 @pytest.mark.parametrize("name", CIFAR)
 def test_weights_are_the_defaults_that_the_losses_declare(name):
     resolved = resolve_recipe(Recipe.load(name)).losses
-    main = (
-        "crd"
-        if name == "cifar100-crd-kd"
-        else "ce"
-        if name.endswith("vanilla")
-        else name.removeprefix("cifar100-")
+    main = next(
+        (loss for loss in sorted(LOSSES, key=len, reverse=True) if name.startswith(f"cifar100-{loss}")), "ce"
     )
     assert resolved[main].weight == get_loss(main).info.default_weight
     if not get_loss(main).info.contains_classification:
@@ -249,11 +245,15 @@ def test_weights_by_pair(name, loss, key, expected):
 
 def test_pairing_of_metric_and_hint_type():
     # Section 4.2.1: R2CCA with AT, CKA with the others; section 4.2.2: by teacher.
-    metrics = {name: Recipe.load(name).hints.metric for name in RECIPES if name.startswith("pursuhint-")}
+    names = [name for name in RECIPES if name.startswith(("pursuhint-pre", "pursuhint-post"))]
+    metrics = {name: Recipe.load(name).hints.metric for name in names}
     assert metrics == {
         "pursuhint-pre-at": "r2cca",
         "pursuhint-pre-fitnet": "cka",
         "pursuhint-pre-vid": "cka",
+        "pursuhint-pre-at-skd": "r2cca",
+        "pursuhint-pre-fitnet-skd": "cka",
+        "pursuhint-pre-vid-skd": "cka",
         "pursuhint-post-resnet110": "cka",
         "pursuhint-post-resnet32x4": "r2cca",
         "pursuhint-post-wrn-40-2": "r2cca",
@@ -261,13 +261,84 @@ def test_pairing_of_metric_and_hint_type():
 
 
 @pytest.mark.parametrize("hint", ["at", "fitnet", "vid"])
-def test_pre_activation_settings(hint):
-    recipe = Recipe.load(f"pursuhint-pre-{hint}")
+@pytest.mark.parametrize(("logits", "beside"), [("", {"ce", "kd"}), ("-skd", {"skd"})])
+def test_pre_activation_settings(hint, logits, beside):
+    recipe = Recipe.load(f"pursuhint-pre-{hint}{logits}")
     assert (recipe.epochs, recipe.batch_size, recipe.optimizer.lr) == (350, 64, 0.05)
     assert (recipe.schedule.milestones, recipe.schedule.gamma) == ((200, 250, 300), 0.1)
     assert (recipe.hints.activation, recipe.hints.k) == ("pre", 3)
-    assert set(recipe.losses) == {"ce", "kd", hint}
-    assert Recipe.load(f"pursuhint-pre-{hint}:resnet8").student.network == "resnet8"
+    assert set(recipe.losses) == {*beside, hint}
+    assert Recipe.load(f"pursuhint-pre-{hint}{logits}:resnet8").student.network == "resnet8"
+
+
+COMBINED = {
+    "wsld-at": {"wsld": 1, "at": 1000},
+    "afd": {"ce": 1, "kd": 0.9, "afd": 200},
+    "crd-at-kd": {"ce": 1, "kd": 1, "crd": 0.8, "at": 1000},
+}
+PAIRS_OF_TABLE_5 = {
+    "": ("resnet110", "resnet20", "cka"),
+    ":resnet110-resnet32": ("resnet110", "resnet32", "cka"),
+    ":resnet32x4-resnet8x4": ("resnet32x4", "resnet8x4", "r2cca"),
+    ":resnet32x4-ShuffleV1": ("resnet32x4", "ShuffleV1", "r2cca"),
+    ":wrn_40_2-wrn_16_2": ("wrn_40_2", "wrn_16_2", "r2cca"),
+    ":wrn_40_2-ShuffleV1": ("wrn_40_2", "ShuffleV1", "r2cca"),
+}
+
+
+@pytest.mark.parametrize("name", COMBINED)
+@pytest.mark.parametrize("pair", PAIRS_OF_TABLE_5)
+def test_methods_at_chosen_points(name, pair):
+    recipe = Recipe.load(f"pursuhint-{name}{pair}")
+    named = (recipe.teacher.network, recipe.student.network, recipe.hints.metric)
+    assert named == PAIRS_OF_TABLE_5[pair]
+    assert (recipe.hints.strategy, recipe.hints.k, recipe.hints.activation) == ("chosen", 3, "post")
+    assert (recipe.epochs, recipe.optimizer.lr) == (240, 0.01 if "Shuffle" in pair else 0.05)
+    resolved = resolve_recipe(recipe).losses
+    assert {loss: config.weight for loss, config in resolved.items()} == COMBINED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("rrd-kd", {"ce": 1, "rrd": 1, "kd": 1}),
+        ("icd-kd", {"ce": 1, "icd": 1, "kd": 1}),
+        ("crd-kd", {"ce": 1, "crd": 0.8, "kd": 1}),
+        ("norm-kd", {"ce": 0.1, "norm": 1, "kd": 1}),
+        ("norm-crd", {"ce": 0.1, "norm": 1, "crd": 0.8}),
+        ("wcord-kd", {"ce": 1, "wcord": 1, "kd": 1}),
+        ("itrd-corr", {"ce": 1, "itrd": 1}),
+        ("itrd-corr-mi", {"ce": 1, "itrd": 1}),
+    ],
+)
+def test_combinations_of_the_tables(name, weights):
+    recipe = resolve_recipe(Recipe.load(f"cifar100-{name}"))
+    assert {loss: config.weight for loss, config in recipe.losses.items()} == weights
+    alone = Recipe.load(f"cifar100-{name.partition('-')[0]}")
+    assert (recipe.optimizer, recipe.schedule, recipe.epochs) == (
+        alone.optimizer,
+        alone.schedule,
+        alone.epochs,
+    )
+
+
+def test_terms_of_itrd():
+    options = {n: Recipe.load(f"cifar100-itrd-{n}").losses["itrd"].options for n in ("corr", "corr-mi")}
+    assert options["corr"]["mutual_weight"] == 0
+    assert (options["corr-mi"]["mutual_weight"], options["corr-mi"]["alpha"]) == (1, 1.01)
+
+
+def test_wide_and_deep_teachers():
+    for student in ("wrn_16_4", "wrn_28_2", "wrn_16_2"):
+        recipe = Recipe.load(f"cifar100-refilled:wrn_28_4-{student}")
+        assert (recipe.teacher.network, recipe.student.network) == ("wrn_28_4", student)
+    for name in (name for name in RECIPES if name.startswith("imagenet-")):
+        for variant, student in (("resnet18", "torchvision:resnet18"), ("mobilenet", "timm:mobilenetv1_100")):
+            recipe = Recipe.load(f"{name}:resnet50-{variant}")
+            assert (recipe.teacher.network, recipe.student.network) == ("torchvision:resnet50", student)
+    assert Recipe.load("imagenet-dkd:resnet50-mobilenet").losses["dkd"].options["beta"] == 2
+    assert Recipe.load("imagenet-reviewkd:resnet50-mobilenet").losses["reviewkd"].weight == 8
+    assert Recipe.load("imagenet-rrd-kd").losses["kd"].weight == 1
 
 
 def test_imagenet_settings():
