@@ -314,7 +314,7 @@ def _overview(summaries: Sequence[LossSummary]) -> str:
             [
                 f"`{loss.name}`",
                 loss.info.paper,
-                loss.info.compares,
+                loss.info.taps,
                 learns,
                 f"{loss.info.default_weight:g}",
                 "inside" if loss.ce_weight is None else f"{loss.ce_weight:g}",

@@ -70,6 +70,7 @@ def _losses(verbose: bool) -> list[dict[str, Any]]:
             "name": loss.name,
             "title": loss.info.title,
             "compares": loss.info.compares,
+            "taps": loss.info.taps,
             "learns": loss.info.learns,
             "default_weight": loss.info.default_weight,
             "weight_of_ce_beside_it": loss.ce_weight,
@@ -106,7 +107,7 @@ def _loss_lines(row: dict[str, Any]) -> list[str]:
     notes += [f"keeps {row['bytes_per_sample']:g} bytes a sample"] if row["bytes_per_sample"] else []
     options = ", ".join(f"{key}={_plain(value)}" for key, value in row["hyperparameters"].items())
     return [
-        f"{row['title']}: looks at {row['compares']}; {weight}",
+        f"{row['title']}: looks at {row['taps']}; {weight}",
         "; ".join(notes),
         *([f"options: {options}"] if options else []),
         row["paper"],

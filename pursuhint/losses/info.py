@@ -23,6 +23,15 @@ Input = Literal[
 ]
 
 
+_PLACES: dict[Places, str] = {
+    "stages": "ends of the stages",
+    "last-map": "last map",
+    "second-stage": "end of the second stage",
+    "stem-and-stages": "stem and ends of the stages",
+    "all": "all sub-blocks",
+}
+
+
 @dataclass(frozen=True)
 class LossInfo:
     """Traits of a loss.
@@ -102,6 +111,15 @@ class LossInfo:
             self.default_weight if self.weight_beside is None else self.weight_beside,
             self.default_ce_weight if self.ce_weight_beside is None else self.ce_weight_beside,
         )
+
+    @property
+    def taps(self) -> str:
+        """The features that the loss looks at by default, in words: ``"last map, before the activation"``."""
+        if self.at_last_map:
+            return _PLACES["last-map"]
+        if "student_maps" not in self.inputs:
+            return self.compares
+        return _PLACES[self.points] + (", before the activation" if self.activation == "pre" else "")
 
     def replace(self, **changes: Any) -> LossInfo:
         """The record with some traits changed.

@@ -9,11 +9,11 @@ from pursuhint.study.paired_statistics import PairedComparison
 
 __all__ = ["method_grid"]
 
-_HEADS = ("Method", "Loss", "Top-1 (%)", "To the student alone", "To KD", "Time", "Memory")
+_HEADS = ("Method", "Loss", "Looks at", "Top-1 (%)", "To the student alone", "To KD", "Time", "Memory")
 
 
 def method_grid(study: MethodComparison) -> Grid:
-    """One row a method, the most accurate first.
+    """One row a method, the most accurate first, with the teacher's hint points or features that it looks at.
 
     Differences are mean differences within a seed with their 95 % interval, in percentage points; ``*``
     marks an interval without zero, ``**`` one whose p-value also survives Holm's correction. Time is that of
@@ -24,6 +24,10 @@ def method_grid(study: MethodComparison) -> Grid:
         (
             f"{method.title} ({method.name})" if method.weights and method.name != "alone" else method.title,
             _loss(method),
+            "; ".join(
+                f"{name}: {where}" if len(method.taps) > 1 else where for name, where in method.taps.items()
+            )
+            or "–",
             mean_std(method.last).removesuffix(" %"),
             _difference(study.difference(method.name, "alone")),
             _difference(study.difference(method.name, "kd")),
@@ -32,7 +36,7 @@ def method_grid(study: MethodComparison) -> Grid:
         )
         for method in study.ranked
     )
-    return Grid(_HEADS, rows, frozenset({2, 3, 4, 5, 6}))
+    return Grid(_HEADS, rows, frozenset({3, 4, 5, 6, 7}))
 
 
 def markdown_table(study: MethodComparison) -> str:

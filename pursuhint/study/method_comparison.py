@@ -40,6 +40,8 @@ class MethodResult(StudyModel):
         title: how people call it.
         weights: of the terms of its loss, by name.
         hints: whether it looks at hint points.
+        taps: what each of its losses but cross-entropy looks at: the teacher's hint points, or the features
+            in words.
         runs: one a seed, in the order of the study's seeds.
         last: accuracy after the last epoch: the primary outcome.
         best: accuracy after the best epoch; flattering when the best epoch was chosen on the test split.
@@ -51,6 +53,7 @@ class MethodResult(StudyModel):
     title: str
     weights: dict[str, float]
     hints: bool
+    taps: dict[str, str] = Field(default_factory=dict)
     runs: tuple[SeedResult, ...]
     last: Summary
     best: Summary

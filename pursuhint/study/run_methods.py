@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["compare_methods"]
 
 _MEMORY = "memory.json"
+_MANY = 6  # so many sub-blocks of a method are listed by name
 
 
 def compare_methods(
@@ -255,6 +256,7 @@ class _Study:
                     title=method.title if method.losses else "student alone",
                     weights={name: term.weight for name, term in resolved.losses.items()},
                     hints=needs_hints(resolved.losses),
+                    taps=_taps(results[method.name, seeds[0]]),
                     memory=memory[method.name],
                 )
             )
@@ -283,6 +285,23 @@ class _Study:
             failed=failed,
             environment=describe_environment(device, seed=seeds[0]) if before is None else before.environment,
         )
+
+
+def _taps(record: RunRecord | PursuhintError) -> dict[str, str]:
+    """What every loss of a run but cross-entropy looks at, in words."""
+    assert isinstance(record, RunRecord)  # methods with a failed run are listed elsewhere
+    taps = {}
+    for name in record.recipe.losses:
+        kind, plan = get_loss(name), record.plans.get(name, record.plan)
+        if name == "ce":
+            continue
+        if plan is None or not kind.needs_hint_plan():
+            taps[name] = kind.info.taps
+            continue
+        modules = list(dict.fromkeys(point.module for point in plan.teacher_points))
+        where = ", ".join(modules) if len(modules) <= _MANY else f"{len(modules)} sub-blocks"
+        taps[name] = f"{where} ({plan.teacher_points[0].activation})"
+    return taps
 
 
 def _check(recipe: Recipe, teacher: nn.Module | None, seeds: Sequence[int]) -> None:

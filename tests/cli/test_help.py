@@ -58,7 +58,7 @@ def test_verbose_lists_fit_a_terminal_and_say_what_a_method_is(pursuhint):
     for name in LOSSES:
         loss = get_loss(name)
         assert (
-            f"{name} {loss.info.title}: looks at {loss.info.compares}; weight {loss.info.default_weight:g}"
+            f"{name} {loss.info.title}: looks at {loss.info.taps}; weight {loss.info.default_weight:g}"
             in text
         )
         assert loss.info.paper in text

@@ -163,10 +163,23 @@ def test_the_report_and_the_table_have_every_method(finished):
         assert method.title in page
         assert f"| {method.last.mean:.2f} ± " in table
     rows = method_grid(finished).rows
-    means = [float(row[2].split()[0]) for row in rows]
+    means = [float(row[3].split()[0]) for row in rows]
     assert means == sorted(means, reverse=True)
     assert len(table.splitlines()) == len(METHODS) + 3
     assert json.loads((finished.path / "methods.json").read_text())["schema"] == 1
+
+
+def test_the_table_prints_the_taps(finished):
+    taps = {method.name: method.taps for method in finished.methods}
+    ends = ", ".join(finished.method("at").runs[0].modules)
+    assert taps["alone"] == {}
+    assert taps["kd"] == {"kd": "logits"}
+    assert taps["at"] == {"at": f"{ends} (post)"}
+    assert taps["ab:warm_up_epochs=1"] == {"ab": f"{ends} (pre)"}
+    assert taps["crd+kd"] == {"crd": "embedding", "kd": "logits"}
+    assert {row[2] for row in method_grid(finished).rows} == {
+        "–", "logits", f"{ends} (post)", f"{ends} (pre)", "crd: embedding; kd: logits",
+    }  # fmt: skip
 
 
 def test_all_methods_are_the_table_of_losses():

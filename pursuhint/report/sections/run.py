@@ -152,8 +152,8 @@ def _run_section(
     )
     seconds = sum(line["seconds"] for line in run.metrics)
     return RunSection(
-        pairs_text="" if run.plan is None else _origin(run.plan),
-        pairs=None if run.plan is None else _pairs(run.plan),
+        pairs_text=_origins(run),
+        pairs=_pairs(run),
         results=Grid(heads, results, frozenset({1, 2, 3})),
         best_text=(
             f"The best epoch is the first with the highest accuracy on the {run.chosen_on} split. Training "
@@ -179,6 +179,10 @@ def _origin(plan: HintPlan) -> str:
     strategy = {
         "chosen": f"chosen by {metric} and {algorithm} clustering",
         "conventional": "at the last sub-block of every resolution stage, as is conventional",
+        "last-map": "at the end of the last resolution stage",
+        "second-stage": "at the end of the second resolution stage",
+        "stem-and-stages": "at the stem and the ends of the resolution stages",
+        "all": "at all sub-blocks",
         "centers": "at the middle sub-block of every resolution stage",
         "random": f"drawn at random (seed {origin.get('seed')})",
         "explicit": "named by hand",
@@ -186,11 +190,24 @@ def _origin(plan: HintPlan) -> str:
     return f"The hint points were {strategy}. Every hint guides one point of the student:"
 
 
-def _pairs(plan: HintPlan) -> Grid:
-    rows = tuple(
-        (str(number), str(pair.teacher), str(pair.student)) for number, pair in enumerate(plan.pairs, start=1)
-    )
-    return Grid(("Hint", "Teacher", "Student"), rows)
+def _origins(run: RunRecord) -> str:
+    """How the hint points of a run were chosen, loss by loss where they differ."""
+    sentences = [] if run.plan is None else [_origin(run.plan)]
+    return " ".join([*sentences, *(f"{name}: {_origin(plan)}" for name, plan in run.plans.items())])
+
+
+def _pairs(run: RunRecord) -> Grid | None:
+    """The pairs of hint points, with the loss that they belong to where losses have their own."""
+    shared = () if run.plan is None else run.plan.pairs
+    pairs = [("", pair) for pair in shared]
+    pairs += [(name, pair) for name, plan in run.plans.items() for pair in plan.pairs]
+    if not pairs:
+        return None
+    rows = [(str(number), str(pair.teacher), str(pair.student)) for number, (_, pair) in enumerate(pairs, 1)]
+    if not run.plans:
+        return Grid(("Hint", "Teacher", "Student"), tuple(rows))
+    named = tuple((row[0], name or "other losses", *row[1:]) for row, (name, _) in zip(rows, pairs))
+    return Grid(("Hint", "Loss", "Teacher", "Student"), named)
 
 
 def _terms(recipe: Recipe, metrics: Sequence[Mapping[str, Any]]) -> Grid:

@@ -8,6 +8,7 @@ import torch
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.models import create_model
+from pursuhint.report import write_report
 from pursuhint.training import Recipe, RunRecord, train
 from pursuhint.training.inputs import Inputs
 from pursuhint.training.prepare_training import build_distiller, prepare
@@ -102,6 +103,9 @@ def test_a_run_writes_them_out_and_repeats_itself(make_recipe, tmp_path):
         "sp": ["layer3.0"],
         "at": ["layer1.0", "layer2.0", "layer3.0"],
     }
+    page = write_report(tmp_path / "first").read_text(encoding="utf-8")
+    assert "sp: The hint points were at the end of the last resolution stage." in page
+    assert "at: The hint points were at the last sub-block of every resolution stage" in page
     second = train(Recipe.load(tmp_path / "first" / "recipe.yaml"), tmp_path / "second", device="cpu")
     assert second.recipe == first.recipe
     assert [line["test_loss"] for line in second.metrics] == [line["test_loss"] for line in first.metrics]
