@@ -24,7 +24,7 @@ from .options import apply, examples, refuse_typed
     "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "data", "data_root", "download",
     "image_size", "metric", "k_or_auto", "algorithm", "normalize", "position", "activations", "pooling",
     "include", "samples", "batch_size", "stability", "memory_limit", "exact_median", "seed", "device",
-    "autocast", "workers", "out", "quiet", "json",
+    "autocast", "workers", "out", "overwrite", "quiet", "json",
 )  # fmt: skip
 @click.option("--num-classes", type=click.IntRange(min=2), help="Of the teacher.  [default: the data set's]")
 def command(
@@ -54,6 +54,7 @@ def command(
     autocast: str | None,
     workers: int | None,
     out: Path,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
     num_classes: int | None,
@@ -67,7 +68,10 @@ def command(
     """
     from pursuhint._util.atomic_files import make_folder
     from pursuhint._util.devices import choose_device
+    from pursuhint._util.fingerprint import fingerprint_network
+    from pursuhint._util.output_folder import claim_folder
     from pursuhint.analysis.run_analysis import analyze
+    from pursuhint.analysis.storage import check_analysis_folder
     from pursuhint.errors import PursuhintError
     from pursuhint.features.pooling import get_pooling
     from pursuhint.report import write_report
@@ -85,6 +89,7 @@ def command(
     get_pooling(pooling)
     if not any(name.startswith("rbf-cka") for name in chosen):
         refuse_typed("exact_median", because="only RBF kernels have a bandwidth; add --metric rbf-cka")
+    claim_folder(out, "analysis")
     with Processes(choose_device(device)) as processes:
         quiet = quiet or not processes.main
         with processes.main_first():
@@ -96,6 +101,10 @@ def command(
             num_classes=num_classes,
             quiet=quiet,
             seed=seed,
+        )
+        fingerprint = fingerprint_network(network)
+        check_analysis_folder(
+            out, network=teacher, fingerprint=fingerprint, data=images.name, overwrite=overwrite
         )
         make_folder(out)
         with CountProgress(f"looking at {teacher}", unit="images", quiet=quiet) as progress:
@@ -125,7 +134,7 @@ def command(
             )
         if not processes.main:
             return
-    analysis.save(out)
+    analysis.save(out, overwrite=overwrite)
     page = write_report(out)
     print_analysis(analysis, as_json=as_json)
     say(f"written: {out / 'analysis.json'}, {out / 'hints.json'}, {page}", quiet)

@@ -207,6 +207,9 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         "[default: no]",
     ),
     "out": click.option("--out", metavar="DIR", type=_path(), required=True, help="Folder to write to."),
+    "overwrite": click.option(
+        "--overwrite", is_flag=True, help="Replace an analysis of another network or other data in OUT."
+    ),
     "quiet": click.option("--quiet", "-q", is_flag=True, help="No progress on stderr."),
     "json": click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for machines."),
 }

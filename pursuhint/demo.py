@@ -15,6 +15,7 @@ import torch
 
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.devices import choose_device
+from pursuhint._util.output_folder import claim_folder, remove_leftovers
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
@@ -190,7 +191,7 @@ def student_recipe(epochs: int, teacher: Path) -> Recipe:
 
 
 def _check_folder(out: Path) -> None:
-    """Refuse a folder that holds something else than a demo.
+    """Refuse a folder that holds anything but a demo; remove what a killed one left half written.
 
     Raises:
         PursuhintError: it does.
@@ -202,5 +203,5 @@ def _check_folder(out: Path) -> None:
             raise PursuhintError(
                 f"{marker} was not written by this version of PursuHint; choose another folder"
             )
-    elif out.is_dir() and any(out.iterdir()):
-        raise PursuhintError(f"{out} is not empty and holds no demo; choose another folder (--out)")
+    claim_folder(out, "demo")
+    remove_leftovers(out)

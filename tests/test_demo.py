@@ -59,7 +59,7 @@ def test_a_second_call_picks_up_everything(shown):
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "letter.txt").write_text("dear", encoding="utf-8")
-    with pytest.raises(PursuhintError, match="is not empty and holds no demo"):
+    with pytest.raises(PursuhintError, match=r"holds something else \(letter\.txt\), not a demo"):
         demo(tmp_path, **SHORT)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +20,11 @@ from pursuhint._util.json_text import parse_json
 from pursuhint.errors import PursuhintError
 
 __all__ = [
+    "TEMPORARY",
     "append_text",
     "atomic_path",
     "make_folder",
     "read_json",
-    "remove_leftovers",
     "sync_folder",
     "watch_writes",
     "write_json",
@@ -32,6 +33,11 @@ __all__ = [
 ]
 
 LARGEST_JSON = 256 << 20  # bytes; an analysis of 1,000 layers has about 10 MB
+
+_SUFFIX = ".pursuhint.tmp"
+
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}" + re.escape(_SUFFIX))
+"""Names of the temporary files of `atomic_path`, which no other program makes."""
 
 _watchers: list[Callable[[Path], None]] = []
 
@@ -85,7 +91,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         write_point(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:180]}.", suffix=_SUFFIX, dir=path.parent)
         os.close(descriptor)
     except OSError as error:
         raise PursuhintError(f"cannot write {path}: {_reason(error)}") from error
@@ -106,16 +112,6 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what `atomic_path` left half written in a folder, at any depth, when its process was killed.
-
-    Only for a folder that nobody else writes to.
-    """
-    for path in folder.rglob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            path.unlink()
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -22,6 +22,7 @@ class Provenance:
         autocast: the type in which it ran by automatic mixed precision, or None.
         threads: CPU threads that torch used.
         processes: number of ranks that sharded the pass over the data.
+        network_fingerprint: hash of the network's weights and buffers.
     """
 
     network: str
@@ -34,3 +35,4 @@ class Provenance:
     autocast: str | None
     threads: int
     processes: int
+    network_fingerprint: str = ""

@@ -10,10 +10,17 @@ import torch
 from torch import Tensor
 
 from pursuhint._util.atomic_files import make_folder
+from pursuhint._util.output_folder import remove_leftovers
 from pursuhint.analysis.findings import AnalysisSeconds, AnalyzedLayers, ChoiceRobustness, LayerClusters
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.selector import HintSelector
-from pursuhint.analysis.storage import AnalysisFile, read_analysis, write_analysis
+from pursuhint.analysis.storage import (
+    AnalysisFile,
+    check_analysis_folder,
+    read_analysis,
+    write_arrays,
+    write_findings,
+)
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.selection import StoredSimilarity
@@ -77,18 +84,29 @@ class Analysis(HintSelector):
             raise PursuhintError(f"no certainty was computed for metric {metric!r}; there are: {known}")
         return stability[metric].sentence([point.position for point in self.candidates])
 
-    def save(self, folder: Path | str) -> None:
-        """Write ``hints.json``, ``analysis.npz`` and, when those are there, ``analysis.json``.
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
+        """Write ``analysis.npz``, ``hints.json`` and, when those are there, ``analysis.json``.
 
         The analysis of the features before the activations, if there is one, goes to the folder ``pre``.
 
+        Args:
+            folder: a folder of its own, or one that holds an analysis of the same network and data.
+            overwrite: replace an analysis of another network or other data.
+
         Raises:
-            PursuhintError: the folder cannot be written.
+            PursuhintError: the folder holds something else, or cannot be written.
         """
+        check_analysis_folder(
+            folder,
+            network=self.provenance.network,
+            fingerprint=self.provenance.network_fingerprint,
+            data=self.provenance.data,
+            overwrite=overwrite,
+        )
         folder = make_folder(folder)
-        self.plan.save(folder / "hints.json")
+        remove_leftovers(folder)
         if self.pre is not None:
-            self.pre.save(folder / "pre")
+            self.pre.save(folder / "pre", overwrite=overwrite)
         file = AnalysisFile(
             provenance=self.provenance,
             layers=self.layers,
@@ -109,7 +127,9 @@ class Analysis(HintSelector):
             "stability": {metric: self.stability_sentence(metric) for metric in self.robustness.stability},
             "agreements": [agreement.sentence() for agreement in self.robustness.agreements],
         }
-        write_analysis(folder, file, summary, self.similarities, self.samples)
+        write_arrays(folder / "analysis.npz", self.similarities, self.samples)
+        self.plan.save(folder / "hints.json")
+        write_findings(folder / "analysis.json", file, summary)
 
     @classmethod
     def load(cls, folder: Path | str) -> Analysis:

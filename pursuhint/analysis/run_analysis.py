@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
+from pursuhint._util.fingerprint import fingerprint_network
 from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.collection import check_autocast, pooled_widths
 from pursuhint.analysis.collection_plan import CollectionPlan
@@ -194,6 +195,7 @@ def analyze(
         autocast=autocast,
         threads=torch.get_num_threads(),
         processes=world_size(),
+        network_fingerprint=fingerprint_network(network),
     )
     analyses: list[Analysis] = []
     for collected in gathered.values():

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.json_files import validated
+from pursuhint._util.output_folder import claim_folder
 from pursuhint.analysis.findings import AnalysisSeconds, AnalyzedLayers, ChoiceRobustness, LayerClusters
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.selector import HintSelector
@@ -52,40 +53,80 @@ class AnalysisFile(BaseModel):
     arrays: str = ""
 
 
-def write_analysis(
-    folder: Path | str,
-    file: AnalysisFile,
-    summary: Mapping[str, Any],
-    similarities: Mapping[str, Resampled],
-    samples: Any,
-) -> None:
-    """Write ``analysis.npz`` and, when it is there, ``analysis.json``.
+def write_arrays(path: Path, similarities: Mapping[str, Resampled], samples: Any) -> None:
+    """Write ``analysis.npz``.
 
     Args:
-        folder: made if it is not there.
-        file: what the analysis found.
-        summary: the same for readers.
+        path: the file.
         similarities: by metric.
         samples: indices of the samples, a tensor or an array.
 
     Raises:
-        PursuhintError: the folder cannot be written.
+        PursuhintError: the file cannot be written.
     """
-    path = make_folder(folder) / "analysis.npz"
     arrays = {
         f"{name} {metric}": getattr(similarity, name)
         for metric, similarity in similarities.items()
         for name in _ARRAYS
     }
     write_archive(path, {"schema": ARRAYS_SCHEMA, "kind": "analysis"}, {"samples": samples, **arrays})
-    values = file.model_copy(update={"arrays": _digest(path)}).model_dump(mode="json", by_alias=True)
-    write_json(path.with_suffix(".json"), {**values, "summary": dict(summary)})
+
+
+def write_findings(path: Path, file: AnalysisFile, summary: Mapping[str, Any]) -> None:
+    """Write ``analysis.json`` beside the ``analysis.npz`` that belongs to it.
+
+    Args:
+        path: the file.
+        file: what the analysis found.
+        summary: its results again, in words and numbers for readers.
+
+    Raises:
+        PursuhintError: the file cannot be written.
+    """
+    digest = _digest(path.with_suffix(".npz"))
+    values = file.model_copy(update={"arrays": digest}).model_dump(mode="json", by_alias=True)
+    write_json(path, {**values, "summary": dict(summary)})
+
+
+def check_analysis_folder(
+    folder: Path | str, *, network: str, fingerprint: str, data: str, overwrite: bool
+) -> None:
+    """Check that an analysis may be written into a folder.
+
+    Args:
+        folder: it need not exist.
+        network: name of the analysed network.
+        fingerprint: hash of that network.
+        data: name of the data set.
+        overwrite: replace an analysis of another network or other data.
+
+    Raises:
+        PursuhintError: the folder holds something else than an analysis or, without ``overwrite``, one of
+            another network or other data.
+    """
+    folder = Path(folder)
+    claim_folder(folder, "analysis")
+    path = folder / "analysis.json"
+    if overwrite or not path.exists():
+        return
+    values = read_json(path, "analysis")
+    there = values.get("provenance") if isinstance(values, dict) else None
+    there = there if isinstance(there, dict) else {}
+    here = {"network": network, "network_fingerprint": fingerprint, "data": data}
+    for key, value in here.items():
+        if there.get(key) != value:
+            which = f"{there.get('network')} on {there.get('data')}"
+            weights = ", with other weights" if key == "network_fingerprint" else ""
+            raise PursuhintError(
+                f"{folder} holds the analysis of {which}{weights}, not of {network} on {data}; choose "
+                "another folder (--out), or replace it with --overwrite (overwrite=True in Python)"
+            )
 
 
 def read_analysis(
     folder: Path | str,
 ) -> tuple[AnalysisFile, dict[str, StoredSimilarity], NDArray[Any]]:
-    """Read what `write_analysis` wrote. Nothing in the files can run code.
+    """Read what `write_arrays` and `write_findings` wrote. Nothing in the files can run code.
 
     Returns:
         What the analysis found, similarities by metric, and indices of the samples.

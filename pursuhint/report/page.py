@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from pursuhint._util.atomic_files import make_folder, write_text
+from pursuhint._util.output_folder import remove_leftovers
 from pursuhint.report.figures.interactive import script, script_hash
 from pursuhint.report.folder_contents import Contents
 from pursuhint.report.page_model import FigureFolder, Page
@@ -40,6 +41,7 @@ def write_report(folder: Path | str) -> Path:
     """
     contents = Contents.of(folder)
     figure_folder = FigureFolder(make_folder(contents.folder / "figures"))
+    remove_leftovers(contents.folder / "figures")
     path = contents.folder / "report.html"
     write_text(path, render(build_page(contents, figure_folder)))
     return path

@@ -16,6 +16,7 @@ import torch
 
 from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.devices import choose_device
+from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
@@ -128,13 +129,14 @@ def compare(
         study.check(analysis)
         given = study.given_plans(arms)
         settings = StudySettings("comparison", shared, inputs, {"arms": arms, "seeds": seeds})
-        again = settings.matches(out, (FILE, "arms", "recipe.yaml"))
+        again = settings.matches(out)
         before = Comparison.load(out) if (out / FILE).exists() else None
         accelerator.wait_for_everyone()  # every process has looked before the first one writes
         if accelerator.is_main_process:
             make_folder(out)
+            remove_leftovers(out)
+            settings.save(out)  # first: it marks the folder as a study
             shared.save(out / "recipe.yaml")
-            settings.save(out)
         plans = study.plans(arms, seeds, analysis, given, again=again)
         results = study.run(plans, at_once=at_once, streams=streams)
         comparison = study.summary(arms, seeds, results, before)

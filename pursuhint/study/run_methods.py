@@ -11,6 +11,7 @@ import torch
 
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.devices import choose_device
+from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
@@ -112,7 +113,7 @@ def compare_methods(
             inputs,
             {"methods": [method.name for method in chosen], "seeds": list(seeds)},
         )
-        settings.matches(out, (METHODS_FILE, "arms", "recipe.yaml"))
+        settings.matches(out)
         before = MethodComparison.load(out) if (out / METHODS_FILE).exists() else None
         memory, unfit = study.try_out(chosen)
         if unfit and methods is not None:
@@ -120,8 +121,9 @@ def compare_methods(
         accelerator.wait_for_everyone()  # every process has looked before the first one writes
         if accelerator.is_main_process:
             make_folder(out)
+            remove_leftovers(out)
+            settings.save(out)  # first: it marks the folder as a study
             recipe.save(out / "recipe.yaml")
-            settings.save(out)
             write_json(out / _MEMORY, memory)
         fitting = [Method(ALONE, {}), *(method for method in chosen if method.name not in unfit)]
         results = train_arms(

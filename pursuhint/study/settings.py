@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.fingerprint import flatten_keys
+from pursuhint._util.output_folder import claim_folder
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.renamed import refuse_old_names
 
@@ -56,24 +57,19 @@ class StudySettings:
         """
         write_json(folder / SETTINGS, self.values)
 
-    def matches(self, folder: Path, results: Sequence[str]) -> bool:
+    def matches(self, folder: Path) -> bool:
         """Whether a folder holds this study, perhaps with fewer arms or seeds; False if it holds none.
 
         Args:
             folder: it need not exist.
-            results: names of files and folders that the study's settings must accompany.
 
         Raises:
-            PursuhintError: it holds another study, or arms or seeds that are not asked for now.
+            PursuhintError: it holds another study, something else, or arms or seeds that are not asked
+                for now.
         """
+        claim_folder(folder, "study")
         path = folder / SETTINGS
         if not path.exists():
-            found = [name for name in results if (folder / name).exists()]
-            if found:
-                raise PursuhintError(
-                    f"{folder} holds something else ({found[0]}, but no {SETTINGS}); "
-                    "choose another folder (--out)"
-                )
             return False
         there = read_json(path, f"settings of the {self.what}")
         if not isinstance(there, dict) or there.get("schema") != 1:

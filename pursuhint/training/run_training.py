@@ -10,9 +10,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from pursuhint._util.atomic_files import make_folder, read_json, remove_leftovers, write_json
+from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import is_main_process
+from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze

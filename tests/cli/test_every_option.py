@@ -197,6 +197,9 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--autocast": Changes("--autocast bf16"),
         "--workers": Changes("--workers 2"),
         "--num-classes": Changes("--num-classes 7"),
+        "--overwrite": Shown(
+            "tests/_util/test_output_folder.py::test_another_networks_analysis_is_replaced_on_request_only"
+        ),
         "--out": Changes("--out {tmp}/b", without="--out {tmp}/a"),
         "--quiet": Shown("tests/cli/test_analysis.py::test_analyze_then_select"),
         "--json": Shown("tests/cli/test_analysis.py::test_analyze_then_select"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pursuhint._util.atomic_files import read_json
 from pursuhint._util.fingerprint import flatten_keys
+from pursuhint._util.output_folder import claim_folder
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import Recipe
 
@@ -33,7 +34,9 @@ def check_same_run(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> b
     if not path.exists():
         if any((folder / name).exists() for name in _LEFTOVERS):
             raise PursuhintError(f"{folder} holds results but no recipe.yaml; choose another folder (--out)")
+        claim_folder(folder, "run")
         return False
+    claim_folder(folder, "run")
     there, here = flatten_keys(Recipe.read(path).to_dict()), flatten_keys(recipe.to_dict())
     keys = [
         key

@@ -205,7 +205,7 @@ class FaultyDisk:
             self.begin(f"{type(event).__name__} {getattr(event, 'step', '')}")
 
     def fail(self, path: Path) -> None:
-        name = re.sub(r"\.[^.]*\.tmp$", ".tmp", str(path.relative_to(self.folder)))
+        name = re.sub(r"\.[a-z0-9_]{8}\.pursuhint\.tmp$", ".tmp", str(path.relative_to(self.folder)))
         name = re.sub(r"^state/[01]", "state/slot", name)
         self.seen[name] += 1
         point = (self.moment, name, self.seen[name])

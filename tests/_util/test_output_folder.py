@@ -1,0 +1,132 @@
+"""Nothing of the user's is deleted or overwritten by --out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pursuhint.cli.main import main, run
+
+from pursuhint._util.output_folder import claim_folder, kind_of, remove_leftovers
+from pursuhint.analysis import Analysis, analyze
+from pursuhint.data import load_dataset
+from pursuhint.errors import PursuhintError
+from pursuhint.models import create_model
+from pursuhint.training import Recipe, train
+
+MARKS = {"demo": "demo.json", "study": "settings.json", "run": "recipe.yaml", "analysis": "analysis.json"}
+SHORT = Recipe.from_dict({"student": "resnet8", "epochs": 1})
+ANALYZE = ["analyze", "--teacher", "resnet8", "--samples", "50", "--no-stability", "--device", "cpu", "--out"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit):
+        run(list(arguments))
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", MARKS)
+def test_each_kind_has_folders_of_its_own(kind: str, tmp_path: Path) -> None:
+    claim_folder(tmp_path / "missing", kind)
+    claim_folder(tmp_path, kind)
+    (tmp_path / ".DS_Store").touch()
+    claim_folder(tmp_path, kind)  # a file manager's
+    (tmp_path / MARKS[kind]).touch()
+    (tmp_path / "notes.txt").touch()
+    assert kind_of(tmp_path) == kind
+    claim_folder(tmp_path, kind)  # one's own may hold notes
+    for other in MARKS.keys() - {kind}:
+        with pytest.raises(PursuhintError, match="needs a folder of its own"):
+            claim_folder(tmp_path, other)
+
+
+@pytest.mark.parametrize("kind", MARKS)
+@pytest.mark.parametrize("name", ["letter.txt", "hints.json", "report.html", ".notes.tmp", "figures"])
+def test_a_folder_with_something_else_is_refused(kind: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(PursuhintError, match=f"holds something else .*{name}"):
+        claim_folder(tmp_path, kind)
+
+
+def test_what_an_interrupted_command_left_is_its_own(tmp_path: Path) -> None:
+    for name in ("analysis.npz", "hints.json", ".analysis.json.abcd1234.pursuhint.tmp"):
+        (tmp_path / name).touch()
+    (tmp_path / "state").mkdir()
+    claim_folder(tmp_path, "analysis")
+    with pytest.raises(PursuhintError, match="something else"):
+        claim_folder(tmp_path, "run")
+
+
+def test_only_our_temporary_files_are_removed(tmp_path: Path) -> None:
+    png = ".a.png.abcd1234.pursuhint.tmp"
+    own = [png, f"figures/{png}", "state/0/.b.x9y8z7w6.pursuhint.tmp"]
+    others = [".a.tmp", ".a.png.abcd1234.tmp", f"photos/{png}", "figures/.thumbnail.tmp"]
+    for name in own + others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".a.abcd1234.pursuhint.tmp").touch()
+    (tmp_path / "analysis").symlink_to(elsewhere)
+    remove_leftovers(tmp_path)
+    assert [name for name in own if (tmp_path / name).exists()] == []
+    assert [name for name in others if not (tmp_path / name).exists()] == []
+    assert (elsewhere / ".a.abcd1234.pursuhint.tmp").exists()
+
+
+def test_train_touches_nothing_in_a_folder_of_others(tmp_path: Path) -> None:
+    for name in ("hints.json", "report.html", ".draft.tmp", "deep/er/.draft.tmp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(PursuhintError, match="holds something else"):
+        train(SHORT, tmp_path, device="cpu")
+    assert contents(tmp_path) == before
+
+
+def test_analyze_and_train_refuse_each_others_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(SHORT, tmp_path / "run", device="cpu")
+    main.main([*ANALYZE, str(tmp_path / "analysis")], standalone_mode=False)
+    before = contents(tmp_path)
+    assert "holds a run, and an analysis needs" in failure(capsys, *ANALYZE, str(tmp_path / "run"))
+    arguments = ["train", "--student", "resnet8", "--epochs", "1", "--out", str(tmp_path / "analysis")]
+    assert "holds an analysis, and a run needs" in failure(capsys, *arguments)
+    for command in (["demo"], ["compare", "--student", "resnet8", "--teacher", "resnet8", "--loss", "kd"]):
+        for name in ("run", "analysis"):
+            failure(capsys, *command, "--out", str(tmp_path / name))
+    assert contents(tmp_path) == before
+
+
+def test_another_networks_analysis_is_replaced_on_request_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "analysis")
+    main.main([*ANALYZE, out], standalone_mode=False)
+    main.main([*ANALYZE, out, "--metric", "cka", "--k", "2"], standalone_mode=False)  # the same network
+    before = contents(tmp_path)
+    capsys.readouterr()
+    message = failure(capsys, *ANALYZE, out, "--seed", "1")  # other random weights
+    assert "holds the analysis of resnet8 on digits, with other weights" in message
+    assert "holds the analysis of resnet8" in failure(capsys, *ANALYZE, out, "--teacher", "resnet14")
+    assert contents(tmp_path) == before
+    main.main([*ANALYZE, out, "--teacher", "resnet14", "--overwrite"], standalone_mode=False)
+    assert Analysis.load(out).provenance.network == "resnet14"
+
+
+def test_python_has_the_same_rule(tmp_path: Path) -> None:
+    found = [
+        analyze(create_model("resnet8", num_classes=10, in_channels=1), load_dataset("digits"), samples=50,
+                stability=False, device="cpu")
+        for _ in range(2)
+    ]  # fmt: skip
+    found[0].save(tmp_path)
+    found[0].save(tmp_path)
+    with pytest.raises(PursuhintError, match=r"overwrite=True in Python"):
+        found[1].save(tmp_path)
+    found[1].save(tmp_path, overwrite=True)
