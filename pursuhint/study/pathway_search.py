@@ -18,7 +18,7 @@ from pursuhint.losses import get_loss
 from pursuhint.losses.distpro import PathwayLoss, pathway_weights
 from pursuhint.training.inputs import Inputs
 from pursuhint.training.prepare_training import build_distiller, prepare
-from pursuhint.training.recipe.resolve import resolve_recipe
+from pursuhint.training.recipe.resolve import resolve_recipe, written_out
 from pursuhint.training.recipe.schema import LossConfig, Recipe
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def search_process(
         }
     )
     parts = prepare(searched, inputs)
-    if parts.plan is None:
+    plan = parts.plans.get(name, parts.plan)
+    if plan is None:
         raise PursuhintError(
             "pathways connect hint points, but these are still to be chosen; choose them first "
             "(pursuhint analyze) and give the file (--hints FILE)"
@@ -148,8 +149,12 @@ def search_process(
         else lambda epoch, alpha: on_epoch(epoch, pathway_weights(alpha, "softmax").cpu()),
     ).cpu()
     process = [[round(number, _DIGITS) for number in row] for row in alphas.tolist()]
-    found = recipe.model_copy(update={"losses": _with_options(resolved.losses, name, process=process)})
-    students, teachers = parts.plan.student_points, parts.plan.teacher_points
+    losses = _with_options(resolved.losses, name, process=process)
+    hints = losses[name].hints
+    if hints is not None:  # the loss does not look at the points of the others
+        losses[name] = losses[name].model_copy(update={"hints": written_out(plan, hints)})
+    found = recipe.model_copy(update={"losses": losses})
+    students, teachers = plan.student_points, plan.teacher_points
     return SearchedProcess(
         resolve_recipe(found, replace(inputs, plan=parts.plan)),
         tuple((teachers[i].module, students[j].module) for i, j in loss.pathways),

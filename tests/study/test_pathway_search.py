@@ -47,6 +47,15 @@ def make_recipe(teacher_file, losses=None) -> Recipe:
     )
 
 
+def test_pathways_of_a_loss_with_points_of_its_own(teacher_file, digits):
+    recipe = make_recipe(teacher_file, losses={"distpro": 1, "at": 10}).model_copy(update={"hints": None})
+    found = search_process(recipe, epochs=1, device="cpu", data=digits)
+    distpro, at = (found.recipe.losses[name].hints for name in ("distpro", "at"))
+    assert (distpro.activation, distpro.points) == ("pre", ("layer1.0", "layer2.0", "layer3.0"))
+    assert (at.activation, at.strategy) == ("post", "conventional")
+    assert len(found.pathways) == found.shares.shape[1] == 6
+
+
 def test_the_recipe_that_is_found_goes_through_the_process(teacher_file, digits, tmp_path):
     seen = []
     recipe = make_recipe(teacher_file)

@@ -66,9 +66,9 @@ def _resolve_hints(
         )
     shared = recipe.hints or HintsConfig()
     if plan is not None:
-        shared = _written_out(plan, shared)
+        shared = written_out(plan, shared)
     elif shared.file is not None:
-        shared = _written_out(HintPlan.load(shared.file), shared)
+        shared = written_out(HintPlan.load(shared.file), shared)
     own = {name: losses[name].hints for name in looking}
     infos = {name: get_loss(name).info for name in looking}
     if shared.strategy == "chosen" and shared.activation is None:
@@ -91,7 +91,7 @@ def shared_activation(losses: Iterable[str]) -> Literal["pre", "post"]:
 def _as_in_paper(hints: HintsConfig, info: LossInfo) -> HintsConfig:
     """Hints with everything that is left open filled in as the loss's paper has it."""
     if hints.file is not None:
-        hints = _written_out(HintPlan.load(hints.file), hints)
+        hints = written_out(HintPlan.load(hints.file), hints)
     update: dict[str, str] = {}
     if hints.activation is None:
         update["activation"] = info.activation
@@ -171,7 +171,7 @@ def check_activation(plan: HintPlan, hints: HintsConfig, file: str | None) -> Li
     return activation
 
 
-def _written_out(plan: HintPlan, hints: HintsConfig) -> HintsConfig:
+def written_out(plan: HintPlan, hints: HintsConfig) -> HintsConfig:
     """The recipe section that reproduces a plan.
 
     Raises:
