@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from pursuhint.errors import PursuhintError
 
-__all__ = ["validated"]
+__all__ = ["checked", "validated"]
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -33,6 +33,15 @@ def validated(model: type[File], values: Any, what: str, *, older: str = "") -> 
         raise PursuhintError(
             f"{what} has schema {schema}; this version of PursuHint reads schema {known}{todo}"
         )
+    return checked(model, values, what)
+
+
+def checked(model: type[File], values: Any, what: str) -> File:
+    """Check plain values against a model that has no schema version.
+
+    Raises:
+        PursuhintError: they do not fit; the message names the first entry that does not.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 __all__ = ["parse_json"]
 
 DEEPEST = 64
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 LONGEST_INTEGER = 20  # digits; 2^63 has 19
 
 
@@ -15,13 +17,15 @@ def parse_json(text: str) -> Any:
     """Parse a JSON document.
 
     Raises:
-        ValueError: it is not JSON, is nested more than `DEEPEST` levels, or holds an integer of more than
-            `LONGEST_INTEGER` digits, which no count or seed needs.
+        ValueError: it is not JSON, holds half of a surrogate pair, is nested more than `DEEPEST` levels, or
+            holds an integer of more than `LONGEST_INTEGER` digits, which no count or seed needs.
     """
     try:
         value = json.loads(text, parse_int=_integer)
     except RecursionError:
         raise ValueError(f"nested more than {DEEPEST} levels") from None
+    if _SURROGATE.search(text):
+        json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be printed
     level, depth = [value], 0
     while level := [inner for outer in level for inner in _children(outer)]:
         depth += 1

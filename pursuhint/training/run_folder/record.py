@@ -14,6 +14,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.training.recipe.received import check_code
 from pursuhint.training.recipe.schema import Recipe
+from pursuhint.training.run_folder.files import checked_environment, checked_epoch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,7 +78,10 @@ class RunRecord:
             recipe=recipe,
             metrics=read_metrics(path / "metrics.jsonl"),
             plan=HintPlan.load(hints) if hints.exists() else None,
-            environment=read_json(path / "environment.json", "description of the run"),
+            environment=checked_environment(
+                read_json(path / "environment.json", "description of the run"),
+                f"the description of the run {path / 'environment.json'}",
+            ),
             finished=(path / "result.json").exists(),
             is_main_process=is_main_process,
             plans={name: HintPlan.load(file) for name, file in own.items() if file.exists()},
@@ -182,6 +186,7 @@ def read_metrics(path: Path) -> tuple[dict[str, Any], ...]:
     text = read_text(path, "metrics of the run", largest=LARGEST_JSON)
     whole = text[: text.rfind("\n") + 1]
     try:
-        return tuple(parse_json(line) for line in whole.splitlines())
+        lines = [parse_json(line) for line in whole.splitlines()]
     except ValueError as error:
         raise PursuhintError(f"{path} is not valid JSON, line by line ({error}); it may be damaged") from None
+    return tuple(checked_epoch(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1))

@@ -1,0 +1,88 @@
+"""Check ``environment.json`` and ``metrics.jsonl`` of a run folder, which somebody else may have written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pursuhint._util.json_files import checked
+from pursuhint.errors import PursuhintError
+
+_NEEDED = ("epoch", "train_loss", "test_loss", "test_top1")
+_LARGEST_IMAGE = 1 << 28  # values; its zeros are allocated to find the layers of a network
+
+Side = Annotated[int, Field(ge=1, le=1 << 16)]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    num_classes: int = Field(ge=1, le=10**6)
+    in_channels: int = Field(ge=1, le=1 << 12)
+    image_size: list[Side] = Field(min_length=2, max_length=2)
+    samples: dict[str, Annotated[int, Field(ge=0)]] = {}
+
+
+class _Environment(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    data: _Data
+    parameters: dict[str, Annotated[int, Field(ge=0)]] = {}
+    inputs: dict[str, str] = {}
+    resumed: list[dict[str, Any]] = []
+    packages: dict[str, str] = {}
+    started: str = ""
+    pursuhint: str = ""
+    python: str = ""
+    platform: str = ""
+    device: str = ""
+    device_name: str = ""
+    cuda: str | None = None
+    threads: int = 1
+    processes: int = 1
+    seed: int = 0
+    git: dict[str, Any] | None = None
+    command: list[str] = []
+
+
+def checked_environment(values: Any, what: str) -> dict[str, Any]:
+    """The content of ``environment.json``, with the types that its readers expect.
+
+    Raises:
+        PursuhintError: an entry is missing, of another type, or larger than any network takes; the message
+            names file and entry.
+    """
+    found = checked(_Environment, values, what)
+    height, width = found.data.image_size
+    if found.data.in_channels * height * width > _LARGEST_IMAGE:
+        raise PursuhintError(
+            f"{what} is not valid: data.image_size: images of {height} x {width} are larger than any"
+        )
+    return found.model_dump(exclude_unset=True)
+
+
+def checked_epoch(values: Any, what: str) -> dict[str, Any]:
+    """One line of ``metrics.jsonl``.
+
+    Raises:
+        PursuhintError: it is no mapping of names to numbers (and the name of the stage), or lacks one that
+            every epoch has.
+    """
+    if not isinstance(values, Mapping):
+        raise PursuhintError(f"{what} is not valid: expected metrics of an epoch, got {str(values)[:40]!r}")
+    for name in _NEEDED:
+        if name not in values:
+            raise PursuhintError(f"{what} is not valid: {name} is missing")
+    for name, value in values.items():
+        expected = "a text" if name == "stage" else "a number"
+        good = isinstance(value, str) if name == "stage" else _is_number(value)
+        if not (good or (value is None and name not in _NEEDED)):
+            raise PursuhintError(f"{what} is not valid: {name}: expected {expected}, got {str(value)[:40]!r}")
+    return dict(values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
