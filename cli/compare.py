@@ -21,6 +21,8 @@ from .recipe_options import build_recipe, recipe_options
         "    --student resnet8 --data cifar100 --loss kd --loss at --metric r2cca --seeds 0-4 --out compare",
         "pursuhint compare --recipe pursuhint-post-resnet110 --teacher-checkpoint resnet110.pth \\",
         "    --out compare",
+        "pursuhint compare --recipe pursuhint-post-resnet110 --teacher-checkpoint resnet110.pth \\",
+        "    --arm conventional --arm hints:7,29,49 --seeds 0-4 --out published",
         "pursuhint compare --method kd --method at --method crd+kd --teacher resnet32 \\",
         "    --teacher-checkpoint runs/teacher/student.safetensors --student resnet8 --data cifar100 \\",
         "    --seeds 0-4 --out methods",

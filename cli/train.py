@@ -22,6 +22,8 @@ from .recipe_options import build_recipe, recipe_options
         "    --tracker tensorboard --out runs/crd",
         "pursuhint train --recipe cifar100-at --teacher-checkpoint resnet32x4.pth --precision bf16 \\",
         "    --set data.augment=standard,trivial --set acceleration.compile=all --out runs/at-fast",
+        "pursuhint train --recipe pursuhint-post-resnet110 --teacher-checkpoint resnet110.pth \\",
+        "    --hints 7,29,49 --out runs/published",
         "pursuhint train --recipe runs/at-fast/recipe.yaml --out runs/again",
         "torchrun --standalone --nproc_per_node 4 -m pursuhint train --recipe imagenet-pursuhint \\",
         "    --sync-batchnorm --out runs/imagenet",

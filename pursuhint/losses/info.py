@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 __all__ = ["Input", "LossInfo"]
 
+Activation = Literal["pre", "post"]
 Places = Literal["stages", "last-map", "second-stage", "stem-and-stages", "all"]
 
 Input = Literal[
@@ -90,7 +91,7 @@ class LossInfo:
     inputs: tuple[Input, ...] = ()
     at_last_map: bool = False
     points: Places = "stages"
-    activation: Literal["pre", "post"] = "post"
+    activation: Activation = "post"
     needs_teacher_classifier: bool = False
     needs_input_gradients: bool = False
     no_grad_parameters: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from pursuhint.data.batch import Batch
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
 from pursuhint.losses.base import Loss
+from pursuhint.losses.info import Activation, Places
 from pursuhint.testing.loss_setting import (
     SAMPLES,
     build_loss,
@@ -404,6 +405,9 @@ def check_traits(case: LossCase) -> None:
         0 <= info.default_ce_weight <= 1,
         f"info.default_ce_weight is {info.default_ce_weight}; expected a number in [0, 1]",
     )
+    for trait, choices in (("points", get_args(Places)), ("activation", get_args(Activation))):
+        value = getattr(info, trait)
+        case.expect(value in choices, f"info.{trait} is {value!r}; expected one of {', '.join(choices)}")
     known = ("labels", "logits", "embedding", "hint points", "last map")
     case.expect(
         info.compares in known, f"info.compares is {info.compares!r}; expected one of {', '.join(known)}"

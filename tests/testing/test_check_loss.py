@@ -90,6 +90,10 @@ class Untyped(LogCosh):
         super().__init__(student_width, teacher_width)
 
 
+class Elsewhere(LogCosh):  # Looks at a place that no recipe has
+    info = LogCosh.info.replace(points="third-stage")
+
+
 BROKEN = {
     NoGradient: "log-cosh: no gradient reaches the student",
     Scaled: r"log-cosh: under autocast gives \S+ for inputs in torch.bfloat16, and \S+ for these inputs in",
@@ -99,6 +103,7 @@ BROKEN = {
     PerSample: r"log-cosh: returns a tensor of shape \(6,\); expected a scalar",
     Misshapen: "log-cosh: value: RuntimeError: mat1 and mat2 shapes cannot be multiplied",
     HalfGradient: "log-cosh: gradients disagree with finite differences",
+    Elsewhere: "log-cosh: info.points is 'third-stage'; expected one of stages, last-map",
     Untyped: "log-cosh: accepts scale={'a': 1}; annotate its type",
 }
 
