@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pursuhint.data.folder import load_folder
     from pursuhint.data.image_data import ImageData
     from pursuhint.data.loader import Loader, make_loader, sample_indices
+    from pursuhint.data.preprocessing import Preprocessing
     from pursuhint.data.sample_order import SampleOrder, Step
     from pursuhint.data.splits import FileSplit, MemorySplit, Split
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import torch
 
-from pursuhint.data.augment import CropFlip, ResizedCropFlip, channel_statistics
+from pursuhint.data.augment import CropFlip, channel_statistics
 from pursuhint.data.decode import ImageHeader, decode_all, read_headers
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.image_files import list_classes, list_images, warn_of_number_names, warn_of_skipped
@@ -19,10 +19,9 @@ from pursuhint.errors import PursuhintError
 
 __all__ = ["load_folder"]
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 MEMORY_LIMIT = 512 * 2**20
 LARGEST_DEFAULT_SIDE = 224
+MEASURED_IMAGES = 10_000  # mean and deviation are measured on as many training images, evenly spaced
 SURVEYED_FILES = 200_000  # of more files than this, the headers of an evenly spaced subset are read
 
 
@@ -58,16 +57,17 @@ def load_folder(
     Classes are numbered in the sorted order of their names. Images with one channel in every file are read as
     grey, anything else as RGB.
 
-    *Size.* Images of one and the same size keep it. Mixed sizes become square: each image is resized to just
-    cover the square and its centre is cut out; the side is the lower median of the images' shorter sides, at
-    most 224. ``image_size`` overrides both.
+    *Size.* Images of one and the same size keep it, up to 224 pixels on a side. Others become square: each is
+    resized to just cover the square and its centre is cut out; the side is the lower median of the images'
+    shorter sides, at most 224. ``image_size`` overrides both.
 
-    *Memory.* Data that takes less than ``memory_limit`` is decoded once, into memory, and augmented with a
-    crop after padding by an eighth of the shorter side, and a flip unless it is grey (grey sets are
-    mostly characters, which a mirror turns into something else). Its mean and standard deviation are computed
-    from the training images. Larger data is decoded by the loader's workers, at most 224 pixels on a side by
-    default, with ImageNet's augmentation (:class:`ResizedCropFlip`; for evaluation the central 224/256) and
-    ImageNet's mean and standard deviation.
+    *Preprocessing.* Mean and standard deviation are computed from the training images (of more than 10,000,
+    from an even selection). The standard augmentation is a crop after padding by an eighth of the shorter
+    side, and a flip unless the images are grey (grey sets are mostly characters, which a mirror turns into
+    something else).
+
+    *Memory.* Data that takes less than ``memory_limit`` is decoded once, into memory. Larger data is decoded
+    by the loader's workers, epoch after epoch. This changes the speed, and not the batches.
 
     Every file's header is read here (of more than 200,000 files, an even selection), so that damaged files
     are mostly found at once; data in memory is decoded completely.
@@ -117,12 +117,13 @@ def load_folder(
         for role, split in files.items():
             images = decode_all(split, channels, size)
             splits[role] = MemorySplit(images, split.labels, split.indices)
-        assert isinstance(splits["train"], MemorySplit)
-        mean, std = channel_statistics(splits["train"].images)
-    else:
-        if image_size is None and max(size) > LARGEST_DEFAULT_SIDE:
-            size = (LARGEST_DEFAULT_SIDE, LARGEST_DEFAULT_SIDE)
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else _gray(IMAGENET_MEAN, IMAGENET_STD)
+    measured = _evenly_spaced(len(files["train"]))
+    train = splits["train"]
+    mean, std = channel_statistics(
+        train.images[measured]
+        if isinstance(train, MemorySplit)
+        else decode_all(train.select(measured), channels, size)
+    )
     data = ImageData(
         name=f"folder:{path}",
         num_classes=len(classes),
@@ -134,7 +135,9 @@ def load_folder(
         train=splits["train"],
         test=splits["test"],
         val=splits.get("val"),
-        augmentation=CropFlip(padding=min(size) // 8, flip=channels == 3) if in_memory else ResizedCropFlip(),
+        augmentation=CropFlip(padding=min(size) // 8, flip=channels == 3),
+        fitted=any((header.height, header.width) != size for header in headers),
+        normalization_source="the training images",
     )
     return data.with_validation(val_fraction, seed=seed) if val_fraction else data
 
@@ -188,13 +191,13 @@ def _survey(splits: list[FileSplit], upright: bool) -> list[ImageHeader]:
 
 def _common_size(headers: list[ImageHeader]) -> tuple[int, int]:
     sizes = Counter((header.height, header.width) for header in headers)
-    if len(sizes) == 1:
-        return next(iter(sizes))
+    if len(sizes) == 1 and max(size := next(iter(sizes))) <= LARGEST_DEFAULT_SIDE:
+        return size
     shorter = sorted(min(header.height, header.width) for header in headers)
     side = min(shorter[(len(shorter) - 1) // 2], LARGEST_DEFAULT_SIDE)
     return side, side
 
 
-def _gray(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float], tuple[float]]:
-    """Average the constants of three channels for grey images."""
-    return (sum(mean) / len(mean),), (sum(std) / len(std),)
+def _evenly_spaced(count: int) -> torch.Tensor:
+    """Positions of the training images on which mean and deviation are measured."""
+    return torch.arange(0, count, -(-count // MEASURED_IMAGES))

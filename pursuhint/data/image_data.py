@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip, channel_statistics
+from pursuhint.data.preprocessing import EVALUATION_MARGIN, Normalization, Preprocessing
 from pursuhint.data.splits import MemorySplit, Split, check_labels, hold_out
 from pursuhint.errors import PursuhintError
 
@@ -35,8 +36,10 @@ class ImageData:
         train: the training samples, without those of ``val``.
         test: the test samples (for data sets without public test labels, the official validation samples).
         val: samples for choosing a model, or None.
-        augmentation: the ``standard`` training augmentation; :class:`CropFlip` for splits in memory,
-            :class:`ResizedCropFlip` for files. ``dataclasses.replace(data, augmentation=...)`` changes it.
+        augmentation: the ``standard`` training augmentation: :class:`CropFlip`, or for files
+            :class:`ResizedCropFlip`. ``dataclasses.replace(data, augmentation=...)`` changes it.
+        fitted: images are resized to cover the size and cut, rather than having it already.
+        normalization_source: where ``mean`` and ``std`` come from, in words.
     """
 
     name: str
@@ -50,6 +53,8 @@ class ImageData:
     test: Split
     val: Split | None = None
     augmentation: Augmentation = NO_AUGMENTATION
+    fitted: bool = False
+    normalization_source: str = "the data"
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.num_classes:
@@ -67,11 +72,9 @@ class ImageData:
             if len(split) == 0:
                 raise PursuhintError(f"{self.name}: the {role} split has no samples")
             check_labels(split.labels, self.num_classes, f"{self.name}, {role} split")
-            if isinstance(split, MemorySplit) != isinstance(self.augmentation, CropFlip):
-                wanted = CropFlip if isinstance(split, MemorySplit) else ResizedCropFlip
-                kind = "in memory" if isinstance(split, MemorySplit) else "read from files"
+            if isinstance(split, MemorySplit) and not isinstance(self.augmentation, CropFlip):
                 raise PursuhintError(
-                    f"{self.name}: the {role} split is {kind}; its augmentation is a {wanted.__name__}, "
+                    f"{self.name}: the {role} split is in memory; its augmentation is a CropFlip, "
                     f"got {type(self.augmentation).__name__}"
                 )
 
@@ -80,6 +83,35 @@ class ImageData:
         """The splits by name: train, test and, if present, val."""
         splits = {"train": self.train, "test": self.test}
         return splits if self.val is None else {**splits, "val": self.val}
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the input of a network in evaluation."""
+        own_units = isinstance(self.train, MemorySplit) and self.train.images.dtype != torch.uint8
+        return Preprocessing(
+            size=self.image_size,
+            resize="cover" if self.fitted else "none",
+            crop=EVALUATION_MARGIN if isinstance(self.augmentation, ResizedCropFlip) else 1.0,
+            mean=self.mean,
+            std=self.std,
+            channels=self.in_channels,
+            value_range=None if own_units else (0.0, 1.0),
+            source=self.normalization_source,
+        )
+
+    def normalized_with(self, normalization: Normalization) -> ImageData:
+        """The same images, normalised with other constants; RGB constants are averaged for grey images.
+
+        Raises:
+            PursuhintError: the constants are of another number of channels.
+        """
+        fitting = normalization.for_channels(self.in_channels)
+        if fitting is None:
+            raise PursuhintError(
+                f"{self.name} has {self.in_channels} channels, and {normalization.source} "
+                f"{len(normalization.mean)}; give data.normalize (--normalize-images) as many values"
+            )
+        return replace(self, mean=fitting.mean, std=fitting.std, normalization_source=fitting.source)
 
     @property
     def num_samples(self) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pursuhint.data.augment import ResizedCropFlip
-from pursuhint.data.folder import IMAGENET_MEAN, IMAGENET_STD
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.image_files import list_classes, list_images
+from pursuhint.data.preprocessing import IMAGENET
 from pursuhint.data.sources import missing
 from pursuhint.errors import PursuhintError
 
@@ -53,10 +53,12 @@ def load_imagenet(root: Path, *, download: bool = False, image_size: int = 224) 
         num_classes=len(classes),
         in_channels=3,
         image_size=(image_size, image_size),
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=IMAGENET.mean,
+        std=IMAGENET.std,
         class_names=classes,
         train=list_images(folder / "train", classes),
         test=list_images(folder / "val", classes),
         augmentation=ResizedCropFlip(),
+        fitted=True,
+        normalization_source=IMAGENET.source,
     )

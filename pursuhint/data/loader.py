@@ -11,18 +11,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from pursuhint._util.seeds import derived_generator, stable_permutation
 from pursuhint.data import check_augmentations
-from pursuhint.data.augment import CropFlip, ResizedCropFlip, normalize
+from pursuhint.data.augment import CropFlip, CropFlipDraws, ResizedCropFlip, normalize
 from pursuhint.data.batch import Batch
 from pursuhint.data.decode import fit, read_image, resized_crop, to_tensor
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.mixing import MIXERS, mix
 from pursuhint.data.policies import POLICIES
+from pursuhint.data.preprocessing import EVALUATION_MARGIN
 from pursuhint.data.splits import FileSplit, MemorySplit, Split
 from pursuhint.errors import PursuhintError
 
 __all__ = ["Loader", "make_loader", "sample_indices"]
-
-EVALUATION_MARGIN = 256 / 224
 
 _PREFETCHED = 4
 """Batches that each worker keeps ready."""
@@ -237,6 +236,14 @@ class Loader(abc.ABC):
     def __len__(self) -> int:
         return self._order.num_batches
 
+    def _draw_crops(self, augmentation: CropFlip, count: int, epoch: int) -> CropFlipDraws:
+        """Crops of an epoch for every sample of the split, so that they depend on neither batch nor subset.
+
+        Drawn on the CPU, so that all devices get identical numbers.
+        """
+        generator = derived_generator("augmentation", self._order.seed, epoch)
+        return augmentation.draw(count, generator).to(self.device)
+
     @property
     def num_samples(self) -> int:
         """Samples per epoch, summed over all ranks."""
@@ -269,10 +276,7 @@ class MemoryLoader(Loader):
         parts = self._order.batches(number)[start:]
         draws = None
         if self._changes.standard:
-            # Draw for every sample of the split, so that a sample's augmentation does not depend on batch or
-            # subset; draw on the CPU, so that all devices get identical numbers.
-            generator = derived_generator("augmentation", self._order.seed, number)
-            draws = self._augmentation.draw(len(self._split), generator).to(self.device)
+            draws = self._draw_crops(self._augmentation, len(self._split), number)
         if not parts:
             return
         change = self._changes.of_epoch(number)
@@ -299,6 +303,8 @@ class FileLoader(Loader):
     ) -> None:
         super().__init__(order, changes)
         self._split = split
+        # Crops of images of the final size are cut on the device, exactly as from images in memory.
+        self._crops = data.augmentation if isinstance(data.augmentation, CropFlip) else None
         self._keys = _Keys()
         self._running: object = None
         self._images: DataLoader = DataLoader(
@@ -318,6 +324,9 @@ class FileLoader(Loader):
         self._running = this = object()
         batches = iter(self._images)
         change = self._changes.of_epoch(number)
+        draws = None
+        if self._crops is not None and self._changes.standard:
+            draws = self._draw_crops(self._crops, len(self._split), number)
         for step, positions in enumerate(parts, start):
             if self._running is not this:
                 raise RuntimeError("another epoch of this loader was begun: its workers serve one at a time")
@@ -330,7 +339,10 @@ class FileLoader(Loader):
                 values.to(self.device, non_blocking=True)
                 for values in (positions, self._split.labels[positions], self._split.indices[positions])
             )
-            yield change(step, place, images.to(self.device, non_blocking=True), labels, indices)
+            images = images.to(self.device, non_blocking=True)
+            if self._crops is not None and draws is not None:
+                images = self._crops.apply(images, draws[place])
+            yield change(step, place, images, labels, indices)
 
 
 class _Keys:
@@ -355,8 +367,8 @@ class _Files(Dataset):
     """Decodes and augments single files; yields uint8 to keep the transfer between processes small."""
 
     def __init__(self, data: ImageData, split: FileSplit, seed: int, augment: bool) -> None:
-        assert isinstance(data.augmentation, ResizedCropFlip)  # ImageData made sure
-        self.augmentation = data.augmentation
+        self.augmentation = data.augmentation if isinstance(data.augmentation, ResizedCropFlip) else None
+        self.margin = 1.0 if self.augmentation is None else EVALUATION_MARGIN
         self.channels, self.size = data.in_channels, data.image_size
         self.split, self.seed, self.augment = split, seed, augment
 
@@ -366,8 +378,8 @@ class _Files(Dataset):
             image = read_image(self.split.path(position), self.channels, upright=self.split.upright)
         except PursuhintError as error:
             return error  # if raised here, DataLoader would put the worker's traceback into its message
-        if not self.augment:
-            return to_tensor(fit(image, self.size, margin=EVALUATION_MARGIN))
+        if not self.augment or self.augmentation is None:
+            return to_tensor(fit(image, self.size, margin=self.margin))
         index = int(self.split.indices[position])
         generator = derived_generator("augmentation", self.seed, epoch, index)
         box, mirrored = self.augmentation.draw(image.height, image.width, generator)

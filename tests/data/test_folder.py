@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pursuhint.data import CropFlip, ResizedCropFlip, load_dataset, load_folder, make_loader
+from pursuhint.data import CropFlip, load_dataset, load_folder, make_loader
 from pursuhint.data.augment import channel_statistics
 from pursuhint.data.decode import fit, read_image, to_tensor
 from pursuhint.data.splits import FileSplit, MemorySplit
@@ -133,7 +133,7 @@ def test_large_photographs_are_reduced_to_224(tmp_path: Path, write_image: Write
     assert load_folder(tmp_path).image_size == (224, 224)
     for part in ("train", "val"):
         write_image(tmp_path / part / "b" / "0.jpg", 300, 320)
-    assert load_folder(tmp_path).image_size == (300, 320)
+    assert load_folder(tmp_path).image_size == (224, 224)
     assert load_folder(tmp_path, memory_limit=0).image_size == (224, 224)
 
 
@@ -142,11 +142,29 @@ def test_a_folder_above_the_memory_limit_streams(image_folder: Path) -> None:
     assert isinstance(load_folder(image_folder, memory_limit=need + 1).train, MemorySplit)
     data = load_folder(image_folder, memory_limit=need)
     assert isinstance(data.train, FileSplit)
-    assert data.augmentation == ResizedCropFlip()
-    assert data.mean == (0.485, 0.456, 0.406)
     held = load_folder(image_folder, memory_limit=need).with_validation(0.25)
     assert held.val is not None
     assert len(held.val) == 3
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("image_size", [None, 6])
+def test_memory_changes_speed_and_no_batch(image_folder: Path, split: str, image_size: int | None) -> None:
+    held, streamed = (
+        load_folder(image_folder, image_size=image_size, memory_limit=limit) for limit in (2**30, 0)
+    )
+    assert isinstance(held.train, MemorySplit)
+    assert isinstance(streamed.train, FileSplit)
+    assert held.preprocessing == streamed.preprocessing
+    assert held.augmentation == streamed.augmentation
+    for training in (True, False):
+        first, second = (
+            list(make_loader(data, split, batch_size=4, training=training, seed=3).epoch(2))
+            for data in (held, streamed)
+        )
+        for one, other in zip(first, second, strict=True):
+            assert torch.equal(one.images, other.images)
+            assert torch.equal(one.indices, other.indices)
 
 
 def test_images_of_the_wanted_size_are_evaluated_as_they_are(image_folder: Path) -> None:

@@ -150,9 +150,7 @@ def test_evaluation_keeps_order_and_pixels(data: ImageData, split: str) -> None:
     pixels = (
         part.images
         if isinstance(part, MemorySplit)
-        else torch.stack(
-            [to_tensor(fit(read_image(part.path(i), 3), (8, 8), margin=256 / 224)) for i in range(len(part))]
-        )
+        else torch.stack([to_tensor(fit(read_image(part.path(i), 3), (8, 8))) for i in range(len(part))])
     )
     mean, std = torch.tensor(data.mean)[:, None, None], torch.tensor(data.std)[:, None, None]
     assert torch.equal(epoch.images, (pixels / 255 - mean) / std)

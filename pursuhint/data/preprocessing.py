@@ -1,0 +1,89 @@
+"""How image files become the input of a network: size, resize rule, crop, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Preprocessing"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The steps from an image to a network's input, in this order: resize, crop, scale, normalise.
+
+    Attributes:
+        size: height and width in pixels of the input.
+        resize: ``none``, images have the size already, or ``cover``: bilinear, antialiased, the aspect ratio
+            kept, until the image covers ``crop`` times the size.
+        crop: the image covers this multiple of ``size`` before its centre is cut out; 1 cuts off only what
+            exceeds the aspect ratio.
+        mean: per channel, subtracted after scaling.
+        std: per channel, divided by.
+        channels: 1 (grey) or 3 (RGB), or any number for tensors of the user.
+        value_range: smallest and largest value before normalisation; None for images in units of their own.
+        source: where ``mean`` and ``std`` come from.
+    """
+
+    size: tuple[int, int]
+    resize: str
+    crop: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int
+    value_range: tuple[float, float] | None
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+    def line(self) -> str:
+        """One line for people, such as ``images: 64x64, normalised with mean ... and deviation ...``."""
+        height, width = self.size
+        resize = ""
+        if self.resize == "cover":
+            margin = "" if self.crop == 1 else f" {self.crop:.3g} times the size"
+            resize = f", resize to cover{margin} and centre crop"
+        mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return (
+            f"images: {width}x{height}{resize}, normalised with mean {mean} and deviation {std} "
+            f"(from {self.source})"
+        )
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Mean and standard deviation per channel that a network expects of images in [0, 1].
+
+    Attributes:
+        mean: subtracted.
+        std: divided by, above 0.
+        source: where they come from, in words.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str) -> Normalization:
+        """From a mapping with ``mean`` and ``std``."""
+        return cls(tuple(map(float, values["mean"])), tuple(map(float, values["std"])), source)
+
+    def for_channels(self, channels: int) -> Normalization | None:
+        """For images of so many channels: RGB constants are averaged for grey; None if they do not fit."""
+        if len(self.mean) == channels:
+            return self
+        if len(self.mean) == 3 and channels == 1:
+            return Normalization((sum(self.mean) / 3,), (sum(self.std) / 3,), self.source)
+        return None
+
+
+EVALUATION_MARGIN = 256 / 224
+"""ImageNet's evaluation: images cover this multiple of the size before their centre is cut out."""
+
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "ImageNet's constants")
