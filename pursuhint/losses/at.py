@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
-from pursuhint.losses._parts.vectors import unit_length
+from pursuhint.losses._parts.vectors import in_range, unit_length
 from pursuhint.losses.base import HintLoss
 from pursuhint.losses.checks import check_choice, check_positive
 
@@ -29,6 +29,7 @@ def attention_map(features: Tensor, p: int = 2, *, absolute: bool = False) -> Te
         (N, H * W): mean over the channels of ``features ** p``, of unit length per sample. A sample that is
         zero everywhere gives zeros, and gets no gradient.
     """
+    features = in_range(features)
     if p == 2:
         energy: Tensor = _Energy.apply(features)
         powers = energy / features.shape[1]

@@ -104,10 +104,13 @@ def _split(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     labels = labels[:, None]
     target = logits.gather(1, labels)
     others = logits.scatter(1, labels, logits[:, -1:])[:, :-1]  # the last class takes the label's place
-    pair = torch.cat([target, others.logsumexp(1, keepdim=True)], dim=1)
+    parts = [target, others.logsumexp(1, keepdim=True)] if others.shape[1] else [target]
+    pair = torch.cat(parts, dim=1)
     return F.log_softmax(pair, dim=1), F.log_softmax(others, dim=1)
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """Divergence of logarithms of probabilities, (N, classes); summed over classes, averaged over samples."""
+    if not student.shape[1]:  # of one class there are no others to disagree about
+        return student.sum()
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pursuhint._util.distributed import gather
-from pursuhint.losses._parts.vectors import unit_length
+from pursuhint.losses._parts.vectors import in_range, unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
 
@@ -114,6 +114,7 @@ class RelationalLoss(EmbeddingLoss):
 
 def _differences(embedding: Tensor) -> Tensor:
     """What leads from sample i to sample j, (N, N, D)."""
+    embedding = in_range(embedding)
     return embedding[None, :] - embedding[:, None]
 
 

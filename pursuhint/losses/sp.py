@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pursuhint._util.distributed import gather
-from pursuhint.losses._parts.vectors import unit_length
+from pursuhint.losses._parts.vectors import in_range, unit_length
 from pursuhint.losses.base import HintLoss
 from pursuhint.losses.checks import check_same_batch
 from pursuhint.losses.context import FeatureShape
@@ -72,5 +72,5 @@ class SimilarityPreservingLoss(HintLoss):
 
 def _similarity(features: Tensor) -> Tensor:
     """Row-normalised Gram matrix, (N, N)."""
-    flat = gather(features.flatten(1))
+    flat = in_range(gather(features.flatten(1)))
     return unit_length(flat @ flat.T)

@@ -46,9 +46,16 @@ def _checked(name: str, features: Tensor) -> Tensor:
     if not bool(torch.isfinite(features).all()):
         raise PursuhintError(f"{name} holds NaN or infinity")
     features = features.detach().to(torch.float64)
-    # Metrics are invariant to a common scale. A power of two changes no digit, and brings all values below 2,
-    # so that fourth powers stay inside the range of float64.
-    _, exponent = torch.frexp(features.abs().max())
+    return scaled_to_one(features)
+
+
+def scaled_to_one(features: Tensor) -> Tensor:
+    """Features scaled by a power of two so that the largest magnitude is in [0.5, 1).
+
+    Metrics are invariant to a common scale. A power of two changes no digit, and fourth powers then stay
+    inside the range of float64.
+    """
+    _, exponent = torch.frexp(features.detach().abs().max())
     return torch.ldexp(features, -exponent)
 
 

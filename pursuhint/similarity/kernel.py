@@ -25,7 +25,7 @@ from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.accumulators.shards import RowShards
 from pursuhint.similarity.bandwidth import MEDIAN_ROWS, Over, bandwidths
-from pursuhint.similarity.checks import centered_pair
+from pursuhint.similarity.checks import centered_pair, scaled_to_one
 from pursuhint.similarity.metric import Metric
 
 __all__ = ["RBF_CKA", "RBF_CKA_PAIRS", "rbf_cka", "rbf_cka_matrix", "rbf_cka_pairs", "with_exact_median"]
@@ -72,7 +72,7 @@ def rbf_cka(x: Tensor, y: Tensor, *, fraction: float = FRACTION, over: Over = "a
     """
     centered_pair(x, y)
     rows = PooledFeatures([x.shape[1], y.shape[1]], device=x.device)
-    rows.update([x, y])
+    rows.update([scaled_to_one(x), scaled_to_one(y)])  # squared distances stay inside the range of float64
     return rbf_cka_matrix(rows, fraction=fraction, over=over, median_rows=None)[0, 1]
 
 

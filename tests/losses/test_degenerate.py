@@ -104,6 +104,32 @@ def test_is_finite(name):
             assert finite(loss, student, teacher), case
 
 
+@pytest.mark.parametrize("name", ["at", "sp", "rkd"])
+def test_values_whose_squares_overflow_have_the_loss_of_their_scale(name):
+    """These do not depend on a common scale, so 1e19 times the features is no reason for an infinite loss."""
+    found = []
+    for factor in (1.0, 2.0**63):
+        torch.manual_seed(0)
+        loss = build(name)
+        student, teacher = (
+            changed(features, lambda values, factor=factor: factor * values)
+            for features in (student_features(), teacher_features())
+        )
+        value = loss.compute(student, teacher, make_batch())
+        value.backward()
+        assert all(bool(t.grad.isfinite().all()) for t in tensors(student) if t.grad is not None)
+        found.append(value.detach())
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
+
+
+def test_dkd_of_one_class_is_zero():
+    loss, student = build("dkd"), torch.randn(4, 1, requires_grad=True)
+    value = sum(loss.terms(student, torch.randn(4, 1), torch.zeros(4, dtype=torch.long)).values())
+    value.backward()
+    assert float(value.detach()) == 0
+    assert student.grad.eq(0).all()
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_half_precision_does_not_overflow(name):
     torch.manual_seed(0)

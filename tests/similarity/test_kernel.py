@@ -155,3 +155,10 @@ def test_bad_options():
         PursuhintError, match=r"needs the features themselves \(PooledFeatures\), not LayerMoments"
     ):
         rbf_cka_matrix(moments)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e300, 1e-300])
+def test_rbf_cka_of_very_large_and_small_features(scale):
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(40, width, generator=generator, dtype=torch.float64) for width in (6, 4))
+    torch.testing.assert_close(rbf_cka(scale * x, scale * y), rbf_cka(x, y), rtol=1e-12, atol=0)

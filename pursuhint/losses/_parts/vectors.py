@@ -46,3 +46,16 @@ def standardized(values: Tensor, *, dim: int) -> Tensor:
     rounding = 16 * torch.finfo(values.dtype).eps * values.detach().abs().amax(dim, keepdim=True)
     varies = deviation > rounding
     return torch.where(varies, centered / deviation.where(varies, 1.0), torch.zeros_like(centered))
+
+
+_LARGEST = 20  # exponent of the largest value: squares of sums of a million squares stay inside float32
+
+
+def in_range(values: Tensor) -> Tensor:
+    """Scale values whose squares would overflow by one power of two; others are returned to the bit.
+
+    For losses that do not depend on a common scale of the values: neither value nor gradient changes. Forces
+    no GPU sync.
+    """
+    _, exponent = torch.frexp(values.detach().abs().amax().float())
+    return values * torch.exp2((_LARGEST - exponent).clamp(max=0).to(values.dtype))
