@@ -162,3 +162,12 @@ def test_rbf_cka_of_very_large_and_small_features(scale):
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(40, width, generator=generator, dtype=torch.float64) for width in (6, 4))
     torch.testing.assert_close(rbf_cka(scale * x, scale * y), rbf_cka(x, y), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+@pytest.mark.parametrize("layout", ["rows", "moments"])
+def test_statistics_that_float64_cannot_hold_are_refused(layout, scale):
+    features = torch.randn(40, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.raises(PursuhintError, match="where their statistics fit float64"):
+        statistics_of(layout, [features, scale * features])
+    statistics_of(layout, [features, 1e50 * features, torch.zeros_like(features)])

@@ -193,8 +193,8 @@ class LayerStatistics(ABC):
                 draws of samples select by these numbers, so they do not depend on the order of arrival.
 
         Raises:
-            PursuhintError: the number of layers, a shape or a dtype is wrong, or a value is not finite (the
-                message names the layer and the batch). The statistics are unchanged then.
+            PursuhintError: the number of layers, a shape or a dtype is wrong, or a value is not finite or
+                outside the range of fourth powers in float64 (the message names the layer). The statistics are unchanged then.
         """
         self._check(features)
         if len(features[0]) == 0:
@@ -206,6 +206,8 @@ class LayerStatistics(ABC):
             )
             number = self._batches + 1 if batch is None else batch
             raise PursuhintError(f"the features of {self.names[bad]} hold NaN or infinity in batch {number}")
+        for name, layer in zip(self.names, features):
+            _check_range(name, layer)
         self._derived.clear()
         self._add(z, samples)
         self.count += len(z)
@@ -363,3 +365,18 @@ def _spreads(layers: LayerStatistics) -> Tensor:
 
 def _constant_layers(layers: LayerStatistics) -> tuple[int, ...]:
     return tuple(i for i in range(len(layers)) if float(layers.variation(i)) <= layers.noise_floor(i))
+
+
+_FOURTH_POWERS = (1e-70, 1e70)  # magnitudes whose fourth powers, summed, float64 holds with all digits
+
+
+def _check_range(name: str, features: Tensor) -> None:
+    """Refuse float64 features whose statistics would overflow or vanish; other types cannot reach so far."""
+    if features.dtype != torch.float64:
+        return
+    largest, (lower, upper) = float(features.detach().abs().max()), _FOURTH_POWERS
+    if largest and not lower <= largest <= upper:
+        raise PursuhintError(
+            f"the features of {name} reach {largest:.0e}, outside [{lower:.0e}, {upper:.0e}], where their "
+            "statistics fit float64; multiply the layer's features by a constant, which changes no similarity"
+        )
