@@ -20,7 +20,9 @@ from typing import Any, ClassVar
 
 from safetensors import SafetensorError
 
-from pursuhint._util.atomic_files import sync_folder, write_point, write_text
+from pursuhint._util.atomic_files import LARGEST_JSON, sync_folder, write_point, write_text
+from pursuhint._util.input_files import read_text
+from pursuhint._util.json_text import parse_json
 from pursuhint.errors import PursuhintError
 
 SLOTS = ("0", "1")
@@ -178,10 +180,11 @@ class TwoSlots:
     def _checked_progress(self, folder: Path) -> dict[str, Any]:
         """Read ``progress.json`` of a state and compare every file with the size and hash in it."""
         try:
-            progress: dict[str, Any] = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+            text = read_text(folder / "progress.json", "state", largest=LARGEST_JSON)
+            progress: dict[str, Any] = parse_json(text)
             files, schema = dict(progress.pop("files")), progress.pop("schema")
             self.age(progress)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (PursuhintError, ValueError, KeyError, TypeError, AttributeError):
             raise PursuhintError(f"{folder / 'progress.json'} is missing or damaged") from None
         if schema != SCHEMA:
             raise PursuhintError(f"{folder} was written by another version of PursuHint (schema {schema})")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import Recipe
 
 SETTINGS = "settings.json"
+_JSON_NAMES = {dict: "mapping", list: "list"}
 _MAY_DIFFER = frozenset(
     {"seed", "data.root", "data.download", "data.workers", "save_every_steps", "trackers"}
 )  # where, how fast and how often, not what; the seeds are a list of their own
@@ -76,6 +77,9 @@ class StudySettings:
             raise PursuhintError(
                 f"{path} was not written by this version of PursuHint; choose another folder (--out)"
             )
+        for name, kind in {"recipe": dict, "inputs": dict, **dict.fromkeys(self.lists, list)}.items():
+            if not isinstance(there.get(name, kind()), kind):
+                raise PursuhintError(f"{path} is damaged: {name} must be a {_JSON_NAMES[kind]}")
         if not set(self.lists) <= set(there):
             raise PursuhintError(f"{folder} holds a study of another kind; choose another folder (--out)")
         self._check_recipe(folder, there.get("recipe", {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from pursuhint.analysis import Analysis, analyze
 from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
+from pursuhint.study.settings import StudySettings
 from pursuhint.training import Recipe, train
+from pursuhint.training.run_folder.checkpoints import StateStore
 
 MARKS = {"demo": "demo.json", "study": "settings.json", "run": "recipe.yaml", "analysis": "analysis.json"}
 SHORT = Recipe.from_dict({"student": "resnet8", "epochs": 1})
@@ -130,3 +133,21 @@ def test_python_has_the_same_rule(tmp_path: Path) -> None:
     with pytest.raises(PursuhintError, match=r"overwrite=True in Python"):
         found[1].save(tmp_path)
     found[1].save(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("entry", [{"recipe": 3}, {"inputs": []}, {"arms": None}, {"seeds": "0-2"}])
+def test_damaged_settings_of_a_study_are_named(entry: dict[str, object], tmp_path: Path) -> None:
+    settings = StudySettings("comparison", SHORT, {}, {"arms": ["alone"], "seeds": [0]})
+    settings.save(tmp_path)
+    assert settings.matches(tmp_path)
+    values = json.loads((tmp_path / "settings.json").read_text())
+    (tmp_path / "settings.json").write_text(json.dumps({**values, **entry}))
+    with pytest.raises(PursuhintError, match=f"settings.json is damaged: {next(iter(entry))} must be a"):
+        settings.matches(tmp_path)
+
+
+def test_a_state_nested_too_deeply_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "progress.json").write_text("[" * 100_000)
+    with pytest.raises(PursuhintError, match=r"progress.json is missing or damaged"):
+        StateStore(tmp_path, is_main=True, wait=lambda: None).load()

@@ -194,7 +194,8 @@ class LayerStatistics(ABC):
 
         Raises:
             PursuhintError: the number of layers, a shape or a dtype is wrong, or a value is not finite or
-                outside the range of fourth powers in float64 (the message names the layer). The statistics are unchanged then.
+                outside the range of fourth powers in float64 (the message names the layer). The statistics
+                are unchanged then.
         """
         self._check(features)
         if len(features[0]) == 0:
