@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -84,7 +85,10 @@ def make_loader(
         raise PursuhintError(
             f"drop_last leaves no batch of {batch_size}: {data.name} {split} has {len(positions)} samples"
         )
-    order = _Order(positions, batch_size, training, seed, drop_last, which, shards)
+    batching = _Batching(
+        batch_size, shuffle=training, seed=seed, drop_last=drop_last, rank=which, world_size=shards
+    )
+    order = _Order(positions, batching)
     augment = training if augment is None else augment
     names = (("standard",) if augment else ()) if isinstance(augment, bool) else tuple(augment)
     changes = _Changes(data, chosen, names, seed, torch.device(device))
@@ -132,37 +136,55 @@ def _positions(split: Split, subset: Tensor, where: str) -> Tensor:
     return order[place]
 
 
-class _Order:
-    """Batches of an epoch as positions in the split, and this rank's share of each."""
+@dataclass(frozen=True)
+class _Batching:
+    """How the samples of an epoch are ordered, cut into batches and sharded over the ranks.
 
-    def __init__(
-        self,
-        positions: Tensor,
-        batch_size: int,
-        shuffle: bool,
-        seed: int,
-        drop_last: bool,
-        which: int,
-        shards: int,
-    ) -> None:
-        self.positions, self.batch_size, self.shuffle, self.seed = positions, batch_size, shuffle, seed
-        self.which, self.shards = which, shards
-        full, rest = divmod(len(positions), batch_size)
-        keep_rest = rest > 0 and not drop_last and (rest >= shards or not shuffle)
-        self.num_samples = full * batch_size + (rest if keep_rest else 0)
+    Attributes:
+        batch_size: global batch size, summed over all ranks.
+        shuffle: draw a new order in each epoch.
+        seed: of the order and the augmentation.
+        drop_last: leave out the last batch when it is smaller than ``batch_size``.
+        rank: of this process.
+        world_size: number of ranks.
+    """
+
+    batch_size: int
+    shuffle: bool
+    seed: int
+    drop_last: bool
+    rank: int
+    world_size: int
+
+
+class _Order:
+    """Batches of an epoch as positions in the split, and this rank's share of each.
+
+    Args:
+        positions: of the samples to use, in the order of an epoch that is not shuffled.
+        batching: how to order, cut and shard them.
+    """
+
+    def __init__(self, positions: Tensor, batching: _Batching) -> None:
+        self.positions, self.batching = positions, batching
+        ranks = batching.world_size
+        full, rest = divmod(len(positions), batching.batch_size)
+        keep_rest = rest > 0 and not batching.drop_last and (rest >= ranks or not batching.shuffle)
+        self.num_samples = full * batching.batch_size + (rest if keep_rest else 0)
         if self.num_samples == 0:
-            raise PursuhintError(f"{len(positions)} samples are too few to train on with {shards} processes")
+            raise PursuhintError(f"{len(positions)} samples are too few to train on with {ranks} processes")
         # The larger shares go to the first ranks; a rank above `rest` gets none of the last batch.
-        self.num_batches = full + (1 if keep_rest and which < rest else 0)
+        self.num_batches = full + (1 if keep_rest and batching.rank < rest else 0)
 
     def batches(self, epoch: int) -> list[Tensor]:
         """This rank's share of every batch of an epoch, as positions in the split."""
-        order = self.positions
-        if self.shuffle:
-            order = order[torch.randperm(len(order), generator=derived_generator("order", self.seed, epoch))]
+        order, batching = self.positions, self.batching
+        if batching.shuffle:
+            generator = derived_generator("order", batching.seed, epoch)
+            order = order[torch.randperm(len(order), generator=generator)]
         parts = [
-            batch.tensor_split(self.shards)[self.which]
-            for batch in order[: self.num_samples].split(self.batch_size)
+            batch.tensor_split(batching.world_size)[batching.rank]
+            for batch in order[: self.num_samples].split(batching.batch_size)
         ]
         return parts[: self.num_batches]
 
@@ -241,7 +263,7 @@ class Loader(abc.ABC):
 
         Drawn on the CPU, so that all devices get identical numbers.
         """
-        generator = derived_generator("augmentation", self._order.seed, epoch)
+        generator = derived_generator("augmentation", self._order.batching.seed, epoch)
         return augmentation.draw(count, generator).to(self.device)
 
     @property
@@ -251,7 +273,8 @@ class Loader(abc.ABC):
 
     def joint_size(self, step: int) -> int:
         """Samples in batch number ``step`` (from 0), summed over all ranks."""
-        return min(self._order.batch_size, self.num_samples - step * self._order.batch_size)
+        batch_size = self._order.batching.batch_size
+        return min(batch_size, self.num_samples - step * batch_size)
 
     @abc.abstractmethod
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
@@ -308,7 +331,7 @@ class FileLoader(Loader):
         self._keys = _Keys()
         self._running: object = None
         self._images: DataLoader = DataLoader(
-            _Files(data, split, order.seed, changes.standard),
+            _Files(data, split, order.batching.seed, changes.standard),
             batch_sampler=self._keys,
             num_workers=workers,
             persistent_workers=workers > 0,
