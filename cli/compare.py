@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pursuhint.study.arms import ARMS
+from pursuhint.study.arms import ARMS, find_arm
 
 from .options import apply, examples, refuse_typed
 from .recipe_options import build_recipe, recipe_options
@@ -166,12 +166,13 @@ def _refuse_ignored(arms: tuple[str, ...], methods: tuple[str, ...]) -> None:
     """Refuse options about hint positions that none of the arms looks at."""
     if methods or not arms:
         return
-    if not {"kmeans", "segments"} & set(arms):
+    chosen = [find_arm(arm) for arm in arms]
+    if not any(arm.clusters for arm in chosen):
         refuse_typed(
             "metrics", "position", "samples",
             because=f"no arm of {', '.join(arms)} clusters layers; add --arm kmeans or --arm segments",
         )  # fmt: skip
-    if not {"kmeans", "segments", "random"} & set(arms):
+    if not any(arm.takes_k for arm in chosen):
         refuse_typed("k", because=f"the arms {', '.join(arms)} have one hint for every resolution stage")
     if set(arms) == {"alone"}:
         refuse_typed("activation", because="a student alone has no hints")

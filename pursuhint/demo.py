@@ -97,50 +97,42 @@ def demo(
     write_json(out / DEMO_FILE, {"schema": 1})
 
     with _one_thread():
-        teacher, analysis, comparison = _study(out, where, watch, arms, seeds, teacher_epochs, student_epochs)
+        teacher, analysis = _train_teacher(out, teacher_epochs, device=where, watch=watch)
+        watch(PhaseStarted("comparison", f"training resnet8 students, {len(arms)} ways x {len(seeds)} seeds"))
+        comparison = compare(
+            student_recipe(student_epochs, teacher.path / "student.safetensors"),
+            out / "compare",
+            arms=arms,
+            seeds=seeds,
+            device=where,
+            analysis=analysis,
+            on_event=watch,
+        )
         watch(PhaseStarted("report", "writing the report"))
         report = write_report(out)
     return DemoResult(out, teacher, analysis, comparison, report, time.perf_counter() - started)
 
 
-def _study(
-    out: Path,
-    device: torch.device,
-    watch: Watcher,
-    arms: Sequence[str],
-    seeds: Sequence[int],
-    teacher_epochs: int,
-    student_epochs: int,
-) -> tuple[RunRecord, Analysis, Comparison]:
-    """Teacher, analysis and comparison, each made or picked up."""
-    watch(PhaseStarted("teacher", f"training the teacher, a resnet32, for {teacher_epochs} epochs"))
-    teacher = train(teacher_recipe(teacher_epochs), out / "teacher", device=device, on_event=watch)
+def _train_teacher(
+    out: Path, epochs: int, *, device: torch.device, watch: Watcher
+) -> tuple[RunRecord, Analysis]:
+    """The trained teacher and the analysis of its layers; what ``out`` holds of them is reused."""
+    watch(PhaseStarted("teacher", f"training the teacher, a resnet32, for {epochs} epochs"))
+    teacher = train(teacher_recipe(epochs), out / "teacher", device=device, on_event=watch)
 
     watch(PhaseStarted("analysis", "comparing the teacher's layers"))
     folder = out / "analysis"
     if (folder / "analysis.json").exists():
-        analysis = Analysis.load(folder)
-    else:
-        analysis = analyze(
-            teacher.load_student(),
-            teacher.load_data(),
-            metrics=METRICS,
-            device=device,
-            network_name=teacher.recipe.student.network,
-        )
-        analysis.save(folder)
-
-    watch(PhaseStarted("comparison", f"training resnet8 students, {len(arms)} ways x {len(seeds)} seeds"))
-    comparison = compare(
-        student_recipe(student_epochs, teacher.path / "student.safetensors"),
-        out / "compare",
-        arms=arms,
-        seeds=seeds,
+        return teacher, Analysis.load(folder)
+    analysis = analyze(
+        teacher.load_student(),
+        teacher.load_data(),
+        metrics=METRICS,
         device=device,
-        analysis=analysis,
-        on_event=watch,
+        network_name=teacher.recipe.student.network,
     )
-    return teacher, analysis, comparison
+    analysis.save(folder)
+    return teacher, analysis
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pursuhint.report.figures import save_figure
-from pursuhint.study.arms import Arm
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class Page:
     environment: tuple[tuple[str, str], ...]
     footer: str
     cards: tuple[Card, ...] = ()
-    arms: tuple[Arm, ...] = ()
+    arms: tuple[tuple[str, str], ...] = ()
     teacher_curves: Picture | None = None
     analysis: AnalysisSection | None = None
     run: RunSection | None = None

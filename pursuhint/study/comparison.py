@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.text import capital
-from pursuhint.errors import PursuhintError
 from pursuhint.study.arms import ARMS, CONTROLS, GIVEN, find_arm
+from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
 from pursuhint.study.paired_statistics import (
     PairedComparison,
     Summary,
@@ -28,42 +24,6 @@ if TYPE_CHECKING:
     from pursuhint.training.run_folder.record import RunRecord
 
 __all__ = ["ArmResult", "Comparison", "SeedResult", "first_of_same"]
-
-FILE = "compare.json"
-OUTCOME = "test accuracy (top-1, percent) after the last epoch"
-"""The one number by which arms are compared, fixed before anything is trained."""
-
-
-class StudyModel(BaseModel):
-    """A part of what a study writes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-_Study = TypeVar("_Study", bound=StudyModel)
-
-
-def read_study(model: type[_Study], path: Path, what: str) -> _Study:
-    """Read what a finished study left in a file of its folder.
-
-    Args:
-        model: of the study; it has a field ``path``, the folder.
-        path: the file.
-        what: the kind of study, for messages.
-
-    Raises:
-        PursuhintError: there is no such file, or it is damaged or has another schema.
-    """
-    values = read_json(path, what)
-    schema = values.get("schema") if isinstance(values, dict) else None
-    if schema != 1:
-        raise PursuhintError(f"{path} has schema {schema}; this version of PursuHint reads schema 1")
-    try:
-        return model.model_validate({**values, "path": path.parent})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PursuhintError(f"{path} is damaged: {where}: {first['msg']}") from None
 
 
 class SeedResult(StudyModel):
@@ -187,7 +147,7 @@ class DataFacts(StudyModel):
         )
 
 
-class Comparison(StudyModel):
+class Comparison(FinishedStudy):
     """A finished comparison.
 
     Attributes:
@@ -209,11 +169,9 @@ class Comparison(StudyModel):
         environment: versions, device, command; see ``environment.json`` of a run.
     """
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    path: Path = Field(exclude=True)
-    outcome: str = OUTCOME
-    recipe: dict[str, Any]
-    seeds: tuple[int, ...]
+    FILE: ClassVar[str] = "compare.json"
+    KIND: ClassVar[str] = "comparison"
+
     k: int
     metric: str
     position: str
@@ -227,33 +185,13 @@ class Comparison(StudyModel):
     notes: tuple[str, ...]
     environment: dict[str, Any]
 
-    def save(self) -> None:
-        """Write ``compare.json`` into the comparison's folder.
-
-        Raises:
-            PursuhintError: it cannot be written.
-        """
-        write_json(self.path / FILE, self.model_dump(mode="json", by_alias=True))
-
-    @classmethod
-    def load(cls, folder: Path | str) -> Comparison:
-        """Read a comparison's folder.
-
-        Raises:
-            PursuhintError: it holds no finished comparison, or one that is damaged or of another schema.
-        """
-        return read_study(cls, Path(folder) / FILE, "comparison")
-
     def arm(self, name: str) -> ArmResult:
         """An arm by name.
 
         Raises:
             PursuhintError: the comparison has no such arm.
         """
-        for arm in self.arms:
-            if arm.name == name:
-                return arm
-        raise PursuhintError(f"no arm {name!r}; there are {', '.join(arm.name for arm in self.arms)}")
+        return find_by_name(self.arms, name, "arm")
 
 
 def against_controls(

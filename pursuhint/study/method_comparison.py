@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pursuhint._util.atomic_files import write_json
-from pursuhint.errors import PursuhintError
-from pursuhint.study.comparison import (
-    OUTCOME,
-    DataFacts,
-    NetworkFacts,
-    SeedResult,
-    StudyModel,
-    read_study,
-)
+from pursuhint.study.comparison import DataFacts, NetworkFacts, SeedResult
+from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
 from pursuhint.study.paired_statistics import (
     PairedComparison,
     Summary,
@@ -72,7 +63,7 @@ class MethodResult(StudyModel):
         )
 
 
-class MethodComparison(StudyModel):
+class MethodComparison(FinishedStudy):
     """A finished study of methods.
 
     Attributes:
@@ -92,11 +83,9 @@ class MethodComparison(StudyModel):
         environment: versions, device, command; see ``environment.json`` of a run.
     """
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    path: Path = Field(exclude=True)
-    outcome: str = OUTCOME
-    recipe: dict[str, Any]
-    seeds: tuple[int, ...]
+    FILE: ClassVar[str] = METHODS_FILE
+    KIND: ClassVar[str] = "study of methods"
+
     chosen_on: Literal["val", "test"]
     data: DataFacts
     teacher: NetworkFacts
@@ -107,33 +96,13 @@ class MethodComparison(StudyModel):
     failed: dict[str, str]
     environment: dict[str, Any]
 
-    def save(self) -> None:
-        """Write ``methods.json`` into the study's folder.
-
-        Raises:
-            PursuhintError: it cannot be written.
-        """
-        write_json(self.path / METHODS_FILE, self.model_dump(mode="json", by_alias=True))
-
-    @classmethod
-    def load(cls, folder: Path | str) -> MethodComparison:
-        """Read a study's folder.
-
-        Raises:
-            PursuhintError: it holds no finished study of methods, or a damaged one, or another schema.
-        """
-        return read_study(cls, Path(folder) / METHODS_FILE, "study of methods")
-
     def method(self, name: str) -> MethodResult:
         """A method by name.
 
         Raises:
             PursuhintError: the study has no such method.
         """
-        for method in self.methods:
-            if method.name == name:
-                return method
-        raise PursuhintError(f"no method {name!r}; there are {', '.join(m.name for m in self.methods)}")
+        return find_by_name(self.methods, name, "method")
 
     def difference(self, name: str, control: str) -> PairedComparison | None:
         """A method's comparison with a control; None where there is none."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from pursuhint.errors import PursuhintError
 from pursuhint.study.arms import arm_folder
@@ -23,102 +23,114 @@ if TYPE_CHECKING:
     from pursuhint.training.inputs import Run
     from pursuhint.training.run_folder.record import RunRecord
 
-RunKey = tuple[str, int]
-"""An arm and a seed."""
+
+class RunKey(NamedTuple):
+    """Which run of a study: an arm (or a method) by name, and a seed."""
+
+    arm: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """How `pursuhint.training.train_many` trains the runs.
+
+    Attributes:
+        device: where to train.
+        at_once: the largest number of students that train concurrently; None for no limit.
+        streams: on CUDA, one stream per student.
+        keep_going: if a run fails, continue the others.
+    """
+
+    device: torch.device
+    at_once: int | None
+    streams: bool
+    keep_going: bool
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Refuse no seeds, and the same one twice.
+    """Check the seeds of a study.
 
     Raises:
-        PursuhintError: either.
+        PursuhintError: there are none, or one is repeated.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise PursuhintError(f"a study needs at least one seed, and each once, got {list(seeds)}")
 
 
 def run_folder(arm: str, seed: int) -> str:
-    """The folder of a run, relative to the study's."""
+    """The folder of a run, relative to the folder of the study."""
     return f"arms/{arm_folder(arm)}/seed-{seed}"
 
 
 def train_arms(
-    planned: Mapping[RunKey, Run],
-    *,
-    same: Mapping[RunKey, RunKey],
-    device: torch.device,
-    at_once: int | None,
-    streams: bool,
-    keep_going: bool,
-    watch: Watcher,
+    runs: Mapping[RunKey, Run], *, same: Mapping[RunKey, RunKey], options: GroupOptions, watch: Watcher
 ) -> dict[RunKey, RunRecord | PursuhintError]:
-    """Train what is not there yet.
+    """Train the runs that are not finished.
 
     Args:
-        planned: the runs by arm and seed, in the order in which they are counted.
-        same: arms that are the same run as another one, by what they are the same as; counted after it.
-        device: where to train.
-        at_once: at most so many students at the same time.
-        streams: see `pursuhint.training.train_many`.
-        keep_going: what a failed run does to the others; likewise.
-        watch: hears of `pursuhint.study.events` and of `pursuhint.training.GroupStep`.
+        runs: in the order in which they are counted.
+        same: keys of runs that equal another one, with the key of that one; counted right after it.
+        options: how to train.
+        watch: receives `pursuhint.study.StudyEvent`.
 
     Returns:
-        By arm and seed, those that are the same included, the record of the run or why it failed.
+        For every key, those of ``same`` included, the record of the run or the error that it failed with.
 
     Raises:
         PursuhintError: as `pursuhint.training.train_many`.
     """
-    places = list(planned)
-    telling = _Telling(planned, same, watch)
+    translator = _EventTranslator(runs, same, watch)
     ended = train_many(
-        [replace(run, on_event=telling.watcher(place)) for place, run in planned.items()],
-        device=device,
-        at_once=at_once,
-        streams=streams,
-        keep_going=keep_going,
-        on_event=telling,
+        [replace(run, on_event=translator.receiver(key)) for key, run in runs.items()],
+        device=options.device,
+        at_once=options.at_once,
+        streams=options.streams,
+        keep_going=options.keep_going,
+        on_event=translator,
     )
-    results = dict(zip(places, ended, strict=True))
-    return results | {place: results[other] for place, other in same.items()}
+    results = dict(zip(runs, ended, strict=True))
+    return results | {key: results[other] for key, other in same.items()}
 
 
-class _Telling:
-    """Turns what is told about runs by their place into what is told about arms and seeds."""
+class _EventTranslator:
+    """Translates events about runs by index into events about arms and seeds."""
 
-    def __init__(self, planned: Mapping[RunKey, Run], same: Mapping[RunKey, RunKey], watch: Watcher) -> None:
-        self._places = list(planned)
+    def __init__(self, runs: Mapping[RunKey, Run], same: Mapping[RunKey, RunKey], watch: Watcher) -> None:
+        self._keys = list(runs)
         self._same = same
         self._watch = watch
-        self._found = {place for place, run in planned.items() if (run.out / "result.json").exists()}
-        self._total = len(planned) + len(same)
-        self._there = 0
+        self._found = {key for key, run in runs.items() if (run.out / "result.json").exists()}
+        self._total = len(runs) + len(same)
+        self._ended = 0
 
-    def watcher(self, place: RunKey) -> Callable[[Event], None]:
-        """What hears of the events of one run."""
+    def receiver(self, key: RunKey) -> Callable[[Event], None]:
+        """The event handler of one run. Of its events only `Resumed` is passed on."""
 
-        def hear(event: Event) -> None:
+        def receive(event: Event) -> None:
             if isinstance(event, Resumed):
-                self._watch(ArmResumed(*place, event.epoch, event.step, event.notice))
+                self._watch(ArmResumed(*key, event.epoch, event.step, event.notice))
 
-        return hear
+        return receive
 
     def __call__(self, event: GroupEvent) -> None:
         if isinstance(event, RunEnded):
-            self._tell_end(self._places[event.run], event.result)
+            self._send_end(self._keys[event.run], event.result)
         elif isinstance(event, GroupStep):
             self._watch(event)
         else:
-            arms = [self._places[run] for run in event.runs if self._places[run] not in self._found]
-            if arms:
-                names, seeds = tuple(arm for arm, _ in arms), {seed for _, seed in arms}
-                for seed in seeds:  # one, since runs of different seeds share no batches
-                    self._watch(ArmsStarted(names, seed, self._there, self._total))
+            # A group also lists runs that are finished already; only the others train.
+            keys = [self._keys[run] for run in event.runs if self._keys[run] not in self._found]
+            if keys:
+                arms = tuple(key.arm for key in keys)
+                # All runs of a group have the same seed, since runs of different seeds share no batches.
+                self._watch(ArmsStarted(arms, keys[0].seed, self._ended, self._total))
 
-    def _tell_end(self, place: RunKey, result: RunRecord | PursuhintError) -> None:
+    def _send_end(self, key: RunKey, result: RunRecord | PursuhintError) -> None:
         top1 = None if isinstance(result, PursuhintError) else result.last["test_top1"]
-        source = "found" if place in self._found else "trained" if top1 is not None else "failed"
-        alike = [other for other, first in self._same.items() if first == place]
-        for number, (arm, seed) in enumerate([place, *alike]):
-            self._there += 1
-            self._watch(ArmFinished(arm, seed, self._there, self._total, top1, "same" if number else source))
+        source = "found" if key in self._found else "trained" if top1 is not None else "failed"
+        copies = [other for other, first in self._same.items() if first == key]
+        for arm, seed in (key, *copies):
+            self._ended += 1
+            how = source if (arm, seed) == key else "same"
+            self._watch(ArmFinished(arm, seed, self._ended, self._total, top1, how))

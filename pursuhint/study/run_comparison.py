@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.devices import choose_device
-from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
@@ -24,34 +22,20 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.options import default_k
 from pursuhint.hints.plan import HintPlan
-from pursuhint.models.checkpoint import count_parameters
-from pursuhint.study.arms import ARMS, GIVEN, arm_folder, find_arm
-from pursuhint.study.comparison import (
-    FILE,
-    ArmResult,
-    Comparison,
-    DataFacts,
-    NetworkFacts,
-    SeedResult,
-    against_controls,
-    notes_on,
-)
+from pursuhint.study.arms import ARMS, GIVEN, Candidates, arm_folder, find_arm
+from pursuhint.study.comparison import ArmResult, Comparison, SeedResult, against_controls, notes_on
 from pursuhint.study.events import PhaseStarted, Watcher
-from pursuhint.study.run_arms import RunKey, check_seeds, run_folder, train_arms
+from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
 from pursuhint.study.settings import StudySettings
-from pursuhint.study.teacher_facts import teacher_facts
-from pursuhint.training.devices import build_accelerator
-from pursuhint.training.events import ignore
+from pursuhint.study.study import Study, StudyOptions
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.prepare_training import Parts, build_distiller, pair_with_student, prepare
 from pursuhint.training.recipe.hints_syntax import parse_hints
 from pursuhint.training.recipe.resolve import check_activation, needs_hints, resolve_recipe, shared_activation
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
-from pursuhint.training.run_folder.environment import describe_environment
 from pursuhint.training.run_folder.record import RunRecord
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
     from torch import nn
 
     from pursuhint.data import ImageData
@@ -106,63 +90,60 @@ def compare(
         PursuhintError: unknown or repeated arms, no loss that looks at hints, anything that is wrong with the
             recipe, or a folder that holds another comparison; all before anything is trained.
     """
-    out = Path(out)
     arms, seeds = _checked(arms, seeds)
-    where = choose_device(device)
-    with keep_random_state(where):
+    passed = Inputs(teacher=teacher, data=data)
+    options = StudyOptions(choose_device(device), at_once, streams, on_event)
+    with keep_random_state(options.device):
         shared = recipe.model_copy(update={"hints": _without_strategy(recipe), "seed": seeds[0]})
-        shared = resolve_recipe(shared, Inputs(teacher=teacher, data=data))
+        shared = resolve_recipe(shared, passed)
         if shared.hints is None:
             raise PursuhintError(
                 f"no loss of the recipe looks at hint points ({', '.join(shared.losses)}), so their place "
                 "cannot matter; add one, e.g. at"
             )
-        accelerator = build_accelerator(where, shared.precision)
-        watch: Watcher = ignore if on_event is None or not accelerator.is_main_process else on_event
-        parts = prepare(shared, Inputs(teacher=teacher, data=data))
+        study = Study(shared, Path(out), passed, options)
+        parts = prepare(shared, passed)
         assert parts.teacher is not None
         assert shared.hints.activation is not None  # resolved
         points = find_hint_points(parts.teacher, parts.example, activation=shared.hints.activation)
         k = default_k(points) if shared.hints.k is None else shared.hints.k
-        study = _Study(shared, shared.hints, parts, points, k, out, accelerator, teacher, data, watch)
+        placement = _HintPlacement(study, shared.hints, parts, points, k)
+        placement.check(analysis)
+        given = placement.given_plans(arms)
         inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
-        study.check(analysis)
-        given = study.given_plans(arms)
-        settings = StudySettings("comparison", shared, inputs, {"arms": arms, "seeds": seeds})
-        again = settings.matches(out)
-        before = Comparison.load(out) if (out / FILE).exists() else None
-        accelerator.wait_for_everyone()  # every process has looked before the first one writes
-        if accelerator.is_main_process:
-            make_folder(out)
-            remove_leftovers(out)
-            settings.save(out)  # first: it marks the folder as a study
-            shared.save(out / "recipe.yaml")
-        plans = study.plans(arms, seeds, analysis, given, again=again)
-        results = study.run(plans, at_once=at_once, streams=streams)
-        comparison = study.summary(arms, seeds, results, before)
-        if accelerator.is_main_process:
-            comparison.save()
-        accelerator.wait_for_everyone()
-    return comparison
+        settings = StudySettings("comparison", shared, inputs=inputs, lists={"arms": arms, "seeds": seeds})
+        again = settings.matches(study.out)
+        before = study.earlier(Comparison)
+        study.claim(settings)
+        if any(find_arm(arm).clusters for arm in arms):
+            analysis = placement.analysis(analysis, again=again)
+        candidates = placement.candidates(analysis, given)
+        plans = placement.plans([RunKey(arm, seed) for seed in seeds for arm in arms], candidates)
+        results = _run(study, plans)
+        by_arm = tuple(ArmResult.of(arm, [results[RunKey(arm, seed)] for seed in seeds]) for arm in arms)
+        return study.finish(placement.result(by_arm, seeds=seeds, before=before))
 
 
 @dataclass(frozen=True)
-class _Study:
-    """What all runs of a comparison share."""
+class _HintPlacement:
+    """Finds the hint points of every arm.
 
-    recipe: Recipe
+    Attributes:
+        study: folder, processes and settings.
+        hints: settings of the hints, shared by all arms.
+        parts: networks and data.
+        points: all hint points of the teacher, in depth order.
+        k: number of hints of the arms whose number is free.
+    """
+
+    study: Study
     hints: HintsConfig
     parts: Parts
     points: tuple[HintPoint, ...]
     k: int
-    out: Path
-    accelerator: Accelerator
-    teacher: nn.Module | None
-    data: ImageData | None
-    watch: Watcher
 
     def check(self, analysis: Analysis | None) -> None:
-        """Find out now what the first run with hints would find out after the student alone was trained.
+        """Fail before the student alone is trained, not when the first run with hints begins.
 
         Raises:
             PursuhintError: the number of hints does not fit teacher and student, the losses do not fit the
@@ -179,10 +160,12 @@ class _Study:
             )
         self.paired(HintPlan.random(self.points, self.k, seed=0))
         trial = dataclasses.replace(self.parts, student=copy.deepcopy(self.parts.student))
-        build_distiller(self.recipe, trial, trial.plan)
+        build_distiller(self.study.recipe, trial, trial.plan)
 
     def paired(self, plan: HintPlan) -> HintPlan:
-        """A plan with the student's points."""
+        """The plan with the student's points; the plan itself if it has them."""
+        if plan.student_points:
+            return plan
         return pair_with_student(plan, self.hints, self.parts.student, self.parts.example)
 
     def given_plans(self, arms: Sequence[str]) -> dict[str, HintPlan]:
@@ -205,156 +188,125 @@ class _Study:
                 plan = HintPlan.load(hints["file"])
                 check_activation(plan, self.hints, hints["file"])
                 plan = plan.bind(teacher, self.parts.example, student_network=self.parts.student)
-            plans[arm] = plan if plan.student_points else self.paired(plan)
+            plans[arm] = self.paired(plan)
         return plans
 
-    def plans(
-        self,
-        arms: Sequence[str],
-        seeds: Sequence[int],
-        analysis: Analysis | None,
-        given: Mapping[str, HintPlan],
-        *,
-        again: bool,
-    ) -> dict[RunKey, HintPlan | None]:
-        """The hint points of every arm and seed, seed by seed; None for the student alone."""
-        teacher = self.parts.teacher
-        assert teacher is not None
-        if {"kmeans", "segments"} & set(arms):
-            analysis = self.analysis(analysis, again=again)
-        plans: dict[RunKey, HintPlan | None] = {}
-        for seed in seeds:
-            for arm in arms:
-                plan = None
-                if arm == "conventional":
-                    plan = HintPlan.conventional(teacher, self.points)
-                elif arm == "centers":
-                    plan = HintPlan.stage_centers(self.points)
-                elif arm == "random":
-                    plan = HintPlan.random(self.points, self.k, seed)
-                elif arm in given:
-                    plans[arm, seed] = given[arm]
-                    continue
-                elif arm != "alone":
-                    assert analysis is not None
-                    plan = analysis.select(
-                        k=self.k, algorithm=arm, position=self.hints.position, metric=self.hints.metric
-                    )
-                plans[arm, seed] = None if plan is None else self.paired(plan)
-        return plans
+    def candidates(self, analysis: Analysis | None, given: Mapping[str, HintPlan]) -> Candidates:
+        """What the arms choose from.
+
+        Args:
+            analysis: of the teacher; None if no arm clusters.
+            given: see `given_plans`.
+        """
+
+        def cluster(algorithm: str) -> HintPlan:
+            assert analysis is not None
+            hints = self.hints
+            return analysis.select(
+                k=self.k, algorithm=algorithm, position=hints.position, metric=hints.metric
+            )
+
+        assert self.parts.teacher is not None
+        return Candidates(self.parts.teacher, self.points, self.k, cluster, given)
+
+    def plans(self, keys: Sequence[RunKey], candidates: Candidates) -> dict[RunKey, HintPlan | None]:
+        """The hint points of every run; None for the student alone."""
+        chosen = {key: find_arm(key.arm).choose(candidates, key.seed) for key in keys}
+        return {key: None if plan is None else self.paired(plan) for key, plan in chosen.items()}
 
     def analysis(self, given: Analysis | None, *, again: bool) -> Analysis:
-        """The analysis of the teacher that the clustering arms share."""
-        folder = self.out / "analysis"
+        """The analysis of the teacher that the clustering arms share. Collective call.
+
+        Args:
+            given: the analysis that was passed to `compare`.
+            again: whether the folder holds this study, so that an analysis in it is reused.
+        """
+        folder = self.study.out / "analysis"
         if again and (folder / "analysis.json").exists():
             return Analysis.load(folder)
         if given is None:
-            self.watch(PhaseStarted("analysis", "comparing the layers of the teacher"))
+            self.study.watch(PhaseStarted("analysis", "comparing the layers of the teacher"))
+            recipe, hints = self.study.recipe, self.hints
             assert self.parts.teacher is not None
-            assert self.recipe.teacher is not None
-            assert self.hints.activation is not None
+            assert recipe.teacher is not None
+            assert hints.activation is not None
             given = analyze(
                 self.parts.teacher,
                 self.parts.data,
-                metrics=(self.hints.metric,),
+                metrics=(hints.metric,),
                 k=self.k,
-                samples=self.hints.samples,
-                seed=self.hints.seed,
-                activation=self.hints.activation,
-                position=self.hints.position,
-                device=self.accelerator.device,
-                network_name=self.recipe.teacher.network,
+                samples=hints.samples,
+                seed=hints.seed,
+                activation=hints.activation,
+                position=hints.position,
+                device=self.study.device,
+                network_name=recipe.teacher.network,
             )
-        if self.accelerator.is_main_process:
+        if self.study.is_main_process:
             given.save(folder)
-        self.accelerator.wait_for_everyone()
+        self.study.wait()
         return given
 
-    def run(
-        self, plans: Mapping[RunKey, HintPlan | None], *, at_once: int | None, streams: bool
-    ) -> dict[RunKey, SeedResult]:
-        """Train what is not there, seed by seed, so that pairs are complete as early as possible."""
-        seen: dict[tuple[Any, ...], RunKey] = {}
-        same: dict[RunKey, RunKey] = {}
-        planned: dict[RunKey, Run] = {}
-        for place, plan in plans.items():
-            first = seen.setdefault((place[1], *_places(plan)), place)
-            if first == place:
-                planned[place] = self.planned(place, plan)
-            else:
-                same[place] = first
-        records = train_arms(
-            planned,
-            same=same,
-            device=self.accelerator.device,
-            at_once=at_once,
-            streams=streams,
-            keep_going=False,
-            watch=self.watch,
-        )
-        results = {}
-        for place, plan in plans.items():
-            first, record = same.get(place, place), records[place]
-            assert isinstance(record, RunRecord)
-            result = SeedResult.of(place[1], run_folder(*first), plan, record)
-            results[place] = result if first == place else result.model_copy(update={"same_as": first[0]})
-        return results
-
-    def planned(self, place: RunKey, plan: HintPlan | None) -> Run:
-        """One run of an arm. Its ``recipe.yaml`` names its hint points and repeats it alone."""
-        update: dict[str, Any] = {"seed": place[1]}
-        if plan is None:
-            options = self.recipe.losses["ce"].options if "ce" in self.recipe.losses else {}
-            entropy = LossConfig(weight=1.0, options=options)
-            update |= {"teacher": None, "hints": None, "losses": {"ce": entropy}}
-        return Run(
-            self.recipe.model_copy(update=update),
-            self.out / run_folder(*place),
-            Inputs(teacher=None if plan is None else self.teacher, data=self.data, plan=plan),
-        )
-
-    def summary(
-        self,
-        arms: Sequence[str],
-        seeds: Sequence[int],
-        results: Mapping[RunKey, SeedResult],
-        before: Comparison | None,
+    def result(
+        self, arms: tuple[ArmResult, ...], *, seeds: Sequence[int], before: Comparison | None
     ) -> Comparison:
         """Accuracies, statistics and sentences.
 
         Args:
             arms: in the order of the tables.
             seeds: likewise.
-            results: of every arm and seed.
-            before: what an earlier call has finished, perhaps with fewer arms or seeds.
+            before: the result of an earlier call, perhaps with fewer arms or seeds.
         """
-        by_arm = tuple(ArmResult.of(arm, [results[arm, seed] for seed in seeds]) for arm in arms)
-        against, sentences = against_controls(by_arm)
-        images, named = self.parts.data, self.recipe.teacher
-        assert named is not None
+        against, sentences = against_controls(arms)
+        teacher = self.study.recipe.teacher
+        assert teacher is not None
         return Comparison(
-            path=self.out,
-            recipe=self.recipe.to_dict(),
-            seeds=tuple(seeds),
+            **self.study.facts(self.parts, teacher=teacher.network, seeds=seeds, before=before),
             k=self.k,
             metric=self.hints.metric,
             position=self.hints.position,
-            chosen_on="test" if images.val is None else "val",
-            data=DataFacts.of(images),
-            teacher=teacher_facts(self.recipe, named.network, self.parts, self.accelerator.device)
-            if before is None
-            else before.teacher,
-            student=NetworkFacts(
-                name=self.recipe.student.network, parameters=count_parameters(self.parts.student)
-            ),
-            arms=by_arm,
+            arms=arms,
             against=against,
             sentences=sentences,
-            notes=notes_on(by_arm, asked_k=self.k),
-            environment=describe_environment(self.accelerator.device, seed=seeds[0])
-            if before is None
-            else before.environment,
+            notes=notes_on(arms, asked_k=self.k),
         )
+
+
+def _run(study: Study, plans: Mapping[RunKey, HintPlan | None]) -> dict[RunKey, SeedResult]:
+    """Train the runs that are not finished, seed by seed, so that pairs are complete early.
+
+    Arms that have the same hint points for a seed share one run.
+    """
+    first_with: dict[tuple[Any, ...], RunKey] = {}
+    same: dict[RunKey, RunKey] = {}
+    runs: dict[RunKey, Run] = {}
+    for key, plan in plans.items():
+        first = first_with.setdefault((key.seed, *_modules(plan)), key)
+        if first == key:
+            runs[key] = _make_run(study, key, plan)
+        else:
+            same[key] = first
+    records = study.train(runs, same=same, keep_going=False)
+    results = {}
+    for key, plan in plans.items():
+        first, record = same.get(key, key), records[key]
+        assert isinstance(record, RunRecord)
+        result = SeedResult.of(key.seed, run_folder(*first), plan, record)
+        results[key] = result if first == key else result.model_copy(update={"same_as": first.arm})
+    return results
+
+
+def _make_run(study: Study, key: RunKey, plan: HintPlan | None) -> Run:
+    """One run of an arm. Its ``recipe.yaml`` names its hint points, so it repeats the run by itself."""
+    recipe = study.recipe
+    update: dict[str, Any] = {"seed": key.seed}
+    if plan is None:
+        options = recipe.losses["ce"].options if "ce" in recipe.losses else {}
+        entropy = LossConfig(weight=1.0, options=options)
+        update |= {"teacher": None, "hints": None, "losses": {"ce": entropy}}
+    teacher = None if plan is None else study.passed.teacher
+    inputs = Inputs(teacher=teacher, data=study.passed.data, plan=plan)
+    return Run(recipe.model_copy(update=update), study.out / run_folder(*key), inputs)
 
 
 def _checked(arms: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -387,7 +339,7 @@ def _without_strategy(recipe: Recipe) -> HintsConfig | None:
     return hints.model_copy(update=update)
 
 
-def _places(plan: HintPlan | None) -> tuple[Any, ...]:
-    """What decides whether two arms are the same run: the pairs of modules."""
+def _modules(plan: HintPlan | None) -> tuple[Any, ...]:
+    """The pairs of modules; two arms with the same pairs are the same run."""
     pairs = () if plan is None else plan.pairs
     return tuple((pair.teacher.module, pair.student and pair.student.module) for pair in pairs)

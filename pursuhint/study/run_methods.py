@@ -9,23 +9,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.devices import choose_device
-from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
-from pursuhint.models.checkpoint import count_parameters
-from pursuhint.study.comparison import DataFacts, NetworkFacts, SeedResult
+from pursuhint.study.comparison import SeedResult
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
-from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult, against
-from pursuhint.study.run_arms import RunKey, check_seeds, run_folder, train_arms
+from pursuhint.study.method_comparison import MethodComparison, MethodResult, against
+from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.step_memory import step_memory
-from pursuhint.study.teacher_facts import teacher_facts
-from pursuhint.training.devices import build_accelerator
-from pursuhint.training.events import ignore
+from pursuhint.study.study import Study, StudyOptions
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loaders import training_loader
 from pursuhint.training.multi_student.shared import SharedResources, SharedTeacher
@@ -36,11 +32,9 @@ from pursuhint.training.prepare_training import (
 )
 from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe
 from pursuhint.training.recipe.schema import LossConfig, Recipe
-from pursuhint.training.run_folder.environment import describe_environment
 from pursuhint.training.run_folder.record import RunRecord
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
     from torch import nn
 
     from pursuhint.data import ImageData
@@ -96,113 +90,113 @@ def compare_methods(
             anything that is wrong with the recipe, or a folder that holds another study; all before anything
             is trained. Or the student alone could not be trained.
     """
-    out = Path(out)
     chosen = parse_methods(all_methods() if methods is None else methods)
     _check(recipe, teacher, seeds)
-    where = choose_device(device)
-    with keep_random_state(where):
-        accelerator = build_accelerator(where, recipe.precision)
-        watch: Watcher = ignore if on_event is None or not accelerator.is_main_process else on_event
-        study = _Study(recipe, out, accelerator, teacher, data, SharedResources(SharedTeacher()), watch)
-        parts = study.parts(Method.parse("kd"))
+    options = StudyOptions(choose_device(device), at_once, streams, on_event)
+    with keep_random_state(options.device):
+        study = Study(recipe, Path(out), Inputs(teacher=teacher, data=data), options)
+        trials = _Trials(study, SharedResources(SharedTeacher()))
+        parts = trials.parts(Method.parse("kd"))
         assert parts.teacher is not None
-        inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
         settings = StudySettings(
             "study of methods",
             recipe,
-            inputs,
-            {"methods": [method.name for method in chosen], "seeds": list(seeds)},
+            inputs=Inputs(teacher=parts.teacher, data=parts.data).fingerprints(),
+            lists={"methods": [method.name for method in chosen], "seeds": list(seeds)},
         )
-        settings.matches(out)
-        before = MethodComparison.load(out) if (out / METHODS_FILE).exists() else None
-        memory, unfit = study.try_out(chosen)
+        settings.matches(study.out)
+        before = study.earlier(MethodComparison)
+        memory, unfit = trials.take((Method(ALONE, {}), *chosen))
         if unfit and methods is not None:
             raise PursuhintError("; ".join(f"method {name!r}: {why}" for name, why in unfit.items()))
-        accelerator.wait_for_everyone()  # every process has looked before the first one writes
-        if accelerator.is_main_process:
-            make_folder(out)
-            remove_leftovers(out)
-            settings.save(out)  # first: it marks the folder as a study
-            recipe.save(out / "recipe.yaml")
-            write_json(out / _MEMORY, memory)
+        study.claim(settings)
+        if study.is_main_process:
+            write_json(study.out / _MEMORY, memory)
         fitting = [Method(ALONE, {}), *(method for method in chosen if method.name not in unfit)]
-        results = train_arms(
-            {(method.name, seed): study.planned(method, seed) for seed in seeds for method in fitting},
-            same={},
-            device=accelerator.device,
-            at_once=at_once,
-            streams=streams,
-            keep_going=True,
-            watch=watch,
+        runs = {
+            RunKey(method.name, seed): trials.make_run(method, seed) for seed in seeds for method in fitting
+        }
+        results = study.train(runs, same={}, keep_going=True)
+        finished, failed = trials.results(fitting, seeds, results, memory=memory)
+        failed = unfit | failed
+        if ALONE in failed:
+            raise PursuhintError(f"the student alone could not be trained: {failed[ALONE]}")
+        controls = [name for name in (ALONE, "kd") if name in {method.name for method in finished}]
+        pairs, sentences = against(finished, controls)
+        named = trials.resolved(Method.parse("kd")).teacher
+        assert named is not None
+        return study.finish(
+            MethodComparison(
+                **study.facts(parts, teacher=named.network, seeds=seeds, before=before),
+                methods=finished,
+                against=pairs,
+                sentences=sentences,
+                failed=failed,
+            )
         )
-        comparison = study.summary(fitting, seeds, results, parts, memory, unfit, before)
-        if accelerator.is_main_process:
-            comparison.save()
-        accelerator.wait_for_everyone()
-    return comparison
 
 
 @dataclass(frozen=True)
-class _Study:
-    """What all runs of a study share."""
+class _Trials:
+    """Makes the runs of every method, and tries a step of each before any is trained.
 
-    shared: Recipe
-    out: Path
-    accelerator: Accelerator
-    teacher: nn.Module | None
-    data: ImageData | None
+    Attributes:
+        study: folder, processes and settings.
+        resources: data and teacher, loaded once for the trials of all methods.
+    """
+
+    study: Study
     resources: SharedResources
-    watch: Watcher
 
     def recipe(self, method: Method, seed: int) -> Recipe:
-        """How a method trains. It says nothing of a teacher or of hints where no loss looks at them."""
+        """The recipe of a run. It has a teacher and hints only if a loss looks at them."""
         losses = method.losses or {"ce": LossConfig(weight=1.0)}
-        hints = method.hints if self.shared.hints is None else self.shared.hints
+        hints = method.hints if self.study.recipe.hints is None else self.study.recipe.hints
         taught = any(get_loss(name).info.needs_teacher for name in losses)
-        return self.shared.model_copy(
+        return self.study.recipe.model_copy(
             update={
                 "seed": seed,
                 "losses": losses,
-                "teacher": self.shared.teacher if taught else None,
+                "teacher": self.study.recipe.teacher if taught else None,
                 "hints": hints if needs_hints(losses) else None,
             }
         )
 
-    def teacher_of(self, method: Method) -> nn.Module | None:
-        """The teacher that was passed, if the method looks at one."""
-        return self.teacher if any(get_loss(name).info.needs_teacher for name in method.losses) else None
-
     def inputs(self, method: Method) -> Inputs:
-        """The data and, if the method looks at a teacher, the teacher that were passed."""
-        return Inputs(teacher=self.teacher_of(method), data=self.data)
+        """The data that were passed, and the teacher if the method looks at one."""
+        passed = self.study.passed
+        taught = any(get_loss(name).info.needs_teacher for name in method.losses)
+        return Inputs(teacher=passed.teacher if taught else None, data=passed.data)
 
-    def planned(self, method: Method, seed: int) -> Run:
-        """One run."""
-        folder = self.out / run_folder(method.folder, seed)
+    def make_run(self, method: Method, seed: int) -> Run:
+        """One run of a method."""
+        folder = self.study.out / run_folder(method.folder, seed)
         return Run(self.recipe(method, seed), folder, self.inputs(method))
 
     def resolved(self, method: Method, seed: int = 0) -> Recipe:
-        """The same with everything written out."""
+        """The recipe of a run with all defaults written out."""
         return resolve_recipe(self.recipe(method, seed), self.inputs(method))
 
     def parts(self, method: Method) -> Parts:
         """Data, networks and hint points of a method."""
         return prepare(self.resolved(method), self.inputs(method), resources=self.resources)
 
-    def try_out(self, methods: Sequence[Method]) -> tuple[dict[str, int], dict[str, str]]:
-        """Take one step of every method, on the CPU and in vain.
+    def take(self, methods: Sequence[Method]) -> tuple[dict[str, int], dict[str, str]]:
+        """Dry-run one CPU training step per method, to measure memory and to find methods that do not fit.
+
+        Methods whose memory an earlier call has measured are skipped.
 
         Returns:
-            Bytes that a step keeps, by method and for the student alone, and why others do not fit.
+            Bytes that a step keeps, by method; and for methods that do not fit the networks, why.
         """
-        path = self.out / _MEMORY
+        path = self.study.out / _MEMORY
         known = read_json(path, "memory of the methods") if path.exists() else {}
         memory: dict[str, int] = {}
         unfit: dict[str, str] = {}
-        new = [method for method in (Method(ALONE, {}), *methods) if method.name not in known]
+        new = [method for method in methods if method.name not in known]
         if new:
-            self.watch(PhaseStarted("check", f"trying {len(new)} ways of training"))
-        for method in (Method(ALONE, {}), *methods):
+            self.study.watch(PhaseStarted("check", f"trying {len(new)} ways of training"))
+        for method in methods:
             if method.name in known:
                 memory[method.name] = int(known[method.name])
                 continue
@@ -218,30 +212,25 @@ class _Study:
         loader = training_loader(resolved, parts.data, torch.device("cpu"), (0, 1))
         return step_memory(distiller, next(loader.epoch(0)), optimizer=resolved.optimizer.name)
 
-    def summary(
+    def results(
         self,
         methods: Sequence[Method],
         seeds: Sequence[int],
         results: Mapping[RunKey, RunRecord | PursuhintError],
-        parts: Parts,
+        *,
         memory: Mapping[str, int],
-        unfit: Mapping[str, str],
-        before: MethodComparison | None,
-    ) -> MethodComparison:
-        """Accuracies, statistics and sentences.
+    ) -> tuple[tuple[MethodResult, ...], dict[str, str]]:
+        """Accuracies of the methods whose runs all finished; for the others, why they failed.
 
         Args:
             methods: those that were trained.
             seeds: in the order of the tables.
             results: of every method and seed.
-            parts: data and networks.
-            memory: by method.
-            unfit: methods that do not fit, and why.
-            before: what an earlier call has finished, perhaps with fewer methods or seeds.
+            memory: bytes that a step keeps, by method.
         """
-        failed, finished = dict(unfit), []
+        finished, failed = [], {}
         for method in methods:
-            records = {seed: results[method.name, seed] for seed in seeds}
+            records = {seed: results[RunKey(method.name, seed)] for seed in seeds}
             errors = {seed: str(r) for seed, r in records.items() if isinstance(r, PursuhintError)}
             if errors:
                 failed[method.name] = "; ".join(f"seed {seed}: {why}" for seed, why in errors.items())
@@ -258,35 +247,11 @@ class _Study:
                     title=method.title if method.losses else "student alone",
                     weights={name: term.weight for name, term in resolved.losses.items()},
                     hints=needs_hints(resolved.losses),
-                    taps=_taps(results[method.name, seeds[0]]),
+                    taps=_taps(records[seeds[0]]),
                     memory=memory[method.name],
                 )
             )
-        if ALONE in failed:
-            raise PursuhintError(f"the student alone could not be trained: {failed[ALONE]}")
-        controls = [name for name in (ALONE, "kd") if name in {method.name for method in finished}]
-        pairs, sentences = against(finished, controls)
-        images, device = parts.data, self.accelerator.device
-        named = self.resolved(Method.parse("kd")).teacher
-        assert named is not None
-        return MethodComparison(
-            path=self.out,
-            recipe=self.shared.to_dict(),
-            seeds=tuple(seeds),
-            chosen_on="test" if images.val is None else "val",
-            data=DataFacts.of(images),
-            teacher=teacher_facts(self.shared, named.network, parts, device)
-            if before is None
-            else before.teacher,
-            student=NetworkFacts(
-                name=self.shared.student.network, parameters=count_parameters(parts.student)
-            ),
-            methods=tuple(finished),
-            against=pairs,
-            sentences=sentences,
-            failed=failed,
-            environment=describe_environment(device, seed=seeds[0]) if before is None else before.environment,
-        )
+        return tuple(finished), failed
 
 
 def _taps(record: RunRecord | PursuhintError) -> dict[str, str]:

@@ -36,6 +36,7 @@ class StudySettings:
         self,
         what: str,
         recipe: Recipe,
+        *,
         inputs: Mapping[str, str],
         lists: Mapping[str, Sequence[Any]],
     ) -> None:

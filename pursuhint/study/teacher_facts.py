@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import Recipe
 
 
-def teacher_facts(recipe: Recipe, name: str, parts: Parts, device: torch.device) -> NetworkFacts:
+def teacher_facts(recipe: Recipe, parts: Parts, *, name: str, device: torch.device) -> NetworkFacts:
     """Evaluate the teacher on the test split.
 
     Args:
         recipe: how the split is loaded.
-        name: of the teacher's network.
         parts: data and teacher.
+        name: of the teacher network.
         device: where to run.
     """
     assert parts.teacher is not None

@@ -47,7 +47,7 @@ from pursuhint.report.text import (
     training_rows,
     zoom_note,
 )
-from pursuhint.study.arms import ARMS, GIVEN, Arm, find_arm
+from pursuhint.study.arms import ARMS, GIVEN, find_arm
 from pursuhint.study.comparison import Comparison, first_of_same, title_of
 from pursuhint.study.paired_statistics import PairedComparison
 from pursuhint.training.recipe.schema import Recipe
@@ -92,7 +92,10 @@ def build_comparison_page(contents: Contents, comparison: Comparison, figure_fol
             "To find out, the same student was trained in each of these ways, everything else being equal:",
         ),
         arms=tuple(
-            find_arm(arm.name) if arm.name in ARMS or arm.name.startswith(GIVEN) else Arm(arm.name, "")
+            (
+                arm.title,
+                find_arm(arm.name).description if arm.name in ARMS or arm.name.startswith(GIVEN) else "",
+            )
             for arm in comparison.arms
         ),
         setting_title="Teacher, student and data",

@@ -1,0 +1,96 @@
+"""What every finished study has: a folder, a JSON file in it, the settings of all runs, parts by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pursuhint._util.atomic_files import read_json, write_json
+from pursuhint.errors import PursuhintError
+
+OUTCOME = "test accuracy (top-1, percent) after the last epoch"
+"""The one number by which the ways of training are compared, fixed before anything is trained."""
+
+
+class StudyModel(BaseModel):
+    """A part of what a study writes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class FinishedStudy(StudyModel):
+    """A finished study, as its folder holds it.
+
+    Attributes:
+        FILE: name of the JSON file in the folder.
+        KIND: what messages call the study.
+        path: its folder.
+        outcome: the number by which the ways of training are compared.
+        recipe: settings shared by all runs; its seed does not apply.
+        seeds: in the order in which every way of training lists its runs.
+    """
+
+    FILE: ClassVar[str]
+    KIND: ClassVar[str]
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    path: Path = Field(exclude=True)
+    outcome: str = OUTCOME
+    recipe: dict[str, Any]
+    seeds: tuple[int, ...]
+
+    def save(self) -> None:
+        """Write the JSON file into the study's folder.
+
+        Raises:
+            PursuhintError: it cannot be written.
+        """
+        write_json(self.path / self.FILE, self.model_dump(mode="json", by_alias=True))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read a study's folder.
+
+        Raises:
+            PursuhintError: it holds no finished study of this kind, or one that is damaged or has another
+                schema.
+        """
+        path = Path(folder) / cls.FILE
+        values = read_json(path, cls.KIND)
+        schema = values.get("schema") if isinstance(values, dict) else None
+        if schema != 1:
+            raise PursuhintError(f"{path} has schema {schema}; this version of PursuHint reads schema 1")
+        try:
+            return cls.model_validate({**values, "path": path.parent})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise PursuhintError(f"{path} is damaged: {where}: {first['msg']}") from None
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_Part = TypeVar("_Part", bound=_Named)
+
+
+def find_by_name(parts: Sequence[_Part], name: str, what: str) -> _Part:
+    """The part of a study that has a name.
+
+    Args:
+        parts: to search.
+        name: of the part.
+        what: what messages call a part: ``"arm"``.
+
+    Raises:
+        PursuhintError: no part has the name.
+    """
+    for part in parts:
+        if part.name == name:
+            return part
+    raise PursuhintError(f"no {what} {name!r}; there are {', '.join(part.name for part in parts)}")

@@ -1,0 +1,149 @@
+"""What the two studies do before, around and after their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pursuhint._util.atomic_files import make_folder
+from pursuhint._util.output_folder import remove_leftovers
+from pursuhint.models.checkpoint import count_parameters
+from pursuhint.study.comparison import DataFacts, NetworkFacts
+from pursuhint.study.finished_study import FinishedStudy
+from pursuhint.study.run_arms import GroupOptions, RunKey, train_arms
+from pursuhint.study.teacher_facts import teacher_facts
+from pursuhint.training.devices import build_accelerator
+from pursuhint.training.events import ignore
+from pursuhint.training.run_folder.environment import describe_environment
+
+if TYPE_CHECKING:
+    import torch
+
+    from pursuhint.errors import PursuhintError
+    from pursuhint.study.comparison import Comparison
+    from pursuhint.study.events import Watcher
+    from pursuhint.study.method_comparison import MethodComparison
+    from pursuhint.study.settings import StudySettings
+    from pursuhint.training.inputs import Inputs, Run
+    from pursuhint.training.prepare_training import Parts
+    from pursuhint.training.recipe.schema import Recipe
+    from pursuhint.training.run_folder.record import RunRecord
+
+_Finished = TypeVar("_Finished", bound=FinishedStudy)
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """How a study trains; none of it affects the results.
+
+    Attributes:
+        device: where to train.
+        at_once: at most so many students train concurrently; None for all of a seed.
+        streams: see `pursuhint.training.train_many`.
+        on_event: receives the events of the study, on the main process.
+    """
+
+    device: torch.device
+    at_once: int | None
+    streams: bool
+    on_event: Watcher | None
+
+
+class Study:
+    """Folder, processes and shared settings of a study.
+
+    Args:
+        recipe: settings shared by all runs.
+        out: folder of the study.
+        passed: teacher and data that replace the recipe's.
+        options: how to train.
+
+    Attributes:
+        watch: receives the events of the study; ignores them on all ranks but 0.
+    """
+
+    def __init__(self, recipe: Recipe, out: Path, passed: Inputs, options: StudyOptions) -> None:
+        self.recipe, self.out, self.passed, self.options = recipe, out, passed, options
+        self.accelerator = build_accelerator(options.device, recipe.precision)
+        silent = options.on_event is None or not self.accelerator.is_main_process
+        self.watch: Watcher = ignore if silent or options.on_event is None else options.on_event
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        return self.accelerator.device
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this process writes the files of the study."""
+        return bool(self.accelerator.is_main_process)
+
+    def wait(self) -> None:
+        """Collective call: a barrier of all processes."""
+        self.accelerator.wait_for_everyone()
+
+    def earlier(self, kind: type[_Finished]) -> _Finished | None:
+        """The result of an earlier call, perhaps with fewer arms or seeds; None if there is none.
+
+        Raises:
+            PursuhintError: it is damaged.
+        """
+        return kind.load(self.out) if (self.out / kind.FILE).exists() else None
+
+    def claim(self, settings: StudySettings) -> None:
+        """Make the folder and write the settings into it. Collective call."""
+        self.wait()  # every process has read the folder before the first one writes
+        if self.is_main_process:
+            make_folder(self.out)
+            remove_leftovers(self.out)
+            settings.save(self.out)  # first: it marks the folder as a study
+            self.recipe.save(self.out / "recipe.yaml")
+
+    def train(
+        self, runs: Mapping[RunKey, Run], *, same: Mapping[RunKey, RunKey], keep_going: bool
+    ) -> dict[RunKey, RunRecord | PursuhintError]:
+        """Train the runs that are not finished, see `train_arms`."""
+        options = GroupOptions(self.device, self.options.at_once, self.options.streams, keep_going)
+        return train_arms(runs, same=same, options=options, watch=self.watch)
+
+    def facts(
+        self,
+        parts: Parts,
+        *,
+        teacher: str,
+        seeds: Sequence[int],
+        before: Comparison | MethodComparison | None,
+    ) -> dict[str, Any]:
+        """The fields that the results of both studies share.
+
+        Args:
+            parts: data and networks.
+            teacher: name of the teacher network.
+            seeds: in the order of the tables.
+            before: the result of an earlier call, whose teacher and environment are taken over.
+        """
+        return {
+            "path": self.out,
+            "recipe": self.recipe.to_dict(),
+            "seeds": tuple(seeds),
+            "chosen_on": "test" if parts.data.val is None else "val",
+            "data": DataFacts.of(parts.data),
+            "teacher": teacher_facts(self.recipe, parts, name=teacher, device=self.device)
+            if before is None
+            else before.teacher,
+            "student": NetworkFacts(
+                name=self.recipe.student.network, parameters=count_parameters(parts.student)
+            ),
+            "environment": describe_environment(self.device, seed=seeds[0])
+            if before is None
+            else before.environment,
+        }
+
+    def finish(self, result: _Finished) -> _Finished:
+        """Write the result. Collective call."""
+        if self.is_main_process:
+            result.save()
+        self.wait()
+        return result
