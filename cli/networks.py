@@ -154,6 +154,8 @@ def load_network(
 
     from pursuhint.models import create_model
     from pursuhint.models.checkpoint import load_weights
+    from pursuhint.training import DataConfig
+    from pursuhint.training.normalization import converted_for
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -166,4 +168,4 @@ def load_network(
         say(f"note: no checkpoint was given, so the {role} {name} has random weights", quiet)
     else:
         load_weights(network, weights.file, checkpoint_key=weights.key, new_head=weights.new_head)
-    return network
+    return converted_for(network, name, data, DataConfig())

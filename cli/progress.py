@@ -128,6 +128,7 @@ class TrainingProgress:
             f"{self.title}training {event.parameters:,} parameters on {event.device} "
             f"for {epochs}; the best epoch is chosen on the {event.chosen_on} split"
         )
+        self._line(f"{self.title}{event.images}")
 
     def _on_HintsChosen(self, event: Any) -> None:
         for pair in event.pairs:

@@ -204,6 +204,7 @@ class _Changes:
         self.seed, self.count, self.device = seed, len(split), device
         self._policies = {name: make() for name, make in POLICIES.items() if name in names}
         self._mixers = tuple(name for name in MIXERS if name in names)
+        self.normalization = (data.mean, data.std)
         self._mean = torch.tensor(data.mean, dtype=torch.float32, device=device)
         self._std = torch.tensor(data.std, dtype=torch.float32, device=device)
         if isinstance(split, MemorySplit) and split.images.dtype != torch.uint8:
@@ -265,6 +266,11 @@ class Loader(abc.ABC):
         """
         generator = derived_generator("augmentation", self._order.batching.seed, epoch)
         return augmentation.draw(count, generator).to(self.device)
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the batches' images, per channel."""
+        return self._changes.normalization
 
     @property
     def num_samples(self) -> int:

@@ -35,12 +35,14 @@ class RunStarted:
         parameters: trainable parameters of the student.
         chosen_on: the split on which the best epoch is chosen, ``"val"`` or ``"test"``.
         device: where it runs.
+        images: the preprocessing of the images, in one line.
     """
 
     epochs: int
     parameters: int
     chosen_on: str
     device: str
+    images: str
 
 
 @dataclass(frozen=True)

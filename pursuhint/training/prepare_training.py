@@ -26,6 +26,7 @@ from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
 from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.loaders import load_data
+from pursuhint.training.normalization import converted_for, normalized_for
 from pursuhint.training.recipe.schema import HintsConfig, NetworkConfig, Recipe
 from pursuhint.training.resources import Resources
 
@@ -81,9 +82,11 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
         )
     torch.manual_seed(derived_seed(recipe.seed, "student"))
     own = copy.deepcopy(student).cpu() if student is not None else _build(recipe.student, data, "student")
+    if inputs.data is None:
+        data = normalized_for(data, recipe.data, own, recipe.student.network)
     other = None
     if teacher is not None or recipe.teacher is not None:
-        other = resources.teacher(recipe, lambda: _teacher(recipe, teacher, data))
+        other = resources.teacher(recipe, lambda: _teacher(recipe, inputs, data))
     if recipe.hints is not None:
         assert other is not None
         plan = _plan(recipe.hints, plan, own, other, example)
@@ -163,11 +166,14 @@ def _build(config: NetworkConfig, data: ImageData, role: str) -> nn.Module:
     return network
 
 
-def _teacher(recipe: Recipe, teacher: nn.Module | None, data: ImageData) -> nn.Module:
-    if teacher is not None:
-        return copy.deepcopy(teacher).cpu()
-    assert recipe.teacher is not None
-    return _build(recipe.teacher, data, "teacher")
+def _teacher(recipe: Recipe, inputs: Inputs, data: ImageData) -> nn.Module:
+    if inputs.teacher is not None:
+        network, name = copy.deepcopy(inputs.teacher).cpu(), ""
+    else:
+        assert recipe.teacher is not None
+        network, name = _build(recipe.teacher, data, "teacher"), recipe.teacher.network
+    # Data that are passed from Python carry the constants that their author wants.
+    return network if inputs.data is not None else converted_for(network, name, data, recipe.data)
 
 
 def _plan(

@@ -241,6 +241,7 @@ def _describe(
         "name": data.name,
         "num_classes": data.num_classes,
         "in_channels": data.in_channels,
+        "preprocessing": data.preprocessing.to_dict(),
         "image_size": list(data.image_size),
         "samples": {name: len(split) for name, split in data.splits.items()},
     }

@@ -107,7 +107,7 @@ class Trainer:
         trainable = sum(p.numel() for p in self.distiller.student.parameters() if p.requires_grad)
         device = self.accelerator.device  # launchers number CPU devices too
         where = device.type if device.type == "cpu" else str(device)
-        self.tell(RunStarted(epochs, trainable, self.chosen_on, where))
+        self.tell(RunStarted(epochs, trainable, self.chosen_on, where, self.data.preprocessing.line()))
         saved = self.store.load()
         steps_done = self._resume(saved) if saved is not None else 0
         epochs_done = len(self.metrics)

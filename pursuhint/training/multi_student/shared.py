@@ -11,6 +11,7 @@ import torch
 
 from pursuhint.data import Batch, ImageData, Loader
 from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
+from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
 from pursuhint.training.loop import Position
 from pursuhint.training.resources import Resources
@@ -58,8 +59,14 @@ class SharedTeacher:
 
     def loader(self, make: Callable[[], Loader]) -> Loader:
         """The loader of all runs, created once."""
+        loader = make()
         if self._loader is None:
-            self._loader = make()
+            self._loader = loader
+        elif loader.normalization != self._loader.normalization:
+            raise PursuhintError(
+                "students of one group share their batches, and these expect differently normalised images; "
+                "set data.normalize, or train them one by one"
+            )
         return self._loader
 
     def serve(self, position: Position, runs: Sequence[SharedResources]) -> int:

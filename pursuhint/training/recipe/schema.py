@@ -94,6 +94,18 @@ class NetworkConfig(_Section):
         return {"network": value} if isinstance(value, str) else value
 
 
+class ChannelConstants(_Section):
+    """Mean and standard deviation of each channel, of images in [0, 1].
+
+    Attributes:
+        mean: subtracted.
+        std: divided by, above 0.
+    """
+
+    mean: tuple[float, ...] = Field(min_length=1)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+
+
 class DataConfig(_Section):
     """The data set.
 
@@ -107,6 +119,10 @@ class DataConfig(_Section):
         augment: augmentations of the training images: names of `pursuhint.data.AUGMENTATIONS`, as a list or
             as text with commas. ``standard`` is the data set's own augmentation. Without any (``none``) every
             sample is identical in every epoch.
+        normalize: ``model``, as the student's own configuration says (timm, torchvision, ``pretrained_cfg``),
+            converted for a teacher that says otherwise; ``data``, the data set's mean and deviation;
+            ``imagenet``; or ``{mean: [...], std: [...]}``, on the scale [0, 1], for both networks. Default:
+            ``model`` for networks that say what they expect, ``data`` for the others.
     """
 
     name: str = "digits"
@@ -116,6 +132,7 @@ class DataConfig(_Section):
     workers: int = Field(default=0, ge=0)
     image_size: int | None = Field(default=None, ge=1)
     augment: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("standard",)
+    normalize: Literal["data", "imagenet", "model"] | ChannelConstants | None = None
 
     @model_validator(mode="before")
     @classmethod

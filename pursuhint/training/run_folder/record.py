@@ -163,9 +163,14 @@ class RunRecord:
         Raises:
             PursuhintError: the data are missing, or were passed from Python.
         """
+        from pursuhint.data.preprocessing import Normalization
         from pursuhint.training.loaders import load_data
 
-        return load_data(self.recipe.data.model_copy(update={"download": download}))
+        data = load_data(self.recipe.data.model_copy(update={"download": download}))
+        used = self.environment["data"].get("preprocessing")
+        if used is None:
+            return data
+        return data.normalized_with(Normalization.from_mapping(used, used["source"]))
 
 
 def best_epoch(metrics: tuple[dict[str, Any], ...] | list[dict[str, Any]], chosen_on: str) -> int:

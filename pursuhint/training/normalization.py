@@ -1,0 +1,62 @@
+"""Which normalisation the images of a run get, and the conversion for a teacher that expects another."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from pursuhint.data import ImageData
+from pursuhint.data.preprocessing import IMAGENET, Normalization
+from pursuhint.errors import PursuhintError
+from pursuhint.models.normalization import convert_images, expected_normalization
+from pursuhint.training.recipe.schema import DataConfig
+
+
+def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name: str) -> ImageData:
+    """The data, normalised as the recipe says and the network that is trained on them expects.
+
+    Args:
+        data: with the data set's own mean and deviation.
+        config: of the recipe.
+        network: the student.
+        name: of the student, as typed.
+
+    Raises:
+        PursuhintError: ``model`` with a network that does not say what it expects, or constants of another
+            number of channels.
+    """
+    choice = config.normalize
+    if choice == "data" or data.preprocessing.value_range is None:
+        return data
+    if choice == "imagenet":
+        return data.normalized_with(IMAGENET)
+    if choice is not None and choice != "model":
+        return data.normalized_with(Normalization(choice.mean, choice.std, "data.normalize"))
+    expected = expected_normalization(network, name)
+    if expected is None:
+        if choice == "model":
+            raise PursuhintError(
+                f"data.normalize is model, but {name} does not say which images it expects; give "
+                "imagenet, data or {mean: [...], std: [...]}"
+            )
+        return data
+    if choice is None and expected.for_channels(data.in_channels) is None:
+        return data
+    return data.normalized_with(expected)
+
+
+def converted_for(teacher: nn.Module, name: str, data: ImageData, config: DataConfig) -> nn.Module:
+    """The teacher, made to take the run's images even if it was trained on images normalised otherwise.
+
+    Args:
+        teacher: changed in place.
+        name: as typed.
+        data: normalised as the run's batches are.
+        config: of the recipe; constants that it names hold for the teacher, too.
+    """
+    if config.normalize not in (None, "model") or data.preprocessing.value_range is None:
+        return teacher
+    expected = expected_normalization(teacher, name)
+    fitting = None if expected is None else expected.for_channels(data.in_channels)
+    if fitting is None:
+        return teacher
+    return convert_images(teacher, Normalization(data.mean, data.std, "the data"), fitting)
