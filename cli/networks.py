@@ -26,20 +26,24 @@ class Processes:
         device: where to run; under a launcher every process gets its own device of this type.
 
     Attributes:
-        device: this process's own.
-        main: whether this is the process that speaks and writes.
+        device: the device of this process.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.main = True
         self._state: Any = None
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from accelerate import PartialState
 
             self._state = PartialState(cpu=device.type == "cpu")
             self.device = self._state.device
-            self.main = bool(self._state.is_main_process)
+
+    @property
+    def main(self) -> bool:
+        """Whether this process prints and writes files."""
+        from pursuhint._util.distributed import is_main_process
+
+        return is_main_process()
 
     def __enter__(self) -> Processes:
         return self

@@ -7,10 +7,21 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, assert_never
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pursuhint.training.events import (
+    EpochFinished,
+    EpochStarted,
+    Event,
+    HintsChosen,
+    LossesSoFar,
+    Resumed,
+    RunStarted,
+    StepDone,
+)
 
 
 def say(message: str, quiet: bool = False) -> None:
@@ -74,7 +85,7 @@ class CountProgress:
 
 
 class TrainingProgress:
-    """Progress of a training run: a callable that takes `pursuhint.training.events`.
+    """Progress of a training run: a callable that takes `pursuhint.training.Event`.
 
     On a terminal a bar shows the running epoch with its losses, and every finished epoch leaves one line
     above it. Elsewhere there are only lines: one for a finished epoch, but no more than one every
@@ -100,7 +111,7 @@ class TrainingProgress:
         self.first: int | None = None
         self.losses = ""
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> Self:
         if self.bars is not None:
             self.bars.start()
         return self
@@ -111,10 +122,26 @@ class TrainingProgress:
         if self.bars is not None:
             self.bars.stop()
 
-    def __call__(self, event: Any) -> None:
-        handler = getattr(self, f"_on_{type(event).__name__}", None)
-        if handler is not None and not self.quiet:
-            handler(event)
+    def __call__(self, event: Event) -> None:
+        if self.quiet:
+            return
+        match event:
+            case RunStarted():
+                self._run_started(event)
+            case HintsChosen():
+                self._hints_chosen(event)
+            case Resumed():
+                self._resumed(event)
+            case EpochStarted():
+                self._epoch_started(event)
+            case StepDone():
+                self._step_done(event)
+            case LossesSoFar():
+                self.losses = f", loss {_terms(event.losses)}"
+            case EpochFinished():
+                self._epoch_finished(event)
+            case _:
+                assert_never(event)
 
     def _line(self, text: str) -> None:
         if self.bars is not None:
@@ -122,7 +149,7 @@ class TrainingProgress:
         else:
             say(text)
 
-    def _on_RunStarted(self, event: Any) -> None:
+    def _run_started(self, event: RunStarted) -> None:
         epochs = "1 epoch" if event.epochs == 1 else f"{event.epochs} epochs"
         self._line(
             f"{self.title}training {event.parameters:,} parameters on {event.device} "
@@ -130,17 +157,17 @@ class TrainingProgress:
         )
         self._line(f"{self.title}{event.images}")
 
-    def _on_HintsChosen(self, event: Any) -> None:
+    def _hints_chosen(self, event: HintsChosen) -> None:
         for pair in event.pairs:
             self._line(f"{self.title}hint: {pair}")
 
-    def _on_Resumed(self, event: Any) -> None:
+    def _resumed(self, event: Resumed) -> None:
         step = f" and step {event.step} of the next" if event.step else ""
         self._line(f"{self.title}resumed after epoch {event.epoch}{step}")
         if event.notice:
             self._line(f"{self.title}{event.notice}")
 
-    def _on_EpochStarted(self, event: Any) -> None:
+    def _epoch_started(self, event: EpochStarted) -> None:
         if not self.begun:
             self.begun, self.first = event.epoch, None
         self.epoch, self.epochs, self.steps = event.epoch, event.epochs, event.steps
@@ -152,7 +179,7 @@ class TrainingProgress:
             name = f"{self.title}epoch {event.epoch} of {event.epochs}"
             self.bars.update(self.task, total=total, description=name)
 
-    def _on_StepDone(self, event: Any) -> None:
+    def _step_done(self, event: StepDone) -> None:
         now = time.monotonic()
         done = (self.epoch - 1) * self.steps + event.step
         if self.first is None:  # the first step warms up, and is not timed
@@ -168,10 +195,7 @@ class TrainingProgress:
                 f"{self.losses}, {speed}{self._end(done)}"
             )
 
-    def _on_LossesSoFar(self, event: Any) -> None:
-        self.losses = f", loss {_terms(event.losses)}"
-
-    def _on_EpochFinished(self, event: Any) -> None:
+    def _epoch_finished(self, event: EpochFinished) -> None:
         now = time.monotonic()
         last = self.epoch == self.epochs
         if self.bars is None and now - self.reported < self.interval and not last:

@@ -249,8 +249,7 @@ def print_methods(study: MethodComparison, *, as_json: bool) -> None:
         f"{len(study.seeds)} seeds; {study.outcome}"
     )
     grid = method_grid(study)
-    rows = [tuple(cell.replace("\\", "") for cell in row) for row in grid.rows]
-    for line in table(grid.heads, rows):
+    for line in table(grid.heads, grid.rows):
         click.echo(line)
     for sentence in findings(study):
         click.echo(sentence)

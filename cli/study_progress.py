@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted
+from pursuhint.training.events import HintsChosen
+from pursuhint.training.multi_student.train_many import GroupStep
 
 from .progress import TrainingProgress, clock_time
+
+if TYPE_CHECKING:
+    from pursuhint.study.events import StudyEvent
 
 _NOTES = {
     "trained": "",
@@ -15,17 +22,33 @@ _NOTES = {
 
 
 class StudyProgress(TrainingProgress):
-    """A callable that takes `pursuhint.study.events`, and what is told of runs that train side by side.
+    """Progress of a study: a callable that takes `pursuhint.study.StudyEvent`.
 
-    On a terminal one bar shows how far the students of a seed are; elsewhere there is a line about them every
-    ``interval`` seconds. Images are counted once for every student that sees them.
+    On a terminal one bar shows the progress of the students of a seed; elsewhere there is a line about them
+    every ``interval`` seconds. Images are counted once for every student that sees them.
     """
 
-    def _on_PhaseStarted(self, event: Any) -> None:
-        self.title = ""
-        self._line(f"{event.text} ...")
+    def __call__(self, event: StudyEvent) -> None:
+        if self.quiet:
+            return
+        match event:
+            case PhaseStarted():
+                self.title = ""
+                self._line(f"{event.text} ...")
+            case ArmsStarted():
+                self._arms_started(event)
+            case ArmResumed():
+                self._arm_resumed(event)
+            case ArmFinished():
+                self._arm_finished(event)
+            case GroupStep():
+                self._group_step(event)
+            case HintsChosen():
+                pass  # the table at the end has the positions
+            case _:
+                super().__call__(event)  # the events of a single run, all of which are handled there
 
-    def _on_ArmsStarted(self, event: Any) -> None:
+    def _arms_started(self, event: ArmsStarted) -> None:
         self._forget_run()
         first, last = event.done + 1, event.done + len(event.arms)
         which = f"{first}" if first == last else f"{first}-{last}"
@@ -34,13 +57,13 @@ class StudyProgress(TrainingProgress):
         self.images = 0
         self.steps_seen = 0
 
-    def _on_ArmResumed(self, event: Any) -> None:
+    def _arm_resumed(self, event: ArmResumed) -> None:
         where = f"epoch {event.epoch}" + (f" and step {event.step} of the next" if event.step else "")
         self._line(f"{event.arm}, seed {event.seed}: resumed after {where}")
         if event.notice:
             self._line(f"{event.arm}, seed {event.seed}: {event.notice}")
 
-    def _on_GroupStep(self, event: Any) -> None:
+    def _group_step(self, event: GroupStep) -> None:
         now = time.monotonic()
         done, total = (event.epoch - 1) * event.steps + event.step, event.epochs * event.steps
         if not self.steps_seen:
@@ -59,7 +82,7 @@ class StudyProgress(TrainingProgress):
             left = seconds / max(done - self.begun, 1) * (total - done)
             self._line(f"{self.title}epoch {event.epoch} of {event.epochs}, {rate}, {clock_time(left)} left")
 
-    def _on_ArmFinished(self, event: Any) -> None:
+    def _arm_finished(self, event: ArmFinished) -> None:
         result = "failed" if event.top1 is None else f"test top-1 {event.top1:.2f} %"
         self._line(
             f"[{event.number} of {event.total}] {event.arm}, seed {event.seed}: "
@@ -71,6 +94,3 @@ class StudyProgress(TrainingProgress):
         if self.bars is not None and self.task is not None:
             self.bars.remove_task(self.task)
         self.task = None
-
-    def _on_HintsChosen(self, event: Any) -> None:
-        pass  # the table at the end has the positions

@@ -101,7 +101,7 @@ def command(
     set_up_memory(recipe.acceleration, where)
     with TrainingProgress(quiet=quiet or not is_main_process()) as progress:
         record = train(recipe, out, device=where, on_event=progress)
-    if record.is_main_process:
+    if is_main_process():
         written = [out / "student.safetensors"]
         if not no_report:
             from pursuhint.report import write_report

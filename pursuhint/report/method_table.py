@@ -40,10 +40,11 @@ def method_grid(study: MethodComparison) -> Grid:
 
 
 def markdown_table(study: MethodComparison) -> str:
-    """The same as Markdown, ending in a line break."""
+    """The table of `method_grid` as Markdown, ending in a line break."""
     grid = method_grid(study)
     rule = ["---:" if column in grid.numbers else "---" for column in range(len(grid.heads))]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (grid.heads, rule, *grid.rows))
+    rows = [[cell.replace("*", "\\*") for cell in row] for row in grid.rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (grid.heads, rule, *rows))
 
 
 def _loss(method: MethodResult) -> str:
@@ -57,5 +58,4 @@ def _difference(pair: PairedComparison | None) -> str:
     if pair.low is None or pair.high is None:
         return signed(pair.mean)
     mark = "" if pair.verdict == "undecided" else "**" if pair.survives_correction else "*"
-    mark = mark.replace("*", "\\*")
     return f"{signed(pair.mean)} [{signed(pair.low)}, {signed(pair.high)}]{mark}"

@@ -14,7 +14,14 @@ from pursuhint.study.arms import ARMS, CONTROLS, Arm
 if TYPE_CHECKING:
     from pursuhint.study.arms import ARMS, Arm
     from pursuhint.study.comparison import ArmResult, Comparison, SeedResult, first_of_same, title_of
-    from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted, Watcher
+    from pursuhint.study.events import (
+        ArmFinished,
+        ArmResumed,
+        ArmsStarted,
+        PhaseStarted,
+        StudyEvent,
+        Watcher,
+    )
     from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult
     from pursuhint.study.paired_statistics import (
         PairedComparison,

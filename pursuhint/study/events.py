@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pursuhint.training.events import Event
-    from pursuhint.training.multi_student.train_many import GroupStep
+from pursuhint.training.events import Event
+from pursuhint.training.multi_student.train_many import GroupStep
 
-__all__ = ["ArmFinished", "ArmResumed", "ArmsStarted", "PhaseStarted", "Watcher"]
+__all__ = ["ArmFinished", "ArmResumed", "ArmsStarted", "PhaseStarted", "StudyEvent", "Watcher"]
 
 
 @dataclass(frozen=True)
@@ -84,4 +83,8 @@ class ArmFinished:
     source: str
 
 
-Watcher = Callable[["PhaseStarted | ArmsStarted | ArmResumed | ArmFinished | GroupStep | Event"], Any]
+StudyEvent = PhaseStarted | ArmsStarted | ArmResumed | ArmFinished | GroupStep | Event
+"""The closed union of all events of a study, `pursuhint.training.Event` included."""
+
+Watcher = Callable[[StudyEvent], Any]
+"""An event handler of a study."""

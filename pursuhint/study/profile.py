@@ -237,7 +237,7 @@ def profile_steps(
         distiller = build_distiller(recipe, parts, parts.plan)
         accelerator = build_accelerator(where, recipe.precision)
         stage = plan_stages(recipe, distiller)[-1]
-        optimizer = build_optimizer(stage.optimizer, stage.enter(distiller))
+        optimizer = build_optimizer(stage.optimizer, stage.begin_stage(distiller))
         model, optimizer = accelerator.prepare(distiller, optimizer)
         distiller.train()
         distiller.begin_epoch(0, stage.epochs)

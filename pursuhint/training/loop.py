@@ -189,7 +189,7 @@ class TrainingLoop:
             accelerator.prepare(self.distiller)
             self.hooks.restore(None)  # weights only, because this stage has a new optimizer
             accelerator.free_memory()
-        parameters = stage.enter(self.distiller)
+        parameters = stage.begin_stage(self.distiller)
         expect_idle_parameters(accelerator, stage.leaves_parameters_idle(self.distiller))
         optimizer = build_optimizer(stage.optimizer, parameters)
         self.model, self.optimizer = accelerator.prepare(self.distiller, optimizer)

@@ -36,7 +36,7 @@ class Stage:
     term: str | None = None
     warm_up: WarmUp | None = None
 
-    def enter(self, distiller: Distiller) -> list[nn.Parameter]:
+    def begin_stage(self, distiller: Distiller) -> list[nn.Parameter]:
         """Set the distiller to this stage; returns the parameters that it trains."""
         distiller.begin_stage(self.term, self.warm_up)
         return distiller.trainable_parameters()

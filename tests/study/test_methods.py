@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -180,6 +181,15 @@ def test_the_table_prints_the_taps(finished):
     assert {row[2] for row in method_grid(finished).rows} == {
         "–", "logits", f"{ends} (post)", f"{ends} (pre)", "crd: embedding; kd: logits",
     }  # fmt: skip
+
+
+def test_only_markdown_escapes_the_marks_of_significance(finished):
+    first = finished.against["alone"][0]
+    surely = replace(first, mean=2.0, low=1.0, high=3.0, p_value=0.01, adjusted_p_value=0.01)
+    study = finished.model_copy(update={"against": {"alone": (surely,)}})
+    (cell,) = [row[4] for row in method_grid(study).rows if row[4].endswith("]**")]
+    assert "\\" not in cell
+    assert cell.replace("*", "\\*") in markdown_table(study)
 
 
 def test_all_methods_are_the_table_of_losses():

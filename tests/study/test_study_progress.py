@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+from pursuhint.cli.progress import TrainingProgress
 from pursuhint.cli.study_progress import StudyProgress
 
-from pursuhint.study import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted
+from pursuhint.study import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted, StudyEvent
 from pursuhint.training import GroupStep
+from pursuhint.training.events import Event
+
+# A value for every annotation of an event's fields.
+VALUES = {
+    "int": 1,
+    "str": "x",
+    "bool": False,
+    "float | None": 1.0,
+    "str | None": None,
+    "tuple[str, ...]": ("x",),
+    "tuple[int, ...]": (0,),
+    "Mapping[str, float]": {"loss": 1.0},
+    "Mapping[str, Any]": {"train_loss": 1.0, "test_top1": 50.0, "samples_per_second": 1.0},
+}
+
+
+def one_of_each(union):
+    return [kind(*(VALUES[field.type] for field in fields(kind))) for kind in get_args(union)]
+
+
+@pytest.mark.parametrize(("progress", "union"), [(TrainingProgress, Event), (StudyProgress, StudyEvent)])
+def test_every_event_of_the_union_is_handled_and_nothing_else(capsys, progress, union):
+    events = sorted(one_of_each(union), key=lambda event: "Finished" in type(event).__name__)
+    with progress() as show:
+        for event in [ArmsStarted(("x",), 0, 0, 1), *events] if progress is StudyProgress else events:
+            show(event)
+        with pytest.raises(AssertionError):
+            show(object())
 
 
 def test_one_line_for_all_students_of_a_seed(capsys, monkeypatch):

@@ -133,7 +133,6 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
 
 def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) -> ComparisonSection:
     grid = method_grid(study)
-    plain = tuple(tuple(cell.replace("\\", "") for cell in row) for row in grid.rows)
     titles = {method.name: _label(method.name, method.title) for method in study.methods}
     colors = {titles[name]: color for name, color in series_colors([m.name for m in study.methods]).items()}
     plot = comparison_plot(
@@ -154,7 +153,7 @@ def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) ->
             "for the number of methods. Time is a run's as a multiple of the student alone's, memory what a "
             "training step keeps, without the teacher."
         ),
-        table=Grid(grid.heads, plain, grid.numbers),
+        table=grid,
         notes=tuple(f"{capital(name)} was not trained: {why}." for name, why in study.failed.items()),
         plot=figure_folder.add(
             "methods",
