@@ -247,7 +247,7 @@ def attempt(name: str, size: int) -> Row:
         Batch(some, torch.zeros(len(some), dtype=torch.int64), torch.arange(len(some)))
         for some in images.split(4)
     ]
-    matrix = linear_cka_matrix(collect(network, found["post"], batches))
+    matrix = linear_cka_matrix(collect([(network, found["post"])], batches))
     if not torch.isfinite(matrix).all():
         raise PursuhintError(f"{name}: the similarity of some layers is not finite")
     return Row(name, size, found["post"], before_the_activation(found["pre"], found["post"]))

@@ -3,126 +3,65 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from pursuhint._util.registry import lookup
 from pursuhint._util.timing import CollectSeconds, Stopwatch
+from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.prefetch import Prefetcher
 from pursuhint.data.batch import Batch
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint
-from pursuhint.features.pooling import MeanPooling, Pooling
+from pursuhint.features.pooling import Pooling
 from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.choose import StatisticsLayout
 
-MEAN = MeanPooling()
-
-AUTOCAST: Mapping[str, torch.dtype] = MappingProxyType({"bf16": torch.bfloat16, "fp16": torch.float16})
-"""Types in which a network can be run by automatic mixed precision, by name."""
-
-
-def check_autocast(autocast: str | None, device: torch.device | str) -> None:
-    """Make sure that a network can be run in a type of `AUTOCAST`, if in any.
-
-    Raises:
-        PursuhintError: there is no such type, or the device cannot compute in it.
-    """
-    if autocast is None:
-        return
-    lookup("autocast type", {name: name for name in AUTOCAST}, autocast)
-    if autocast == "fp16" and torch.device(device).type == "cpu":
-        raise PursuhintError("autocast 'fp16' needs a GPU; use 'bf16' or none on the CPU")
+NetworkPoints = tuple[nn.Module, Sequence[HintPoint]]
+"""A network and points of it."""
 
 
 def collect(
-    network: nn.Module,
-    points: Sequence[HintPoint],
+    networks: Sequence[NetworkPoints],
     batches: Iterable[Batch],
+    options: PassOptions | None = None,
     *,
-    pooling: Pooling = MEAN,
-    form: StatisticsLayout | None = None,
-    device: torch.device | str = "cpu",
-    autocast: str | None = None,
+    layout: StatisticsLayout | None = None,
     on_batch: Callable[[int], None] | None = None,
     seconds: CollectSeconds | None = None,
 ) -> LayerStatistics:
-    """Run a network over batches and gather the statistics of its features at some points.
+    """Run networks over batches and accumulate joint statistics of their features.
 
-    Feature maps (N, C, H, W) and token sequences (N, T, C) are averaged over space or tokens to (N, C), as in
-    PURSUhInT, section 3.1, or pooled in another way. The network runs in evaluation mode and without
-    gradients, only as deep as the deepest point; the training mode of each of its modules is restored
-    afterwards, and no hook stays, even after an error.
+    The networks run in evaluation mode and without gradients, only as deep as their deepest points.
+    Afterwards, also after an error, each module has its training mode back and no hook is left.
 
     Args:
-        network: the network, on ``device``.
-        points: points of this network, from `pursuhint.features.find_hint_points`.
-        batches: what to run it on.
-        pooling: from features to one vector a sample; see `pursuhint.features.pooling`.
-        form: in which form to keep the statistics, from `pursuhint.similarity.choose_layout`; moments by
-            default.
-        device: where batches are moved and statistics are kept. (On a device without float64 they are kept
-            on the CPU.) On a GPU a batch travels while the network works on the one before.
-        autocast: run the network in ``"bf16"`` or ``"fp16"`` by automatic mixed precision. What is averaged
-            and added up afterwards is not reduced, but features are known to three digits only.
+        networks: each network, on the device of ``options``, with points of it from
+            `pursuhint.features.find_hint_points`.
+        batches: the images; on a GPU the next batch is copied while the networks run.
+        options: how the networks are run; on the CPU with mean pooling by default.
+        layout: how the statistics are stored, from `pursuhint.similarity.choose_layout`; moments by default.
         on_batch: called after each batch with the number of samples so far.
-        seconds: where to add the time spent, if that is of interest.
+        seconds: receives the time spent.
 
     Returns:
-        Statistics of all points, in the given order. Without batches their count is 0.
+        Statistics of the points of the first network, then of the second, and so on, in the given order.
+        Without batches their count is 0.
 
     Raises:
-        PursuhintError: there is no point, a point is not reached, the network fails, features are not finite
+        PursuhintError: there is no point, a point is not reached, a network fails, features are not finite
             (the message names the point and the batch), or the images or features of a batch have another
             shape than those before.
     """
-    return collect_together(
-        [(network, points)],
-        batches,
-        pooling=pooling,
-        form=form,
-        device=device,
-        autocast=autocast,
-        on_batch=on_batch,
-        seconds=seconds,
-    )
-
-
-def collect_together(
-    networks: Sequence[tuple[nn.Module, Sequence[HintPoint]]],
-    batches: Iterable[Batch],
-    *,
-    pooling: Pooling = MEAN,
-    form: StatisticsLayout | None = None,
-    device: torch.device | str = "cpu",
-    autocast: str | None = None,
-    on_batch: Callable[[int], None] | None = None,
-    seconds: CollectSeconds | None = None,
-) -> LayerStatistics:
-    """Run several networks over the same batches and gather joint statistics of all their points.
-
-    Args:
-        networks: each with points of it.
-        batches: as for `collect`, like all that follow.
-
-    Returns:
-        Statistics of the points of the first network, then of the second, and so on.
-
-    Raises:
-        PursuhintError: as `collect`.
-    """
+    options = options if options is not None else PassOptions()
     seconds = seconds if seconds is not None else CollectSeconds()
-    form = form if form is not None else StatisticsLayout()
-    statistics = empty_statistics(networks, pooling=pooling, form=form, device=device)
-    watch = Stopwatch(seconds, device)
+    statistics = empty_statistics(networks, options, layout)
+    watch = Stopwatch(seconds, options.device)
     done = 0
-    stream = pooled_batches(networks, batches, pooling=pooling, device=device, autocast=autocast, watch=watch)
-    with contextlib.closing(stream):
+    with contextlib.closing(pooled_batches(networks, batches, options, watch=watch)) as stream:
         for pooled, indices in stream:
             with watch.measure("accumulate"):
                 statistics.update(pooled, samples=indices)
@@ -134,13 +73,9 @@ def collect_together(
 
 
 def empty_statistics(
-    networks: Sequence[tuple[nn.Module, Sequence[HintPoint]]],
-    *,
-    pooling: Pooling = MEAN,
-    form: StatisticsLayout | None = None,
-    device: torch.device | str = "cpu",
+    networks: Sequence[NetworkPoints], options: PassOptions, layout: StatisticsLayout | None = None
 ) -> LayerStatistics:
-    """Statistics of the points of some networks, without samples; arguments as for `collect_together`.
+    """Statistics of the points of some networks, without samples; arguments as for `collect`.
 
     Raises:
         PursuhintError: there is no point, or the pooling cannot take the features of one.
@@ -154,42 +89,41 @@ def empty_statistics(
         for point in points
     ]
     for _, points in networks:
-        pooling.check(points)
-    widths = pooled_widths([point for _, points in networks for point in points], pooling)
-    device = torch.device(device)
-    form = form if form is not None else StatisticsLayout()
-    return form.start(widths, names=names, device="cpu" if device.type == "mps" else device)
+        options.pooling.check(points)
+    widths = pooled_widths([point for _, points in networks for point in points], options.pooling)
+    device = torch.device(options.device)
+    layout = layout if layout is not None else StatisticsLayout()
+    # MPS has no float64, which the statistics are accumulated in.
+    return layout.start(widths, names=names, device="cpu" if device.type == "mps" else device)
 
 
 def pooled_batches(
-    networks: Sequence[tuple[nn.Module, Sequence[HintPoint]]],
-    batches: Iterable[Batch],
-    *,
-    pooling: Pooling = MEAN,
-    device: torch.device | str = "cpu",
-    autocast: str | None = None,
-    watch: Stopwatch,
+    networks: Sequence[NetworkPoints], batches: Iterable[Batch], options: PassOptions, *, watch: Stopwatch
 ) -> Generator[tuple[list[Tensor], Tensor]]:
-    """Run networks over batches; arguments as for `collect_together`, and a stopwatch for data and forward.
+    """Run networks over batches; arguments as for `collect`.
 
-    Close the generator when it is not used to its end: only then have the networks their modes back.
+    Close the generator if it is not exhausted: only then do the networks get their training modes back.
+
+    Args:
+        networks: each with points of it.
+        batches: the images.
+        options: how the networks are run.
+        watch: measures waiting for data and the forward pass.
 
     Yields:
-        For each batch the pooled features, one (N, width) a point, and the indices of the samples.
+        For each batch the pooled features, one (N, width) per point, and the indices of the samples.
 
     Raises:
-        PursuhintError: a point is not reached, a network fails, the images or features of a batch have
-            another shape than those before, or a network cannot be run in the type of ``autocast``.
+        PursuhintError: a point is not reached, a network fails, or the images or features of a batch have
+            another shape than those before.
     """
-    device = torch.device(device)
-    check_autocast(autocast, device)
-    readers = [_Reader(network, points, pooling) for network, points in networks]
+    readers = [_Reader(network, points, options.pooling) for network, points in networks]
     shape: torch.Size | None = None
     number = 0
     with contextlib.ExitStack() as exits:
         for network, _ in networks:
             exits.enter_context(evaluating(network))
-        prefetcher = Prefetcher(batches, device)
+        prefetcher = Prefetcher(batches, options.device)
         while True:
             with watch.measure("data"):
                 batch = prefetcher.next()
@@ -202,15 +136,12 @@ def pooled_batches(
                     f"of shape {tuple(shape)}; resize them to one size"
                 )
             shape = images.shape[1:]
-            with watch.measure("forward"), torch.no_grad(), _cast(autocast, device):
+            with watch.measure("forward"), torch.no_grad(), options.cast():
                 pooled = [features for reader in readers for features in reader.pooled(images, number)]
+            # The forward pass is only queued on a GPU: the next batch is copied while it runs.
             with watch.measure("data"):
                 prefetcher.preload()
             yield pooled, batch.indices
-
-
-def _cast(autocast: str | None, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    return contextlib.nullcontext() if autocast is None else torch.autocast(device.type, AUTOCAST[autocast])
 
 
 def pooled_widths(points: Sequence[HintPoint], pooling: Pooling) -> list[int]:
@@ -230,7 +161,7 @@ class _Reader:
         """Pooled features of a batch, one (N, width) a point; ``number`` is the batch's, for messages."""
         # The probe holds the feature maps of all points at once. Running a large batch in parts bounds that
         # memory, and changes no result: in evaluation mode samples do not influence one another.
-        room = _ROOM_ON_CPU if images.device.type == "cpu" else _ROOM_ON_ACCELERATOR
+        room = _BUDGET_ON_CPU if images.device.type == "cpu" else _BUDGET_ON_ACCELERATOR
         part = max(1, room // _bytes_per_sample(self.extractor.points, images.element_size()))
         if len(images) <= part:
             return self._run(images, number)
@@ -257,8 +188,8 @@ class _Reader:
         return [self.pooling(feature) for feature in features]
 
 
-_ROOM_ON_CPU = 128 << 20
-_ROOM_ON_ACCELERATOR = 2 << 30
+_BUDGET_ON_CPU = 128 << 20
+_BUDGET_ON_ACCELERATOR = 2 << 30
 
 
 def _bytes_per_sample(points: Sequence[HintPoint], element_size: int) -> int:

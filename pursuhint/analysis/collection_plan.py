@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pursuhint._util.distributed import rank, world_size
 from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.collection import empty_statistics
-from pursuhint.analysis.resumable_pass import Accumulator, fingerprint, run_resumable_pass
-from pursuhint.data import Batch
-from pursuhint.data.sample_order import SampleOrder
+from pursuhint.analysis.pass_options import PassOptions
+from pursuhint.analysis.resumable_pass import (
+    Accumulator,
+    SampleSource,
+    StateOptions,
+    fingerprint,
+    run_resumable_pass,
+)
 from pursuhint.features.hint_points import Activation, HintPoint
-from pursuhint.features.pooling import Pooling
 from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.choose import StatisticsLayout
 from pursuhint.similarity.accumulators.moments import LayerMoments
@@ -44,99 +47,102 @@ class Collected:
 
 
 @dataclass(frozen=True)
-class CollectionPlan:
-    """A pass over samples, ready to begin.
+class StateRequest:
+    """A wish to save the state of a pass.
 
     Attributes:
-        network: on ``device``.
-        points: which features to gather, after or before the activations or both.
-        forms: in which form, for each of those.
-        order: of the samples.
-        batches_of: gives the batches of the samples with some indices, in their order.
-        pooling: from features to one vector a sample.
-        device: where the network runs.
-        autocast: see `pursuhint.analysis.collect`.
+        folder: for the states of all ranks.
+        save_every: seconds between two states, see `StateOptions`.
+        settings: what the statistics depend on beside network, samples, points and options.
+    """
+
+    folder: Path
+    save_every: float
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class CollectionPlan:
+    """One pass over samples that collects the statistics of a network's layers.
+
+    Attributes:
+        network: on the device of ``options``.
+        points: the layers, after or before the activations or both.
+        layouts: how their statistics are stored, for each of those.
+        source: the samples.
+        options: how the network is run.
         memory_budget: bytes for the statistics after, and as many for those before, the activations.
-        on_progress: called after each batch with the number of samples done and the number in all: of this
-            process.
-        state: folder in which a long pass keeps its state, or None; see
-            `pursuhint.analysis.run_resumable_pass`.
-        save_every: seconds between two states.
-        identity: what else the statistics depend on, see `pursuhint.analysis.fingerprint`.
     """
 
     network: nn.Module
     points: Mapping[Activation, Sequence[HintPoint]]
-    forms: Mapping[Activation, StatisticsLayout]
-    order: SampleOrder
-    batches_of: Callable[[Tensor], Iterable[Batch]]
-    pooling: Pooling
-    device: torch.device | str
-    autocast: str | None
+    layouts: Mapping[Activation, StatisticsLayout]
+    source: SampleSource
+    options: PassOptions
     memory_budget: int
-    on_progress: Callable[[int, int], None] | None
-    state: Path | str | None
-    save_every: float
-    identity: Mapping[str, Any]
 
-    def collect(self, spent: CollectSeconds) -> dict[Activation, Collected]:
-        """Gather the statistics.
+    def collect(
+        self,
+        *,
+        states: StateRequest | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[dict[Activation, Collected], CollectSeconds]:
+        """Run the pass.
 
         Args:
-            spent: where to add the time.
+            states: where its state is saved; None saves none.
+            on_progress: called after each batch with the number of samples done and in total, of this rank.
+
+        Returns:
+            The statistics, after and before the activations, and the time spent, of the slowest rank.
 
         Raises:
             PursuhintError: as `pursuhint.analysis.collect`.
         """
-        accumulators: dict[Activation, Shards] = {
-            side: self._accumulator(side, found) for side, found in self.points.items()
-        }
-        total = sum(step.samples for step in self.order.steps(rank(), world_size()))
+        order = self.source.order
+        accumulators = {activation: self._accumulator(activation) for activation in self.points}
         taps: dict[str, tuple[Sequence[HintPoint], Accumulator]] = {
-            side: (self.points[side], accumulators[side]) for side in self.points
+            activation: (self.points[activation], accumulators[activation]) for activation in self.points
         }
-        on_progress = self.on_progress
-        run_resumable_pass(
+        total = sum(step.samples for step in order.steps(rank(), world_size()))
+        seconds = run_resumable_pass(
             self.network,
             taps,
-            self.order,
-            self.batches_of,
-            pooling=self.pooling,
-            device=self.device,
-            autocast=self.autocast,
-            seconds=spent,
+            self.source,
+            options=self.options,
+            states=None if states is None else self._state_options(states),
             on_batch=None if on_progress is None else lambda done: on_progress(done, total),
-            state=self.state,
-            save_every=self.save_every,
-            identity="" if self.state is None else self._fingerprint(),
         )
-        several = len(self.order.sizes) > 1
-        gathered = {
-            side: Collected(tuple(self.points[side]), shards.finish(), shards if several else None)
-            for side, shards in accumulators.items()
+        several = len(order.sizes) > 1
+        collected = {
+            activation: Collected(
+                tuple(self.points[activation]), shards.finish(), shards if several else None
+            )
+            for activation, shards in accumulators.items()
         }
         if world_size() > 1:
-            spent.take_slowest(self.device)  # after finish, which a process that had no batch begins with
-        return gathered
+            # After finish(): a rank without a batch enters that collective call first.
+            seconds.take_slowest(self.options.device)
+        return collected, seconds
 
-    def _accumulator(self, side: Activation, found: Sequence[HintPoint]) -> Shards:
-        statistics = empty_statistics(
-            [(self.network, found)], pooling=self.pooling, form=self.forms[side], device=self.device
-        )
+    def _accumulator(self, activation: Activation) -> Shards:
+        layout = self.layouts[activation]
+        statistics = empty_statistics([(self.network, self.points[activation])], self.options, layout)
         if isinstance(statistics, PooledFeatures):
-            return RowShards(statistics, self.order)
+            return RowShards(statistics, self.source.order)
         assert isinstance(statistics, LayerMoments)
-        # What is left beside the moments of everything and those of a union of parts.
-        left = max(0, self.memory_budget - 2 * self.forms[side].bytes)
-        return MomentShards(statistics, self.order, memory_budget=left)
+        # What remains beside the moments of all samples and those of a union of shards.
+        left = max(0, self.memory_budget - 2 * layout.bytes)
+        return MomentShards(statistics, self.source.order, memory_budget=left)
 
-    def _fingerprint(self) -> str:
-        return fingerprint(
+    def _state_options(self, states: StateRequest) -> StateOptions:
+        identity = fingerprint(
             self.network,
-            self.order,
-            points=[str(point.to_dict()) for found in self.points.values() for point in found],
-            kinds=[(form.kind, str(form.products)) for form in self.forms.values()],
-            pooling=str(self.pooling),
-            autocast=self.autocast,
-            **self.identity,
+            self.source.order,
+            points=[str(point.to_dict()) for points in self.points.values() for point in points],
+            kinds=[(layout.kind, str(layout.products)) for layout in self.layouts.values()],
+            pooling=str(self.options.pooling),
+            autocast=self.options.autocast,
+            **states.settings,
         )
+        return StateOptions(states.folder, states.save_every, identity)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from pursuhint._util.devices import choose_device
-from pursuhint.analysis.collection import check_autocast, collect_together, pooled_widths
+from pursuhint.analysis.collection import collect, pooled_widths
+from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
@@ -90,7 +91,7 @@ def compare_networks(
     if samples < 2:
         raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
     device = choose_device(device)
-    check_autocast(autocast, device)
+    options = PassOptions(get_pooling(pooling), device, autocast)
     indices = sample_indices(data, samples, seed)
 
     def batches(size: int = batch_size, chosen: torch.Tensor = indices) -> Iterable[Batch]:
@@ -105,9 +106,8 @@ def compare_networks(
         network.to(device)
         found = find_hint_points(network, example, activation=activation) if points is None else points
         networks.append((network, tuple(found)))
-    pool = get_pooling(pooling)
-    form = choose_layout(
-        pooled_widths([point for _, points in networks for point in points], pool),
+    layout = choose_layout(
+        pooled_widths([point for _, points in networks for point in points], options.pooling),
         computed,
         samples=len(indices),
         memory_limit=memory_limit,
@@ -118,15 +118,7 @@ def compare_networks(
         if on_progress is not None:
             on_progress(done, len(indices))
 
-    layers = collect_together(
-        networks,
-        batches(),
-        pooling=pool,
-        form=form,
-        device=device,
-        autocast=autocast,
-        on_batch=on_batch,
-    )
+    layers = collect(networks, batches(), options, layout=layout, on_batch=on_batch)
     (_, of_teacher), (_, of_student) = networks
     found_values = similarities_between(layers, len(of_teacher), computed)
     return {

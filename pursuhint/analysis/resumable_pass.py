@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -19,12 +19,12 @@ from pursuhint._util.distributed import rank, world_size
 from pursuhint._util.fingerprint import fingerprint_network, fingerprint_values
 from pursuhint._util.timing import CollectSeconds, Stopwatch
 from pursuhint._util.two_slots import TwoSlots
-from pursuhint.analysis.collection import MEAN, pooled_batches
+from pursuhint.analysis.collection import pooled_batches
+from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.data.batch import Batch
 from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
-from pursuhint.features.pooling import Pooling
 
 SAVE_EVERY = 60.0
 """Seconds between two saved states of a pass."""
@@ -45,21 +45,45 @@ class Accumulator(Protocol):
     def read(self, prefix: str, slot: Path) -> None: ...
 
 
+@dataclass(frozen=True, eq=False)
+class SampleSource:
+    """The samples of a pass.
+
+    Attributes:
+        order: order of the samples of all ranks.
+        batches_of: returns the batches of the samples with given indices, in their order and with the batch
+            size of ``order``.
+    """
+
+    order: SampleOrder
+    batches_of: Callable[[Tensor], Iterable[Batch]]
+
+
+@dataclass(frozen=True)
+class StateOptions:
+    """Where and how often a pass saves its state.
+
+    Attributes:
+        folder: for the states of all ranks.
+        save_every: seconds between two states, longer if saving takes more than `SHARE_OF_SAVING` of the
+            time; 0 saves after every batch.
+        identity: hash of everything that the result depends on, see `fingerprint`.
+    """
+
+    folder: Path
+    save_every: float
+    identity: str
+
+
 def run_resumable_pass(
     network: nn.Module,
     taps: Mapping[str, tuple[Sequence[HintPoint], Accumulator]],
-    order: SampleOrder,
-    batches_of: Callable[[Tensor], Iterable[Batch]],
+    source: SampleSource,
     *,
-    pooling: Pooling = MEAN,
-    device: torch.device | str = "cpu",
-    autocast: str | None = None,
-    seconds: CollectSeconds | None = None,
+    options: PassOptions,
+    states: StateOptions | None = None,
     on_batch: Callable[[int], None] | None = None,
-    state: Path | str | None = None,
-    identity: str = "",
-    save_every: float = SAVE_EVERY,
-) -> bool:
+) -> CollectSeconds:
     """Run a network over this rank's shard of the samples and accumulate its features.
 
     With a state folder the accumulators are saved periodically, and a pass with the same identity resumes
@@ -67,65 +91,47 @@ def run_resumable_pass(
     to that of an uninterrupted pass. The state stays until `forget` removes it.
 
     Args:
-        network: the network, on ``device``.
+        network: the network, on the device of ``options``.
         taps: by name, which becomes part of file names: points of the network, and their accumulator.
-        order: order of the samples of all ranks.
-        batches_of: returns the batches of the samples with given indices, in their order and with the batch
-            size of ``order``.
-        pooling: pools features into one vector per sample; see `pursuhint.features.get_pooling`.
-        device: device of the network.
-        autocast: see `pursuhint.analysis.collect`.
-        seconds: receives the time spent, including the time before an interruption.
+        source: the samples.
+        options: how the network is run.
+        states: where states are saved; None saves none.
         on_batch: called after each batch, and on resuming, with the number of this rank's samples so far.
-        state: folder for the states of all ranks; None saves none.
-        identity: hash of everything that the result depends on, see `fingerprint`.
-        save_every: seconds between two states, longer if saving takes more than `SHARE_OF_SAVING` of the
-            time; 0 saves after every batch.
 
     Returns:
-        Whether it resumed from a state.
+        The time spent, including the time before an interruption.
 
     Raises:
         PursuhintError: as `pursuhint.analysis.collect`; or a state cannot be written or all are damaged.
     """
-    seconds = seconds if seconds is not None else CollectSeconds()
-    saved = None if state is None else _PassStates(Path(state), identity)
+    seconds = CollectSeconds()
+    saved = None if states is None else _PassStates(states.folder, states.identity)
     accumulators = {name: accumulator for name, (_, accumulator) in taps.items()}
-    done = 0 if saved is None else saved.resume(accumulators, seconds, device)
-    steps = order.steps(rank(), world_size())
+    done = 0 if saved is None else saved.resume(accumulators, seconds, options.device)
+    steps = source.order.steps(rank(), world_size())
     samples = sum(step.samples for step in steps[:done])
-    resumed = done > 0
-    if resumed and on_batch is not None:
+    if done > 0 and on_batch is not None:
         on_batch(samples)
-    if done < len(steps):
-        points = [point for points, _ in taps.values() for point in points]
-        batches = batches_of(order.indices_of(steps[done:]))
-        watch = Stopwatch(seconds, device)
-        stream = pooled_batches(
-            [(network, points)], batches, pooling=pooling, device=device, autocast=autocast, watch=watch
-        )
-        last, pause = time.perf_counter(), save_every
-        with contextlib.closing(stream):
-            for pooled, indices in stream:
-                start = 0
-                with watch.measure("accumulate"):
-                    for own, accumulator in taps.values():
-                        accumulator.update(pooled[start : start + len(own)], samples=indices)
-                        start += len(own)
-                samples += len(indices)
-                now = time.perf_counter()
-                if saved is not None and now - last >= pause:
-                    # Finish pending work of the device first, so that its time does not count as saving.
-                    watch.settle()
-                    now = time.perf_counter()
-                    saved.write(accumulators, seconds)
-                    watch.restart()
-                    last = time.perf_counter()
-                    pause = max(save_every, (last - now) / SHARE_OF_SAVING) if save_every else 0.0
-                if on_batch is not None:
-                    on_batch(samples)
-        watch.settle()
-    return resumed
+    if done == len(steps):
+        return seconds
+    points = [point for points, _ in taps.values() for point in points]
+    batches = source.batches_of(source.order.indices_of(steps[done:]))
+    watch = Stopwatch(seconds, options.device)
+    saver = None if saved is None or states is None else _Saver(saved, states.save_every, watch)
+    with contextlib.closing(pooled_batches([(network, points)], batches, options, watch=watch)) as stream:
+        for pooled, indices in stream:
+            start = 0
+            with watch.measure("accumulate"):
+                for own, accumulator in taps.values():
+                    accumulator.update(pooled[start : start + len(own)], samples=indices)
+                    start += len(own)
+            samples += len(indices)
+            if saver is not None:
+                saver.after_batch(accumulators, seconds)
+            if on_batch is not None:
+                on_batch(samples)
+    watch.settle()
+    return seconds
 
 
 def forget(state: Path | str) -> None:
@@ -211,6 +217,28 @@ class _PassStates(TwoSlots):
 def _done(accumulators: Mapping[str, Accumulator]) -> int:
     (done,) = {accumulator.done for accumulator in accumulators.values()}
     return done
+
+
+class _Saver:
+    """Saves a state when it is due; saving takes at most `SHARE_OF_SAVING` of the time."""
+
+    def __init__(self, states: _PassStates, save_every: float, watch: Stopwatch) -> None:
+        self._states = states
+        self._save_every = save_every
+        self._watch = watch
+        self._last, self._pause = time.perf_counter(), save_every
+
+    def after_batch(self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds) -> None:
+        if time.perf_counter() - self._last < self._pause:
+            return
+        # Finish pending work of the device first, so that its time does not count as saving.
+        self._watch.settle()
+        began = time.perf_counter()
+        self._states.write(accumulators, seconds)
+        self._watch.restart()
+        self._last = time.perf_counter()
+        if self._save_every:  # 0 saves after every batch, whatever that takes
+            self._pause = max(self._save_every, (self._last - began) / SHARE_OF_SAVING)
 
 
 def fingerprint(network: nn.Module, order: SampleOrder, **settings: Any) -> str:

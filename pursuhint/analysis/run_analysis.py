@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
 from pursuhint._util.fingerprint import fingerprint_network
-from pursuhint._util.timing import CollectSeconds
-from pursuhint.analysis.collection import check_autocast, pooled_widths
-from pursuhint.analysis.collection_plan import CollectionPlan
+from pursuhint.analysis.collection import pooled_widths
+from pursuhint.analysis.collection_plan import CollectionPlan, StateRequest
 from pursuhint.analysis.from_statistics import AnalysisRequest, analyze_statistics, with_pre
+from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
-from pursuhint.analysis.resumable_pass import SAVE_EVERY, forget
+from pursuhint.analysis.resumable_pass import SAVE_EVERY, SampleSource, forget
 from pursuhint.clustering.result import check_k
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
 from pursuhint.data.sample_order import SampleOrder
@@ -119,7 +119,7 @@ def analyze(
     pool = get_pooling(pooling)
     selection = SelectionOptions(k, algorithm, position, normalize)
     device = choose_device(device)
-    check_autocast(autocast, device)
+    options = PassOptions(pool, device, autocast)
     if samples < 2:
         raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
     indices = sample_indices(data, samples, seed)
@@ -155,7 +155,7 @@ def analyze(
             check_k(k, len(found))
     computed = [with_exact_median(get_metric(name)) if exact_median else get_metric(name) for name in names]
     limit = default_memory_limit(device) if memory_limit is None else memory_limit
-    forms = {
+    layouts = {
         side: choose_layout(
             pooled_widths(found, pool),
             computed,
@@ -167,22 +167,12 @@ def analyze(
     }
     no_stability = _why_no_stability(stability, len(indices))
     order = SampleOrder.of(indices, shards=1 if no_stability else SHARDS, seed=seed, batch_size=batch_size)
-    spent = CollectSeconds()
-    gathered = CollectionPlan(
-        network,
-        points,
-        forms,
-        order,
-        batches_of,
-        pooling=pool,
-        device=device,
-        autocast=autocast,
-        memory_budget=limit // len(activations),
-        on_progress=on_progress,
-        state=state,
-        save_every=save_every,
-        identity={"example": example, "metrics": names, "activation": activation, "data": data.name},
-    ).collect(spent)
+    plan = CollectionPlan(
+        network, points, layouts, SampleSource(order, batches_of), options, limit // len(activations)
+    )
+    settings = {"example": example, "metrics": names, "activation": activation, "data": data.name}
+    states = None if state is None else StateRequest(Path(state), save_every, settings)
+    gathered, spent = plan.collect(states=states, on_progress=on_progress)
     request = AnalysisRequest(tuple(dict.fromkeys(metrics)), tuple(computed), selection, no_stability)
     provenance = Provenance(
         network=type(network).__name__ if network_name is None else network_name,

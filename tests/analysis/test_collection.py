@@ -43,7 +43,7 @@ def features_at_once(network, points):
 def test_equals_moments_of_all_features_at_once(make, activation):
     network = make()
     points = points_of(network, activation=activation)
-    moments = collect(network, points, batches(7))
+    moments = collect([(network, points)], batches(7))
     expected = features_at_once(network, points)
     assert moments.count == 60
     for i, features in enumerate(expected):
@@ -55,10 +55,10 @@ def test_equals_moments_of_all_features_at_once(make, activation):
 def test_memory_limit_does_not_change_the_result(monkeypatch):
     network = plain_network()
     points = points_of(network)
-    whole = collect(network, points, batches())
+    whole = collect([(network, points)], batches())
     module = importlib.import_module("pursuhint.analysis.collection")
-    monkeypatch.setattr(module, "_ROOM_ON_CPU", 5 * 4 * sum(p.channels * 256 for p in points))
-    parts = collect(network, points, batches())
+    monkeypatch.setattr(module, "_BUDGET_ON_CPU", 5 * 4 * sum(p.channels * 256 for p in points))
+    parts = collect([(network, points)], batches())
     for i in range(len(points)):
         torch.testing.assert_close(parts.cross(i, i), whole.cross(i, i), rtol=1e-4, atol=1e-6)
 
@@ -68,7 +68,7 @@ def test_network_is_left_as_it_was():
     network[1].eval()
     modes = [module.training for module in network.modules()]
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    collect(network, points_of(network), batches())
+    collect([(network, points_of(network))], batches())
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
@@ -84,7 +84,7 @@ def test_network_is_left_as_it_was_after_an_error():
         raise RuntimeError("the disk is gone")
 
     with pytest.raises(RuntimeError, match="the disk is gone"):
-        collect(network, points, broken())
+        collect([(network, points)], broken())
     assert all(module.training for module in network.modules())
     assert not any(module._forward_hooks for module in network.modules())
 
@@ -97,14 +97,14 @@ def test_stops_after_the_deepest_point():
     network = plain_network()
     points = points_of(network)[:4]
     network[5] = Explosive()
-    assert collect(network, points, batches()).count == 60
+    assert collect([(network, points)], batches()).count == 60
 
 
 def test_reports_progress_and_time():
     network = plain_network()
     done = []
     seconds = CollectSeconds()
-    collect(network, points_of(network), batches(25), on_batch=done.append, seconds=seconds)
+    collect([(network, points_of(network))], batches(25), on_batch=done.append, seconds=seconds)
     assert done == [25, 50, 60]
     assert min(seconds.data, seconds.forward, seconds.accumulate) > 0
     assert seconds.total == seconds.data + seconds.forward + seconds.accumulate
@@ -112,7 +112,7 @@ def test_reports_progress_and_time():
 
 def test_no_batches_no_samples():
     network = plain_network()
-    assert collect(network, points_of(network), []).count == 0
+    assert collect([(network, points_of(network))], []).count == 0
 
 
 def test_names_the_point_and_the_batch_that_hold_nan():
@@ -123,7 +123,7 @@ def test_names_the_point_and_the_batch_that_hold_nan():
     with pytest.raises(
         PursuhintError, match=r"features of 0\.2 \(position 1 of 8, post\) hold NaN .* batch 2"
     ):
-        collect(network, points, second)
+        collect([(network, points)], second)
 
 
 def narrow(images):
@@ -156,9 +156,9 @@ def test_network_that_does_something_else_in_the_second_batch(change, message):
 
     network.register_forward_pre_hook(hook)
     with pytest.raises(PursuhintError, match=message):
-        collect(network, points, batches())
+        collect([(network, points)], batches())
 
 
 def test_no_points():
     with pytest.raises(PursuhintError, match="no hint points were given"):
-        collect(plain_network(), [], batches())
+        collect([(plain_network(), [])], batches())

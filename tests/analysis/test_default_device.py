@@ -29,7 +29,8 @@ def test_without_an_accelerator_it_is_the_cpu(monkeypatch):
 
 
 def test_analyze():
-    assert analyze(plain_network(), noise_images(), samples=40, stability=False).device == "cpu:0"
+    analysis = analyze(plain_network(), noise_images(), samples=40, stability=False)
+    assert analysis.provenance.device == "cpu:0"
 
 
 def test_profile_networks():

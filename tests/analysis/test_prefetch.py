@@ -9,6 +9,7 @@ import torch
 
 from pursuhint._util.timing import CollectSeconds, Stopwatch
 from pursuhint.analysis.collection import collect
+from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.prefetch import Prefetcher
 from pursuhint.data import Batch
 from pursuhint.features.hint_points import find_hint_points
@@ -72,10 +73,10 @@ def test_on_a_gpu_the_same_statistics_with_the_next_batch_under_way():
     network = create_model("resnet8", num_classes=10, in_channels=3)
     given = some_batches()
     points = find_hint_points(network, given[0].images)
-    expected = collect(network, points, given)
+    expected = collect([(network, points)], given)
     seconds = CollectSeconds()
     began = time.perf_counter()
-    found = collect(network.cuda(), points, given, device="cuda", seconds=seconds)
+    found = collect([(network.cuda(), points)], given, PassOptions(device="cuda"), seconds=seconds)
     assert seconds.total <= time.perf_counter() - began
     assert min(seconds.forward, seconds.accumulate) > 0
     for layer in range(len(points)):

@@ -67,7 +67,7 @@ def assert_equal(actual: Analysis, expected: Analysis) -> None:
 def test_similarities_are_those_of_the_drawn_samples(network, data, analysis):
     points = points_of(network)
     loader = make_loader(data, "train", batch_size=40, training=False, subset=sample_indices(data, 40, 3))
-    moments = collect(network, points, loader.epoch(0))
+    moments = collect([(network, points)], loader.epoch(0))
     assert moments.count == 40
     expected = {"cka": linear_cka_matrix(moments), "r2cca-rank": r2cca_rank_matrix(moments)}
     for metric, values in expected.items():
