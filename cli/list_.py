@@ -90,7 +90,7 @@ def _losses(verbose: bool) -> list[dict[str, Any]]:
 
 
 def _loss_lines(row: dict[str, Any]) -> list[str]:
-    """A loss in some lines: what it taps, learns and weighs, its stages, its paper."""
+    """A loss in a few lines: features, weight, learned parts, stages, paper."""
     beside = row["weight_of_ce_beside_it"]
     weight = f"weight {row['default_weight']:g}, " + (
         "contains cross-entropy" if beside is None else f"cross-entropy {beside:g}"
@@ -150,7 +150,7 @@ def _recipes(verbose: bool) -> list[dict[str, Any]]:
 
 
 def _lines(row: dict[str, Any]) -> list[str]:
-    """What is known about a name, a line each; lists as words, nothing for what is empty."""
+    """The facts of a row, one line each; lists as words, empty ones left out."""
     told = {key: ", ".join(value) if isinstance(value, list) else value for key, value in row.items()}
     lines = [
         f"{key.replace('_', ' ')}: {value}" for key, value in told.items() if key != "name" and value != ""

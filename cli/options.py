@@ -1,4 +1,4 @@
-"""Options that mean the same thing in every command that has them."""
+"""Options shared by several commands, defined once so that each means one thing."""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ class CountProgress:
     """Progress of one long pass: a callable ``(done, total)``.
 
     Args:
-        description: what is being done.
-        unit: what is counted.
+        description: name of the pass.
+        unit: noun of the counted items.
         quiet: show nothing.
         interval: seconds between lines when stderr is no terminal.
     """
@@ -225,7 +225,7 @@ class TrainingProgress:
 
 
 def _terms(losses: Mapping[str, float]) -> str:
-    """The total, and what it is made of where there is more than one term."""
+    """The total loss, with its terms if there is more than one."""
     terms = [f"{name} {value:.4g}" for name, value in losses.items() if name != "loss"]
     total = f"{losses['loss']:.4g}"
     return total if len(terms) < 2 else f"{total} ({', '.join(terms)})"

@@ -71,7 +71,7 @@ def demo(
     A resnet32 is trained as the teacher (``OUT/teacher``), its 15 blocks are compared by linear CKA and R2CCA
     (``OUT/analysis``), and resnet8 students learn from it by attention transfer and soft targets, with hints
     at every kind of position and several seeds (``OUT/compare``). ``OUT/report.html`` tells the story. The
-    same call picks up whatever is there.
+    same call resumes from whatever is there.
 
     The students train briefly on purpose: given more time they know the digits as well as the teacher does
     without its help, and no way of placing hints could make a difference.
@@ -81,9 +81,9 @@ def demo(
         arms: ways of placing the hints; see `pursuhint.study.ARMS`.
         seeds: runs of every arm.
         teacher_epochs: passes over the digits for the teacher.
-        student_epochs: the same for every student.
+        student_epochs: epochs of every student.
         device: where to run; None for the best there is.
-        on_event: hears of the demo's parts, of the comparison and of every run.
+        on_event: receives the events of the demo, of the comparison and of every run.
 
     Raises:
         PursuhintError: the folder cannot be written, or holds something else.

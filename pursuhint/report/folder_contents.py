@@ -1,4 +1,4 @@
-"""What a folder holds, by the files that are in it."""
+"""Recognise the kind of a result folder by its files, and load it."""
 
 from __future__ import annotations
 

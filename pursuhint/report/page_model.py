@@ -1,4 +1,4 @@
-"""What a page is made of: plain values that the template shows, with nothing of HTML in them."""
+"""The model of a report page: plain values without HTML, which the template renders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Picture:
 
     Attributes:
         data: the PNG file in base64.
-        alt: what it shows, for those who cannot see it.
+        alt: alternative text for screen readers.
         caption: how to read it.
         width: pixels at which its text has the size of the page's.
         live: what an interactive map in its place shows, from `pursuhint.report.figures.interactive`; None
@@ -59,7 +59,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Card:
-    """One number that matters, with what it is."""
+    """One headline number and its label."""
 
     value: str
     label: str
@@ -67,7 +67,7 @@ class Card:
 
 @dataclass(frozen=True)
 class MetricSection:
-    """How alike the layers are by one metric, and their clusters."""
+    """Layer similarity by one metric, and the clusters."""
 
     title: str
     heatmap: Picture

@@ -165,7 +165,7 @@ class Comparison(FinishedStudy):
         arms: in the order asked for.
         against: by control: comparisons of the primary outcome, corrected (Holm) for their number.
         sentences: by control: what each of these says, in words.
-        notes: what else a reader has to know, such as arms that turned out to be the same.
+        notes: facts that a reader needs beside the numbers, such as arms with identical runs.
         environment: versions, device, command; see ``environment.json`` of a run.
     """
 
@@ -262,7 +262,7 @@ def title_of(name: str) -> str:
 
 
 def first_of_same(arms: Sequence[ArmResult]) -> dict[str, str]:
-    """For every arm, the first arm that consists of the same runs."""
+    """For every arm, the first arm with identical runs."""
     seen: dict[tuple[str, ...], str] = {}
     return {arm.name: seen.setdefault(tuple(run.folder for run in arm.runs), arm.name) for arm in arms}
 

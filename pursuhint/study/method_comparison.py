@@ -30,7 +30,7 @@ class MethodResult(StudyModel):
         name: as it was asked for; ``"alone"`` for the student without a teacher.
         title: how people call it.
         weights: of the terms of its loss, by name.
-        hints: whether it looks at hint points.
+        hints: whether a loss compares hint points.
         taps: what each of its losses but cross-entropy looks at: the teacher's hint points, or the features
             in words.
         runs: one a seed, in the order of the study's seeds.

@@ -1,4 +1,4 @@
-"""Search the pathways of a recipe: from one that weighs them alike to one that goes through a process."""
+"""Search the pathway weights of a recipe (DistPro): the result is a recipe with a schedule of weights."""
 
 from __future__ import annotations
 

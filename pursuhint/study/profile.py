@@ -37,7 +37,7 @@ class NetworkProfile:
     """Size and speed of a network.
 
     Attributes:
-        name: what it is called.
+        name: of the network.
         parameters: of all kinds, trainable or not.
         flops: of one image, a multiplication and an addition counting as two: convolutions and matrix
             products, as `torch.utils.flop_counter` counts them. Papers often give half of it, the

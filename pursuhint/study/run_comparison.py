@@ -79,9 +79,9 @@ def compare(
         data: used instead of the recipe's.
         teacher: used instead of the recipe's.
         analysis: of the teacher, with the recipe's metric, to use instead of making one.
-        at_once: at most so many students in training at the same time; None for all arms of a seed.
+        at_once: most students in training concurrently; None for all arms of a seed.
         streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_many`.
-        on_event: hears of `pursuhint.study.events` and of the steps that the students take together.
+        on_event: receives `pursuhint.study.StudyEvent`.
 
     Returns:
         The comparison, which is also in ``OUT/compare.json``.
@@ -340,6 +340,6 @@ def _without_strategy(recipe: Recipe) -> HintsConfig | None:
 
 
 def _modules(plan: HintPlan | None) -> tuple[Any, ...]:
-    """The pairs of modules; two arms with the same pairs are the same run."""
+    """The pairs of modules. Arms with identical pairs share one run."""
     pairs = () if plan is None else plan.pairs
     return tuple((pair.teacher.module, pair.student and pair.student.module) for pair in pairs)

@@ -78,9 +78,9 @@ def compare_methods(
         device: where to run; None for the best there is.
         data: used instead of the recipe's.
         teacher: used instead of the recipe's.
-        at_once: at most so many students in training at the same time; None for all methods of a seed.
+        at_once: most students in training concurrently; None for all methods of a seed.
         streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_many`.
-        on_event: hears of `pursuhint.study.events` and of the steps that the students take together.
+        on_event: receives `pursuhint.study.StudyEvent`.
 
     Returns:
         The study, which is also in ``OUT/methods.json``.
@@ -255,7 +255,7 @@ class _Trials:
 
 
 def _taps(record: RunRecord | PursuhintError) -> dict[str, str]:
-    """What every loss of a run but cross-entropy looks at, in words."""
+    """The features that each loss of a run compares, cross-entropy excepted, in words."""
     assert isinstance(record, RunRecord)  # methods with a failed run are listed elsewhere
     taps = {}
     for name in record.recipe.losses:

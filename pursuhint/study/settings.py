@@ -1,4 +1,4 @@
-"""Is this the same study? What a study's folder was made from, compared with what is asked for now."""
+"""Settings of a study, to tell whether a folder holds the study that is asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training step keeps in memory: counted, not sampled, so that it is the same on every machine."""
+"""Memory of a training step: bytes are counted, not sampled, so the result does not depend on the machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def step_memory(
     are the teacher, the batch, and what exists for a moment only.
 
     Args:
-        distiller: in its main stage; its random numbers and statistics go on as after any step.
+        distiller: in its main stage; the step advances its random state and batch statistics.
         batch: on its device.
         optimizer: as `pursuhint.training.OptimizerConfig` names it.
         teacher: what the teacher made of the batch, if it has run already.

@@ -24,7 +24,7 @@ _DIGITS = 4
 
 @dataclass(frozen=True)
 class Layer:
-    """What a map tells of a layer.
+    """Facts about a layer that a map shows.
 
     Attributes:
         name: of its module.
@@ -52,7 +52,7 @@ def live_map_of_layers(
 
     Args:
         values: (layers, layers).
-        layers: what is known of each.
+        layers: facts about each layer.
         metric: name of the metric.
         label: what the map shows, for those who cannot see it.
         errors: standard error of every value; None leaves them out.
@@ -79,9 +79,9 @@ def live_map_of_networks(
 
     Args:
         before: (teacher layers, student layers).
-        after: the same after distillation; None shows one map alone.
-        teacher: what is known of each of its layers.
-        student: what is known of each of its layers.
+        after: similarities after distillation; None shows one map alone.
+        teacher: facts about each layer of the teacher.
+        student: facts about each layer of the student.
         metric: name of the metric.
         label: what the map shows, for those who cannot see it.
         pairs: indices from 0 of the layers of each hint, teacher first.

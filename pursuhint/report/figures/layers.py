@@ -227,13 +227,13 @@ def teacher_student_map(
     labels: tuple[str, str] = ("before distillation", "after distillation"),
     title: str = "",
 ) -> Figure:
-    """How alike every layer of a teacher is to every layer of a student, before and after distillation.
+    """Similarity of every teacher layer with every student layer, before and after distillation.
 
     Both maps share a scale; a third one shows the difference. Circles mark the pairs of a hint.
 
     Args:
         before: shape (teacher layers, student layers), in depth order.
-        after: the same after distillation; None draws one map alone.
+        after: similarities after distillation; None draws one map alone.
         metric: name of the metric, for the colour bar.
         hints: pairs of positions, teacher first, counted from 1.
         teacher: name of the teacher, for its axis.

@@ -34,7 +34,7 @@ class Series:
 
 
 def series_colors(names: Sequence[str]) -> dict[str, str]:
-    """A colour for every name, the same in every picture of the same arms; ``alone`` is always grey."""
+    """A colour per arm, constant over the figures of a report; ``alone`` is always grey."""
     others = [name for name in names if name != "alone"]
     colors = {name: CYCLE[index % len(CYCLE)] for index, name in enumerate(others)}
     return {name: colors.get(name, GRAY) for name in names}

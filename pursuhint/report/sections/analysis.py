@@ -1,4 +1,4 @@
-"""The report on an analysis: how layers resemble each other, which were chosen, and how sure that is."""
+"""The report of an analysis: layer similarity, hint positions and their stability."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> A
 
 
 def gap_sentence(analysis: Analysis, metric: str) -> str:
-    """How far k-means is from the best contiguous groups, without a full stop."""
+    """Inertia of k-means beside that of the best contiguous partition, without a full stop."""
     found, gap, title = analysis.clusters.clusterings[metric], analysis.gap(metric), metric_title(metric)
     kmeans, best = found["kmeans"], found["segments"]
     if kmeans.labels == best.labels:
@@ -177,7 +177,7 @@ def gap_sentence(analysis: Analysis, metric: str) -> str:
 
 
 def agreement(analysis: Analysis) -> str:
-    """Do metrics and ways of grouping agree on where the hints are?"""
+    """Agreement of metrics and clustering algorithms on the hint positions, in a sentence."""
     ways = [
         [point.position for point in _chosen(analysis, metric, algorithm)]
         for metric in analysis.metrics
@@ -195,7 +195,7 @@ def agreement(analysis: Analysis) -> str:
 
 
 def pooled(pooling: str) -> str:
-    """How features became one vector an image, in words."""
+    """The pooling of features, in words."""
     side = pooling.partition(":")[2]
     return {
         "mean": "averaged over space",
@@ -205,7 +205,7 @@ def pooled(pooling: str) -> str:
 
 
 def _pooling_limit(pooling: str) -> tuple[str, ...]:
-    """What the pooling leaves out."""
+    """The limitation that pooling brings."""
     if pooling.startswith("none"):
         return ()
     return (
@@ -215,7 +215,7 @@ def _pooling_limit(pooling: str) -> tuple[str, ...]:
 
 
 def _stability(analysis: Analysis, metric: str) -> str:
-    """How often the same positions come out when images are left out, if that was tried."""
+    """Selection stability under resampling of images, or why it was not measured."""
     if metric not in analysis.robustness.stability:
         why = analysis.robustness.no_stability
         return f" How sure the choice is was not found out: {why}." if why else ""
@@ -223,7 +223,7 @@ def _stability(analysis: Analysis, metric: str) -> str:
 
 
 def algorithm_title(algorithm: str) -> str:
-    """How tables call a clustering algorithm."""
+    """Title of a clustering algorithm in tables."""
     titles = {"kmeans": "k-means", "segments": "best contiguous", "kmedoids": "k-medoids"}
     return titles.get(algorithm, algorithm)
 
@@ -311,7 +311,7 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
 
 
 def _tree(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> Picture | None:
-    """The tree of similar layers, where layers were grouped hierarchically."""
+    """The dendrogram of the layers, if they were clustered hierarchically."""
     clustering = analysis.clusters.clusterings[metric].get("hierarchical")
     if clustering is None:
         return None

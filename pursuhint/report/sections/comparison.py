@@ -130,7 +130,7 @@ def build_comparison_page(contents: Contents, comparison: Comparison, figure_fol
 
 
 def _again(contents: Contents, comparison: Comparison, recipe: Recipe) -> tuple[str, str]:
-    """How to do the same again: a sentence and a command."""
+    """A sentence and the command that repeats the comparison."""
     if contents.kind == "demo":
         text = (
             "Nothing is needed but PursuHint itself; the data come with scikit-learn. All of this is made by:"

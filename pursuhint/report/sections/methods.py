@@ -1,4 +1,4 @@
-"""The report on a study of methods: which losses help this student, how sure that is, and what they cost."""
+"""The report of a study of methods: the effect of each loss, its interval, its time and memory."""
 
 from __future__ import annotations
 

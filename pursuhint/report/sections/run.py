@@ -86,7 +86,7 @@ def build_run_page(
 
 
 def _again(run: RunRecord) -> str:
-    """The command that does the same again."""
+    """The command that repeats the run."""
     file, passed = f"{run.path.name}/recipe.yaml", passed_from_python(run.recipe)
     if passed:
         more = "".join(f", {name}={name}" for name in passed)

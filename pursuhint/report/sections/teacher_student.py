@@ -1,4 +1,4 @@
-"""The picture of how alike teacher and student are, before and after training."""
+"""The figure of teacher-student similarity, before and after training."""
 
 from __future__ import annotations
 
