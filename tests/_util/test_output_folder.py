@@ -137,7 +137,7 @@ def test_python_has_the_same_rule(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("entry", [{"recipe": 3}, {"inputs": []}, {"arms": None}, {"seeds": "0-2"}])
 def test_damaged_settings_of_a_study_are_named(entry: dict[str, object], tmp_path: Path) -> None:
-    settings = StudySettings("comparison", SHORT, {}, {"arms": ["alone"], "seeds": [0]})
+    settings = StudySettings("comparison", SHORT, inputs={}, lists={"arms": ["alone"], "seeds": [0]})
     settings.save(tmp_path)
     assert settings.matches(tmp_path)
     values = json.loads((tmp_path / "settings.json").read_text())

@@ -81,8 +81,8 @@ if what == "python":
     compare(taught, out / "study", arms=("random", "centers"), seeds=(0,), device="cpu", teacher=teacher)
     profile_steps(taught, steps=1, device="cpu", teacher=teacher)
 else:
-    command = [what, "--student", "resnet8", "--epochs", "1", "--set", "batch_size=512", "--device", "cpu"]
-    where = [] if what == "profile" else ["--out", str(out / what)]
+    command = [what, "--student", "resnet8", "--set", "batch_size=512", "--device", "cpu"]
+    where = [] if what == "profile" else ["--epochs", "1", "--out", str(out / what)]
     try:
         run([*command, *where, *sys.argv[3:]])
     except SystemExit as stop:
