@@ -57,6 +57,8 @@ def test_onnxruntime_gives_the_logits_of_the_student(pursuhint, runs, tmp_path, 
     metadata = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
     assert metadata["network"] == "resnet8"
     assert metadata["images"] == "normalised as in training"
+    run = RunRecord.load(runs / loss)
+    assert json.loads(metadata["preprocessing"]) == run.environment["data"]["preprocessing"]
 
 
 @needs_onnx

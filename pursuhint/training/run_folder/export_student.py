@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,8 @@ def export_run(
         "weights": f"{weights} epoch",
         "images": "scaled to [0, 1]" if include_normalization else "normalised as in training",
     }
+    if "preprocessing" in sizes:  # absent from runs of older versions
+        metadata["preprocessing"] = json.dumps(sizes["preprocessing"])
     return export_network(
         network,
         path,
