@@ -107,6 +107,7 @@ class _Search:
         self.branching = {kind for kind, call in calls if not is_chain(call)}
         self.gates = {kind for kind, call in calls if is_gate(call)}
         self.heads = {kind for kind, _ in calls} - {kind for kind, call in calls if not is_head(call)}
+        self._class_counts = Counter(kind for kind, _ in calls)
         self._weights: dict[nn.Module, int] = {}
         self._holding: dict[nn.Module, bool] = {}
         own = [m for m in network.modules() if m is not network and not is_container(m)]
@@ -175,6 +176,16 @@ class _Search:
         }
         return len(streams) >= 2
 
+    def _holds_classifier(self, module: nn.Module) -> bool:
+        return any(inner is self.classifier for inner in module.modules())
+
+    def _is_repeated_block(self, module: nn.Module) -> bool:
+        """Whether a module is one of several sub-blocks of its class.
+
+        If the last layer with weights lies in one, the network has no classifier.
+        """
+        return self._class_counts[type(module)] >= 2 and self._can_be_sub_block(module)
+
     # -- search ------------------------------------------------------------------------------------------
 
     def _is_entered(self, module: nn.Module) -> bool:
@@ -196,7 +207,7 @@ class _Search:
             call = self.last.get(name)
             if call is None or call.output is None or call.output.ndim < 2:
                 return  # not run
-            if not any(inner is self.classifier for inner in module.modules()):
+            if self._is_repeated_block(module) or not self._holds_classifier(module):
                 yield call
 
         return visit("", self.network)

@@ -361,3 +361,27 @@ def test_maps_as_high_as_they_have_channels_keep_their_layout():
             FeatureExtractor(convnext, points)(images).maps, tv_convnext(convnext, images)
         ):
             torch.testing.assert_close(seen, expected.post)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224", "mobilenetv2_100"])
+def test_a_network_without_its_classifier_keeps_its_deepest_block(name):
+    size = {"img_size": 64} if name.startswith("vit") else {}
+    example = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    whole, headless = (
+        find_hint_points(timm.create_model(name, num_classes=classes, **size), example) for classes in (10, 0)
+    )
+    assert [point.module for point in headless] == [point.module for point in whole]
+
+
+def test_a_sequence_of_the_children_of_a_network_keeps_its_deepest_block():
+    network = torchvision.models.resnet18()
+    example = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    children = nn.Sequential(*list(network.children())[:-2])
+    assert len(find_hint_points(children, example)) == len(find_hint_points(network, example)) == 8
+    assert find_hint_points(children, example)[-1].module == "7.1"
+
+
+def test_a_convolution_that_classifies_is_still_no_hint_point():
+    example = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    points = find_hint_points(torchvision.models.squeezenet1_1(), example)
+    assert points[-1].module == "features.12"
