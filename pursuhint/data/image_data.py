@@ -109,7 +109,7 @@ class ImageData:
         if fitting is None:
             raise PursuhintError(
                 f"{self.name} has {self.in_channels} channels, and {normalization.source} "
-                f"{len(normalization.mean)}; give data.normalize (--normalize-images) as many values"
+                f"{len(normalization.mean)}; give data.normalize as many values, or set data.normalize=data"
             )
         return replace(self, mean=fitting.mean, std=fitting.std, normalization_source=fitting.source)
 
