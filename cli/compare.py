@@ -9,7 +9,7 @@ import click
 
 from pursuhint.study.arms import ARMS, find_arm
 
-from .options import apply, examples, refuse_typed
+from .options import apply, examples, refuse_typed, typed
 from .recipe_options import build_recipe, recipe_options
 
 
@@ -117,10 +117,9 @@ def command(
         protocol_only=bool(methods),
         decided_hints=() if methods else ("strategy", "algorithm", "points", "file"),
     )
-    typed = click.core.ParameterSource.COMMANDLINE
-    source = click.get_current_context().get_parameter_source
     choice = {"k": k, "position": position, "activation": activation, "samples": samples}
-    changed = [f"hints.{key}={value}" for key, value in choice.items() if source(key) is typed]
+    given = [str(option.name) for option in typed(*choice)]
+    changed = [f"hints.{name}={choice[name]}" for name in given]
     changed += [f"hints.metric={metric}" for metric in metrics]
     recipe = recipe.override(changed)
     if methods:

@@ -226,15 +226,15 @@ def apply(*names: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def typed(*names: str) -> list[str]:
-    """Options of the running command that stand on its command line, as they are typed.
+def typed(*names: str) -> list[click.Parameter]:
+    """Options of the running command that stand on its command line.
 
     Args:
         *names: parameter names of the options that count.
     """
     context = click.get_current_context()
     return [
-        parameter.opts[0]
+        parameter
         for parameter in context.command.params
         if parameter.name in names
         and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
@@ -251,7 +251,7 @@ def refuse_typed(*names: str, because: str) -> None:
     Raises:
         PursuhintError: one of them was typed.
     """
-    if ignored := typed(*names):
+    if ignored := [parameter.opts[0] for parameter in typed(*names)]:
         raise PursuhintError(f"{', '.join(ignored)} would be ignored: {because}")
 
 

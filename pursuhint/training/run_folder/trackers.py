@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 
-from pursuhint._util.atomic_files import make_folder
+from pursuhint._util.atomic_files import make_folder, read_json
 from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.registry import lookup
 from pursuhint.errors import PursuhintError
@@ -95,7 +94,7 @@ def _make(name: str, folder: Path, epochs_done: int) -> GeneralTracker:
     if name == "tensorboard":
         make_folder(folder / name)
         return TensorBoardTracker(name, folder, purge_step=epochs_done + 1)
-    made = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["started"]
+    made = read_json(folder / "environment.json", "environment of the run")["started"]
     identity = hashlib.blake2b(f"{folder.name} {made}".encode(), digest_size=8).hexdigest()
     project = os.environ.get("WANDB_PROJECT", "pursuhint")
     return WandBTracker(project, name=folder.name, id=identity, resume="allow", dir=str(folder))
