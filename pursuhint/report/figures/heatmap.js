@@ -2,7 +2,7 @@
 // the arrow keys move. It works from the data in the page alone.
 "use strict";
 (() => {
-  const INK = "#222222", GREY = "#767676", BAND = ["#cfcfcf", "#ededed"];
+  const INK = "#222222", GRAY = "#767676", BAND = ["#cfcfcf", "#ededed"];
   const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
   const STRIP = 14, GAP = 3, MARKS = 30;
 
@@ -110,10 +110,10 @@
       show();
     }
 
-    function colour(entry, value) {
+    function color(entry, value) {
       if (value === null) return "#ffffff";
-      const place = (value - entry.low) / (entry.high - entry.low) * (entry.colours.length - 1);
-      return entry.colours[clamp(Math.round(place), entry.colours.length)];
+      const place = (value - entry.low) / (entry.high - entry.low) * (entry.colors.length - 1);
+      return entry.colors[clamp(Math.round(place), entry.colors.length)];
     }
 
     function stretches(layers, key) {
@@ -121,7 +121,7 @@
       layers.forEach((layer, index) => {
         const last = found[found.length - 1];
         if (last && last.value === layer[key]) last.end = index + 1;
-        else found.push({ value: layer[key], begin: index, end: index + 1, fill: layer.colour });
+        else found.push({ value: layer[key], begin: index, end: index + 1, fill: layer.color });
       });
       return found;
     }
@@ -132,7 +132,7 @@
       pen.font = FONT;
       pen.textBaseline = "middle";
       entry.values.forEach((line, r) => line.forEach((value, c) => {
-        pen.fillStyle = colour(entry, value);
+        pen.fillStyle = color(entry, value);
         pen.fillRect(left + c * width, top + r * height, width, height);
       }));
       axes(pen);
@@ -239,7 +239,7 @@
         pen.fillStyle = layer.chosen ? "#0072b2" : "#b7b7b7";
         pen.fillRect(x, top + r * height, long * (layer.frequency || 0), Math.max(1, height - 1));
       });
-      pen.fillStyle = GREY;
+      pen.fillStyle = GRAY;
       const bottom = top + height * rows.length;
       pen.fillRect(x - 1, top, 1, height * rows.length);
       pen.fillRect(x + long, bottom - 5, 1, 5);
@@ -252,8 +252,8 @@
 
     function legend(pen, entry) {
       const x = left + width * columns.length + bars + 12, tall = height * rows.length;
-      const count = entry.colours.length;
-      entry.colours.forEach((fill, index) => {
+      const count = entry.colors.length;
+      entry.colors.forEach((fill, index) => {
         pen.fillStyle = fill;
         pen.fillRect(x, top + tall * (1 - (index + 1) / count), 12, tall / count + 1);
       });
@@ -284,7 +284,7 @@
         pen.strokeRect(x, y, width, height);
       }
       pen.lineWidth = 1;
-      pen.strokeStyle = GREY;
+      pen.strokeStyle = GRAY;
       pen.beginPath();
       pen.moveTo(left - 4, y + height / 2);
       pen.lineTo(x - 2, y + height / 2);
