@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class SavedState:
     notice: str | None = None
 
 
-class TwoSlots:
+class TwoSlots(ABC):
     """A folder with the last two states of long work. Call `load` once before the first `save`.
 
     A subclass says how states are ordered (`age`), and gives the words for messages: `moment`, `parent_name`
@@ -71,17 +72,17 @@ class TwoSlots:
         self._wait = wait
         self._good: str | None = None  # the slot that must not be touched
 
+    @abstractmethod
     def age(self, progress: Mapping[str, Any]) -> tuple[int, ...]:
         """How much work a state holds; of two states the one with more is newer.
 
         Raises:
             KeyError, TypeError, ValueError: the values are not those of a state.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def moment(self, progress: Mapping[str, Any]) -> str:
         """When a state was saved, such as "after epoch 3", for messages."""
-        raise NotImplementedError
 
     def save(self, progress: dict[str, Any], write: Callable[[Path], None]) -> Path:
         """Save a state; the one before it stays until the next call.
