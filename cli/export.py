@@ -40,8 +40,7 @@ FORMATS = ("onnx", "pt2", "safetensors")
 @click.option(
     "--include-normalization",
     is_flag=True,
-    help="Let the program take images scaled to [0, 1]; otherwise they must be normalised as in training. "
-    "Reads the data set's mean and deviation.",
+    help="Let the program take images scaled to [0, 1]; otherwise they must be normalised as in training.",
 )
 @click.option(
     "--out",
@@ -63,6 +62,7 @@ def command(
     """Write the trained student of the run folder RUN as a file that needs no pursuhint.
 
     ONNX and PT2 programs take batches of any size and are compared with the network once they are written.
+    Every file says in its metadata which images it takes (preprocessing) and names the classes (class_names).
     """
     from pursuhint.training import RunRecord
     from pursuhint.training.run_folder.export_student import export_run

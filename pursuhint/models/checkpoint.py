@@ -153,7 +153,7 @@ def load_weights(
         _say_what_was_taken(path, taken, fitting)
 
 
-def save_weights(network: nn.Module, path: Path | str) -> None:
+def save_weights(network: nn.Module, path: Path | str, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write the weights and buffers of a network as safetensors, whole or not at all.
 
     Tensors that share memory are written once for each name, so that the file loads anywhere.
@@ -161,6 +161,7 @@ def save_weights(network: nn.Module, path: Path | str) -> None:
     Args:
         network: may be compiled or wrapped for parallel training; the names are those of the bare network.
         path: the file; an existing one is replaced.
+        metadata: texts for the header of the file, beside ``format: pt``.
 
     Raises:
         PursuhintError: the file cannot be written.
@@ -171,7 +172,7 @@ def save_weights(network: nn.Module, path: Path | str) -> None:
     }
     with atomic_path(path) as temporary:
         try:
-            safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
+            safetensors.torch.save_file(tensors, temporary, metadata={**(metadata or {}), "format": "pt"})
         except SafetensorError as error:  # a full disk, for example
             raise PursuhintError(f"cannot write {path}: {error}") from error
 

@@ -90,7 +90,8 @@ def export_network(
         path: the file to write.
         format: ``onnx``, ``pt2`` (read by ``torch.export.load``) or ``safetensors`` (weights only).
         example: images of the network's input size, (N, C, H, W).
-        metadata: key-value pairs for the metadata of an ONNX file.
+        metadata: texts by name, kept as ``metadata_props`` of an ONNX file, as ``extra_files`` of a PT2
+            program, and in the header of a safetensors file.
 
     Raises:
         PursuhintError: unknown format, missing packages, the network cannot be exported, the file cannot be
@@ -154,7 +155,7 @@ def _write_pt2(network: nn.Module, path: Path, example: Tensor, metadata: Mappin
             network, (_two_of(example),), dynamic_shapes=({0: torch.export.Dim("batch")},)
         )
         with path.open("wb") as file:
-            torch.export.save(program, file)
+            torch.export.save(program, file, extra_files=dict(metadata))
     with path.open("rb") as file:
         run: Run = torch.export.load(file).module()
     return run
@@ -163,7 +164,7 @@ def _write_pt2(network: nn.Module, path: Path, example: Tensor, metadata: Mappin
 def _write_safetensors(
     network: nn.Module, path: Path, example: Tensor, metadata: Mapping[str, str]
 ) -> Run | None:
-    save_weights(network, path)
+    save_weights(network, path, metadata=metadata)
     return None
 
 

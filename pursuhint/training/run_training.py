@@ -240,6 +240,7 @@ def _describe(
     sizes = {
         "name": data.name,
         "num_classes": data.num_classes,
+        "class_names": list(data.class_names),
         "in_channels": data.in_channels,
         "preprocessing": data.preprocessing.to_dict(),
         "image_size": list(data.image_size),

@@ -8,12 +8,14 @@ import json
 import pytest
 import torch
 from pursuhint.cli.export import FORMATS as OFFERED
+from safetensors import safe_open
 
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import read_state_dict
 from pursuhint.models.export import FORMATS, export_network
 from pursuhint.training import Recipe, RunRecord, train
+from pursuhint.training.run_folder.export_student import export_run
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
@@ -59,6 +61,7 @@ def test_onnxruntime_gives_the_logits_of_the_student(pursuhint, runs, tmp_path, 
     assert metadata["images"] == "normalised as in training"
     run = RunRecord.load(runs / loss)
     assert json.loads(metadata["preprocessing"]) == run.environment["data"]["preprocessing"]
+    assert json.loads(metadata["class_names"]) == list(run.load_data().class_names)
 
 
 @needs_onnx
@@ -83,6 +86,34 @@ def test_pt2_with_normalisation_takes_images_in_0_to_1(pursuhint, runs):
     scaled = images(4).sigmoid()
     expected = record.load_student("best")((scaled - data.mean[0]) / data.std[0])
     torch.testing.assert_close(program(scaled), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_every_file_says_which_images_it_takes_and_which_classes_it_gives(runs, tmp_path):
+    record = RunRecord.load(runs / "kd")
+    data = record.load_data()
+    export_run(record, "safetensors", tmp_path / "x.safetensors")
+    with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
+        weights = file.metadata()
+    found = {"plain": weights}
+    for name, included in (("program", False), ("scaled", True)):
+        export_run(record, "pt2", tmp_path / "x.pt2", include_normalization=included)
+        found[name] = dict.fromkeys(weights, "") | {"included_normalization": ""}
+        torch.export.load(tmp_path / "x.pt2", extra_files=found[name])
+    assert all(json.loads(metadata["class_names"]) == list(data.class_names) for metadata in found.values())
+    for name in ("plain", "program"):
+        assert json.loads(found[name]["preprocessing"]) == data.preprocessing.to_dict()
+    # A reader that subtracts mean and divides by std is right where the program does so by itself, too.
+    scaled = json.loads(found["scaled"]["preprocessing"])
+    assert (scaled["mean"], scaled["std"]) == ([0.0], [1.0])
+    assert scaled["value_range"] == [0.0, 1.0]
+    included = json.loads(found["scaled"]["included_normalization"])
+    assert included == {"mean": list(data.mean), "std": list(data.std)}
+
+
+def test_normalisation_is_included_without_the_data(runs, tmp_path, monkeypatch):
+    record = RunRecord.load(runs / "kd")
+    monkeypatch.setattr(RunRecord, "load_data", lambda *_: pytest.fail("the data were read"))
+    export_run(record, "pt2", tmp_path / "x.pt2", include_normalization=True)
 
 
 def test_safetensors_copies_the_weights(pursuhint, runs, tmp_path):

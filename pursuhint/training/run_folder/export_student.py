@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -36,12 +37,12 @@ def export_run(
             weights alone already.
         weights: ``"last"`` or ``"best"``.
         include_normalization: include the normalisation of training, so that the exported program takes
-            images scaled to [0, 1]. Needs the data; not for ``safetensors``.
+            images scaled to [0, 1]; not for ``safetensors``.
         trust_code: see `RunRecord.load_student`.
 
     Raises:
-        PursuhintError: as `RunRecord.load_student` and `pursuhint.models.export_network`; or the data set,
-            which holds mean and standard deviation, is missing.
+        PursuhintError: as `RunRecord.load_student` and `pursuhint.models.export_network`; or the data
+            are missing that a run of an old version needs for mean and deviation.
     """
     if format == "safetensors" and include_normalization:
         raise PursuhintError("safetensors holds weights and no program; leave out the normalisation")
@@ -52,22 +53,54 @@ def export_run(
             raise PursuhintError(f"the run has its weights in {path} already; say where to copy them (--out)")
     network = record.load_student(weights, trust_code=trust_code)
     sizes = record.environment["data"]
+    preprocessing = sizes.get("preprocessing") or record.load_data().preprocessing.to_dict()
     if include_normalization:
-        data = record.load_data()
-        network = Normalized(network, data.mean, data.std).eval()
-    metadata = {
+        network = Normalized(network, preprocessing["mean"], preprocessing["std"]).eval()
+    about = {
         "producer": f"pursuhint {__version__}",
         "network": record.recipe.student.network,
         "data": sizes["name"],
         "weights": f"{weights} epoch",
-        "images": "scaled to [0, 1]" if include_normalization else "normalised as in training",
     }
-    if "preprocessing" in sizes:  # absent from runs of older versions
-        metadata["preprocessing"] = json.dumps(sizes["preprocessing"])
     return export_network(
         network,
         path,
         format=format,
         example=torch.zeros(1, sizes["in_channels"], *sizes["image_size"]),
-        metadata=metadata,
+        metadata=about
+        | input_metadata(preprocessing, sizes.get("class_names", ()), normalizes=include_normalization),
     )
+
+
+def input_metadata(
+    preprocessing: Mapping[str, Any], class_names: Sequence[str], *, normalizes: bool
+) -> dict[str, str]:
+    """What a program that reads an exported file has to know of images and classes.
+
+    ``preprocessing`` is that of `pursuhint.data.Preprocessing` as JSON, ``class_names`` a JSON list in the
+    order of the logits, ``images`` a sentence for people. A reader that subtracts ``preprocessing.mean`` and
+    divides by ``preprocessing.std`` is right in any case: where the file normalises by itself they are 0 and
+    1, and ``included_normalization`` has the constants inside.
+
+    Args:
+        preprocessing: of the data that the student was trained on, as `Preprocessing.to_dict` gives it.
+        class_names: in the order of the logits; empty if the run does not know them.
+        normalizes: whether the exported program begins with the normalisation.
+    """
+    scaled = preprocessing.get("value_range", (0.0, 1.0)) is not None
+    units = "scaled to [0, 1]" if scaled else "in the units of the training images"
+    metadata = {"images": units if normalizes else "normalised as in training"}
+    if normalizes:
+        constants = {key: preprocessing[key] for key in ("mean", "std")}
+        metadata["included_normalization"] = json.dumps(constants)
+        count = len(preprocessing["mean"])
+        preprocessing = {
+            **preprocessing,
+            "mean": [0.0] * count,
+            "std": [1.0] * count,
+            "source": "the program, which normalises by itself",
+        }
+    metadata["preprocessing"] = json.dumps(preprocessing)
+    if class_names:
+        metadata["class_names"] = json.dumps(list(class_names))
+    return metadata

@@ -16,10 +16,23 @@ _LARGEST_IMAGE = 1 << 28  # values; its zeros are allocated to find the layers o
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Preprocessing(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    mean: list[Annotated[float, Field(allow_inf_nan=False)]]
+    std: list[Positive]
+    source: str
+
+
 class _Data(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     name: str
+    class_names: list[str] = []
+    preprocessing: _Preprocessing | None = None
     num_classes: int = Field(ge=1, le=10**6)
     in_channels: int = Field(ge=1, le=1 << 12)
     image_size: list[Side] = Field(min_length=2, max_length=2)
