@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from pursuhint._util.distributed import gather
 from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
-from pursuhint.losses._parts.memory_bank import BankPrecision, MemoryBank
-from pursuhint.losses._parts.negatives import NegativeSampler, NegativesFrom
+from pursuhint.losses._parts.contrast_options import NoiseContrastOptions
+from pursuhint.losses._parts.flat_options import flat_options
+from pursuhint.losses._parts.memory_bank import MemoryBank
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_choice, check_non_negative, check_positive, check_same_batch
@@ -73,13 +74,9 @@ class RelationContrast(nn.Module):
         num_samples: size of the training set.
         embedder: ``"linear"``; ``"nonlinear"``, three linear layers with ReLUs between; ``"none"`` for equal
             widths.
-        temperature: :math:`\tau`, above 0.
-        momentum: share of the old vector when a memory is updated, in [0, 1].
-        width: length of the embedded vectors.
         offset: :math:`\delta`, added to every component of a difference, above 0.
-        eps: added to the denominators, above 0.
-        bank_precision: of the memories.
-        bank_on_host: keep the memories in CPU memory.
+        options: :math:`\tau`, the width of the embedded vectors, and the memories; the caller draws the
+            negatives.
     """
 
     log_z_student: Tensor
@@ -92,13 +89,8 @@ class RelationContrast(nn.Module):
         num_samples: int,
         *,
         embedder: Embedder,
-        temperature: float,
-        momentum: float,
-        width: int,
         offset: float,
-        eps: float,
-        bank_precision: BankPrecision = "full",
-        bank_on_host: bool = False,
+        options: NoiseContrastOptions,
     ) -> None:
         super().__init__()
         if embedder == "none" and student_width != teacher_width:
@@ -106,15 +98,13 @@ class RelationContrast(nn.Module):
                 f"without embedders the widths must be equal, got {student_width} and {teacher_width}"
             )
         self.num_samples = num_samples
-        self.temperature = temperature
-        self.momentum = momentum
         self.offset = offset
-        self.eps = eps
-        self.student_embed = _embedder(embedder, student_width, width)
-        self.teacher_embed = _embedder(embedder, teacher_width, width)
-        width = student_width if embedder == "none" else width
-        self.memory_student = MemoryBank(num_samples, width, precision=bank_precision, on_host=bank_on_host)
-        self.memory_teacher = MemoryBank(num_samples, width, precision=bank_precision, on_host=bank_on_host)
+        self.options = options
+        self.student_embed = _embedder(embedder, student_width, options.width)
+        self.teacher_embed = _embedder(embedder, teacher_width, options.width)
+        width = student_width if embedder == "none" else options.width
+        self.memory_student = options.memory(num_samples, width)
+        self.memory_teacher = options.memory(num_samples, width)
         for bank in (self.memory_student, self.memory_teacher):
             bank.scale_to_unit_length()
         self.register_buffer("log_z_student", torch.full((1,), -math.inf))  # until the first batch
@@ -139,8 +129,8 @@ class RelationContrast(nn.Module):
         loss = self._side(own, self.memory_teacher, everywhere, contrast, "log_z_student")
         loss = loss + self._side(other, self.memory_student, everywhere, contrast, "log_z_teacher")
         if self.training:
-            self.memory_student.update(everywhere, gather(own.detach()), self.momentum)
-            self.memory_teacher.update(everywhere, gather(other.detach()), self.momentum)
+            self.memory_student.update(everywhere, gather(own.detach()), self.options.momentum)
+            self.memory_teacher.update(everywhere, gather(other.detach()), self.options.momentum)
         return loss
 
     def _side(
@@ -154,8 +144,9 @@ class RelationContrast(nn.Module):
         same = bank.rows(contrast[:, 0]).to(vectors.dtype)
         # log o_0. The sample itself may lie close to an anchor, so this is computed from differences, not by
         # inner products as for the negatives.
-        positive = (unit_length(same[:, None] - places + self.offset) * relation).sum(2) / self.temperature
-        negatives = _Negatives(bank, anchors, contrast[:, 1:], self.offset, self.temperature)
+        temperature = self.options.temperature
+        positive = (unit_length(same[:, None] - places + self.offset) * relation).sum(2) / temperature
+        negatives = _Negatives(bank, anchors, contrast[:, 1:], self.offset, temperature)
         count = contrast.shape[1] - 1
         constant = log_z
         # Reading it forces a GPU sync, so it is not read once it is known to be finite.
@@ -170,7 +161,7 @@ class RelationContrast(nn.Module):
             self._settled.add(name)
         # As in CRD, with q = K / N: -log of o / (o + q + eps) and of q / (o + q + eps) are softpluses.
         share = count / self.num_samples
-        log_share, log_added = math.log(share), math.log(share + self.eps)
+        log_share, log_added = math.log(share), math.log(share + self.options.eps)
         found = F.softplus(log_added - (positive - constant))  # -log(x / (x + P + eps))
         softplus: Tensor = _SumOfSoftplus.apply(relation, constant + log_added, negatives)
         refused = softplus + count * (log_added - log_share)
@@ -303,6 +294,7 @@ class _SumOfSoftplus(torch.autograd.Function):
         return outputs[0][:, :, None] * ctx.saved_tensors[0], None, None
 
 
+@flat_options(NoiseContrastOptions, negatives=500, temperature=0.05)
 class ComplementaryRelationLoss(EmbeddingLoss):
     r"""Ask the student to place a sample among others as the teacher does, in embeddings and in gradients.
 
@@ -337,19 +329,11 @@ class ComplementaryRelationLoss(EmbeddingLoss):
             None if not known, which ``negatives_from="other_samples"`` allows.
         teacher_classifier: copied and frozen; needed for gradients.
         head: where the student ends; needed for gradients.
-        negatives: :math:`K`, at least 1.
-        temperature: divides the products of relations, above 0.
-        momentum: share of the old vector when a memory is updated, in [0, 1].
-        width: :math:`F`, length of the embedded vectors.
         embedder: ``"linear"``, ``"nonlinear"`` or ``"none"``.
         gradient: ``"auto"``, ``"cosine"``, ``"contrast"`` or ``"none"``.
         cosine_scale: the factor 10 of the cosine, at least 0.
         active: fraction of the training in which the loss is not zero, in [0, 1].
         offset: added to every component of a difference, above 0.
-        eps: added to the denominators, above 0.
-        negatives_from: ``"other_classes"``, or ``"other_samples"`` whatever their class.
-        bank_precision: ``"full"``, or ``"half"`` for memories of 16 bits a number.
-        bank_on_host: keep the memories in CPU memory.
 
     Raises:
         PursuhintError: a value is out of its range, labels are needed and not known, or widths differ where
@@ -381,35 +365,20 @@ class ComplementaryRelationLoss(EmbeddingLoss):
         teacher_classifier: nn.Module | None = None,
         head: Head | None = None,
         *,
-        negatives: int = 500,
-        temperature: float = 0.05,
-        momentum: float = 0.5,
-        width: int = 128,
         embedder: Embedder = "linear",
         gradient: GradientRelation = "auto",
         cosine_scale: float = 10.0,
         active: float = 24 / 25,
         offset: float = 1e-6,
-        eps: float = 1e-7,
-        negatives_from: NegativesFrom = "other_classes",
-        bank_precision: BankPrecision = "full",
-        bank_on_host: bool = False,
+        options: NoiseContrastOptions,
     ) -> None:
         super().__init__()
-        check_positive(
-            num_samples=num_samples,
-            negatives=negatives,
-            temperature=temperature,
-            width=width,
-            offset=offset,
-            eps=eps,
-        )
+        check_positive(num_samples=num_samples, offset=offset)
         check_non_negative(cosine_scale=cosine_scale)
         check_choice(Embedder, embedder=embedder)
         check_choice(GradientRelation, gradient=gradient)
-        for name, value in (("momentum", momentum), ("active", active)):
-            if not 0 <= value <= 1:
-                raise PursuhintError(f"{name} must be in [0, 1], got {value}")
+        if not 0 <= active <= 1:
+            raise PursuhintError(f"active must be in [0, 1], got {active}")
         if gradient == "auto":
             gradient = "cosine" if student_width == teacher_width else "contrast"
         if gradient == "cosine" and student_width != teacher_width:
@@ -417,25 +386,17 @@ class ComplementaryRelationLoss(EmbeddingLoss):
                 f"the cosine of gradients needs embeddings of equal width, got {student_width} of the "
                 f"student and {teacher_width} of the teacher; set gradient to 'contrast'"
             )
-        options: dict[str, Any] = {
-            "embedder": embedder,
-            "temperature": temperature,
-            "momentum": momentum,
-            "width": width,
-            "offset": offset,
-            "eps": eps,
-            "bank_precision": bank_precision,
-            "bank_on_host": bank_on_host,
-        }
-        self.negatives = negatives
+        self.options = options
         self.gradient = gradient
         self.cosine_scale = cosine_scale
         self.active = active
         self.factor = 1.0
-        self.sampler = NegativeSampler(num_samples, labels, negatives_from)
-        self.relations = RelationContrast(student_width, teacher_width, num_samples, **options)
+        self.sampler = options.sampler(num_samples, labels)
+        widths = student_width, teacher_width
+        same: dict[str, Any] = {"embedder": embedder, "offset": offset, "options": options}
+        self.relations = RelationContrast(*widths, num_samples, **same)
         if gradient == "contrast":
-            self.gradient_relations = RelationContrast(student_width, teacher_width, num_samples, **options)
+            self.gradient_relations = RelationContrast(*widths, num_samples, **same)
         self.info = self.info.replace(shared_buffers=tuple(name for name, _ in self.named_buffers()))
         if gradient != "none":
             assert head is not None
@@ -499,7 +460,7 @@ class ComplementaryRelationLoss(EmbeddingLoss):
         """
         check_same_batch(student, teacher)
         if contrast is None:
-            contrast = torch.cat([indices[:, None], self.sampler(indices, self.negatives)], dim=1)
+            contrast = torch.cat([indices[:, None], self.sampler(indices, self.options.negatives)], dim=1)
         found = {"relation": self.factor * self.relations(student, teacher, indices, contrast)}
         if self.gradient != "none":
             own, other = self.gradient_elements(student, teacher, labels)

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from pursuhint._util.distributed import gather
 from pursuhint.errors import PursuhintError
-from pursuhint.losses._parts.memory_bank import BankPrecision, MemoryBank
-from pursuhint.losses._parts.negatives import NegativeSampler, NegativesFrom
+from pursuhint.losses._parts.contrast_options import NoiseContrastOptions
+from pursuhint.losses._parts.flat_options import flat_options
+from pursuhint.losses._parts.memory_bank import MemoryBank
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_choice, check_positive, check_same_batch
@@ -23,6 +24,7 @@ Positive = Literal["instance", "class"]
 Constants = Literal["first_batch", "none"]
 
 
+@flat_options(NoiseContrastOptions)
 class ContrastiveRepresentationLoss(EmbeddingLoss):
     r"""Find a sample's teacher vector among those of many other samples from its student vector, and back.
 
@@ -58,17 +60,9 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
         num_samples: size of the training set.
         labels: class of every training sample by its index, (num_samples,), -1 for samples that are held out.
             None if not known, which ``negatives_from="other_samples"`` allows.
-        negatives: number of other samples per sample, :math:`K`, at least 1.
-        temperature: divides the inner products, above 0.
-        momentum: share of the old vector when a memory is updated, in [0, 1].
-        width: length of the vectors that are compared.
-        eps: added to the denominators, above 0.
         positive: the sample's counterpart: itself (``"instance"``), or a random sample of its class
             (``"class"``, called relaxed in the authors' code).
         constants: where :math:`Z` comes from, the ``"first_batch"``, or ``"none"`` for 1.
-        negatives_from: ``"other_classes"``, or ``"other_samples"`` whatever their class.
-        bank_precision: ``"full"``, or ``"half"`` for memories of 16 bits a number.
-        bank_on_host: keep the memories in CPU memory.
 
     Raises:
         PursuhintError: a value is out of its range, or labels are needed and not known.
@@ -103,38 +97,24 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
         num_samples: int,
         labels: Tensor | None = None,
         *,
-        negatives: int = 16384,
-        temperature: float = 0.07,
-        momentum: float = 0.5,
-        width: int = 128,
-        eps: float = 1e-7,
         positive: Positive = "instance",
         constants: Constants = "first_batch",
-        negatives_from: NegativesFrom = "other_classes",
-        bank_precision: BankPrecision = "full",
-        bank_on_host: bool = False,
+        options: NoiseContrastOptions,
     ) -> None:
         super().__init__()
-        check_positive(
-            num_samples=num_samples, negatives=negatives, temperature=temperature, width=width, eps=eps
-        )
+        check_positive(num_samples=num_samples)
         check_choice(Positive, positive=positive)
         check_choice(Constants, constants=constants)
-        if not 0 <= momentum <= 1:
-            raise PursuhintError(f"momentum must be in [0, 1], got {momentum}")
         if positive == "class" and labels is None:
             raise PursuhintError("positives of the same class need the classes of the training samples")
         self.num_samples = num_samples
-        self.negatives = negatives
-        self.temperature = temperature
-        self.momentum = momentum
-        self.eps = eps
+        self.options = options
         self.positive = positive
-        self.student_embed = nn.Linear(student_width, width)
-        self.teacher_embed = nn.Linear(teacher_width, width)
-        self.memory_student = MemoryBank(num_samples, width, precision=bank_precision, on_host=bank_on_host)
-        self.memory_teacher = MemoryBank(num_samples, width, precision=bank_precision, on_host=bank_on_host)
-        self.sampler = NegativeSampler(num_samples, labels, negatives_from)
+        self.student_embed = nn.Linear(student_width, options.width)
+        self.teacher_embed = nn.Linear(teacher_width, options.width)
+        self.memory_student = options.memory(num_samples)
+        self.memory_teacher = options.memory(num_samples)
+        self.sampler = options.sampler(num_samples, labels)
         self.info = self.info.replace(batch_coupled=constants == "first_batch")
         start = -math.inf if self.info.batch_coupled else 0.0  # infinite until the first batch
         self.register_buffer("log_z_student", torch.full((1,), start))
@@ -168,8 +148,8 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
         }
         if self.training:
             everywhere = gather(indices)
-            self.memory_student.update(everywhere, gather(own.detach()), self.momentum)
-            self.memory_teacher.update(everywhere, gather(other.detach()), self.momentum)
+            self.memory_student.update(everywhere, gather(own.detach()), self.options.momentum)
+            self.memory_teacher.update(everywhere, gather(other.detach()), self.options.momentum)
             self.sampler.advance()
         return terms
 
@@ -180,18 +160,18 @@ class ContrastiveRepresentationLoss(EmbeddingLoss):
             indices: which training samples, (N,).
         """
         positives = indices if self.positive == "instance" else self.sampler.partners(indices)
-        return torch.cat([positives[:, None], self.sampler(indices, self.negatives)], dim=1)
+        return torch.cat([positives[:, None], self.sampler(indices, self.options.negatives)], dim=1)
 
     def _contrasted(self, anchors: Tensor, bank: MemoryBank, contrast: Tensor, log_z: Tensor) -> Tensor:
         """One side of the loss; sets its constant, once, if it is to learn."""
-        scores = bank.products(anchors, contrast) / self.temperature  # log P + log Z, (N, K + 1)
+        scores = bank.products(anchors, contrast) / self.options.temperature  # log P + log Z, (N, K + 1)
         # Z is fixed by the first batch and constant from then on; `where` needs no GPU sync to find out.
         constant = torch.where(log_z.isinf(), self._log_constant(scores.detach()), log_z)
         if self.training:
             log_z.copy_(constant)
         scores = scores - constant  # log P
         log_q = math.log((contrast.shape[1] - 1) / self.num_samples)
-        log_added = math.log((contrast.shape[1] - 1) / self.num_samples + self.eps)  # log(q + eps)
+        log_added = math.log((contrast.shape[1] - 1) / self.num_samples + self.options.eps)  # log(q + eps)
         # P / (P + q + eps) is a sigmoid of log P - log(q + eps), so its -log is a softplus: no overflow.
         positive = F.softplus(log_added - scores[:, 0])  # -log(P / (P + q + eps))
         negative = F.softplus(scores[:, 1:] - log_added) + (log_added - log_q)  # -log(q / (P + q + eps))

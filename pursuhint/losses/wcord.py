@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from pursuhint._util.distributed import gather
-from pursuhint.errors import PursuhintError
-from pursuhint.losses._parts.memory_bank import BankPrecision, MemoryBank
-from pursuhint.losses._parts.negatives import NegativeSampler, NegativesFrom
+from pursuhint.losses._parts.contrast_options import ContrastOptions
+from pursuhint.losses._parts.flat_options import flat_options
+from pursuhint.losses._parts.memory_bank import MemoryBank
 from pursuhint.losses._parts.vectors import unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_non_negative, check_positive, check_same_batch
@@ -116,6 +116,7 @@ class Critic(nn.Module):
         return same.mean(), gather(different[None]).sum() / len(same)
 
 
+@flat_options(ContrastOptions)
 class WassersteinContrastLoss(EmbeddingLoss):
     r"""Bring the student's samples near the teacher's, one by one and as distributions.
 
@@ -127,9 +128,9 @@ class WassersteinContrastLoss(EmbeddingLoss):
               + \lambda_l \, \langle P, C \rangle .
 
     The first, global term is the dual form of a Wasserstein distance: a critic :math:`g` (`Critic`) tells
-    pairs of one sample from pairs with :math:`M` others, whose student vectors come from a memory. Student,
-    maps and critic all descend on it. The second, local term is the primal form within the batch
-    (`LocalTransport`) with the cosine distance as :math:`C`. Widths may differ.
+    pairs of one sample from pairs with :math:`M` others (``negatives``), whose student vectors come from a
+    memory. Student, maps and critic all descend on it. The second, local term is the primal form within the
+    batch (`LocalTransport`) with the cosine distance as :math:`C`. Widths may differ.
 
     No implementation was found. The local term is the paper's; critic, memory, their sizes and the two
     weights are not confirmed by any source and may have to be tuned. "WCoRD+KD" adds KD with weight 1.
@@ -149,15 +150,9 @@ class WassersteinContrastLoss(EmbeddingLoss):
             None if not known, which ``negatives_from="other_samples"`` allows.
         global_weight: :math:`\lambda_g`, at least 0.
         local_weight: :math:`\lambda_l`, at least 0.
-        negatives: :math:`M`, at least 1.
-        momentum: share of the old vector when the memory is updated, in [0, 1].
-        width: length of :math:`s` and :math:`t`.
         epsilon: weight of the entropy in the local term, above 0.
         iterations: of Sinkhorn, at least 1.
         through_plan: let gradient flow through Sinkhorn's iterations; otherwise the plan is a constant.
-        negatives_from: ``"other_classes"``, or ``"other_samples"`` whatever their class.
-        bank_precision: ``"full"``, or ``"half"`` for a memory of 16 bits a number.
-        bank_on_host: keep the memory in CPU memory.
 
     Raises:
         PursuhintError: a value is out of its range, or labels are needed and not known.
@@ -190,31 +185,23 @@ class WassersteinContrastLoss(EmbeddingLoss):
         *,
         global_weight: float = 0.8,
         local_weight: float = 0.05,
-        negatives: int = 16384,
-        momentum: float = 0.5,
-        width: int = 128,
         epsilon: float = 0.1,
         iterations: int = 50,
         through_plan: bool = False,
-        negatives_from: NegativesFrom = "other_classes",
-        bank_precision: BankPrecision = "full",
-        bank_on_host: bool = False,
+        options: ContrastOptions,
     ) -> None:
         super().__init__()
         check_non_negative(global_weight=global_weight, local_weight=local_weight)
-        check_positive(num_samples=num_samples, negatives=negatives, width=width)
-        if not 0 <= momentum <= 1:
-            raise PursuhintError(f"momentum must be in [0, 1], got {momentum}")
+        check_positive(num_samples=num_samples)
         self.global_weight = global_weight
         self.local_weight = local_weight
-        self.negatives = negatives
-        self.momentum = momentum
-        self.student_projection = nn.Linear(student_width, width)
-        self.teacher_projection = nn.Linear(teacher_width, width)
-        self.critic = Critic(width)
+        self.options = options
+        self.student_projection = nn.Linear(student_width, options.width)
+        self.teacher_projection = nn.Linear(teacher_width, options.width)
+        self.critic = Critic(options.width)
         self.transport = LocalTransport(epsilon=epsilon, iterations=iterations, through_plan=through_plan)
-        self.memory = MemoryBank(num_samples, width, precision=bank_precision, on_host=bank_on_host)
-        self.sampler = NegativeSampler(num_samples, labels, negatives_from)
+        self.memory = options.memory(num_samples)
+        self.sampler = options.sampler(num_samples, labels)
 
     def terms(self, student: Tensor, teacher: Tensor, indices: Tensor) -> dict[str, Tensor]:
         """Compare the embeddings of one batch, and remember the student's.
@@ -234,13 +221,13 @@ class WassersteinContrastLoss(EmbeddingLoss):
         check_same_batch(student, teacher)
         own = unit_length(self.student_projection(student))
         other = unit_length(self.teacher_projection(teacher))
-        same, different = self.critic(other, own, self.memory, self.sampler(indices, self.negatives))
+        same, different = self.critic(other, own, self.memory, self.sampler(indices, self.options.negatives))
         found = {
             "global": self.global_weight * (different - same),
             "local": self.local_weight * self.transport(gather(own), gather(other)),
         }
         if self.training:
-            self.memory.update(gather(indices), gather(own.detach()), self.momentum)
+            self.memory.update(gather(indices), gather(own.detach()), self.options.momentum)
             self.sampler.advance()
         return found
 

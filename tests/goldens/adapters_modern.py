@@ -22,6 +22,7 @@ from pursuhint.distillation.meta_gradient import (
 from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.tap import Tap
+from pursuhint.losses._parts.contrast_options import NoiseContrastOptions
 from pursuhint.losses._parts.maps import pool_to_smaller
 from pursuhint.losses.aml import AsymmetricMetricLoss, asymmetric_contrast
 from pursuhint.losses.base import Loss
@@ -505,11 +506,13 @@ def _crcd(setup: Setup) -> Prepared:
         teacher.shape[1],
         setup.option("n_data"),
         embedder=embedder,
-        temperature=setup.option("nce_t"),
-        momentum=setup.option("nce_m"),
-        width=setup.option("feat_dim"),
         offset=setup.option("relation_offset", default=1e-6),
-        eps=setup.option("nce_eps", default=1e-7),
+        options=NoiseContrastOptions(
+            temperature=setup.option("nce_t"),
+            momentum=setup.option("nce_m"),
+            width=setup.option("feat_dim"),
+            eps=setup.option("nce_eps", default=1e-7),
+        ),
     ).to(setup.dtype)
     inputs = [student, teacher, setup.role("indices"), setup.role("contrast_indices")]
     assert setup.option("nce_k") == inputs[3].shape[1] - 1

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from pursuhint.errors import PursuhintError
 from pursuhint.features.head import find_head
 from pursuhint.losses import crcd
+from pursuhint.losses._parts.contrast_options import NoiseContrastOptions
 from pursuhint.losses.crcd import (
     ComplementaryRelationLoss,
     RelationContrast,
@@ -23,12 +24,12 @@ from pursuhint.losses.crcd import (
 SAMPLES, WIDTH = 20, 6
 LABELS = torch.arange(SAMPLES) % 4
 INDICES = torch.tensor([3, 11, 6, 12])
-OPTIONS = {"temperature": 0.2, "momentum": 0.5, "width": WIDTH, "offset": 1e-6, "eps": 1e-7}
+OPTIONS = NoiseContrastOptions(temperature=0.2, width=WIDTH)
 
 
 def contrast() -> RelationContrast:
     torch.manual_seed(0)
-    return RelationContrast(5, 7, SAMPLES, embedder="linear", **OPTIONS).double()
+    return RelationContrast(5, 7, SAMPLES, embedder="linear", offset=1e-6, options=OPTIONS).double()
 
 
 class Tail(nn.Module):
@@ -160,7 +161,7 @@ def plain_scores(vectors, memory, candidates):
 
 def test_single_precision_is_as_good_as_the_plain_formula(candidates):
     torch.manual_seed(0)
-    relation = RelationContrast(5, 7, SAMPLES, embedder="linear", **OPTIONS)
+    relation = RelationContrast(5, 7, SAMPLES, embedder="linear", offset=1e-6, options=OPTIONS)
     vectors, bank = F.normalize(torch.randn(4, WIDTH), dim=1), relation.memory_teacher
     exact = plain_scores(vectors.double(), bank.vectors.double(), candidates[:, 1:])
     towards = F.normalize(vectors[:, None] - bank.vectors[INDICES] + 1e-6, dim=2)
@@ -251,7 +252,7 @@ def test_half_precision_and_host_memories(embeddings):
 
 
 def test_dead_and_equal_samples_stay_finite(candidates):
-    relation = RelationContrast(WIDTH, WIDTH, SAMPLES, embedder="none", **OPTIONS)
+    relation = RelationContrast(WIDTH, WIDTH, SAMPLES, embedder="none", offset=1e-6, options=OPTIONS)
     relation.memory_teacher.vectors[:] = relation.memory_teacher.vectors[0]
     student = relation.memory_teacher.vectors[INDICES].clone()
     student[0] = 0

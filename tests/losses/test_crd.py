@@ -38,7 +38,8 @@ def unit(vector):
 
 def slow(loss, student, teacher, contrast, constants=None):
     """Both sides, their constants and the memories afterwards, number by number."""
-    tau, eps, m, n = loss.temperature, loss.eps, loss.momentum, loss.num_samples
+    options, n = loss.options, loss.num_samples
+    tau, eps, m = options.temperature, options.eps, options.momentum
     u = [unit(loss.student_embed.weight @ e + loss.student_embed.bias) for e in student]
     v = [unit(loss.teacher_embed.weight @ e + loss.teacher_embed.bias) for e in teacher]
     q = (contrast.shape[1] - 1) / n
