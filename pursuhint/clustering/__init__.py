@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         squared_distances,
         tie_width,
     )
+    from pursuhint.clustering.near_optimal import NearOptimal, near_optimal_segments
     from pursuhint.clustering.result import Clustering, check_k
     from pursuhint.clustering.stability import SelectionStability, selection_stability
 

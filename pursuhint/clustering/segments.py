@@ -41,7 +41,7 @@ def segments(similarity: Similarity, k: int, *, normalize: bool = False) -> Clus
     """
     matrix = checked_similarity(similarity, normalize=normalize, k=k)
     layers = len(matrix)
-    cost = _costs(matrix)
+    cost = segment_costs(matrix)
     tie = tie_width(matrix) * layers
     best = cost[0]  # B_1(n): inertia of the first n layers as one segment, n from 0
     starts = np.zeros((k, layers + 1), dtype=int)
@@ -61,7 +61,7 @@ def segments(similarity: Similarity, k: int, *, normalize: bool = False) -> Clus
     return Clustering(tuple(labels.tolist()), inertia_of(matrix, labels), 1, "segments")
 
 
-def _costs(matrix: Matrix) -> Matrix:
+def segment_costs(matrix: Matrix) -> Matrix:
     """Inertia of layers a to b - 1 as one cluster at [a, b], infinite unless a < b; (layers + 1,) * 2."""
     layers = len(matrix)
     # corner[a, b] is the sum over the first a rows and b columns, so that any block's sum takes four entries.
