@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pursuhint._util.registry import lookup
 from pursuhint.errors import PursuhintError
+from pursuhint.training.recipe.hint_keys import keys_without_effect, no_effect, with_effect
 from pursuhint.training.recipe.loss_syntax import parse_value
 from pursuhint.training.recipe.schema import HintsConfig, Strategy
 
@@ -43,7 +44,7 @@ def parse_hints(text: str) -> dict[str, Any]:
 
 
 def with_hints(values: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """Plain values of a recipe with other hint points; its other hint keys stay.
+    """Plain values of a recipe with other hint points; its other hint keys stay, where they have an effect.
 
     The student's points of a recipe that names the teacher's go with these. So do the own hints of single
     losses.
@@ -61,6 +62,7 @@ def with_hints(values: Mapping[str, Any], text: str) -> dict[str, Any]:
     hints = {**before, "file": None, "points": [], "strategy": None, **typed}
     if "strategy" not in typed:  # the number follows from the points
         hints["k"] = None
+    hints = with_effect(hints)
     losses = {name: _without_hints(loss) for name, loss in (values.get("losses") or {}).items()}
     return {**values, "hints": hints, "losses": losses}
 
@@ -78,8 +80,8 @@ def check_effect(
     Raises:
         PursuhintError: a key has no effect with the strategy, or is decided by the command.
     """
-    hints, decided = HintsConfig() if hints is None else hints, tuple(decided)
-    ignored = decided or hints.without_effect()
+    values, decided = {} if hints is None else hints.model_dump(), tuple(decided)
+    ignored = decided or keys_without_effect(values)
     for assignment in assignments:
         path, _, text = assignment.partition("=")
         section, _, key = path.strip().partition(".")
@@ -87,15 +89,7 @@ def check_effect(
             continue
         if decided:
             raise PursuhintError(f"hints.{key} has no effect here: the arms decide it (--arm)")
-        if hints.file is not None:
-            how = "the points of a file"
-        elif hints.strategy is None:
-            how = "the points of each loss's paper"
-        else:
-            how = f"hints.strategy {hints.strategy!r}"
-        using = [name for name in STRATEGIES if key not in HintsConfig(strategy=name).without_effect()]
-        more = f"; it belongs to {' and '.join(using)} (--hints {using[0]})" if using else ""
-        raise PursuhintError(f"hints.{key} has no effect with {how}{more}")
+        raise PursuhintError(no_effect(key, values))
 
 
 def _without_hints(loss: Any) -> Any:

@@ -17,6 +17,7 @@ from pursuhint._util.registry import did_you_mean, lookup
 from pursuhint._util.yaml_text import parse_yaml
 from pursuhint.errors import PursuhintError
 from pursuhint.recipes import RECIPES, is_recipe, recipe_text
+from pursuhint.training.recipe.hint_keys import keys_without_effect
 
 __all__ = ["variant_names"]
 
@@ -66,14 +67,27 @@ def variant_names(name: str) -> tuple[str, ...]:
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes``: mappings are merged key by key, anything else replaces."""
+    """``base`` with ``changes``: mappings are merged key by key, anything else replaces.
+
+    Of hints whose strategy changes, the base's keys that the new strategy ignores are left out.
+    """
     result = dict(base)
     for key, value in changes.items():
         before = result.get(key)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
+        if key == "hints" and isinstance(before, Mapping) and isinstance(value, Mapping):
+            value = _merged_hints(before, value)
+        elif isinstance(before, Mapping) and isinstance(value, Mapping):
             value = merged(before, value)
         result[key] = value
     return result
+
+
+def _merged_hints(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    together = {**base, **changes}
+    if any(together.get(key) != base.get(key) for key in ("strategy", "file", "points")):
+        ignored = keys_without_effect(together)
+        return {key: value for key, value in together.items() if key in changes or key not in ignored}
+    return together
 
 
 def _split(name_or_file: str | Path) -> tuple[str | Path, str | None]:

@@ -11,6 +11,7 @@ from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
 from pursuhint.losses._parts.classification import add_classification, default_weights
 from pursuhint.training.inputs import NO_INPUTS, Inputs
+from pursuhint.training.recipe.hint_keys import check_keys
 from pursuhint.training.recipe.schema import DataConfig, HintsConfig, LossConfig, NetworkConfig, Recipe
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS) -> Recipe:
 
     Raises:
         PursuhintError: losses that exclude each other, a loss without its teacher, hints that no loss uses,
-            an unknown hyperparameter, or a hint plan that cannot be read.
+            an unknown hyperparameter, a hint key that the strategy ignores, or a hint plan that cannot be
+            read.
     """
     student, teacher, data, plan = inputs.student, inputs.teacher, inputs.data, inputs.plan
     changes: dict[str, object] = {}
@@ -65,6 +67,11 @@ def _resolve_hints(
             "e.g. at"
         )
     shared = recipe.hints or HintsConfig()
+    if plan is None:
+        check_keys(shared, "hints")
+    for name, loss in losses.items():
+        if loss.hints is not None:
+            check_keys(loss.hints, f"losses.{name}.hints")
     if plan is not None:
         shared = written_out(plan, shared)
     elif shared.file is not None:

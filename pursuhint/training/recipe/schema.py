@@ -35,6 +35,7 @@ from pursuhint.data import check_augmentations
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES
 from pursuhint.similarity import METRICS
+from pursuhint.training.recipe.hint_keys import with_effect
 from pursuhint.training.recipe.inheritance import read_recipe, read_text
 from pursuhint.training.recipe.loss_syntax import parse_value, tidy_numbers
 from pursuhint.training.recipe.received import check_code, without_download
@@ -169,13 +170,6 @@ Strategy = Literal[
     "explicit",
 ]
 
-_CHOICE = ("k", "metric", "algorithm", "position", "samples", "points", "seed")
-_USED: Mapping[str | None, tuple[str, ...]] = {
-    "chosen": ("k", "metric", "algorithm", "position", "samples", "seed"),
-    "random": ("k", "seed"),
-    "explicit": ("k", "points"),
-}
-
 
 class HintsConfig(_Section):
     """Where the teacher's hints are taken and which student layers they guide.
@@ -234,12 +228,6 @@ class HintsConfig(_Section):
         if self.strategy == "explicit" and self.k not in (None, len(self.points)):
             raise PursuhintError(f"hints.k is {self.k}, but hints.points names {len(self.points)} points")
         return self
-
-    def without_effect(self) -> tuple[str, ...]:
-        """The keys that decide nothing with this strategy."""
-        used = () if self.file is not None else _USED.get(self.strategy, ())
-        ignored = [key for key in _CHOICE if key not in used]
-        return (*ignored, "pairing") if self.student_points else tuple(ignored)
 
 
 class LossConfig(_Section):
@@ -504,6 +492,12 @@ class Recipe(_Section):
             _assign(values, path, value)
             if path == ["hints", "points"] and value:  # points are a strategy of their own
                 values["hints"] |= {"strategy": "explicit", "file": None, "k": None}
+            if (
+                path[0] == "hints"
+                and path[1:] in ([], ["strategy"], ["file"])
+                and isinstance(values["hints"], dict)
+            ):  # what the strategy before it needed
+                values["hints"] = with_effect(values["hints"])
         return type(self).from_dict(values)
 
 

@@ -38,13 +38,14 @@ def test_reads_strategies_points_and_files(tmp_path):
 @pytest.mark.parametrize("strategy", ["conventional", "centers", "chosen", "random"])
 @pytest.mark.parametrize("name", ["pursuhint-pre-at", "pursuhint-pre-vid", "pursuhint-post-resnet110"])
 def test_a_strategy_keeps_the_other_keys_of_the_recipe(name, strategy):
-    before = Recipe.load(name).hints
-    assert typed(name, strategy) == before.model_copy(update={"strategy": strategy})
+    before, after = Recipe.load(name).hints, typed(name, strategy)
+    kept = {"activation", "pairing", *(key for key in USED if strategy in USED[key])}
+    assert after == HintsConfig(strategy=strategy, **{key: getattr(before, key) for key in kept})
 
 
 def test_points_keep_what_is_not_about_choosing():
     assert typed("pursuhint-pre-at", "6,27,49,50") == HintsConfig(
-        points=("6", "27", "49", "50"), strategy="explicit", activation="pre", metric="r2cca"
+        points=("6", "27", "49", "50"), strategy="explicit", activation="pre"
     )
     again = typed("cifar100-fsp", "conventional")  # the student's points belonged to the teacher's
     assert (again.strategy, again.points, again.student_points) == ("conventional", (), ())
@@ -93,6 +94,61 @@ def test_a_key_that_the_strategy_ignores_is_refused(strategy, key):
     else:
         with pytest.raises(PursuhintError, match=rf"hints.{key} has no effect with .*belongs to chosen"):
             check_effect(hints, assignment)
+
+
+def recipe_with(hints: str) -> Recipe:
+    return Recipe.from_yaml(f"student: resnet8\nteacher: resnet8\nlosses: {{at: 1}}\nhints: {hints}")
+
+
+@pytest.mark.parametrize("key", USED)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_key_that_the_strategy_of_a_file_ignores_is_refused(strategy, key):
+    recipe = recipe_with(f"{{strategy: {strategy}, {key}: {VALUES[key]}}}")
+    if strategy in USED[key]:
+        assert str(getattr(resolve_recipe(recipe).hints, key)) == VALUES[key]
+    else:
+        with pytest.raises(
+            PursuhintError, match=rf"hints.{key} has no effect with hints.strategy '{strategy}'"
+        ):
+            resolve_recipe(recipe)
+
+
+@pytest.mark.parametrize(
+    ("hints", "key"),
+    [
+        ("{metric: r2cca}", "metric"),
+        ("{points: [1, 2], seed: 3}", "seed"),
+        ("{file: plan.json, strategy: chosen}", "strategy"),
+        ("{file: plan.json, k: 2}", "k"),
+        ("{points: [1], student_points: [2], pairing: even}", "pairing"),
+    ],
+)
+def test_a_key_beside_points_or_a_file_is_refused(hints, key):
+    with pytest.raises(PursuhintError, match=rf"hints.{key} has no effect with"):
+        resolve_recipe(recipe_with(hints))
+
+
+def test_an_ignored_key_of_a_single_loss_is_refused():
+    recipe = Recipe.from_yaml(
+        "student: resnet8\nteacher: resnet8\nlosses: {at: {hints: {strategy: centers, k: 2}}}"
+    )
+    with pytest.raises(
+        PursuhintError, match=r"losses.at.hints.k has no effect with hints.strategy 'centers'"
+    ):
+        resolve_recipe(recipe)
+
+
+def test_the_recipe_of_a_run_and_one_that_changes_the_strategy_resolve(tmp_path):
+    stored = resolve_recipe(
+        Recipe.from_dict(with_hints(Recipe.load("pursuhint-pre-at").to_dict(), "centers"))
+    )
+    stored.save(tmp_path / "stored.yaml")
+    assert resolve_recipe(Recipe.load(tmp_path / "stored.yaml")) == stored
+    (tmp_path / "mine.yaml").write_text("extends: pursuhint-pre-at\nhints: {strategy: random, seed: 3}")
+    hints = resolve_recipe(Recipe.load(tmp_path / "mine.yaml")).hints
+    assert hints == HintsConfig(strategy="random", k=3, seed=3, activation="pre")
+    changed = resolve_recipe(Recipe.load("pursuhint-pre-at").override("hints=conventional")).hints
+    assert changed == HintsConfig(strategy="conventional", activation="pre")
 
 
 def test_keys_of_all_strategies_and_resets_are_accepted():

@@ -1,0 +1,72 @@
+"""Which keys of a recipe's ``hints`` decide anything, by strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pursuhint.errors import PursuhintError
+
+if TYPE_CHECKING:
+    from pursuhint.training.recipe.schema import HintsConfig
+
+__all__: list[str] = []
+
+_CHOICE = ("k", "metric", "algorithm", "position", "samples", "points", "seed")
+_USED: Mapping[str, tuple[str, ...]] = {
+    "chosen": ("k", "metric", "algorithm", "position", "samples", "seed"),
+    "random": ("k", "seed"),
+    "explicit": ("k", "points"),
+}
+
+
+def keys_without_effect(hints: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that decide nothing in a section ``hints``.
+
+    Args:
+        hints: plain values; ``file``, ``strategy``, ``points`` and ``student_points`` count.
+    """
+    file, strategy = hints.get("file") is not None, hints.get("strategy")
+    if strategy is None and hints.get("points"):
+        strategy = "explicit"
+    used = () if file else _USED.get(str(strategy), ())
+    ignored = [key for key in _CHOICE if key not in used]
+    return (*["strategy"] * file, *ignored, *["pairing"] * bool(hints.get("student_points")))
+
+
+def with_effect(hints: Mapping[str, Any]) -> dict[str, Any]:
+    """The section without the keys that decide nothing."""
+    ignored = keys_without_effect(hints)
+    return {key: value for key, value in hints.items() if key not in ignored}
+
+
+def no_effect(key: str, hints: Mapping[str, Any], *, section: str = "hints") -> str:
+    """What to say of a key that decides nothing: the key, the strategy, and which strategies use it."""
+    strategy = hints.get("strategy")
+    if hints.get("file") is not None:
+        how = "the points of a file"
+    elif key == "pairing":
+        how = "student_points"
+    elif strategy is None:
+        how = "the points of each loss's paper"
+    else:
+        how = f"hints.strategy {strategy!r}"
+    using = [name for name, used in _USED.items() if key in used and name != "explicit"]
+    more = f"; it belongs to {' and '.join(using)} (--hints {using[0]})" if using else ""
+    return f"{section}.{key} has no effect with {how}{more}"
+
+
+def check_keys(hints: HintsConfig, section: str) -> None:
+    """Refuse a section whose strategy ignores a key that has another value than its default.
+
+    Args:
+        hints: the section.
+        section: its name in the message, ``hints`` or ``losses.NAME.hints``.
+
+    Raises:
+        PursuhintError: a key decides nothing.
+    """
+    values, defaults = hints.model_dump(), type(hints)().model_dump()
+    for key in keys_without_effect(values):
+        if values[key] != defaults[key]:
+            raise PursuhintError(f"{no_effect(key, values, section=section)}; leave it out")
