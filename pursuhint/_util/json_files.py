@@ -23,10 +23,12 @@ def validated(model: type[File], values: Any, what: str, *, older: str = "") -> 
         older: what to do about a file with a lower schema version, for the message.
 
     Raises:
-        PursuhintError: the file has another schema version or does not fit; the message names the first entry
-            that does not.
+        PursuhintError: the file has no schema version or another one, or does not fit; the message names the
+            first entry that does not.
     """
     (known,) = get_args(model.model_fields["schema_version"].annotation)
+    if isinstance(values, dict) and "schema" not in values:
+        raise PursuhintError(f"{what} is not valid: it has no schema version (schema: {known})")
     schema = values.get("schema") if isinstance(values, dict) else None
     if isinstance(schema, int) and schema != known:
         todo = f"; {older}" if older and schema < known else ""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -17,7 +15,6 @@ from pursuhint.analysis.resumable_pass import (
     Accumulator,
     SampleSource,
     StateOptions,
-    fingerprint,
     run_resumable_pass,
 )
 from pursuhint.features.hint_points import Activation, HintPoint
@@ -46,21 +43,6 @@ class Collected:
     shards: Shards | None
 
 
-@dataclass(frozen=True)
-class StateRequest:
-    """A wish to save the state of a pass.
-
-    Attributes:
-        folder: for the states of all ranks.
-        save_every: seconds between two states, see `StateOptions`.
-        settings: what the statistics depend on beside network, samples, points and options.
-    """
-
-    folder: Path
-    save_every: float
-    settings: Mapping[str, Any]
-
-
 @dataclass(frozen=True, eq=False)
 class CollectionPlan:
     """One pass over samples that collects the statistics of a network's layers.
@@ -84,7 +66,7 @@ class CollectionPlan:
     def collect(
         self,
         *,
-        states: StateRequest | None = None,
+        states: StateOptions | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> tuple[dict[Activation, Collected], CollectSeconds]:
         """Run the pass.
@@ -110,7 +92,7 @@ class CollectionPlan:
             taps,
             self.source,
             options=self.options,
-            states=None if states is None else self._state_options(states),
+            states=None if states is None else states.depending_on(layouts=self._layout_names()),
             on_batch=None if on_progress is None else lambda done: on_progress(done, total),
         )
         several = len(order.sizes) > 1
@@ -135,14 +117,5 @@ class CollectionPlan:
         left = max(0, self.memory_budget - 2 * layout.bytes)
         return MomentShards(statistics, self.source.order, memory_budget=left)
 
-    def _state_options(self, states: StateRequest) -> StateOptions:
-        identity = fingerprint(
-            self.network,
-            self.source.order,
-            points=[str(point.to_dict()) for points in self.points.values() for point in points],
-            kinds=[(layout.kind, str(layout.products)) for layout in self.layouts.values()],
-            pooling=str(self.options.pooling),
-            autocast=self.options.autocast,
-            **states.settings,
-        )
-        return StateOptions(states.folder, states.save_every, identity)
+    def _layout_names(self) -> list[tuple[str, str]]:
+        return [(layout.kind, str(layout.products)) for layout in self.layouts.values()]

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -67,12 +67,17 @@ class StateOptions:
         folder: for the states of all ranks.
         save_every: seconds between two states, longer if saving takes more than `SHARE_OF_SAVING` of the
             time; 0 saves after every batch.
-        identity: hash of everything that the result depends on, see `fingerprint`.
+        settings: what the result depends on beside the network, its points, the samples and the
+            `PassOptions`: tensors, or plain values. A pass resumes from states with equal settings only.
     """
 
     folder: Path
-    save_every: float
-    identity: str
+    save_every: float = SAVE_EVERY
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def depending_on(self, **settings: Any) -> StateOptions:
+        """The same options with further settings."""
+        return replace(self, settings={**self.settings, **settings})
 
 
 def run_resumable_pass(
@@ -105,7 +110,11 @@ def run_resumable_pass(
         PursuhintError: as `pursuhint.analysis.collect`; or a state cannot be written or all are damaged.
     """
     seconds = CollectSeconds()
-    saved = None if states is None else _PassStates(states.folder, states.identity)
+    points = [point for points, _ in taps.values() for point in points]
+    saved = None
+    if states is not None:
+        identity = _identity(network, points, source.order, options, states.settings)
+        saved = _PassStates(states.folder, identity)
     accumulators = {name: accumulator for name, (_, accumulator) in taps.items()}
     done = 0 if saved is None else saved.resume(accumulators, seconds, options.device)
     steps = source.order.steps(rank(), world_size())
@@ -114,7 +123,6 @@ def run_resumable_pass(
         on_batch(samples)
     if done == len(steps):
         return seconds
-    points = [point for points, _ in taps.values() for point in points]
     batches = source.batches_of(source.order.indices_of(steps[done:]))
     watch = Stopwatch(seconds, options.device)
     saver = None if saved is None or states is None else _Saver(saved, states.save_every, watch)
@@ -241,13 +249,21 @@ class _Saver:
             self._pause = max(self._save_every, (self._last - began) / SHARE_OF_SAVING)
 
 
-def fingerprint(network: nn.Module, order: SampleOrder, **settings: Any) -> str:
-    """Hash of everything that the result of a pass depends on: weights, samples, batches and settings.
-
-    Args:
-        network: its parameters and buffers count.
-        order: order of the samples.
-        settings: everything else that the result depends on: tensors, or plain values.
-    """
-    own = {"network": fingerprint_network(network), "samples": order.indices}
-    return fingerprint_values({**own, "sizes": order.sizes, "batch_size": order.batch_size, **settings})
+def _identity(
+    network: nn.Module,
+    points: Sequence[HintPoint],
+    order: SampleOrder,
+    options: PassOptions,
+    settings: Mapping[str, Any],
+) -> str:
+    """Hash of everything that the result of a pass depends on."""
+    own = {
+        "network": fingerprint_network(network),  # parameters and buffers
+        "points": [str(point.to_dict()) for point in points],
+        "samples": order.indices,
+        "sizes": order.sizes,
+        "batch_size": order.batch_size,
+        "pooling": str(options.pooling),
+        "autocast": options.autocast,
+    }
+    return fingerprint_values({**own, **settings})

@@ -14,12 +14,12 @@ from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
 from pursuhint._util.fingerprint import fingerprint_network
 from pursuhint.analysis.collection import pooled_widths
-from pursuhint.analysis.collection_plan import CollectionPlan, StateRequest
+from pursuhint.analysis.collection_plan import CollectionPlan
 from pursuhint.analysis.from_statistics import AnalysisRequest, analyze_statistics, with_pre
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
-from pursuhint.analysis.resumable_pass import SAVE_EVERY, SampleSource, forget
+from pursuhint.analysis.resumable_pass import SAVE_EVERY, SampleSource, StateOptions, forget
 from pursuhint.clustering.result import check_k
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
 from pursuhint.data.sample_order import SampleOrder
@@ -171,7 +171,7 @@ def analyze(
         network, points, layouts, SampleSource(order, batches_of), options, limit // len(activations)
     )
     settings = {"example": example, "metrics": names, "activation": activation, "data": data.name}
-    states = None if state is None else StateRequest(Path(state), save_every, settings)
+    states = None if state is None else StateOptions(Path(state), save_every, settings)
     gathered, spent = plan.collect(states=states, on_progress=on_progress)
     request = AnalysisRequest(tuple(dict.fromkeys(metrics)), tuple(computed), selection, no_stability)
     provenance = Provenance(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from pursuhint._util.atomic_files import read_json, write_json
+from pursuhint._util.json_files import validated
 from pursuhint.errors import PursuhintError
 
 OUTCOME = "test accuracy (top-1, percent) after the last epoch"
@@ -60,15 +61,9 @@ class FinishedStudy(StudyModel):
         """
         path = Path(folder) / cls.FILE
         values = read_json(path, cls.KIND)
-        schema = values.get("schema") if isinstance(values, dict) else None
-        if schema != 1:
-            raise PursuhintError(f"{path} has schema {schema}; this version of PursuHint reads schema 1")
-        try:
-            return cls.model_validate({**values, "path": path.parent})
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise PursuhintError(f"{path} is damaged: {where}: {first['msg']}") from None
+        if isinstance(values, dict):
+            values = {**values, "path": path.parent}
+        return validated(cls, values, f"the {cls.KIND} {path}")
 
 
 class _Named(Protocol):

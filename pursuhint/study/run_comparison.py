@@ -234,11 +234,10 @@ class _HintPlacement:
                 self.parts.teacher,
                 self.parts.data,
                 metrics=(hints.metric,),
-                k=self.k,
                 samples=hints.samples,
                 seed=hints.seed,
                 activation=hints.activation,
-                position=hints.position,
+                **dataclasses.asdict(dataclasses.replace(hints.selection, k=self.k)),
                 device=self.study.device,
                 network_name=recipe.teacher.network,
             )

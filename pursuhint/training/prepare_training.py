@@ -18,7 +18,7 @@ from pursuhint.data import ImageData
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
-from pursuhint.hints.options import check_position, default_k
+from pursuhint.hints.options import default_k
 from pursuhint.hints.paper_points import RULES, points_by_rule
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
@@ -183,7 +183,6 @@ def _plan(
     if plan is not None:
         plan = plan.bind(teacher, example, student_network=student)
         return plan if plan.student_points else pair_with_student(plan, hints, student, example)
-    check_position(hints.position)
     assert hints.activation is not None  # resolved
     points = find_hint_points(teacher, example, activation=hints.activation)
     k = default_k(points) if hints.k is None else hints.k

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -206,12 +207,10 @@ def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Acceler
                 teacher,
                 parts.data,
                 metrics=(hints.metric,),
-                k=hints.k,
                 samples=hints.samples,
                 seed=hints.seed,
                 activation=hints.activation,
-                position=hints.position,
-                algorithm=hints.algorithm,
+                **asdict(hints.selection),
                 device=accelerator.device,
                 workers=recipe.data.workers,
                 state=folder / "analysis" / "state",

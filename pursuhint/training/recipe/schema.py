@@ -33,6 +33,7 @@ from pursuhint.acceleration.options import Acceleration
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.data import check_augmentations
 from pursuhint.errors import PursuhintError
+from pursuhint.hints.options import SelectionOptions, check_position
 from pursuhint.losses import LOSSES
 from pursuhint.similarity import METRICS
 from pursuhint.training.recipe.hint_keys import with_effect
@@ -220,6 +221,7 @@ class HintsConfig(_Section):
     def _check(self) -> HintsConfig:
         check_name("metric", METRICS, self.metric)
         lookup("clustering algorithm", ALGORITHMS, self.algorithm)
+        check_position(self.position)
         if self.file is None and (self.strategy == "explicit") != bool(self.points):
             raise PursuhintError(
                 "hints.points and hints.strategy do not fit: give points with strategy 'explicit', "
@@ -228,6 +230,11 @@ class HintsConfig(_Section):
         if self.strategy == "explicit" and self.k not in (None, len(self.points)):
             raise PursuhintError(f"hints.k is {self.k}, but hints.points names {len(self.points)} points")
         return self
+
+    @property
+    def selection(self) -> SelectionOptions:
+        """How ``chosen`` points are clustered and taken."""
+        return SelectionOptions(self.k, self.algorithm, self.position)
 
 
 class LossConfig(_Section):
