@@ -22,9 +22,9 @@ from .options import apply, examples, refuse_typed
 )
 @apply(
     "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "data", "data_root", "download",
-    "image_size", "metric", "k_or_auto", "algorithm", "normalize", "position", "activations", "pooling",
-    "include", "samples", "batch_size", "stability", "memory_limit", "exact_median", "seed", "device",
-    "autocast", "workers", "out", "overwrite", "quiet", "json",
+    "image_size", "image_normalize", "metric", "k_or_auto", "algorithm", "normalize", "position",
+    "activations", "pooling", "include", "samples", "batch_size", "stability", "memory_limit",
+    "exact_median", "seed", "device", "autocast", "workers", "out", "overwrite", "quiet", "json",
 )  # fmt: skip
 @click.option("--num-classes", type=click.IntRange(min=2), help="Of the teacher.  [default: the data set's]")
 def command(
@@ -36,6 +36,7 @@ def command(
     data_root: Path | None,
     download: bool,
     image_size: int | None,
+    image_normalize: str | dict[str, list[float]] | None,
     metrics: tuple[str, ...],
     k: int | Literal["auto"] | None,
     algorithm: str,
@@ -76,8 +77,10 @@ def command(
     from pursuhint.features.pooling import get_pooling
     from pursuhint.report import write_report
     from pursuhint.similarity import get_metric
+    from pursuhint.training.loaders import load_data
+    from pursuhint.training.normalization import images_line, normalized_for
 
-    from .networks import Processes, Weights, load_data, load_network
+    from .networks import Processes, Weights, data_config, load_network
     from .progress import CountProgress, say
     from .results import print_analysis
 
@@ -90,10 +93,13 @@ def command(
     if not any(name.startswith("rbf-cka") for name in chosen):
         refuse_typed("exact_median", because="only RBF kernels have a bandwidth; add --metric rbf-cka")
     claim_folder(out, "analysis")
+    config = data_config(
+        name=data, root=data_root, download=download, image_size=image_size, normalize=image_normalize
+    )
     with Processes(choose_device(device)) as processes:
         quiet = quiet or not processes.main
         with processes.main_first():
-            images = load_data(data, data_root, download, image_size)
+            images = load_data(config)
         network = load_network(
             teacher,
             Weights(teacher_checkpoint, checkpoint_key, new_head),
@@ -102,6 +108,8 @@ def command(
             quiet=quiet,
             seed=seed,
         )
+        images = normalized_for(images, config, network, teacher)
+        say(images_line(images, config), quiet)
         fingerprint = fingerprint_network(network)
         check_analysis_folder(
             out, network=teacher, fingerprint=fingerprint, data=images.name, overwrite=overwrite

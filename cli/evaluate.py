@@ -30,7 +30,7 @@ from .options import apply, examples, folder_argument, refuse_typed
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @apply(
     "teacher", "teacher_checkpoint", "checkpoint_key", "data", "data_root", "download", "image_size",
-    "batch_size", "workers", "trust_code", "device", "json",
+    "image_normalize", "batch_size", "workers", "trust_code", "device", "json",
 )  # fmt: skip
 def command(
     run: Path | None,
@@ -43,6 +43,7 @@ def command(
     data_root: Path | None,
     download: bool,
     image_size: int | None,
+    image_normalize: str | dict[str, list[float]] | None,
     batch_size: int | None,
     workers: int | None,
     trust_code: bool,
@@ -60,18 +61,23 @@ def command(
     from pursuhint.data import make_loader
     from pursuhint.errors import PursuhintError
     from pursuhint.training import RunRecord, evaluate
+    from pursuhint.training.loaders import load_data
+    from pursuhint.training.normalization import images_line, normalized_for
 
-    from .networks import Weights, data_of_run, load_data, load_network
+    from .networks import Weights, data_config, data_of_run, load_network
+    from .progress import say
 
     where = choose_device(device)
     if run is not None:
         if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None:
             raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
+        refuse_typed("image_normalize", because="a run's images are normalised as in its training")
         record = RunRecord.load(run)
         network = record.load_student(weights, trust_code=trust_code)
         given = {"name": data, "root": data_root, "image_size": image_size}
         changes = {key: value for key, value in given.items() if value is not None}
         images = data_of_run(record, changes, download=download)
+        line = images.preprocessing.line()
         name = f"{record.recipe.student.network}, {weights} epoch of {run}"
     elif trust_code:
         raise PursuhintError(
@@ -79,11 +85,13 @@ def command(
         )
     elif teacher is not None and teacher_checkpoint is not None:
         refuse_typed("weights", because="a checkpoint holds one set of weights; give a run folder instead")
-        images = load_data(data, data_root, download, image_size)
-        network, name = (
-            load_network(teacher, Weights(teacher_checkpoint, checkpoint_key), images),
-            f"{teacher}, {teacher_checkpoint}",
+        config = data_config(
+            name=data, root=data_root, download=download, image_size=image_size, normalize=image_normalize
         )
+        images = load_data(config)
+        network = load_network(teacher, Weights(teacher_checkpoint, checkpoint_key), images)
+        images = normalized_for(images, config, network, teacher)
+        name, line = f"{teacher}, {teacher_checkpoint}", images_line(images, config)
     else:
         raise PursuhintError(
             "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint"
@@ -95,7 +103,10 @@ def command(
     )
     result = evaluate(network.to(where), loader)
     if as_json:
-        click.echo(json.dumps({"network": name, "data": images.name, "split": split, **asdict(result)}))
+        about = {"network": name, "data": images.name, "split": split}
+        more = {"preprocessing": images.preprocessing.to_dict()}
+        click.echo(json.dumps({**about, **asdict(result), **more}))
         return
+    say(line)
     click.echo(f"{name} on {images.name} ({split}, {result.count:,} images)")
     click.echo(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   cross-entropy {result.loss:.4f}")

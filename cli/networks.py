@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pursuhint.data import ImageData
-    from pursuhint.training import RunRecord
+    from pursuhint.training import DataConfig, RunRecord
 
 
 class Processes:
@@ -70,14 +70,17 @@ class Processes:
         return network
 
 
-def load_data(
-    name: str | None, root: Path | None, download: bool, image_size: int | None, *, val_fraction: float = 0.0
-) -> ImageData:
-    """The data set of the options ``--data``, ``--data-root``, ``--download`` and ``--image-size``."""
-    from pursuhint.data import load_dataset
+def data_config(**options: Any) -> DataConfig:
+    """The data section of a recipe, of the options that choose data and images.
 
-    return load_dataset(
-        name or "digits", root=root, download=download, image_size=image_size, val_fraction=val_fraction
+    Args:
+        **options: keys of `pursuhint.training.DataConfig`; None and False are not given.
+    """
+    from pursuhint.training import DataConfig
+
+    given = {key: value for key, value in options.items() if value is not None and value is not False}
+    return DataConfig.model_validate(
+        {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
     )
 
 
@@ -125,7 +128,7 @@ def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> I
                 f"class {index} is {theirs!r} in {other.name} and {ours!r} in the data of the run; evaluate "
                 "on data of the same classes in the same order"
             )
-    return replace(other, mean=own.mean, std=own.std)
+    return replace(other, mean=own.mean, std=own.std, normalization_source=own.normalization_source)
 
 
 def example_image(data: ImageData) -> Tensor:
@@ -153,13 +156,14 @@ def load_network(
     role: str = "teacher",
     seed: int = 0,
 ) -> nn.Module:
-    """A network for a data set, with weights from a file if one is given, and else those of a seed."""
+    """A network for a data set, with weights from a file if one is given, and else those of a seed.
+
+    Its images have to be normalised by `normalized_for` as it expects.
+    """
     import torch
 
     from pursuhint.models import create_model
     from pursuhint.models.checkpoint import load_weights
-    from pursuhint.training import DataConfig
-    from pursuhint.training.normalization import converted_for
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -172,4 +176,4 @@ def load_network(
         say(f"note: no checkpoint was given, so the {role} {name} has random weights", quiet)
     else:
         load_weights(network, weights.file, checkpoint_key=weights.key, new_head=weights.new_head)
-    return converted_for(network, name, data, DataConfig())
+    return network

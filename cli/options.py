@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,6 +51,29 @@ class Size(click.ParamType):
         return int(float(found[1]) * self.UNITS[found[2]])
 
 
+class ImageNormalize(click.ParamType):
+    """data, imagenet, model, or MEAN/STD: one number for all channels, or one a channel with commas."""
+
+    name = "data|imagenet|model|MEAN/STD"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        if not isinstance(value, str) or value in ("data", "imagenet", "model"):
+            return value
+        try:
+            mean, std = ([float(number) for number in part.split(",")] for part in value.split("/"))
+        except ValueError:
+            mean, std = [], []
+        good = mean and len(mean) == len(std) and all(map(math.isfinite, mean + std)) and min(std) > 0
+        if not good:
+            self.fail(
+                f"{value!r} is neither data, imagenet nor model, nor MEAN/STD such as 0.5/0.5 or "
+                "0.49,0.48,0.45/0.25,0.24,0.26",
+                param,
+                context,
+            )
+        return {"mean": mean, "std": std}
+
+
 def _path(**checks: Any) -> click.Path:
     return click.Path(path_type=Path, **checks)
 
@@ -94,6 +118,13 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     ),
     "image_size": click.option(
         "--image-size", metavar="PIXELS", type=click.IntRange(min=1), help="Resize the images to this side."
+    ),
+    "image_normalize": click.option(
+        "--image-normalize",
+        metavar="data|imagenet|model|MEAN/STD",
+        type=ImageNormalize(),
+        help="Mean and deviation of images in 0..1: the data's own, ImageNet's, those that the network says "
+        "it expects, or numbers such as 0.5/0.5.  [default: the network's if it says some, else the data's]",
     ),
     "trust_code": click.option(
         "--trust-code",

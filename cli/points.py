@@ -49,8 +49,9 @@ def command(
 
     from pursuhint.features.hint_points import conventional_points, find_hint_points
     from pursuhint.models import create_model
+    from pursuhint.training.loaders import load_data
 
-    from .networks import example_image, load_data
+    from .networks import data_config, example_image
 
     if size is None:
         refuse_typed("channels", because="it says what images of --size have; add --size")
@@ -66,7 +67,7 @@ def command(
         example = torch.zeros(1, channels, size, size)
         model = create_model(network, num_classes=10, in_channels=channels)
     else:
-        images = load_data(data, data_root, download, image_size)
+        images = load_data(data_config(name=data, root=data_root, download=download, image_size=image_size))
         example = example_image(images)
         model = create_model(network, num_classes=images.num_classes, in_channels=images.in_channels)
     points = find_hint_points(model, example, activation=activation, include=include)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ _OWN = (
 
 _SHARED = (
     "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "student", "data", "data_root", "download",
-    "image_size", "workers", "batch_size", "trust_code",
+    "image_size", "image_normalize", "workers", "batch_size", "trust_code",
 )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def build_recipe(
     put("teacher", "new_head", options["new_head"])
     for key, option in (
         ("name", "data"), ("root", "data_root"), ("download", "download"), ("image_size", "image_size"),
-        ("workers", "workers"), ("val_fraction", "val_fraction"),
+        ("normalize", "image_normalize"), ("workers", "workers"), ("val_fraction", "val_fraction"),
     ):  # fmt: skip
         put("data", key, options[option])
     put("optimizer", "lr", options["lr"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pursuhint.data.preprocessing import Preprocessing
+
 __all__ = ["Provenance"]
 
 
@@ -23,6 +25,8 @@ class Provenance:
         threads: CPU threads that torch used.
         processes: number of ranks that sharded the pass over the data.
         network_fingerprint: hash of the network's weights and buffers.
+        preprocessing: how images became the network's input, its own conversion included; None in
+            analyses of older versions.
     """
 
     network: str
@@ -36,3 +40,4 @@ class Provenance:
     threads: int
     processes: int
     network_fingerprint: str = ""
+    preprocessing: Preprocessing | None = None

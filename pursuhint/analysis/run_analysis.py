@@ -22,11 +22,13 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import SAVE_EVERY, SampleSource, StateOptions, forget
 from pursuhint.clustering.result import check_k
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
+from pursuhint.data.preprocessing import Preprocessing
 from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import Activation, find_hint_points
 from pursuhint.features.pooling import get_pooling
 from pursuhint.hints.options import SelectionOptions
+from pursuhint.models.normalization import converted_to
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
 from pursuhint.similarity.kernel import with_exact_median
@@ -186,6 +188,7 @@ def analyze(
         threads=torch.get_num_threads(),
         processes=world_size(),
         network_fingerprint=fingerprint_network(network),
+        preprocessing=_preprocessing(data, network),
     )
     analyses: list[Analysis] = []
     for collected in gathered.values():
@@ -198,6 +201,14 @@ def analyze(
         return analyses[0]
     post, pre = analyses
     return with_pre(post, pre, selection)
+
+
+def _preprocessing(data: ImageData, network: nn.Module) -> Preprocessing:
+    """How images become the network's input, by its own conversion too."""
+    own = converted_to(network)
+    if own is None:
+        return data.preprocessing
+    return replace(data.preprocessing, mean=own.mean, std=own.std, source=own.source)
 
 
 def _why_no_stability(wanted: bool, samples: int) -> str:

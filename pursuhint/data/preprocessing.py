@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 __all__ = ["Preprocessing"]
@@ -41,6 +41,14 @@ class Preprocessing:
             key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
         }
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """From what `to_dict` gives; entries of later versions are left out."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        return cls(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+        )
+
     def line(self) -> str:
         """One line for people, such as ``images: 64x64, normalised with mean ... and deviation ...``."""
         height, width = self.size
@@ -48,11 +56,8 @@ class Preprocessing:
         if self.resize == "cover":
             margin = "" if self.crop == 1 else f" {self.crop:.3g} times the size"
             resize = f", resize to cover{margin} and centre crop"
-        mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
-        return (
-            f"images: {width}x{height}{resize}, normalised with mean {mean} and deviation {std} "
-            f"(from {self.source})"
-        )
+        constants = Normalization(self.mean, self.std, self.source)
+        return f"images: {width}x{height}{resize}, normalised with {constants}"
 
 
 @dataclass(frozen=True)
@@ -69,15 +74,25 @@ class Normalization:
     std: tuple[float, ...]
     source: str
 
+    def __str__(self) -> str:
+        mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"mean {mean} and deviation {std} (from {self.source})"
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str) -> Normalization:
         """From a mapping with ``mean`` and ``std``."""
         return cls(tuple(map(float, values["mean"])), tuple(map(float, values["std"])), source)
 
     def for_channels(self, channels: int) -> Normalization | None:
-        """For images of so many channels: RGB constants are averaged for grey; None if they do not fit."""
+        """For images of so many channels: one value holds for all, RGB constants are averaged for grey.
+
+        Returns:
+            None if the constants do not fit.
+        """
         if len(self.mean) == channels:
             return self
+        if len(self.mean) == 1:
+            return Normalization(self.mean * channels, self.std * channels, self.source)
         if len(self.mean) == 3 and channels == 1:
             return Normalization((sum(self.mean) / 3,), (sum(self.std) / 3,), self.source)
         return None

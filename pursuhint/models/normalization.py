@@ -2,51 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.atomic_files import read_json
 from pursuhint.data.preprocessing import IMAGENET, Normalization
+from pursuhint.errors import PursuhintError
+
+BY_NETWORK = "the network's "
+"""How the source of constants begins that a network declares itself."""
+
+_PROCESSOR_FILE = "preprocessor_config.json"
 
 
 def expected_normalization(network: nn.Module, name: str = "") -> Normalization | None:
     """Mean and deviation that a network was made for, read without downloading; None if it does not say.
 
     Args:
-        network: timm's networks have a ``pretrained_cfg``, some others a ``default_cfg``.
+        network: timm's networks have a ``pretrained_cfg``, some others a ``default_cfg``. Networks of
+            transformers are read with their ``image_processor``, if the caller has set that attribute, or
+            with the ``preprocessor_config.json`` of the local folder that they were loaded from.
         name: as typed; ``torchvision:NAME`` means ImageNet's constants, those of all its weights.
     """
     for attribute in ("pretrained_cfg", "default_cfg"):
         declared = getattr(network, attribute, None)
         if isinstance(declared, Mapping) and declared.get("mean") and declared.get("std"):
-            return Normalization.from_mapping(declared, f"the network's {attribute}")
+            return Normalization.from_mapping(declared, f"{BY_NETWORK}{attribute}")
+    processed = _of_processor(network)
+    if processed is not None:
+        return processed
     if name.startswith("torchvision:"):
-        return Normalization(IMAGENET.mean, IMAGENET.std, "ImageNet's constants, as torchvision's weights")
+        return Normalization(IMAGENET.mean, IMAGENET.std, f"{BY_NETWORK}weights at torchvision, ImageNet's")
     return None
+
+
+def _of_processor(network: nn.Module) -> Normalization | None:
+    """The constants of transformers' image processor, which may be an object or its file."""
+    processor = getattr(network, "image_processor", None)
+    if processor is not None:
+        values = processor if isinstance(processor, Mapping) else vars(processor)
+        return _of_values(values, "image_processor")
+    folder = getattr(getattr(network, "config", None), "_name_or_path", None)
+    file = Path(folder) / _PROCESSOR_FILE if isinstance(folder, str) and folder else None
+    if file is None or not file.is_file():
+        return None
+    try:
+        values = read_json(file, "image processor")
+    except PursuhintError:
+        return None
+    return _of_values(values, _PROCESSOR_FILE) if isinstance(values, Mapping) else None
+
+
+def _of_values(values: Mapping[str, Any], source: str) -> Normalization | None:
+    """Constants for images in [0, 1], from the steps of a processor that begins with values in 0..255.
+
+    It computes ``(factor * pixel - offset - mean) / std``; each of the two steps may be switched off.
+    """
+    mean, std = _numbers(values.get("image_mean")), _numbers(values.get("image_std"))
+    if values.get("do_normalize") is False:
+        mean, std = [0.0], [1.0]
+    factor = (_numbers(values.get("rescale_factor")) or [1 / 255])[0]
+    if values.get("do_rescale") is False:
+        factor = 1.0
+    if not mean or len(mean) != len(std) or min(std) <= 0 or factor <= 0:
+        return None
+    scale, offset = 255 * factor, 1.0 if values.get("rescale_offset") else 0.0
+    if math.isclose(scale, 1.0):
+        scale = 1.0  # the usual factor is 1/255, rounded
+    return Normalization(
+        tuple((value + offset) / scale for value in mean),
+        tuple(value / scale for value in std),
+        f"{BY_NETWORK}{source}",
+    )
+
+
+def _numbers(values: Any) -> list[float]:
+    """One finite number or several, as a list; empty for anything else."""
+    several = values if isinstance(values, Sequence) else [values]
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in several):
+        return []
+    return [float(value) for value in several]
 
 
 def convert_images(network: nn.Module, given: Normalization, expected: Normalization) -> nn.Module:
     """Let a network take images normalised with ``given``, by converting them to ``expected`` at its input.
 
     Args:
-        network: changed in place, by a hook that copies of it keep.
+        network: changed in place, by a hook that copies of it keep. An earlier conversion is replaced.
         given: of the images that it will receive.
         expected: of the images that it was trained on.
 
     Returns:
         The network.
     """
+    hooks = network._forward_pre_hooks
+    for key in [key for key, hook in hooks.items() if isinstance(hook, _Conversion)]:
+        del hooks[key]
     if (given.mean, given.std) != (expected.mean, expected.std):
         network.register_forward_pre_hook(_Conversion(given, expected))
     return network
+
+
+def converted_to(network: nn.Module) -> Normalization | None:
+    """What `convert_images` converts a network's images to; None if it takes them as they come."""
+    for hook in network._forward_pre_hooks.values():
+        if isinstance(hook, _Conversion):
+            return hook.expected
+    return None
 
 
 class _Conversion:
     """(x * std_given + mean_given - mean_expected) / std_expected, as one factor and one offset."""
 
     def __init__(self, given: Normalization, expected: Normalization) -> None:
+        self.expected = expected
         rows = list(zip(given.mean, given.std, expected.mean, expected.std, strict=True))
         self._factor = [from_std / to_std for _, from_std, _, to_std in rows]
         self._offset = [(from_mean - to_mean) / to_std for from_mean, _, to_mean, to_std in rows]

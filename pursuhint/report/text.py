@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.similarity import METRICS, get_metric
 
 if TYPE_CHECKING:
@@ -101,6 +102,21 @@ def training_rows(recipe: Recipe) -> tuple[tuple[str, str], ...]:
             f"{optimizer.weight_decay:g}",
         ),
     )
+
+
+def image_rows(
+    preprocessing: Preprocessing | None, teacher: Normalization | None = None
+) -> tuple[tuple[str, str], ...]:
+    """The row of a page's settings on how images become the networks' input; none if that is not known.
+
+    Args:
+        preprocessing: of the student's images, or of the one network's.
+        teacher: what they are converted to for a teacher.
+    """
+    if preprocessing is None:
+        return ()
+    converted = "" if teacher is None else f"; converted for the teacher to {teacher}"
+    return (("Images", f"{preprocessing.line().removeprefix('images: ')}{converted}"),)
 
 
 def zoom_note(epochs: int) -> str:

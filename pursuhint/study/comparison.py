@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pursuhint._util.text import capital
+from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.study.arms import ARMS, CONTROLS, GIVEN, find_arm
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
 from pursuhint.study.paired_statistics import (
@@ -19,6 +20,8 @@ from pursuhint.study.paired_statistics import (
 )
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from pursuhint.data import ImageData
     from pursuhint.hints.plan import HintPlan
     from pursuhint.training.run_folder.record import RunRecord
@@ -125,7 +128,19 @@ class NetworkFacts(StudyModel):
 
 
 class DataFacts(StudyModel):
-    """Sizes of the data: name, samples in the training and the test split, classes, and of an image."""
+    """The data of a study.
+
+    Attributes:
+        name: of the data set.
+        train: number of training samples.
+        test: number of test samples.
+        num_classes: number of classes.
+        in_channels: channels of an image.
+        image_size: height and width in pixels.
+        preprocessing: how images become the input of the student; None in studies of older versions.
+        teacher_normalization: what the images are converted to for the teacher, if it expects another
+            normalisation.
+    """
 
     name: str
     train: int
@@ -133,10 +148,14 @@ class DataFacts(StudyModel):
     num_classes: int
     in_channels: int
     image_size: tuple[int, int]
+    preprocessing: Preprocessing | None = None
+    teacher_normalization: Normalization | None = None
 
     @classmethod
-    def of(cls, data: ImageData) -> DataFacts:
-        """Those of a data set."""
+    def of(cls, data: ImageData, teacher: nn.Module | None) -> DataFacts:
+        """Those of a data set, and of a teacher that looks at it."""
+        from pursuhint.models.normalization import converted_to  # imports torch
+
         return cls(
             name=data.name,
             train=len(data.train),
@@ -144,6 +163,8 @@ class DataFacts(StudyModel):
             num_classes=data.num_classes,
             in_channels=data.in_channels,
             image_size=data.image_size,
+            preprocessing=data.preprocessing,
+            teacher_normalization=None if teacher is None else converted_to(teacher),
         )
 
 

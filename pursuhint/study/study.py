@@ -129,7 +129,7 @@ class Study:
             "recipe": self.recipe.to_dict(),
             "seeds": tuple(seeds),
             "chosen_on": "test" if parts.data.val is None else "val",
-            "data": DataFacts.of(parts.data),
+            "data": DataFacts.of(parts.data, parts.teacher),
             "teacher": teacher_facts(self.recipe, parts, name=teacher, device=self.device)
             if before is None
             else before.teacher,

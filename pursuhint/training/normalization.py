@@ -1,4 +1,4 @@
-"""Which normalisation the images of a run get, and the conversion for a teacher that expects another."""
+"""The normalisation of a run's images, and the conversion for a teacher that expects another one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 from pursuhint.data import ImageData
 from pursuhint.data.preprocessing import IMAGENET, Normalization
 from pursuhint.errors import PursuhintError
-from pursuhint.models.normalization import convert_images, expected_normalization
+from pursuhint.models.normalization import BY_NETWORK, convert_images, converted_to, expected_normalization
 from pursuhint.training.recipe.schema import DataConfig
 
 
@@ -15,7 +15,7 @@ def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name
     """The data, normalised as the recipe says and the network that is trained on them expects.
 
     Args:
-        data: with the data set's own mean and deviation.
+        data: with the data set's own mean and deviation, or with those that the caller gave them.
         config: of the recipe.
         network: the student.
         name: of the student, as typed.
@@ -35,8 +35,8 @@ def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name
     if expected is None:
         if choice == "model":
             raise PursuhintError(
-                f"data.normalize is model, but {name} does not say which images it expects; give "
-                "imagenet, data or {mean: [...], std: [...]}"
+                f"data.normalize (--image-normalize) is model, but {name} does not say which images it "
+                "expects; give imagenet, data or {mean: [...], std: [...]} (MEAN/STD)"
             )
         return data
     if choice is None and expected.for_channels(data.in_channels) is None:
@@ -60,3 +60,21 @@ def converted_for(teacher: nn.Module, name: str, data: ImageData, config: DataCo
     if fitting is None:
         return teacher
     return convert_images(teacher, Normalization(data.mean, data.std, "the data"), fitting)
+
+
+def images_line(data: ImageData, config: DataConfig, teacher: nn.Module | None = None) -> str:
+    """How images become the input of the networks, and how to change that, in one line for people.
+
+    Args:
+        data: normalised as the batches are.
+        config: of the recipe.
+        teacher: whose images `converted_for` may have converted.
+    """
+    line = data.preprocessing.line()
+    other = None if teacher is None else converted_to(teacher)
+    if other is not None:
+        line += f"; converted for the teacher to {other}"
+    sources = (data.normalization_source, "" if other is None else other.source)
+    if config.normalize is None and any(source.startswith(BY_NETWORK) for source in sources):
+        line += "; for weights trained on the data's own constants: --image-normalize data (data.normalize)"
+    return line

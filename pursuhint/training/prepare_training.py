@@ -82,7 +82,7 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
         )
     torch.manual_seed(derived_seed(recipe.seed, "student"))
     own = copy.deepcopy(student).cpu() if student is not None else _build(recipe.student, data, "student")
-    if inputs.data is None:
+    if inputs.data is None or recipe.data.normalize is not None:
         data = normalized_for(data, recipe.data, own, recipe.student.network)
     other = None
     if teacher is not None or recipe.teacher is not None:
@@ -172,8 +172,7 @@ def _teacher(recipe: Recipe, inputs: Inputs, data: ImageData) -> nn.Module:
     else:
         assert recipe.teacher is not None
         network, name = _build(recipe.teacher, data, "teacher"), recipe.teacher.network
-    # Data that are passed from Python carry the constants that their author wants.
-    return network if inputs.data is not None else converted_for(network, name, data, recipe.data)
+    return converted_for(network, name, data, recipe.data)
 
 
 def _plan(

@@ -22,6 +22,7 @@ from pursuhint.data import ImageData
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.hints.plan import HintPlan
 from pursuhint.models.checkpoint import count_parameters
+from pursuhint.models.normalization import converted_to
 from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import Event, HintsChosen, ignore
 from pursuhint.training.inputs import Inputs, Run
@@ -236,12 +237,14 @@ def _describe(
         write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
         return
     data = parts.data
+    converted = None if parts.teacher is None else converted_to(parts.teacher)
     sizes = {
         "name": data.name,
         "num_classes": data.num_classes,
         "class_names": list(data.class_names),
         "in_channels": data.in_channels,
         "preprocessing": data.preprocessing.to_dict(),
+        "teacher_normalization": None if converted is None else asdict(converted),
         "image_size": list(data.image_size),
         "samples": {name: len(split) for name, split in data.splits.items()},
     }

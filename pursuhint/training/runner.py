@@ -36,6 +36,7 @@ from pursuhint.training.evaluation import evaluate
 from pursuhint.training.events import EpochFinished, Event, Resumed, RunStarted
 from pursuhint.training.loaders import evaluation_loaders, training_loader, unchanging_loader
 from pursuhint.training.loop import EpochProgress, LoopHooks, Position, TrainingLoop
+from pursuhint.training.normalization import images_line
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
 from pursuhint.training.run_folder.checkpoints import StateStore
@@ -107,7 +108,8 @@ class Trainer:
         trainable = sum(p.numel() for p in self.distiller.student.parameters() if p.requires_grad)
         device = self.accelerator.device  # launchers number CPU devices too
         where = device.type if device.type == "cpu" else str(device)
-        self.tell(RunStarted(epochs, trainable, self.chosen_on, where, self.data.preprocessing.line()))
+        images = images_line(self.data, self.recipe.data, self.distiller.teacher)
+        self.tell(RunStarted(epochs, trainable, self.chosen_on, where, images))
         saved = self.store.load()
         steps_done = self._resume(saved) if saved is not None else 0
         epochs_done = len(self.metrics)

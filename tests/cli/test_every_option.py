@@ -81,6 +81,7 @@ RECIPE_ROWS: Mapping[str, Row] = {
     "--data-root": Changes("--data-root {tmp}"),
     "--download": Changes("--download"),
     "--image-size": Changes("--image-size 16"),
+    "--image-normalize": Changes("--image-normalize 0.5/0.5"),
     "--workers": Changes("--workers 2"),
     "--batch-size": Changes("--batch-size 32"),
     "--trust-code": Refused("--trust-code", "--trust-code"),
@@ -167,6 +168,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
                 "--teacher-checkpoint": "--teacher resnet8 --teacher-checkpoint {weights}",
                 "--checkpoint-key": "--checkpoint-key model",
                 "--new-head": "--new-head",
+                "--image-normalize": "--image-normalize data",
                 "--workers": "--workers 2",
                 "--batch-size": "--batch-size 32",
             }.items()
@@ -183,6 +185,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--data-root": Refused("--teacher resnet14 --data-root {tmp}", "leave data.root (--data-root) out"),
         "--download": Refused("--teacher resnet14 --download", "leave data.download (--download) out"),
         "--image-size": Changes("--image-size 16"),
+        "--image-normalize": Changes("--image-normalize imagenet"),
         "--normalize": Changes("--normalize"),
         "--activation": Changes("--activation both"),
         "--pooling": Changes("--pooling max"),
@@ -214,6 +217,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--data-root": Refused(f"{TEACHER} --data-root {{tmp}}", "leave data.root (--data-root) out"),
         "--download": Refused(f"{TEACHER} --download", "leave data.download (--download) out"),
         "--image-size": Changes("--image-size 16"),
+        "--image-normalize": Changes("--image-normalize imagenet"),
         "--batch-size": Changes("--batch-size 32"),
         "--workers": Changes("--workers 2", base="--data folder:{photos}"),
         "--trust-code": Refused(f"{TEACHER} --trust-code", "--trust-code needs a run folder"),
@@ -320,7 +324,7 @@ def told(value: Any) -> Any:
     if callable(value) and hasattr(value, "quiet"):
         return value.quiet
     if hasattr(value, "train") and hasattr(value, "class_names"):
-        return value.name, value.image_size, len(value.train)
+        return value.name, value.image_size, len(value.train), value.mean
     if type(value).__name__ == "Loader":
         return {key: told(entry) for key, entry in vars(value).items() if key != "_order"}
     return value if isinstance(value, str | int | float | tuple | list | dict | None) else str(value)

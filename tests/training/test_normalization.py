@@ -1,14 +1,20 @@
 """Images are normalised for the student, and converted for a teacher that expects others."""
 
+import copy
+import json
+import types
+
 import pytest
 import torch
+from torch import nn
 
 from pursuhint.data import load_dataset, make_loader
 from pursuhint.data.preprocessing import IMAGENET, Normalization
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
-from pursuhint.models.normalization import convert_images, expected_normalization
+from pursuhint.models.normalization import convert_images, converted_to, expected_normalization
 from pursuhint.training import Recipe, RunRecord, RunStarted, evaluate, train
+from pursuhint.training.inputs import Inputs
 from pursuhint.training.normalization import converted_for, normalized_for
 from pursuhint.training.prepare_training import prepare
 from pursuhint.training.recipe.resolve import resolve_recipe
@@ -84,6 +90,99 @@ def test_model_needs_a_network_that_says_what_it_expects(teacher):
     assert normalized_for(data, config, teacher, "own").mean == (0.5,)
     with pytest.raises(PursuhintError, match="does not say which images it expects"):
         prepare(recipe(normalize="model"))
+
+
+def test_data_from_python_are_converted_for_the_teacher_as_well(teacher, tmp_path):
+    data = load_dataset("digits").normalized_with(IMAGENET)
+    settings = {"student": "resnet8", "losses": {"kd": 1}, "epochs": 1}
+    parts = prepare(
+        resolve_recipe(Recipe.from_dict(settings), Inputs(teacher=teacher, data=data)),
+        Inputs(teacher=teacher, data=data),
+    )
+    assert parts.data.mean == data.mean  # the student gets what the caller chose
+    assert converted_to(parts.teacher).mean == (0.5,)
+    raw = torch.rand(2, 1, 8, 8)
+    given = (raw - data.mean[0]) / data.std[0]
+    torch.testing.assert_close(parts.teacher.eval()(given), teacher((raw - 0.5) / 0.5), rtol=1e-4, atol=1e-4)
+    # Constants of the recipe hold for data from Python, and for both networks.
+    recipe_ = Recipe.from_dict({**settings, "data": {"normalize": {"mean": [0.25], "std": [0.75]}}})
+    inputs = Inputs(teacher=teacher, data=data)
+    parts = prepare(resolve_recipe(recipe_, inputs), inputs)
+    assert parts.data.mean == (0.25,)
+    assert converted_to(parts.teacher) is None
+
+
+def test_a_second_conversion_replaces_the_first(teacher):
+    given, other = Normalization((0.3,), (0.2,), "given"), Normalization((0.1,), (0.9,), "other")
+    images = torch.rand(2, 1, 8, 8)
+    expected = convert_images(copy.deepcopy(teacher), given, HALF)(images)
+    twice = convert_images(convert_images(teacher, other, HALF), given, HALF)
+    torch.testing.assert_close(twice(images), expected)
+
+
+def test_what_is_converted_is_in_the_record_and_in_the_line(teacher, tmp_path):
+    settings = {"student": "resnet8", "losses": {"kd": 1}, "epochs": 1, "data": "digits"}
+    events = []
+    run = train(Recipe.from_dict(settings), tmp_path / "run", teacher=teacher, on_event=events.append)
+    (started,) = (event for event in events if isinstance(event, RunStarted))
+    assert run.environment["data"]["teacher_normalization"]["mean"] == [0.5]
+    assert "converted for the teacher to mean 0.5 and deviation 0.5" in started.images
+    assert "--image-normalize data" in started.images
+    # The control: constants that the user chose are used for both, and need no advice.
+    chosen = {**settings, "data": {"name": "digits", "normalize": "data"}}
+    run = train(Recipe.from_dict(chosen), tmp_path / "chosen", teacher=teacher, on_event=events.append)
+    assert run.environment["data"]["teacher_normalization"] is None
+    lines = [event.images for event in events if isinstance(event, RunStarted)]
+    assert "--image-normalize" not in lines[-1]
+
+
+def processor(**changes):
+    values = {
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.2, 0.2, 0.1],
+        "rescale_factor": 0.00392156862745098,
+    }
+    return {"do_rescale": True, "do_normalize": True, **values, **changes}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        processor(),
+        processor(do_rescale=False, image_mean=[120, 110, 100], image_std=[50, 60, 70]),
+        processor(rescale_factor=1 / 127.5, rescale_offset=True),
+        processor(do_normalize=False),
+    ],
+)
+@pytest.mark.parametrize("where", ["object", "file"])
+def test_the_image_processor_of_transformers(values, where, tmp_path):
+    network = nn.Linear(3, 3)
+    if where == "object":
+        network.image_processor = types.SimpleNamespace(**values)
+    else:
+        network.config = types.SimpleNamespace(_name_or_path=str(tmp_path))
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
+    pixels = torch.randint(0, 256, (3, 5))
+    rows = pixels.double()
+    if values["do_rescale"]:
+        rows = rows * values["rescale_factor"] - (1 if values.get("rescale_offset") else 0)
+    if values["do_normalize"]:
+        mean, std = (torch.tensor(values[key]).double()[:, None] for key in ("image_mean", "image_std"))
+        rows = (rows - mean) / std
+    found = expected_normalization(network)
+    mean, std = (torch.tensor(part).double()[:, None] for part in (found.mean, found.std))
+    torch.testing.assert_close((pixels / 255 - mean) / std, rows, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", '{"image_mean": "x", "image_std": [1]}', '{"image_mean": [1], "image_std": [0]}'],
+)
+def test_a_damaged_image_processor_says_nothing(text, tmp_path):
+    network = nn.Linear(3, 3)
+    network.config = types.SimpleNamespace(_name_or_path=str(tmp_path))
+    (tmp_path / "preprocessor_config.json").write_text(text)
+    assert expected_normalization(network) is None
 
 
 def test_timm_and_torchvision_say_what_they_expect():

@@ -20,6 +20,7 @@ from pursuhint.report.text import (
     brief,
     count,
     footer,
+    image_rows,
     listed,
     metric_title,
     toy_limit,
@@ -88,6 +89,7 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
         setting=(
             ("Teacher", f"{source.network}, {len(analysis.layers.points)} sub-blocks"),
             ("Data", f"{source.data}, {source.num_samples:,} training images"),
+            *image_rows(source.preprocessing),
             ("Features", f"{when} the last activation of a sub-block, {pooled(source.pooling)}"),
             ("Images a second", f"{analysis.images_per_second:,.0f} on {source.device}"),
         ),

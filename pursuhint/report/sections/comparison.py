@@ -35,6 +35,7 @@ from pursuhint.report.text import (
     environment_rows,
     footer,
     grain_limit,
+    image_rows,
     listed,
     mean_std,
     metric_title,
@@ -228,6 +229,7 @@ def _setting(
             f"{data.name}: {data.train:,} training and {data.test:,} test images of {pixels} pixels, "
             f"{data.num_classes} classes",
         ),
+        *image_rows(data.preprocessing, data.teacher_normalization),
         ("Losses", f"{losses}; the student alone has cross-entropy only"),
         *training_rows(recipe),
         ("Hints", f"k = {comparison.k}; chosen by {metric}, {position} of a group"),

@@ -12,6 +12,7 @@ from pursuhint.report.text import (
     environment_rows,
     footer,
     grain_limit,
+    image_rows,
     listed,
     mean_std,
     network_text,
@@ -73,6 +74,7 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
                 f"{data.name}: {data.train:,} training and {data.test:,} test images of {pixels} pixels, "
                 f"{data.num_classes} classes",
             ),
+            *image_rows(data.preprocessing, data.teacher_normalization),
             *training_rows(recipe),
             ("Augmentation", ", ".join(recipe.data.augment) or "none"),
             ("Weights", "those of the papers, unless the name of a method says otherwise"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pursuhint.analysis.result import Analysis
+from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.report.figures import Series, training_curves
@@ -20,6 +21,7 @@ from pursuhint.report.text import (
     environment_rows,
     footer,
     grain_limit,
+    image_rows,
     listed,
     metric_title,
     network_text,
@@ -134,7 +136,11 @@ def _setting(run: RunRecord) -> tuple[tuple[str, str], ...]:
         counts = listed([f"{number:,} {split}" for split, number in sizes["samples"].items()])
         pixels = " x ".join(map(str, sizes["image_size"]))
         data += f": {counts} images of {pixels} pixels, {sizes['num_classes']} classes"
-    return (*rows, ("Data", data), *training_rows(recipe), ("Seed", str(recipe.seed)))
+    images = image_rows(
+        Preprocessing.from_dict(sizes["preprocessing"]) if sizes.get("preprocessing") else None,
+        Normalization(**sizes["teacher_normalization"]) if sizes.get("teacher_normalization") else None,
+    )
+    return (*rows, ("Data", data), *images, *training_rows(recipe), ("Seed", str(recipe.seed)))
 
 
 def _run_section(

@@ -43,7 +43,9 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS) -> Recipe:
     if teacher is not None:
         changes["teacher"] = NetworkConfig(network=f"python:{type(teacher).__name__}")
     if data is not None and data.name != recipe.data.name:
-        changes["data"] = DataConfig(name=f"python:{data.name}", augment=recipe.data.augment)
+        changes["data"] = DataConfig(
+            name=f"python:{data.name}", augment=recipe.data.augment, normalize=recipe.data.normalize
+        )
     recipe = recipe.model_copy(update=changes)
     losses = resolve_losses(recipe.losses)
     _check_teacher(recipe, losses)

@@ -16,13 +16,25 @@ _LARGEST_IMAGE = 1 << 28  # values; its zeros are allocated to find the layers o
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Preprocessing(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    mean: list[Annotated[float, Field(allow_inf_nan=False)]]
+    size: list[Side] = Field(min_length=2, max_length=2)
+    resize: str
+    crop: Positive
+    mean: list[Finite]
+    std: list[Positive]
+    channels: int
+    value_range: list[Finite] | None
+    source: str
+
+
+class _Normalization(BaseModel):
+    mean: list[Finite]
     std: list[Positive]
     source: str
 
@@ -33,6 +45,7 @@ class _Data(BaseModel):
     name: str
     class_names: list[str] = []
     preprocessing: _Preprocessing | None = None
+    teacher_normalization: _Normalization | None = None
     num_classes: int = Field(ge=1, le=10**6)
     in_channels: int = Field(ge=1, le=1 << 12)
     image_size: list[Side] = Field(min_length=2, max_length=2)
