@@ -44,10 +44,12 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
         """From what `to_dict` gives; entries of later versions are left out."""
-        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
-        )
+        known: dict[str, Any] = {
+            field.name: values[field.name] for field in fields(cls) if field.name in values
+        }
+        for name, value in known.items():
+            known[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**known)
 
     def line(self) -> str:
         """One line for people, such as ``images: 64x64, normalised with mean ... and deviation ...``."""
