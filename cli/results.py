@@ -56,13 +56,13 @@ def _origin(origin: dict[str, Any]) -> str:
 def print_selection(
     analysis: StoredAnalysis, plan: HintPlan, stability: SelectionStability | None, *, as_json: bool
 ) -> None:
-    """Positions chosen anew from an analysis, why so many, and how sure that is."""
+    """Positions chosen anew from an analysis, the reason for their number, and their stability."""
     sentence = None
     if stability is not None:
         sentence = stability.sentence([point.position for point in analysis.candidates])
     if as_json:
         points = [point.to_dict() for point in plan.teacher_points]
-        frequency = None if stability is None else _frequencies(analysis, stability)
+        frequency = None if stability is None else analysis.frequencies(stability)
         found = {"sentence": sentence, "frequency": frequency}
         click.echo(json.dumps({"origin": plan.origin, "hint_points": points, "stability": found}))
         return
@@ -72,14 +72,8 @@ def print_selection(
         click.echo(sentence)
 
 
-def _frequencies(analysis: Analysis | StoredAnalysis, stability: SelectionStability) -> dict[str, float]:
-    """Share of half-samples in which each position was chosen, of those chosen at all."""
-    pairs = zip(analysis.candidates, stability.frequency)
-    return {str(point.position): share for point, share in pairs if share > 0}
-
-
 def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
-    """Inertia and silhouette over k, and what was made of them, when k was not given."""
+    """Inertia and silhouette over k, and the reason for k, if k was chosen automatically."""
     if "k_reason" not in plan.origin:
         return
     metric, algorithm = plan.origin["metric"], plan.origin["algorithm"]
@@ -93,9 +87,9 @@ def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
 
 
 def _print_stability(analysis: Analysis) -> None:
-    """How sure the choices and the similarities are."""
+    """Stability of the choices, standard errors of the similarities, agreement of metrics."""
     if analysis.robustness.no_stability:
-        click.echo(f"how sure the choice is was not found out: {analysis.robustness.no_stability}")
+        click.echo(f"the stability of the choice was not estimated: {analysis.robustness.no_stability}")
     for metric in analysis.robustness.stability:
         click.echo(f"{metric}: {analysis.stability_sentence(metric)}")
         error = analysis.similarities[metric].standard_error
@@ -109,82 +103,45 @@ def _print_stability(analysis: Analysis) -> None:
         click.echo(agreement.sentence())
 
 
-def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
-    """What an analysis found: clusters, positions, and how sure that is."""
-    found: dict[str, Any] = {
-        "network": analysis.provenance.network,
-        "data": analysis.provenance.data,
-        "samples": analysis.provenance.num_samples,
-        "layers": len(analysis.candidates),
-        "excluded": [point.module for point in analysis.layers.excluded],
-        "hint_positions": [point.position for point in analysis.plan.teacher_points],
-        "hint_points": [point.module for point in analysis.plan.teacher_points],
-        "seconds": {
-            "collect": analysis.seconds.collect,
-            "forward": analysis.seconds.forward,
-            "over_forward": analysis.seconds.over_forward,
-            "stability": sum(analysis.seconds.stability.values()),
-        },
-        "clusterings": {
-            metric: {
-                name: {
-                    "inertia": clustering.inertia,
-                    "contiguous": clustering.contiguous,
-                    "clusters": [
-                        [analysis.candidates[i].position for i in clustering.members(c)]
-                        for c in range(max(clustering.labels) + 1)
-                    ],
-                }
-                for name, clustering in algorithms.items()
-            }
-            for metric, algorithms in analysis.clusters.clusterings.items()
-        },
-        "kmeans_above_optimum": {metric: analysis.gap(metric) for metric in analysis.metrics},
-        "k_reason": analysis.plan.origin.get("k_reason"),
-        "stability": {
-            metric: {
-                "sentence": analysis.stability_sentence(metric),
-                "together": stability.together,
-                "frequency": _frequencies(analysis, stability),
-            }
-            for metric, stability in analysis.robustness.stability.items()
-        },
-        "no_stability": analysis.robustness.no_stability or None,
-        "agreements": [agreement.sentence() for agreement in analysis.robustness.agreements],
-    }
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    click.echo(
-        f"{found['layers']} layers of {found['network']} on {found['samples']:,} images of {found['data']}: "
-        f"{analysis.images_per_second:,.0f} images/s; similarity and clustering took "
-        f"{analysis.seconds.over_forward:.3f} of the forward pass"
-        + (
-            f", of which {sum(analysis.seconds.stability.values()):.2f} s for certainty"
-            if analysis.seconds.stability
-            else ""
-        )
-    )
-    for point in analysis.layers.excluded:
-        click.echo(f"left out, since its features do not vary: {point}")
+def _print_clusters(analysis: Analysis) -> None:
+    """The clusters by every metric and algorithm, and k-means beside the best contiguous partition."""
     rows = [
         (
             metric,
             name,
-            f"{clustering['inertia']:.4f}",
-            "yes" if clustering["contiguous"] else "no",
-            " | ".join(ranges(members, to="-") for members in clustering["clusters"]),
+            f"{clustering.inertia:.4f}",
+            "yes" if clustering.contiguous else "no",
+            " | ".join(ranges(members, to="-") for members in analysis.positions_of(clustering)),
         )
-        for metric, algorithms in found["clusterings"].items()
+        for metric, algorithms in analysis.clusters.clusterings.items()
         for name, clustering in algorithms.items()
     ]
-    lines = table(("metric", "algorithm", "inertia", "contiguous", "clusters (positions)"), rows)
-    for line in lines:
+    for line in table(("metric", "algorithm", "inertia", "contiguous", "clusters (positions)"), rows):
         click.echo(line)
-    for metric, gap in found["kmeans_above_optimum"].items():
+    for metric in analysis.metrics:
+        gap = analysis.gap(metric)
         where = f"{abs(gap):.1%} {'above' if gap > 0 else 'below'}" if abs(gap) > 1e-9 else "at"
-        torn = "" if found["clusterings"][metric]["kmeans"]["contiguous"] else ", and is not contiguous"
+        kmeans = analysis.clusters.clusterings[metric]["kmeans"]
+        torn = "" if kmeans.contiguous else ", and is not contiguous"
         click.echo(f"{metric}: k-means ends {where} the best contiguous partition{torn}")
+
+
+def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
+    """An analysis: its clusters, hint positions and their stability."""
+    if as_json:
+        click.echo(json.dumps(analysis.summary()))
+        return
+    source, seconds = analysis.provenance, analysis.seconds
+    stability = sum(seconds.stability.values())
+    click.echo(
+        f"{len(analysis.candidates)} layers of {source.network} on {source.num_samples:,} images of "
+        f"{source.data}: {analysis.images_per_second:,.0f} images/s; similarity and clustering took "
+        f"{seconds.over_forward:.3f} of the forward pass"
+        + (f", of which {stability:.2f} s for stability" if seconds.stability else "")
+    )
+    for point in analysis.layers.excluded:
+        click.echo(f"left out, since its features do not vary: {point}")
+    _print_clusters(analysis)
     _print_stability(analysis)
     print_plan(analysis.plan, as_json=False)
     _print_reason(analysis, analysis.plan)
@@ -211,7 +168,7 @@ def print_run(record: RunRecord, *, as_json: bool) -> None:
 
 
 def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
-    """The arms of a comparison, and what follows."""
+    """The arms of a comparison, and the findings."""
     if as_json:
         click.echo(comparison.model_dump_json(by_alias=True))
         return
@@ -237,7 +194,7 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
 
 
 def print_methods(study: MethodComparison, *, as_json: bool) -> None:
-    """The methods of a study, the most accurate first, and what follows."""
+    """The methods of a study, the most accurate first, and the findings."""
     from pursuhint.report.method_table import method_grid
     from pursuhint.report.sections.methods import findings
 

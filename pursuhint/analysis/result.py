@@ -1,10 +1,11 @@
-"""What an analysis found."""
+"""The result of an analysis, saved to and loaded from its folder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from pursuhint.analysis.storage import (
     write_arrays,
     write_findings,
 )
+from pursuhint.clustering.result import Clustering
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.selection import StoredSimilarity
@@ -72,17 +74,76 @@ class Analysis(HintSelector):
         return (found["kmeans"].inertia - best) / best if best > 0 else 0.0
 
     def stability_sentence(self, metric: str | None = None) -> str:
-        """How sure the choice by a metric (the first one by default) is, in words.
+        """Stability of the choice under resampling of images, in words.
+
+        Args:
+            metric: one of those analyzed; default: the first.
 
         Raises:
-            PursuhintError: certainty was not computed, or not for this metric.
+            PursuhintError: the stability was not estimated, or not for this metric.
         """
         metric = self.metrics[0] if metric is None else metric
         stability = self.robustness.stability
         if metric not in stability:
             known = ", ".join(stability) or "none"
-            raise PursuhintError(f"no certainty was computed for metric {metric!r}; there are: {known}")
+            raise PursuhintError(f"no stability was estimated for metric {metric!r}; there are: {known}")
         return stability[metric].sentence([point.position for point in self.candidates])
+
+    def positions_of(self, clustering: Clustering) -> list[list[int]]:
+        """Positions of the layers in each cluster.
+
+        Args:
+            clustering: of the candidates.
+        """
+        return [
+            [self.candidates[layer].position for layer in clustering.members(cluster)]
+            for cluster in range(clustering.k)
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """The findings as plain values, which JSON can hold: what ``pursuhint analyze --json`` prints.
+
+        ``kmeans_above_optimum`` is `gap` by metric. ``over_forward`` is a fraction of the forward pass, the
+        other times are seconds; ``together`` and ``frequency`` are shares of half-samples.
+        """
+        return {
+            "network": self.provenance.network,
+            "data": self.provenance.data,
+            "samples": self.provenance.num_samples,
+            "layers": len(self.candidates),
+            "excluded": [point.module for point in self.layers.excluded],
+            "hint_positions": [point.position for point in self.plan.teacher_points],
+            "hint_points": [point.module for point in self.plan.teacher_points],
+            "seconds": {
+                "collect": self.seconds.collect,
+                "forward": self.seconds.forward,
+                "over_forward": self.seconds.over_forward,
+                "stability": sum(self.seconds.stability.values()),
+            },
+            "clusterings": {
+                metric: {
+                    name: {
+                        "inertia": clustering.inertia,
+                        "contiguous": clustering.contiguous,
+                        "clusters": self.positions_of(clustering),
+                    }
+                    for name, clustering in algorithms.items()
+                }
+                for metric, algorithms in self.clusters.clusterings.items()
+            },
+            "kmeans_above_optimum": {metric: self.gap(metric) for metric in self.metrics},
+            "k_reason": self.plan.origin.get("k_reason"),
+            "stability": {
+                metric: {
+                    "sentence": self.stability_sentence(metric),
+                    "together": stability.together,
+                    "frequency": self.frequencies(stability),
+                }
+                for metric, stability in self.robustness.stability.items()
+            },
+            "no_stability": self.robustness.no_stability or None,
+            "agreements": [agreement.sentence() for agreement in self.robustness.agreements],
+        }
 
     def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
         """Write ``analysis.npz``, ``hints.json`` and, when those are there, ``analysis.json``.

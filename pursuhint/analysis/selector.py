@@ -93,6 +93,15 @@ class HintSelector:
         chosen = [places[point] for point in points]
         return stability_of_choice(self._similarity_for(origin["metric"]), chosen, options)
 
+    def frequencies(self, stability: SelectionStability) -> dict[str, float]:
+        """Share of half-samples in which each position was chosen, without those that never were.
+
+        Args:
+            stability: of a choice among the candidates.
+        """
+        pairs = zip(self.candidates, stability.frequency)
+        return {str(point.position): share for point, share in pairs if share > 0}
+
     def _similarity_for(self, metric: str) -> Resampled:
         if metric not in self.similarities:
             raise PursuhintError(

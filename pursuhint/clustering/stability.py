@@ -92,7 +92,7 @@ def selection_stability(
         PursuhintError: there is no resampled similarity.
     """
     if not len(left_out) or not len(halves):
-        raise PursuhintError("certainty needs at least one half of the images, and one with a part left out")
+        raise PursuhintError("stability needs at least one half of the images, and one with a part left out")
     layers = tuple(chosen)
     frequency, together = _frequency(choose, halves, layers)
     left_out_frequency, left_out_together = _frequency(choose, left_out, layers)

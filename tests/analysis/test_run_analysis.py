@@ -259,7 +259,7 @@ def test_mistakes_are_found_before_the_pass(network, data, options, message, mon
         analyze(network, data, **options)
 
 
-def test_certainty_comes_with_its_cost(analysis):
+def test_stability_comes_with_its_cost(analysis):
     assert analysis.robustness.no_stability == ""
     assert set(analysis.robustness.stability) == set(analysis.metrics)
     assert "half-samples" in analysis.stability_sentence()
@@ -276,13 +276,13 @@ def test_certainty_comes_with_its_cost(analysis):
         ({"samples": 39}, "it takes at least 40 images, and there were 39"),
     ],
 )
-def test_without_certainty_says_why(network, data, options, why, tmp_path):
+def test_without_stability_says_why(network, data, options, why, tmp_path):
     result = analyze(network, data, **options)
     assert result.robustness.stability == result.seconds.stability == {}
     assert result.robustness.no_stability.startswith(why)
     result.save(tmp_path)
     assert_equal(Analysis.load(tmp_path), result)
-    with pytest.raises(PursuhintError, match="no certainty was computed for metric 'cka'"):
+    with pytest.raises(PursuhintError, match="no stability was estimated for metric 'cka'"):
         result.stability_sentence()
 
 
@@ -384,6 +384,17 @@ def test_json_tells_the_reader_what_matters(analysis, tmp_path):
     assert file["summary"]["gap"]["r2cca"] == analysis.gap("r2cca")
     assert file["summary"]["contiguous"]["cka"]["segments"] is True
     assert file["seconds"]["similarity"]["cka"] > 0
+
+
+def test_summary_is_the_same_after_saving(analysis, tmp_path):
+    analysis.save(tmp_path)
+    found = analysis.summary()
+    assert json.loads(json.dumps(found)) == json.loads(json.dumps(Analysis.load(tmp_path).summary()))
+    assert found["hint_positions"] == [point.position for point in analysis.plan.teacher_points]
+    everywhere = sorted(point.position for point in analysis.candidates)
+    for algorithms in found["clusterings"].values():
+        for clustering in algorithms.values():
+            assert sorted(place for cluster in clustering["clusters"] for place in cluster) == everywhere
 
 
 def test_select_anew_needs_a_metric_that_was_analysed(analysis):

@@ -65,5 +65,5 @@ def test_percent_is_never_all_or_nothing_by_rounding(share, text):
 
 
 def test_nothing_resampled():
-    with pytest.raises(PursuhintError, match="certainty needs at least one half"):
+    with pytest.raises(PursuhintError, match="stability needs at least one half"):
         selection_stability(ends, ends(in_groups(2, 3)), stack((2, 3)), stack((2, 3))[:0])
