@@ -157,7 +157,9 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help="Clustering: kmeans is the paper's; segments is the optimal contiguous partition.",
     ),
     "normalize": click.option(
-        "--normalize", is_flag=True, help="Cluster unit-norm features (a reading of the paper's Table 2)."
+        "--normalize",
+        is_flag=True,
+        help="Cluster r2cca by rank, so that every layer has similarity 1 with itself (Table 2, *).",
     ),
     "position": click.option(
         "--position",

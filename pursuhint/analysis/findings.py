@@ -39,8 +39,8 @@ class LayerClusters:
     Attributes:
         metrics: the metrics asked for; the first one chose the plan.
         clustered_with: by metric of the similarities, the metric that is clustered in its place; itself
-            unless a layer's similarity to itself can be below 1.
-        normalize: whether layers were given unit length before clustering.
+            unless ``normalize``.
+        normalize: whether R2CCA by rank was clustered in place of R2CCA.
         clusterings: by metric asked for, by algorithm: all algorithms at the plan's k.
         curves: by metric asked for, by algorithm: inertia for k = 2, 3, ... (to 8, and below the number of
             layers).

@@ -24,7 +24,7 @@ from pursuhint.features.hint_points import HintPoint
 from pursuhint.hints.options import SelectionOptions
 from pursuhint.hints.plan import choose_positions
 from pursuhint.hints.selection import choose_plan, stability_of_choice
-from pursuhint.similarity import get_metric
+from pursuhint.similarity import NORMALIZED
 from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
 from pursuhint.similarity.layer_similarity import LayerSimilarity
@@ -70,9 +70,11 @@ def analyze_statistics(
     """
     options = request.selection
     similarities, similarity_seconds, stability_seconds = _similarities(collected, request, provenance.seed)
-    clustered_with = {name: get_metric(name).for_clustering for name in similarities}
+    clustered_with = {
+        name: NORMALIZED.get(name, name) if options.normalize else name for name in similarities
+    }
     clustered = {metric: similarities[clustered_with[metric]] for metric in request.metrics}
-    over_k, clustering_seconds = _clusterings(clustered, options.normalize)
+    over_k, clustering_seconds = _clusterings(clustered)
     first = request.metrics[0]
     plan = choose_plan(
         clustered[first], options, over_k[first][options.algorithm], metric=first, seed=provenance.seed
@@ -248,7 +250,7 @@ def _similarities(
 
 
 def _clusterings(
-    clustered: Mapping[str, LayerSimilarity], normalize: bool
+    clustered: Mapping[str, LayerSimilarity],
 ) -> tuple[dict[str, dict[str, ClusteringsOverK]], dict[str, float]]:
     """Clusterings by metric and algorithm, with their curves over k computed, and seconds by metric."""
     # Outside the loop, whose time is measured: importing an algorithm takes its own.
@@ -258,8 +260,7 @@ def _clusterings(
     for metric, similarity in clustered.items():
         began = time.perf_counter()
         clusterings[metric] = {
-            name: ClusteringsOverK(cluster, similarity.values, normalize=normalize)
-            for name, cluster in algorithms.items()
+            name: ClusteringsOverK(cluster, similarity.values) for name, cluster in algorithms.items()
         }
         for found in clusterings[metric].values():
             _ = found.inertias, found.silhouettes  # both are kept; the stopwatch should see their time

@@ -29,7 +29,7 @@ from pursuhint.features.hint_points import Activation, find_hint_points
 from pursuhint.features.pooling import get_pooling
 from pursuhint.hints.options import SelectionOptions
 from pursuhint.models.normalization import converted_to
-from pursuhint.similarity import get_metric
+from pursuhint.similarity import NORMALIZED, check_normalized, get_metric
 from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
 from pursuhint.similarity.kernel import with_exact_median
 from pursuhint.similarity.resampling import SHARDS, SMALLEST_SHARD
@@ -66,8 +66,8 @@ def analyze(
     """Measure how alike a network's layers are, cluster them, and choose hint points.
 
     One pass over un-augmented training images gathers the moments of all layers together; every metric and
-    every clustering follows from those. R2CCA gives a rank-deficient layer a similarity below 1 with itself,
-    so layers are clustered with its rank-normalised form, and both matrices are reported. k-means (the
+    every clustering follows from those. R2CCA gives a rank-deficient layer a similarity below 1 with itself;
+    its form that divides by the ranks is reported beside it, and clustered with ``normalize``. k-means (the
     paper's), the best contiguous partition and the other algorithms are always all computed, whichever
     chooses the plan.
 
@@ -99,7 +99,9 @@ def analyze(
             `pursuhint.features.find_hint_points`.
         position: which member of a cluster becomes its hint point; see `pursuhint.hints.choose_positions`.
         algorithm: which clustering chooses the plan; a name of `pursuhint.clustering.ALGORITHMS`.
-        normalize: give layers unit length before clustering; see `pursuhint.clustering.kmeans`.
+        normalize: cluster R2CCA by rank in place of R2CCA, as the starred rows of the paper's Table 2
+            ("normalization before clustering"). Both are reported. Of ``metrics`` one must be ``"r2cca"``:
+            by the others a layer has similarity 1 with itself already.
         memory_limit: bytes that the statistics of the layers may take on ``device``, beside the network and
             its feature maps; see `pursuhint.similarity.choose_layout`.
         exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
@@ -118,6 +120,8 @@ def analyze(
             begins. After it: features are not finite, or too few layers vary for k hint points.
     """
     names = _metrics_to_compute(metrics)
+    if normalize:
+        check_normalized(metrics)
     pool = get_pooling(pooling)
     selection = SelectionOptions(k, algorithm, position, normalize)
     device = choose_device(device)
@@ -221,8 +225,8 @@ def _why_no_stability(wanted: bool, samples: int) -> str:
 
 
 def _metrics_to_compute(metrics: Sequence[str]) -> tuple[str, ...]:
-    """The metrics asked for, each followed by the one that it is clustered with."""
+    """The metrics asked for, each followed by its normalised form."""
     if isinstance(metrics, str) or not metrics:
         raise PursuhintError(f"metrics must be one or more names in a list, got {metrics!r}")
-    wanted = [name for metric in metrics for name in (metric, get_metric(metric).for_clustering)]
+    wanted = [name for metric in metrics for name in (metric, NORMALIZED.get(metric, metric))]
     return tuple(dict.fromkeys(wanted))

@@ -13,6 +13,7 @@ from pursuhint.features.hint_points import HintPoint
 from pursuhint.hints.options import SelectionOptions
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.selection import Resampled, choose_plan, stability_of_choice
+from pursuhint.similarity import NORMALIZED, check_normalized
 
 __all__ = ["HintSelector"]
 
@@ -58,14 +59,17 @@ class HintSelector:
             metric: one of those analysed; default: the first.
             algorithm: see `pursuhint.clustering.ALGORITHMS`.
             position: see `pursuhint.hints.choose_positions`.
-            normalize: see `pursuhint.clustering.kmeans`; default: as in this analysis.
+            normalize: cluster R2CCA by rank in place of R2CCA; default: as in this analysis.
 
         Raises:
-            PursuhintError: the metric was not analysed, a name is unknown or k is out of range.
+            PursuhintError: the metric was not analysed, a name is unknown, k is out of range, or the metric
+                has no other form to normalise to.
         """
         metric = self.metrics[0] if metric is None else metric
-        similarity = self._similarity_for(metric)
+        if normalize:
+            check_normalized([metric])
         normalize = self.clusters.normalize if normalize is None else normalize
+        similarity = self._similarity_for(metric, normalize)
         options = SelectionOptions(k, algorithm, position, normalize)
         clusterings = options.clusterings(similarity.values)
         return choose_plan(similarity, options, clusterings, metric=metric, seed=self.provenance.seed)
@@ -91,7 +95,9 @@ class HintSelector:
             )
         options = SelectionOptions(None, origin["algorithm"], origin["position"], origin["normalize"])
         chosen = [places[point] for point in points]
-        return stability_of_choice(self._similarity_for(origin["metric"]), chosen, options)
+        return stability_of_choice(
+            self._similarity_for(origin["metric"], origin["normalize"]), chosen, options
+        )
 
     def frequencies(self, stability: SelectionStability) -> dict[str, float]:
         """Share of half-samples in which each position was chosen, without those that never were.
@@ -102,9 +108,13 @@ class HintSelector:
         pairs = zip(self.candidates, stability.frequency)
         return {str(point.position): share for point, share in pairs if share > 0}
 
-    def _similarity_for(self, metric: str) -> Resampled:
+    def clustered_similarity(self, metric: str) -> Resampled:
+        """The similarities that were clustered for a metric."""
+        return self.similarities[self.clusters.clustered_with[metric]]
+
+    def _similarity_for(self, metric: str, normalize: bool) -> Resampled:
         if metric not in self.similarities:
             raise PursuhintError(
                 f"metric {metric!r} was not analysed; there are {', '.join(self.similarities)}"
             )
-        return self.similarities[self.clusters.clustered_with[metric]]
+        return self.similarities[NORMALIZED.get(metric, metric) if normalize else metric]

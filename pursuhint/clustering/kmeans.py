@@ -55,10 +55,9 @@ def kmeans(
     Args:
         similarity: (layers, layers); one that is not symmetric is averaged with its transpose.
         k: number of clusters, from 2 to the number of layers.
-        normalize: give every layer unit length first, :math:`S_{ij} / \sqrt{S_{ii} S_{jj}}`. The paper's
-            Table 2 has results "with normalization before clustering" without saying which; this is a guess.
-            It changes nothing where the diagonal is 1 already, as for CKA (for which the paper lists no such
-            variant) and for the rank-normalised R2CCA.
+        normalize: give every layer unit length first, :math:`S_{ij} / \sqrt{S_{ii} S_{jj}}`. It changes
+            nothing where the diagonal is 1 already, as for CKA and for R2CCA by rank, which
+            `pursuhint.analyze` clusters with ``normalize`` in place of R2CCA.
         max_iterations: maximum number of assignments.
 
     Returns:

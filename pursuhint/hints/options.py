@@ -43,7 +43,8 @@ class SelectionOptions:
             `pursuhint.clustering.choose_k`; None: see `pursuhint.hints.default_k`.
         algorithm: a name of `pursuhint.clustering.ALGORITHMS`.
         position: which member of a cluster is taken; see `pursuhint.hints.choose_positions`.
-        normalize: see `pursuhint.clustering.kmeans`.
+        normalize: cluster the normalised form of the metric: R2CCA by rank for R2CCA. Where only a matrix is
+            known (`HintPlan.choose`), give every layer unit length; see `pursuhint.clustering.kmeans`.
 
     Raises:
         PursuhintError: the algorithm or the position is unknown.

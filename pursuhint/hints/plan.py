@@ -178,8 +178,7 @@ class HintPlan:
         """Cluster the layers and choose one of each cluster: the method of PURSUhInT.
 
         Args:
-            similarity: similarity of the teacher's layers, clustered unchanged; for raw R2CCA of
-                rank-deficient layers use the rank-normalised metric, as `pursuhint.analysis.analyze` does.
+            similarity: similarity of the teacher's layers.
             k: number of hint points, at least 2; ``"auto"``: the one with the highest silhouette, see
                 `pursuhint.clustering.choose_k` (``origin["k_reason"]`` says why); default: see
                 `default_k`.

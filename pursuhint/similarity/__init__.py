@@ -7,7 +7,7 @@ of `METRICS`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from pursuhint.similarity.resampling import SHARDS, SMALLEST_SHARD, Resampled, resample
     from pursuhint.similarity.singular_vectors import svcca, svcca_matrix
 
-__getattr__, __dir__, __all__ = lazy_exports(__name__, "METRICS", "get_metric")
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__, "METRICS", "NORMALIZED", "check_normalized", "get_metric"
+)
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
@@ -52,6 +54,22 @@ METRICS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Metric names, as typed on the command line, and references to their `Metric`."""
+
+NORMALIZED: Mapping[str, str] = MappingProxyType({"r2cca": "r2cca-rank"})
+"""Metrics by which a layer's similarity with itself may be below 1, and the form by which it is 1."""
+
+
+def check_normalized(metrics: Sequence[str]) -> None:
+    """Make sure that a metric has a normalised form.
+
+    Raises:
+        PursuhintError: none of them has: by all of them a layer has similarity 1 with itself.
+    """
+    if not NORMALIZED.keys() & set(metrics):
+        raise PursuhintError(
+            f"normalize (--normalize) has no effect with {', '.join(metrics)}: a layer has similarity 1 with "
+            f"itself already; it is for {', '.join(NORMALIZED)}"
+        )
 
 
 def get_metric(name: str) -> Metric:

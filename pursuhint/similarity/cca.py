@@ -138,7 +138,6 @@ R2CCA = Metric(
     "R²CCA",
     r2cca,
     r2cca_matrix,
-    for_clustering="r2cca-rank",
     strips=(shared_variances,),
     on_subsamples=r2cca_on_subsamples,
 )
@@ -147,7 +146,6 @@ R2CCA_RANK = Metric(
     "R²CCA by rank",
     r2cca_rank,
     r2cca_rank_matrix,
-    for_clustering="r2cca-rank",
     strips=(shared_variances,),
     on_subsamples=r2cca_rank_on_subsamples,
 )

@@ -99,7 +99,6 @@ LINEAR_CKA = Metric(
     "linear CKA",
     linear_cka,
     linear_cka_matrix,
-    for_clustering="cka",
     strips=(scaled_squared_norms,),
     single=True,
     on_subsamples=linear_cka_on_subsamples,

@@ -129,7 +129,6 @@ DEBIASED_CKA = Metric(
     "debiased linear CKA",
     debiased_cka,
     debiased_cka_matrix,
-    for_clustering="debiased-cka",
     strips=(scaled_squared_norms,),
     samples=4,
     on_subsamples=partial(debiased_cka_on_subsamples, smallest=SMALLEST),

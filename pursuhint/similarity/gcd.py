@@ -84,7 +84,6 @@ GCD = Metric(
     "Yanai's GCD",
     yanai_gcd,
     yanai_gcd_matrix,
-    for_clustering="gcd",
     strips=(shared_variances,),
     on_subsamples=yanai_gcd_on_subsamples,
 )

@@ -28,8 +28,6 @@ class Metric:
         title: for figures and reports, ``"linear CKA"``.
         pair: function of two representation matrices (samples, features); returns a float64 scalar.
         matrix: similarities of all pairs of layers from their statistics, (layers, layers), float64.
-        for_clustering: name of the metric by which layers are clustered. Differs from ``name`` if the
-            similarity of a layer with itself is not 1.
         strips: functions of strips of cross-products that ``matrix`` uses, if any.
         needs: ``"moments"``, which any `LayerStatistics` provides, or ``"rows"``: the stored features.
         symmetric: whether the similarity of x and y is that of y and x. If not, row i of the matrix is the
@@ -48,7 +46,6 @@ class Metric:
     title: str
     pair: Callable[[Tensor, Tensor], Tensor]
     matrix: Callable[[LayerStatistics], Tensor]
-    for_clustering: str
     strips: tuple[StripFunction, ...] = ()
     needs: Needs = "moments"
     symmetric: bool = True

@@ -90,7 +90,6 @@ PROCRUSTES = Metric(
     "orthogonal Procrustes",
     procrustes_similarity,
     procrustes_matrix,
-    for_clustering="procrustes",
     strips=(_nuclear_norms,),
     single=True,
 )

@@ -126,4 +126,4 @@ def pwcca_matrix(layers: LayerStatistics) -> Tensor:
     return layers.over_strips(_weighted_both_ways)
 
 
-PWCCA = Metric("pwcca", "PWCCA", pwcca, pwcca_matrix, "pwcca", strips=(_weighted_both_ways,), symmetric=False)
+PWCCA = Metric("pwcca", "PWCCA", pwcca, pwcca_matrix, strips=(_weighted_both_ways,), symmetric=False)

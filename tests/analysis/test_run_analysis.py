@@ -95,15 +95,15 @@ def test_reports_what_was_done(analysis):
     assert seconds.over_forward > 0
 
 
-def test_r2cca_is_reported_raw_and_clustered_by_rank(analysis):
+def test_r2cca_is_reported_both_ways_and_clustered_as_it_is(analysis):
     assert set(analysis.similarities) == {"cka", "r2cca", "r2cca-rank"}
     assert set(analysis.clusters.clusterings) == {"cka", "r2cca"}
     clustering = analysis.clusters.clusterings["r2cca"]["segments"]
-    assert clustering == segments(analysis.similarities["r2cca-rank"].values, 3)
+    assert clustering == segments(analysis.similarities["r2cca"].values, 3)
 
 
 def test_both_algorithms_and_their_curves_are_always_there(analysis):
-    for metric, clustered_with in (("cka", "cka"), ("r2cca", "r2cca-rank")):
+    for metric, clustered_with in (("cka", "cka"), ("r2cca", "r2cca")):
         values = analysis.similarities[clustered_with].values
         for algorithm, clustering in analysis.clusters.clusterings[metric].items():
             assert clustering.algorithm == algorithm
@@ -125,7 +125,7 @@ def test_plan_comes_from_the_first_metric(network, data, analysis):
         network, data, metrics=["r2cca"], samples=40, seed=3, k=4, algorithm="segments", position="last"
     )
     origin = other.plan.origin
-    assert (origin["metric"], origin["clustered_with"], origin["seed"]) == ("r2cca", "r2cca-rank", 3)
+    assert (origin["metric"], origin["clustered_with"], origin["seed"]) == ("r2cca", "r2cca", 3)
     ends = [
         members[-1] + 1 for members in map(other.clusters.clusterings["r2cca"]["segments"].members, range(4))
     ]

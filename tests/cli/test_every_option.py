@@ -186,7 +186,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--download": Refused("--teacher resnet14 --download", "leave data.download (--download) out"),
         "--image-size": Changes("--image-size 16"),
         "--image-normalize": Changes("--image-normalize imagenet"),
-        "--normalize": Changes("--normalize"),
+        "--normalize": Changes("--normalize", base="--metric r2cca"),
         "--activation": Changes("--activation both"),
         "--pooling": Changes("--pooling max"),
         "--points": Changes("--points layer3.*"),
@@ -441,9 +441,10 @@ def test_select(analysis, tmp_path, capsys):
 
     usual, text = plan("")
     for words in (
-        "--metric r2cca", "--k 2", "--k auto", "--algorithm segments", "--normalize", "--position last"
+        "--metric r2cca", "--k 2", "--k auto", "--algorithm segments", "--position last"
     ):  # fmt: skip
         assert plan(words)[0] != usual, words
+    assert plan("--metric r2cca --normalize")[0] != plan("--metric r2cca")[0]
     assert json.loads(plan("--json")[1]) != text
     main.main(args=["select", str(analysis), "--out", str(tmp_path / "other.json")], standalone_mode=False)
     assert (tmp_path / "other.json").read_text() == usual

@@ -25,7 +25,6 @@ from pursuhint.report.text import (
     metric_title,
     toy_limit,
 )
-from pursuhint.similarity import get_metric
 
 MEANING = {
     "cka": "1 means that two layers arrange the images alike up to a rotation and a change of scale, 0 that "
@@ -318,9 +317,9 @@ def _tree(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> Pictu
     if clustering is None:
         return None
     title, candidates = metric_title(metric), analysis.candidates
-    values = analysis.similarities[get_metric(metric).for_clustering].values
+    values = analysis.clustered_similarity(metric).values
     figure = dendrogram(
-        linkage_tree(values, normalize=analysis.clusters.normalize),
+        linkage_tree(values),
         clusters=clustering.labels,
         hints=[point.position for point in _chosen(analysis, metric, "hierarchical")],
         positions=[point.position for point in candidates],
@@ -363,7 +362,7 @@ def _clusters_grid(analysis: Analysis, metric: str) -> Grid:
 
 
 def _chosen(analysis: Analysis, metric: str, algorithm: str) -> list[HintPoint]:
-    values = analysis.similarities[get_metric(metric).for_clustering].values
+    values = analysis.clustered_similarity(metric).values
     layers = choose_positions(analysis.clusters.clusterings[metric][algorithm], _position(analysis), values)
     return [analysis.candidates[layer] for layer in layers]
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-_CHOICE = ("k", "metric", "algorithm", "position", "samples", "points", "seed")
+_CHOICE = ("k", "metric", "algorithm", "normalize", "position", "samples", "points", "seed")
 _USED: Mapping[str, tuple[str, ...]] = {
-    "chosen": ("k", "metric", "algorithm", "position", "samples", "seed"),
+    "chosen": ("k", "metric", "algorithm", "normalize", "position", "samples", "seed"),
     "random": ("k", "seed"),
     "explicit": ("k", "points"),
 }

@@ -35,7 +35,7 @@ from pursuhint.data import check_augmentations
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.options import SelectionOptions, check_position
 from pursuhint.losses import LOSSES
-from pursuhint.similarity import METRICS
+from pursuhint.similarity import METRICS, check_normalized
 from pursuhint.training.recipe.hint_keys import with_effect
 from pursuhint.training.recipe.inheritance import read_recipe, read_text
 from pursuhint.training.recipe.loss_syntax import parse_value, tidy_numbers
@@ -187,6 +187,7 @@ class HintsConfig(_Section):
         k: number of hints; None for the number of resolution stages. Of ``chosen`` and ``random``.
         metric: similarity metric of ``chosen``.
         algorithm: clustering algorithm of ``chosen``.
+        normalize: cluster R2CCA by rank in place of R2CCA; of ``chosen`` with metric ``r2cca``.
         position: which member of a cluster becomes its hint position.
         activation: ``pre`` or ``post`` the sub-block's last activation; None for the one in each loss's
             paper. ``chosen`` points are ``post`` unless all losses look at ``pre``.
@@ -202,6 +203,7 @@ class HintsConfig(_Section):
     k: int | None = Field(default=None, ge=1)
     metric: str = "cka"
     algorithm: str = "kmeans"
+    normalize: bool = False
     position: str = "center"
     activation: Literal["pre", "post"] | None = None
     samples: int = Field(default=10_000, ge=2)
@@ -222,6 +224,8 @@ class HintsConfig(_Section):
         check_name("metric", METRICS, self.metric)
         lookup("clustering algorithm", ALGORITHMS, self.algorithm)
         check_position(self.position)
+        if self.normalize:
+            check_normalized([self.metric])
         if self.file is None and (self.strategy == "explicit") != bool(self.points):
             raise PursuhintError(
                 "hints.points and hints.strategy do not fit: give points with strategy 'explicit', "
@@ -234,7 +238,7 @@ class HintsConfig(_Section):
     @property
     def selection(self) -> SelectionOptions:
         """How ``chosen`` points are clustered and taken."""
-        return SelectionOptions(self.k, self.algorithm, self.position)
+        return SelectionOptions(self.k, self.algorithm, self.position, self.normalize)
 
 
 class LossConfig(_Section):
