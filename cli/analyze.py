@@ -12,7 +12,7 @@ from .options import apply, examples, refuse_typed
 
 @click.command(
     "analyze",
-    short_help="Measure how alike a network's layers are and choose hint positions.",
+    short_help="Compute the similarity of a network's layers and choose hint positions.",
     epilog=examples(
         "pursuhint analyze --teacher resnet110 --teacher-checkpoint resnet110.pth --data cifar100 \\",
         "    --metric cka --metric r2cca --out analysis",
@@ -60,12 +60,12 @@ def command(
     as_json: bool,
     num_classes: int | None,
 ) -> None:
-    """Measure how alike the teacher's layers are, cluster them, and choose hint positions.
+    """Compute the similarity of the teacher's layers, cluster them, and choose hint positions.
 
     Training images stream through the network once; every pair of layers is compared exactly. The folder
     OUT receives analysis.json and analysis.npz (for 'pursuhint select'), hints.json (for 'pursuhint train
-    --hints'), figures, and report.html. A long pass keeps its state there: the same command goes on where it
-    was stopped. Under 'accelerate launch' processes share the pass.
+    --hints'), figures, and report.html. A long pass saves its state there: the same command resumes it.
+    Under 'accelerate launch' the processes shard the images.
     """
     from pursuhint._util.atomic_files import make_folder
     from pursuhint._util.devices import choose_device

@@ -26,7 +26,7 @@ from .options import apply, examples
 def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
     """The whole story on scikit-learn's handwritten digits, which need no download.
 
-    Trains a teacher, measures how alike its layers are, chooses hint positions, trains students with hints at
+    Trains a teacher, compares its layers, chooses hint positions, trains students with hints at
     chosen, conventional and random positions over several seeds, and writes a report.
     """
     from pursuhint._util.devices import choose_device

@@ -25,7 +25,7 @@ from .options import apply, examples, folder_argument, refuse_typed
     type=click.Choice(["last", "best"]),
     default="last",
     show_default=True,
-    help="Which weights of the run: those of its last or of its best epoch.",
+    help="Which weights of the run: of its last or of its best epoch.",
 )
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @apply(

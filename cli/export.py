@@ -35,7 +35,7 @@ FORMATS = ("onnx", "pt2", "safetensors")
     type=click.Choice(["last", "best"]),
     default="last",
     show_default=True,
-    help="Which weights of the run: those of its last or of its best epoch.",
+    help="Which weights of the run: of its last or of its best epoch.",
 )
 @click.option(
     "--include-normalization",

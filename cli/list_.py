@@ -151,9 +151,9 @@ def _recipes(verbose: bool) -> list[dict[str, Any]]:
 
 def _lines(row: dict[str, Any]) -> list[str]:
     """The facts of a row, one line each; lists as words, empty ones left out."""
-    told = {key: ", ".join(value) if isinstance(value, list) else value for key, value in row.items()}
+    texts = {key: ", ".join(value) if isinstance(value, list) else value for key, value in row.items()}
     lines = [
-        f"{key.replace('_', ' ')}: {value}" for key, value in told.items() if key != "name" and value != ""
+        f"{key.replace('_', ' ')}: {value}" for key, value in texts.items() if key != "name" and value != ""
     ]
     return [line.removeprefix("about: ") for line in lines]
 

@@ -18,7 +18,7 @@ from pursuhint.errors import PursuhintError, PursuhintWarning
 COMMANDS = {
     "demo": "The whole story on real data in a few minutes.",
     "points": "List the layers of a network that could teach.",
-    "analyze": "Measure how alike a network's layers are and choose hint positions.",
+    "analyze": "Compute the similarity of a network's layers and choose hint positions.",
     "select": "Choose hint positions again from an analysis, without running the network.",
     "train": "Train a network, alone or distilled from a teacher.",
     "evaluate": "Measure the accuracy of a trained network.",
@@ -61,7 +61,7 @@ class Commands(click.Group):
 def main() -> None:
     """Which layers of a trained network should teach, and does it matter?
 
-    PursuHint measures how alike the layers of a teacher are, clusters them, takes the cluster centres as
+    PursuHint computes the similarity of a teacher's layers, clusters them, takes the cluster centres as
     hint positions, and distils a student from those hints.
 
     \b

@@ -90,7 +90,7 @@ def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> I
     Args:
         run: the run.
         changes: keys of `pursuhint.training.DataConfig` that the command line gives; none for its own data.
-        download: fetch the data when they are not there, whatever the run's recipe says.
+        download: download missing data, even if the run's recipe does not.
 
     Returns:
         The data; images of another data set are normalised as those that the student was trained on.
@@ -156,7 +156,7 @@ def load_network(
     role: str = "teacher",
     seed: int = 0,
 ) -> nn.Module:
-    """A network for a data set, with weights from a file if one is given, and else those of a seed.
+    """A network for a data set, with weights from a file or, without one, drawn with a seed.
 
     Its images have to be normalised by `normalized_for` as it expects.
     """

@@ -194,7 +194,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         "--stability/--no-stability",
         default=True,
         show_default=True,
-        help="Choose again on parts of the images, to say how sure the choice is.",
+        help="Repeat the choice on parts of the images, to estimate its stability.",
     ),
     "memory_limit": click.option(
         "--memory-limit",

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 )
 @click.argument("network")
 @apply("data", "data_root", "download", "image_size", "activation", "include", "json")
-@click.option(
-    "--size", type=click.IntRange(min=1), help="Side of the images, instead of those of a data set."
-)
+@click.option("--size", type=click.IntRange(min=1), help="Side of the images, so that no data are needed.")
 @click.option("--channels", type=click.IntRange(min=1), default=3, show_default=True, help="With --size.")
 def command(
     network: str,

@@ -59,9 +59,9 @@ class ImageShape(click.ParamType):
     "--input",
     "shape",
     type=ImageShape(),
-    help="Shape of an image, so that no data are needed (with --classes).  [default: that of the data]",
+    help="Shape of an image, so that no data are needed (with --classes).  [default: from the data]",
 )
-@click.option("--classes", type=click.IntRange(min=1), help="Number of classes.  [default: that of the data]")
+@click.option("--classes", type=click.IntRange(min=1), help="Number of classes.  [default: from the data]")
 @click.option(
     "--at-batch",
     "batch_sizes",

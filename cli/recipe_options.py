@@ -60,7 +60,7 @@ _SHARED = (
 
 
 def recipe_options(command: Any, *, without: tuple[str, ...] = ()) -> Any:
-    """Add the options that `build_recipe` reads, but those that a command has in a form of its own."""
+    """Add the options that `build_recipe` reads, except those that a command defines itself."""
     for option in reversed(_OWN):
         command = option(command)
     return apply(*(name for name in _SHARED if name not in without))(command)

@@ -159,10 +159,10 @@ class _Reader:
 
     def pooled(self, images: Tensor, number: int) -> list[Tensor]:
         """Pooled features of a batch, one (N, width) a point; ``number`` is the batch's, for messages."""
-        # The probe holds the feature maps of all points at once. Running a large batch in parts bounds that
-        # memory, and changes no result: in evaluation mode samples do not influence one another.
-        room = _BUDGET_ON_CPU if images.device.type == "cpu" else _BUDGET_ON_ACCELERATOR
-        part = max(1, room // _bytes_per_sample(self.extractor.points, images.element_size()))
+        # The extractor holds the feature maps of all points. Splitting a large batch bounds their memory and
+        # changes no result, because in evaluation mode samples do not influence one another.
+        budget = _BUDGET_ON_CPU if images.device.type == "cpu" else _BUDGET_ON_ACCELERATOR
+        part = max(1, budget // _bytes_per_sample(self.extractor.points, images.element_size()))
         if len(images) <= part:
             return self._run(images, number)
         parts = [self._run(some, number) for some in images.split(part)]
@@ -173,7 +173,7 @@ class _Reader:
             features = self.extractor(images).maps
         except PursuhintError:
             raise
-        except Exception as error:  # the network is not ours: whatever it raises is about it
+        except Exception as error:  # foreign code may raise anything
             name, shape = type(self.extractor.network).__name__, tuple(images.shape)
             reason = (str(error) or repr(error)).splitlines()[0]
             raise PursuhintError(f"{name} failed in batch {number}, of shape {shape}: {reason}") from error
@@ -188,6 +188,7 @@ class _Reader:
         return [self.pooling(feature) for feature in features]
 
 
+# Bytes for the feature maps of one forward pass.
 _BUDGET_ON_CPU = 128 << 20
 _BUDGET_ON_ACCELERATOR = 2 << 30
 

@@ -34,7 +34,7 @@ class Collected:
 
     Attributes:
         points: all layers.
-        statistics: of their features, over all samples.
+        statistics: of the features of those layers, over all samples.
         shards: statistics of the shards of the samples, or None if they were not kept apart.
     """
 
@@ -113,7 +113,7 @@ class CollectionPlan:
         if isinstance(statistics, PooledFeatures):
             return RowShards(statistics, self.source.order)
         assert isinstance(statistics, LayerMoments)
-        # What remains beside the moments of all samples and those of a union of shards.
+        # What the moments of all samples and of a union of shards leave of the budget.
         left = max(0, self.memory_budget - 2 * layout.bytes)
         return MomentShards(statistics, self.source.order, memory_budget=left)
 

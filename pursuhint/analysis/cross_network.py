@@ -1,4 +1,4 @@
-"""Compare the layers of two networks: which of them do the same?"""
+"""Similarity of every layer of a teacher to every layer of a student, in one pass."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def compare_networks(
     exact_median: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, NetworkSimilarity]:
-    """Measure how alike every layer of a teacher is to every layer of a student.
+    """Compute the similarity of every layer of a teacher to every layer of a student.
 
-    Both networks see the same un-augmented training images, once. Their classes, widths and depths may
-    differ.
+    One pass runs both networks on the same training images without augmentation. Their classes, widths and
+    depths may differ.
 
     Args:
         teacher: moved to ``device``, and otherwise left as it was.
@@ -54,7 +54,7 @@ def compare_networks(
         data: where samples are drawn from: the training split.
         metrics: names of `pursuhint.similarity.METRICS`.
         samples: how many images to draw, without replacement; all if there are fewer.
-        seed: of the draw, which for equal samples and seed is that of `pursuhint.analysis.analyze`.
+        seed: of the draw; `pursuhint.analysis.analyze` draws the same images with equal samples and seed.
         activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block.
         pooling: from features to one vector a sample; see `pursuhint.features.get_pooling`.
         teacher_points: which of its points to compare; all by default.
@@ -66,10 +66,10 @@ def compare_networks(
         memory_limit: bytes that the statistics of the layers may take; see
             `pursuhint.similarity.choose_layout`.
         exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
-        on_progress: called after each batch with the number of samples done and the number in all.
+        on_progress: called after each batch with the number of samples done and in total.
 
     Returns:
-        By metric.
+        By metric, the similarities of shape (teacher layers, student layers).
 
     Raises:
         PursuhintError: a name is unknown, a number is out of range, a network cannot run on the data, or the

@@ -78,13 +78,13 @@ class AnalysisSeconds:
     Attributes:
         collect: the whole pass over the data.
         data: waiting for batches.
-        forward: running the network and averaging features over space.
+        forward: running the network and pooling its features.
         accumulate: adding features to the moments.
         similarity: by metric, from moments to a matrix.
         clustering: by metric asked for: all algorithms at the chosen k, and the curves over k.
-        stability: by metric, from the statistics of the parts to resampled matrices, and for those asked for
-            the choices made again. Of a metric that compares all pairs of samples the matrices of all parts
-            come from one pass over the pairs, which counts as similarity.
+        stability: by metric: resampled matrices from the statistics of the shards and, for the metrics asked
+            for, the repeated choices. For a metric of all pairs of samples, the matrices of all shards come
+            from one pass over the pairs, which counts as similarity.
     """
 
     collect: float

@@ -1,4 +1,4 @@
-"""Batches on their way to the device that works on them."""
+"""Copy the next batch to a GPU while the device computes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pursuhint.data.batch import Batch
 
 
 class Prefetcher:
-    """Hands out batches on a device; on a GPU the next one travels while the device works.
+    """Yields batches on a device; on a GPU the next batch is copied while the device computes.
 
-    Copies to a GPU start from pinned memory, on a stream of their own, so neither the host nor the work in
-    progress waits for them. Call `preload` once the work on a batch has been started.
+    Copies to a GPU start from pinned memory on a separate stream, so that they overlap with kernels and do
+    not force a GPU sync. Call `preload` after the kernels for a batch have been launched.
 
     Args:
-        batches: on the CPU, or on the device already.
-        device: where they are wanted.
+        batches: on the CPU or on the device.
+        device: the target device.
     """
 
     def __init__(self, batches: Iterable[Batch], device: torch.device | str) -> None:
@@ -30,7 +30,7 @@ class Prefetcher:
         self._prepared = False
 
     def preload(self) -> None:
-        """Start the next batch's way to the device; nothing happens where that cannot overlap with work."""
+        """Start to copy the next batch; does nothing on a CPU, where a copy cannot overlap with computing."""
         if self._stream is None or self._prepared:
             return
         with torch.cuda.stream(self._stream):
@@ -48,7 +48,7 @@ class Prefetcher:
             current.wait_stream(self._stream)
             for tensor in (batch.images, batch.labels, batch.indices):
                 if tensor.is_cuda:
-                    # Made on the other stream: its memory must not be given away before this one is done.
+                    # Allocated on the copy stream: not to be reused before this stream is done.
                     tensor.record_stream(current)
         return batch
 

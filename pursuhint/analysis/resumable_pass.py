@@ -93,7 +93,7 @@ def run_resumable_pass(
 
     With a state folder the accumulators are saved periodically, and a pass with the same identity resumes
     from the last state. It receives the remaining batches in the same order, so its result is bit-identical
-    to that of an uninterrupted pass. The state stays until `forget` removes it.
+    to the result of an uninterrupted pass. The state stays until `forget` removes it.
 
     Args:
         network: the network, on the device of ``options``.
@@ -245,7 +245,7 @@ class _Saver:
         self._states.write(accumulators, seconds)
         self._watch.restart()
         self._last = time.perf_counter()
-        if self._save_every:  # 0 saves after every batch, whatever that takes
+        if self._save_every:  # 0 saves after every batch, at any cost
             self._pause = max(self._save_every, (self._last - began) / SHARE_OF_SAVING)
 
 

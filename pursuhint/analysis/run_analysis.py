@@ -63,30 +63,30 @@ def analyze(
     network_name: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
-    """Measure how alike a network's layers are, cluster them, and choose hint points.
+    """Compute the similarity of all layers of a network, cluster the layers, and choose hint points.
 
-    One pass over un-augmented training images gathers the moments of all layers together; every metric and
-    every clustering follows from those. R2CCA gives a rank-deficient layer a similarity below 1 with itself;
-    its form that divides by the ranks is reported beside it, and clustered with ``normalize``. k-means (the
-    paper's), the best contiguous partition and the other algorithms are always all computed, whichever
-    chooses the plan.
+    One pass over training images without augmentation accumulates the joint moments of all layers, from
+    which every metric and every clustering is computed. R2CCA gives a rank-deficient layer a similarity
+    below 1 with itself; R2CCA divided by the ranks is reported beside it, and clustered with ``normalize``.
+    k-means (the paper's algorithm), the best contiguous partition and the other algorithms are all computed,
+    whichever of them chooses the plan.
 
-    How sure the choice is follows from the statistics of ten random parts of the images, which the pass keeps
-    apart: the choice is made again with each part left out and on random halves of the parts.
+    The stability of the choice under resampling of images is estimated from ten random shards of the images,
+    whose statistics the pass keeps apart: the choice is repeated without each shard and on random halves.
 
-    In a distributed run (``accelerate launch``, or any default process group) the processes share the pass,
-    batch by batch, and all return the same analysis: that of a single process, to rounding.
+    In a distributed run (``accelerate launch``, or any default process group) the ranks shard the images
+    by batches, and all return the same analysis, equal to the analysis by one process up to rounding.
 
     Args:
         network: the teacher; moved to ``device``, and otherwise left as it was.
         data: where samples are drawn from: the training split.
         metrics: names of `pursuhint.similarity.METRICS`; the first one chooses the plan.
-        k: number of hint points, at least 2; ``"auto"``: that with the highest silhouette, see
+        k: number of hint points, at least 2; ``"auto"``: the k with the highest silhouette, see
             `pursuhint.clustering.choose_k`; default: `pursuhint.hints.default_k`.
         samples: how many images to draw, without replacement; all if there are fewer. The paper uses 10,000.
         seed: of the draw.
         activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block; or
-            ``"both"`` in one pass: the analysis of the former, which holds that of the latter as ``pre``.
+            ``"both"`` in one pass: an analysis after the activations, whose ``pre`` is the analysis before.
         pooling: from feature maps and tokens to one vector a sample: ``"mean"`` (the paper's), ``"max"``,
             ``"class-token"``, or ``"none"`` for several places of a map; see
             `pursuhint.features.get_pooling`.
@@ -105,14 +105,12 @@ def analyze(
         memory_limit: bytes that the statistics of the layers may take on ``device``, beside the network and
             its feature maps; see `pursuhint.similarity.choose_layout`.
         exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
-        stability: keep the statistics of parts of the images apart and say how sure the choice is. Needs 40
-            images.
-        state: folder in which a long pass keeps its state; a pass over the same images with the same network
-            and settings goes on from there. Removed when the analysis is complete.
+        stability: estimate the stability of the choice under resampling of images. Needs 40 images.
+        state: folder in which a long pass saves its state; a pass over the same images with the same network
+            and settings resumes from it. Removed when the analysis is complete.
         save_every: seconds between two states; see `pursuhint.analysis.run_resumable_pass`.
         network_name: what the analysis calls the network; default: the name of its class.
-        on_progress: called after each batch with the number of samples done and the number in all: of this
-            process.
+        on_progress: called after each batch with the number of samples done and in total, of this rank.
 
     Raises:
         PursuhintError: a name is unknown, a number is out of range, there are fewer than two layers, the

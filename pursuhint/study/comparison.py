@@ -34,9 +34,9 @@ class SeedResult(StudyModel):
 
     Attributes:
         seed: its seed.
-        folder: its run folder, relative to the comparison's; with ``same_as``, that of the other arm.
-        same_as: the arm whose run this is, when both have the same hint points for this seed; None for a run
-            of its own.
+        folder: its run folder, relative to the comparison's; with ``same_as``, the folder of that arm's run.
+        same_as: the arm whose run this is, when both have the same hint points for this seed; None for a
+            separate run.
         positions: the teacher's hint positions, from 1, in depth order; none for the student alone.
         modules: their names.
         last_top1: test accuracy after the last epoch, percent.
@@ -153,7 +153,7 @@ class DataFacts(StudyModel):
 
     @classmethod
     def of(cls, data: ImageData, teacher: nn.Module | None) -> DataFacts:
-        """Those of a data set, and of a teacher that looks at it."""
+        """The facts of a data set, and the normalization that a teacher expects."""
         from pursuhint.models.normalization import converted_to  # imports torch
 
         return cls(

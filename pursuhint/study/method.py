@@ -15,7 +15,7 @@ ALONE = "alone"
 """The student without a teacher; part of every study."""
 
 _RECIPE = "recipe:"
-_JOINT = re.compile(r"\+(?=\s*[A-Za-z])")  # not that of 1e+3
+_JOINT = re.compile(r"\+(?=\s*[A-Za-z])")  # not the plus of 1e+3
 _ODD = re.compile(r"[^A-Za-z0-9.+_-]+")
 
 
@@ -26,7 +26,7 @@ class Method:
     Attributes:
         name: as it was typed, without spaces: ``at``, ``crd+kd``, ``at=500``, ``recipe:cifar100-afd``.
         losses: the terms, as in a recipe; cross-entropy is added as there.
-        hints: the hints of the recipe that was named; None for those of each loss's paper.
+        hints: the hints of the recipe that was named; None for the hints of each loss's paper.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Method:
 
         Args:
             text: losses as ``--loss`` takes them, joined by ``+``: ``kd``, ``crd+kd``, ``at=1000:p=1``.
-                Weights that are not given are those of the papers. Or ``recipe:NAME`` for the losses and the
+                Weights that are not given are the papers' weights. Or ``recipe:NAME`` for the losses and the
                 hints of a shipped recipe or a file; the rest of that recipe does not apply.
 
         Raises:

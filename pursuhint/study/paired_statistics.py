@@ -160,7 +160,7 @@ def compare_pairs(
     r"""Compare two arms that ran over the same seeds.
 
     With :math:`d_1 \dots d_n` the differences, :math:`\bar d` their mean and :math:`s` their sample standard
-    deviation, the interval is :math:`\bar d \pm t_{n-1} \, s / \sqrt n`, that of the paired t-test
+    deviation, the interval is :math:`\bar d \pm t_{n-1} \, s / \sqrt n`, as in the paired t-test
     (Student, 1908, *The probable error of a mean*). It takes the differences to be roughly normal, which a
     handful of seeds can neither confirm nor refute.
 
@@ -324,7 +324,7 @@ def conclusion(
     Args:
         comparison: the comparison.
         arm: how to call the arm; its name in the comparison by default.
-        control: how to call the control; likewise.
+        control: how to call the control; its name in the comparison by default.
         unit: unit of the differences, in the plural.
 
     Returns:

@@ -34,7 +34,7 @@ _DIGITS = 6  # of the numbers that are written into the recipe
 
 @dataclass(frozen=True)
 class SearchedProcess:
-    """What a search of pathways has found.
+    """The result of a search of pathways.
 
     Attributes:
         recipe: the recipe that was searched for, with the process and the hint points written out: train it.
@@ -61,12 +61,12 @@ def search_process(
     plan: HintPlan | None = None,
     on_epoch: Callable[[int, Tensor], None] | None = None,
 ) -> SearchedProcess:
-    """Find out how the weights of a recipe's pathways should change in the course of its training.
+    """Search a schedule for the pathway weights of a recipe (DistPro).
 
-    A student is trained for a while on one part of the training split, while the weights of the pathways
-    learn on the other what helps it (`pursuhint.distillation.search_pathways`); it is then thrown away.
-    Networks, hint points, the other losses, optimiser and batch size are the recipe's; the learning rate is
-    its base rate throughout, and precision float32. The test split is not looked at. One process.
+    A student is trained on one part of the training split, while the pathway weights follow the gradient of
+    its loss on the other part (`pursuhint.distillation.search_pathways`); the student is then discarded.
+    Networks, hint points, the other losses, optimizer and batch size are the recipe's; the learning rate is
+    constant at its base rate, and precision is float32. The test split is not used. Runs in one process.
 
     Args:
         recipe: with a pathway loss (``distpro``) among its losses; options that it sets remain, except for
@@ -77,8 +77,8 @@ def search_process(
         alpha_lr: learning rate of the weights, above 0.
         method: ``"differences"`` or ``"exact"``, see `pursuhint.distillation.SearchOptions`.
         device: where to search; None for the best there is.
-        student: used (a copy of it) instead of the recipe's.
-        teacher: the same.
+        student: a copy is used instead of the recipe's student.
+        teacher: used instead of the recipe's; a copy, too.
         data: used instead of the recipe's.
         plan: hint points to use instead of the recipe's.
         on_epoch: called after every epoch of the search with its number, from 0, and the weights of the

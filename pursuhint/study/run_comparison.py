@@ -1,4 +1,4 @@
-"""Does the place of the hints matter? One student, several ways of choosing, several seeds.
+"""Compare hint positions: one student, several ways to choose the positions, several seeds.
 
 The module is not called ``compare``, so that ``pursuhint.study.compare`` is always the function.
 """
@@ -61,10 +61,9 @@ def compare(
 
     All arms of a seed start from the same student weights and see the same batches in the same
     augmentation, so what is compared is the difference within a seed. The outcome is the test accuracy after
-    the last epoch, whatever the best epoch was. Every run is an ordinary run folder,
-    ``OUT/arms/ARM/seed-N``; the same call goes on where an interrupted one stopped and picks up what is
-    finished, and one with more arms or seeds adds them. Arms whose hint points coincide share their run.
-    The teacher's layers are analysed once (``OUT/analysis``).
+    the last epoch, not after the best one. Every run is an ordinary run folder, ``OUT/arms/ARM/seed-N``.
+    The same call resumes an interrupted one and reuses finished runs; with more arms or seeds it adds them.
+    Arms whose hint points coincide share their run. The analysis of the teacher is shared (``OUT/analysis``).
 
     Args:
         recipe: student, teacher, data, losses, schedule. At least one loss must look at hint points. Of its
@@ -73,7 +72,7 @@ def compare(
         out: folder of the comparison.
         arms: names of `pursuhint.study.ARMS`, at least two. ``alone`` trains with cross-entropy only.
             ``random`` draws other positions for every seed. ``hints:7,29,49`` has given points, by position
-            or module name, ``hints:FILE`` those of a ``hints.json``.
+            or module name, ``hints:FILE`` the points of a ``hints.json``.
         seeds: one run of every arm each; at least one, better three or more.
         device: where to run; None for the best there is.
         data: used instead of the recipe's.
@@ -253,7 +252,7 @@ class _HintPlacement:
 
         Args:
             arms: in the order of the tables.
-            seeds: likewise.
+            seeds: in the order in which every arm lists its runs.
             before: the result of an earlier call, perhaps with fewer arms or seeds.
         """
         against, sentences = against_controls(arms)

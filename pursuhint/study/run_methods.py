@@ -61,11 +61,11 @@ def compare_methods(
     """Train the same student by several methods, over several seeds, and compare.
 
     All runs of a seed train side by side: they start from the same student weights, see the same batches and
-    share one pass of the teacher. The outcome is the test accuracy after the last epoch, whatever the best
-    epoch was. Every method has the losses, weights and hyperparameters of its paper unless others are typed;
-    none is tuned to the data. Every run is an ordinary run folder, ``OUT/arms/METHOD/seed-N``; the same call
-    goes on where an interrupted one stopped and picks up what is finished, and one with more methods or seeds
-    adds them. A run that fails (a loss that is not finite) is reported and does not stop the others.
+    share one pass of the teacher. The outcome is the test accuracy after the last epoch, not after the best
+    one. Every method has the losses, weights and hyperparameters of its paper unless others are typed;
+    none is tuned to the data. Every run is an ordinary run folder, ``OUT/arms/METHOD/seed-N``. The same
+    call resumes an interrupted one and reuses finished runs; with more methods or seeds it adds them. A run
+    that fails (a loss that is not finite) is reported and does not stop the others.
 
     Args:
         recipe: student, teacher, data, optimiser, schedule; no losses. Its hints, if it has any, hold for all

@@ -18,7 +18,7 @@ def step_memory(
 ) -> int:
     """Bytes that training keeps between the forward and the backward pass of one step.
 
-    They are those of the student and of what the losses learn (weights, gradients, state of the optimiser),
+    They hold the student and the parameters of the losses (weights, gradients, state of the optimizer),
     of buffers such as memory banks, and of everything that autograd keeps for the backward pass. Not counted
     are the teacher, the batch, and what exists for a moment only.
 

@@ -29,7 +29,7 @@ class TeacherStudentSimilarity:
 
     Attributes:
         before: with the weights that the student began with.
-        after: with those of its last epoch.
+        after: with the student's weights of its last epoch.
 
     Raises:
         PursuhintError: the two are about different layers or by different metrics.
