@@ -107,8 +107,8 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "data": click.option(
         "--data",
         metavar="NAME",
-        help="Data set: digits (built in), cifar10, cifar100, stl10, tiny-imagenet, imagenet, or folder:PATH "
-        "with train/ and val/ in it, one folder a class.  [default: digits]",
+        help="Data set: digits (built in), cifar10, cifar100, fashion-mnist, stl10, tiny-imagenet, imagenet, "
+        "cub200, or folder:PATH with train/ and val/ in it, one folder a class.  [default: digits]",
     ),
     "data_root": click.option(
         "--data-root",

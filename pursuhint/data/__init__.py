@@ -34,9 +34,11 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "digits": "pursuhint.data.digits:load_digits",
         "cifar10": "pursuhint.data.cifar:load_cifar10",
         "cifar100": "pursuhint.data.cifar:load_cifar100",
+        "fashion-mnist": "pursuhint.data.fashion_mnist:load_fashion_mnist",
         "stl10": "pursuhint.data.stl10:load_stl10",
         "tiny-imagenet": "pursuhint.data.tiny_imagenet:load_tiny_imagenet",
         "imagenet": "pursuhint.data.imagenet:load_imagenet",
+        "cub200": "pursuhint.data.cub200:load_cub200",
         "folder:PATH": "pursuhint.data.folder:load_folder",
     }
 )
@@ -54,7 +56,7 @@ AUGMENTATIONS: Mapping[str, str] = MappingProxyType(
 )
 """Augmentations of training images by name, in the order in which they are applied."""
 
-_SIZED_WHEN_LOADED = ("imagenet", "folder:PATH")
+_SIZED_WHEN_LOADED = ("imagenet", "cub200", "folder:PATH")
 
 
 def check_augmentations(names: Sequence[str]) -> None:
@@ -84,8 +86,8 @@ def load_dataset(
     Args:
         name: a name that another distribution registers in the entry-point group ``pursuhint.datasets``, or
             one of :data:`DATASETS`: ``digits`` (comes with scikit-learn), ``cifar10``, ``cifar100``,
-            ``stl10``, ``tiny-imagenet``, ``imagenet``, or ``folder:PATH`` for a folder of your own with
-            ``train/`` and ``val/`` (or ``test/``), one folder a class.
+            ``fashion-mnist``, ``stl10``, ``tiny-imagenet``, ``imagenet``, ``cub200``, or ``folder:PATH`` for
+            a folder of your own with ``train/`` and ``val/`` (or ``test/``), one folder a class.
         root: the folder that holds the data sets. Default: the environment variable ``PURSUHINT_DATA``, else
             ``~/.cache/pursuhint/datasets``. ``digits`` and ``folder:PATH`` have none.
         download: download the data set if ``root`` does not hold it. Default: nothing is downloaded.
@@ -93,7 +95,7 @@ def load_dataset(
             stratified by class, identical for equal seeds on every machine and version.
         seed: of the validation split; nothing else depends on it.
         image_size: side in pixels of the square images. Default: the data set's own size; 224 for
-            ``imagenet``; for ``folder:PATH`` see :func:`load_folder`.
+            ``imagenet`` and ``cub200``; for ``folder:PATH`` see :func:`load_folder`.
 
     Returns:
         The data; see :class:`ImageData`.

@@ -53,6 +53,7 @@ MODELS: Mapping[str, str] = MappingProxyType(
         "vgg13": "pursuhint.models.vgg:vgg13",
         "vgg16": "pursuhint.models.vgg:vgg16",
         "vgg19": "pursuhint.models.vgg:vgg19",
+        "MobileNetV1": "pursuhint.models.mobilenetv1:MobileNetV1",
         "MobileNetV2": "pursuhint.models.mobilenetv2:MobileNetV2",
         "ShuffleV1": "pursuhint.models.shufflev1:ShuffleV1",
         "ShuffleV2": "pursuhint.models.shufflev2:ShuffleV2",
@@ -80,7 +81,7 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
             that code; it is passed ``num_classes`` and ``in_channels`` if its signature has them.
         num_classes: number of logits, at least 1.
         in_channels: channels of the images, at least 1.
-        **options: further keywords of the network, such as ``width`` of MobileNetV2.
+        **options: further keywords of the network, such as ``width`` of the MobileNets.
 
     Returns:
         The network, in training mode, on the CPU unless a device context says otherwise.

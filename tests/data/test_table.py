@@ -21,9 +21,11 @@ def test_the_table_lists_the_data_sets_of_the_documentation() -> None:
         "digits",
         "cifar10",
         "cifar100",
+        "fashion-mnist",
         "stl10",
         "tiny-imagenet",
         "imagenet",
+        "cub200",
         "folder:PATH",
     ]
 
@@ -58,7 +60,7 @@ def test_listing_data_sets_imports_nothing_heavy() -> None:
         ("cifar-100", "no data set named 'cifar-100'; did you mean 'cifar100'"),
         ("Digits", "no data set named 'Digits'; did you mean 'digits'"),
         ("tinyimagenet", "did you mean 'tiny-imagenet'"),
-        ("mnist", "no data set named 'mnist'; there are cifar10, cifar100, digits, folder:PATH"),
+        ("nist", "no data set named 'nist'; there are cifar10, cifar100, cub200, digits"),
         ("imagenet:x", "no data set named 'imagenet:x'; did you mean 'imagenet'"),
         ("folder", "did you mean 'folder:PATH'"),
         ("folder:", "folder: needs the path of a folder with train/ and val/"),
@@ -95,7 +97,7 @@ def test_the_root_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest
 
 
 def test_nothing_is_created_by_looking(tmp_path: Path) -> None:
-    for name in ("cifar10", "stl10", "tiny-imagenet", "imagenet"):
+    for name in ("cifar10", "stl10", "tiny-imagenet", "imagenet", "cub200"):
         with pytest.raises(PursuhintError, match=f"no {name} in"):
             load_dataset(name, root=tmp_path / "nothing")
     assert os.listdir(tmp_path) == []

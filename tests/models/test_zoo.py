@@ -20,6 +20,7 @@ SMALL = [
     "resnet8x4",
     "wrn_10_1",
     "vgg8",
+    "MobileNetV1",
     "MobileNetV2",
     "ShuffleV1",
     "ShuffleV2",
