@@ -33,7 +33,7 @@ from pursuhint.similarity import linear_cka_matrix
 
 SIZES = {
     32: """
-        resnet20 resnet110 resnet32x4 ResNet50 wrn_40_2 vgg13 MobileNetV2 ShuffleV1 ShuffleV2
+        resnet20 resnet110 resnet32x4 ResNet50 wrn_40_2 vgg13 MobileNetV1 MobileNetV2 ShuffleV1 ShuffleV2
     """,
     64: """
         torchvision:alexnet torchvision:vgg11 torchvision:vgg16_bn torchvision:squeezenet1_1

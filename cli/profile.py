@@ -143,7 +143,8 @@ def _refuse_ignored(
     if steps is None:
         refuse_typed(
             "losses", "teacher_checkpoint", "checkpoint_key", "new_head", "epochs", "lr", "val_fraction",
-            "precision", "assignments", "batch_size", "workers", "image_normalize",
+            "train_samples", "only_classes", "precision", "assignments", "batch_size", "workers",
+            "image_normalize",
             because="sizes and latency do not depend on it; add --steps N to measure training steps",
         )  # fmt: skip
         if shape is not None and classes is not None:

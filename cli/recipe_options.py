@@ -37,6 +37,17 @@ _OWN = (
         help="Share of the training data set aside to choose the best epoch.  [default: 0]",
     ),
     click.option(
+        "--train-samples",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Train on a class-balanced subset of N images, the same one for every seed.  [default: all]",
+    ),
+    click.option(
+        "--only-classes",
+        metavar="LIST",
+        help="Classes of the data to train on and test, e.g. 0-49 or 3,7,20-29.  [default: all]",
+    ),
+    click.option(
         "--precision",
         type=click.Choice(["float32", "bf16", "fp16"]),
         help="Automatic mixed precision; fp16 on a GPU only.  [default: float32]",
@@ -121,6 +132,7 @@ def build_recipe(
     for key, option in (
         ("name", "data"), ("root", "data_root"), ("download", "download"), ("image_size", "image_size"),
         ("normalize", "image_normalize"), ("workers", "workers"), ("val_fraction", "val_fraction"),
+        ("train_samples", "train_samples"), ("classes", "only_classes"),
     ):  # fmt: skip
         put("data", key, options[option])
     put("optimizer", "lr", options["lr"])

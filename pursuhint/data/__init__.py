@@ -80,6 +80,8 @@ def load_dataset(
     val_fraction: float = 0.0,
     seed: int = 0,
     image_size: int | None = None,
+    classes: Sequence[int] | None = None,
+    train_samples: int | None = None,
 ) -> ImageData:
     """Load a data set by name.
 
@@ -93,9 +95,13 @@ def load_dataset(
         download: download the data set if ``root`` does not hold it. Default: nothing is downloaded.
         val_fraction: share of the training samples, in [0, 1), moved from ``data.train`` to ``data.val``:
             stratified by class, identical for equal seeds on every machine and version.
-        seed: of the validation split; nothing else depends on it.
+        seed: of the validation split and of the draw of ``train_samples``.
         image_size: side in pixels of the square images. Default: the data set's own size; 224 for
             ``imagenet`` and ``cub200``; for ``folder:PATH`` see :func:`load_folder`.
+
+        classes: labels to keep, at least two; they become 0, 1, ... in this order. Default: all.
+        train_samples: size of a class-balanced subset of ``data.train``, which ``seed`` draws; samples of
+            the validation split are taken out before. Default: all.
 
     Returns:
         The data; see :class:`ImageData`.
@@ -105,6 +111,7 @@ def load_dataset(
             ``val_fraction`` or ``image_size`` is out of range.
     """
     from pursuhint.data.sources import default_root
+    from pursuhint.data.subsets import with_classes, with_train_samples
 
     kind, colon, path = name.partition(":")
     entry = "folder:PATH" if colon and kind == "folder" else name
@@ -141,4 +148,8 @@ def load_dataset(
             )
     if image_size is not None and entry not in _SIZED_WHEN_LOADED:
         data = data.resized(image_size)
-    return data.with_validation(val_fraction, seed=seed) if val_fraction else data
+    if classes is not None:
+        data = with_classes(data, classes)
+    if val_fraction:
+        data = data.with_validation(val_fraction, seed=seed)
+    return data if train_samples is None else with_train_samples(data, train_samples, seed=seed)

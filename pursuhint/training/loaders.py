@@ -27,6 +27,8 @@ def load_data(config: DataConfig) -> ImageData:
         download=config.download,
         val_fraction=config.val_fraction,
         image_size=config.image_size,
+        classes=config.classes,
+        train_samples=config.train_samples,
     )
 
 

@@ -8,6 +8,7 @@ import stat
 
 import pytest
 import torch
+import yaml
 
 QUICK = ("--student", "resnet8", "--epochs", "1", "--quiet")
 
@@ -169,3 +170,13 @@ def test_report_on_how_alike_teacher_and_student_are(pursuhint, teacher_file, tm
     assert done.returncode == 0, done.stderr
     assert (out / "figures" / "teacher-student-procrustes.png").exists()
     assert "--metric would be ignored" in pursuhint("report", out, "--metric", "cka").stderr
+
+
+def test_a_subset_of_images_and_classes_is_trained_on(pursuhint, tmp_path):
+    run = tmp_path / "few"
+    subset = ("--train-samples", "60", "--only-classes", "3,7,1")
+    assert pursuhint("train", *QUICK, "--data", "digits", *subset, "--out", run).returncode == 0
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["data"]["num_classes"] == 3
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert (recipe["data"]["classes"], recipe["data"]["train_samples"]) == ([3, 7, 1], 60)

@@ -32,6 +32,7 @@ from pursuhint._util.registry import check_name, did_you_mean, lookup
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.data import check_augmentations
+from pursuhint.data.class_list import parse_classes
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.options import SelectionOptions, check_position
 from pursuhint.losses import LOSSES
@@ -62,6 +63,13 @@ def _names(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
     return value
+
+
+def _classes(value: Any) -> Any:
+    """Parse classes from a text with numbers and ranges; YAML reads a single one as a number."""
+    if isinstance(value, str):
+        return parse_classes(value)
+    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class _Section(BaseModel):
@@ -118,6 +126,10 @@ class DataConfig(_Section):
         val_fraction: share of the training split held out to choose the best epoch, in [0, 1).
         workers: processes that decode files; only for data sets that do not fit into memory.
         image_size: side in pixels of the images of ``imagenet`` and ``folder:PATH``; None for their default.
+        classes: labels to train on, as a list or a text such as ``0-49`` or ``3,7,20-29``; they are numbered
+            anew in this order. None for all classes.
+        train_samples: size of a class-balanced subset of the training split, for pilots and studies of small
+            data; the same subset for every seed. None for all images.
         augment: augmentations of the training images: names of `pursuhint.data.AUGMENTATIONS`, as a list or
             as text with commas. ``standard`` is the data set's own augmentation. Without any (``none``) every
             sample is identical in every epoch.
@@ -133,6 +145,8 @@ class DataConfig(_Section):
     val_fraction: float = Field(default=0.0, ge=0, lt=1)
     workers: int = Field(default=0, ge=0)
     image_size: int | None = Field(default=None, ge=1)
+    classes: Annotated[tuple[int, ...] | None, BeforeValidator(_classes)] = None
+    train_samples: int | None = Field(default=None, ge=1)
     augment: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("standard",)
     normalize: Literal["data", "imagenet", "model"] | ChannelConstants | None = None
 
