@@ -12,6 +12,7 @@ from pursuhint.acceleration.options import CompileMode
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import first_tensor
 from pursuhint.features.extractor import FeatureExtractor, Features
+from pursuhint.features.network_call import NetworkInput, call_network, tensors_of
 
 if TYPE_CHECKING:
     from pursuhint.features.hint_points import HintPoint
@@ -58,14 +59,17 @@ class CompiledExtractor(FeatureExtractor):
         self._found: dict[int, Tensor] = {}
         self._calls: dict[tuple[str, str], int] = {}
         self._hooks: dict[tuple[str, str], Callable[..., None]] | None = None
-        self._shape: torch.Size | None = None
+        self._shape: tuple[torch.Size, ...] | None = None
         self._run = torch.compile(self._run_network, mode=None if mode == "default" else mode)
         self._replays = mode != "default"
 
-    def __call__(self, images: Tensor) -> Features:
+    def __call__(self, images: NetworkInput) -> Features:
+        shape = tuple(values.shape for values in tensors_of(images))
         if self._shape is None:
-            self._shape = images.shape
-        if images.shape != self._shape:
+            self._shape = shape
+            if self.logits:
+                self._logits.prepare(images)  # not within what is compiled
+        if shape != self._shape:
             return super().__call__(images)
         taps = self._all_taps(images)
         if self._hooks is None:  # made once: what is compiled remembers them
@@ -78,7 +82,7 @@ class CompiledExtractor(FeatureExtractor):
                     handles.append(modules[name].register_forward_hook(hook))
                 else:
                     handles.append(modules[name].register_forward_pre_hook(hook, with_kwargs=True))
-            if self._replays and images.is_cuda:
+            if self._replays and tensors_of(images)[0].is_cuda:
                 torch.compiler.cudagraph_mark_step_begin()
             output, tensors = self._run(images)
         finally:
@@ -92,16 +96,16 @@ class CompiledExtractor(FeatureExtractor):
                     f"{what} was not reached in this forward pass of {type(self.network).__name__}"
                 )
             found.append(tensor.movedim(-1, 1) if tap.channels_last and tensor.ndim == 4 else tensor)
-        return self._features(output, found)
+        return self._features(output, found, images)
 
-    def _run_network(self, images: Tensor) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
+    def _run_network(self, images: NetworkInput) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
         """What is compiled."""
-        output = first_tensor(self.network(images))
+        output = call_network(self.network, images)
         count = len(self.taps) + self.embedding
         tensors = tuple([self._found.get(index) for index in range(count)])
         self._found.clear()
         self._calls.clear()
-        return output if self.logits else None, tensors
+        return self._logits.select(output) if self.logits else None, tensors
 
     def _hook(self, name: str, kind: str) -> Callable[..., None]:
         """Reads everything that is wanted at one end of a module."""

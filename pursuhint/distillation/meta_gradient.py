@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
+from pursuhint.features.logits import LogitsReader
 from pursuhint.losses.checks import check_choice, check_non_negative, check_positive
 
 if TYPE_CHECKING:
@@ -293,6 +294,8 @@ def _momentum_buffers(
 def _losses(distiller: Distiller, alpha_name: str, batch: Batch, held_out: Batch) -> BilevelLosses:
     """Both losses as functions of the weights; statistics and random numbers stay unchanged."""
 
+    reader = LogitsReader(distiller.student)
+
     def buffers() -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in distiller.named_buffers()}
 
@@ -314,7 +317,8 @@ def _losses(distiller: Distiller, alpha_name: str, batch: Batch, held_out: Batch
             if name.startswith(prefix)
         }
         with forked():
-            logits = torch.func.functional_call(distiller.student, own, (held_out.images,))
+            output = torch.func.functional_call(distiller.student, own, (held_out.images,))
+            logits = reader.read(output, held_out.images)
         return F.cross_entropy(logits, held_out.labels)
 
     return BilevelLosses(train_loss, validation_loss)

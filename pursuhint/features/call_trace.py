@@ -18,6 +18,14 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from pursuhint.errors import PursuhintError
+from pursuhint.features.network_call import (
+    NetworkInput,
+    call_network,
+    count_samples,
+    first_samples,
+    map_tensors,
+    shapes_of,
+)
 
 __all__ = ["Call", "evaluating", "find_classifier", "first_tensor", "trace_calls"]
 
@@ -188,9 +196,15 @@ class CallTrace:
     """All calls of one forward pass, in the order in which they began."""
 
     calls: tuple[Call, ...]
-    output: Tensor
+    outputs: tuple[Tensor, ...]
+    """All tensors that the network returned; see `all_tensors`."""
     samples: int
     """Size of the batch."""
+
+    @property
+    def output(self) -> Tensor:
+        """The logits, or the main output of a network without a classifier; see `index_of_logits`."""
+        return self.outputs[index_of_logits(self)]
 
     def last_calls(self) -> dict[str, Call]:
         """The last call of every module, by name."""
@@ -217,12 +231,13 @@ def _telling(example: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def trace_calls(network: nn.Module, example: Tensor) -> CallTrace:
+def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
     """Run a network once, in evaluation mode and without gradients, and trace every call.
 
     Args:
-        network: any module that takes one batch of images. Modes, statistics and parameters stay as they are.
-        example: a batch, (N, C, H, W); one image is enough.
+        network: any module that takes the batch. Modes, statistics and parameters stay as they are.
+        example: a batch: images (N, C, H, W), or a tuple or mapping of tensors as the network's ``forward``
+            takes them; one sample is enough.
 
     Raises:
         PursuhintError: the network cannot run on the example, or returns no tensor.
@@ -230,9 +245,8 @@ def trace_calls(network: nn.Module, example: Tensor) -> CallTrace:
     calls: list[Call] = []
     stack: list[Call] = []
     ordinals: dict[tuple[str, bool], int] = {}
-    clock = iter(range(1 << 62))
-
-    samples = len(example)
+    clock = itertools.count()
+    samples = count_samples(example)
 
     def begin(name: str, module: nn.Module | None, arguments: Any) -> Call:
         key = (name, module is None)
@@ -291,25 +305,61 @@ def trace_calls(network: nn.Module, example: Tensor) -> CallTrace:
             )
             handles.append(module.register_forward_hook(leave))
         with evaluating(network), ActivationCalls(before, after):
-            output = first_tensor(network(_telling(example)), samples)
+            outputs = all_tensors(call_network(network, map_tensors(example, _telling)))
     except PursuhintError:
         raise
     except Exception as error:
         where = f" (in its module {stack[-1].name!r})" if stack and stack[-1].name else ""
         reason = (str(error) or repr(error)).splitlines()[0]
         raise PursuhintError(
-            f"{type(network).__name__} cannot run on input of shape {tuple(example.shape)}{where}: {reason}"
+            f"{type(network).__name__} cannot run on input of shape {shapes_of(example)}{where}: {reason}"
         ) from error
     finally:
         for handle in handles:
             handle.remove()
-    if output is None:
+    if not outputs:
         raise PursuhintError(f"{type(network).__name__} returned no tensor; expected logits (N, classes)")
-    return CallTrace(tuple(calls), output, samples)
+    return CallTrace(tuple(calls), outputs, samples)
 
 
 def _owns_weights(module: nn.Module) -> bool:
     return any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
+
+
+def index_of_logits(trace: CallTrace) -> int:
+    """Which of a network's output tensors is the logits.
+
+    1. Tensors without one entry per sample are out, as are those that a layer with weights takes as its
+       input: what a classifier reads is the embedding.
+    2. Of the others, the one that the last linear layer gives, as it is or, behind a softmax or a scale, in
+       its size; otherwise the first.
+    """
+    outputs = trace.outputs
+    if len(outputs) == 1:
+        return 0
+    candidates = [
+        index for index, values in enumerate(outputs) if values.ndim > 0 and len(values) == trace.samples
+    ] or list(range(len(outputs)))
+    layers = [call for call in trace.calls if call.module is not None and _owns_weights(call.module)]
+    read = {id(values) for call in layers for values in call.inputs}
+    candidates = [index for index in candidates if id(outputs[index]) not in read] or candidates
+    linear = [call for call in layers if isinstance(call.module, nn.Linear) and call.output is not None]
+    for call in reversed(linear):
+        for index in candidates:
+            if call.output is outputs[index]:
+                return index
+    for call in reversed(linear[-1:]):
+        for index in candidates:
+            if _changed_from(call, outputs[index]):
+                return index
+    return candidates[0]
+
+
+def _changed_from(call: Call, values: Tensor) -> bool:
+    """Whether a tensor can be what follows a layer: as large as its output, and not equal to its input."""
+    if call.output is None or call.input is None or values.numel() != call.output.numel():
+        return False
+    return values.numel() != call.input.numel() or not torch.equal(values.flatten(), call.input.flatten())
 
 
 def classifier_call(trace: CallTrace) -> Call:
@@ -328,12 +378,12 @@ def classifier_call(trace: CallTrace) -> Call:
     return weighted[-1]
 
 
-def find_classifier(network: nn.Module, example: Tensor) -> tuple[str, nn.Module]:
+def find_classifier(network: nn.Module, example: NetworkInput) -> tuple[str, nn.Module]:
     """The last linear layer of a network; its input is the embedding, its output the logits.
 
     Args:
         network: any classification network.
-        example: a batch it can run on, (N, C, H, W).
+        example: a batch it can run on: images (N, C, H, W), or what its ``forward`` takes.
 
     Returns:
         Name and module; the last convolution, for a network that ends in one.
@@ -341,6 +391,6 @@ def find_classifier(network: nn.Module, example: Tensor) -> tuple[str, nn.Module
     Raises:
         PursuhintError: the network cannot run on the example, or has no layer with weights.
     """
-    call = classifier_call(trace_calls(network, example[:1]))
+    call = classifier_call(trace_calls(network, first_samples(example, 1)))
     assert call.module is not None
     return call.name, call.module

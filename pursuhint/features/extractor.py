@@ -20,6 +20,14 @@ from pursuhint.features.call_trace import (
     is_activation,
     trace_calls,
 )
+from pursuhint.features.logits import LogitsReader
+from pursuhint.features.network_call import (
+    NetworkInput,
+    attention_mask,
+    call_network,
+    count_samples,
+    first_samples,
+)
 from pursuhint.features.pooling import MeanPooling
 from pursuhint.features.tap import Tap
 
@@ -86,6 +94,7 @@ class FeatureExtractor:
         self.embedding = embedding
         self.taps = tuple(point.tap for point in self.points)
         self._classifier: Tap | None = None
+        self._logits = LogitsReader(network)
         modules = dict(network.named_modules())
         for point in self.points:
             if point.tap.module not in modules:
@@ -94,8 +103,13 @@ class FeatureExtractor:
                     "find its points again with find_hint_points"
                 )
 
-    def __call__(self, images: Tensor) -> Features:
-        """Run the network on a batch, (N, C, H, W).
+    def __call__(self, images: NetworkInput) -> Features:
+        """Run the network on a batch.
+
+        Args:
+            images: (N, C, H, W); or what else the network takes: token ids, a tuple of its positional
+                arguments, or a mapping of its named ones. An entry ``attention_mask`` (N, tokens) leaves
+                padding out of the embedding's mean.
 
         Raises:
             PursuhintError: a point was not reached, or its tensor was overwritten in place (which can happen
@@ -103,39 +117,36 @@ class FeatureExtractor:
         """
         taps = self._all_taps(images)
         if not taps:
-            return Features(logits=self._output(self.network(images)))
-        seen = _Seen(self.network, taps, len(images), stop=not (self.logits or self.embedding))
+            return Features(logits=self._output(call_network(self.network, images), images))
+        stop = not (self.logits or self.embedding)
+        seen = _Seen(self.network, taps, count_samples(images), stop=stop)
         with seen.attached():
             try:
-                output = self.network(images)
+                output = call_network(self.network, images)
             except _Finished:
                 output = None
-        return self._features(output, seen.tensors(self.points))
+        return self._features(output, seen.tensors(self.points), images)
 
-    def _all_taps(self, images: Tensor) -> tuple[Tap, ...]:
+    def _all_taps(self, images: NetworkInput) -> tuple[Tap, ...]:
         """Taps of the points, followed by the tap of the embedding if it is requested."""
         if not self.embedding:
             return self.taps
         if self._classifier is None:
-            call = classifier_call(trace_calls(self.network, images[:1]))
+            call = classifier_call(trace_calls(self.network, first_samples(images, 1)))
             self._classifier = Tap(call.name, "input", call.ordinal, copy=call.input_overwritten)
         return (*self.taps, self._classifier)
 
-    def _features(self, output: Any, tensors: list[Tensor]) -> Features:
+    def _features(self, output: Any, tensors: list[Tensor], images: NetworkInput) -> Features:
         """Assemble the features from the network's output and the tensors at all taps."""
         embedding = None
         if self.embedding:
             embedding = tensors.pop()
-            embedding = embedding if embedding.ndim == 2 else MeanPooling()(embedding)
-        return Features(self._output(output) if self.logits else None, embedding, tuple(tensors))
+            if embedding.ndim != 2:
+                embedding = MeanPooling()(embedding, attention_mask(images))
+        return Features(self._output(output, images), embedding, tuple(tensors))
 
-    def _output(self, output: Any) -> Tensor | None:
-        if not self.logits:
-            return None
-        logits = first_tensor(output)
-        if logits is None:
-            raise PursuhintError(f"{type(self.network).__name__} returned no tensor; expected logits")
-        return logits.flatten(1)
+    def _output(self, output: Any, images: NetworkInput) -> Tensor | None:
+        return self._logits.read(output, images) if self.logits else None
 
 
 class _Seen:

@@ -42,11 +42,14 @@ class Pooling(ABC):
     """
 
     @abstractmethod
-    def __call__(self, features: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Pool the features of a batch.
 
         Args:
             features: (N, C, H, W), (N, tokens, C) or (N, C).
+            mask: which tokens are real, bool of shape (N, tokens), as an attention mask says it; the others
+                are padding and left out. Used for features with that number of tokens only. None: all are
+                real.
 
         Returns:
             (N, width); see `width`.
@@ -85,12 +88,18 @@ class MeanPooling(Pooling):
         torch.Size([2, 3])
     """
 
-    def __call__(self, features: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         if _axes(features) == 2:
             return features
         from torch import float32  # not needed to list the names
 
-        return features.mean(_space(features), dtype=float32 if features.element_size() < 4 else None)
+        precision = float32 if features.element_size() < 4 else features.dtype
+        real = _real_tokens(features, mask)
+        if real is None:
+            return features.mean(_space(features), dtype=precision)
+        # Zeros in place of padding, which may hold anything, infinities too; then a mean over the real ones.
+        total = features.masked_fill(~real, 0).sum(1, dtype=precision)
+        return total / real.sum(1).clamp_min(1)
 
     def __str__(self) -> str:
         return "mean"
@@ -100,8 +109,13 @@ class MeanPooling(Pooling):
 class MaxPooling(Pooling):
     """The maximum of each channel over space or tokens."""
 
-    def __call__(self, features: Tensor) -> Tensor:
-        return features if _axes(features) == 2 else features.amax(_space(features))
+    def __call__(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        if _axes(features) == 2:
+            return features
+        real = _real_tokens(features, mask)
+        if real is not None:
+            features = features.masked_fill(~real, float("-inf"))
+        return features.amax(_space(features))
 
     def __str__(self) -> str:
         return "max"
@@ -115,10 +129,16 @@ class ClassToken(Pooling):
     is not: the tokens are the patches of the image.
     """
 
-    def __call__(self, features: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         if _axes(features) != 3:
             raise PursuhintError(
                 f"class-token pooling takes sequences (N, tokens, C); found shape {tuple(features.shape)}"
+            )
+        real = _real_tokens(features, mask)
+        if real is not None and not real[:, 0].all():
+            raise PursuhintError(
+                "class-token pooling takes the first token, which the attention mask calls padding; pad "
+                "behind the tokens (padding_side='right'), or use mean pooling"
             )
         return features[:, 0]
 
@@ -166,10 +186,16 @@ class GridOfPositions(Pooling):
         if self.side < 1:
             raise PursuhintError(f"a grid needs at least one place along each side, got {self.side}")
 
-    def __call__(self, features: Tensor) -> Tensor:
+    def __call__(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         axes = _axes(features)
         if axes == 2:
             return features
+        real = _real_tokens(features, mask)
+        if real is not None and not real.all():
+            raise PursuhintError(
+                f"pooling {self} reads evenly spaced tokens, some of which the attention mask calls padding; "
+                "use mean pooling"
+            )
         if axes == 3:
             return features[:, _spread(features.shape[1], self.side**2)].flatten(1)
         rows, columns = (_spread(size, self.side) for size in features.shape[2:])
@@ -212,6 +238,13 @@ def _axes(features: Tensor) -> int:
 
 def _space(features: Tensor) -> tuple[int, ...]:
     return (2, 3) if features.ndim == 4 else (1,)
+
+
+def _real_tokens(features: Tensor, mask: Tensor | None) -> Tensor | None:
+    """The mask as (N, tokens, 1), if it is one of these features."""
+    if mask is None or features.ndim != 3 or mask.shape != features.shape[:2]:
+        return None
+    return mask.to(features.device).bool()[:, :, None]
 
 
 def _spread(size: int, count: int) -> list[int]:

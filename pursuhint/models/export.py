@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from pursuhint._util.atomic_files import atomic_path
 from pursuhint._util.registry import lookup
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
+from pursuhint.features.logits import LogitsOnly
 from pursuhint.models.checkpoint import count_parameters, save_weights
 
 __all__ = ["Exported", "Normalized", "export_network"]
@@ -66,10 +68,9 @@ class Normalized(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W) in [0, 1] to the logits of the normalised images."""
-        logits: Tensor = self.network((images - self.mean) / self.std)
-        return logits
+    def forward(self, images: Tensor) -> Any:
+        """Map images (N, C, H, W) in [0, 1] to what the network returns for the normalised images."""
+        return self.network((images - self.mean) / self.std)
 
 
 def export_network(
@@ -104,6 +105,8 @@ def export_network(
     """
     write = lookup("export format", FORMATS, format)
     path = Path(path)
+    if format != "safetensors":
+        network = _with_logits_only(network, example)
     with evaluating(network), torch.no_grad(), atomic_path(path) as temporary:
         run = write(network, temporary, example, dict(metadata or {}))
         compared = None if run is None else _compared(network, run, example)
@@ -174,6 +177,14 @@ FORMATS: Mapping[str, Writer] = MappingProxyType(
     {"onnx": _write_onnx, "pt2": _write_pt2, "safetensors": _write_safetensors}
 )
 """Writers by format. A writer returns a function that runs the written program, or None."""
+
+
+def _with_logits_only(network: nn.Module, example: Tensor) -> nn.Module:
+    """The network, wrapped so that it returns one tensor if it returns a tuple, a mapping or an object."""
+    with evaluating(network), torch.no_grad():
+        if isinstance(network(_two_of(example)), Tensor):
+            return network
+    return LogitsOnly(network, _two_of(example)).train(network.training)
 
 
 def _two_of(example: Tensor) -> Tensor:

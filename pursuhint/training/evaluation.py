@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from pursuhint.data import Loader
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
+from pursuhint.features.logits import LogitsReader
+from pursuhint.features.network_call import NetworkInput, map_tensors
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -40,7 +42,8 @@ def evaluate(
     """Run a network over a split in evaluation mode and in its own precision.
 
     Args:
-        network: images -> scores of shape (batch, classes); every module's training flag is restored.
+        network: images -> scores of shape (batch, classes), or an output that holds them (a tuple, a mapping,
+            an object with ``logits``); every module's training flag is restored.
         loader: of an evaluation split, on the network's device.
         reduce: sums a tensor over ranks that each hold a shard of the split.
 
@@ -48,9 +51,10 @@ def evaluate(
         PursuhintError: the split is empty.
     """
     sums: Tensor | None = None  # cross-entropy, top-1 hits, top-5 hits, samples: read once, at the end
+    read = LogitsReader(network)
     with evaluating(network):
         for batch in loader.epoch(0):
-            logits = network(batch.images.contiguous(memory_format=torch.channels_last))
+            logits = read(_channels_last(batch.images))
             wide = torch.float32 if logits.device.type == "mps" else torch.float64
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.labels[:, None]
             entropy = F.cross_entropy(logits.to(wide), batch.labels, reduction="sum")
@@ -61,3 +65,12 @@ def evaluate(
         raise PursuhintError("cannot evaluate on an empty split")
     loss, top1, top5, count = (reduce(sums) if reduce else sums).tolist()
     return Evaluation(top1=100 * top1 / count, top5=100 * top5 / count, loss=loss / count, count=int(count))
+
+
+def _channels_last(images: NetworkInput) -> NetworkInput:
+    """Images in the memory layout that convolutions are fastest in; other tensors as they are."""
+
+    def laid_out(values: Tensor) -> Tensor:
+        return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+
+    return map_tensors(images, laid_out)
