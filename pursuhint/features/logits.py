@@ -11,8 +11,6 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import all_tensors, index_of_logits, trace_calls
 from pursuhint.features.network_call import NetworkInput, call_network, first_samples
 
-__all__ = ["LogitsReader"]
-
 
 class LogitsReader:
     """Run a network and read its logits, whatever kind of output it has.
