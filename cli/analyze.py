@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from .command_line import record_command
 from .options import apply, examples, refuse_typed
 
 
@@ -67,6 +68,7 @@ def command(
     --hints'), figures, and report.html. A long pass saves its state there: the same command resumes it.
     Under 'accelerate launch' the processes shard the images.
     """
+    record_command()
     from pursuhint._util.atomic_files import make_folder
     from pursuhint._util.devices import choose_device
     from pursuhint._util.fingerprint import fingerprint_network
@@ -138,6 +140,7 @@ def command(
                 stability=stability,
                 state=out / "state",
                 network_name=teacher,
+                checkpoint=teacher_checkpoint,
                 on_progress=progress,
             )
         if not processes.main:

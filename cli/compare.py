@@ -9,6 +9,7 @@ import click
 
 from pursuhint.study.arms import ARMS, find_arm
 
+from .command_line import record_command
 from .options import apply, examples, refuse_typed, typed
 from .recipe_options import build_recipe, recipe_options
 
@@ -90,6 +91,7 @@ def command(
     report.html. The same command continues where it was stopped; with more arms, methods or seeds it adds
     them.
     """
+    record_command()
     from pursuhint._util.devices import choose_device
     from pursuhint._util.distributed import is_main_process
     from pursuhint.acceleration import set_up_memory

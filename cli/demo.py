@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .command_line import record_command
 from .options import apply, examples
 
 
@@ -29,6 +30,7 @@ def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
     Trains a teacher, compares its layers, chooses hint positions, trains students with hints at
     chosen, conventional and random positions over several seeds, and writes a report.
     """
+    record_command()
     from pursuhint._util.devices import choose_device
     from pursuhint.acceleration import Acceleration, set_up_memory
     from pursuhint.demo import demo

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .command_line import record_command
 from .options import apply, examples
 from .recipe_options import build_recipe, recipe_options
 
@@ -72,6 +73,7 @@ def command(
     A student is trained on one part of the training data, while the weights learn on the other part what
     helps it. What comes out is the recipe with the weights written into it, to train with from the start.
     """
+    record_command()
     from pursuhint.study.pathway_search import search_process
 
     from .progress import CountProgress, say

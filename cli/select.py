@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from .command_line import record_command
 from .options import apply, examples, folder_argument
 
 
@@ -38,6 +39,7 @@ def command(
     out: Path,
 ) -> None:
     """Choose hint positions from the similarities in the folder ANALYSIS and write them to a JSON file."""
+    record_command()
     from pursuhint.analysis.storage import StoredAnalysis
     from pursuhint.errors import PursuhintError
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .command_line import record_command
 from .options import apply, examples
 from .recipe_options import build_recipe, recipe_options
 
@@ -81,6 +82,7 @@ def command(
     state is saved after every epoch, and when Ctrl-C or SIGTERM stops it. Under torchrun or accelerate launch
     several processes share every batch.
     """
+    record_command()
     from pursuhint._util.devices import choose_device
     from pursuhint._util.distributed import is_main_process
     from pursuhint.acceleration import set_up_memory

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from pursuhint._util.provenance import BaseProvenance
 from pursuhint.data.preprocessing import Preprocessing
 
 __all__ = ["Provenance"]
 
 
-@dataclass(frozen=True)
-class Provenance:
+@dataclass(frozen=True, kw_only=True)
+class Provenance(BaseProvenance):
     """Network, data and settings of an analysis, in plain values.
 
     Attributes:
-        network: name of the network.
-        data: name of the data set.
         num_samples: number of training images the network was run on.
         seed: of the draw of those images.
         pooling: from features to one vector a sample, as `pursuhint.features.get_pooling` takes it.
@@ -24,13 +25,15 @@ class Provenance:
         autocast: the type in which it ran by automatic mixed precision, or None.
         threads: CPU threads that torch used.
         processes: number of ranks that sharded the pass over the data.
-        network_fingerprint: hash of the network's weights and buffers.
         preprocessing: how images became the network's input, its own conversion included; None in
             analyses of older versions.
+        arguments: of `pursuhint.analysis.analyze`, those that were not the defaults.
+
+    The others are: ``network``, ``data``, ``network_fingerprint`` (SHA-256 of weights and buffers),
+    ``checkpoint`` and ``checkpoint_sha256`` (the file of the weights), ``data_fingerprint``, ``command`` (a
+    line for a shell), ``pursuhint`` and ``torch`` (versions), ``started`` and ``ended`` (UTC, ISO 8601).
     """
 
-    network: str
-    data: str
     num_samples: int
     seed: int
     pooling: str
@@ -39,5 +42,5 @@ class Provenance:
     autocast: str | None
     threads: int
     processes: int
-    network_fingerprint: str = ""
     preprocessing: Preprocessing | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ class Analysis(HintSelector):
     def images_per_second(self) -> float:
         """Speed of the pass over the data."""
         return self.provenance.num_samples / self.seconds.collect
+
+    def finished(self) -> Analysis:
+        """A copy whose provenance ends now, and whose plan says which network it was chosen from."""
+        provenance = self.provenance.finished()
+        return replace(self, provenance=provenance, plan=replace(self.plan, provenance=provenance.shared()))
 
     def gap(self, metric: str) -> float:
         """How far k-means is from the best contiguous partition, as a fraction of the latter's inertia.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
 from pursuhint._util.fingerprint import fingerprint_network
+from pursuhint._util.provenance import circumstances, weights_from
 from pursuhint.analysis.collection import pooled_widths
 from pursuhint.analysis.collection_plan import CollectionPlan
 from pursuhint.analysis.from_statistics import AnalysisRequest, analyze_statistics, with_pre
@@ -22,6 +24,7 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import SAVE_EVERY, SampleSource, StateOptions, forget
 from pursuhint.clustering.result import check_k
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
+from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.data.preprocessing import Preprocessing
 from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError
@@ -35,6 +38,11 @@ from pursuhint.similarity.kernel import with_exact_median
 from pursuhint.similarity.resampling import SHARDS, SMALLEST_SHARD
 
 __all__ = ["analyze"]
+
+# Arguments that do not change the result, or that the provenance has in other fields.
+_NOT_RECORDED = frozenset(
+    ("network", "data", "device", "state", "save_every", "network_name", "checkpoint", "on_progress")
+)
 
 
 def analyze(
@@ -61,6 +69,7 @@ def analyze(
     state: Path | str | None = None,
     save_every: float = SAVE_EVERY,
     network_name: str | None = None,
+    checkpoint: Path | str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
     """Compute the similarity of all layers of a network, cluster the layers, and choose hint points.
@@ -110,6 +119,7 @@ def analyze(
             and settings resumes from it. Removed when the analysis is complete.
         save_every: seconds between two states; see `pursuhint.analysis.run_resumable_pass`.
         network_name: what the analysis calls the network; default: the name of its class.
+        checkpoint: the file that the network's weights are from; its name and hash are kept with the result.
         on_progress: called after each batch with the number of samples done and in total, of this rank.
 
     Raises:
@@ -117,6 +127,7 @@ def analyze(
             network cannot run on the data, or the memory limit is too low; all before the pass over the data
             begins. After it: features are not finite, or too few layers vary for k hint points.
     """
+    arguments, began = _changed_arguments(locals()), circumstances()
     names = _metrics_to_compute(metrics)
     if normalize:
         check_normalized(metrics)
@@ -191,6 +202,10 @@ def analyze(
         processes=world_size(),
         network_fingerprint=fingerprint_network(network),
         preprocessing=_preprocessing(data, network),
+        data_fingerprint=fingerprint_data(data),
+        arguments=arguments,
+        **weights_from(checkpoint),
+        **began,
     )
     analyses: list[Analysis] = []
     for collected in gathered.values():
@@ -200,8 +215,8 @@ def analyze(
     if state is not None:
         forget(state)
     if len(analyses) == 1:
-        return analyses[0]
-    post, pre = analyses
+        return analyses[0].finished()
+    post, pre = (analysis.finished() for analysis in analyses)
     return with_pre(post, pre, selection)
 
 
@@ -211,6 +226,21 @@ def _preprocessing(data: ImageData, network: nn.Module) -> Preprocessing:
     if own is None:
         return data.preprocessing
     return replace(data.preprocessing, mean=own.mean, std=own.std, source=own.source)
+
+
+def _changed_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `analyze` that are not the defaults and may change its result, as plain values."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(analyze).parameters.items()}
+    return {
+        name: _plain(values[name])
+        for name, default in defaults.items()
+        if name not in _NOT_RECORDED and _plain(values[name]) != _plain(default)
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _why_no_stability(wanted: bool, samples: int) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
+from pursuhint._util.provenance import circumstances
 from pursuhint.analysis.findings import AnalyzedLayers, LayerClusters
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.clustering.stability import SelectionStability
@@ -72,7 +74,9 @@ class HintSelector:
         similarity = self._similarity_for(metric, normalize)
         options = SelectionOptions(k, algorithm, position, normalize)
         clusterings = options.clusterings(similarity.values)
-        return choose_plan(similarity, options, clusterings, metric=metric, seed=self.provenance.seed)
+        plan = choose_plan(similarity, options, clusterings, metric=metric, seed=self.provenance.seed)
+        made = replace(self.provenance.shared(), **circumstances()).finished()
+        return replace(plan, provenance=made)
 
     def selection_stability(self, plan: HintPlan) -> SelectionStability | None:
         """How often the points of a plan from `select` are chosen again when images are left out.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,11 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.json_files import validated
+from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.registry import did_you_mean, lookup
 from pursuhint.clustering import Clustering
 from pursuhint.clustering.inertia import Similarity, checked_similarity, squared_distances, tie_width
 from pursuhint.clustering.result import check_k
-from pursuhint.errors import PursuhintError
+from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.hint_points import (
     HintPoint,
     conventional_points,
@@ -120,6 +122,8 @@ class HintPlan:
         pairs: in the order of the hints' numbers; by depth, unless named in another order.
         origin: how the points were chosen: ``strategy`` and, as they apply, ``metric``, ``k``, ``k_reason``,
             ``algorithm``, ``position``, ``normalize``, ``num_samples``, ``seed``, ``pairing``. Plain values.
+        provenance: network, data and command that the plan comes from; None for a plan that was typed. Plans
+            that differ in it alone are equal.
 
     Raises:
         PursuhintError: there is no pair, a pair occurs twice, or only some have a student's point.
@@ -133,6 +137,7 @@ class HintPlan:
 
     pairs: tuple[HintPair, ...]
     origin: dict[str, Any] = field(default_factory=dict)
+    provenance: BaseProvenance | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.pairs:
@@ -368,7 +373,7 @@ class HintPlan:
             pairing: how they were chosen, for `origin`.
         """
         pairs = tuple(HintPair(pair.teacher, point) for pair, point in zip(self.pairs, student_points))
-        return HintPlan(pairs, {**self.origin, "pairing": pairing})
+        return HintPlan(pairs, {**self.origin, "pairing": pairing}, self.provenance)
 
     # -- files -----------------------------------------------------------------------------------------------
 
@@ -378,9 +383,8 @@ class HintPlan:
         Raises:
             PursuhintError: the file cannot be written.
         """
-        write_json(
-            path, _PlanFile(pairs=list(self.pairs), origin=self.origin).model_dump(mode="json", by_alias=True)
-        )
+        file = _PlanFile(pairs=list(self.pairs), origin=self.origin, provenance=self.provenance)
+        write_json(path, file.model_dump(mode="json", by_alias=True))
 
     @classmethod
     def load(cls, path: Path | str) -> HintPlan:
@@ -391,9 +395,36 @@ class HintPlan:
         """
         file = validated(_PlanFile, read_json(path, "hint plan"), f"the hint plan {path}")
         try:
-            return cls(tuple(file.pairs), file.origin)
+            return cls(tuple(file.pairs), file.origin, file.provenance)
         except PursuhintError as error:
             raise PursuhintError(f"the hint plan {path} is not valid: {error}") from None
+
+    # -- the network that it was made from -------------------------------------------------------------------
+
+    def check_network(self, network: nn.Module, name: str) -> None:
+        """Warn if the points were chosen from the similarities of another network, or of other weights.
+
+        Silent for plans that do not depend on weights, or do not say where they are from.
+
+        Args:
+            network: the teacher.
+            name: of the teacher, for the warning.
+        """
+        made = self.provenance
+        from pursuhint._util.fingerprint import fingerprint_network
+
+        if made is None or not made.network_fingerprint or self.origin.get("strategy") != "chosen":
+            return
+        if fingerprint_network(network) == made.network_fingerprint:
+            return
+        source = made.network + (f" ({made.checkpoint})" if made.checkpoint else "")
+        other = f"the teacher {name}" if name != made.network else f"the weights of the teacher {name}"
+        warnings.warn(
+            f"the hint points were chosen from {source}, not from {other}; analyze the teacher itself "
+            "(pursuhint analyze) unless this is meant",
+            PursuhintWarning,
+            stacklevel=1,  # always this line, so that many runs with one plan warn once
+        )
 
     # -- binding to a network --------------------------------------------------------------------------------
 
@@ -456,3 +487,4 @@ class _PlanFile(BaseModel):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     origin: dict[str, Any]
     pairs: list[HintPair]
+    provenance: BaseProvenance | None = None

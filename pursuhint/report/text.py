@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.command_line import as_shell_line
 from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.similarity import METRICS, get_metric
 
@@ -158,7 +157,7 @@ def environment_rows(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     git = values.get("git") or {}
     changed = " with changes" if git.get("changed") else ""
     rows = (
-        ("Command", command_line(values.get("command", ()))),
+        ("Command", as_shell_line(values.get("command", ""))),
         ("Started", str(values.get("started", ""))),
         ("PursuHint", str(values.get("pursuhint", ""))),
         ("Python", str(values.get("python", ""))),
@@ -169,18 +168,6 @@ def environment_rows(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         ("Git commit of the working folder", f"{git['commit'][:12]}{changed}" if git.get("commit") else ""),
     )
     return tuple((name, value) for name, value in rows if value)
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """A recorded command line, without the folder that its program lies in."""
-    if not arguments:
-        return ""
-    program = PurePath(arguments[0]).name
-    if program in ("pursuhint", "pursuhint.exe"):
-        return shlex.join(["pursuhint", *arguments[1:]])
-    if program == "__main__.py":
-        return shlex.join(["python", "-m", "pursuhint", *arguments[1:]])
-    return f"from Python ({program})" if program else "from Python"
 
 
 def footer(environment: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.json_files import validated
+from pursuhint._util.provenance import BaseProvenance
 from pursuhint.errors import PursuhintError
 
 OUTCOME = "test accuracy (top-1, percent) after the last epoch"
@@ -32,6 +33,7 @@ class FinishedStudy(StudyModel):
         outcome: the number by which the ways of training are compared.
         recipe: settings shared by all runs; its seed does not apply.
         seeds: in the order in which every way of training lists its runs.
+        provenance: command, teacher and data that it comes from; None in files of older versions.
     """
 
     FILE: ClassVar[str]
@@ -42,6 +44,7 @@ class FinishedStudy(StudyModel):
     outcome: str = OUTCOME
     recipe: dict[str, Any]
     seeds: tuple[int, ...]
+    provenance: BaseProvenance | None = None
 
     def save(self) -> None:
         """Write the JSON file into the study's folder.

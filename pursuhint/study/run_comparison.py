@@ -186,6 +186,8 @@ class _HintPlacement:
             else:
                 plan = HintPlan.load(hints["file"])
                 check_activation(plan, self.hints, hints["file"])
+                assert self.study.recipe.teacher is not None
+                plan.check_network(teacher, self.study.recipe.teacher.network)
                 plan = plan.bind(teacher, self.parts.example, student_network=self.parts.student)
             plans[arm] = self.paired(plan)
         return plans
@@ -239,6 +241,7 @@ class _HintPlacement:
                 **dataclasses.asdict(dataclasses.replace(hints.selection, k=self.k)),
                 device=self.study.device,
                 network_name=recipe.teacher.network,
+                checkpoint=recipe.teacher.checkpoint,
             )
         if self.study.is_main_process:
             given.save(folder)

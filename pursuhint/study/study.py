@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.output_folder import remove_leftovers
+from pursuhint._util.provenance import BaseProvenance, now
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.study.comparison import DataFacts, NetworkFacts
 from pursuhint.study.finished_study import FinishedStudy
@@ -16,7 +17,7 @@ from pursuhint.study.run_arms import GroupOptions, RunKey, train_arms
 from pursuhint.study.teacher_facts import teacher_facts
 from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import ignore
-from pursuhint.training.run_folder.environment import describe_environment
+from pursuhint.training.run_folder.environment import describe_environment, describe_provenance
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +67,8 @@ class Study:
 
     def __init__(self, recipe: Recipe, out: Path, passed: Inputs, options: StudyOptions) -> None:
         self.recipe, self.out, self.passed, self.options = recipe, out, passed, options
+        self.started = now()
+        self._before: FinishedStudy | None = None
         self.accelerator = build_accelerator(options.device, recipe.precision)
         silent = options.on_event is None or not self.accelerator.is_main_process
         self.watch: Watcher = ignore if silent or options.on_event is None else options.on_event
@@ -90,7 +93,9 @@ class Study:
         Raises:
             PursuhintError: it is damaged.
         """
-        return kind.load(self.out) if (self.out / kind.FILE).exists() else None
+        found = kind.load(self.out) if (self.out / kind.FILE).exists() else None
+        self._before = found
+        return found
 
     def claim(self, settings: StudySettings) -> None:
         """Make the folder and write the settings into it. Collective call."""
@@ -139,10 +144,21 @@ class Study:
             "environment": describe_environment(self.device, seed=seeds[0])
             if before is None
             else before.environment,
+            "provenance": self._provenance(parts, before),
         }
 
+    def _provenance(
+        self, parts: Parts, before: Comparison | MethodComparison | None
+    ) -> BaseProvenance | None:
+        """Where the study comes from: the first call, if this one adds to it."""
+        if before is not None:
+            return before.provenance
+        return describe_provenance(self.recipe, parts.data, teacher=parts.teacher, started=self.started)
+
     def finish(self, result: _Finished) -> _Finished:
-        """Write the result. Collective call."""
+        """Write the result, with the time at which it ended if it has changed. Collective call."""
+        if result != self._before and result.provenance is not None:
+            result = result.model_copy(update={"provenance": result.provenance.finished()})
         if self.is_main_process:
             result.save()
         self.wait()

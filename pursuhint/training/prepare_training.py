@@ -8,11 +8,12 @@ from __future__ import annotations
 import copy
 import glob
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.seeds import derived_seed
 from pursuhint.data import ImageData
 from pursuhint.distillation.distiller import Distiller
@@ -57,6 +58,15 @@ class Parts:
     plan: HintPlan | None
     example: Tensor
     plans: Mapping[str, HintPlan] = field(default_factory=dict)
+
+    def with_provenance(self, made: BaseProvenance | None) -> Parts:
+        """The same parts, with plans that lack a provenance getting that of this run."""
+
+        def completed(plan: HintPlan) -> HintPlan:
+            return replace(plan, provenance=made) if plan.provenance is None else plan
+
+        plans = {name: completed(plan) for name, plan in self.plans.items()}
+        return replace(self, plan=None if self.plan is None else completed(self.plan), plans=plans)
 
 
 def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources | None = None) -> Parts:
@@ -106,6 +116,28 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
     if recipe.hints is not None and plan is None:
         _try_other_losses(recipe, parts)
     return parts
+
+
+def check_plans(recipe: Recipe, plan: HintPlan | None, teacher: nn.Module | None) -> None:
+    """Warn if a given hint plan was chosen from another network than the teacher.
+
+    Args:
+        recipe: as it was given, not resolved, so that it still names the files of plans.
+        plan: the one that replaces the recipe's.
+        teacher: of the run.
+
+    Raises:
+        PursuhintError: a file is missing or is no hint plan.
+    """
+    if teacher is None:
+        return
+    shared = None if plan is not None else recipe.hints
+    files = [hints.file for hints in (shared, *(loss.hints for loss in recipe.losses.values())) if hints]
+    given = [plan, *(HintPlan.load(file) for file in files if file is not None)]
+    name = type(teacher).__name__ if recipe.teacher is None else recipe.teacher.network
+    for each in given:
+        if each is not None:
+            each.check_network(teacher, name)
 
 
 def build_distiller(recipe: Recipe, parts: Parts, plan: HintPlan | None) -> Distiller:

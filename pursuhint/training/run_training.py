@@ -15,6 +15,7 @@ from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import is_main_process
 from pursuhint._util.output_folder import remove_leftovers
+from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
@@ -30,6 +31,7 @@ from pursuhint.training.loop import READY, Position, last
 from pursuhint.training.prepare_training import (
     Parts,
     build_distiller,
+    check_plans,
     pair_with_student,
     prepare,
 )
@@ -37,7 +39,11 @@ from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
 from pursuhint.training.run_folder.checkpoints import lock_folder
-from pursuhint.training.run_folder.environment import describe_environment
+from pursuhint.training.run_folder.environment import (
+    describe_environment,
+    describe_provenance,
+    stored_provenance,
+)
 from pursuhint.training.run_folder.fingerprint import check_same_run
 from pursuhint.training.run_folder.record import RunRecord, hints_file
 from pursuhint.training.run_folder.trackers import check_trackers
@@ -45,6 +51,8 @@ from pursuhint.training.runner import Trainer
 from pursuhint.training.signals import StopRequest, catch_signals
 
 __all__ = ["train"]
+
+_ENVIRONMENT = "environment.json"
 
 
 def train(
@@ -151,6 +159,7 @@ def run_steps(
         if resolved.acceleration.shard_teacher:
             check_shardable(resolved.losses, accelerator.num_processes)
         parts = prepare(resolved, run.inputs.with_plan_of(recipe), resources=resources)
+        check_plans(recipe, run.inputs.plan, parts.teacher)
         if parts.plan is not None or resolved.hints is None:
             distiller = build_distiller(resolved, parts, parts.plan)
         make_folder(folder)
@@ -158,7 +167,8 @@ def run_steps(
             stack.enter_context(lock_folder(folder))
             check_same_run(folder, resolved, fingerprints)  # again: nobody else can write from here on
             remove_leftovers(folder)
-            _describe(folder, resolved, parts, fingerprints, accelerator)
+            made = _describe(folder, resolved, parts, fingerprints, accelerator)
+            parts = parts.with_provenance(made)
         chosen = None
         if resolved.hints is not None:
             chosen = _final_plan(folder, resolved, parts, accelerator)
@@ -173,6 +183,8 @@ def run_steps(
         trainer = Trainer(folder, resolved, parts.data, distiller, accelerator, tell, resources, stop)
         yield READY
         yield from trainer.steps()
+        if accelerator.is_main_process:
+            _note_the_end(folder)
     return RunRecord.load(folder, is_main_process=accelerator.is_main_process)
 
 
@@ -216,6 +228,7 @@ def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Acceler
                 workers=recipe.data.workers,
                 state=folder / "analysis" / "state",
                 network_name=recipe.teacher.network if recipe.teacher is not None else None,
+                checkpoint=recipe.teacher.checkpoint if recipe.teacher is not None else None,
             )
             if accelerator.is_main_process:
                 analysis.save(folder / "analysis")
@@ -228,14 +241,18 @@ def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Acceler
 
 def _describe(
     folder: Path, recipe: Recipe, parts: Parts, fingerprints: Mapping[str, str], accelerator: Accelerator
-) -> None:
-    """Write recipe.yaml and environment.json; a resumed run adds its environment to the list there."""
-    path = folder / "environment.json"
+) -> BaseProvenance | None:
+    """Write recipe.yaml and environment.json; a resumed run adds its environment to the list there.
+
+    Returns:
+        Where the run comes from; None for a run that an older version began.
+    """
+    path = folder / _ENVIRONMENT
     now = describe_environment(accelerator.device, seed=recipe.seed, processes=accelerator.num_processes)
     if (folder / "recipe.yaml").exists() and path.exists():
         before = read_json(path, "description of the run")
         write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
-        return
+        return stored_provenance(before)
     data = parts.data
     converted = None if parts.teacher is None else converted_to(parts.teacher)
     sizes = {
@@ -251,7 +268,18 @@ def _describe(
     parameters = {"student": count_parameters(parts.student)}
     if parts.teacher is not None:
         parameters["teacher"] = count_parameters(parts.teacher)
-    description = {**now, "data": sizes, "parameters": parameters}
+    made = describe_provenance(recipe, data, teacher=parts.teacher, started=now["started"])
+    description = {**now, "provenance": asdict(made), "data": sizes, "parameters": parameters}
     write_json(path, {**description, "inputs": dict(fingerprints), "resumed": []})
     stored = recipe.data.model_copy(update={"download": False})  # each command asks for its own downloads
     recipe.model_copy(update={"data": stored}).save(folder / "recipe.yaml")
+    return made
+
+
+def _note_the_end(folder: Path) -> None:
+    """Write into environment.json when the run ended."""
+    path = folder / _ENVIRONMENT
+    values = read_json(path, "description of the run")
+    made = stored_provenance(values)
+    if made is not None and not made.ended:
+        write_json(path, {**values, "provenance": asdict(made.finished())})

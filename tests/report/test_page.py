@@ -22,7 +22,6 @@ from pursuhint.report.sections.analysis import MEANING
 from pursuhint.report.sections.comparison import answer
 from pursuhint.report.text import (
     brief,
-    command_line,
     count,
     duration,
     listed,
@@ -256,12 +255,3 @@ def test_numbers_as_people_write_them():
 
 def test_every_metric_is_explained():
     assert MEANING.keys() == METRICS.keys()
-
-
-def test_command_lines_lose_the_folder_of_their_program():
-    assert command_line(["/home/me/venv/bin/pursuhint", "demo", "--out", "my demo"]) == (
-        "pursuhint demo --out 'my demo'"
-    )
-    assert command_line(["/site-packages/pursuhint/__main__.py", "demo"]) == "python -m pursuhint demo"
-    assert command_line(["/home/me/study.py"]) == "from Python (study.py)"
-    assert command_line([]) == ""

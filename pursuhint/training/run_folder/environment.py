@@ -5,14 +5,24 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pursuhint._util.command_line import current_command
+from pursuhint._util.fingerprint import fingerprint_network
+from pursuhint._util.provenance import BaseProvenance, circumstances, now, weights_from
 from pursuhint._version import __version__
+from pursuhint.data.fingerprint import fingerprint_data
+from pursuhint.training.recipe.schema import NetworkConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pursuhint.data import ImageData
+    from pursuhint.training.recipe.schema import Recipe
 
 __all__ = ["describe_environment"]
 
@@ -25,7 +35,7 @@ def describe_environment(device: torch.device, *, seed: int, processes: int = 1)
     Nothing identifies a person: no host name, user name or environment variables.
     """
     return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
         "pursuhint": __version__,
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
@@ -37,8 +47,43 @@ def describe_environment(device: torch.device, *, seed: int, processes: int = 1)
         "processes": processes,
         "seed": seed,
         "git": _git_state(),
-        "command": sys.argv,
+        "command": current_command(),
     }
+
+
+def describe_provenance(
+    recipe: Recipe, data: ImageData, *, teacher: nn.Module | None, started: str
+) -> BaseProvenance:
+    """Which command, network and data a run comes from.
+
+    Args:
+        recipe: resolved.
+        data: of the run.
+        teacher: its network; None for a student that learns alone, which is then the network named.
+        started: when the run began.
+    """
+    config = recipe.teacher or (
+        recipe.student if teacher is None else NetworkConfig(network=_passed(teacher))
+    )
+    return BaseProvenance(
+        network=config.network,
+        data=data.name,
+        network_fingerprint="" if teacher is None else fingerprint_network(teacher),
+        data_fingerprint=fingerprint_data(data),
+        **weights_from(config.checkpoint),
+        **{**circumstances(), "started": started},
+    )
+
+
+def _passed(network: nn.Module) -> str:
+    """Name of a network that was passed from Python, as in recipes."""
+    return f"python:{type(network).__name__}"
+
+
+def stored_provenance(environment: Mapping[str, Any]) -> BaseProvenance | None:
+    """The provenance in the content of an ``environment.json``; None where an older version wrote it."""
+    found = environment.get("provenance")
+    return None if found is None else BaseProvenance(**found)
 
 
 def _version(package: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pursuhint._util.json_files import checked
+from pursuhint._util.provenance import BaseProvenance
 from pursuhint.errors import PursuhintError
 
 _NEEDED = ("epoch", "train_loss", "test_loss", "test_top1")
@@ -71,7 +72,8 @@ class _Environment(BaseModel):
     processes: int = 1
     seed: int = 0
     git: dict[str, Any] | None = None
-    command: list[str] = []
+    command: str | list[str] = ""
+    provenance: BaseProvenance | None = None
 
 
 def checked_environment(values: Any, what: str) -> dict[str, Any]:

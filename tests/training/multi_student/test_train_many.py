@@ -82,9 +82,9 @@ def runs_of(recipes, out: Path, data, names=tuple(ARMS), **watchers) -> list[Run
 
 
 def without_wall_times(value: Any) -> Any:
-    """JSON values but for times, and hashes of files that hold some."""
+    """JSON values but for times and provenance, and hashes of files that hold some."""
     if isinstance(value, dict):
-        times = ("seconds", "samples_per_second", "sha256", "bytes")
+        times = ("seconds", "samples_per_second", "sha256", "bytes", "provenance")
         return {key: without_wall_times(entry) for key, entry in value.items() if key not in times}
     return [without_wall_times(entry) for entry in value] if isinstance(value, list) else value
 

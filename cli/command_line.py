@@ -1,0 +1,90 @@
+"""The running command with absolute paths, so that a result can say how it was made."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pursuhint._util.command_line import running_command
+
+_FOLDER_OF_IMAGES = "folder:"
+_GIVEN_POINTS = "hints:"
+_KEYS_OF_PATHS = ("data.root", "teacher.checkpoint", "student.checkpoint", "hints.file")
+
+
+def record_command() -> None:
+    """Let the results of the running command say what was typed, until the command ends."""
+    context = click.get_current_context()
+    context.with_resource(running_command(pasteable(context)))
+
+
+def pasteable(context: click.Context) -> str:
+    """The command of a context as a line for a shell in any folder: every path is absolute.
+
+    Args:
+        context: of a command whose arguments were parsed.
+    """
+    words = ["pursuhint", str(context.info_name)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            words += _words(parameter, context.params[name])
+    return shlex.join(words)
+
+
+def _words(parameter: click.Parameter, value: Any) -> Iterator[str]:
+    if not isinstance(parameter, click.Option):
+        yield _absolute(str(parameter.name), value)
+        return
+    for each in value if parameter.multiple else (value,):
+        if parameter.is_flag:
+            yield (parameter.opts if each else parameter.secondary_opts)[0]
+        else:
+            yield parameter.opts[0]
+            yield _absolute(str(parameter.name), each)
+
+
+def _absolute(name: str, value: Any) -> str:
+    """The text of a value, with an absolute path where it names a file or folder."""
+    if isinstance(value, Path):
+        return _from_root(value)
+    text = str(value)
+    if name == "data" and text.startswith(_FOLDER_OF_IMAGES):
+        return _FOLDER_OF_IMAGES + _from_root(text.removeprefix(_FOLDER_OF_IMAGES))
+    if name == "arms" and text.startswith(_GIVEN_POINTS):
+        return _GIVEN_POINTS + _if_file(text.removeprefix(_GIVEN_POINTS))
+    if name == "hints":
+        return _if_file(text)
+    if name == "recipe":
+        return _recipe(text)
+    if name == "assignments":
+        key, equals, path = text.partition("=")
+        if key.strip() in _KEYS_OF_PATHS and path.strip() not in ("null", "none", "~", ""):
+            return f"{key}{equals}{_from_root(path.strip())}"
+        if key.strip() == "data.name":
+            return f"{key}{equals}{_absolute('data', path.strip())}"
+    return text
+
+
+def _from_root(path: str | Path) -> str:
+    return str(Path(path).absolute())
+
+
+def _if_file(text: str) -> str:
+    return _from_root(text) if Path(text).is_file() else text
+
+
+def _recipe(text: str) -> str:
+    """A recipe by name stays; of FILE and FILE:VARIANT the file becomes absolute."""
+    from pursuhint.recipes import is_recipe
+
+    file, colon, variant = text.rpartition(":")
+    if is_recipe(text) or (colon and is_recipe(file)):
+        return text
+    if Path(text).is_file() or not colon:
+        return _from_root(text)
+    return f"{_from_root(file)}:{variant}"
