@@ -1,7 +1,7 @@
 """One self-contained HTML page about what a folder holds: no script, no font, no picture from elsewhere.
 
 The one script of the page is ours and lies in it; the page's policy names it by its hash, so that a browser
-runs nothing else, whatever is in the names that the page shows.
+runs nothing else, even if a name on the page contains a script.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def build_page(contents: Contents, figure_folder: FigureFolder) -> Page:
 
 
 def render(page: Page) -> str:
-    """A page as HTML. Every value is escaped, whatever is in it."""
+    """A page as HTML. Every value is escaped."""
     files = resources.files("pursuhint.report")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

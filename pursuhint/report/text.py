@@ -124,17 +124,17 @@ def zoom_note(epochs: int) -> str:
 
 
 def best_limit(chosen_on: str) -> tuple[str, ...]:
-    """What the accuracy of the best epoch is worth."""
+    """Whether the accuracy of the best epoch is biased."""
     if chosen_on == "val":
-        return ("The best epoch was chosen on the validation split, so its test accuracy is an honest one.",)
+        return ("The best epoch was chosen on the validation split, so its test accuracy is unbiased.",)
     return (
-        "The best epoch was chosen on the test images themselves, so its accuracy flatters; that of the last "
-        "epoch does not.",
+        "The best epoch was chosen on the test images themselves, so its accuracy is biased upwards; the "
+        "accuracy of the last epoch is not.",
     )
 
 
 def grain_limit(test_images: int | None) -> tuple[str, ...]:
-    """How coarse accuracies on a small test set are."""
+    """The step between two accuracies on a small test set."""
     if not test_images or test_images >= 5000:
         return ()
     share = 100 / test_images

@@ -1,9 +1,9 @@
 """Pictures of an analysis, of training and of a comparison.
 
 Every function takes plain numbers and returns a Matplotlib ``Figure`` that belongs to no window and to no
-global state, so that pictures can be made in any thread and without a display. Colours are those of
-Okabe and Ito and of the cividis and viridis scales, which stay distinct under the common forms of colour
-blindness; nothing is told by colour alone. One file has one kind of picture; all can be had from here.
+global state, so that pictures can be made in any thread and without a display. Colors are the palette of
+Okabe and Ito and the scales cividis and viridis, which stay distinct under the common forms of color
+blindness; no information is in the color alone. Each file draws one kind of picture; this one exports all.
 """
 
 from __future__ import annotations

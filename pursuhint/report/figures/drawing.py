@@ -151,11 +151,11 @@ def draw_strip(
     for first, last in stretches(values):
         if first:
             axes.axvline(first - 0.5, color="white", linewidth=1.2)
-        room = (last - first + 1) / layers * inches
+        space = (last - first + 1) / layers * inches
         name = names[first]
-        if text and room < 0.075 * len(name) + 0.04:
+        if text and space < 0.075 * len(name) + 0.04:
             name = name.split()[-1]  # "stage 3" becomes "3"
-        if text and name and room >= 0.075 * len(name) + 0.02:
+        if text and name and space >= 0.075 * len(name) + 0.02:
             ink = "white" if colors[first] in DARK else INK
             axes.text(
                 (first + last) / 2, 0, name, ha="center", va="center_baseline", fontsize=TEXT - 1, color=ink

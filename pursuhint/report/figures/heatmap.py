@@ -251,7 +251,7 @@ def _dot_diagonal(axes: Axes, places: Sequence[int]) -> None:
 
 
 def _draw_frequencies(axes: Axes, frequencies: Sequence[float], chosen: Sequence[int]) -> None:
-    """How often every layer was chosen, a bar a row; those of the chosen layers are dark."""
+    """How often every layer was chosen, one bar in each row; the bars of chosen layers are dark."""
     layers = len(frequencies)
     colors = [CYCLE[0] if layer in chosen else "#B7B7B7" for layer in range(layers)]
     axes.barh(range(layers), frequencies, height=0.86, color=colors, linewidth=0)

@@ -1,4 +1,4 @@
-"""What the interactive maps of the HTML page show, as text that its script reads (``heatmap.js``)."""
+"""Data of the interactive maps of the HTML page, as the JSON that its script reads (``heatmap.js``)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def live_map_of_layers(
     entry = _map("", matrix, _scale([matrix]))
     if errors is not None:
         entry["errors"] = _rounded(np.asarray(errors, dtype=float))
-    return _text(metric, label, [entry], [_told(layer) for layer in layers], None, ())
+    return _text(metric, label, [entry], [_layer_facts(layer) for layer in layers], None, ())
 
 
 def live_map_of_networks(
@@ -95,8 +95,8 @@ def live_map_of_networks(
         limit = max(float(np.nanmax(np.abs(change), initial=0.0)), 0.01)
         entries.append(_map("change", change, (-limit, limit), shades="PuOr_r"))
         entries[-1]["measure"] = f"change of {metric}"
-    rows = [_told(layer, "teacher ") for layer in teacher]
-    columns = [_told(layer, "student ") for layer in student]
+    rows = [_layer_facts(layer, "teacher ") for layer in teacher]
+    columns = [_layer_facts(layer, "student ") for layer in student]
     return _text(metric, label, entries, rows, columns, pairs)
 
 
@@ -121,7 +121,7 @@ def _text(
     columns: list[dict[str, Any]] | None,
     pairs: Sequence[tuple[int, int]],
 ) -> str:
-    told = {
+    content = {
         "metric": metric,
         "label": label,
         "maps": maps,
@@ -129,7 +129,7 @@ def _text(
         "columns": columns,
         "pairs": [list(pair) for pair in pairs],
     }
-    return json.dumps(told, separators=(",", ":"), allow_nan=False)
+    return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 
 def _scale(maps: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
@@ -153,17 +153,18 @@ def _rounded(matrix: NDArray[np.float64]) -> list[list[float | None]]:
     ]
 
 
-def _told(layer: Layer, role: str = "") -> dict[str, Any]:
-    told: dict[str, Any] = {"name": f"{role}{layer.name}", "position": layer.position}
+def _layer_facts(layer: Layer, role: str = "") -> dict[str, Any]:
+    """Facts about a layer under the keys that the script reads; unknown facts are left out."""
+    facts: dict[str, Any] = {"name": f"{role}{layer.name}", "position": layer.position}
     if layer.stage is not None:
-        told["stage"] = layer.stage
+        facts["stage"] = layer.stage
     if layer.cluster is not None:
-        told["cluster"] = cluster_letter(layer.cluster)
-        told["color"] = cluster_colors([layer.cluster])[0]
+        facts["cluster"] = cluster_letter(layer.cluster)
+        facts["color"] = cluster_colors([layer.cluster])[0]
     if layer.chosen:
-        told["chosen"] = True
+        facts["chosen"] = True
     if layer.conventional:
-        told["conventional"] = True
+        facts["conventional"] = True
     if layer.frequency is not None:
-        told["frequency"] = round(layer.frequency, _DIGITS)
-    return told
+        facts["frequency"] = round(layer.frequency, _DIGITS)
+    return facts

@@ -1,4 +1,4 @@
-"""The report on a comparison or a demo: one student, several ways of placing hints, and what follows."""
+"""The report on a comparison or a demo: accuracy of one student by the positions of its hints."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def build_comparison_page(contents: Contents, comparison: Comparison, figure_fol
 
     Args:
         contents: the folder.
-        comparison: the one in it.
+        comparison: the comparison in that folder.
         figure_folder: where pictures go.
     """
     teacher, student, data = comparison.teacher, comparison.student, comparison.data.name
@@ -151,7 +151,8 @@ def _again(contents: Contents, comparison: Comparison, recipe: Recipe) -> tuple[
 
 
 def answer(comparison: Comparison) -> str:
-    """In one sentence: do the chosen positions do better, or worse, than the controls?"""
+    """One sentence: whether hints at the chosen positions gave better or worse students than the controls."""
+    # Arms that share their runs differ by 0 for every seed: there is nothing to compare.
     pairs = [
         pair
         for pairs in comparison.against.values()
@@ -162,6 +163,7 @@ def answer(comparison: Comparison) -> str:
         return "The chosen positions could not be compared with another way of placing the hints."
     if len(comparison.seeds) == 1:
         return "One seed shows whether everything works, not whether the place of the hints matters."
+    # Three answers, by strength: significant after Holm's correction, before it only, or not at all.
     found = [pair for pair in pairs if pair.verdict in ("better", "worse")]
     clear = [pair for pair in found if pair.survives_correction is not False]
     if clear:
@@ -181,6 +183,7 @@ def answer(comparison: Comparison) -> str:
 
 
 def _summary(comparison: Comparison, analysis: Analysis | None) -> tuple[str, ...]:
+    """Sentences at the top: the answer, the networks, the student with and without hints, each comparison."""
     arms = {arm.name: arm for arm in comparison.arms}
     teacher, student = comparison.teacher, comparison.student
     lines = [
@@ -195,6 +198,7 @@ def _summary(comparison: Comparison, analysis: Analysis | None) -> tuple[str, ..
             f"{mean_std(arms['conventional'].last)} with hints at the conventional positions"
             f"{spread if len(comparison.seeds) > 1 else ''}."
         )
+    # Arms with identical hint points share their runs; each result is said once, under the first arm.
     first = first_of_same(comparison.arms)
     for control, sentences in comparison.sentences.items():
         for pair, sentence in zip(comparison.against[control], sentences, strict=True):
@@ -243,6 +247,13 @@ def _comparison_section(
     analysis: Analysis | None,
     figure_folder: FigureFolder,
 ) -> ComparisonSection:
+    """Accuracies of all runs, differences to each control, hint positions, and training curves.
+
+    The figure shows single runs on the left, because a mean of few seeds hides their spread; lines join the
+    runs of a seed, because only differences within a seed are free of the variance between seeds. Its right
+    half shows these differences with 95 % intervals against the first control; tables have all controls.
+    """
+    # One color for each arm in all figures.
     colors = {
         title_of(name): color for name, color in series_colors([a.name for a in comparison.arms]).items()
     }
@@ -290,7 +301,7 @@ def _comparison_section(
 def _curves(
     comparison: Comparison, runs: Mapping[str, tuple[RunRecord, ...]], colors: Mapping[str, str]
 ) -> Figure:
-    """One curve for every set of runs, named after all arms that it stands for."""
+    """One curve for every set of runs, named after all arms that share the runs."""
     first = first_of_same(comparison.arms)
     series, shades = [], {}
     for arm in comparison.arms:
@@ -302,6 +313,7 @@ def _curves(
 
 
 def _arms_grid(comparison: Comparison) -> Grid:
+    """Hint positions and test accuracies by arm: mean and deviation, and every seed's value."""
     rows = []
     for arm in comparison.arms:
         where = arm.positions_text
@@ -314,6 +326,7 @@ def _arms_grid(comparison: Comparison) -> Grid:
 
 
 def _control_section(comparison: Comparison, control: str) -> ControlSection:
+    """Paired differences of every arm to one control, with intervals, p-values and detectable differences."""
     pairs = comparison.against[control]
     why = {
         "conventional": "common practice, hints at the stage ends",
@@ -345,8 +358,10 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
 
 
 def _map(comparison: Comparison, analysis: Analysis | None, figure_folder: FigureFolder) -> Picture | None:
+    """Hint positions along the depth of the teacher, one row per arm; random arms have one per seed."""
     rows: dict[str, Sequence[int]] = {}
     clusters: dict[str, Sequence[int]] = {}
+    # Clusters are drawn by position, so a layer without a cluster (excluded) leaves all of them out.
     found = (
         {}
         if analysis is None or analysis.layers.excluded

@@ -1,4 +1,4 @@
-"""The report of a study of methods: the effect of each loss, its interval, its time and memory."""
+"""The report of a study of methods: effect of each loss with its interval, time and memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
     """The page of a study.
 
     Args:
-        study: finished.
+        study: a finished study.
         figure_folder: where pictures go.
     """
     teacher, student, data = study.teacher, study.student, study.data
@@ -77,7 +77,7 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
             *image_rows(data.preprocessing, data.teacher_normalization),
             *training_rows(recipe),
             ("Augmentation", ", ".join(recipe.data.augment) or "none"),
-            ("Weights", "those of the papers, unless the name of a method says otherwise"),
+            ("Weights", "the papers' weights, unless the name of a method says otherwise"),
             ("Seeds", ", ".join(map(str, study.seeds))),
         ),
         comparison=_comparison_section(study, figure_folder),
@@ -105,12 +105,14 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
 
 
 def findings(study: MethodComparison) -> tuple[str, ...]:
-    """What came out, in sentences."""
+    """Sentences: methods better or worse than each control, before and after correction; failed methods."""
     lines = [
         f"The teacher, {study.teacher.name}, classifies {percent(study.teacher.top1)} of the test images "
         f"correctly, the student alone {mean_std(study.method('alone').last)}."
     ]
     titles = {method.name: method.title for method in study.methods}
+    # With many methods some differ by chance, so both sets are named: significant at 95 %, and after Holm's
+    # correction for the number of methods.
     for control, pairs in study.against.items():
         name = "the student alone" if control == "alone" else titles[control]
         others = [pair for pair in pairs if pair.arm != "alone"]
@@ -127,13 +129,20 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
                     f"{listed([titles[pair.arm] for pair in found])}{also}."
                 )
         if others and all(pair.verdict not in ("better", "worse") for pair in others):
-            lines.append(f"No method can be told from {name} with {count(len(study.seeds), 'seed')}.")
+            lines.append(
+                f"With {count(len(study.seeds), 'seed')} no method is significantly different from {name}."
+            )
     if study.failed:
         lines.append(f"Not trained: {listed(list(study.failed))}; the reasons are below.")
     return tuple(lines)
 
 
 def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) -> ComparisonSection:
+    """Accuracy, time and memory of every method, ranked by mean accuracy, and differences to the controls.
+
+    Figure and tables as in the comparison of hint positions: single runs on the left, joined by seed, and
+    paired differences to the student alone with 95 % intervals on the right.
+    """
     grid = method_grid(study)
     titles = {method.name: _label(method.name, method.title) for method in study.methods}
     colors = {titles[name]: color for name, color in series_colors([m.name for m in study.methods]).items()}
@@ -170,10 +179,12 @@ def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) ->
 
 
 def _label(name: str, title: str) -> str:
+    """Title of a method in the figure, with the name by which the command line takes it."""
     return title if name in ("alone", "kd") else f"{title} ({name})"
 
 
 def _control_section(study: MethodComparison, control: str) -> ControlSection:
+    """Paired differences of every method to one control; sentences only for those that differ."""
     pairs = study.against[control]
     titles = {method.name: method.title for method in study.methods}
     rows = tuple(
@@ -203,6 +214,7 @@ def _control_section(study: MethodComparison, control: str) -> ControlSection:
 
 
 def _family(pairs: tuple[PairedComparison, ...]) -> int:
+    """Number of comparisons for which Holm's correction was made."""
     return next((pair.family for pair in pairs if pair.family), None) or len(pairs)
 
 

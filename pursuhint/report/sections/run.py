@@ -1,4 +1,4 @@
-"""The report on a run: who learnt what from whom, and how it went."""
+"""The report on a run: networks, hints, losses, accuracy and training curves."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def build_run_page(
     """The page of a run.
 
     Args:
-        run: with at least one finished epoch.
-        analysis: the one that chose its hint points, if it is there.
-        teacher_student: of teacher and student, if it was measured.
+        run: a run with at least one finished epoch.
+        analysis: the analysis that chose the hint points; None if there is none.
+        teacher_student: similarity of teacher and student; None if it was not computed.
         figure_folder: where pictures go.
     """
     recipe, environment = run.recipe, run.environment
@@ -97,13 +97,14 @@ def _again(run: RunRecord) -> str:
 
 
 def _summary(run: RunRecord, how: str) -> tuple[str, ...]:
+    """Sentences at the top: accuracy of the last epoch, whether the run is finished, and its hints."""
     recipe, done = run.recipe, len(run.metrics)
     lines = [
         f"{recipe.student.network}, {how} on {recipe.data.name} for {count(done, 'epoch')}, classifies "
         f"{percent(run.last['test_top1'])} of the test images correctly after the last one."
     ]
     if not run.finished:
-        lines.append("The run is not finished; the same command goes on with it.")
+        lines.append("The run is not finished; the same command resumes it.")
     if run.plan is not None:
         points = run.plan.teacher_points
         lines.append(
@@ -114,6 +115,7 @@ def _summary(run: RunRecord, how: str) -> tuple[str, ...]:
 
 
 def _cards(run: RunRecord) -> tuple[Card, ...]:
+    """The numbers at the top: accuracy of the last and best epoch, parameters of both networks."""
     parameters = run.environment.get("parameters", {})
     cards = [
         Card(percent(run.last["test_top1"]), "test accuracy, last epoch"),
@@ -146,6 +148,11 @@ def _setting(run: RunRecord) -> tuple[tuple[str, str], ...]:
 def _run_section(
     run: RunRecord, teacher_student: TeacherStudentSimilarity | None, figure_folder: FigureFolder
 ) -> RunSection:
+    """Pairs of hint points, accuracies, training curves, terms of the loss, teacher-student similarity.
+
+    The last epoch stands first: the best one is chosen after the fact, so its accuracy is biased upwards
+    unless it was chosen on a validation split.
+    """
     heads = ("Epoch", "Test top-1", "Test top-5", "Test loss")
     results = tuple(
         (
@@ -180,6 +187,7 @@ def _run_section(
 
 
 def _origin(plan: HintPlan) -> str:
+    """How the hint points of a plan were chosen, in a sentence."""
     origin = plan.origin
     metric, algorithm = metric_title(str(origin.get("metric"))), algorithm_title(str(origin.get("algorithm")))
     strategy = {
@@ -217,7 +225,7 @@ def _pairs(run: RunRecord) -> Grid | None:
 
 
 def _terms(recipe: Recipe, metrics: Sequence[Mapping[str, Any]]) -> Grid:
-    """The losses: what each compares, its weight, and how it fell."""
+    """The terms of the loss: what each compares, its weight, its mean in the first and the last epoch."""
     rows = []
     for name, config in recipe.losses.items():
         kind = get_loss(name) if name in LOSSES else None

@@ -1,4 +1,4 @@
-"""The figure of teacher-student similarity, before and after training."""
+"""The figure of teacher-student similarity: every layer of both networks, before and after training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from pursuhint.training.run_folder.record import RunRecord
 def build_teacher_student_section(
     run: RunRecord, teacher_student: TeacherStudentSimilarity, figure_folder: FigureFolder
 ) -> Picture:
-    """Hang the map of teacher and student.
+    """Draw the similarity of every layer of the teacher (rows) to every layer of the student (columns).
+
+    Two maps on one color scale, before and after training, so that brighter cells mean a higher similarity;
+    circles mark the pairs of hint points. The interactive form also shows the difference of the two maps.
 
     Args:
         run: with a teacher.
-        teacher_student: of its networks.
+        teacher_student: similarities of its networks.
         figure_folder: where pictures go.
     """
     before, after = teacher_student.before, teacher_student.after
@@ -31,6 +34,7 @@ def build_teacher_student_section(
         for teacher, student in pairs
         if student is not None
     ]
+    # Hint points outside the compared layers (selected by a pattern) have no cell in the map.
     known = [(row, column) for row, column in places if row is not None and column is not None]
     title = metric_title(teacher_student.metric)
     teacher = "teacher" if run.recipe.teacher is None else run.recipe.teacher.network
@@ -39,7 +43,7 @@ def build_teacher_student_section(
     caption = (
         f"{alt} on {before.num_samples:,} training images, before training and after it. "
         + ("Circles mark the pairs of a hint. " if known else "")
-        + "Brighter after than before: training made the two layers more alike."
+        + "Brighter after than before: training made the two layers more similar."
     )
     return figure_folder.add(
         f"teacher-student-{teacher_student.metric}",
@@ -47,7 +51,7 @@ def build_teacher_student_section(
             before.values.numpy(),
             after.values.numpy(),
             metric=title,
-            hints=[(row + 1, column + 1) for row, column in known],
+            hints=[(row + 1, column + 1) for row, column in known],  # the map counts from 1
             teacher=f"layer position of {teacher}",
             student=f"position in {student}",
             labels=("before training", "after training"),
@@ -68,10 +72,12 @@ def build_teacher_student_section(
 
 
 def _place(points: Sequence[HintPoint], wanted: HintPoint) -> int | None:
+    """Index from 0 of the point of a module; None if it was not compared."""
     return next((place for place, point in enumerate(points) if point.module == wanted.module), None)
 
 
 def _layers(points: Sequence[HintPoint], hints: set[int]) -> list[Layer]:
+    """The layers of one side of the interactive map; ``hints`` are indices from 0."""
     return [
         Layer(point.module, point.position, stage=point.stage, chosen=place in hints)
         for place, point in enumerate(points)
