@@ -52,8 +52,8 @@ def command(
 ) -> None:
     """Measure top-1 and top-5 accuracy: of the run folder RUN, or of a network and its checkpoint.
 
-    A run is evaluated on its own data unless --data names others of the same classes; their images are then
-    normalised as those that the student was trained on.
+    A run is evaluated on its own data unless --data names others of the same classes, or some of them, which
+    are matched by name; their images are then normalised as those that the student was trained on.
     """
     from dataclasses import asdict
 
@@ -64,7 +64,7 @@ def command(
     from pursuhint.training.loaders import load_data
     from pursuhint.training.normalization import images_line, normalized_for
 
-    from .networks import Weights, data_config, data_of_run, load_network
+    from .networks import Weights, data_config, data_of_run, load_network, warn_of_changed_data
     from .progress import say
 
     where = choose_device(device)
@@ -98,6 +98,8 @@ def command(
         )
     if split == "val" and images.val is None:
         raise PursuhintError("there is no validation split; the run was made without --val-fraction")
+    if run is not None and not changes:
+        warn_of_changed_data(record, images, split)
     loader = make_loader(
         images, split, batch_size=batch_size or 256, training=False, device=where, workers=workers or 0
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pursuhint.errors import PursuhintError
+from pursuhint.errors import PursuhintError, PursuhintWarning
 
 from .progress import say
 
@@ -93,13 +94,16 @@ def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> I
         download: download missing data, even if the run's recipe does not.
 
     Returns:
-        The data; images of another data set are normalised as those that the student was trained on.
+        The data; images of another data set are normalised as those that the student was trained on, and
+        its classes are numbered as the run's where it has the same names or some of them.
 
     Raises:
-        PursuhintError: the data are not there, or their channels or classes differ from the run's.
+        PursuhintError: the data are not there, their channels differ from the run's, or a class is none of
+            the run's.
     """
     from dataclasses import replace
 
+    from pursuhint.data.classes import class_difference, matched_by_name
     from pursuhint.training.loaders import load_data as load_config
 
     own = run.load_data(download=download and not changes)
@@ -117,18 +121,26 @@ def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> I
         raise PursuhintError(
             f"{other.name} has images of {other.in_channels} channels, the data of the run {own.in_channels}"
         )
-    if other.num_classes != own.num_classes:
-        raise PursuhintError(
-            f"{other.name} has {other.num_classes} classes, the data of the run {own.num_classes}; evaluate "
-            "on data of the same classes"
+    if class_difference(own.class_names, other.class_names) is not None:
+        present = len(other.class_names)
+        other = matched_by_name(other, own.class_names)
+        warnings.warn(
+            PursuhintWarning(
+                f"the classes of {other.name} were matched with those of the run by name: {present} of "
+                f"{own.num_classes}"
+            ),
+            stacklevel=2,
         )
-    for index, (theirs, ours) in enumerate(zip(other.class_names or (), own.class_names or ())):
-        if theirs != ours:
-            raise PursuhintError(
-                f"class {index} is {theirs!r} in {other.name} and {ours!r} in the data of the run; evaluate "
-                "on data of the same classes in the same order"
-            )
     return replace(other, mean=own.mean, std=own.std, normalization_source=own.normalization_source)
+
+
+def warn_of_changed_data(run: RunRecord, data: ImageData, split: str) -> None:
+    """Say that a split of the run's own data is not the one that the run has seen, if so."""
+    from pursuhint.training.run_folder.fingerprint import data_difference
+
+    change = data_difference(run.environment["data"], data, split)
+    if change is not None:
+        warnings.warn(PursuhintWarning(f"since the training of {run.path}, {change}"), stacklevel=2)
 
 
 def example_image(data: ImageData) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from pursuhint.analysis.collection import pooled_batches
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.data.batch import Batch
 from pursuhint.data.sample_order import SampleOrder
-from pursuhint.errors import PursuhintError
+from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.hint_points import HintPoint
 
 SAVE_EVERY = 60.0
@@ -207,6 +208,14 @@ class _PassStates(TwoSlots):
             everywhere = torch.tensor(int(good), device=device)
             dist.all_reduce(everywhere, dist.ReduceOp.MIN)
             good = bool(everywhere)
+        if saved is not None and saved.progress.get("identity") != self._identity:
+            warnings.warn(
+                PursuhintWarning(
+                    f"the state in {self.folder} is of another network, other data or other settings; the "
+                    "pass begins anew"
+                ),
+                stacklevel=2,
+            )
         if saved is None or not good:
             return 0
         try:

@@ -185,8 +185,11 @@ def analyze(
     plan = CollectionPlan(
         network, points, layouts, SampleSource(order, batches_of), options, limit // len(activations)
     )
-    settings = {"example": example, "metrics": names, "activation": activation, "data": data.name}
-    states = None if state is None else StateOptions(Path(state), save_every, settings)
+    states = None
+    if state is not None:
+        settings = {"example": example, "metrics": names, "activation": activation}
+        settings |= {"name": data.name, "data": fingerprint_data(data)}
+        states = StateOptions(Path(state), save_every, settings)
     gathered, spent = plan.collect(states=states, on_progress=on_progress)
     request = AnalysisRequest(tuple(dict.fromkeys(metrics)), tuple(computed), selection, no_stability)
     provenance = Provenance(

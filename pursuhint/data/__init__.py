@@ -17,7 +17,7 @@ from pursuhint.errors import PursuhintError
 if TYPE_CHECKING:
     from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip
     from pursuhint.data.batch import Batch
-    from pursuhint.data.fingerprint import fingerprint_data
+    from pursuhint.data.fingerprint import DataFingerprint, fingerprint_data
     from pursuhint.data.folder import load_folder
     from pursuhint.data.image_data import ImageData
     from pursuhint.data.loader import Loader, make_loader, sample_indices

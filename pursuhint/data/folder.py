@@ -116,7 +116,7 @@ def load_folder(
     if in_memory:
         for role, split in files.items():
             images = decode_all(split, channels, size)
-            splits[role] = MemorySplit(images, split.labels, split.indices)
+            splits[role] = MemorySplit(images, split.labels, split.indices, split)
     measured = _evenly_spaced(len(files["train"]))
     train = splits["train"]
     mean, std = channel_statistics(

@@ -176,7 +176,7 @@ class ImageData:
             if not isinstance(split, MemorySplit):
                 return None
             images = F.resize(split.images, [size, size], antialias=True)
-            return MemorySplit(images, split.labels, split.indices)
+            return MemorySplit(images, split.labels, split.indices, split.files)
 
         train, test, augmentation = resize(self.train), resize(self.test), self.augmentation
         assert train is not None

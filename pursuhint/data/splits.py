@@ -24,11 +24,13 @@ class MemorySplit:
             float32, which they do not scale.
         labels: int64, shape (samples,).
         indices: int64, shape (samples,): position of each sample in the full training (or test) set.
+        files: the image files that the images were decoded from, in the same order; None for other data.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    files: FileSplit | None = None
     _copies: dict[torch.device, MemorySplit] = field(default_factory=dict, init=False)
 
     @classmethod
@@ -44,7 +46,8 @@ class MemorySplit:
 
     def select(self, positions: Tensor) -> MemorySplit:
         """The samples at ``positions``, in that order, with their original indices."""
-        return MemorySplit(self.images[positions], self.labels[positions], self.indices[positions])
+        files = None if self.files is None else self.files.select(positions)
+        return MemorySplit(self.images[positions], self.labels[positions], self.indices[positions], files)
 
     def on(self, device: torch.device | str) -> MemorySplit:
         """This split on ``device``; the copy is cached for the lifetime of the split."""

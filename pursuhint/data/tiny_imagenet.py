@@ -71,7 +71,7 @@ def load_tiny_imagenet(root: Path, *, download: bool = False) -> ImageData:
 
 
 def _decoded(split: FileSplit) -> MemorySplit:
-    return MemorySplit(decode_all(split, 3, (SIDE, SIDE)), split.labels, split.indices)
+    return MemorySplit(decode_all(split, 3, (SIDE, SIDE)), split.labels, split.indices, split)
 
 
 def _annotated(folder: Path, classes: tuple[str, ...]) -> FileSplit:

@@ -110,7 +110,9 @@ def compare(
         placement.check(analysis)
         given = placement.given_plans(arms)
         inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
-        settings = StudySettings("comparison", shared, inputs=inputs, lists={"arms": arms, "seeds": seeds})
+        settings = StudySettings(
+            "comparison", shared, inputs=inputs, data=parts.data, lists={"arms": arms, "seeds": seeds}
+        )
         again = settings.matches(study.out)
         before = study.earlier(Comparison)
         study.claim(settings)

@@ -102,6 +102,7 @@ def compare_methods(
             "study of methods",
             recipe,
             inputs=Inputs(teacher=parts.teacher, data=parts.data).fingerprints(),
+            data=parts.data,
             lists={"methods": [method.name for method in chosen], "seeds": list(seeds)},
         )
         settings.matches(study.out)

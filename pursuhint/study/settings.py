@@ -11,8 +11,10 @@ from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.output_folder import claim_folder
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.renamed import refuse_old_names
+from pursuhint.training.run_folder.fingerprint import data_difference, describe_data
 
 if TYPE_CHECKING:
+    from pursuhint.data import ImageData
     from pursuhint.training.recipe.schema import Recipe
 
 SETTINGS = "settings.json"
@@ -29,6 +31,7 @@ class StudySettings:
         what: what the study is called in messages: ``"comparison"``.
         recipe: settings shared by all runs.
         inputs: fingerprints of what the recipe does not contain, by name.
+        data: whose classes and fingerprint are kept, so that what differs can be named.
         lists: what can be added to a study but not dropped, by name: its arms, its seeds.
     """
 
@@ -38,6 +41,7 @@ class StudySettings:
         recipe: Recipe,
         *,
         inputs: Mapping[str, str],
+        data: ImageData,
         lists: Mapping[str, Sequence[Any]],
     ) -> None:
         self.what = what
@@ -49,7 +53,9 @@ class StudySettings:
             **self.lists,
             "recipe": self.recipe,
             "inputs": self.inputs,
+            "data": describe_data(data),
         }
+        self._data = data
 
     def save(self, folder: Path) -> None:
         """Write ``settings.json``.
@@ -78,12 +84,22 @@ class StudySettings:
             raise PursuhintError(
                 f"{path} was not written by this version of PursuHint; choose another folder (--out)"
             )
-        for name, kind in {"recipe": dict, "inputs": dict, **dict.fromkeys(self.lists, list)}.items():
+        for name, kind in {
+            "recipe": dict,
+            "inputs": dict,
+            "data": dict,
+            **dict.fromkeys(self.lists, list),
+        }.items():
             if not isinstance(there.get(name, kind()), kind):
                 raise PursuhintError(f"{path} is damaged: {name} must be a {_JSON_NAMES[kind]}")
         if not set(self.lists) <= set(there):
             raise PursuhintError(f"{folder} holds a study of another kind; choose another folder (--out)")
         self._check_recipe(folder, there.get("recipe", {}))
+        if (change := data_difference(there.get("data", {}), self._data)) is not None:
+            raise PursuhintError(
+                f"{folder} holds another {self.what}: {self._data.name} has changed since: {change}; put the "
+                "data back, or choose another folder (--out)"
+            )
         for name, value in self.inputs.items():
             if there.get("inputs", {}).get(name) != value:
                 raise PursuhintError(

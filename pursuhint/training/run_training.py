@@ -44,7 +44,7 @@ from pursuhint.training.run_folder.environment import (
     describe_provenance,
     stored_provenance,
 )
-from pursuhint.training.run_folder.fingerprint import check_same_run
+from pursuhint.training.run_folder.fingerprint import check_same_run, describe_data
 from pursuhint.training.run_folder.record import RunRecord, hints_file
 from pursuhint.training.run_folder.trackers import check_trackers
 from pursuhint.training.runner import Trainer
@@ -152,13 +152,15 @@ def run_steps(
     resolved = resolve_recipe(recipe, run.inputs)
     check_trackers(resolved.trackers)
     fingerprints = run.inputs.fingerprints(resolved)
-    if check_same_run(folder, resolved, fingerprints) and (folder / "result.json").exists():
+    passed = run.inputs.data
+    if check_same_run(folder, resolved, fingerprints, passed) and (folder / "result.json").exists():
         return RunRecord.load(folder, is_main_process=is_main_process())
     with contextlib.ExitStack() as stack:
         accelerator = build_accelerator(device, resolved.precision)
         if resolved.acceleration.shard_teacher:
             check_shardable(resolved.losses, accelerator.num_processes)
         parts = prepare(resolved, run.inputs.with_plan_of(recipe), resources=resources)
+        check_same_run(folder, resolved, fingerprints, parts.data)
         check_plans(recipe, run.inputs.plan, parts.teacher)
         if parts.plan is not None or resolved.hints is None:
             distiller = build_distiller(resolved, parts, parts.plan)
@@ -253,23 +255,14 @@ def _describe(
         before = read_json(path, "description of the run")
         write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
         return stored_provenance(before)
-    data = parts.data
     converted = None if parts.teacher is None else converted_to(parts.teacher)
-    sizes = {
-        "name": data.name,
-        "num_classes": data.num_classes,
-        "class_names": list(data.class_names),
-        "in_channels": data.in_channels,
-        "preprocessing": data.preprocessing.to_dict(),
-        "teacher_normalization": None if converted is None else asdict(converted),
-        "image_size": list(data.image_size),
-        "samples": {name: len(split) for name, split in data.splits.items()},
-    }
+    teacher_normalization = None if converted is None else asdict(converted)
+    data = {**describe_data(parts.data), "teacher_normalization": teacher_normalization}
     parameters = {"student": count_parameters(parts.student)}
     if parts.teacher is not None:
         parameters["teacher"] = count_parameters(parts.teacher)
-    made = describe_provenance(recipe, data, teacher=parts.teacher, started=now["started"])
-    description = {**now, "provenance": asdict(made), "data": sizes, "parameters": parameters}
+    made = describe_provenance(recipe, parts.data, teacher=parts.teacher, started=now["started"])
+    description = {**now, "provenance": asdict(made), "data": data, "parameters": parameters}
     write_json(path, {**description, "inputs": dict(fingerprints), "resumed": []})
     stored = recipe.data.model_copy(update={"download": False})  # each command asks for its own downloads
     recipe.model_copy(update={"data": stored}).save(folder / "recipe.yaml")

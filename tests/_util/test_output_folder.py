@@ -135,9 +135,12 @@ def test_python_has_the_same_rule(tmp_path: Path) -> None:
     found[1].save(tmp_path, overwrite=True)
 
 
-@pytest.mark.parametrize("entry", [{"recipe": 3}, {"inputs": []}, {"arms": None}, {"seeds": "0-2"}])
+@pytest.mark.parametrize(
+    "entry", [{"recipe": 3}, {"inputs": []}, {"data": 1}, {"arms": None}, {"seeds": "0-2"}]
+)
 def test_damaged_settings_of_a_study_are_named(entry: dict[str, object], tmp_path: Path) -> None:
-    settings = StudySettings("comparison", SHORT, inputs={}, lists={"arms": ["alone"], "seeds": [0]})
+    lists = {"arms": ["alone"], "seeds": [0]}
+    settings = StudySettings("comparison", SHORT, inputs={}, data=load_dataset("digits"), lists=lists)
     settings.save(tmp_path)
     assert settings.matches(tmp_path)
     values = json.loads((tmp_path / "settings.json").read_text())

@@ -40,6 +40,18 @@ class _Normalization(BaseModel):
     source: str
 
 
+class _SplitFingerprint(BaseModel):
+    samples: int = Field(ge=0)
+    labels: str
+    files: str
+    content: str
+
+
+class _Fingerprint(BaseModel):
+    images: str
+    splits: dict[str, _SplitFingerprint]
+
+
 class _Data(BaseModel):
     model_config = ConfigDict(extra="allow")
 
@@ -51,6 +63,7 @@ class _Data(BaseModel):
     in_channels: int = Field(ge=1, le=1 << 12)
     image_size: list[Side] = Field(min_length=2, max_length=2)
     samples: dict[str, Annotated[int, Field(ge=0)]] = {}
+    fingerprint: _Fingerprint | None = None
 
 
 class _Environment(BaseModel):

@@ -4,31 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.atomic_files import read_json
 from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.output_folder import claim_folder
+from pursuhint.data.fingerprint import DataFingerprint, fingerprint_split
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from pursuhint.data import ImageData
 
 # Keys that do not affect results: location, speed, saving, logging.
 _MAY_DIFFER = frozenset({"data.root", "data.download", "data.workers", "save_every_steps", "trackers"})
 _LEFTOVERS = ("metrics.jsonl", "state", "student.safetensors", "best.safetensors", "result.json")
 
 
-def check_same_run(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> bool:
+def check_same_run(
+    folder: Path, recipe: Recipe, inputs: Mapping[str, str], data: ImageData | None = None
+) -> bool:
     """Check whether a folder holds the run that is about to be written into it.
 
     Args:
         folder: the run folder; it need not exist.
         recipe: complete, as `resolve_recipe` returns it.
         inputs: by name, fingerprints of networks and data that the recipe does not contain.
+        data: of the run that is about to be written, if they are loaded.
 
     Returns:
         True if the folder holds this run, finished or not; False if it holds none.
 
     Raises:
-        PursuhintError: it holds a different run; the message names the differing keys.
+        PursuhintError: it holds a different run; the message names the differing keys, or what differs in the
+            data.
     """
     path = folder / "recipe.yaml"
     if not path.exists():
@@ -51,10 +60,55 @@ def check_same_run(folder: Path, recipe: Recipe, inputs: Mapping[str, str]) -> b
             advice += "; a run cannot be prolonged, since its learning rates follow from its length"
         raise PursuhintError(f"{folder} holds a different run: {shown}{more}; {advice}")
     environment = folder / "environment.json"
-    known = read_json(environment, "description of the run").get("inputs", {}) if environment.exists() else {}
+    there = read_json(environment, "description of the run") if environment.exists() else {}
+    if data is not None and (change := data_difference(there.get("data", {}), data)) is not None:
+        raise PursuhintError(
+            f"{folder} holds a different run: {data.name} has changed since: {change}; put the data back, or "
+            "choose another folder (--out)"
+        )
+    known = there.get("inputs", {})
     for name, value in inputs.items():
         if known.get(name, value) != value:
             raise PursuhintError(
                 f"{folder} holds a different run: the {name} has changed since; choose another folder (--out)"
             )
     return True
+
+
+def describe_data(data: ImageData) -> dict[str, Any]:
+    """The data of a run as ``environment.json`` keeps them: sizes, classes, preprocessing and fingerprint."""
+    return {
+        "name": data.name,
+        "num_classes": data.num_classes,
+        "class_names": list(data.class_names),
+        "in_channels": data.in_channels,
+        "preprocessing": data.preprocessing.to_dict(),
+        "image_size": list(data.image_size),
+        "samples": {name: len(split) for name, split in data.splits.items()},
+        "fingerprint": DataFingerprint.of(data).to_dict(),
+    }
+
+
+def data_difference(described: Mapping[str, Any], data: ImageData, split: str | None = None) -> str | None:
+    """What distinguishes the data now from those of a run, in words; None if nothing does.
+
+    Args:
+        described: as `describe_data` gave it; runs of older versions have no fingerprint.
+        data: the data now.
+        split: look at this split only, not at classes and preprocessing.
+
+    Raises:
+        PursuhintError: the description is damaged, or an image file cannot be read.
+    """
+    if "fingerprint" not in described:
+        return None
+    try:
+        before = DataFingerprint.from_dict(described["fingerprint"], tuple(described["class_names"]))
+    except (KeyError, TypeError, AttributeError):
+        raise PursuhintError("environment.json is damaged: data.fingerprint is not valid") from None
+    if split is None:
+        return before.difference(DataFingerprint.of(data))
+    if split not in before.splits:
+        return None
+    change = before.splits[split].difference(fingerprint_split(data.split(split)))
+    return None if change is None else f"the {split} split {change}"

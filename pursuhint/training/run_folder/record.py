@@ -161,12 +161,20 @@ class RunRecord:
             download: fetch them when they are not there.
 
         Raises:
-            PursuhintError: the data are missing, or were passed from Python.
+            PursuhintError: the data are missing, were passed from Python, or have other classes than the run
+                was trained on, by name and order.
         """
+        from pursuhint.data.classes import class_difference
         from pursuhint.data.preprocessing import Normalization
         from pursuhint.training.loaders import load_data
 
         data = load_data(self.recipe.data.model_copy(update={"download": download}))
+        names = self.environment["data"].get("class_names") or data.class_names
+        if (change := class_difference(names, data.class_names)) is not None:
+            raise PursuhintError(
+                f"{data.name} is not what the run {self.path} was trained on: {change}; put the classes "
+                "back, or name other data (--data)"
+            )
         used = self.environment["data"].get("preprocessing")
         if used is None:
             return data
