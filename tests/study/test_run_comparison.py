@@ -131,7 +131,7 @@ def test_another_comparison_is_refused_by_what_differs(finished, data, teacher, 
             data=data,
             device="cpu",
         )
-    with pytest.raises(PursuhintError, match="few digits has changed since: the train split had"):
+    with pytest.raises(PursuhintError, match="few-digits has changed since: the train split had"):
         compare(recipe(teacher), finished.path, seeds=(0, 1), data=few_digits(100), device="cpu")
     assert sorted(str(path) for path in finished.path.rglob("*")) == before
 
