@@ -366,13 +366,14 @@ def test_choosing_from_the_files_alone(analysis, tmp_path, options):
     assert stored.selection_stability(plan) == analysis.selection_stability(plan)
 
 
-def test_choosing_from_the_files_needs_no_torch(folder):
+@pytest.mark.parametrize("k", [3, "auto"])
+def test_choosing_from_the_files_imports_nothing_heavy(folder, k):
     code = (
         "import sys; from pursuhint.analysis.storage import StoredAnalysis; "
-        f"found = StoredAnalysis.load({str(folder)!r}); plan = found.select(k=3, metric='r2cca'); "
-        "found.selection_stability(plan); print(len(plan), 'torch' in sys.modules)"
+        f"found = StoredAnalysis.load({str(folder)!r}); plan = found.select(k={k!r}, metric='r2cca'); "
+        "found.selection_stability(plan); print({'torch', 'sklearn', 'scipy'} & sys.modules.keys())"
     )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["3", "False"]
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["set()"]
 
 
 def test_json_tells_the_reader_what_matters(analysis, tmp_path):
