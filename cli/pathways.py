@@ -20,7 +20,7 @@ from .recipe_options import build_recipe, recipe_options
         "pursuhint pathways --recipe cifar100-distpro --teacher-checkpoint resnet32x4.pth --out distpro.yaml",
         "pursuhint train --recipe distpro.yaml --out runs/distpro",
         "pursuhint pathways --recipe cifar100-distpro --teacher-checkpoint resnet32x4.pth \\",
-        "    --search-epochs 20 --method exact --hints analysis/hints.json --out distpro.yaml",
+        "    --search-epochs 20 --method exact --hints pre/hints.json --out distpro.yaml",
     ),
 )
 @recipe_options

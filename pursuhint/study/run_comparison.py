@@ -94,7 +94,7 @@ def compare(
     options = StudyOptions(choose_device(device), at_once, streams, on_event)
     with keep_random_state(options.device):
         shared = recipe.model_copy(update={"hints": _without_strategy(recipe), "seed": seeds[0]})
-        shared = resolve_recipe(shared, passed)
+        shared = resolve_recipe(shared, passed, for_arms=True)
         if shared.hints is None:
             raise PursuhintError(
                 f"no loss of the recipe looks at hint points ({', '.join(shared.losses)}), so their place "

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pursuhint.analysis import Analysis
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.study import ARMS, Comparison, compare
@@ -32,6 +33,16 @@ def finished(tmp_path_factory, data, teacher) -> Comparison:
     return compare(
         recipe(teacher), tmp_path_factory.mktemp("comparison") / "all", seeds=(0, 1), data=data, device="cpu"
     )
+
+
+def test_settings_of_the_clustering_arms_count(data, teacher, tmp_path):
+    hints = {"metric": "r2cca", "samples": 100, "seed": 3, "position": "last"}
+    compare(
+        recipe(teacher, hints=hints), tmp_path, arms=("kmeans", "random"), seeds=(0,), data=data, device="cpu"
+    )
+    provenance = Analysis.load(tmp_path / "analysis").provenance
+    assert (provenance.num_samples, provenance.seed) == (100, 3)
+    assert Analysis.load(tmp_path / "analysis").metrics == ("r2cca",)
 
 
 def test_every_arm_and_seed_has_a_result_in_an_ordinary_run_folder(finished):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["needs_hints", "resolve_recipe"]
 
 
-def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS) -> Recipe:
+def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool = False) -> Recipe:
     """Fill in defaults that the losses define, and the inputs passed from Python.
 
     Writes out weights and hyperparameters of the losses and the points of a hint plan, so that the recipe no
@@ -30,6 +30,7 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS) -> Recipe:
     Args:
         recipe: the recipe as the user wrote it.
         inputs: networks, data and hint points that replace the recipe's.
+        for_arms: the arms of a comparison choose the hint points, so that settings of every strategy count.
 
     Raises:
         PursuhintError: losses that exclude each other, a loss without its teacher, hints that no loss uses,
@@ -49,12 +50,12 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS) -> Recipe:
     recipe = recipe.model_copy(update=changes)
     losses = resolve_losses(recipe.losses)
     _check_teacher(recipe, losses)
-    hints, losses = _resolve_hints(recipe, losses, plan)
+    hints, losses = _resolve_hints(recipe, losses, plan, for_arms=for_arms)
     return recipe.model_copy(update={"losses": losses, "hints": hints})
 
 
 def _resolve_hints(
-    recipe: Recipe, losses: dict[str, LossConfig], plan: HintPlan | None
+    recipe: Recipe, losses: dict[str, LossConfig], plan: HintPlan | None, *, for_arms: bool
 ) -> tuple[HintsConfig | None, dict[str, LossConfig]]:
     """The hints that the losses share, and the losses with their own hints where they differ.
 
@@ -69,7 +70,7 @@ def _resolve_hints(
             "e.g. at"
         )
     shared = recipe.hints or HintsConfig()
-    if plan is None:
+    if plan is None and not for_arms:
         check_keys(shared, "hints")
     for name, loss in losses.items():
         if loss.hints is not None:

@@ -1,0 +1,173 @@
+"""Every example in every ``--help`` and every command and snippet of README and docs runs or resolves."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import torch
+from pursuhint.cli.main import COMMANDS, main
+
+from pursuhint.data import DATASETS
+from pursuhint.features.hint_points import find_hint_points
+from pursuhint.hints.plan import HintPlan
+from pursuhint.models import create_model
+from pursuhint.similarity import get_metric
+from pursuhint.training import Recipe
+from pursuhint.training.recipe.resolve import resolve_recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LAUNCHER = re.compile(r"^(?:\$ )?(?:(?:accelerate launch|torchrun) .*?-m )?pursuhint (?!\[)")
+
+
+def commands_in(text: str) -> list[str]:
+    """Lines that call the program, without launcher and prompt; those with ``...`` are sketches."""
+    lines = text.replace("\\\n", " ").splitlines()
+    found = [
+        " ".join(LAUNCHER.sub("", line.strip()).split()) for line in lines if LAUNCHER.match(line.strip())
+    ]
+    return [words for words in found if not words.endswith("...")]
+
+
+def of_help() -> list[str]:
+    main_help = main.get_help(click.Context(main))
+    found = commands_in(main_help[main_help.index("Start here") :])
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        found += commands_in((command.epilog or "").replace("\b\n", ""))
+    return found
+
+
+def blocks(page: Path, *kinds: str) -> list[str]:
+    """Code blocks of a page whose language is one of these."""
+    return [
+        text
+        for kind, text in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+        if kind in kinds
+    ]
+
+
+def of_pages() -> list[str]:
+    return [
+        line
+        for page in PAGES
+        for text in blocks(page, "", "sh", "bash", "console")
+        for line in commands_in(text)
+    ]
+
+
+EXAMPLES = list(dict.fromkeys(of_help() + of_pages()))
+
+
+def test_examples_are_found():
+    assert {words.split()[0] for words in EXAMPLES} == set(COMMANDS)
+    assert len(of_help()) > 25
+    assert len(of_pages()) > 10
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with what the examples name: runs, an analysis, recipes."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/at", "runs/resnet20", "runs/at-fast", "analysis", "pre", "FOLDER"):
+        Path(name).mkdir(parents=True)
+    network, example = create_model("resnet8", num_classes=10, in_channels=1), torch.zeros(1, 1, 8, 8)
+    HintPlan.explicit(find_hint_points(network, example), [1, 3]).save("analysis/hints.json")
+    HintPlan.explicit(find_hint_points(network, example, activation="pre"), [1, 3]).save("pre/hints.json")
+    for recipe, name in (
+        ("digits-vanilla", "runs/at-fast/recipe.yaml"),
+        ("cifar100-distpro", "distpro.yaml"),
+    ):
+        Recipe.load(recipe).save(name)
+    return tmp_path
+
+
+class Called(Exception):
+    """The recipe that a command would train."""
+
+
+def resolve(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the command up to its training, and complete the recipe that it would train."""
+    import pursuhint.study
+    import pursuhint.study.pathway_search
+    import pursuhint.training
+
+    def call(recipe: Recipe, *_: Any, **__: Any) -> None:
+        raise Called(recipe)
+
+    for module, name in (
+        (pursuhint.training, "train"),
+        (pursuhint.study, "compare"),
+        (pursuhint.study, "compare_methods"),
+        (pursuhint.study.pathway_search, "search_process"),
+    ):
+        monkeypatch.setattr(module, name, call)
+    with pytest.raises(Called) as found:
+        main.main(args=words, standalone_mode=False)
+    recipe = found.value.args[0]
+    if "--method" not in words or words[0] == "pathways":  # methods bring their own losses
+        resolve_recipe(recipe, for_arms=words[0] == "compare")
+
+
+def check(name: str, values: dict[str, Any]) -> None:
+    """Look up the names that the words of a command hold."""
+    for key in ("teacher", "network"):
+        if values.get(key) is not None:
+            with torch.device("meta"):
+                create_model(values[key], num_classes=10)
+    for metric in values.get("metrics") or ():
+        get_metric(metric)
+    if values.get("data") is not None:
+        assert values["data"].partition(":")[0] in {*DATASETS, "folder"}
+    if values.get("recipe") is not None:
+        Recipe.read(values["recipe"])
+
+
+@pytest.mark.parametrize("words", EXAMPLES)
+def test_it_resolves(words, folder, monkeypatch):
+    name, *rest = shlex.split(words, comments=True)
+    if name in ("train", "compare", "pathways"):
+        resolve([name, *rest], monkeypatch)
+        return
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    with command.make_context(name, rest) as context:  # refuses unknown options and values
+        check(name, context.params)
+
+
+def test_a_wrong_example_would_be_found(folder, monkeypatch):
+    with pytest.raises(click.UsageError):
+        test_it_resolves("points resnet110 --dta cifar100", folder, monkeypatch)
+    with pytest.raises(Exception, match="resnet11"):
+        test_it_resolves("analyze --teacher resnet11x --out a", folder, monkeypatch)
+    with pytest.raises(Exception, match="rrk"):
+        test_it_resolves("train --student resnet8 --teacher resnet8 --loss rrk --out a", folder, monkeypatch)
+
+
+def test_snippets_run(folder, monkeypatch):
+    """Those of README in order, then that of the analysis on its files."""
+    names: dict[str, Any] = {}
+    for text in blocks(ROOT / "README.md", "python"):
+        exec(compile(text, "README.md", "exec"), names)
+    names["analysis"].save("FOLDER")
+    others = [(page, text) for page in PAGES[1:] for text in blocks(page, "python")]
+    for page, text in others:
+        exec(compile(text, page.name, "exec"), names)
+    assert names["similarity"].shape == (3, 3) == tuple(names["analysis"].similarities["cka"].values.shape)
+    assert [page.name for page, _ in others] == ["analysis.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_recipes_of_pages_are_recipes(page, folder):
+    for number, text in enumerate(blocks(page, "yaml")):
+        file = folder / f"{number}.yaml"
+        file.write_text(text)
+        resolve_recipe(Recipe.load(file))
+        for variant in re.findall(r"^variants:\n  (\w+):", text, re.M):
+            resolve_recipe(Recipe.load(f"{file}:{variant}"))
