@@ -53,6 +53,7 @@ def analyze_statistics(
     collected: Collected,
     request: AnalysisRequest,
     provenance: Provenance,
+    *,
     samples: Tensor,
     spent: CollectSeconds,
 ) -> Analysis:
@@ -63,7 +64,7 @@ def analyze_statistics(
         request: what to compute.
         provenance: network, data and settings of the pass.
         samples: indices of the samples, as in ``Batch.indices``.
-        spent: what the pass took.
+        spent: time that the pass took.
 
     Raises:
         PursuhintError: too few layers vary over the samples for the number of hint points.
@@ -149,7 +150,7 @@ def with_pre(post: Analysis, pre: Analysis, selection: SelectionOptions) -> Anal
                 f"{metric} {when} the activations",
                 analysis.similarities[analysis.clusters.clustered_with[metric]],
                 analysis.clusters.clusterings[metric][selection.algorithm],
-                selection.position,
+                position=selection.position,
             ).on(kept)
             for when, analysis, kept in (("after", post, layers[0]), ("before", pre, layers[1]))
         )
@@ -175,7 +176,7 @@ class _Choice:
     positions: tuple[int, ...]
 
     @classmethod
-    def of(cls, name: str, similarity: LayerSimilarity, clustering: Clustering, position: str) -> _Choice:
+    def of(cls, name: str, similarity: LayerSimilarity, clustering: Clustering, *, position: str) -> _Choice:
         chosen = choose_positions(clustering, position, similarity.values)
         positions = tuple(similarity.points[layer].position for layer in chosen)
         return cls(name, similarity.values, clustering.labels, positions)
@@ -193,7 +194,7 @@ def _between_metrics(
     options: SelectionOptions,
 ) -> tuple[Agreement, ...]:
     choices = [
-        _Choice.of(metric, similarity, clusterings[metric][options.algorithm], options.position)
+        _Choice.of(metric, similarity, clusterings[metric][options.algorithm], position=options.position)
         for metric, similarity in clustered.items()
     ]
     return tuple(_agreement(one, other) for one, other in combinations(choices, 2))

@@ -114,7 +114,7 @@ def run_resumable_pass(
     points = [point for points, _ in taps.values() for point in points]
     saved = None
     if states is not None:
-        identity = _identity(network, points, source.order, options, states.settings)
+        identity = _identity(network, points, source.order, options=options, settings=states.settings)
         saved = _PassStates(states.folder, identity)
     accumulators = {name: accumulator for name, (_, accumulator) in taps.items()}
     done = 0 if saved is None else saved.resume(accumulators, seconds, options.device)
@@ -262,6 +262,7 @@ def _identity(
     network: nn.Module,
     points: Sequence[HintPoint],
     order: SampleOrder,
+    *,
     options: PassOptions,
     settings: Mapping[str, Any],
 ) -> str:

@@ -212,7 +212,7 @@ def analyze(
     )
     analyses: list[Analysis] = []
     for collected in gathered.values():
-        analyses.append(analyze_statistics(collected, request, provenance, indices, spent))
+        analyses.append(analyze_statistics(collected, request, provenance, samples=indices, spent=spent))
         # As many hint points before the activations as after them, so that the two can be compared.
         request = replace(request, selection=replace(selection, k=len(analyses[0].plan)))
     if state is not None:

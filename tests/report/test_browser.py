@@ -181,9 +181,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     figure_folder = FigureFolder(folder)
     one = live_map_of_layers(VALUES, named(LAYERS, told=True), metric="linear CKA", label="alike")
     two = live_map_of_networks(
-        BEFORE, AFTER, named(LAYERS, told=False), named(3, told=False), metric="linear CKA", label="both",
+        {"before distillation": BEFORE, "after distillation": AFTER},
+        named(LAYERS, told=False),
+        named(3, told=False),
+        metric="linear CKA",
+        label="both",
         pairs=[(12, 1)],
-    )  # fmt: skip
+    )
     grid = Grid(("a", "b"), (("c", "d"),))
     metric = MetricSection("CKA", figure_folder.add("one", Figure(), "", "", live=one), "", grid, None)
     run = RunSection("", None, grid, "", figure_folder.add("curves", Figure(), "", ""), grid, None)

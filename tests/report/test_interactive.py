@@ -16,7 +16,9 @@ LAYERS = [
 
 def test_the_script_reads_every_key():
     one = live_map_of_layers(VALUES, LAYERS, metric="CKA", label="a map", errors=VALUES)
-    two = live_map_of_networks(VALUES, VALUES, LAYERS, LAYERS, metric="CKA", label="maps", pairs=[(0, 1)])
+    moments = {"before": VALUES, "after": VALUES}
+    two = live_map_of_networks(moments, LAYERS, LAYERS, metric="CKA", label="maps", pairs=[(0, 1)])
+    assert [entry["label"] for entry in json.loads(two)["maps"]] == ["before", "after", "change"]
     written: set[str] = set()
 
     def collect(value: object) -> None:

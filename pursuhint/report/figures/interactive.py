@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -54,42 +54,40 @@ def live_map_of_layers(
         values: (layers, layers).
         layers: facts about each layer.
         metric: name of the metric.
-        label: what the map shows, for those who cannot see it.
+        label: description of the map for screen readers.
         errors: standard error of every value; None leaves them out.
     """
     matrix = np.asarray(values, dtype=float)
     entry = _map("", matrix, _scale([matrix]))
     if errors is not None:
         entry["errors"] = _rounded(np.asarray(errors, dtype=float))
-    return _text(metric, label, [entry], [_layer_facts(layer) for layer in layers], None, ())
+    return _as_json([entry], metric=metric, label=label, rows=[_layer_facts(layer) for layer in layers])
 
 
 def live_map_of_networks(
-    before: ArrayLike,
-    after: ArrayLike | None,
+    moments: Mapping[str, ArrayLike],
     teacher: Sequence[Layer],
     student: Sequence[Layer],
     *,
     metric: str,
     label: str,
     pairs: Sequence[tuple[int, int]] = (),
-    labels: tuple[str, str] = ("before distillation", "after distillation"),
 ) -> str:
-    """Similarity of every layer of a teacher to every layer of a student, to be switched between moments.
+    """Similarity of every layer of a teacher to every layer of a student, at one or two moments of training.
+
+    With two moments a third map shows the change from the first to the second.
 
     Args:
-        before: (teacher layers, student layers).
-        after: similarities after distillation; None shows one map alone.
+        moments: by heading, similarities of shape (teacher layers, student layers).
         teacher: facts about each layer of the teacher.
         student: facts about each layer of the student.
         metric: name of the metric.
-        label: what the map shows, for those who cannot see it.
+        label: description of the map for screen readers.
         pairs: indices from 0 of the layers of each hint, teacher first.
-        labels: what the two moments are called.
     """
-    maps = [np.asarray(values, dtype=float) for values in (before, after) if values is not None]
+    maps = [np.asarray(values, dtype=float) for values in moments.values()]
     scale = _scale(maps)
-    entries = [_map(text, matrix, scale) for text, matrix in zip(labels, maps)]
+    entries = [_map(heading, matrix, scale) for heading, matrix in zip(moments, maps)]
     if len(maps) == 2:
         change = maps[1] - maps[0]
         limit = max(float(np.nanmax(np.abs(change), initial=0.0)), 0.01)
@@ -97,30 +95,32 @@ def live_map_of_networks(
         entries[-1]["measure"] = f"change of {metric}"
     rows = [_layer_facts(layer, "teacher ") for layer in teacher]
     columns = [_layer_facts(layer, "student ") for layer in student]
-    return _text(metric, label, entries, rows, columns, pairs)
+    return _as_json(entries, metric=metric, label=label, rows=rows, columns=columns, pairs=pairs)
 
 
 def script() -> str:
-    """The program that makes the maps of a page interactive."""
+    """The JavaScript that makes the maps of a page interactive."""
     return (
         resources.files("pursuhint.report.figures").joinpath("heatmap.js").read_text(encoding="utf-8").strip()
     )
 
 
 def script_hash() -> str:
-    """What a page's security policy calls the program, so that a browser runs no other."""
+    """Hash of `script` for the page's security policy, so that a browser runs no other script."""
     digest = hashlib.sha256(script().encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
-def _text(
+def _as_json(
+    maps: list[dict[str, Any]],
+    *,
     metric: str,
     label: str,
-    maps: list[dict[str, Any]],
     rows: list[dict[str, Any]],
-    columns: list[dict[str, Any]] | None,
-    pairs: Sequence[tuple[int, int]],
+    columns: list[dict[str, Any]] | None = None,
+    pairs: Sequence[tuple[int, int]] = (),
 ) -> str:
+    """The text that the script reads; without ``columns`` they are the rows."""
     content = {
         "metric": metric,
         "label": label,

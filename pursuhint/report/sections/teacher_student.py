@@ -59,14 +59,12 @@ def build_teacher_student_section(
         alt,
         caption,
         live=live_map_of_networks(
-            before.values.numpy(),
-            after.values.numpy(),
+            {"before training": before.values.numpy(), "after training": after.values.numpy()},
             _layers(before.teacher_points, {row for row, _ in known}),
             _layers(before.student_points, {column for _, column in known}),
             metric=title,
             label=alt,
             pairs=known,
-            labels=("before training", "after training"),
         ),
     )
 

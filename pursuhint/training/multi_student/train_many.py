@@ -50,7 +50,7 @@ _OWN = ("student", "teacher", "hints", "losses", "optimizer", "schedule", "epoch
 """Sections of a recipe in which runs of one group may differ: they do not affect the batches."""
 
 _NOT_BEGUN = Position(-1, 0)
-_STOPPED = "stopped; every run that had begun has been saved, and the same call goes on with them"
+_STOPPED = "stopped; every run that had begun has been saved, and the same call resumes them"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def train_many(
     """Train several students concurrently on the same batches, with one teacher pass for all of them.
 
     Every run writes the folder that `pursuhint.training.train` would have written, bit for bit on the CPU
-    (with the same number of threads; wall times aside), because each has random generators of its own. Runs
+    (with the same number of threads; wall times aside), because each has its own random generators. Runs
     form a group and share batches if their recipes agree in everything but student, teacher, hints, losses,
     optimiser, schedule and epochs; groups are trained one after the other. The same call on the folders of
     interrupted runs resumes them; runs that are behind catch up first. ``seconds`` in the metrics of a run
@@ -149,8 +149,8 @@ def train_many(
         if folders.count(folder) > 1:
             raise PursuhintError(f"two runs cannot have the same folder, {folder}")
     if at_once is not None and at_once < 1:
-        raise PursuhintError(f"at least 1 student must train at once, got {at_once}")
-    tell = on_event if on_event is not None else ignore
+        raise PursuhintError(f"at least 1 student must train concurrently, got {at_once}")
+    report = on_event if on_event is not None else ignore
     records: dict[int, RunRecord | PursuhintError] = {}
     data: dict[str, ImageData] = {}
     stop = StopRequest()
@@ -159,12 +159,15 @@ def train_many(
             if stop.signal is not None:
                 raise RunStopped(stop.signal, _STOPPED)
             shared = SharedTeacher(data)
-            arms = [_Arm(place, runs[place], shared, where, stop, streams) for place in group]
-            tell(GroupStarted(tuple(group)))
-            with contextlib.closing(_lead(arms, shared, stop, keep_going, tell)) as ends:
+            arms = [
+                _Arm(place, runs[place], shared, device=where, stop=stop, streams=streams) for place in group
+            ]
+            report(GroupStarted(tuple(group)))
+            steps = _lead(arms, shared, stop=stop, keep_going=keep_going, on_event=report)
+            with contextlib.closing(steps) as ends:
                 for ended in ends:
                     records[ended.run] = ended.result
-                    tell(ended)
+                    report(ended)
     return tuple(records[place] for place in range(len(runs)))
 
 
@@ -185,11 +188,12 @@ def _groups(runs: Sequence[Run], at_once: int | None) -> Iterator[list[int]]:
 def _lead(
     arms: Sequence[_Arm],
     shared: SharedTeacher,
+    *,
     stop: StopRequest,
     keep_going: bool,
-    tell: Callable[[GroupEvent], None],
+    on_event: Callable[[GroupEvent], None],
 ) -> Generator[RunEnded, None, None]:
-    """Advance the runs to their ends; those furthest behind go first, so the others wait for them."""
+    """Advance the runs to their ends, always the ones furthest behind, until all are at the same step."""
     going, stopped = list(arms), None
     with contextlib.ExitStack() as stack:
         for arm in arms:
@@ -217,7 +221,7 @@ def _lead(
             if front > READY:
                 places = tuple(arm.place for arm in now)
                 epochs = max(arm.epochs for arm in arms)
-                tell(GroupStep(places, front.epoch, epochs, front.step, shared.steps, samples))
+                on_event(GroupStep(places, front.epoch, epochs, front.step, shared.steps, samples))
             for arm, event in ended:
                 going.remove(arm)
                 yield event
@@ -233,6 +237,7 @@ class _Arm:
         place: int,
         run: Run,
         shared: SharedTeacher,
+        *,
         device: torch.device,
         stop: StopRequest,
         streams: bool,
@@ -241,18 +246,18 @@ class _Arm:
         self.position = _NOT_BEGUN
         self.resources = SharedResources(shared, str(id(run.inputs.teacher)))
         self.epochs = 0
-        self._told = run.on_event
+        self._on_event = run.on_event
         self._device = device
         self._random = RandomState.now(device)
         self._stream = torch.cuda.Stream(device) if streams and device.type == "cuda" else None
-        watched = replace(run, on_event=self._hear)
+        watched = replace(run, on_event=self._receive)
         self._steps = run_steps(watched, device=device, resources=self.resources, stop=stop)
 
-    def _hear(self, event: Event) -> None:
+    def _receive(self, event: Event) -> None:
         if isinstance(event, EpochStarted):
             self.epochs = event.epochs
-        if self._told is not None:
-            self._told(event)
+        if self._on_event is not None:
+            self._on_event(event)
 
     def advance(self) -> RunRecord | None:
         """Advance the run to its next batch request, or to its end, with its own random generators.

@@ -269,7 +269,10 @@ def test_leaves_the_callers_random_numbers_and_the_folders_free(recipes, data, t
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"at_once": 0}, "at least 1 student must train at once, got 0"), ({}, "cannot have the same folder")],
+    [
+        ({"at_once": 0}, "at least 1 student must train concurrently, got 0"),
+        ({}, "cannot have the same folder"),
+    ],
 )
 def test_wrong_calls_are_refused_before_anything_happens(recipes, data, tmp_path, options, message):
     runs = runs_of(recipes, tmp_path, data, ("alone", "at") if options else ("alone", "alone"))
