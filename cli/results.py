@@ -13,6 +13,7 @@ from pursuhint._util.text import ranges
 if TYPE_CHECKING:
     from pursuhint.analysis.result import Analysis
     from pursuhint.analysis.storage import StoredAnalysis
+    from pursuhint.analysis.ways import ChoiceAgreement
     from pursuhint.clustering.stability import SelectionStability
     from pursuhint.hints.plan import HintPlan
     from pursuhint.study import Comparison, DemoResult, MethodComparison
@@ -56,7 +57,8 @@ def _origin(origin: dict[str, Any]) -> str:
 def print_selection(
     analysis: StoredAnalysis, plan: HintPlan, stability: SelectionStability | None, *, as_json: bool
 ) -> None:
-    """Positions chosen anew from an analysis, the reason for their number, and their stability."""
+    """Positions chosen anew from an analysis, the reason for their number, and what other ways choose."""
+    agreement = analysis.choice_agreement(plan)
     sentence = None
     if stability is not None:
         sentence = stability.sentence([point.position for point in analysis.candidates])
@@ -64,12 +66,16 @@ def print_selection(
         points = [point.to_dict() for point in plan.teacher_points]
         frequency = None if stability is None else analysis.frequencies(stability)
         found = {"sentence": sentence, "frequency": frequency}
-        click.echo(json.dumps({"origin": plan.origin, "hint_points": points, "stability": found}))
+        values = {"origin": plan.origin, "hint_points": points, "stability": found}
+        click.echo(json.dumps({**values, "agreement_of_ways": agreement and agreement.values()}))
         return
     print_plan(plan, as_json=False)
     _print_reason(analysis, plan)
+    if plan.origin["metric"] in analysis.robustness.too_few_samples:
+        click.echo(f"note: {analysis.robustness.too_few_samples[plan.origin['metric']].sentence()}")
     if sentence is not None:
         click.echo(sentence)
+    _print_agreement(agreement)
 
 
 def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
@@ -86,10 +92,23 @@ def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
     click.echo(plan.origin["k_reason"])
 
 
+def _print_agreement(agreement: ChoiceAgreement | None) -> None:
+    """How many ways of choosing lead to each hint position, and whether a better partition exists."""
+    if agreement is None:
+        return
+    if agreement.better is not None:
+        click.echo(agreement.better.sentence())
+    for line in table(agreement.heads(), agreement.table()):
+        click.echo(line)
+    click.echo(agreement.sentence())
+
+
 def _print_stability(analysis: Analysis) -> None:
-    """Stability of the choices, standard errors of the similarities, agreement of metrics."""
+    """The stability of the choices under resampling of images, and the errors of the similarities."""
     if analysis.robustness.no_stability:
-        click.echo(f"the stability of the choice was not estimated: {analysis.robustness.no_stability}")
+        click.echo(
+            f"stability under resampling of images was not estimated: {analysis.robustness.no_stability}"
+        )
     for metric in analysis.robustness.stability:
         click.echo(f"{metric}: {analysis.stability_sentence(metric)}")
         error = analysis.similarities[metric].standard_error
@@ -119,10 +138,18 @@ def _print_clusters(analysis: Analysis) -> None:
     for line in table(("metric", "algorithm", "inertia", "contiguous", "clusters (positions)"), rows):
         click.echo(line)
     for metric in analysis.metrics:
-        gap = analysis.gap(metric)
+        if metric in analysis.robustness.too_few_samples:
+            click.echo(f"note: {analysis.robustness.too_few_samples[metric].sentence()}")
+            continue
+        gap, found = analysis.gap(metric), analysis.clusters.clusterings[metric]
+        torn = "" if found["kmeans"].contiguous else ", and is not contiguous"
+        if gap is None:
+            click.echo(
+                f"{metric}: the best contiguous partition has an inertia of {found['segments'].inertia:.3g}, "
+                f"so the distance of k-means from it cannot be a fraction of it{torn}"
+            )
+            continue
         where = f"{abs(gap):.1%} {'above' if gap > 0 else 'below'}" if abs(gap) > 1e-9 else "at"
-        kmeans = analysis.clusters.clusterings[metric]["kmeans"]
-        torn = "" if kmeans.contiguous else ", and is not contiguous"
         click.echo(f"{metric}: k-means ends {where} the best contiguous partition{torn}")
 
 
@@ -145,6 +172,7 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
     _print_stability(analysis)
     print_plan(analysis.plan, as_json=False)
     _print_reason(analysis, analysis.plan)
+    _print_agreement(analysis.choice_agreement(analysis.plan))
 
 
 def print_run(record: RunRecord, *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pursuhint.analysis.sample_size import TooFewSamples
 from pursuhint.clustering.agreement import Agreement
 from pursuhint.clustering.result import Clustering
 from pursuhint.clustering.stability import SelectionStability
@@ -64,11 +65,14 @@ class ChoiceRobustness:
         no_stability: why the stability was not estimated; empty if it was.
         agreements: between the metrics asked for, and, for each, between features after and before the
             activations if both were analysed.
+        too_few_samples: the metrics whose values are mostly chance with so few images, those that are
+            clustered in the place of others among them. Their stability is not estimated.
     """
 
     stability: Mapping[str, SelectionStability]
     no_stability: str
     agreements: tuple[Agreement, ...]
+    too_few_samples: Mapping[str, TooFewSamples] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal
 
@@ -16,6 +16,7 @@ from pursuhint.analysis.collection_plan import Collected, Shards
 from pursuhint.analysis.findings import AnalysisSeconds, AnalyzedLayers, ChoiceRobustness, LayerClusters
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
+from pursuhint.analysis.sample_size import TooFewSamples
 from pursuhint.clustering import Clustering, get_algorithm, installed_algorithms
 from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
 from pursuhint.clustering.cluster_count import ClusteringsOverK
@@ -41,12 +42,22 @@ class AnalysisRequest:
         computed: the metrics to compute: those asked for, each with the one that it is clustered with.
         selection: how hint points are chosen.
         no_stability: why the stability of the choice is not estimated; empty if it is.
+        too_few_samples: the computed metrics with too few samples for the width of the layers; their
+            stability is not estimated.
     """
 
     metrics: tuple[str, ...]
     computed: tuple[Metric, ...]
     selection: SelectionOptions
     no_stability: str = ""
+    too_few_samples: Mapping[str, TooFewSamples] = field(default_factory=dict)
+
+    @property
+    def resampled(self) -> tuple[Metric, ...]:
+        """The metrics to compute on subsamples: those that reliable metrics are clustered with, and these."""
+        reliable = [name for name in self.metrics if name not in self.too_few_samples]
+        names = {*reliable, *(NORMALIZED.get(name, name) for name in reliable)}
+        return tuple(metric for metric in self.computed if metric.name in names)
 
 
 def analyze_statistics(
@@ -112,7 +123,10 @@ def analyze_statistics(
         ),
         plan=plan,
         robustness=ChoiceRobustness(
-            stability, request.no_stability, _between_metrics(clustered, clusterings, options)
+            stability,
+            request.no_stability,
+            _between_metrics(clustered, clusterings, options),
+            request.too_few_samples,
         ),
         seconds=AnalysisSeconds(
             spent.total,
@@ -224,9 +238,9 @@ def _similarities(
     resampled: dict[str, Resampled] = {}
     whole: dict[str, tuple[Tensor, float]] = {}
     if collected.shards is not None:
-        resampled, stability_seconds = _resampled(collected.shards, computed, seed)
+        resampled, stability_seconds = _resampled(collected.shards, request.resampled, seed)
         # A metric of pairs of samples computes the matrix of all samples in the pass of the subsamples.
-        for metric in computed:
+        for metric in request.resampled:
             matrix = resampled[metric.name].whole
             if metric.needs == "rows" and matrix is not None:
                 whole[metric.name] = (matrix, stability_seconds.pop(metric.name))

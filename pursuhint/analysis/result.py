@@ -67,16 +67,25 @@ class Analysis(HintSelector):
         provenance = self.provenance.finished()
         return replace(self, provenance=provenance, plan=replace(self.plan, provenance=provenance.shared()))
 
-    def gap(self, metric: str) -> float:
+    def gap(self, metric: str) -> float | None:
         """How far k-means is from the best contiguous partition, as a fraction of the latter's inertia.
 
-        Zero when it found that partition; below zero when it found a better one that is not contiguous.
+        Zero when it found that partition; below zero when it found a better one that is not contiguous. None
+        where the fraction has no meaning: the best inertia is not positive (the similarities are not positive
+        semi-definite), or there are too few images for the metric.
+
+        Raises:
+            PursuhintError: the metric was not analysed.
         """
         if metric not in self.clusters.clusterings:
             raise PursuhintError(f"metric {metric!r} was not analysed; there are {', '.join(self.metrics)}")
+        if metric in self.robustness.too_few_samples:
+            return None
         found = self.clusters.clusterings[metric]
+        if found["kmeans"].labels == found["segments"].labels:
+            return 0.0
         best = found["segments"].inertia
-        return (found["kmeans"].inertia - best) / best if best > 0 else 0.0
+        return (found["kmeans"].inertia - best) / best if best > 0 else None
 
     def stability_sentence(self, metric: str | None = None) -> str:
         """Stability of the choice under resampling of images, in words.
@@ -111,6 +120,7 @@ class Analysis(HintSelector):
         ``kmeans_above_optimum`` is `gap` by metric. ``over_forward`` is a fraction of the forward pass, the
         other times are seconds; ``together`` and ``frequency`` are shares of half-samples.
         """
+        agreement = self.choice_agreement(self.plan)
         return {
             "network": self.provenance.network,
             "data": self.provenance.data,
@@ -148,6 +158,12 @@ class Analysis(HintSelector):
             },
             "no_stability": self.robustness.no_stability or None,
             "agreements": [agreement.sentence() for agreement in self.robustness.agreements],
+            "too_few_samples": {
+                metric: self.robustness.too_few_samples[metric].sentence()
+                for metric in self.metrics
+                if metric in self.robustness.too_few_samples
+            },
+            "agreement_of_ways": agreement and agreement.values(),
         }
 
     def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
@@ -182,6 +198,8 @@ class Analysis(HintSelector):
             seconds=self.seconds,
             with_pre=self.pre is not None,
         )
+        agreement = self.choice_agreement(self.plan)
+        better = None if agreement is None else agreement.better
         summary = {
             "images_per_second": self.images_per_second,
             "hint_points": [str(point) for point in self.plan.teacher_points],
@@ -190,6 +208,11 @@ class Analysis(HintSelector):
                 metric: {name: clustering.contiguous for name, clustering in found.items()}
                 for metric, found in self.clusters.clusterings.items()
             },
+            "too_few_samples": {
+                metric: found.sentence() for metric, found in self.robustness.too_few_samples.items()
+            },
+            "better_partition": None if agreement is None or better is None else better.sentence(),
+            "agreement_of_ways": None if agreement is None else agreement.sentence(),
             "stability": {metric: self.stability_sentence(metric) for metric in self.robustness.stability},
             "agreements": [agreement.sentence() for agreement in self.robustness.agreements],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +23,15 @@ from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import SAVE_EVERY, SampleSource, StateOptions, forget
+from pursuhint.analysis.sample_size import TooFewSamples, too_few_samples
 from pursuhint.clustering.result import check_k
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
 from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.data.preprocessing import Preprocessing
 from pursuhint.data.sample_order import SampleOrder
-from pursuhint.errors import PursuhintError
-from pursuhint.features.hint_points import Activation, find_hint_points
-from pursuhint.features.pooling import get_pooling
+from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
+from pursuhint.features.pooling import Pooling, get_pooling
 from pursuhint.hints.options import SelectionOptions
 from pursuhint.models.normalization import converted_to
 from pursuhint.similarity import NORMALIZED, check_normalized, get_metric
@@ -82,6 +84,12 @@ def analyze(
 
     The stability of the choice under resampling of images is estimated from ten random shards of the images,
     whose statistics the pass keeps apart: the choice is repeated without each shard and on random halves.
+    What other algorithms, metrics and nearly optimal partitions choose is another question;
+    `Analysis.choice_agreement` answers it.
+
+    R2CCA and the other metrics made of canonical correlations need about twice as many images as the widest
+    layer has features. With fewer, a `PursuhintWarning` says so before the pass, and the analysis estimates
+    no stability and no distance to the best partition for them.
 
     In a distributed run (``accelerate launch``, or any default process group) the ranks shard the images
     by batches, and all return the same analysis, equal to the analysis by one process up to rounding.
@@ -180,7 +188,12 @@ def analyze(
         )
         for side, found in points.items()
     }
-    no_stability = _why_no_stability(stability, len(indices))
+    asked = tuple(dict.fromkeys(metrics))
+    scarce = _scarce(names, points[activations[0]], pool, len(indices))
+    for name in asked:
+        if name in scarce:
+            warnings.warn(PursuhintWarning(scarce[name].sentence()), stacklevel=2)
+    no_stability = _why_no_stability(stability, len(indices), scarce=scarce.keys() >= set(asked))
     order = SampleOrder.of(indices, shards=1 if no_stability else SHARDS, seed=seed, batch_size=batch_size)
     plan = CollectionPlan(
         network, points, layouts, SampleSource(order, batches_of), options, limit // len(activations)
@@ -191,7 +204,7 @@ def analyze(
         settings |= {"name": data.name, "data": fingerprint_data(data)}
         states = StateOptions(Path(state), save_every, settings)
     gathered, spent = plan.collect(states=states, on_progress=on_progress)
-    request = AnalysisRequest(tuple(dict.fromkeys(metrics)), tuple(computed), selection, no_stability)
+    request = AnalysisRequest(asked, tuple(computed), selection, no_stability, scarce)
     provenance = Provenance(
         network=type(network).__name__ if network_name is None else network_name,
         data=data.name,
@@ -246,13 +259,26 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _why_no_stability(wanted: bool, samples: int) -> str:
+def _scarce(
+    metrics: Sequence[str], points: Sequence[HintPoint], pooling: Pooling, samples: int
+) -> dict[str, TooFewSamples]:
+    """The metrics with too few samples for the width of the layers."""
+    found = {
+        name: too_few_samples(
+            name, get_metric(name).samples_per_feature, points, pooled_widths(points, pooling), samples
+        )
+        for name in metrics
+    }
+    return {name: finding for name, finding in found.items() if finding is not None}
+
+
+def _why_no_stability(wanted: bool, samples: int, *, scarce: bool) -> str:
     """Reason for not estimating the stability of the choice; empty if it is estimated."""
     if not wanted:
         return "it was switched off"
-    if samples >= SHARDS * SMALLEST_SHARD:
-        return ""
-    return f"it takes at least {SHARDS * SMALLEST_SHARD} images, and there were {samples}"
+    if samples < SHARDS * SMALLEST_SHARD:
+        return f"it takes at least {SHARDS * SMALLEST_SHARD} images, and there were {samples}"
+    return "there are too few images for the width of the layers" if scarce else ""
 
 
 def _metrics_to_compute(metrics: Sequence[str]) -> tuple[str, ...]:

@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Literal
 
 from pursuhint._util.provenance import circumstances
-from pursuhint.analysis.findings import AnalyzedLayers, LayerClusters
+from pursuhint.analysis.findings import AnalyzedLayers, ChoiceRobustness, LayerClusters
 from pursuhint.analysis.provenance import Provenance
+from pursuhint.analysis.ways import ChoiceAgreement, ways_of
+from pursuhint.clustering import Clustering, installed_algorithms
 from pursuhint.clustering.stability import SelectionStability
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
@@ -28,12 +30,14 @@ class HintSelector:
         layers: the layers, and those that could not be compared.
         similarities: by metric: those asked for, and those that these are clustered with.
         clusters: clusterings by every metric and algorithm.
+        robustness: whether other images, metrics or activations lead to the same hint points.
     """
 
     provenance: Provenance
     layers: AnalyzedLayers
     similarities: Mapping[str, Resampled]
     clusters: LayerClusters
+    robustness: ChoiceRobustness
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -90,18 +94,73 @@ class HintSelector:
         Raises:
             PursuhintError: the plan was not chosen from this analysis.
         """
+        chosen, options = self._choice(plan, "stability")
+        similarity = self._similarity_for(plan.origin["metric"], options.normalize)
+        return stability_of_choice(similarity, chosen, options)
+
+    def choice_agreement(self, plan: HintPlan) -> ChoiceAgreement | None:
+        """How many other ways of choosing lead to the hint points of a plan.
+
+        The ways are all algorithms, by all metrics of this analysis, and for each metric the contiguous
+        partitions within 1 % of the best inertia; all with as many clusters as the plan has hint points.
+        Metrics that cluster the same matrix count once; metrics with too few images do not count.
+
+        Args:
+            plan: its ``origin`` says how its points were chosen.
+
+        Returns:
+            None if the plan was not chosen by clustering, or there are too few images for its metric.
+
+        Raises:
+            PursuhintError: the plan was not chosen from this analysis.
+        """
+        if plan.origin.get("strategy") != "chosen":
+            return None
+        chosen, options = self._choice(plan, "agreement")
+        metric, algorithm = plan.origin["metric"], plan.origin["algorithm"]
+        if metric in self.robustness.too_few_samples:
+            return None
+        metrics: dict[str, str] = {}  # by the matrix that is clustered, the plan's metric first
+        for name in (metric, *self.metrics):
+            if name not in self.robustness.too_few_samples:
+                metrics.setdefault(self._similarity_for(name, options.normalize).metric, name)
+        similarities = {name: self._similarity_for(name, options.normalize) for name in metrics.values()}
+
+        def clusterings(name: str) -> Mapping[str, Clustering]:
+            there = self.clusters.clusterings.get(name, {})
+            if (
+                algorithm in there
+                and there[algorithm].k == len(chosen)
+                and self.clusters.normalize == options.normalize
+            ):
+                return there
+            return {
+                other: replace(options, algorithm=other)
+                .clusterings(similarities[name].values)
+                .at(len(chosen))
+                for other in dict.fromkeys((algorithm, *installed_algorithms()))
+            }
+
+        ways, near_optimal = ways_of(similarities, clusterings, options)
+        positions = tuple(point.position for point in plan.teacher_points)
+        return ChoiceAgreement(positions, metric, algorithm, ways, near_optimal)
+
+    def _choice(self, plan: HintPlan, what: str) -> tuple[list[int], SelectionOptions]:
+        """The layers of a plan, by index from 0, and how they were chosen."""
         places = {(point.module, point.activation): i for i, point in enumerate(self.candidates)}
         points = [(point.module, point.activation) for point in plan.teacher_points]
         origin = plan.origin
-        if origin.get("strategy") != "chosen" or not places.keys() >= set(points):
+        if (
+            origin.get("strategy") != "chosen"
+            or not origin.keys() >= {"metric", "algorithm", "position", "normalize"}
+            or origin["metric"] not in self.clusters.clustered_with
+            or not places.keys() >= set(points)
+        ):
             raise PursuhintError(
-                "the stability of a plan needs the analysis that chose it; pass a plan that select() returned"
+                f"the {what} of a plan needs the analysis that chose it; pass a plan that select() returned"
             )
         options = SelectionOptions(None, origin["algorithm"], origin["position"], origin["normalize"])
-        chosen = [places[point] for point in points]
-        return stability_of_choice(
-            self._similarity_for(origin["metric"], origin["normalize"]), chosen, options
-        )
+        return [places[point] for point in points], options
 
     def frequencies(self, stability: SelectionStability) -> dict[str, float]:
         """Share of half-samples in which each position was chosen, without those that never were.

@@ -167,6 +167,7 @@ class StoredAnalysis(HintSelector):
     layers: AnalyzedLayers
     similarities: Mapping[str, StoredSimilarity]
     clusters: LayerClusters
+    robustness: ChoiceRobustness
 
     @classmethod
     def load(cls, folder: Path | str) -> StoredAnalysis:
@@ -176,4 +177,4 @@ class StoredAnalysis(HintSelector):
             PursuhintError: as `read_analysis`.
         """
         file, similarities, _ = read_analysis(folder)
-        return cls(file.provenance, file.layers, similarities, file.clusters)
+        return cls(file.provenance, file.layers, similarities, file.clusters, file.robustness)

@@ -19,10 +19,14 @@ class SelectionStability:
 
     The images are divided at random into shards. The choice is repeated on random halves of the shards,
     drawn without replacement, and on all shards but one. A half has half as many images, so its choices vary
-    more than those of another full draw (by a factor of about the square root of two): a choice that is the
-    same in nearly all halves is safe. Similarities of the CCA family also rise with fewer images, more so for
-    wide layers, so the halves may agree on other positions than all images do; more images may then change
-    the choice again.
+    more than those of another full draw (by a factor of about the square root of two).
+
+    That says whether other images change the choice, not whether the choice is right: algorithm and seeds
+    stay the same, so one choice among many that fit equally well is repeated, too.
+    `pursuhint.analysis.HintSelector.choice_agreement` looks at the others.
+
+    Similarities of the CCA family rise with fewer images, more so for wide layers, so the halves may agree on
+    other positions than all images do; more images may then change the choice again.
 
     Attributes:
         chosen: layers chosen on all images, by index from 0.
@@ -51,8 +55,9 @@ class SelectionStability:
         """
         names = [str(positions[layer]) for layer in self.chosen]
         text = (
-            f"positions {', '.join(names)} were chosen in {percent(self.together)} of {self.halves} "
-            f"half-samples, and {round(self.left_out_together * self.parts)} of {self.parts} times with one "
+            f"stability under resampling of images: positions {', '.join(names)} were chosen in "
+            f"{percent(self.together)} of {self.halves} half-samples, and "
+            f"{round(self.left_out_together * self.parts)} of {self.parts} times with one "
             f"of {self.parts} parts of the images left out"
         )
         if self.together == 1:

@@ -85,6 +85,7 @@ class AnalysisSection:
     paragraphs: tuple[str, ...]
     choice: tuple[str, ...]
     positions: Grid
+    agreement: Grid | None
     metrics: tuple[MetricSection, ...]
 
 

@@ -139,6 +139,7 @@ R2CCA = Metric(
     r2cca,
     r2cca_matrix,
     strips=(shared_variances,),
+    samples_per_feature=2,
     on_subsamples=r2cca_on_subsamples,
 )
 R2CCA_RANK = Metric(
@@ -147,5 +148,6 @@ R2CCA_RANK = Metric(
     r2cca_rank,
     r2cca_rank_matrix,
     strips=(shared_variances,),
+    samples_per_feature=2,
     on_subsamples=r2cca_rank_on_subsamples,
 )

@@ -85,5 +85,6 @@ GCD = Metric(
     yanai_gcd,
     yanai_gcd_matrix,
     strips=(shared_variances,),
+    samples_per_feature=2,
     on_subsamples=yanai_gcd_on_subsamples,
 )

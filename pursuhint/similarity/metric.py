@@ -38,6 +38,8 @@ class Metric:
         on_row_subsamples: like ``on_subsamples``, from shards of features instead of moments.
         many_subsamples: whether a hundred subsamples cost little more than a few.
         samples: smallest number of samples.
+        samples_per_feature: how many samples each feature of the widest layer takes; with fewer, chance alone
+            gives unrelated layers half of the largest similarity or more. 0 if the width does not matter.
         single: whether products of features may be computed in float32, with sums in float64, at an error
             below 1e-4.
     """
@@ -50,6 +52,7 @@ class Metric:
     needs: Needs = "moments"
     symmetric: bool = True
     samples: int = 2
+    samples_per_feature: int = 0
     single: bool = False
     on_subsamples: Callable[[MomentShards, Tensor], Tensor] | None = None
     on_row_subsamples: Callable[[RowShards, Tensor], Tensor] | None = None

@@ -126,4 +126,12 @@ def pwcca_matrix(layers: LayerStatistics) -> Tensor:
     return layers.over_strips(_weighted_both_ways)
 
 
-PWCCA = Metric("pwcca", "PWCCA", pwcca, pwcca_matrix, strips=(_weighted_both_ways,), symmetric=False)
+PWCCA = Metric(
+    "pwcca",
+    "PWCCA",
+    pwcca,
+    pwcca_matrix,
+    strips=(_weighted_both_ways,),
+    symmetric=False,
+    samples_per_feature=2,
+)

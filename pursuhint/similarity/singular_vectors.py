@@ -100,4 +100,4 @@ def _mean_correlation(coupling: Tensor) -> Tensor:
     return torch.linalg.svdvals(coupling).mean()
 
 
-SVCCA = Metric("svcca", "SVCCA", svcca, svcca_matrix, strips=(_mean_correlations,))
+SVCCA = Metric("svcca", "SVCCA", svcca, svcca_matrix, strips=(_mean_correlations,), samples_per_feature=2)

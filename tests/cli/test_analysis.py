@@ -33,6 +33,10 @@ def test_analyze_then_select(pursuhint, teacher_file, tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["samples"] == 150
+    agreement = found["agreement_of_ways"]
+    assert agreement["agreement"].keys() == {str(position) for position in found["hint_positions"]}
+    assert all(0 < share <= 1 for share in agreement["agreement"].values())
+    assert found["too_few_samples"] == {}
     assert len(found["hint_positions"]) == 2
     assert set(found["clusterings"]) == {"cka", "r2cca"}
     assert "report.html" in done.stderr
@@ -82,6 +86,42 @@ def test_mistakes_are_one_line_and_write_nothing(pursuhint, tmp_path, arguments,
     )
     assert "Traceback" not in done.stderr
     assert not (out / "analysis.json").exists()
+
+
+def test_too_few_images_for_r2cca_are_said_before_and_after(process, teacher_file, tmp_path):
+    done = process(
+        "analyze", "--teacher", "resnet8", "--teacher-checkpoint", teacher_file, "--samples", "100",
+        "--metric", "r2cca", "--out", "here", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "mostly chance" in done.stderr
+    assert "mostly chance" in done.stdout
+    assert "stability under resampling of images was not estimated" in done.stdout
+    assert "agreement" not in done.stdout
+    assert "mostly chance" in (tmp_path / "here" / "report.html").read_text()
+
+
+def test_a_better_partition_than_the_chosen_is_said(pursuhint, tmp_path):
+    torch.manual_seed(0)
+    weights, out = tmp_path / "resnet32.pth", tmp_path / "analysis"
+    torch.save(create_model("resnet32", num_classes=10, in_channels=1).state_dict(), weights)
+    teacher = ("--teacher", "resnet32", "--teacher-checkpoint", weights)
+    assert pursuhint("analyze", *teacher, "--samples", "64", "--no-stability", "--out", out).returncode == 0
+
+    def select(k, algorithm):
+        file = tmp_path / "hints.json"
+        done = pursuhint("select", out, "--k", str(k), "--algorithm", algorithm, "--out", file, "--json")
+        return json.loads(done.stdout)
+
+    named = 0
+    for k in (2, 3, 4, 5):
+        better = select(k, "kmeans")["agreement_of_ways"]["better_partition"]
+        if better is not None:
+            again = select(k, better["algorithm"])
+            assert [point["position"] for point in again["hint_points"]] == better["positions"]
+            assert again["agreement_of_ways"]["better_partition"] is None
+            named += 1
+    assert named
 
 
 def test_analyze_as_a_process_from_another_folder(process, tmp_path):

@@ -46,13 +46,14 @@ def test_in_words():
         (2, 7, 12), (0.0,) * 2 + (0.97,) + (0.94,) * 10, 0.94, (0.0,) * 13, 0.9, 100, 10
     )
     assert stability.sentence(range(1, 14)) == (
-        "positions 3, 8, 13 were chosen in 94 % of 100 half-samples, and 9 of 10 times with one of 10 parts "
-        "of the images left out; one by one: 3 in 97 %, 8 in 94 %, 13 in 94 % of the half-samples"
+        "stability under resampling of images: positions 3, 8, 13 were chosen in 94 % of 100 half-samples, "
+        "and 9 of 10 times with one of 10 parts of the images left out; "
+        "one by one: 3 in 97 %, 8 in 94 %, 13 in 94 % of the half-samples"
     )
     sure = SelectionStability((2,), (0.0, 0.0, 1.0), 1.0, (0.0,) * 3, 1.0, 100, 10)
     assert sure.sentence(range(1, 4)) == (
-        "positions 3 were chosen in 100 % of 100 half-samples, and 10 of 10 times with one of 10 parts of "
-        "the images left out"
+        "stability under resampling of images: positions 3 were chosen in 100 % of 100 half-samples, and 10 "
+        "of 10 times with one of 10 parts of the images left out"
     )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pursuhint._util.text import capital, ranges
 from pursuhint.analysis.result import Analysis
+from pursuhint.clustering import ALGORITHMS
 from pursuhint.clustering.hierarchical import linkage_tree
+from pursuhint.clustering.stability import percent
 from pursuhint.features.hint_points import HintPoint, stage_ends
 from pursuhint.hints.plan import choose_positions
 from pursuhint.report.figures import inertia_curves, silhouette_curves, similarity_heatmap
@@ -80,8 +82,8 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
         summary=(
             f"Of the {len(analysis.layers.points)} sub-blocks of {source.network}, the hints should come "
             f"from {listed(names)}: chosen by {metric_title(metric)} and {how}, with k = {len(plan)}.",
-            agreement(analysis),
             f"{gap_sentence(analysis, metric)}.{_stability(analysis, metric)}",
+            *agreement(analysis),
         ),
         question=(f"{HINTS_IN_SHORT} This analysis does that for one teacher; it trains no student.",),
         setting_title="Teacher and data",
@@ -124,7 +126,7 @@ def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> A
     more = sum(seconds.similarity.values()) + sum(seconds.clustering.values())
     layers, k = len(analysis.layers.points), len(analysis.plan)
     certain = sum(seconds.stability.values())
-    sure = f"; finding out how sure the choice is took another {brief(certain)}" if seconds.stability else ""
+    sure = f"; the stability of the choice took another {brief(certain)}" if seconds.stability else ""
     paragraphs = [
         f"The teacher was shown {source.num_samples:,} training images without augmentation. What each of "
         f"its {layers} sub-blocks computed, {pooled(source.pooling)}, was compared for every pair of "
@@ -147,24 +149,36 @@ def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> A
         f"{count(k, 'group')}: by k-means, as the paper does, and by the best division of the depth into "
         f"unbroken stretches (best contiguous), which k-means can miss{more_ways}. "
         f"{_MEMBER.get(position, 'One layer of a group')} becomes its hint position.",
-        agreement(analysis),
+        *agreement(analysis),
         *(f"Agreement of {between.sentence()}." for between in analysis.robustness.agreements),
     )
     return AnalysisSection(
         paragraphs=tuple(paragraphs),
         choice=choice,
         positions=_positions_grid(analysis),
+        agreement=_agreement_grid(analysis),
         metrics=tuple(_metric_section(analysis, metric, figure_folder) for metric in analysis.metrics),
     )
 
 
 def gap_sentence(analysis: Analysis, metric: str) -> str:
-    """Inertia of k-means beside that of the best contiguous partition, without a full stop."""
+    """Inertia of k-means beside that of the best contiguous partition, without a full stop.
+
+    With too few images for the metric, that finding takes its place.
+    """
+    if metric in analysis.robustness.too_few_samples:
+        return capital(analysis.robustness.too_few_samples[metric].sentence())
     found, gap, title = analysis.clusters.clusterings[metric], analysis.gap(metric), metric_title(metric)
     kmeans, best = found["kmeans"], found["segments"]
     if kmeans.labels == best.labels:
         return f"By {title}, k-means found the best contiguous groups (inertia {best.inertia:.3f})"
     shape = "groups" if kmeans.contiguous else "groups that are not contiguous,"
+    if gap is None:
+        return (
+            f"By {title}, k-means stopped at {shape} with an inertia of {kmeans.inertia:.3f}; the best "
+            f"contiguous groups have {best.inertia:.3f}, which is not positive, so the difference is no "
+            "fraction of it"
+        )
     if gap > 0:
         return (
             f"By {title}, k-means stopped at {shape} with an inertia of {kmeans.inertia:.3f}; the best "
@@ -177,22 +191,13 @@ def gap_sentence(analysis: Analysis, metric: str) -> str:
     )
 
 
-def agreement(analysis: Analysis) -> str:
-    """Agreement of metrics and clustering algorithms on the hint positions, in a sentence."""
-    ways = [
-        [point.position for point in _chosen(analysis, metric, algorithm)]
-        for metric in analysis.metrics
-        for algorithm in analysis.clusters.clusterings[metric]
-    ]
-    chosen = sorted(point.position for point in analysis.plan.teacher_points)
-    apart = max(abs(a - b) for other in ways for a, b in zip(chosen, other, strict=True))
-    number = count(len(ways), "way")
-    if apart == 0:
-        return f"All {number} of choosing (metric and grouping) agree on the positions."
-    return (
-        f"The {number} of choosing (metric and grouping) do not all agree: a hint of another way is up to "
-        f"{count(apart, 'position')} away from the chosen one."
-    )
+def agreement(analysis: Analysis) -> tuple[str, ...]:
+    """Whether a better partition exists, and how far all ways of choosing agree, in sentences."""
+    found = analysis.choice_agreement(analysis.plan)
+    if found is None:
+        return ()
+    better = () if found.better is None else (f"{capital(found.better.sentence(_name))}.",)
+    return (*better, f"{capital(found.sentence(_name))}.")
 
 
 def pooled(pooling: str) -> str:
@@ -219,7 +224,7 @@ def _stability(analysis: Analysis, metric: str) -> str:
     """Selection stability under resampling of images, or why it was not measured."""
     if metric not in analysis.robustness.stability:
         why = analysis.robustness.no_stability
-        return f" How sure the choice is was not found out: {why}." if why else ""
+        return f" Its stability under resampling of images was not estimated: {why}." if why else ""
     return f" {capital(analysis.stability_sentence(metric))}."
 
 
@@ -347,6 +352,22 @@ def _positions_grid(analysis: Analysis) -> Grid:
     return Grid(("Way of choosing", "Positions", "Sub-blocks", ""), tuple(rows))
 
 
+def _agreement_grid(analysis: Analysis) -> Grid | None:
+    """For each hint position, how many ways of choosing and how many near-optimal partitions have it."""
+    found = analysis.choice_agreement(analysis.plan)
+    if found is None:
+        return None
+    stability = analysis.robustness.stability.get(found.metric)
+    heads = [capital(head) for head in found.heads(_name)]
+    rows = [list(row) for row in found.table()]
+    if stability is not None:
+        heads.append("Stable under resampling of images")
+        share = {point.position: each for point, each in zip(analysis.candidates, stability.frequency)}
+        for row, position in zip(rows, found.chosen):
+            row.append(percent(share[position]))
+    return Grid(tuple(heads), tuple(map(tuple, rows)), frozenset(range(1, len(heads))))
+
+
 def _clusters_grid(analysis: Analysis, metric: str) -> Grid:
     rows = []
     for algorithm, clustering in analysis.clusters.clusterings[metric].items():
@@ -373,6 +394,11 @@ def _position(analysis: Analysis) -> str:
 
 def _used(analysis: Analysis) -> str:
     return str(analysis.plan.origin.get("algorithm", "kmeans"))
+
+
+def _name(name: str) -> str:
+    """What people call a metric or an algorithm."""
+    return algorithm_title(name) if name in ALGORITHMS else metric_title(name)
 
 
 def _noun(algorithm: str) -> str:
