@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pursuhint.analysis.provenance import Provenance
     from pursuhint.analysis.result import Analysis
     from pursuhint.analysis.run_analysis import analyze
+    from pursuhint.analysis.sample_size import TooFewSamples
     from pursuhint.analysis.selector import HintSelector
     from pursuhint.analysis.storage import StoredAnalysis
+    from pursuhint.analysis.ways import BetterPartition, ChoiceAgreement, Way
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pursuhint.features.hint_points import HintPoint
 
-__all__ = ["TooFewSamples", "too_few_samples"]
+__all__ = ["TooFewSamples"]
 
 
 @dataclass(frozen=True)
