@@ -30,7 +30,7 @@ from pursuhint.training.prepare_training import (
     build_distiller,
     prepare,
 )
-from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe
+from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe, with_absolute_paths
 from pursuhint.training.recipe.schema import LossConfig, Recipe
 from pursuhint.training.run_folder.record import RunRecord
 
@@ -92,6 +92,7 @@ def compare_methods(
     """
     chosen = parse_methods(all_methods() if methods is None else methods)
     _check(recipe, teacher, seeds)
+    recipe = with_absolute_paths(recipe)
     options = StudyOptions(choose_device(device), at_once, streams, on_event)
     with keep_random_state(options.device):
         study = Study(recipe, Path(out), Inputs(teacher=teacher, data=data), options)

@@ -11,7 +11,7 @@ from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.output_folder import claim_folder
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.renamed import refuse_old_names
-from pursuhint.training.run_folder.fingerprint import data_difference, describe_data
+from pursuhint.training.run_folder.fingerprint import both_folders, data_difference, describe_data
 
 if TYPE_CHECKING:
     from pursuhint.data import ImageData
@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 SETTINGS = "settings.json"
 _JSON_NAMES = {dict: "mapping", list: "list"}
 _MAY_DIFFER = frozenset(
-    {"seed", "data.root", "data.download", "data.workers", "save_every_steps", "trackers"}
-)  # where, how fast and how often, not what; the seeds are a list of their own
+    {
+        "seed",
+        "data.root",
+        "data.download",
+        "data.workers",
+        "save_every_steps",
+        "trackers",
+        "teacher.checkpoint",
+    }
+)  # where, how fast and how often, not what; the seeds are a list of their own, the teacher is hashed
 
 
 class StudySettings:
@@ -119,7 +127,9 @@ class StudySettings:
         refuse_old_names(there, str(folder / SETTINGS))
         old, new = flatten_keys(there), flatten_keys(self.recipe)
         for key in dict.fromkeys([*old, *new]):
-            if key not in _MAY_DIFFER and old.get(key) != new.get(key):
+            # Whether two folders of images differ is seen in the data themselves.
+            moved = key == "data.name" and both_folders(old.get(key), new.get(key))
+            if key not in _MAY_DIFFER and not moved and old.get(key) != new.get(key):
                 raise PursuhintError(
                     f"{folder} holds another {self.what}: {key} is {old.get(key)!r} there and "
                     f"{new.get(key)!r} here; choose another folder (--out)"

@@ -44,7 +44,7 @@ from pursuhint.training.run_folder.environment import (
     describe_provenance,
     stored_provenance,
 )
-from pursuhint.training.run_folder.fingerprint import check_same_run, describe_data
+from pursuhint.training.run_folder.fingerprint import check_same_run, data_moved, describe_data
 from pursuhint.training.run_folder.record import RunRecord, hints_file
 from pursuhint.training.run_folder.trackers import check_trackers
 from pursuhint.training.runner import Trainer
@@ -153,7 +153,8 @@ def run_steps(
     check_trackers(resolved.trackers)
     fingerprints = run.inputs.fingerprints(resolved)
     passed = run.inputs.data
-    if check_same_run(folder, resolved, fingerprints, passed) and (folder / "result.json").exists():
+    finished = check_same_run(folder, resolved, fingerprints, passed) and (folder / "result.json").exists()
+    if finished and not data_moved(folder, resolved):
         return RunRecord.load(folder, is_main_process=is_main_process())
     with contextlib.ExitStack() as stack:
         accelerator = build_accelerator(device, resolved.precision)
@@ -161,6 +162,8 @@ def run_steps(
             check_shardable(resolved.losses, accelerator.num_processes)
         parts = prepare(resolved, run.inputs.with_plan_of(recipe), resources=resources)
         check_same_run(folder, resolved, fingerprints, parts.data)
+        if finished:
+            return RunRecord.load(folder, is_main_process=is_main_process())
         check_plans(recipe, run.inputs.plan, parts.teacher)
         if parts.plan is not None or resolved.hints is None:
             distiller = build_distiller(resolved, parts, parts.plan)

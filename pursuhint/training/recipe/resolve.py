@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pursuhint.errors import PursuhintError
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = ["needs_hints", "resolve_recipe"]
 
+_FOLDER = "folder:"
+
 
 def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool = False) -> Recipe:
     """Fill in defaults that the losses define, and the inputs passed from Python.
 
     Writes out weights and hyperparameters of the losses and the points of a hint plan, so that the recipe no
-    longer depends on the plan's file. Nothing else is built, loaded or downloaded.
+    longer depends on the plan's file; paths become absolute, so that the working folder does not matter.
+    Nothing else is built, loaded or downloaded.
 
     Args:
         recipe: the recipe as the user wrote it.
@@ -47,11 +51,28 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
         changes["data"] = DataConfig(
             name=f"python:{data.name}", augment=recipe.data.augment, normalize=recipe.data.normalize
         )
-    recipe = recipe.model_copy(update=changes)
+    recipe = with_absolute_paths(recipe.model_copy(update=changes))
     losses = resolve_losses(recipe.losses)
     _check_teacher(recipe, losses)
     hints, losses = _resolve_hints(recipe, losses, plan, for_arms=for_arms)
     return recipe.model_copy(update={"losses": losses, "hints": hints})
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths of data and checkpoints, whatever folder it is used in."""
+    changes: dict[str, object] = {}
+    for role, config in (("student", recipe.student), ("teacher", recipe.teacher)):
+        if config is not None and config.checkpoint is not None:
+            file = Path(config.checkpoint).absolute()
+            changes[role] = config.model_copy(update={"checkpoint": str(file)})
+    data = {}
+    if recipe.data.root is not None:
+        data["root"] = str(Path(recipe.data.root).absolute())
+    if recipe.data.name.startswith(_FOLDER):
+        data["name"] = f"{_FOLDER}{Path(recipe.data.name.removeprefix(_FOLDER)).absolute()}"
+    if data:
+        changes["data"] = recipe.data.model_copy(update=data)
+    return recipe.model_copy(update=changes)
 
 
 def _resolve_hints(

@@ -32,6 +32,9 @@ def check_same_run(
         inputs: by name, fingerprints of networks and data that the recipe does not contain.
         data: of the run that is about to be written, if they are loaded.
 
+    A checkpoint is known by its content, and a folder of images by its fingerprint: the same files at another
+    place are the same. Until the data are loaded, any folder of images passes; see `data_moved`.
+
     Returns:
         True if the folder holds this run, finished or not; False if it holds none.
 
@@ -47,10 +50,16 @@ def check_same_run(
         return False
     claim_folder(folder, "run")
     there, here = flatten_keys(Recipe.read(path).to_dict()), flatten_keys(recipe.to_dict())
+    environment = folder / "environment.json"
+    described = read_json(environment, "description of the run") if environment.exists() else {}
+    known = described.get("inputs", {})
+    may_differ = {f"{role}.checkpoint" for role in ("student", "teacher") if role in known and role in inputs}
+    if both_folders(there.get("data.name"), here["data.name"]) and "fingerprint" in described.get("data", {}):
+        may_differ.add("data.name")
     keys = [
         key
         for key in dict.fromkeys([*there, *here])
-        if key not in _MAY_DIFFER and there.get(key) != here.get(key)
+        if key not in _MAY_DIFFER | may_differ and there.get(key) != here.get(key)
     ]
     if keys:
         shown = ", ".join(f"{key} is {there.get(key)!r} there and {here.get(key)!r} here" for key in keys[:3])
@@ -59,20 +68,32 @@ def check_same_run(
         if keys == ["epochs"]:
             advice += "; a run cannot be prolonged, since its learning rates follow from its length"
         raise PursuhintError(f"{folder} holds a different run: {shown}{more}; {advice}")
-    environment = folder / "environment.json"
-    there = read_json(environment, "description of the run") if environment.exists() else {}
-    if data is not None and (change := data_difference(there.get("data", {}), data)) is not None:
+    if data is not None and (change := data_difference(described.get("data", {}), data)) is not None:
         raise PursuhintError(
             f"{folder} holds a different run: {data.name} has changed since: {change}; put the data back, or "
             "choose another folder (--out)"
         )
-    known = there.get("inputs", {})
     for name, value in inputs.items():
         if known.get(name, value) != value:
             raise PursuhintError(
                 f"{folder} holds a different run: the {name} has changed since; choose another folder (--out)"
             )
     return True
+
+
+def both_folders(there: Any, here: Any) -> bool:
+    """Whether two names of data sets are folders of images, which may be one folder that was moved."""
+    return all(str(name).startswith("folder:") for name in (there, here))
+
+
+def data_moved(folder: Path, recipe: Recipe) -> bool:
+    """Whether the run in a folder names its data otherwise, so that only the data can say if they differ.
+
+    Args:
+        folder: of a run that `check_same_run` accepted.
+        recipe: of the run that is about to be written.
+    """
+    return Recipe.read(folder / "recipe.yaml").data.name != recipe.data.name
 
 
 def describe_data(data: ImageData) -> dict[str, Any]:
