@@ -21,7 +21,7 @@ from .options import apply, examples
     default=Path("pursuhint-demo"),
     show_default=True,
     metavar="DIR",
-    help="Folder to write to; what is there already is picked up.",
+    help="Folder to write to; finished parts in it are reused.",
 )
 @apply("device", "quiet", "json")
 def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:

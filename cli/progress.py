@@ -25,7 +25,7 @@ from pursuhint.training.events import (
 
 
 def say(message: str, quiet: bool = False) -> None:
-    """A line for the person at the terminal, on stderr."""
+    """Print a line on stderr, unless ``quiet``."""
     if not quiet:
         print(message, file=sys.stderr, flush=True)
 
@@ -215,7 +215,7 @@ class TrainingProgress:
         )
 
     def _end(self, done: int) -> str:
-        """How long it will take from here, and when it will be over."""
+        """The remaining time, and the time of day at which the run will end."""
         left = self.epochs * self.steps - done
         if not left or self.first is None or done <= self.first:
             return ""

@@ -1,4 +1,4 @@
-"""Progress of a study on stderr: its parts, a line for every run, and one bar for all that train together."""
+"""Progress of a study on stderr: phases, a line for each run, one bar for concurrently trained students."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class TwoSlots(ABC):
             if isinstance(error, PursuhintError | OSError | RuntimeError | SafetensorError):
                 kept = ""
                 if (self.folder / "latest").is_file():
-                    kept = "; the same command goes on from the state before it"
+                    kept = "; the same command resumes from the state before it"
                 raise PursuhintError(
                     f"cannot save the state {self.moment(progress)} into {self.folder}: "
                     f"{_reason(error)}{kept}"

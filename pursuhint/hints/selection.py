@@ -22,7 +22,7 @@ __all__ = ["Resampled", "StoredSimilarity", "choose_plan", "stability_of_choice"
 
 
 class Resampled(SimilarityLike, Protocol):
-    """Similarities of layers, with those of resampled images if they were computed."""
+    """Similarities of layers, on all images and, if computed, on resampled images."""
 
     @property
     def left_out(self) -> Similarity | None:
@@ -53,10 +53,10 @@ def choose_plan(
     metric: str,
     seed: int,
 ) -> HintPlan:
-    """Hint points by a metric.
+    """Choose hint points by the similarity of a metric.
 
     Args:
-        similarity: what is clustered, which need not be by the metric itself.
+        similarity: the similarity that is clustered, which another metric may have computed.
         options: how to cluster and which layers to take.
         clusterings: of the similarity, from `SelectionOptions.clusterings`.
         metric: name of the metric.
@@ -81,9 +81,9 @@ def stability_of_choice(
     """How often the same layers are chosen when images are left out; None without resampled similarities.
 
     Args:
-        similarity: what is clustered, with its resampled matrices.
+        similarity: the similarity that was clustered, with its resampled matrices.
         chosen: the layers chosen from the similarity of all images, by index from 0.
-        options: how they were chosen. As many are chosen again, whatever ``k`` says.
+        options: how they were chosen. The repeated choices take as many layers; ``k`` has no effect.
     """
     if similarity.left_out is None or similarity.halves is None:
         return None

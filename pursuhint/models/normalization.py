@@ -15,13 +15,13 @@ from pursuhint.data.preprocessing import IMAGENET, Normalization
 from pursuhint.errors import PursuhintError
 
 BY_NETWORK = "the network's "
-"""How the source of constants begins that a network declares itself."""
+"""Beginning of ``Normalization.source`` for constants that the network itself declares."""
 
 _PROCESSOR_FILE = "preprocessor_config.json"
 
 
 def expected_normalization(network: nn.Module, name: str = "") -> Normalization | None:
-    """Mean and deviation that a network was made for, read without downloading; None if it does not say.
+    """Mean and deviation of the images that a network was trained on, without a download; None if unknown.
 
     Args:
         network: timm's networks have a ``pretrained_cfg``, some others a ``default_cfg``. Networks of
@@ -109,7 +109,7 @@ def convert_images(network: nn.Module, given: Normalization, expected: Normaliza
 
 
 def converted_to(network: nn.Module) -> Normalization | None:
-    """What `convert_images` converts a network's images to; None if it takes them as they come."""
+    """The normalisation to which `convert_images` converts a network's images; None without a conversion."""
     for hook in network._forward_pre_hooks.values():
         if isinstance(hook, _Conversion):
             return hook.expected

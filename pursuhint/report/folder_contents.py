@@ -85,7 +85,7 @@ class Contents:
     def _of_comparison(cls, folder: Path) -> Contents:
         if not (folder / "compare.json").exists():
             raise PursuhintError(
-                f"the comparison in {folder} is not finished; run the same command again to go on with it"
+                f"the comparison in {folder} is not finished; run the same command again to resume it"
             )
         comparison = Comparison.load(folder)
         arms = {
@@ -100,7 +100,8 @@ class Contents:
         for part in ("teacher/result.json", "analysis/analysis.json", "compare/compare.json"):
             if not (folder / part).exists():
                 raise PursuhintError(
-                    f"the demo in {folder} is not finished (no {part}); run the same command again to go on"
+                    f"the demo in {folder} is not finished (no {part}); run the same command again to "
+                    "resume it"
                 )
         compared = cls._of_comparison(folder / "compare")
         return cls(

@@ -1,4 +1,4 @@
-"""Numbers as people write them, and sentences that several kinds of report share."""
+"""Numbers as text, and sentences that several kinds of report share."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def duration(seconds: float) -> str:
 
 
 def brief(seconds: float) -> str:
-    """``0.03 s``, ``2.5 s``, and from a minute on as `duration`: for what may take next to no time."""
+    """``0.03 s``, ``2.5 s``, and from a minute on as `duration`: for short times."""
     if seconds >= 60:
         return duration(seconds)
     return f"{seconds:.1f} s" if seconds >= 0.95 else f"{max(seconds, 0.001):.1g} s"
 
 
 def metric_title(metric: str) -> str:
-    """How people call a metric."""
+    """Title of a metric in texts."""
     return get_metric(metric).title if metric in METRICS else metric
 
 
@@ -80,7 +80,7 @@ def network_text(name: str, parameters: int | None) -> str:
 
 
 def passed_from_python(recipe: Recipe) -> tuple[str, ...]:
-    """Which of student, teacher and data the recipe cannot make itself, because they were Python objects."""
+    """Which of student, teacher and data were Python objects, which the recipe cannot build."""
     names = {"student": recipe.student.network, "data": recipe.data.name}
     if recipe.teacher is not None:
         names["teacher"] = recipe.teacher.network
@@ -88,7 +88,7 @@ def passed_from_python(recipe: Recipe) -> tuple[str, ...]:
 
 
 def training_rows(recipe: Recipe) -> tuple[tuple[str, str], ...]:
-    """How long and with what a recipe trains."""
+    """Rows on epochs, batches, optimizer and schedule of a recipe."""
     optimizer, schedule = recipe.optimizer, recipe.schedule
     steps = f" at {listed([str(m) for m in schedule.milestones])}" if schedule.milestones else ""
     name = {"sgd": "SGD", "adamw": "AdamW"}.get(optimizer.name, optimizer.name)
@@ -119,7 +119,7 @@ def image_rows(
 
 
 def zoom_note(epochs: int) -> str:
-    """Whether the accuracy axis of training curves shows everything."""
+    """The note on the accuracy axis of training curves, which leaves out low values of long runs."""
     return "The low accuracies of the first epochs are left out." if epochs >= 8 else ""
 
 
@@ -142,7 +142,7 @@ def grain_limit(test_images: int | None) -> tuple[str, ...]:
 
 
 def toy_limit(data: str) -> tuple[str, ...]:
-    """What a result on the digits is worth."""
+    """The limitation of results on the digits."""
     if data != "digits":
         return ()
     return (
@@ -152,7 +152,7 @@ def toy_limit(data: str) -> tuple[str, ...]:
 
 
 def environment_rows(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """What something ran on, from an ``environment.json``."""
+    """Rows on command, versions and hardware, from an ``environment.json``."""
     packages = ", ".join(f"{name} {version}" for name, version in values.get("packages", {}).items())
     git = values.get("git") or {}
     changed = " with changes" if git.get("changed") else ""

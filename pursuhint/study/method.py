@@ -74,13 +74,13 @@ class Method:
 
     @property
     def title(self) -> str:
-        """How people call it: ``CRD + KD``."""
+        """Title in tables and figures: ``CRD + KD``."""
         names = [name for name in self.losses if name != "ce"] or list(self.losses)
         return " + ".join(get_loss(name).info.title for name in names)
 
 
 def all_methods() -> tuple[str, ...]:
-    """Every loss of the table but cross-entropy, each by itself with the paper's weight."""
+    """Every loss of the table except cross-entropy, each alone with its paper's weight."""
     return tuple(name for name in LOSSES if name != "ce")
 
 

@@ -1,4 +1,4 @@
-"""What the two studies do before, around and after their runs."""
+"""Folder, settings, runs and result of a study: the part that both kinds of studies share."""
 
 from __future__ import annotations
 

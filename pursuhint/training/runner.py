@@ -181,8 +181,8 @@ class Trainer:
         processes = saved.progress.get("processes", 1)
         if processes != self.accelerator.num_processes:
             raise PursuhintError(
-                f"the state in {saved.folder} is that of {processes} processes, and here are "
-                f"{self.accelerator.num_processes}; go on with as many, or remove {self.store.folder} "
+                f"the state in {saved.folder} is of {processes} processes, and here are "
+                f"{self.accelerator.num_processes}; resume with as many, or remove {self.store.folder} "
                 "to train from the start"
             )
         self.state, self.metrics = saved.folder, list(saved.progress["metrics"])
@@ -297,8 +297,8 @@ class Trainer:
         name = signal.Signals(number).name
         return RunStopped(
             number,
-            f"stopped by {name} {where}; everything is saved in {self.folder}, and the same command goes on "
-            "from there",
+            f"stopped by {name} {where}; everything is saved in {self.folder}, and the same command resumes "
+            "the run",
         )
 
     def _write_weights(self, *, is_best: bool) -> None:

@@ -91,7 +91,7 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(together, found):
 def test_a_state_of_two_processes_needs_two(together, tmp_path):
     (together / "whole" / "result.json").rename(tmp_path / "result.json")
     try:
-        with pytest.raises(PursuhintError, match="that of 2 processes, and here are 1; go on with as many"):
+        with pytest.raises(PursuhintError, match="is of 2 processes, and here are 1; resume with as many"):
             run("whole", together)
     finally:
         (tmp_path / "result.json").rename(together / "whole" / "result.json")

@@ -81,7 +81,7 @@ class Trackers:
             except Exception as error:
                 raise PursuhintError(
                     f"the tracker {name!r} failed after epoch {epoch}, which is saved: {error}; "
-                    "the same command goes on, with other trackers or none if you like"
+                    "the same command resumes it, with other trackers or none"
                 ) from error
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Metrics go to trackers as well; a run that goes on goes on there too."""
+"""Metrics go to trackers as well; a resumed run resumes there, too."""
 
 from __future__ import annotations
 
