@@ -23,9 +23,10 @@ from .options import apply, examples, refuse_typed
 )
 @apply(
     "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "data", "data_root", "download",
-    "image_size", "image_normalize", "metric", "k_or_auto", "algorithm", "normalize", "position",
-    "activations", "pooling", "include", "samples", "batch_size", "stability", "memory_limit",
-    "exact_median", "seed", "device", "autocast", "workers", "out", "overwrite", "quiet", "json",
+    "image_size", "image_channels", "image_normalize", "exif", "metric", "k_or_auto", "algorithm",
+    "normalize", "position", "activations", "pooling", "include", "samples", "batch_size", "stability",
+    "memory_limit", "exact_median", "seed", "device", "autocast", "workers", "out", "overwrite", "quiet",
+    "json",
 )  # fmt: skip
 @click.option("--num-classes", type=click.IntRange(min=2), help="Of the teacher.  [default: the data set's]")
 def command(
@@ -36,8 +37,10 @@ def command(
     data: str | None,
     data_root: Path | None,
     download: bool,
-    image_size: int | None,
+    image_size: int | tuple[int, int] | None,
+    image_channels: int | None,
     image_normalize: str | dict[str, list[float]] | None,
+    exif: bool | None,
     metrics: tuple[str, ...],
     k: int | Literal["auto"] | None,
     algorithm: str,
@@ -96,8 +99,9 @@ def command(
         refuse_typed("exact_median", because="only RBF kernels have a bandwidth; add --metric rbf-cka")
     claim_folder(out, "analysis")
     config = data_config(
-        name=data, root=data_root, download=download, image_size=image_size, normalize=image_normalize
-    )
+        name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
+        normalize=image_normalize, exif=exif,
+    )  # fmt: skip
     with Processes(choose_device(device)) as processes:
         quiet = quiet or not processes.main
         with processes.main_first():

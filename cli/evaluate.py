@@ -30,7 +30,7 @@ from .options import apply, examples, folder_argument, refuse_typed
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @apply(
     "teacher", "teacher_checkpoint", "checkpoint_key", "data", "data_root", "download", "image_size",
-    "image_normalize", "batch_size", "workers", "trust_code", "device", "json",
+    "image_channels", "image_normalize", "exif", "batch_size", "workers", "trust_code", "device", "json",
 )  # fmt: skip
 def command(
     run: Path | None,
@@ -42,8 +42,10 @@ def command(
     data: str | None,
     data_root: Path | None,
     download: bool,
-    image_size: int | None,
+    image_size: int | tuple[int, int] | None,
+    image_channels: int | None,
     image_normalize: str | dict[str, list[float]] | None,
+    exif: bool | None,
     batch_size: int | None,
     workers: int | None,
     trust_code: bool,
@@ -74,7 +76,10 @@ def command(
         refuse_typed("image_normalize", because="a run's images are normalised as in its training")
         record = RunRecord.load(run)
         network = record.load_student(weights, trust_code=trust_code)
-        given = {"name": data, "root": data_root, "image_size": image_size}
+        given = {
+            "name": data, "root": data_root, "image_size": image_size, "channels": image_channels,
+            "exif": exif,
+        }  # fmt: skip
         changes = {key: value for key, value in given.items() if value is not None}
         images = data_of_run(record, changes, download=download)
         line = images.preprocessing.line()
@@ -86,8 +91,9 @@ def command(
     elif teacher is not None and teacher_checkpoint is not None:
         refuse_typed("weights", because="a checkpoint holds one set of weights; give a run folder instead")
         config = data_config(
-            name=data, root=data_root, download=download, image_size=image_size, normalize=image_normalize
-        )
+            name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
+            normalize=image_normalize, exif=exif,
+        )  # fmt: skip
         images = load_data(config)
         network = load_network(teacher, Weights(teacher_checkpoint, checkpoint_key), images)
         images = normalized_for(images, config, network, teacher)

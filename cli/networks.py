@@ -75,11 +75,11 @@ def data_config(**options: Any) -> DataConfig:
     """The data section of a recipe, of the options that choose data and images.
 
     Args:
-        **options: keys of `pursuhint.training.DataConfig`; None and False are not given.
+        **options: keys of `pursuhint.training.DataConfig`; those that are None are left at their defaults.
     """
     from pursuhint.training import DataConfig
 
-    given = {key: value for key, value in options.items() if value is not None and value is not False}
+    given = {key: value for key, value in options.items() if value is not None}
     return DataConfig.model_validate(
         {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
     )
@@ -112,14 +112,15 @@ def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> I
     config = run.recipe.data
     if changes.get("name", config.name) != config.name:
         # Another data set: the place of the run's data says nothing of it, the size of its images does.
-        square = own.image_size[0] if own.image_size[0] == own.image_size[1] else None
-        config = config.model_copy(update={"root": None, "image_size": square, "val_fraction": 0.0})
+        update = {"root": None, "image_size": own.image_size, "exif": None, "val_fraction": 0.0}
+        config = config.model_copy(update=update)
     if "root" in changes:
         changes = {**changes, "root": str(changes["root"])}
     other = load_config(config.model_copy(update={**changes, "download": download}))
     if other.in_channels != own.in_channels:
         raise PursuhintError(
             f"{other.name} has images of {other.in_channels} channels, the data of the run {own.in_channels}"
+            + (f"; --image-channels {own.in_channels} converts them" if own.in_channels in (1, 3) else "")
         )
     if class_difference(own.class_names, other.class_names) is not None:
         present = len(other.class_names)

@@ -51,6 +51,21 @@ class Size(click.ParamType):
         return int(float(found[1]) * self.UNITS[found[2]])
 
 
+class ImageSides(click.ParamType):
+    """A number of pixels, or HEIGHTxWIDTH."""
+
+    name = "PIXELS|HEIGHTxWIDTH"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        if isinstance(value, int | tuple):
+            return value
+        found = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", value)
+        sides = [] if found is None else [int(side) for side in found.groups() if side is not None]
+        if not sides or min(sides) < 1:
+            self.fail(f"{value!r} is no size such as 224 or 256x128 (height x width)", param, context)
+        return sides[0] if len(sides) == 1 else tuple(sides)
+
+
 class ImageNormalize(click.ParamType):
     """data, imagenet, model, or MEAN/STD: one number for all channels, or one a channel with commas."""
 
@@ -117,7 +132,23 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help="Folder that holds the data.  [default: PURSUHINT_DATA or the user's cache]",
     ),
     "image_size": click.option(
-        "--image-size", metavar="PIXELS", type=click.IntRange(min=1), help="Resize the images to this side."
+        "--image-size",
+        metavar="PIXELS|HEIGHTxWIDTH",
+        type=ImageSides(),
+        help="Size of the network's input in pixels, such as 224 or 256x128 (height first). Images are "
+        "resized to cover it and their centre is cut out.",
+    ),
+    "image_channels": click.option(
+        "--image-channels",
+        type=click.Choice(["1", "3"]),
+        callback=lambda context, parameter, value: None if value is None else int(value),
+        help="Convert the images to grey (1) or RGB (3).  [default: as the data are]",
+    ),
+    "exif": click.option(
+        "--exif/--no-exif",
+        default=None,
+        help="Turn image files as their EXIF orientation says, or take them as they are stored.  [default: "
+        "turn those of folder:PATH]",
     ),
     "image_normalize": click.option(
         "--image-normalize",

@@ -31,7 +31,7 @@ def command(
     data: str | None,
     data_root: Path | None,
     download: bool,
-    image_size: int | None,
+    image_size: int | tuple[int, int] | None,
     activation: str,
     include: tuple[str, ...],
     as_json: bool,

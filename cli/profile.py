@@ -144,12 +144,12 @@ def _refuse_ignored(
         refuse_typed(
             "losses", "teacher_checkpoint", "checkpoint_key", "new_head", "epochs", "lr", "val_fraction",
             "train_samples", "only_classes", "precision", "assignments", "batch_size", "workers",
-            "image_normalize",
+            "image_normalize", "exif",
             because="sizes and latency do not depend on it; add --steps N to measure training steps",
         )  # fmt: skip
         if shape is not None and classes is not None:
             refuse_typed(
-                "data", "data_root", "download", "image_size",
+                "data", "data_root", "download", "image_size", "image_channels",
                 because="--input and --classes say what the data would; leave either out",
             )  # fmt: skip
         return

@@ -66,7 +66,7 @@ _OWN = (
 
 _SHARED = (
     "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "student", "data", "data_root", "download",
-    "image_size", "image_normalize", "workers", "batch_size", "trust_code",
+    "image_size", "image_channels", "image_normalize", "exif", "workers", "batch_size", "trust_code",
 )  # fmt: skip
 
 
@@ -131,10 +131,12 @@ def build_recipe(
     put("teacher", "new_head", options["new_head"])
     for key, option in (
         ("name", "data"), ("root", "data_root"), ("download", "download"), ("image_size", "image_size"),
-        ("normalize", "image_normalize"), ("workers", "workers"), ("val_fraction", "val_fraction"),
-        ("train_samples", "train_samples"), ("classes", "only_classes"),
+        ("channels", "image_channels"), ("normalize", "image_normalize"), ("workers", "workers"),
+        ("val_fraction", "val_fraction"), ("train_samples", "train_samples"), ("classes", "only_classes"),
     ):  # fmt: skip
         put("data", key, options[option])
+    if options["exif"] is not None:
+        values["data"] = {**(values.get("data") or {}), "exif": options["exif"]}
     put("optimizer", "lr", options["lr"])
     if options["losses"]:
         values["losses"] = parse_losses(options["losses"])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pursuhint.data.folder import load_folder
     from pursuhint.data.image_data import ImageData
     from pursuhint.data.loader import Loader, make_loader, sample_indices
-    from pursuhint.data.preprocessing import Preprocessing
+    from pursuhint.data.preprocessing import ImageSize, Preprocessing
     from pursuhint.data.sample_order import SampleOrder, Step
     from pursuhint.data.splits import FileSplit, MemorySplit, Split
 
@@ -57,6 +57,7 @@ AUGMENTATIONS: Mapping[str, str] = MappingProxyType(
 """Augmentations of training images by name, in the order in which they are applied."""
 
 _SIZED_WHEN_LOADED = ("imagenet", "cub200", "folder:PATH")
+_WITH_EXIF = ("imagenet", "folder:PATH")
 
 
 def check_augmentations(names: Sequence[str]) -> None:
@@ -79,7 +80,9 @@ def load_dataset(
     download: bool = False,
     val_fraction: float = 0.0,
     seed: int = 0,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
+    channels: int | None = None,
+    exif: bool | None = None,
     classes: Sequence[int] | None = None,
     train_samples: int | None = None,
 ) -> ImageData:
@@ -96,9 +99,12 @@ def load_dataset(
         val_fraction: share of the training samples, in [0, 1), moved from ``data.train`` to ``data.val``:
             stratified by class, identical for equal seeds on every machine and version.
         seed: of the validation split and of the draw of ``train_samples``.
-        image_size: side in pixels of the square images. Default: the data set's own size; 224 for
-            ``imagenet`` and ``cub200``; for ``folder:PATH`` see :func:`load_folder`.
-
+        image_size: height and width in pixels, or one number for squares. Default: the data set's own size;
+            224 for ``imagenet`` and ``cub200``; for ``folder:PATH`` see :func:`load_folder`.
+        channels: 1 (grey) or 3 (RGB); images are converted, see :meth:`ImageData.with_channels`. Default: the
+            data set's own; for ``folder:PATH`` see :func:`load_folder`.
+        exif: turn image files as their EXIF orientation says. Default: yes for ``folder:PATH``, no for
+            ``imagenet``, as published numbers were measured.
         classes: labels to keep, at least two; they become 0, 1, ... in this order. Default: all.
         train_samples: size of a class-balanced subset of ``data.train``, which ``seed`` draws; samples of
             the validation split are taken out before. Default: all.
@@ -108,8 +114,10 @@ def load_dataset(
 
     Raises:
         PursuhintError: unknown name; the data is missing, incomplete, damaged or mislabelled;
-            ``val_fraction`` or ``image_size`` is out of range.
+            ``val_fraction``, ``image_size`` or ``channels`` is out of range, or ``exif`` says something of
+            images that are no files.
     """
+    from pursuhint.data.preprocessing import height_and_width
     from pursuhint.data.sources import default_root
     from pursuhint.data.subsets import with_classes, with_train_samples
 
@@ -127,8 +135,16 @@ def load_dataset(
         unused = "data.root (--data-root)" if root is not None else "data.download (--download)"
         raise PursuhintError(f"data set {name} is {what}; leave {unused} out")
     options: dict[str, Any] = {}
-    if image_size is not None and image_size < 1:
-        raise PursuhintError(f"image_size must be at least 1 pixel, got {image_size}")
+    if image_size is not None:
+        height_and_width(image_size)
+    if channels not in (None, 1, 3):
+        raise PursuhintError(f"data.channels must be 1 (grey) or 3 (RGB), got {channels}")
+    if exif is not None:
+        if entry not in _WITH_EXIF:
+            raise PursuhintError(f"data set {name} has no EXIF orientation; leave data.exif (--exif) out")
+        options["exif"] = exif
+    if channels is not None and entry == "folder:PATH":
+        options["channels"] = channels
     if image_size is not None and entry in _SIZED_WHEN_LOADED:
         options["image_size"] = image_size
     if entry == "folder:PATH":
@@ -148,6 +164,8 @@ def load_dataset(
             )
     if image_size is not None and entry not in _SIZED_WHEN_LOADED:
         data = data.resized(image_size)
+    if channels is not None:
+        data = data.with_channels(channels)
     if classes is not None:
         data = with_classes(data, classes)
     if val_fraction:

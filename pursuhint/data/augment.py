@@ -17,6 +17,10 @@ from torch import Tensor
 __all__ = ["Augmentation", "CropFlip", "ResizedCropFlip"]
 
 
+_LUMA = (19595, 38470, 7471)
+"""ITU-R 601-2 luma of red, green and blue, in units of 1/65536."""
+
+
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
     """Pad each image with zeros on all four sides and cut a window of the original size out of it.
 
@@ -65,6 +69,24 @@ def normalize(images: Tensor, mean: Tensor | Sequence[float], std: Tensor | Sequ
     if images.dtype == torch.uint8:
         return images.to(torch.float32).div_(255).sub_(mean).div_(std)
     return images.to(torch.float32).sub(mean).div_(std)
+
+
+def converted(images: Tensor, channels: int) -> Tensor:
+    """Grey images as RGB, by repetition, or RGB images as grey: their luma, for uint8 as Pillow rounds it.
+
+    Args:
+        images: uint8 or floating point, shape (samples, 1 or 3, height, width).
+        channels: 3 or 1.
+    """
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1).contiguous()
+    weights = torch.tensor(_LUMA, device=images.device)[:, None, None]
+    if images.dtype != torch.uint8:
+        return (images * (weights / (1 << 16))).sum(1, keepdim=True)
+    grey = [  # one image at a time: a whole data set in int32 would take four times its memory
+        ((image.to(torch.int32) * weights).sum(0, keepdim=True) + (1 << 15)) >> 16 for image in images
+    ]
+    return torch.stack(grey).to(torch.uint8)
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,7 +10,7 @@ import torch
 from pursuhint._util.input_files import read_text
 from pursuhint.data.augment import ResizedCropFlip
 from pursuhint.data.image_data import ImageData
-from pursuhint.data.preprocessing import IMAGENET
+from pursuhint.data.preprocessing import IMAGENET, ImageSize, height_and_width
 from pursuhint.data.sources import ensure_downloaded, require_files
 from pursuhint.data.splits import FileSplit
 from pursuhint.errors import PursuhintError
@@ -24,7 +24,7 @@ LISTS = ("classes.txt", "images.txt", "image_class_labels.txt", "train_test_spli
 LARGEST_LIST = 4 << 20  # bytes; the longest has 0.8 MB
 
 
-def load_cub200(root: Path, *, download: bool = False, image_size: int = 224) -> ImageData:
+def load_cub200(root: Path, *, download: bool = False, image_size: ImageSize = 224) -> ImageData:
     """Load CUB-200-2011: 5,994 training and 5,794 test photographs of birds, RGB, 200 classes.
 
     Reads ``root/CUB_200_2011`` with ``classes.txt``, ``images.txt``, ``image_class_labels.txt``,
@@ -38,7 +38,7 @@ def load_cub200(root: Path, *, download: bool = False, image_size: int = 224) ->
     Args:
         root: the folder that holds ``CUB_200_2011``.
         download: download it (1.1 GB) if it is missing.
-        image_size: side in pixels of the network's input.
+        image_size: height and width in pixels of the network's input, or one number for squares.
 
     Raises:
         PursuhintError: missing, incomplete or contradictory lists, or a download that failed.
@@ -79,7 +79,7 @@ def load_cub200(root: Path, *, download: bool = False, image_size: int = 224) ->
         name="cub200",
         num_classes=len(classes),
         in_channels=3,
-        image_size=(image_size, image_size),
+        image_size=height_and_width(image_size),
         mean=IMAGENET.mean,
         std=IMAGENET.std,
         class_names=tuple(name.partition(".")[2].replace("_", " ") or name for name in classes.values()),

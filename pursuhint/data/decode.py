@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from pursuhint._util.input_files import open_regular, shown
+from pursuhint.data.preprocessing import covering_size
 from pursuhint.data.splits import FileSplit
 from pursuhint.errors import PursuhintError
 
@@ -141,11 +142,8 @@ def fit(image: Image.Image, size: tuple[int, int], *, margin: float = 1.0) -> Im
     """
     if image.size == (size[1], size[0]):
         return image
-    height, width = round(size[0] * margin), round(size[1] * margin)
-    if height * image.width >= width * image.height:  # the height decides how far to enlarge
-        width = height * image.width // image.height
-    else:
-        height = width * image.height // image.width
+    wanted = round(size[0] * margin), round(size[1] * margin)
+    height, width = covering_size((image.height, image.width), wanted)
     # round() takes halves to the even neighbour, as torchvision does: an offset of one pixel changes results
     top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
     covering = image.resize((width, height), Image.Resampling.BILINEAR)

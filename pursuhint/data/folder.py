@@ -14,6 +14,7 @@ from pursuhint.data.augment import CropFlip, channel_statistics
 from pursuhint.data.decode import ImageHeader, decode_all, read_headers
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.image_files import list_classes, list_images, warn_of_number_names, warn_of_skipped
+from pursuhint.data.preprocessing import ImageSize, height_and_width
 from pursuhint.data.splits import FileSplit, MemorySplit, hold_out
 from pursuhint.errors import PursuhintError
 
@@ -38,11 +39,12 @@ _ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 def load_folder(
     path: Path | str,
     *,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
+    channels: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
     val_fraction: float = 0.0,
     seed: int = 0,
-    upright: bool = True,
+    exif: bool = True,
 ) -> ImageData:
     """Load images that are sorted into one folder a class.
 
@@ -55,7 +57,8 @@ def load_folder(
     webp. Links are followed. Hidden files and folders and those of thumbnails are skipped; a
     `pursuhint.errors.PursuhintWarning` counts what else is left out, and names classes without test images.
     Classes are numbered in the sorted order of their names. Images with one channel in every file are read as
-    grey, anything else as RGB.
+    grey, those of mostly coloured files as RGB; ``channels`` overrides it and decides where a few files among
+    grey ones are in colour.
 
     *Size.* Images of one and the same size keep it, up to 224 pixels on a side. Others become square: each is
     resized to just cover the square and its centre is cut out; the side is the lower median of the images'
@@ -74,16 +77,18 @@ def load_folder(
 
     Args:
         path: the folder.
-        image_size: side in pixels of square images.
+        image_size: height and width in pixels, or one number for squares.
+        channels: 1 (grey) or 3 (RGB), whatever the files have.
         memory_limit: in bytes, for all splits together.
         val_fraction: share of the training images to hold out, in [0, 1): as ``val``, or as ``test`` if there
             is no other test split.
         seed: of the held-out samples.
-        upright: turn images as their EXIF orientation says. torchvision's ``ImageFolder`` does not.
+        exif: turn images as their EXIF orientation says. torchvision's ``ImageFolder`` does not.
 
     Raises:
         PursuhintError: a folder is missing, empty, unreadable or has other classes than ``train``; an image
-            cannot be read; all the images are of one class.
+            cannot be read; all the images are of one class; fewer than half of the files are in colour and
+            ``channels`` is not given.
     """
     folder = Path(path).expanduser()
     roles = _split_folders(folder)
@@ -93,7 +98,7 @@ def load_folder(
         raise PursuhintError(f"{roles['train']} has one class folder, {classes[0]}; two classes are needed")
     warn_of_number_names(roles["train"], classes)
     files = {
-        role: replace(list_images(where, classes, complete=role == "train", skipped=skipped), upright=upright)
+        role: replace(list_images(where, classes, complete=role == "train", skipped=skipped), upright=exif)
         for role, where in roles.items()
     }
     warn_of_skipped(folder, skipped)
@@ -107,9 +112,9 @@ def load_folder(
         val = files["val"]
         files["val"] = replace(val, indices=val.indices + len(files["train"]))
 
-    headers = _survey(list(files.values()), upright)
-    channels = 1 if all(header.gray for header in headers) else 3
-    size = (image_size, image_size) if image_size is not None else _common_size(headers)
+    headers = _survey(list(files.values()), exif)
+    channels = _common_channels(folder, headers) if channels is None else channels
+    size = height_and_width(image_size) if image_size is not None else _common_size(headers)
     count = sum(len(split) for split in files.values())
     in_memory = count * channels * size[0] * size[1] < memory_limit
     splits: dict[str, MemorySplit | FileSplit] = dict(files)
@@ -138,6 +143,7 @@ def load_folder(
         augmentation=CropFlip(padding=min(size) // 8, flip=channels == 3),
         fitted=any((header.height, header.width) != size for header in headers),
         normalization_source="the training images",
+        exif=exif,
     )
     return data.with_validation(val_fraction, seed=seed) if val_fraction else data
 
@@ -187,6 +193,21 @@ def _survey(splits: list[FileSplit], upright: bool) -> list[ImageHeader]:
     step = -(-sum(map(len, splits)) // SURVEYED_FILES)
     paths = (split.path(position) for split in splits for position in range(0, len(split), step))
     return read_headers(paths, upright=upright)
+
+
+def _common_channels(folder: Path, headers: list[ImageHeader]) -> int:
+    """1 if all files are grey, 3 if at least half are in colour.
+
+    Raises:
+        PursuhintError: a few files among grey ones are in colour.
+    """
+    colored = sum(not header.gray for header in headers)
+    if 0 < colored < len(headers) / 2:
+        raise PursuhintError(
+            f"{colored} of {len(headers)} images in {folder} are in colour, the others grey; say which they "
+            "should all be with --image-channels 1 or 3 (data.channels)"
+        )
+    return 3 if colored else 1
 
 
 def _common_size(headers: list[ImageHeader]) -> tuple[int, int]:

@@ -11,8 +11,15 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip, channel_statistics
-from pursuhint.data.preprocessing import EVALUATION_MARGIN, Normalization, Preprocessing
+from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip, channel_statistics, converted
+from pursuhint.data.preprocessing import (
+    EVALUATION_MARGIN,
+    ImageSize,
+    Normalization,
+    Preprocessing,
+    covering_size,
+    height_and_width,
+)
 from pursuhint.data.splits import MemorySplit, Split, check_labels, hold_out
 from pursuhint.errors import PursuhintError
 
@@ -40,6 +47,7 @@ class ImageData:
             :class:`ResizedCropFlip`. ``dataclasses.replace(data, augmentation=...)`` changes it.
         fitted: images are resized to cover the size and cut, rather than having it already.
         normalization_source: where ``mean`` and ``std`` come from, in words.
+        exif: image files are turned as their EXIF orientation says.
     """
 
     name: str
@@ -55,6 +63,7 @@ class ImageData:
     augmentation: Augmentation = NO_AUGMENTATION
     fitted: bool = False
     normalization_source: str = "the data"
+    exif: bool = False
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.num_classes:
@@ -97,6 +106,7 @@ class ImageData:
             channels=self.in_channels,
             value_range=None if own_units else (0.0, 1.0),
             source=self.normalization_source,
+            exif=self.exif,
         )
 
     def normalized_with(self, normalization: Normalization) -> ImageData:
@@ -153,44 +163,85 @@ class ImageData:
         kept, held_out = hold_out(self.train.labels, round(fraction * len(self.train)), seed=seed)
         return replace(self, train=self.train.select(kept), val=self.train.select(held_out))
 
-    def resized(self, size: int) -> ImageData:
-        """Resize all images to squares of ``size`` pixels.
+    def resized(self, size: ImageSize) -> ImageData:
+        """Resize all images, the aspect ratio kept, to just cover ``size``, and cut out their centre.
 
         Bilinear with antialiasing, as torchvision's ``Resize``; the crop padding is scaled in proportion.
         Mean and standard deviation are not recomputed.
 
         Args:
-            size: height and width in pixels.
+            size: height and width in pixels, or one number for squares.
 
         Raises:
             PursuhintError: the images are files, whose loaders decide on the size, or ``size`` is below 1.
         """
-        if size < 1:
-            raise PursuhintError(f"image_size must be at least 1 pixel, got {size}")
-        if self.image_size == (size, size):
+        target = height_and_width(size)
+        if self.image_size == target:
             return self
+        covering = covering_size(self.image_size, target)
         if not all(isinstance(split, MemorySplit) for split in self.splits.values()):
             raise PursuhintError(f"{self.name} is read from files; give image_size when it is loaded")
 
         def resize(split: Split | None) -> MemorySplit | None:
             if not isinstance(split, MemorySplit):
                 return None
-            images = F.resize(split.images, [size, size], antialias=True)
+            images = F.resize(split.images, list(covering), antialias=True)
+            images = F.center_crop(images, list(target))
             return MemorySplit(images, split.labels, split.indices, split.files)
 
         train, test, augmentation = resize(self.train), resize(self.test), self.augmentation
         assert train is not None
         assert test is not None
         if isinstance(augmentation, CropFlip):
-            padding = round(augmentation.padding * size / self.image_size[0])
+            padding = round(augmentation.padding * min(target) / min(self.image_size))
             augmentation = replace(augmentation, padding=padding)
         return replace(
             self,
-            image_size=(size, size),
+            image_size=target,
             train=train,
             test=test,
             val=resize(self.val),
             augmentation=augmentation,
+            fitted=True,
+        )
+
+    def with_channels(self, channels: int) -> ImageData:
+        """The same images in grey (1) or RGB (3).
+
+        Grey becomes RGB by repetition. RGB becomes grey by luma, 0.299 R + 0.587 G + 0.114 B, as Pillow
+        converts it; mean and deviation are then measured on the training images if these are in memory, and
+        averaged over the channels if not.
+
+        Raises:
+            PursuhintError: ``channels`` is neither 1 nor 3, or the images have neither.
+        """
+        if channels == self.in_channels:
+            return self
+        if {channels, self.in_channels} != {1, 3}:
+            raise PursuhintError(
+                f"data.channels (--image-channels) converts between 1 and 3 channels; {self.name} has "
+                f"{self.in_channels}, asked for were {channels}"
+            )
+
+        def convert(split: Split) -> Split:
+            if not isinstance(split, MemorySplit):
+                return split  # whose loaders decode into as many channels as the data set says
+            return replace(split, images=converted(split.images, channels))
+
+        train = convert(self.train)
+        constants = Normalization(self.mean, self.std, self.normalization_source).for_channels(channels)
+        assert constants is not None
+        if channels == 1 and isinstance(train, MemorySplit):
+            constants = Normalization(*channel_statistics(train.images), "the training images")
+        return replace(
+            self,
+            in_channels=channels,
+            mean=constants.mean,
+            std=constants.std,
+            normalization_source=constants.source,
+            train=train,
+            test=convert(self.test),
+            val=None if self.val is None else convert(self.val),
         )
 
     @classmethod

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pursuhint.data.augment import ResizedCropFlip
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.image_files import list_classes, list_images
-from pursuhint.data.preprocessing import IMAGENET
+from pursuhint.data.preprocessing import IMAGENET, ImageSize, height_and_width
 from pursuhint.data.sources import missing
 from pursuhint.errors import PursuhintError
 
 __all__ = ["load_imagenet"]
 
 
-def load_imagenet(root: Path, *, download: bool = False, image_size: int = 224) -> ImageData:
+def load_imagenet(
+    root: Path, *, download: bool = False, image_size: ImageSize = 224, exif: bool = False
+) -> ImageData:
     """Load ImageNet: 1,281,167 training and 50,000 test images, RGB, 1,000 classes, decoded by workers.
 
     Reads ``root/imagenet/train/<wnid>/`` and ``root/imagenet/val/<wnid>/``; a link will do. A subset of the
@@ -29,7 +32,8 @@ def load_imagenet(root: Path, *, download: bool = False, image_size: int = 224) 
     Args:
         root: the folder that holds ``imagenet``.
         download: not supported; raises if the data is missing.
-        image_size: side in pixels of the network's input.
+        image_size: height and width in pixels of the network's input, or one number for squares.
+        exif: turn images as their EXIF orientation says. torchvision's ``ImageFolder`` does not.
 
     Raises:
         PursuhintError: missing or incomplete folders.
@@ -52,13 +56,14 @@ def load_imagenet(root: Path, *, download: bool = False, image_size: int = 224) 
         name="imagenet",
         num_classes=len(classes),
         in_channels=3,
-        image_size=(image_size, image_size),
+        image_size=height_and_width(image_size),
         mean=IMAGENET.mean,
         std=IMAGENET.std,
         class_names=classes,
-        train=list_images(folder / "train", classes),
-        test=list_images(folder / "val", classes),
+        train=replace(list_images(folder / "train", classes), upright=exif),
+        test=replace(list_images(folder / "val", classes), upright=exif),
         augmentation=ResizedCropFlip(),
         fitted=True,
         normalization_source=IMAGENET.source,
+        exif=exif,
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from pursuhint.errors import PursuhintError
+
 __all__ = ["Preprocessing"]
 
 
@@ -24,6 +26,7 @@ class Preprocessing:
         channels: 1 (grey) or 3 (RGB), or any number for tensors of the user.
         value_range: smallest and largest value before normalisation; None for images in units of their own.
         source: where ``mean`` and ``std`` come from.
+        exif: images are turned as their EXIF orientation says, before anything else.
     """
 
     size: tuple[int, int]
@@ -34,6 +37,7 @@ class Preprocessing:
     channels: int
     value_range: tuple[float, float] | None
     source: str
+    exif: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -54,12 +58,42 @@ class Preprocessing:
     def line(self) -> str:
         """One line for people, such as ``images: 64x64, normalised with mean ... and deviation ...``."""
         height, width = self.size
-        resize = ""
+        resize = ", turned by EXIF orientation" if self.exif else ""
         if self.resize == "cover":
             margin = "" if self.crop == 1 else f" {self.crop:.3g} times the size"
-            resize = f", resize to cover{margin} and centre crop"
+            resize += f", resize to cover{margin} and centre crop"
         constants = Normalization(self.mean, self.std, self.source)
-        return f"images: {width}x{height}{resize}, normalised with {constants}"
+        return f"images: {height}x{width}{resize}, normalised with {constants}"
+
+
+ImageSize = int | tuple[int, int]
+"""Side of a square, or height and width, in pixels."""
+
+
+def height_and_width(size: ImageSize) -> tuple[int, int]:
+    """Height and width in pixels; one number is both.
+
+    Raises:
+        PursuhintError: a side is below 1.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        shown = height if height == width else f"{height}x{width}"
+        raise PursuhintError(f"image_size must be at least 1 pixel, got {shown}")
+    return height, width
+
+
+def covering_size(own: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of an image that is resized, its aspect ratio kept, to just cover ``target``.
+
+    Args:
+        own: height and width of the image.
+        target: height and width that must be covered.
+    """
+    (height, width), (target_height, target_width) = own, target
+    if target_height * width >= target_width * height:  # the height decides how far to enlarge
+        return target_height, target_height * width // height
+    return target_width * height // width, target_width
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,10 @@ def _guess(network: nn.Module, candidates: Sequence[Shapes], state: Shapes, diff
             guesses.append(f"the checkpoint has {found} classes, the network {wanted}")
         if state[stem].shape[1] != expected[stem].shape[1]:
             found, wanted = state[stem].shape[1], expected[stem].shape[1]
-            guesses.append(f"the checkpoint is for images of {found} channels, the network for {wanted}")
+            remedy = f" (--image-channels {found}, data.channels, converts them)" if found in (1, 3) else ""
+            guesses.append(
+                f"the checkpoint is for images of {found} channels, the network for {wanted}{remedy}"
+            )
         return " and ".join(guesses)
     if set(differences.missing) == head_names(network) and not differences.extra and not differences.reshaped:
         return (

@@ -29,6 +29,8 @@ def load_data(config: DataConfig) -> ImageData:
         image_size=config.image_size,
         classes=config.classes,
         train_samples=config.train_samples,
+        channels=config.channels,
+        exif=config.exif,
     )
 
 

@@ -84,6 +84,9 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
     student, teacher, data, plan = inputs.student, inputs.teacher, inputs.data, inputs.plan
     if data is None:
         data = resources.data(recipe, lambda: load_data(recipe.data))
+    else:
+        data = data if recipe.data.channels is None else data.with_channels(recipe.data.channels)
+        data = data if recipe.data.image_size is None else data.resized(recipe.data.image_size)
     example = torch.zeros(2, data.in_channels, *data.image_size)
     if recipe.student.num_classes not in (None, data.num_classes):
         raise PursuhintError(

@@ -83,7 +83,9 @@ RECIPE_ROWS: Mapping[str, Row] = {
     "--data-root": Changes("--data-root {tmp}"),
     "--download": Changes("--download"),
     "--image-size": Changes("--image-size 16"),
+    "--image-channels": Changes("--image-channels 3"),
     "--image-normalize": Changes("--image-normalize 0.5/0.5"),
+    "--exif": Changes("--no-exif"),
     "--workers": Changes("--workers 2"),
     "--batch-size": Changes("--batch-size 32"),
     "--trust-code": Refused("--trust-code", "--trust-code"),
@@ -150,7 +152,8 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--device": Changes("--device meta", base="--input 1x8x8 --classes 10 --student resnet8"),
         "--steps": Changes("--steps 1", base="--student resnet8"),
         "--json": Shown("tests/cli/test_profile.py::test_steps_and_json"),
-        "--image-size": Changes("--image-size 16", base="--student resnet8"),
+        "--image-size": Changes("--image-size 16x8", base="--student resnet8"),
+        "--image-channels": Changes("--image-channels 3", base="--student resnet8"),
         "--data": Changes("--data folder:{photos}", base="--student resnet8"),
         "--data-root": Refused(
             "--student resnet8 --input 1x8x8 --classes 10 --data-root {tmp}", "--data-root would be ignored"
@@ -173,6 +176,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
                 "--checkpoint-key": "--checkpoint-key model",
                 "--new-head": "--new-head",
                 "--image-normalize": "--image-normalize data",
+                "--exif": "--no-exif",
                 "--workers": "--workers 2",
                 "--batch-size": "--batch-size 32",
             }.items()
@@ -189,7 +193,9 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--data-root": Refused("--teacher resnet14 --data-root {tmp}", "leave data.root (--data-root) out"),
         "--download": Refused("--teacher resnet14 --download", "leave data.download (--download) out"),
         "--image-size": Changes("--image-size 16"),
+        "--image-channels": Changes("--image-channels 3", base="--data folder:{photos}"),
         "--image-normalize": Changes("--image-normalize imagenet"),
+        "--exif": Refused("--teacher resnet14 --no-exif", "leave data.exif (--exif) out"),
         "--normalize": Changes("--normalize", base="--metric r2cca"),
         "--activation": Changes("--activation both"),
         "--pooling": Changes("--pooling max"),
@@ -221,7 +227,9 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--data-root": Refused(f"{TEACHER} --data-root {{tmp}}", "leave data.root (--data-root) out"),
         "--download": Refused(f"{TEACHER} --download", "leave data.download (--download) out"),
         "--image-size": Changes("--image-size 16"),
+        "--image-channels": Refused(f"{TEACHER} --image-channels 3", "(--image-channels 1, data.channels"),
         "--image-normalize": Changes("--image-normalize imagenet"),
+        "--exif": Refused(f"{TEACHER} --no-exif", "leave data.exif (--exif) out"),
         "--batch-size": Changes("--batch-size 32"),
         "--workers": Changes("--workers 2", base="--data folder:{photos}"),
         "--trust-code": Refused(f"{TEACHER} --trust-code", "--trust-code needs a run folder"),
@@ -328,7 +336,7 @@ def told(value: Any) -> Any:
     if callable(value) and hasattr(value, "quiet"):
         return value.quiet
     if hasattr(value, "train") and hasattr(value, "class_names"):
-        return value.name, value.image_size, len(value.train), value.mean
+        return value.name, value.image_size, len(value.train), value.mean, value.exif
     if type(value).__name__ == "Loader":
         return {key: told(entry) for key, entry in vars(value).items() if key != "_order"}
     return value if isinstance(value, str | int | float | tuple | list | dict | None) else str(value)

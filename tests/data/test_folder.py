@@ -58,6 +58,17 @@ def test_grey_images_have_one_channel_and_are_not_mirrored(tmp_path: Path, write
     assert torch.equal(memory(data.test).images[1, 0], torch.from_numpy(pixels))
     assert data.augmentation == CropFlip(padding=3, flip=False)
     write_image(tmp_path / "train" / "x" / "colour.png", 28, 28)
+    with pytest.raises(PursuhintError, match=r"1 of 5 images in .* are in colour"):
+        load_folder(tmp_path)
+    for channels in (1, 3):
+        assert load_folder(tmp_path, channels=channels).in_channels == channels
+
+
+def test_a_few_grey_photographs_among_coloured_ones_are_rgb(tmp_path: Path, write_image: WriteImage) -> None:
+    for part in ("train", "test"):
+        for name in "xy":
+            write_image(tmp_path / part / name / "0.png", 8, 8)
+    write_image(tmp_path / "train" / "x" / "grey.png", 8, 8, mode="L")
     assert load_folder(tmp_path).in_channels == 3
 
 

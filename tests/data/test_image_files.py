@@ -184,7 +184,7 @@ def test_pictures_taken_upright(tmp_path: Path, write_image: WriteImage, memory_
     torch.testing.assert_close(
         (batch.images[1] * std + mean) * 255, to_tensor(upright).float(), atol=1e-2, rtol=0
     )
-    assert load_folder(tmp_path, memory_limit=memory_limit, upright=False).image_size == (8, 8)
+    assert load_folder(tmp_path, memory_limit=memory_limit, exif=False).image_size == (8, 8)
 
 
 def test_an_image_that_would_start_a_program_is_refused(

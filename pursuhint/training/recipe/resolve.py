@@ -48,8 +48,9 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     if teacher is not None:
         changes["teacher"] = NetworkConfig(network=f"python:{type(teacher).__name__}")
     if data is not None and data.name != recipe.data.name:
+        kept = ("augment", "normalize", "image_size", "channels")
         changes["data"] = DataConfig(
-            name=f"python:{data.name}", augment=recipe.data.augment, normalize=recipe.data.normalize
+            name=f"python:{data.name}", **{key: getattr(recipe.data, key) for key in kept}
         )
     recipe = with_absolute_paths(recipe.model_copy(update=changes))
     losses = resolve_losses(recipe.losses)

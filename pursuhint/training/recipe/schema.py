@@ -116,6 +116,9 @@ class ChannelConstants(_Section):
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
 
 
+Side = Annotated[int, Field(ge=1)]
+
+
 class DataConfig(_Section):
     """The data set.
 
@@ -125,7 +128,11 @@ class DataConfig(_Section):
         download: download missing data.
         val_fraction: share of the training split held out to choose the best epoch, in [0, 1).
         workers: processes that decode files; only for data sets that do not fit into memory.
-        image_size: side in pixels of the images of ``imagenet`` and ``folder:PATH``; None for their default.
+        image_size: height and width in pixels, ``[256, 128]``, or one number for squares; None for the data
+            set's own.
+        channels: 1 (grey) or 3 (RGB), to which images are converted; None for the data set's own.
+        exif: turn image files as their EXIF orientation says; None for the default of
+            `pursuhint.data.load_dataset`: yes for ``folder:PATH``.
         classes: labels to train on, as a list or a text such as ``0-49`` or ``3,7,20-29``; they are numbered
             anew in this order. None for all classes.
         train_samples: size of a class-balanced subset of the training split, for pilots and studies of small
@@ -144,7 +151,9 @@ class DataConfig(_Section):
     download: bool = False
     val_fraction: float = Field(default=0.0, ge=0, lt=1)
     workers: int = Field(default=0, ge=0)
-    image_size: int | None = Field(default=None, ge=1)
+    image_size: Side | tuple[Side, Side] | None = None
+    channels: Literal[1, 3] | None = None
+    exif: bool | None = None
     classes: Annotated[tuple[int, ...] | None, BeforeValidator(_classes)] = None
     train_samples: int | None = Field(default=None, ge=1)
     augment: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("standard",)

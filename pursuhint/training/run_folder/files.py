@@ -32,6 +32,7 @@ class _Preprocessing(BaseModel):
     channels: int
     value_range: list[Finite] | None
     source: str
+    exif: bool = False
 
 
 class _Normalization(BaseModel):

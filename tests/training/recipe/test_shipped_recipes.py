@@ -162,7 +162,8 @@ def test_flow_runs_from_the_stem_through_the_stages(pair, points):
 def test_every_recipe_is_a_protocol_for_other_methods(name):
     options = dict.fromkeys(
         ("student", "teacher_checkpoint", "checkpoint_key", "new_head", "data", "data_root", "download",
-         "image_size", "image_normalize", "workers", "val_fraction", "train_samples", "only_classes", "lr",
+         "image_size", "image_channels", "image_normalize", "exif", "workers", "val_fraction",
+         "train_samples", "only_classes", "lr",
          "epochs", "batch_size", "precision")
     )  # fmt: skip
     options |= {"recipe": name, "teacher": "resnet56", "losses": (), "assignments": (), "trust_code": False}
