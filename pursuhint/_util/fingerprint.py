@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pursuhint._util.wrappers import original_modules
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -32,8 +34,9 @@ def fingerprint_file(path: str | Path) -> str | None:
 
 
 def fingerprint_network(network: nn.Module) -> str:
-    """SHA-256 of a network's parameters and buffers, names included."""
-    return fingerprint_tensors(network.state_dict())
+    """SHA-256 of a network's parameters and buffers, names included, without wrappers around them."""
+    with original_modules(network) as inner:
+        return fingerprint_tensors(inner.state_dict())
 
 
 def fingerprint_tensors(tensors: Mapping[str, Any]) -> str:

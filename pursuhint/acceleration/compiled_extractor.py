@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.wrappers import runnable
 from pursuhint.acceleration.options import CompileMode
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import first_tensor
@@ -49,7 +50,7 @@ class CompiledExtractor(FeatureExtractor):
         embedding: bool = False,
         mode: CompileMode = "default",
     ) -> None:
-        super().__init__(network, points, logits=logits, embedding=embedding)
+        super().__init__(runnable(network), points, logits=logits, embedding=embedding)
         for point in self.points:
             if point.tap.kind.startswith("functional"):
                 raise PursuhintError(

@@ -11,7 +11,6 @@ which saves a norm that does little arithmetic but reads and writes the whole fe
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.wrappers import copy_network
 from pursuhint.features.call_trace import Call, trace_calls
 from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.hint_points import HintPoint
@@ -53,7 +53,7 @@ def fuse_batchnorms(network: nn.Module, example: Tensor, points: Sequence[HintPo
     """
     calls = [call for call in trace_calls(network, example).calls if call.module is not None]
     times = Counter(call.name for call in calls)
-    folded = copy.deepcopy(network).eval()
+    folded = copy_network(network).eval()
     modules = dict(folded.named_modules())
     owned = [parameter for module in modules.values() for parameter in module._parameters.values()]
     sharing = Counter(map(id, owned))

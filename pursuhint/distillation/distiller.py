@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.wrappers import copy_network, runnable, unwrapped
 from pursuhint.acceleration.channels_last import channels_last_gradient
 from pursuhint.acceleration.compiled_extractor import CompiledExtractor
 from pursuhint.acceleration.options import Acceleration
@@ -47,7 +47,8 @@ class Distiller(nn.Module):
     mode, and in neither ``parameters()`` nor ``state_dict()``.
 
     Args:
-        student: the network to train. A loss may extend or wrap it (`Loss.prepare`): afterwards use
+        student: the network to train. ``DataParallel`` and what ``torch.compile`` returns are looked
+            through; wrap the distiller instead. A loss may extend or wrap it (`Loss.prepare`): afterwards use
             ``distiller.student``, and `export` for the network to keep.
         terms: losses by name.
         teacher: the network to learn from; frozen in place. None if no loss needs it.
@@ -78,6 +79,7 @@ class Distiller(nn.Module):
     ) -> None:
         super().__init__()
         self.acceleration = Acceleration() if acceleration is None else acceleration
+        student, teacher = runnable(student), None if teacher is None else unwrapped(teacher)
         if student is teacher:
             raise PursuhintError("student and teacher are the same network; copy it for self-distillation")
         check_terms(terms)
@@ -164,6 +166,7 @@ class Distiller(nn.Module):
             >>> task = {"num_classes": 100, "num_samples": 50_000, "example": images}
             >>> distiller = Distiller.build(student, teacher, losses={"fitnet": None}, plan=plan, **task)
         """
+        student, teacher = runnable(student), None if teacher is None else unwrapped(teacher)
         task = Task(num_classes, num_samples, example, labels, batch_size)
         built = build_terms(student, teacher, losses=losses, plan=plan, task=task)
         return cls(
@@ -327,7 +330,7 @@ class Distiller(nn.Module):
         """
         if not any(self.loss(name).info.alters_student for name in self.losses):
             return self.student
-        student = copy.deepcopy(self.student)
+        student = copy_network(self.student)
         for name in reversed(tuple(self.losses)):
             student = self.loss(name).export(student)
         return student
@@ -338,7 +341,7 @@ class Distiller(nn.Module):
             f"{name}_{what}": network
             for name in self._active
             if type(self.loss(name)).other_heads is not Loss.other_heads
-            for what, network in self.loss(name).other_heads(copy.deepcopy(self.student)).items()
+            for what, network in self.loss(name).other_heads(copy_network(self.student)).items()
         }
 
     # -- inner workings ------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pursuhint._util.wrappers import copy_network
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
@@ -80,7 +80,7 @@ def summarize_losses(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         student = create_model(network, num_classes=num_classes)
-        teacher = copy.deepcopy(student)
+        teacher = copy_network(student)
         example = torch.zeros(2, 3, image_size, image_size)
         points = find_hint_points(teacher, example)
         plan = HintPlan.conventional(teacher, points).with_student(points, student)
@@ -109,7 +109,7 @@ class _Pair:
 
     def build(self, name: str, kind: type[Loss], samples: int) -> Distiller:
         return Distiller.build(
-            copy.deepcopy(self.student),
+            copy_network(self.student),
             self.teacher if kind.info.needs_teacher else None,
             losses={name: self.asked},
             plan=self.plan if kind.needs_hint_plan() else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.wrappers import copy_network
 from pursuhint.acceleration.compiled_extractor import CompiledExtractor
 from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
 from pursuhint.acceleration.options import Acceleration
@@ -187,7 +187,7 @@ class TeacherRunner:
                 use_winograd(network)
             if _agree(self._original(few), self._extractor(network)(few)):
                 return network
-        return copy.deepcopy(self._teacher)
+        return copy_network(self._teacher)
 
     def _extractor(self, network: nn.Module) -> FeatureExtractor:
         outputs = self.outputs

@@ -214,7 +214,9 @@ class _Search:
 
     def sub_blocks(self) -> list[Call]:
         """Calls of modules that are more than a chain of layers."""
-        found = [call for call in self._leaves() if call.module and self._can_be_sub_block(call.module)]
+        found = [
+            call for call in self._leaves() if call.module is not None and self._can_be_sub_block(call.module)
+        ]
         found = self._outermost(found)
         return self._without_stem(self._with_trailing_layers(found))
 
@@ -317,7 +319,11 @@ class _Search:
 
     def layers(self) -> list[Call]:
         """Calls of layers with weights outside of sub-blocks."""
-        return [call for call in self._leaves() if call.module and self._weighted_layers(call.module) == 1]
+        return [
+            call
+            for call in self._leaves()
+            if call.module is not None and self._weighted_layers(call.module) == 1
+        ]
 
 
 def _unit(trace: CallTrace, layer: Call) -> SubBlock:

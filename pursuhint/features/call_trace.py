@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
+from pursuhint._util.wrappers import original_modules, unwrapped
 from pursuhint.errors import PursuhintError
 from pursuhint.features.network_call import (
     NetworkInput,
@@ -294,9 +296,14 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
         if call is not None:
             finish(call, output)
 
-    handles = []
+    _check_readable(network)
+    handles: list[RemovableHandle] = []
+    exits = contextlib.ExitStack()
     try:
-        for name, module in network.named_modules():
+        inner = exits.enter_context(original_modules(network))
+        # Compiled functions inside run as written: the hooks are not compiled with them.
+        exits.enter_context(torch.compiler.set_stance("force_eager"))
+        for name, module in inner.named_modules():
             handles.append(
                 module.register_forward_pre_hook(
                     lambda module, arguments, named, name=name: enter(name, module, arguments, named),
@@ -305,7 +312,7 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
             )
             handles.append(module.register_forward_hook(leave))
         with evaluating(network), ActivationCalls(before, after):
-            outputs = all_tensors(call_network(network, map_tensors(example, _telling)))
+            outputs = all_tensors(call_network(inner, map_tensors(example, _telling)))
     except PursuhintError:
         raise
     except Exception as error:
@@ -317,9 +324,33 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
     finally:
         for handle in handles:
             handle.remove()
+        exits.close()
     if not outputs:
         raise PursuhintError(f"{type(network).__name__} returned no tensor; expected logits (N, classes)")
     return CallTrace(tuple(calls), outputs, samples)
+
+
+def _check_readable(network: nn.Module) -> None:
+    """Make sure that hooks can see the layers of a network.
+
+    Raises:
+        PursuhintError: it is a program, not a network, or a layer has no weights yet.
+    """
+    network = unwrapped(network)
+    kind = type(network).__name__
+    if isinstance(network, torch.jit.ScriptModule):
+        raise PursuhintError(
+            "the network is a TorchScript program (scripted or traced), whose layers cannot be read; build it "
+            "in Python and load the program's state_dict() into it"
+        )
+    if not isinstance(network, nn.Module):
+        raise PursuhintError(f"expected a network (torch.nn.Module), got {kind}: {str(network)[:60]!r}")
+    for name, parameter in network.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise PursuhintError(
+                f"the layer {name.rpartition('.')[0]!r} of {kind} is lazy and has no weights yet; run the "
+                "network on one batch first"
+            )
 
 
 def _owns_weights(module: nn.Module) -> bool:
@@ -374,7 +405,10 @@ def classifier_call(trace: CallTrace) -> Call:
         if call.output is not None and call.output.numel() == trace.output.numel():
             return call
     if not weighted:
-        raise PursuhintError("the network has no layer with weights, so it has no classifier")
+        raise PursuhintError(
+            "the network has no layer with weights, so it has no classifier; the layers of an exported program "
+            "cannot be read: build the network in Python and load its weights"
+        )
     return weighted[-1]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from pursuhint._util.wrappers import original_modules, runnable
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import (
     ActivationCalls,
@@ -61,7 +62,9 @@ class _Finished(Exception):
 class FeatureExtractor:
     """Run a network and return its features at hint points.
 
-    The network is neither changed nor wrapped, and keeps its mode and device. If neither logits nor embedding
+    The network is neither changed nor wrapped, and keeps its mode and device. Wrappers around it or inside it
+    (``DataParallel``, ``DistributedDataParallel``, ``torch.compile``) are looked through: points have the
+    names of the network inside. Where there are points, compiled modules run as written. If neither logits nor embedding
     are requested, the forward pass ends after the deepest point.
 
     Args:
@@ -95,7 +98,8 @@ class FeatureExtractor:
         self.taps = tuple(point.tap for point in self.points)
         self._classifier: Tap | None = None
         self._logits = LogitsReader(network)
-        modules = dict(network.named_modules())
+        with original_modules(network) as inner:
+            modules = dict(inner.named_modules())
         for point in self.points:
             if point.tap.module not in modules:
                 raise PursuhintError(
@@ -119,12 +123,14 @@ class FeatureExtractor:
         if not taps:
             return Features(logits=self._output(call_network(self.network, images), images))
         stop = not (self.logits or self.embedding)
-        seen = _Seen(self.network, taps, count_samples(images), stop=stop)
-        with seen.attached():
-            try:
-                output = call_network(self.network, images)
-            except _Finished:
-                output = None
+        network = runnable(self.network)
+        with original_modules(network) as inner:
+            seen = _Seen(inner, taps, count_samples(images), stop=stop)
+            with seen.attached():
+                try:
+                    output = call_network(network, images)
+                except _Finished:
+                    output = None
         return self._features(output, seen.tensors(self.points), images)
 
     def _all_taps(self, images: NetworkInput) -> tuple[Tap, ...]:

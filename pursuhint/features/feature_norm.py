@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.wrappers import unwrapped
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.extractor import FeatureExtractor
 
@@ -42,7 +43,9 @@ def find_norm(network: nn.Module, point: HintPoint, example: Tensor) -> nn.Modul
         seen.append((module, output))
         return output.clone()  # the layers behind may overwrite their input in place
 
-    norms = [m for m in network.modules() if "running_mean" in dict(m.named_buffers(recurse=False))]
+    norms = [
+        m for m in unwrapped(network).modules() if "running_mean" in dict(m.named_buffers(recurse=False))
+    ]
     handles = [norm.register_forward_hook(hook) for norm in norms]
     try:
         with evaluating(network):

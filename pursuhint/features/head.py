@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.wrappers import unwrapped
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import Call, CallTrace, classifier_call, trace_calls
 from pursuhint.features.hint_points import HintPoint
@@ -75,6 +76,7 @@ class Head:
             PursuhintError: layers cannot be inserted in this network, or others were inserted before.
         """
         where = self.place(name).rpartition(".")[0]
+        network = unwrapped(network)
         module = network.get_submodule(where)
         if self.pooling is None:
             assert isinstance(module, nn.Sequential)
@@ -93,6 +95,7 @@ class Head:
             The layers.
         """
         where = self.place(name).rpartition(".")[0]
+        network = unwrapped(network)
         module = network.get_submodule(where)
         layers = module.get_submodule(name)
         if self.pooling is None:
@@ -117,7 +120,7 @@ class Head:
             network: the network of this head; changed in place.
             classifier: (N, D) -> (N, classes).
         """
-        _replace_module(network, self.classifier, classifier)
+        _replace_module(unwrapped(network), self.classifier, classifier)
 
     def linear_classifier(self, network: nn.Module) -> nn.Linear:
         """The classifier.
@@ -128,7 +131,7 @@ class Head:
         Raises:
             PursuhintError: it is not a linear layer with a bias.
         """
-        classifier = network.get_submodule(self.classifier)
+        classifier = unwrapped(network).get_submodule(self.classifier)
         if not isinstance(classifier, nn.Linear) or classifier.bias is None:
             raise PursuhintError(
                 f"{self.network} does not end in a linear layer with a bias, as it must here: its classifier "
@@ -174,7 +177,7 @@ def find_head(network: nn.Module, example: Tensor) -> Head:
     channels, spatial = (shape[-1], shape[1:-1]) if len(shape) == 3 else (shape[1], shape[2:])
     point = HintPoint(tap.module, 0, 0, "post", channels, spatial, 0, tap)
     name = pooling.name if pooling is not None else None
-    return Head(type(network).__name__, point, classifier.name, name, container)
+    return Head(type(unwrapped(network)).__name__, point, classifier.name, name, container)
 
 
 def find_last_map(network: nn.Module, example: Tensor) -> HintPoint:

@@ -111,12 +111,15 @@ def find_hint_points(
         PursuhintError: the network cannot run on the example, has no candidate, or a pattern matches none.
     """
     # Imported here, so that stored points can be read without importing torch.
+    from pursuhint._util.wrappers import original_modules
     from pursuhint.features.blocks import find_sub_blocks, matching_blocks
     from pursuhint.features.call_trace import trace_calls
+    from pursuhint.features.network_call import first_samples
 
     _check_activation(activation)
-    trace = trace_calls(network, example[:1])
-    blocks = find_sub_blocks(network, trace)
+    trace = trace_calls(network, first_samples(example, 1))
+    with original_modules(network) as network:
+        blocks = find_sub_blocks(network, trace)
     if include:
         blocks = matching_blocks(trace, blocks, include, type(network).__name__)
     if not blocks:
@@ -177,8 +180,10 @@ def conventional_points(network: nn.Module, points: Sequence[HintPoint]) -> tupl
         network: the network that the points belong to.
         points: its candidates, from `find_hint_points`.
     """
+    from pursuhint._util.wrappers import unwrapped
+
     by_name = {point.module: point for point in points}
-    named = [by_name.get(name) for name in tuple(getattr(network, "stage_taps", ()))[1:]]
+    named = [by_name.get(name) for name in tuple(getattr(unwrapped(network), "stage_taps", ()))[1:]]
     if named and all(point is not None for point in named):
         return tuple(point for point in named if point is not None)
     return stage_ends(points)

@@ -72,7 +72,9 @@ def outer_calls(call: Call) -> Iterator[Call]:
 
 def weighted_calls(call: Call) -> list[Call]:
     """Calls of layers with weights, among a call and those within it."""
-    return [inner for inner in inner_calls(call) if inner.module and has_own_weights(inner.module)]
+    return [
+        inner for inner in inner_calls(call) if inner.module is not None and has_own_weights(inner.module)
+    ]
 
 
 def is_chain(call: Call) -> bool:

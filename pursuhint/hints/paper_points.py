@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from typing import TYPE_CHECKING
 
+from pursuhint._util.wrappers import unwrapped
 from pursuhint.features.hint_points import HintPoint, conventional_points, find_hint_points
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def points_by_rule(
         return ends[-1:]
     if rule == "second-stage":
         return ends[1:2] or ends[-1:]
-    named = tuple(getattr(network, "stage_taps", ()))[:1]
+    named = tuple(getattr(unwrapped(network), "stage_taps", ()))[:1]
     found = [point for point in points if point.module in named]
     if named and not found:
         found = list(

@@ -456,7 +456,7 @@ def _found(points: Sequence[HintPoint], network: nn.Module, example: Tensor) -> 
         activation: find_hint_points(network, example, activation=activation)
         for activation in sorted({point.activation for point in points})
     }
-    modules = dict(network.named_modules())
+    modules = _module_names(network)
     found = []
     for point in points:
         same = [other for other in candidates[point.activation] if other.module == point.module]
@@ -473,6 +473,13 @@ def _found(points: Sequence[HintPoint], network: nn.Module, example: Tensor) -> 
             same = [replace(other, position=point.position, total=point.total, stage=point.stage)]
         found.append(same[0])
     return found
+
+
+def _module_names(network: nn.Module) -> set[str]:
+    from pursuhint._util.wrappers import original_modules
+
+    with original_modules(network) as inner:
+        return {name for name, _ in inner.named_modules()}
 
 
 # ---------------------------------------------------------------------------------------------------------

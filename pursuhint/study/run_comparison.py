@@ -5,7 +5,6 @@ The module is not called ``compare``, so that ``pursuhint.study.compare`` is alw
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 
 from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import keep_random_state
+from pursuhint._util.wrappers import copy_network
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
@@ -160,7 +160,7 @@ class _HintPlacement:
                 "this teacher so"
             )
         self.paired(HintPlan.random(self.points, self.k, seed=0))
-        trial = dataclasses.replace(self.parts, student=copy.deepcopy(self.parts.student))
+        trial = dataclasses.replace(self.parts, student=copy_network(self.parts.student))
         build_distiller(self.study.recipe, trial, trial.plan)
 
     def paired(self, plan: HintPlan) -> HintPlan:

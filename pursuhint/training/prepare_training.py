@@ -5,7 +5,6 @@ Everything that can be wrong with a run is found here, before anything is writte
 
 from __future__ import annotations
 
-import copy
 import glob
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.seeds import derived_seed
+from pursuhint._util.wrappers import copy_network
 from pursuhint.data import ImageData
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
@@ -94,7 +94,7 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
             f"but {data.name} has {data.num_classes} classes"
         )
     torch.manual_seed(derived_seed(recipe.seed, "student"))
-    own = copy.deepcopy(student).cpu() if student is not None else _build(recipe.student, data, "student")
+    own = copy_network(student).cpu() if student is not None else _build(recipe.student, data, "student")
     if inputs.data is None or recipe.data.normalize is not None:
         data = normalized_for(data, recipe.data, own, recipe.student.network)
     other = None
@@ -203,7 +203,7 @@ def _build(config: NetworkConfig, data: ImageData, role: str) -> nn.Module:
 
 def _teacher(recipe: Recipe, inputs: Inputs, data: ImageData) -> nn.Module:
     if inputs.teacher is not None:
-        network, name = copy.deepcopy(inputs.teacher).cpu(), ""
+        network, name = copy_network(inputs.teacher).cpu(), ""
     else:
         assert recipe.teacher is not None
         network, name = _build(recipe.teacher, data, "teacher"), recipe.teacher.network
@@ -282,7 +282,7 @@ def _try_other_losses(recipe: Recipe, parts: Parts) -> None:
     """Build the losses that need no hint plan, so that their errors come before a long analysis."""
     others = {name: config for name, config in recipe.losses.items() if not get_loss(name).needs_hint_plan()}
     if any(config.weight for config in others.values()):
-        data, student = parts.data, copy.deepcopy(parts.student)
+        data, student = parts.data, copy_network(parts.student)
         Distiller.build(
             student,
             parts.teacher,
