@@ -340,8 +340,8 @@ def _check_readable(network: nn.Module) -> None:
     kind = type(network).__name__
     if isinstance(network, torch.jit.ScriptModule):
         raise PursuhintError(
-            "the network is a TorchScript program (scripted or traced), whose layers cannot be read; build it "
-            "in Python and load the program's state_dict() into it"
+            "the network is a TorchScript program (scripted or traced), whose layers cannot be read; build "
+            "it in Python and load the program's state_dict() into it"
         )
     if not isinstance(network, nn.Module):
         raise PursuhintError(f"expected a network (torch.nn.Module), got {kind}: {str(network)[:60]!r}")
@@ -406,8 +406,8 @@ def classifier_call(trace: CallTrace) -> Call:
             return call
     if not weighted:
         raise PursuhintError(
-            "the network has no layer with weights, so it has no classifier; the layers of an exported program "
-            "cannot be read: build the network in Python and load its weights"
+            "the network has no layer with weights, so it has no classifier; the layers of an exported "
+            "program cannot be read: build the network in Python and load its weights"
         )
     return weighted[-1]
 

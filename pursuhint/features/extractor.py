@@ -64,8 +64,8 @@ class FeatureExtractor:
 
     The network is neither changed nor wrapped, and keeps its mode and device. Wrappers around it or inside it
     (``DataParallel``, ``DistributedDataParallel``, ``torch.compile``) are looked through: points have the
-    names of the network inside. Where there are points, compiled modules run as written. If neither logits nor embedding
-    are requested, the forward pass ends after the deepest point.
+    names of the network inside. Where there are points, compiled modules run as written. If neither
+    logits nor embedding are requested, the forward pass ends after the deepest point.
 
     Args:
         network: any network.
