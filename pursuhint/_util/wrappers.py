@@ -25,7 +25,7 @@ _WRAPPERS = {
 
 def _inside(module: nn.Module) -> nn.Module | None:
     """The module that a wrapper wraps; None for other modules."""
-    if not type(module).__module__.startswith("torch."):
+    if not isinstance(module, nn.Module) or not type(module).__module__.startswith("torch."):
         return None
     return module._modules.get(_WRAPPERS.get(type(module).__name__, ""))
 
