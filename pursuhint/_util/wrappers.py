@@ -25,9 +25,10 @@ _WRAPPERS = {
 
 def _inside(module: nn.Module) -> nn.Module | None:
     """The module that a wrapper wraps; None for other modules."""
-    if not isinstance(module, nn.Module) or not type(module).__module__.startswith("torch."):
+    name = _WRAPPERS.get(type(module).__name__)
+    if name is None or not isinstance(module, nn.Module) or not type(module).__module__.startswith("torch."):
         return None
-    return module._modules.get(_WRAPPERS.get(type(module).__name__, ""))
+    return module._modules.get(name)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
