@@ -1,7 +1,4 @@
-"""The whole story on a small data set, in minutes: teacher, analysis, hints, students, report.
-
-The module is not called ``demo``, so that ``pursuhint.study.demo`` is always the function.
-"""
+"""The demo: teacher, analysis, hints, students and report on a small data set, in minutes."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -76,6 +77,19 @@ def test_exported_names_exist(house):
         module = importlib.import_module(package)
         names = getattr(module, "__all__", [])
         assert [name for name in names if not hasattr(module, name)] == [], package
+
+
+@pytest.mark.parametrize("folder", ["pursuhint", "cli"])
+def test_docstrings_refer_to_names_where_they_can_be_imported(folder):
+    entry_points = {"pursuhint.datasets", "pursuhint.metrics"}  # groups, not names in Python
+    missing = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for name in re.findall(r"(?<!`)`(pursuhint(?:\.\w+)+)`(?!`)", path.read_text(encoding="utf-8")):
+            try:
+                assert name in entry_points or pkgutil.resolve_name(name) is not None
+            except (AttributeError, ImportError):
+                missing.append(f"{path.relative_to(ROOT)}: {name}")
+    assert not missing
 
 
 def test_the_changelog_names_modules_as_they_are_and_were(house):

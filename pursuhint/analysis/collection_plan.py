@@ -79,7 +79,7 @@ class CollectionPlan:
             The statistics, after and before the activations, and the time spent, of the slowest rank.
 
         Raises:
-            PursuhintError: as `pursuhint.analysis.collect`.
+            PursuhintError: as `pursuhint.analysis.collection.collect`.
         """
         order = self.source.order
         accumulators = {activation: self._accumulator(activation) for activation in self.points}

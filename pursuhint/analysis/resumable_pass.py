@@ -108,7 +108,8 @@ def run_resumable_pass(
         The time spent, including the time before an interruption.
 
     Raises:
-        PursuhintError: as `pursuhint.analysis.collect`; or a state cannot be written or all are damaged.
+        PursuhintError: as `pursuhint.analysis.collection.collect`; or a state cannot be written, or all of
+            them are damaged.
     """
     seconds = CollectSeconds()
     points = [point for points, _ in taps.values() for point in points]

@@ -125,7 +125,8 @@ def analyze(
         stability: estimate the stability of the choice under resampling of images. Needs 40 images.
         state: folder in which a long pass saves its state; a pass over the same images with the same network
             and settings resumes from it. Removed when the analysis is complete.
-        save_every: seconds between two states; see `pursuhint.analysis.run_resumable_pass`.
+        save_every: seconds between two states, longer if saving takes more than 5 % of the time; 0 saves
+            after every batch.
         network_name: what the analysis calls the network; default: the name of its class.
         checkpoint: the file that the network's weights are from; its name and hash are kept with the result.
         on_progress: called after each batch with the number of samples done and in total, of this rank.

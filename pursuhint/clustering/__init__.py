@@ -19,6 +19,7 @@ from pursuhint.errors import PursuhintError
 if TYPE_CHECKING:
     from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
     from pursuhint.clustering.cluster_count import AUTO, ClusteringsOverK, KChoice, choose_k
+    from pursuhint.clustering.distances import distances_of, similarity_of
     from pursuhint.clustering.hierarchical import linkage_tree
     from pursuhint.clustering.inertia import (
         Matrix,

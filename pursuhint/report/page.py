@@ -30,7 +30,7 @@ def write_report(folder: Path | str) -> Path:
     """Write the HTML report of an analysis, a run, a comparison or a demo.
 
     Args:
-        folder: what a command, or `pursuhint.train`, `pursuhint.compare`, `pursuhint.study.demo` or
+        folder: what a command, or `pursuhint.train`, `pursuhint.compare`, `pursuhint.demo.demo` or
             `pursuhint.Analysis.save`, wrote to.
 
     Returns:

@@ -36,7 +36,7 @@ def spans(x: Tensor, y: Tensor) -> tuple[Span, Span]:
     """Spans of two representation matrices, without directions below the noise floor.
 
     Raises:
-        PursuhintError: as `pursuhint.similarity.centered_pair`.
+        PursuhintError: as `pursuhint.similarity.checks.centered_pair`.
     """
     (x, y), (floor_x, floor_y) = centered_pair(x, y)
     return _span(x, floor_x), _span(y, floor_y)

@@ -28,7 +28,7 @@ def r2cca(x: Tensor, y: Tensor) -> Tensor:
     perfectly correlated with everything: use several times more samples than channels.
 
     The rank counts the eigenvalues of :math:`X_c^\top X_c` above :math:`10^{-10}` times the largest and
-    above what rounding of the features explains (`pursuhint.similarity.noise_floor`).
+    above what rounding of the features explains (`pursuhint.similarity.checks.noise_floor`).
 
     Reference: S. Kornblith, M. Norouzi, H. Lee and G. Hinton, Similarity of Neural Network Representations
     Revisited, ICML 2019, https://arxiv.org/abs/1905.00414, table 1; equation 3 of PURSUhInT.

@@ -54,7 +54,7 @@ def nearest_center_accuracy(embedding: Tensor, labels: Tensor, centers: Tensor) 
     """Fraction of samples whose embedding has its largest product with the centre of its class.
 
     The quality of an embedding without a classifier. Take the centres from training samples
-    (`pursuhint.losses.class_centers`); the authors of REFILLED take them from the very
+    (`pursuhint.losses.refilled_stage2.class_centers`); the authors of REFILLED take them from the very
     samples that are scored, which is optimistic.
 
     Args:

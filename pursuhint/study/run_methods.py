@@ -72,7 +72,8 @@ def compare_methods(
             methods, in place of the points of each method's paper. Their strategy must not be ``chosen``:
             select the points first, and name them.
         out: folder of the study.
-        methods: as `pursuhint.study.Method.parse` takes them; None for every loss of the table, less
+        methods: losses as ``--loss`` takes them, joined by ``+`` (``kd``, ``crd+kd``, ``at=500``), or
+            ``recipe:NAME`` for the losses and hints of a recipe; None for every loss of the table, except
             those that do not fit the networks.
         seeds: one run of every method each; at least one, better three or more.
         device: where to run; None for the best there is.

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from pursuhint.training.run_folder.export_student import export_run
     from pursuhint.training.run_folder.record import RunRecord
     from pursuhint.training.run_training import train
+    from pursuhint.training.signals import RunStopped
     from pursuhint.training.stages import Stage, build_optimizer, plan_stages
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

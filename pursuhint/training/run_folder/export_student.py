@@ -32,7 +32,7 @@ def export_run(
 
     Args:
         record: a run with at least one finished epoch.
-        format: a name of `pursuhint.models.FORMATS`.
+        format: a name of `pursuhint.models.export.FORMATS`.
         path: the file; None for ``student.FORMAT`` (``best.FORMAT``) in the run folder, which holds the
             weights alone already.
         weights: ``"last"`` or ``"best"``.
