@@ -164,7 +164,7 @@ def command(
 
 
 def _refuse_ignored(arms: tuple[str, ...], methods: tuple[str, ...]) -> None:
-    """Refuse options about hint positions that none of the arms looks at."""
+    """Refuse options about hint positions that no arm uses."""
     if methods or not arms:
         return
     chosen = [find_arm(arm) for arm in arms]

@@ -150,7 +150,7 @@ def _recipes(verbose: bool) -> list[dict[str, Any]]:
 
 
 def _lines(row: dict[str, Any]) -> list[str]:
-    """The facts of a row, one line each; lists as words, empty ones left out."""
+    """The facts of a row, one line each, without empty ones."""
     texts = {key: ", ".join(value) if isinstance(value, list) else value for key, value in row.items()}
     lines = [
         f"{key.replace('_', ' ')}: {value}" for key, value in texts.items() if key != "name" and value != ""
@@ -176,7 +176,7 @@ KINDS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
 @click.option("--verbose", "-v", is_flag=True, help="Say more about each.")
 @apply("json")
 def command(kind: str, verbose: bool, as_json: bool) -> None:
-    """List what goes by name: models, datasets, losses, metrics or recipes."""
+    """List the names of models, datasets, losses, metrics or recipes."""
     rows = KINDS[kind](verbose)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -191,5 +191,5 @@ def command(kind: str, verbose: bool, as_json: bool) -> None:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """A line in parts of some width, the later ones indented."""
+    """Wrap a line at a width, with indented continuation lines."""
     return textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)

@@ -1,4 +1,4 @@
-"""From options to data and networks: what several commands begin with."""
+"""Build data and networks from the options of a command."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Processes:
             self._state.destroy_process_group()
 
     def main_first(self) -> contextlib.AbstractContextManager[None]:
-        """Let the main process do something before the others do it, such as a download."""
+        """Run a block, such as a download, on the main process before the others."""
         first: contextlib.AbstractContextManager[None] = (
             contextlib.nullcontext() if self._state is None else self._state.main_process_first()
         )

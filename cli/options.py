@@ -163,7 +163,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help="Run the code that the recipe or run names as package.module:factory; without this option it is "
         "shown and refused.",
     ),
-    "download": click.option("--download", is_flag=True, help="Fetch the data when they are not there."),
+    "download": click.option("--download", is_flag=True, help="Download missing data."),
     "metric": click.option(
         "--metric",
         "metrics",

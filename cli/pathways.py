@@ -68,10 +68,10 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Search how much every pathway from a teacher's layer to a student's should weigh, epoch by epoch.
+    """Search the weight of every pathway from a layer of the teacher to a layer of the student, by epoch.
 
-    A student is trained on one part of the training data, while the weights learn on the other part what
-    helps it. What comes out is the recipe with the weights written into it, to train with from the start.
+    A student is trained on one part of the training data, while the weights follow the gradient of its loss
+    on the other part. The result is the recipe with the weights written into it, for a training from scratch.
     """
     record_command()
     from pursuhint.study.pathway_search import search_process

@@ -139,7 +139,7 @@ def command(
 def _refuse_ignored(
     steps: int | None, students: tuple[str, ...], shape: tuple[int, int, int] | None, classes: int | None
 ) -> None:
-    """Refuse options that this measurement does not look at."""
+    """Refuse options that this measurement does not use."""
     if steps is None:
         refuse_typed(
             "losses", "teacher_checkpoint", "checkpoint_key", "new_head", "epochs", "lr", "val_fraction",
@@ -162,7 +162,7 @@ def _refuse_ignored(
 def _sizes(
     recipe: Recipe, shape: tuple[int, int, int] | None, classes: int | None
 ) -> tuple[tuple[int, int, int], int]:
-    """What the options say, and for the rest what the data are."""
+    """Settings from the options; those that were not typed come from the data."""
     if shape is None or classes is None:
         from pursuhint.training.loaders import load_data
 

@@ -125,13 +125,13 @@ def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> A
     seconds = analysis.seconds
     more = sum(seconds.similarity.values()) + sum(seconds.clustering.values())
     layers, k = len(analysis.layers.points), len(analysis.plan)
-    certain = sum(seconds.stability.values())
-    sure = f"; the stability of the choice took another {brief(certain)}" if seconds.stability else ""
+    resampling = sum(seconds.stability.values())
+    stability = f"; the stability of the choice took another {brief(resampling)}" if seconds.stability else ""
     paragraphs = [
         f"The teacher was shown {source.num_samples:,} training images without augmentation. What each of "
         f"its {layers} sub-blocks computed, {pooled(source.pooling)}, was compared for every pair of "
         f"sub-blocks over all images. The pass over the images took {brief(seconds.collect)}; the "
-        f"similarities of all pairs and the groups took {brief(more)} more{sure}.",
+        f"similarities of all pairs and the groups took {brief(more)} more{stability}.",
     ]
     if analysis.layers.excluded:
         names = listed([point.module for point in analysis.layers.excluded])
