@@ -120,7 +120,12 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
 
 
 def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> AnalysisSection:
-    """The sections on similarity and on the choice, for any page that has an analysis."""
+    """The sections on similarity and on the choice, for any page that has an analysis.
+
+    First how the similarities were computed and what that took; then the positions by every metric and
+    clustering algorithm, so that a reader sees whether the choice depends on them; then, for each metric, the
+    similarity map, the clusters, and the curves over the number of clusters.
+    """
     source = analysis.provenance
     seconds = analysis.seconds
     more = sum(seconds.similarity.values()) + sum(seconds.clustering.values())
@@ -235,9 +240,16 @@ def algorithm_title(algorithm: str) -> str:
 
 
 def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> MetricSection:
+    """The similarity map by a metric, its clusters, and inertia and silhouette over the number of clusters.
+
+    The map is in depth order, not sorted by cluster: contiguous groups are blocks on the diagonal, and a
+    cluster that is not contiguous is seen at once. Clusters, hint positions and stages are drawn at its sides
+    to compare the choice with the conventional positions at the ends of stages.
+    """
     title, algorithm, candidates = metric_title(metric), _used(analysis), analysis.candidates
     similarity = analysis.similarities[metric]
     labels = analysis.clusters.clusterings[metric][algorithm].labels
+    # The positions that this metric would give; the plan has the positions of the first metric.
     hints = {point.position for point in _chosen(analysis, metric, algorithm)}
     conventional = {point.position for point in stage_ends(candidates)}
     stability = analysis.robustness.stability.get(metric)
@@ -283,6 +295,8 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
             f" The bars beside the map show in how many of {stability.halves} random halves of the images "
             "each layer would have been chosen."
         )
+    # Curves over k: the silhouette has a peak where a number of groups stands out; inertia only falls, and
+    # shows where k-means ends above the best contiguous partition. A network with few layers has no curve.
     curves = {algorithm_title(name): curve for name, curve in analysis.clusters.curves[metric].items()}
     inertia = silhouette = None
     if curves and all(len(curve) > 1 for curve in curves.values()):
@@ -342,6 +356,7 @@ def _tree(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> Pictu
 
 
 def _positions_grid(analysis: Analysis) -> Grid:
+    """Hint positions by every metric and algorithm, and the conventional ones in the last row."""
     rows = []
     for metric in analysis.metrics:
         for algorithm in analysis.clusters.clusterings[metric]:
@@ -369,6 +384,7 @@ def _agreement_grid(analysis: Analysis) -> Grid | None:
 
 
 def _clusters_grid(analysis: Analysis, metric: str) -> Grid:
+    """Members, hint position and inertia of the clusters by every algorithm; letters as in the map."""
     rows = []
     for algorithm, clustering in analysis.clusters.clusterings[metric].items():
         chosen = {point.position for point in _chosen(analysis, metric, algorithm)}
@@ -383,16 +399,19 @@ def _clusters_grid(analysis: Analysis, metric: str) -> Grid:
 
 
 def _chosen(analysis: Analysis, metric: str, algorithm: str) -> list[HintPoint]:
+    """The hint points that a metric and an algorithm give, by the plan's position in a cluster."""
     values = analysis.clustered_similarity(metric).values
     layers = choose_positions(analysis.clusters.clusterings[metric][algorithm], _position(analysis), values)
     return [analysis.candidates[layer] for layer in layers]
 
 
 def _position(analysis: Analysis) -> str:
+    """Which member of a cluster the plan takes."""
     return str(analysis.plan.origin.get("position", "center"))
 
 
 def _used(analysis: Analysis) -> str:
+    """The algorithm that chose the plan."""
     return str(analysis.plan.origin.get("algorithm", "kmeans"))
 
 
