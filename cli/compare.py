@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pursuhint.study.arms import ARMS, find_arm
+from pursuhint.study.arms import ARMS, WITHOUT_HINTS, find_arm
 
 from .command_line import record_command
 from .options import apply, examples, refuse_typed, typed
@@ -63,7 +63,7 @@ from .recipe_options import build_recipe, recipe_options
     "[default: all of a seed]",
 )
 @click.option("--streams", is_flag=True, help="On a GPU, give every student in training a stream of its own.")
-@click.option("--seeds", default="0-2", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")
+@click.option("--seeds", default="0-4", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")
 @apply("metric", "k", "position", "activation", "samples", "device", "out", "quiet", "json")
 def command(
     arms: tuple[str, ...],
@@ -175,8 +175,8 @@ def _refuse_ignored(arms: tuple[str, ...], methods: tuple[str, ...]) -> None:
         )  # fmt: skip
     if not any(arm.takes_k for arm in chosen):
         refuse_typed("k", because=f"the arms {', '.join(arms)} have one hint for every resolution stage")
-    if set(arms) == {"alone"}:
-        refuse_typed("activation", because="a student alone has no hints")
+    if set(arms) <= set(WITHOUT_HINTS):
+        refuse_typed("activation", because=f"the students of {' and '.join(arms)} have no hints")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -214,6 +214,8 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     )
     for line in table(("hints", "teacher positions", "mean ± std"), rows):
         click.echo(line)
+    for finding in comparison.findings:
+        click.echo(finding)
     for sentences in comparison.sentences.values():
         for sentence in sentences:
             click.echo(sentence)

@@ -49,6 +49,7 @@ class Arm:
         description: what it does, in a clause.
         choose: the hint points for candidates and a seed; None for no hints. The same for every seed unless
             the arm draws at random.
+        teacher: whether the student has a teacher.
         takes_k: whether its number of hints is free. Otherwise the arm has one for every resolution stage,
             those that were given, or none.
         clusters: whether it needs an analysis of the teacher.
@@ -57,6 +58,7 @@ class Arm:
     title: str
     description: str
     choose: Callable[[Candidates, int], HintPlan | None]
+    teacher: bool = True
     takes_k: bool = False
     clusters: bool = False
 
@@ -89,7 +91,12 @@ def _clustered(algorithm: str) -> Callable[[Candidates, int], HintPlan]:
 
 ARMS: Mapping[str, Arm] = MappingProxyType(
     {
-        "alone": Arm("student alone", "no teacher: cross-entropy only", _no_hints),
+        "alone": Arm("student alone", "no teacher: cross-entropy only", _no_hints, teacher=False),
+        "kd": Arm(
+            "no hints (KD)",
+            "the teacher's soft targets without hints: the losses that look at no hint point, or KD",
+            _no_hints,
+        ),
         "conventional": Arm(
             "conventional", "hints at the last sub-block of every resolution stage", _conventional
         ),
@@ -141,6 +148,9 @@ def arm_folder(name: str) -> str:
     """The name of an arm as part of a path."""
     return _ODD.sub("_", name)
 
+
+WITHOUT_HINTS = ("alone", "kd")
+"""The arms that have no hint points."""
 
 CONTROLS = ("conventional", "centers")
 """The arms that others are compared with: common practice, and the control that clustering must beat."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pursuhint._util.text import capital
 from pursuhint.data.preprocessing import Normalization, Preprocessing
-from pursuhint.study.arms import ARMS, CONTROLS, GIVEN, find_arm
+from pursuhint.study.arms import ARMS, CONTROLS, GIVEN, WITHOUT_HINTS, find_arm
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
 from pursuhint.study.paired_statistics import (
+    FEWEST_SEEDS,
     PairedComparison,
     Summary,
     compare_pairs,
@@ -184,8 +185,10 @@ class Comparison(FinishedStudy):
         teacher: its size and accuracy.
         student: its size.
         arms: in the order asked for.
+        findings: what a reader has to know first: that every student with hints ended below the student
+            alone, or that there are too few seeds.
         against: by control: comparisons of the primary outcome, corrected (Holm) for their number.
-        sentences: by control: what each of these says, in words.
+        sentences: by control: what each of these says, in words; none with fewer than 3 seeds.
         notes: facts that a reader needs beside the numbers, such as arms with identical runs.
         environment: versions, device, command; see ``environment.json`` of a run.
     """
@@ -201,6 +204,7 @@ class Comparison(FinishedStudy):
     teacher: NetworkFacts
     student: NetworkFacts
     arms: tuple[ArmResult, ...]
+    findings: tuple[str, ...] = ()
     against: dict[str, tuple[PairedComparison, ...]]
     sentences: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
@@ -225,12 +229,15 @@ def against_controls(
     that are the same runs count once in the correction for several comparisons.
 
     Returns:
-        Comparisons and sentences, by control, both in the order of the arms.
+        Comparisons and sentences, by control, both in the order of the arms. With fewer than `FEWEST_SEEDS`
+        seeds no sentences: `findings_on` says once what that means.
     """
     by_name = {arm.name: arm for arm in arms}
     against, sentences = {}, {}
     for control in [name for name in CONTROLS if name in by_name] or [arms[0].name]:
-        spared = () if control != "centers" or "conventional" not in by_name else ("alone", "conventional")
+        spared: tuple[str, ...] = ()
+        if control == "centers" and "conventional" in by_name:
+            spared = (*WITHOUT_HINTS, "conventional")
         others = [arm for arm in arms if arm.name != control and arm.name not in spared]
         first = first_of_same(others)
         raw = [
@@ -245,8 +252,35 @@ def against_controls(
         sentences[control] = tuple(
             _sentence(arm, by_name[control], comparison, first)
             for arm, comparison in zip(others, against[control], strict=True)
+            if comparison.n >= FEWEST_SEEDS
         )
     return against, sentences
+
+
+def findings_on(arms: Sequence[ArmResult]) -> tuple[str, ...]:
+    """What a reader has to know before any comparison of two arms, in sentences without full stops."""
+    findings = []
+    by_name = {arm.name: arm for arm in arms}
+    hinted = [arm for arm in arms if arm.name not in WITHOUT_HINTS]
+    if "alone" in by_name and hinted:
+        alone, best = by_name["alone"].last.mean, max(hinted, key=lambda arm: arm.last.mean)
+        if best.last.mean < alone:
+            findings.append(
+                f"every student with hints ended below the student alone ({alone:.2f} % on average): the "
+                f"best of them, {best.title}, at {best.last.mean:.2f} %"
+            )
+    return (*findings, *few_seeds(arms[0].last.n))
+
+
+def few_seeds(seeds: int) -> tuple[str, ...]:
+    """The sentence on too few seeds for intervals; none if there are enough."""
+    if seeds >= FEWEST_SEEDS:
+        return ()
+    number = "1 seed gives" if seeds == 1 else f"{seeds} seeds give"
+    return (
+        f"{number} no intervals, so differences between the means may be chance; take at least "
+        f"{FEWEST_SEEDS} (--seeds 0-4)",
+    )
 
 
 def notes_on(arms: Sequence[ArmResult], *, asked_k: int) -> tuple[str, ...]:
@@ -269,7 +303,7 @@ def notes_on(arms: Sequence[ArmResult], *, asked_k: int) -> tuple[str, ...]:
                 )
     for arm in arms:
         counts = {len(run.positions) for run in arm.runs}
-        if arm.name != "alone" and counts != {asked_k}:
+        if arm.name not in WITHOUT_HINTS and counts != {asked_k}:
             notes.append(
                 f"{capital(arm.title)} has {max(counts)} hints where the chosen arms have {asked_k}, so its "
                 "difference to them is not one of place alone."

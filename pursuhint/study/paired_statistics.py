@@ -32,6 +32,9 @@ __all__ = [
 # computed spread of about 1e-15, which is a spread of zero and must not become an interval that wide.
 _NOISE = 1e-12
 
+FEWEST_SEEDS = 3
+"""Fewest seeds for an interval: the t quantile of two is 12.7, and their spread is known to no digit."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -101,14 +104,14 @@ class PairedComparison:
 
     @property
     def spread(self) -> str:
-        """Whether the differences vary: ``"single"`` seed, ``"none"`` (all equal) or ``"some"``.
+        """Whether the differences vary: too ``"few"`` seeds to say, ``"none"`` (all equal) or ``"some"``.
 
         Only ``"some"`` has an interval. Equal differences in all seeds would give one of width zero, which
         would claim a certainty that a few seeds (and a test set of a few hundred samples, whose accuracies
         move in steps) cannot give.
         """
-        if self.n == 1:
-            return "single"
+        if self.n < FEWEST_SEEDS:
+            return "few"
         return "none" if self.low is None else "some"
 
     @property
@@ -173,8 +176,8 @@ def compare_pairs(
         power: the probability of being seen that makes a difference "detectable", in (0, 1).
 
     Returns:
-        The comparison, without a correction for multiplicity. With one seed, or with the same difference in
-        all seeds, it has no interval, p-value or detectable difference.
+        The comparison, without a correction for multiplicity. With fewer than `FEWEST_SEEDS` seeds, or with
+        the same difference in all seeds, it has no interval, p-value or detectable difference.
 
     Raises:
         PursuhintError: the arms have different numbers of results, none at all, or one that is not finite;
@@ -197,7 +200,7 @@ def compare_pairs(
         std = 0.0
         mean = 0.0 if abs(mean) <= _NOISE * scale else mean
     low = high = p_value = detectable = None
-    if std:  # neither a single seed nor the same difference in all seeds
+    if std and n >= FEWEST_SEEDS:  # the differences vary
         error = std / math.sqrt(n)
         margin = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
         low, high = mean - margin, mean + margin
@@ -333,10 +336,10 @@ def conclusion(
     arm, control = arm or comparison.arm, control or comparison.control
     n, mean = comparison.n, comparison.mean
     seeds = _seeds(n)
-    if comparison.spread == "single":
+    if comparison.spread == "few":
         return (
-            f"no conclusion: {arm} minus {control} = {_signed(mean)} {unit}, but one seed says nothing about "
-            "how much seeds differ"
+            f"no conclusion: {arm} minus {control} = {_signed(mean)} {unit} in {seeds}, and an interval "
+            f"takes at least {FEWEST_SEEDS}"
         )
     if comparison.spread == "none":
         if mean == 0:

@@ -22,8 +22,16 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.options import default_k
 from pursuhint.hints.plan import HintPlan
+from pursuhint.losses import get_loss
 from pursuhint.study.arms import ARMS, GIVEN, Candidates, arm_folder, find_arm
-from pursuhint.study.comparison import ArmResult, Comparison, SeedResult, against_controls, notes_on
+from pursuhint.study.comparison import (
+    ArmResult,
+    Comparison,
+    SeedResult,
+    against_controls,
+    findings_on,
+    notes_on,
+)
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
 from pursuhint.study.settings import StudySettings
@@ -48,7 +56,7 @@ def compare(
     out: Path | str,
     *,
     arms: Sequence[str] = tuple(ARMS),
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
     device: torch.device | str | None = None,
     data: ImageData | None = None,
     teacher: nn.Module | None = None,
@@ -70,10 +78,11 @@ def compare(
             hints, ``k``, ``metric``, ``position``, ``activation``, ``samples``, ``seed``, ``pairing`` and
             ``student_points`` apply; the strategy and ``recipe.seed`` are what the arms and seeds set.
         out: folder of the comparison.
-        arms: names of `pursuhint.study.ARMS`, at least two. ``alone`` trains with cross-entropy only.
+        arms: names of `pursuhint.study.ARMS`, at least two. ``alone`` trains with cross-entropy only, ``kd``
+            with the losses that look at no hint point (with KD, if none of them has a teacher).
             ``random`` draws other positions for every seed. ``hints:7,29,49`` has given points, by position
             or module name, ``hints:FILE`` the points of a ``hints.json``.
-        seeds: one run of every arm each; at least one, better three or more.
+        seeds: one run of every arm each; at least one. Fewer than three give no intervals.
         device: where to run; None for the best there is.
         data: used instead of the recipe's.
         teacher: used instead of the recipe's.
@@ -269,6 +278,7 @@ class _HintPlacement:
             metric=self.hints.metric,
             position=self.hints.position,
             arms=arms,
+            findings=findings_on(arms),
             against=against,
             sentences=sentences,
             notes=notes_on(arms, asked_k=self.k),
@@ -284,7 +294,8 @@ def _run(study: Study, plans: Mapping[RunKey, HintPlan | None]) -> dict[RunKey, 
     same: dict[RunKey, RunKey] = {}
     runs: dict[RunKey, Run] = {}
     for key, plan in plans.items():
-        first = first_with.setdefault((key.seed, *_modules(plan)), key)
+        what = find_arm(key.arm).teacher, *_modules(plan)
+        first = first_with.setdefault((key.seed, *what), key)
         if first == key:
             runs[key] = _make_run(study, key, plan)
         else:
@@ -303,13 +314,33 @@ def _make_run(study: Study, key: RunKey, plan: HintPlan | None) -> Run:
     """One run of an arm. Its ``recipe.yaml`` names its hint points, so it repeats the run by itself."""
     recipe = study.recipe
     update: dict[str, Any] = {"seed": key.seed}
+    taught = find_arm(key.arm).teacher
     if plan is None:
-        options = recipe.losses["ce"].options if "ce" in recipe.losses else {}
-        entropy = LossConfig(weight=1.0, options=options)
-        update |= {"teacher": None, "hints": None, "losses": {"ce": entropy}}
-    teacher = None if plan is None else study.passed.teacher
+        update |= {"hints": None, "losses": _without_hints(recipe.losses, taught=taught)}
+    if not taught:
+        update["teacher"] = None
+    teacher = study.passed.teacher if taught else None
     inputs = Inputs(teacher=teacher, data=study.passed.data, plan=plan)
     return Run(recipe.model_copy(update=update), study.out / run_folder(*key), inputs)
+
+
+def _without_hints(losses: Mapping[str, LossConfig], *, taught: bool) -> dict[str, LossConfig]:
+    """The losses of an arm without hints; what they share with the other arms has the same weight.
+
+    Args:
+        losses: of the recipe, resolved.
+        taught: keep those that have a teacher but look at no hint point, and make sure that there is one.
+    """
+    options = losses["ce"].options if "ce" in losses else {}
+    if not taught:
+        return {"ce": LossConfig(weight=1.0, options=options)}
+    kept = {name: loss for name, loss in losses.items() if not needs_hints([name])}
+    kinds = [get_loss(name).info for name in kept]
+    if not any(info.needs_teacher for info in kinds):
+        kept["kd"] = LossConfig(weight=1.0)
+    if "ce" not in kept and not any(info.contains_classification for info in kinds):
+        kept["ce"] = LossConfig(weight=1.0)
+    return kept
 
 
 def _checked(arms: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:

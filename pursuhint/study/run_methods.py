@@ -50,7 +50,7 @@ def compare_methods(
     out: Path | str,
     *,
     methods: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
     device: torch.device | str | None = None,
     data: ImageData | None = None,
     teacher: nn.Module | None = None,
@@ -75,7 +75,7 @@ def compare_methods(
         methods: losses as ``--loss`` takes them, joined by ``+`` (``kd``, ``crd+kd``, ``at=500``), or
             ``recipe:NAME`` for the losses and hints of a recipe; None for every loss of the table, except
             those that do not fit the networks.
-        seeds: one run of every method each; at least one, better three or more.
+        seeds: one run of every method each; at least one. Fewer than three give no intervals.
         device: where to run; None for the best there is.
         data: used instead of the recipe's.
         teacher: used instead of the recipe's.

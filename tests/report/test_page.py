@@ -44,7 +44,7 @@ def comparison(tmp_path_factory):
         recipe(write_teacher(folder, "resnet20")),
         folder / "compared",
         arms=arms,
-        seeds=(0, 1),
+        seeds=(0, 1, 2),
         data=few_digits(),
         device="cpu",
     )
@@ -231,7 +231,7 @@ def test_answers_follow_the_statistics(comparison):
 
     none = {"adjusted_p_value": 0.5, "low": -1.0, "high": 1.0}
     assert said(**none) == (
-        "In 2 seeds there is no evidence that the chosen positions teach better or worse than the "
+        "In 3 seeds there is no evidence that the chosen positions teach better or worse than the "
         "conventional ones."
     )
     clear = {"adjusted_p_value": 0.01, "low": 0.5, "high": 1.0}

@@ -14,6 +14,7 @@ from pursuhint.study.comparison import (
     NetworkFacts,
     SeedResult,
     against_controls,
+    findings_on,
     first_of_same,
     notes_on,
 )
@@ -108,6 +109,30 @@ def test_without_the_usual_control_another_one_serves(arms, control):
     against, _ = against_controls(arms)
     assert list(against) == [control]
     assert len(against[control]) == len(arms) - 1
+
+
+def test_hints_that_do_not_reach_the_student_alone_are_said_first():
+    below = [arm(name, [89.0, 88.0, 90.0], [3, 6, 9]) for name in ("conventional", "random")]
+    (finding,) = findings_on([ALONE, *below])
+    assert finding.startswith("every student with hints ended below the student alone (90.57 %")
+    taught = arm("kd", [89.0, 88.0, 90.0])
+    assert findings_on([ALONE, *below, taught]) == (finding,)
+    better = arm("kd", [99.0, 98.0, 99.0])
+    assert findings_on([ALONE, *below, better]) == (finding,)  # it has no hints
+    assert findings_on([ALONE, *below, CENTERS]) == ()
+    assert findings_on([*below]) == ()
+    assert findings_on([ALONE, better]) == ()
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_few_seeds_give_one_sentence_and_no_comparison(seeds):
+    arms = [arm(name, list(range(90, 90 + seeds))) for name in ("alone", "conventional", "random")]
+    arms[2] = arm("random", [95.0, 93.5, 94.2][:seeds], [1, 2, 3])
+    against, sentences = against_controls(arms)
+    findings = findings_on(arms)
+    assert len(findings) == (seeds < 3)
+    assert [len(said) for said in sentences.values()] == [0 if seeds < 3 else 2]
+    assert all((pair.low is None) == (seeds < 3) for pair in against["conventional"] if pair.arm == "random")
 
 
 def test_the_sentence_names_direction_and_titles():

@@ -13,7 +13,9 @@ from pursuhint.analysis import Analysis
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.study import ARMS, Comparison, compare
+from pursuhint.study.run_comparison import _without_hints
 from pursuhint.training import RunRecord
+from pursuhint.training.recipe.schema import LossConfig
 from tests.helpers.study_runs import few_digits, recipe, untrained, write_teacher
 
 
@@ -36,13 +38,13 @@ def finished(tmp_path_factory, data, teacher) -> Comparison:
 
 
 def test_settings_of_the_clustering_arms_count(data, teacher, tmp_path):
-    hints = {"metric": "r2cca", "samples": 100, "seed": 3, "position": "last"}
+    hints = {"metric": "debiased-cka", "samples": 100, "seed": 3, "position": "last"}
     compare(
         recipe(teacher, hints=hints), tmp_path, arms=("kmeans", "random"), seeds=(0,), data=data, device="cpu"
     )
     provenance = Analysis.load(tmp_path / "analysis").provenance
     assert (provenance.num_samples, provenance.seed) == (100, 3)
-    assert Analysis.load(tmp_path / "analysis").metrics == ("r2cca",)
+    assert Analysis.load(tmp_path / "analysis").metrics == ("debiased-cka",)
 
 
 def test_every_arm_and_seed_has_a_result_in_an_ordinary_run_folder(finished):
@@ -72,8 +74,24 @@ def test_the_student_alone_has_no_teacher_and_the_others_share_all_losses(finish
     alone = RunRecord.load(finished.path / "arms/alone/seed-0").recipe
     taught = RunRecord.load(finished.path / "arms/conventional/seed-0").recipe
     assert alone.teacher is None
-    weights = [{name: term.weight for name, term in r.losses.items()} for r in (alone, taught)]
-    assert weights == [{"ce": 1.0}, {"ce": 1.0, "kd": 0.9, "at": 100.0}]
+    kd = RunRecord.load(finished.path / "arms/kd/seed-0").recipe
+    assert kd.teacher == taught.teacher
+    assert kd.hints is None
+    weights = [{name: term.weight for name, term in r.losses.items()} for r in (alone, kd, taught)]
+    assert weights == [{"ce": 1.0}, {"ce": 1.0, "kd": 0.9}, {"ce": 1.0, "kd": 0.9, "at": 100.0}]
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ({"ce": 1.0, "at": 10.0}, {"ce": 1.0, "kd": 1.0}),
+        ({"ce": 0.5, "crd": 0.8, "at": 10.0}, {"ce": 0.5, "crd": 0.8}),
+        ({"wsld": 1.0, "at": 10.0}, {"wsld": 1.0}),
+    ],
+)
+def test_the_arm_without_hints_keeps_every_other_loss(losses, expected):
+    kept = _without_hints({name: LossConfig(weight=weight) for name, weight in losses.items()}, taught=True)
+    assert {name: loss.weight for name, loss in kept.items()} == expected
 
 
 def test_what_is_in_the_file_is_what_was_returned(finished):
@@ -186,15 +204,21 @@ def test_arms_with_equal_positions_share_their_runs(data, tmp_path):
     sources = {event.arm: event.source for event in events if type(event).__name__ == "ArmFinished"}
     assert sources == {
         "alone": "trained",
+        "kd": "trained",
         "conventional": "trained",
         "centers": "same",
         "kmeans": "same",
         "segments": "same",
         "random": "same",
     }
-    assert sorted(path.name for path in (tmp_path / "c" / "arms").iterdir()) == ["alone", "conventional"]
+    assert sorted(path.name for path in (tmp_path / "c" / "arms").iterdir()) == [
+        "alone",
+        "conventional",
+        "kd",
+    ]
     assert result.arm("kmeans").runs[0].same_as == "conventional"
-    assert "nothing to compare" in result.sentences["conventional"][1]
+    assert set(result.sentences.values()) == {()}
+    assert "1 seed gives no intervals" in result.findings[-1]
     assert sum("one and the same set of runs" in note for note in result.notes) == 4
 
 

@@ -48,9 +48,9 @@ from pursuhint.report.text import (
     training_rows,
     zoom_note,
 )
-from pursuhint.study.arms import ARMS, GIVEN, find_arm
+from pursuhint.study.arms import ARMS, GIVEN, WITHOUT_HINTS, find_arm
 from pursuhint.study.comparison import Comparison, first_of_same, title_of
-from pursuhint.study.paired_statistics import PairedComparison
+from pursuhint.study.paired_statistics import FEWEST_SEEDS, PairedComparison
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
 
@@ -161,8 +161,11 @@ def answer(comparison: Comparison) -> str:
     ]
     if not pairs:
         return "The chosen positions could not be compared with another way of placing the hints."
-    if len(comparison.seeds) == 1:
-        return "One seed shows whether everything works, not whether the place of the hints matters."
+    if len(comparison.seeds) < FEWEST_SEEDS:
+        return (
+            f"{capital(count(len(comparison.seeds), 'seed'))} can show whether everything works, not whether "
+            "the place of the hints matters."
+        )
     # Three answers, by strength: significant after Holm's correction, before it only, or not at all.
     found = [pair for pair in pairs if pair.verdict in ("better", "worse")]
     clear = [pair for pair in found if pair.survives_correction is not False]
@@ -187,6 +190,7 @@ def _summary(comparison: Comparison, analysis: Analysis | None) -> tuple[str, ..
     arms = {arm.name: arm for arm in comparison.arms}
     teacher, student = comparison.teacher, comparison.student
     lines = [
+        *(f"{capital(finding)}." for finding in comparison.findings),
         answer(comparison),
         f"The teacher, {teacher.name}, classifies {percent(teacher.top1)} of the test images correctly. The "
         f"student, {student.name}, has {teacher.parameters / student.parameters:.1f} times fewer parameters.",
@@ -201,7 +205,8 @@ def _summary(comparison: Comparison, analysis: Analysis | None) -> tuple[str, ..
     # Arms with identical hint points share their runs; each result is said once, under the first arm.
     first = first_of_same(comparison.arms)
     for control, sentences in comparison.sentences.items():
-        for pair, sentence in zip(comparison.against[control], sentences, strict=True):
+        pairs = comparison.against[control] if sentences else ()
+        for pair, sentence in zip(pairs, sentences, strict=True):
             if pair.arm == "alone" or (pair.arm in _CHOSEN and first[pair.arm] == pair.arm):
                 lines.append(f"{capital(sentence)}.")
     chosen = tuple(capital(title_of(name)) for name in _CHOSEN)
@@ -368,7 +373,7 @@ def _map(comparison: Comparison, analysis: Analysis | None, figure_folder: Figur
         else analysis.clusters.clusterings.get(comparison.metric, {})
     )
     for arm in comparison.arms:
-        if arm.name == "alone":
+        if arm.name in WITHOUT_HINTS:
             continue
         for entry, run in zip(arm.positions, arm.runs, strict=False):
             name = arm.title if len(arm.positions) == 1 else f"{arm.title}, seed {run.seed}"

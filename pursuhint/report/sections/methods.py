@@ -22,8 +22,9 @@ from pursuhint.report.text import (
     toy_limit,
     training_rows,
 )
+from pursuhint.study.comparison import few_seeds
 from pursuhint.study.method_comparison import MethodComparison
-from pursuhint.study.paired_statistics import PairedComparison
+from pursuhint.study.paired_statistics import FEWEST_SEEDS, PairedComparison
 from pursuhint.training.recipe.schema import Recipe
 
 __all__ = ["findings"]
@@ -106,7 +107,16 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
 
 def findings(study: MethodComparison) -> tuple[str, ...]:
     """Sentences: methods better or worse than each control, before and after correction; failed methods."""
-    lines = [
+    alone, taught = study.method("alone").last.mean, [m for m in study.methods if m.name != "alone"]
+    best = max(taught, key=lambda method: method.last.mean, default=None)
+    lines = []
+    if best is not None and best.last.mean < alone:
+        lines.append(
+            f"Every method ended below the student alone ({percent(alone)} on average): the best of them, "
+            f"{best.title}, at {percent(best.last.mean)}."
+        )
+    lines += [f"{capital(sentence)}." for sentence in few_seeds(len(study.seeds))]
+    lines += [
         f"The teacher, {study.teacher.name}, classifies {percent(study.teacher.top1)} of the test images "
         f"correctly, the student alone {mean_std(study.method('alone').last)}."
     ]
@@ -128,7 +138,8 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
                     f"{capital(verdict)} than {name} within their 95 % intervals: "
                     f"{listed([titles[pair.arm] for pair in found])}{also}."
                 )
-        if others and all(pair.verdict not in ("better", "worse") for pair in others):
+        enough = len(study.seeds) >= FEWEST_SEEDS
+        if enough and others and all(pair.verdict not in ("better", "worse") for pair in others):
             lines.append(
                 f"With {count(len(study.seeds), 'seed')} no method is significantly different from {name}."
             )
