@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from pursuhint._util.wrappers import runnable
+from pursuhint._util.wrappers import original_modules, runnable
 from pursuhint.acceleration.options import CompileMode
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import first_tensor
 from pursuhint.features.extractor import FeatureExtractor, Features
-from pursuhint.features.network_call import NetworkInput, call_network, tensors_of
+from pursuhint.features.network_call import NetworkInput, call_as_given, in_precision_of, tensors_of
 
 if TYPE_CHECKING:
     from pursuhint.features.hint_points import HintPoint
@@ -75,20 +76,18 @@ class CompiledExtractor(FeatureExtractor):
         taps = self._all_taps(images)
         if self._hooks is None:  # made once: what is compiled remembers them
             self._hooks = {(tap.module, tap.kind): self._hook(tap.module, tap.kind) for tap in taps}
-        modules = dict(self.network.named_modules())
-        handles: list[Any] = []
-        try:
+        images = in_precision_of(self.network, images)
+        with contextlib.ExitStack() as exits:
+            modules = dict(exits.enter_context(original_modules(self.network)).named_modules())
             for (name, kind), hook in self._hooks.items():
                 if kind == "output":
-                    handles.append(modules[name].register_forward_hook(hook))
+                    handle = modules[name].register_forward_hook(hook)
                 else:
-                    handles.append(modules[name].register_forward_pre_hook(hook, with_kwargs=True))
+                    handle = modules[name].register_forward_pre_hook(hook, with_kwargs=True)
+                exits.callback(handle.remove)
             if self._replays and tensors_of(images)[0].is_cuda:
                 torch.compiler.cudagraph_mark_step_begin()
             output, tensors = self._run(images)
-        finally:
-            for handle in handles:
-                handle.remove()
         found = []
         for index, (tap, tensor) in enumerate(zip(taps, tensors)):
             if tensor is None:
@@ -101,7 +100,7 @@ class CompiledExtractor(FeatureExtractor):
 
     def _run_network(self, images: NetworkInput) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
         """What is compiled."""
-        output = call_network(self.network, images)
+        output = call_as_given(self.network, images)
         count = len(self.taps) + self.embedding
         tensors = tuple([self._found.get(index) for index in range(count)])
         self._found.clear()

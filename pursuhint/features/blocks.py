@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import Call, CallTrace, classifier_call
+from pursuhint.features.layers import children_of, modules_of
 from pursuhint.features.module_rules import (
     activation_after_norm,
     has_own_weights,
@@ -131,7 +132,7 @@ class _Search:
     def _weighted_layers(self, module: nn.Module) -> int:
         """Number of layers with weights in a module."""
         if module not in self._weights:
-            inside = sum(map(self._weighted_layers, module.children()))
+            inside = sum(self._weighted_layers(child) for _, child in children_of(module))
             self._weights[module] = inside + has_own_weights(module)
         return self._weights[module]
 
@@ -139,7 +140,9 @@ class _Search:
         """Whether a module is a sub-block or holds one, rather than a named chain of layers."""
         if module not in self._holding:
             itself = type(module) in self.branching and self._can_be_sub_block(module)
-            self._holding[module] = itself or any(map(self._holds_sub_block, module.children()))
+            self._holding[module] = itself or any(
+                self._holds_sub_block(child) for _, child in children_of(module)
+            )
         return self._holding[module]
 
     def _holds_run(self, module: nn.Module) -> bool:
@@ -193,7 +196,7 @@ class _Search:
             return True
         if self._holds_run(module) or self._is_short_stage(module):
             return not self._runs_in_parallel(module)
-        return any(module.children()) and type(module) not in self.branching
+        return any(True for _ in children_of(module)) and type(module) not in self.branching
 
     def _leaves(self, taken: Iterable[nn.Module] = ()) -> Iterator[Call]:
         """Calls of the outermost modules that the search does not descend into, and of those in ``taken``."""
@@ -201,7 +204,7 @@ class _Search:
 
         def visit(name: str, module: nn.Module) -> Iterator[Call]:
             if module not in taken and self._is_entered(module):
-                for child_name, child in module.named_children():
+                for child_name, child in children_of(module):
                     yield from visit(f"{name}.{child_name}" if name else child_name, child)
                 return
             call = self.last.get(name)
@@ -255,7 +258,7 @@ class _Search:
             and module is not self.network
             and self._can_be_sub_block(module)
             and type(module) not in self.stages
-            and sum(map(is_depthwise, module.modules())) == 1
+            and sum(is_depthwise(inner) for _, inner in modules_of(module)) == 1
         ]
         return self._outermost([call for call in self._leaves(chosen) if call.module in set(chosen)])
 
@@ -269,8 +272,10 @@ class _Search:
             if module is None or module in known or not self._can_be_sub_block(module, layers=1):
                 return False
             if type(module) in kinds:
-                return not all(is_depthwise(inner) for inner in module.modules() if has_own_weights(inner))
-            if not any(module.children()) or self._company(call.name) not in company:
+                return not all(
+                    is_depthwise(inner) for _, inner in modules_of(module) if has_own_weights(inner)
+                )
+            if not any(True for _ in children_of(module)) or self._company(call.name) not in company:
                 return False
             keeps_shape = call.input is not None and call.output is not None
             keeps_shape = keeps_shape and call.input.shape == call.output.shape  # type: ignore[union-attr]

@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from pursuhint._util.wrappers import original_modules, unwrapped
 from pursuhint.errors import PursuhintError
+from pursuhint.features.layers import is_linear, modules_of, owns_weights
 from pursuhint.features.network_call import (
     NetworkInput,
     call_network,
@@ -303,7 +304,7 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
         inner = exits.enter_context(original_modules(network))
         # Compiled functions inside run as written: the hooks are not compiled with them.
         exits.enter_context(torch.compiler.set_stance("force_eager"))
-        for name, module in inner.named_modules():
+        for name, module in modules_of(inner):
             handles.append(
                 module.register_forward_pre_hook(
                     lambda module, arguments, named, name=name: enter(name, module, arguments, named),
@@ -353,10 +354,6 @@ def _check_readable(network: nn.Module) -> None:
             )
 
 
-def _owns_weights(module: nn.Module) -> bool:
-    return any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
-
-
 def index_of_logits(trace: CallTrace) -> int:
     """Which of a network's output tensors is the logits.
 
@@ -371,10 +368,10 @@ def index_of_logits(trace: CallTrace) -> int:
     candidates = [
         index for index, values in enumerate(outputs) if values.ndim > 0 and len(values) == trace.samples
     ] or list(range(len(outputs)))
-    layers = [call for call in trace.calls if call.module is not None and _owns_weights(call.module)]
+    layers = [call for call in trace.calls if call.module is not None and owns_weights(call.module)]
     read = {id(values) for call in layers for values in call.inputs}
     candidates = [index for index in candidates if id(outputs[index]) not in read] or candidates
-    linear = [call for call in layers if isinstance(call.module, nn.Linear) and call.output is not None]
+    linear = [call for call in layers if is_linear(call.module) and call.output is not None]
     for call in reversed(linear):
         for index in candidates:
             if call.output is outputs[index]:
@@ -399,8 +396,8 @@ def classifier_call(trace: CallTrace) -> Call:
     Raises:
         PursuhintError: no layer of the network has weights.
     """
-    weighted = [call for call in trace.calls if call.module is not None and _owns_weights(call.module)]
-    linear = [call for call in weighted if isinstance(call.module, nn.Linear)]
+    weighted = [call for call in trace.calls if call.module is not None and owns_weights(call.module)]
+    linear = [call for call in weighted if is_linear(call.module)]
     for call in reversed(linear):
         if call.output is not None and call.output.numel() == trace.output.numel():
             return call

@@ -21,6 +21,7 @@ from pursuhint.features.call_trace import (
     is_activation,
     trace_calls,
 )
+from pursuhint.features.layers import modules_of
 from pursuhint.features.logits import LogitsReader
 from pursuhint.features.network_call import (
     NetworkInput,
@@ -240,7 +241,7 @@ class _Seen:
         def leaving(module: nn.Module, arguments: Any, output: Any) -> None:
             stack.pop()
 
-        for name, module in modules.items():
+        for name, module in modules_of(self.network):
             handles.append(module.register_forward_pre_hook(entering(name)))
             handles.append(module.register_forward_hook(leaving))
 

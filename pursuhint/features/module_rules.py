@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from pursuhint.features.call_trace import Call, CallTrace
+from pursuhint.features.layers import adapted_layer, as_convolution, is_linear, owns_weights
 
 # ---------------------------------------------------------------------------------------------------------
 # Modules
@@ -39,7 +40,7 @@ def activation_after_norm(trace: CallTrace, block: Call) -> Call | None:
 
 def has_own_weights(module: nn.Module) -> bool:
     """Whether the module itself is a layer with weights, other than a norm."""
-    return not is_norm(module) and any(p.ndim >= 2 for p in module.parameters(recurse=False))
+    return not is_norm(module) and owns_weights(module)
 
 
 def is_container(module: nn.Module) -> bool:
@@ -49,7 +50,8 @@ def is_container(module: nn.Module) -> bool:
 
 def is_depthwise(module: nn.Module) -> bool:
     """Whether a module is a depthwise convolution."""
-    return isinstance(module, nn.modules.conv._ConvNd) and module.groups == module.in_channels > 1
+    layer = as_convolution(module)
+    return layer is not None and layer.groups == layer.in_channels > 1
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -100,10 +102,11 @@ def is_gate(call: Call) -> bool:
 
 def is_vector_layer(call: Call) -> bool:
     """Whether a layer takes one vector per sample: linear, or a convolution that covers its whole input."""
-    if isinstance(call.module, nn.modules.conv._ConvNd) and call.input is not None and call.input.ndim > 2:
-        unpadded = not any(p for p in call.module.padding if isinstance(p, int))
-        return unpadded and tuple(call.input.shape[2:]) == tuple(call.module.kernel_size)
-    return isinstance(call.module, nn.Linear) and call.input is not None and call.input.ndim <= 2
+    layer = as_convolution(call.module)
+    if layer is not None and call.input is not None and call.input.ndim > 2:
+        unpadded = not any(p for p in layer.padding if isinstance(p, int))
+        return unpadded and tuple(call.input.shape[2:]) == tuple(layer.kernel_size)
+    return is_linear(call.module) and call.input is not None and call.input.ndim <= 2
 
 
 def is_head(call: Call) -> bool:
@@ -117,13 +120,15 @@ def channel_axis(call: Call) -> int | None:
     module, entered = call.module, call.input
     if module is None or entered is None or entered.ndim != 4:
         return None
-    if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
+    if as_convolution(module) is not None or isinstance(
+        module, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
+    ):
         return 1
     name = type(module).__name__.lower()
     if "norm" in name and name.endswith("2d"):
         return 1
     shape = getattr(module, "normalized_shape", None)
-    if isinstance(module, nn.Linear) or (is_norm(module) and isinstance(shape, (tuple, list))):
+    if is_linear(module) or (is_norm(module) and isinstance(shape, (tuple, list))):
         return 3
     return None
 
@@ -146,5 +151,5 @@ def is_channels_last(trace: CallTrace, end: Call, whole: Call) -> bool:
             if same and (axis := channel_axis(call)) is not None:
                 return axis == 3
     last = max(weighted_calls(whole), key=lambda call: call.ended, default=whole)
-    width = getattr(last.module, "out_features", None)
+    width = getattr(adapted_layer(last.module), "out_features", None)
     return width == output.shape[3] and width != output.shape[1]

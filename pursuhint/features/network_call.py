@@ -30,7 +30,11 @@ def call_network(network: nn.Module, batch: NetworkInput) -> Any:
     Returns:
         Whatever the network returns.
     """
-    batch = in_precision_of(network, batch)
+    return call_as_given(network, in_precision_of(network, batch))
+
+
+def call_as_given(network: nn.Module, batch: NetworkInput) -> Any:
+    """As `call_network`, for a batch that has the precision of the network already."""
     if isinstance(batch, Tensor):
         return network(batch)
     return network(**batch) if isinstance(batch, Mapping) else network(*batch)

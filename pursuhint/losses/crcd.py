@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pursuhint._util.distributed import gather
+from pursuhint._util.wrappers import copy_network
 from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
 from pursuhint.losses._parts.contrast_options import NoiseContrastOptions
@@ -405,7 +405,7 @@ class ComplementaryRelationLoss(EmbeddingLoss):
                     "CRCD differentiates linear classifiers, but the teacher's is a "
                     f"{type(teacher_classifier).__name__}; set gradient to 'none'"
                 )
-            self.teacher_classifier = copy.deepcopy(teacher_classifier).requires_grad_(False)
+            self.teacher_classifier = copy_network(teacher_classifier).requires_grad_(False)
         self._head = head
         self._student_classifier: list[nn.Linear] = []  # the student's own, so it is not a part of the loss
 

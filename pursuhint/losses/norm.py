@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pursuhint._util.wrappers import copy_network
 from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
 from pursuhint.losses._parts.connectors import NormalizedConv
@@ -70,7 +70,7 @@ class LinearTransform(nn.Module):
         if self.residual:
             matrix += torch.eye(len(matrix), dtype=matrix.dtype)
         weight = _double(classifier.weight)
-        folded = copy.deepcopy(classifier)
+        folded = copy_network(classifier)
         folded.weight.copy_(weight @ matrix)
         folded.bias.copy_(_double(classifier.bias) + weight @ constant)
         return folded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pursuhint._util.wrappers import copy_network
 from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
 from pursuhint.losses._parts.connectors import Bottleneck
@@ -172,7 +172,7 @@ class ReusedClassifierLoss(HintsLoss):
         """Put the projector behind the last map, and the teacher's classifier in the student's place."""
         like = next(student.parameters())
         projector = Projector(*self._new_layers).to(like.device, like.dtype)
-        classifier = copy.deepcopy(self._classifier[0]).to(like.device, like.dtype).requires_grad_(False)
+        classifier = copy_network(self._classifier[0]).to(like.device, like.dtype).requires_grad_(False)
         self._head.insert(student, _NAME, projector)
         self._head.change_classifier(student, lambda own: classifier)
         return student

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pursuhint._util.wrappers import copy_network
 from pursuhint.features.pooling import MeanPooling
 from pursuhint.losses._parts.connectors import NormalizedConv
 from pursuhint.losses.base import HintsLoss
@@ -94,7 +94,7 @@ class SoftmaxRegressionLoss(HintsLoss):
         self.logit_weight = logit_weight
         self.prediction_distance = prediction_distance
         self.connector = NormalizedConv(student_channels, teacher_channels)
-        self.teacher_classifier = copy.deepcopy(teacher_classifier).requires_grad_(False)
+        self.teacher_classifier = copy_network(teacher_classifier).requires_grad_(False)
 
     @classmethod
     def arguments(cls, context: LossContext) -> dict[str, Any]:
