@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
 
 __all__ = ["copy_network", "original_modules", "runnable", "unwrapped"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 # Modules that hold one other under this name and compute what it does. By class name, because the classes
 # stand in parts of PyTorch that are slow to import.
@@ -87,7 +89,7 @@ def original_modules(network: nn.Module) -> Iterator[nn.Module]:
             module._compiled_call_impl = call
 
 
-def copy_network(network: nn.Module) -> nn.Module:
+def copy_network(network: Network) -> Network:
     """A copy of a network that shares nothing with it, without wrappers.
 
     Weights that are computed before each call (``nn.utils.weight_norm``, ``nn.utils.prune``) are kept as
@@ -109,7 +111,7 @@ def copy_network(network: nn.Module) -> nn.Module:
         try:
             for module, name, value in computed:
                 vars(module)[name] = value.detach()
-            return copy.deepcopy(inner)
+            return cast(Network, copy.deepcopy(inner))
         except Exception as error:  # modules may hold anything: locks, files, handles
             reason = (str(error) or repr(error)).splitlines()[0]
             raise PursuhintError(
