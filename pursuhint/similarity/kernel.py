@@ -149,7 +149,7 @@ def rbf_cka_matrices(
     if groups.shape != (rows.count,) or int(groups.min()) < 0 or int(groups.max()) >= number:
         raise PursuhintError(f"groups must be {rows.count} numbers from 0 to {number - 1}, one a sample")
     squared = bandwidths(rows, over=over, median_rows=median_rows) * fraction**2
-    return _pair_sums(rows, squared, groups, number).similarities(subsets)
+    return _pair_sums(rows, squared, groups, number=number).similarities(subsets)
 
 
 def rbf_cka_on_row_subsamples(
@@ -178,7 +178,7 @@ def linear_cka_on_row_subsamples(shards: RowShards, subsamples: Tensor) -> Tenso
     constant = list(rows.constant_layers())
     spreads = torch.stack([rows.spread(i) for i in range(len(rows))]) / rows.count
     spreads[constant] = 0.0
-    sums = _pair_sums(rows, spreads, shards.groups, len(shards), kind=_Products)
+    sums = _pair_sums(rows, spreads, shards.groups, number=len(shards), kind=_Products)
     return sums.similarities(subsamples)
 
 
@@ -248,6 +248,7 @@ def _pair_sums(
     rows: PooledFeatures,
     squared_bandwidths: Tensor,
     groups: Tensor,
+    *,
     number: int,
     kind: type[_Scaled] | None = None,
 ) -> _PairSums:

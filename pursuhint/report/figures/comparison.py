@@ -62,8 +62,8 @@ def comparison_plot(
     figure = Figure(figsize=(layout.width, layout.height), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=layout.ratios, sharey=True)
-    _draw_accuracies(left, arms, looks, measure)
-    _draw_differences(right, differences, looks, control)
+    _draw_accuracies(left, arms, looks, measure=measure)
+    _draw_differences(right, differences, looks, control=control)
     for axes in (left, right):
         tidy(axes)
         axes.grid(axis="x", color=PALE, linewidth=0.7)
@@ -100,7 +100,7 @@ class ArmLook:
 
 
 def _draw_accuracies(
-    axes: Axes, arms: Mapping[str, Sequence[float]], looks: Mapping[str, ArmLook], measure: str
+    axes: Axes, arms: Mapping[str, Sequence[float]], looks: Mapping[str, ArmLook], *, measure: str
 ) -> None:
     """Every seed a dot, thin lines between the dots of one seed, a bar at the mean of each arm."""
     values = np.array([arms[name] for name in looks], dtype=float)
@@ -131,7 +131,7 @@ def _draw_accuracies(
 
 
 def _draw_differences(
-    axes: Axes, differences: Mapping[str, Difference], looks: Mapping[str, ArmLook], control: str
+    axes: Axes, differences: Mapping[str, Difference], looks: Mapping[str, ArmLook], *, control: str
 ) -> None:
     """Mean differences to the control with their intervals, and the same numbers beside them."""
     axes.axvline(0, color=GRAY, linewidth=1.0, zorder=1)

@@ -27,7 +27,7 @@ def inertia_curves(
     Raises:
         PursuhintError: there is no curve, or an empty one.
     """
-    figure, axes = _curves_over_k(curves, chosen, "inertia (lower is tighter)", title)
+    figure, axes = _curves_over_k(curves, chosen, measure="inertia (lower is tighter)", title=title)
     axes.set_ylim(bottom=0)
     return figure
 
@@ -45,11 +45,11 @@ def silhouette_curves(
     Raises:
         PursuhintError: there is no curve, or an empty one.
     """
-    return _curves_over_k(curves, chosen, "mean silhouette (higher is clearer)", title)[0]
+    return _curves_over_k(curves, chosen, measure="mean silhouette (higher is clearer)", title=title)[0]
 
 
 def _curves_over_k(
-    curves: Mapping[str, Mapping[int, float]], chosen: int | None, measure: str, title: str
+    curves: Mapping[str, Mapping[int, float]], chosen: int | None, *, measure: str, title: str
 ) -> tuple[Figure, Axes]:
     if not curves or not all(curves.values()):
         raise PursuhintError("curves over k need at least one algorithm and one value of k each")
