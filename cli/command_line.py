@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pursuhint._util.command_line import running_command
 
 _FOLDER_OF_IMAGES = "folder:"
 _GIVEN_POINTS = "hints:"
+_RECIPE = "recipe:"
 _KEYS_OF_PATHS = ("data.root", "teacher.checkpoint", "student.checkpoint", "hints.file")
 
 
@@ -52,11 +53,17 @@ def _absolute(name: str, value: Any) -> str:
     """The text of a value, with an absolute path where it names a file or folder."""
     if isinstance(value, Path):
         return _from_root(value)
+    if isinstance(value, Mapping):  # --image-normalize MEAN/STD
+        return "/".join(",".join(map(repr, numbers)) for numbers in value.values())
+    if isinstance(value, tuple | list):  # a size, as in 256x128
+        return "x".join(map(str, value))
     text = str(value)
     if name == "data" and text.startswith(_FOLDER_OF_IMAGES):
         return _FOLDER_OF_IMAGES + _from_root(text.removeprefix(_FOLDER_OF_IMAGES))
     if name == "arms" and text.startswith(_GIVEN_POINTS):
         return _GIVEN_POINTS + _if_file(text.removeprefix(_GIVEN_POINTS))
+    if name == "methods" and text.startswith(_RECIPE):
+        return _RECIPE + _recipe(text.removeprefix(_RECIPE))
     if name == "hints":
         return _if_file(text)
     if name == "recipe":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.command_line import as_shell_line
@@ -10,8 +11,11 @@ from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.similarity import METRICS, get_metric
 
 if TYPE_CHECKING:
+    from pursuhint._util.provenance import BaseProvenance
     from pursuhint.study.paired_statistics import Summary
     from pursuhint.training.recipe.schema import Recipe
+
+_HASH = 12  # so many digits of a hash are enough to tell files apart; the tables have all
 
 HINTS_IN_SHORT = (
     "A small network, the student, can learn from a large one, the teacher, by imitating what some of its "
@@ -151,29 +155,72 @@ def toy_limit(data: str) -> tuple[str, ...]:
     )
 
 
-def environment_rows(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Rows on command, versions and hardware, from an ``environment.json``."""
+def environment_rows(
+    values: Mapping[str, Any], made: BaseProvenance | None = None
+) -> tuple[tuple[str, str], ...]:
+    """Where a result comes from and what it ran on.
+
+    Args:
+        values: as in ``environment.json``; may be empty.
+        made: command, time, weights and data; None for results of older versions.
+    """
     packages = ", ".join(f"{name} {version}" for name, version in values.get("packages", {}).items())
     git = values.get("git") or {}
     changed = " with changes" if git.get("changed") else ""
-    rows = (
+    first = provenance_rows(made) or (
         ("Command", as_shell_line(values.get("command", ""))),
         ("Started", str(values.get("started", ""))),
         ("PursuHint", str(values.get("pursuhint", ""))),
+    )
+    rows = (
+        *first,
         ("Python", str(values.get("python", ""))),
         ("Packages", packages),
         ("System", str(values.get("platform", ""))),
-        ("Device", f"{values.get('device', '')} ({values.get('device_name', '')})"),
+        ("Device", f"{values['device']} ({values.get('device_name', '')})" if "device" in values else ""),
         ("CPU threads", str(values.get("threads", ""))),
         ("Git commit of the working folder", f"{git['commit'][:12]}{changed}" if git.get("commit") else ""),
     )
     return tuple((name, value) for name, value in rows if value)
 
 
-def footer(environment: Mapping[str, Any]) -> str:
-    """The last line of a page."""
-    version, started = environment.get("pursuhint", ""), str(environment.get("started", ""))[:10]
-    made = f"Made with PursuHint {version}".strip()
+def provenance_rows(made: BaseProvenance | None) -> tuple[tuple[str, str], ...]:
+    """Rows on command, time, weights and hashes of a result; none for one of an older version."""
+    if made is None or not made.pursuhint:
+        return ()
     return (
-        f"{made}{f'; results of {started}' if started else ''}. The pictures are also in the folder figures."
+        ("Command", made.command),
+        ("Started", made.started),
+        ("Ended", made.ended),
+        ("PursuHint", f"{made.pursuhint}, with PyTorch {made.torch}"),
+        ("Checkpoint", made.checkpoint),
+        ("SHA-256 of the checkpoint", made.checkpoint_sha256),
+        (f"SHA-256 of the weights of {made.network}", made.network_fingerprint),
+        (f"Fingerprint of {made.data}", made.data_fingerprint),
+    )
+
+
+def footer(environment: Mapping[str, Any], made: BaseProvenance | None = None) -> str:
+    """The last line of a page: version, command, time, and hashes of weights and data.
+
+    Args:
+        environment: as in ``environment.json``; may be empty.
+        made: where the results come from; None for results of older versions.
+    """
+    pictures = "The pictures are also in the folder figures."
+    if made is None or not made.pursuhint:
+        version, started = environment.get("pursuhint", ""), str(environment.get("started", ""))[:10]
+        text = f"Made with PursuHint {version}".strip()
+        return f"{text}{f'; results of {started}' if started else ''}. {pictures}"
+    weights = [PurePath(made.checkpoint).name] if made.checkpoint else []
+    weights += [f"SHA-256 {made.checkpoint_sha256[:_HASH]}"] if made.checkpoint_sha256 else []
+    weights += [f"weights {made.network_fingerprint[:_HASH]}"] if made.network_fingerprint else []
+    network = f"{made.network} ({', '.join(weights)})" if weights else made.network
+    data = (
+        f"{made.data} (fingerprint {made.data_fingerprint[:_HASH]})" if made.data_fingerprint else made.data
+    )
+    ended = f", ended {made.ended}" if made.ended else ""
+    return (
+        f"Made with PursuHint {made.pursuhint} from {network} on {data}; started {made.started}{ended}; "
+        f"command: {made.command}. {pictures}"
     )

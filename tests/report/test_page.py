@@ -120,9 +120,10 @@ def test_comparison(comparison):
         assert arm.positions_text in text
     for sentence in comparison.sentences["conventional"]:
         assert re.sub(r"(?<= )-", "−", sentence)[1:] in text
-    assert (
-        "pursuhint.compare(pursuhint.Recipe.load('compared/recipe.yaml')" in text
-    )  # the data came from Python
+    file = comparison.path / "recipe.yaml"
+    assert f"pursuhint.compare(pursuhint.Recipe.load('{file}')" in text  # the data came from Python
+    assert comparison.provenance is not None
+    assert f"started {comparison.provenance.started}" in text
     assert answer(comparison) in text
     for name in ("similarity-cka", "inertia-cka", "comparison", "positions", "training-students"):
         assert (comparison.path / "figures" / f"{name}.png").stat().st_size > 5000
@@ -164,7 +165,10 @@ def test_analysis(analysis, tmp_path):
     assert ", ".join(str(point.position) for point in analysis.plan.teacher_points) in text
     assert f"{analysis.clusters.clusterings['cka']['kmeans'].inertia:.3f}" in text
     assert "R²CCA" in text
-    assert "--hints a/hints.json" in text
+    assert "pursuhint.analyze(network, data, metrics=['cka', 'r2cca'], k=3)" in text  # made from Python
+    made = analysis.provenance
+    assert f"weights {made.network_fingerprint[:12]}" in text
+    assert all(value in text for value in (made.network_fingerprint, made.data_fingerprint, made.ended))
 
 
 def test_analysis_with_a_layer_left_out(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +16,12 @@ from pursuhint.report.figures import inertia_curves, silhouette_curves, similari
 from pursuhint.report.figures.interactive import Layer, live_map_of_layers
 from pursuhint.report.figures.layers import dendrogram
 from pursuhint.report.page_model import AnalysisSection, FigureFolder, Grid, MetricSection, Page, Picture
+from pursuhint.report.repeat import repeat_analysis, train_with
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
     brief,
     count,
+    environment_rows,
     footer,
     image_rows,
     listed,
@@ -75,6 +76,8 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
     how = {"kmeans": "k-means", "segments": "the best contiguous groups"}.get(
         _used(analysis), _used(analysis)
     )
+    command = train_with(analysis, folder)
+    train = () if command is None else (command,)
     when = "after" if analysis.layers.points[0].activation == "post" else "before"
     return Page(
         title=f"Hint positions for {source.network} on {source.data}",
@@ -103,19 +106,19 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
             *_pooling_limit(source.pooling),
             *toy_limit(source.data),
         ),
-        repeat=("The hint points are in hints.json; a student is trained with them by:",),
-        commands=(
-            f"pursuhint train --teacher {shlex.quote(source.network)} --teacher-checkpoint FILE "
-            f"--student NAME --data {shlex.quote(source.data)} "
-            f"--hints {shlex.quote(f'{folder.name}/hints.json')} --loss kd --loss at --out runs/student",
+        repeat=(
+            "The first command repeats this analysis."
+            + (" The second trains a student with its hint points; any --student goes." if train else ""),
         ),
+        commands=(repeat_analysis(analysis), *train),
         recipes=(),
         environment=(
+            *environment_rows({}, source),
             ("Seed of the draw of images", str(source.seed)),
             ("CPU threads", str(source.threads)),
             ("Batch size", str(source.batch_size)),
         ),
-        footer=footer({}),
+        footer=footer({}, source),
     )
 
 

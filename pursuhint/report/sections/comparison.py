@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
@@ -27,6 +26,7 @@ from pursuhint.report.page_model import (
     Page,
     Picture,
 )
+from pursuhint.report.repeat import repeat_comparison
 from pursuhint.report.sections.analysis import build_analysis_section, gap_sentence
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
@@ -40,7 +40,6 @@ from pursuhint.report.text import (
     mean_std,
     metric_title,
     network_text,
-    passed_from_python,
     percent,
     signed,
     thousands,
@@ -125,8 +124,8 @@ def build_comparison_page(contents: Contents, comparison: Comparison, figure_fol
         repeat=(repeat,),
         commands=(command,),
         recipes=tuple(recipes),
-        environment=environment_rows(comparison.environment),
-        footer=footer(comparison.environment),
+        environment=environment_rows(comparison.environment, comparison.provenance),
+        footer=footer(comparison.environment, comparison.provenance),
     )
 
 
@@ -138,16 +137,7 @@ def _again(contents: Contents, comparison: Comparison, recipe: Recipe) -> tuple[
         )
         return text, "pursuhint demo"
     text = "The settings that all arms share are in the folder's recipe.yaml. The same is done again by:"
-    file, names = f"{contents.folder.name}/recipe.yaml", [arm.name for arm in comparison.arms]
-    passed = passed_from_python(recipe)
-    if passed:
-        more = "".join(f", {name}={name}" for name in passed)
-        return text, (
-            f"pursuhint.compare(pursuhint.Recipe.load({file!r}), 'runs/again', arms={names}, "
-            f"seeds={list(comparison.seeds)}{more})"
-        )
-    arms, seeds = " ".join(f"--arm {name}" for name in names), ",".join(map(str, comparison.seeds))
-    return text, f"pursuhint compare --recipe {shlex.quote(file)} {arms} --seeds {seeds} --out runs/again"
+    return text, repeat_comparison(comparison, recipe)
 
 
 def answer(comparison: Comparison) -> str:

@@ -6,6 +6,7 @@ from pursuhint._util.text import capital
 from pursuhint.report.figures import Difference, comparison_plot, series_colors
 from pursuhint.report.method_table import method_grid
 from pursuhint.report.page_model import Card, ComparisonSection, ControlSection, FigureFolder, Grid, Page
+from pursuhint.report.repeat import repeat_methods
 from pursuhint.report.text import (
     best_limit,
     count,
@@ -45,7 +46,6 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
     teacher, student, data = study.teacher, study.student, study.data
     recipe, seeds = Recipe.from_dict(study.recipe), count(len(study.seeds), "seed")
     pixels = " x ".join(map(str, data.image_size))
-    names = " ".join(f"--method {method.name}" for method in study.methods if method.name != "alone")
     return Page(
         title=f"What does {teacher.name} teach {student.name} by which method?",
         subtitle=f"A study of methods with PursuHint on {data.name}: {len(study.methods)} ways of training, "
@@ -94,14 +94,13 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
             *best_limit(study.chosen_on),
             *toy_limit(data.name),
         ),
-        repeat=("The settings that all methods share are in the folder's recipe.yaml.",),
-        commands=(
-            f"pursuhint compare --recipe {study.path.name}/recipe.yaml {names} "
-            f"--seeds {','.join(map(str, study.seeds))} --out runs/again",
+        repeat=(
+            "The settings that all methods share are in the folder's recipe.yaml. The same is done again by:",
         ),
+        commands=(repeat_methods(study, recipe),),
         recipes=(("recipe.yaml of the study", recipe.dump()),),
-        environment=environment_rows(study.environment),
-        footer=footer(study.environment),
+        environment=environment_rows(study.environment, study.provenance),
+        footer=footer(study.environment, study.provenance),
     )
 
 

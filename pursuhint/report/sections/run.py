@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.report.figures import Series, training_curves
 from pursuhint.report.page_model import Card, FigureFolder, Grid, Page, RunSection
+from pursuhint.report.repeat import repeat_run
 from pursuhint.report.sections.analysis import algorithm_title, build_analysis_section
 from pursuhint.report.sections.teacher_student import build_teacher_student_section
 from pursuhint.report.text import (
@@ -25,7 +25,6 @@ from pursuhint.report.text import (
     listed,
     metric_title,
     network_text,
-    passed_from_python,
     percent,
     thousands,
     toy_limit,
@@ -34,6 +33,7 @@ from pursuhint.report.text import (
 )
 from pursuhint.study.teacher_student import TeacherStudentSimilarity
 from pursuhint.training.recipe.schema import Recipe
+from pursuhint.training.run_folder.environment import stored_provenance
 from pursuhint.training.run_folder.record import RunRecord
 
 
@@ -52,6 +52,7 @@ def build_run_page(
         figure_folder: where pictures go.
     """
     recipe, environment = run.recipe, run.environment
+    made = stored_provenance(environment)
     student, data = recipe.student.network, recipe.data.name
     how = "trained alone" if recipe.teacher is None else f"taught by {recipe.teacher.network}"
     question = f"{student} was trained on {data}"
@@ -80,20 +81,11 @@ def build_run_page(
         repeat=(
             "This recipe, which lies in the folder as recipe.yaml, has every setting and repeats the run:",
         ),
-        commands=(_again(run),),
+        commands=(repeat_run(run),),
         recipes=(("recipe.yaml", recipe.dump()),),
-        environment=environment_rows(environment),
-        footer=footer(environment),
+        environment=environment_rows(environment, made),
+        footer=footer(environment, made),
     )
-
-
-def _again(run: RunRecord) -> str:
-    """The command that repeats the run."""
-    file, passed = f"{run.path.name}/recipe.yaml", passed_from_python(run.recipe)
-    if passed:
-        more = "".join(f", {name}={name}" for name in passed)
-        return f"pursuhint.train(pursuhint.Recipe.load({file!r}), 'runs/again'{more})"
-    return f"pursuhint train --recipe {shlex.quote(file)} --out runs/again"
 
 
 def _summary(run: RunRecord, how: str) -> tuple[str, ...]:

@@ -66,6 +66,9 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         if config is not None and config.checkpoint is not None:
             file = Path(config.checkpoint).absolute()
             changes[role] = config.model_copy(update={"checkpoint": str(file)})
+    if recipe.hints is not None and recipe.hints.file is not None:
+        file = Path(recipe.hints.file).absolute()
+        changes["hints"] = recipe.hints.model_copy(update={"file": str(file)})
     data = {}
     if recipe.data.root is not None:
         data["root"] = str(Path(recipe.data.root).absolute())

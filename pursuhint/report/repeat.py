@@ -1,0 +1,186 @@
+"""The commands of "How to repeat it": lines that can be pasted into a shell in any folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pursuhint._util.command_line import as_shell_line
+from pursuhint._util.provenance import BaseProvenance
+from pursuhint.analysis.result import Analysis
+from pursuhint.models.code_reference import names_code
+from pursuhint.recipes import is_recipe
+from pursuhint.report.text import passed_from_python
+from pursuhint.study.arms import GIVEN
+from pursuhint.study.comparison import Comparison
+from pursuhint.study.method_comparison import MethodComparison, MethodResult
+from pursuhint.training.recipe.hint_keys import keys_without_effect
+from pursuhint.training.recipe.hints_syntax import STRATEGIES
+from pursuhint.training.recipe.schema import HintsConfig, Recipe
+from pursuhint.training.run_folder.record import RunRecord
+
+_AGAIN = "runs/again"
+_RECIPE = "recipe:"
+_PRINTING = frozenset({"--quiet", "--json", "--overwrite", "--no-report"})  # flags that change no result
+# Options of analyze that decide the same in train.
+_OF_TEACHER_AND_DATA = frozenset(
+    {"--teacher", "--teacher-checkpoint", "--checkpoint-key", "--data", "--data-root", "--image-size"}
+    | {"--image-normalize"}
+)
+_FLAGS_OF_TEACHER_AND_DATA = frozenset({"--new-head", "--download"})
+
+
+def repeat_run(run: RunRecord) -> str:
+    """The command, or the call from Python, that repeats a run by its ``recipe.yaml``."""
+    file, passed = run.path.absolute() / "recipe.yaml", passed_from_python(run.recipe)
+    if passed:
+        more = "".join(f", {name}={name}" for name in passed)
+        return f"pursuhint.train(pursuhint.Recipe.load({str(file)!r}), {_AGAIN!r}{more})"
+    options = [*_trust(run.recipe), *_on_the_cpu(run.environment)]
+    return shlex.join(["pursuhint", "train", "--recipe", str(file), *options, "--out", _AGAIN])
+
+
+def repeat_comparison(comparison: Comparison, recipe: Recipe) -> str:
+    """The command, or the call from Python, that repeats a comparison by its ``recipe.yaml``.
+
+    Arms with given points take them from the run folders, since a ``hints.json`` may be gone.
+
+    Args:
+        comparison: with its folder.
+        recipe: settings that all arms share.
+    """
+    folder = comparison.path.absolute()
+    arms = [
+        f"{GIVEN}{folder / arm.runs[0].folder / 'hints.json'}" if arm.name.startswith(GIVEN) else arm.name
+        for arm in comparison.arms
+    ]
+    passed = passed_from_python(recipe)
+    if passed:
+        more = "".join(f", {name}={name}" for name in passed)
+        return (
+            f"pursuhint.compare(pursuhint.Recipe.load({str(folder / 'recipe.yaml')!r}), {_AGAIN!r}, "
+            f"arms={arms}, seeds={list(comparison.seeds)}{more})"
+        )
+    words = [word for arm in arms for word in ("--arm", arm)]
+    return _compare(folder, recipe, comparison.environment, [*words, *_seeds(comparison.seeds)])
+
+
+def repeat_methods(study: MethodComparison, recipe: Recipe) -> str:
+    """The command, or the call from Python, that repeats a study of methods by its ``recipe.yaml``.
+
+    Args:
+        study: with its folder.
+        recipe: settings that all methods share.
+    """
+    folder = study.path.absolute()
+    names = [_method(method, folder) for method in study.methods if method.name != "alone"]
+    passed = passed_from_python(recipe)
+    if passed:
+        more = "".join(f", {name}={name}" for name in passed)
+        return (
+            f"pursuhint.compare_methods(pursuhint.Recipe.load({str(folder / 'recipe.yaml')!r}), {_AGAIN!r}, "
+            f"methods={names}, seeds={list(study.seeds)}{more})"
+        )
+    words = [word for name in names for word in ("--method", name)]
+    return _compare(folder, recipe, study.environment, [*words, *_hints(recipe.hints), *_seeds(study.seeds)])
+
+
+def repeat_analysis(analysis: Analysis) -> str:
+    """The command, or the call from Python, that repeats an analysis; that of the run which made it."""
+    made = analysis.provenance
+    words = _words(made)
+    if words[:1] == ["pursuhint"]:
+        out = "analysis-again" if words[1] == "analyze" else _AGAIN
+        return shlex.join(_with_out(words, out))
+    more = "".join(f", {name}={value!r}" for name, value in made.arguments.items())
+    return f"pursuhint.analyze(network, data{more})"
+
+
+def train_with(analysis: Analysis, folder: Path) -> str | None:
+    """The command that trains a student with the hints of an analysis; None if it needs what nobody recorded.
+
+    Args:
+        analysis: of a teacher.
+        folder: where it is.
+    """
+    words = _words(analysis.provenance)
+    if words[:2] != ["pursuhint", "analyze"] or "--teacher-checkpoint" not in words:
+        return None
+    kept: list[str] = []
+    for word, following in zip(words, [*words[1:], ""]):
+        if word in _OF_TEACHER_AND_DATA:
+            kept += [word, following]
+        elif word in _FLAGS_OF_TEACHER_AND_DATA:
+            kept.append(word)
+    student = ["--student", analysis.provenance.network, "--hints", str(folder.absolute() / "hints.json")]
+    return shlex.join(
+        ["pursuhint", "train", *kept, *student, "--loss", "kd", "--loss", "at", "--out", "runs/student"]
+    )
+
+
+def _compare(folder: Path, recipe: Recipe, environment: Mapping[str, Any], words: Sequence[str]) -> str:
+    start = ["pursuhint", "compare", "--recipe", str(folder / "recipe.yaml"), *_trust(recipe)]
+    return shlex.join([*start, *words, *_on_the_cpu(environment), "--out", _AGAIN])
+
+
+def _method(method: MethodResult, folder: Path) -> str:
+    """The name of a method; for the recipe of a file, which may be gone, the one that a run stored."""
+    file = method.name.removeprefix(_RECIPE)
+    if file == method.name or is_recipe(file):
+        return method.name
+    return f"{_RECIPE}{folder / method.runs[0].folder / 'recipe.yaml'}"
+
+
+def _seeds(seeds: Sequence[int]) -> list[str]:
+    return ["--seeds", ",".join(map(str, seeds))]
+
+
+def _trust(recipe: Recipe) -> list[str]:
+    """The option without which a recipe that names code is refused."""
+    named = (recipe.student, recipe.teacher)
+    return ["--trust-code"] if any(config and names_code(config.network) for config in named) else []
+
+
+def _on_the_cpu(environment: Mapping[str, Any]) -> list[str]:
+    """The option for the device of a result from the CPU, which a machine with a GPU would not take."""
+    return ["--device", "cpu"] if str(environment.get("device", "")).startswith("cpu") else []
+
+
+def _hints(hints: HintsConfig | None) -> list[str]:
+    """The options for the hint points that all methods share; ``--method`` takes none from a recipe."""
+    if hints is None:
+        return []
+    chosen = hints.file or (hints.strategy if hints.strategy in STRATEGIES else ",".join(hints.points))
+    if not chosen:
+        return []
+    defaults = HintsConfig(strategy="conventional")
+    skipped = {"file", "strategy", "points", *keys_without_effect(hints.model_dump())}
+    changed = {
+        key: value
+        for key, value in hints.model_dump().items()
+        if key not in skipped and value != getattr(defaults, key) and not (key == "k" and hints.points)
+    }
+    words = ["--hints", str(chosen)]
+    for key, value in changed.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        words += ["--set", f"hints.{key}={text}"]
+    return words
+
+
+def _words(made: BaseProvenance) -> list[str]:
+    """The recorded command, word by word; none if it is no line of a shell."""
+    try:
+        return shlex.split(as_shell_line(made.command))
+    except ValueError:
+        return []
+
+
+def _with_out(words: Sequence[str], out: str) -> list[str]:
+    """A command that writes into another folder and prints what it prints by default."""
+    kept = [word for word in words if word not in _PRINTING]
+    if "--out" in kept:
+        place = kept.index("--out")
+        del kept[place : place + 2]
+    return [*kept, "--out", out]
