@@ -13,7 +13,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.pooling import MeanPooling
 from pursuhint.losses._parts.maps import Size, as_maps, map_sizes, pool_to
-from pursuhint.losses._parts.vectors import unit_length
+from pursuhint.losses._parts.vectors import in_range, unit_length
 from pursuhint.losses.base import HintsLoss
 from pursuhint.losses.checks import check_choice, check_positive
 from pursuhint.losses.context import LossContext, Network
@@ -233,5 +233,5 @@ class NormalizedLinear(nn.Module):
 
 
 def _energy(features: Tensor) -> Tensor:
-    """Mean of the squares over the channels, kept as a single channel."""
-    return features.square().mean(2 if features.ndim == 3 else 1, keepdim=True)
+    """Mean of the squares over the channels, kept as a single channel; up to a common factor."""
+    return in_range(features).square().mean(2 if features.ndim == 3 else 1, keepdim=True)

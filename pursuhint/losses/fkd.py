@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pursuhint._util.distributed import gather
-from pursuhint.losses._parts.vectors import unit_length
+from pursuhint.losses._parts.vectors import lengths, unit_length
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_choice, check_non_negative, check_same_batch
 
@@ -106,7 +106,7 @@ class FeatureKernelLoss(EmbeddingLoss):
         squares = difference.square().where(others, 0.0).sum()
         kernel = squares / max(1, len(student) * (len(student) - 1))
         if self.length == "plain":
-            return kernel, torch.linalg.vector_norm(student, dim=1).mean()
+            return kernel, lengths(student, dim=1).mean()
         return kernel, student.square().sum(1).mean()
 
     def teacher_kernel(self, *teachers: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pursuhint.losses._parts.connectors import check_can_normalize
 from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
-from pursuhint.losses._parts.vectors import unit_length
+from pursuhint.losses._parts.vectors import in_range, unit_length
 from pursuhint.losses.base import HintLoss, WarmUp
 from pursuhint.losses.checks import check_positive
 
@@ -166,8 +166,32 @@ class FactorTransferLoss(HintLoss):
         return difference.pow(self.difference_power).mean()
 
     def _compared(self, factors: Tensor) -> Tensor:
+        """g(x), of unit length per sample: the mean of x^p over the channels, or x itself, (N, ...)."""
+        factors = in_range(factors, power=self.power)
         collapsed = factors.pow(self.power).mean(1) if self.collapse_channels else factors
         return unit_length(collapsed.flatten(1))
+
+
+class _SteadyBatchNorm(nn.BatchNorm2d):
+    """Batch norm that maps a channel of equal values to its shift exactly.
+
+    The mean of equal values has a rounding error, which dividing by a deviation of zero (and ``eps``)
+    multiplies by 316. Of a student with dead units three norms in a row make factors that are nothing else;
+    scaled to unit length they got gradients of 1e9, after which the training was not finite.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """As batch norm, (N, C, H, W)."""
+        if not self.training:
+            return super().forward(features)
+        # Norm(x) = Norm(x - c), and equal values minus one of them are zeros, whose mean is exact.
+        reference = features.detach()[:1, :, :1, :1]
+        normalized: Tensor = super().forward(features - reference)
+        if self.running_mean is not None and self.momentum is not None:
+            # The mean of x, not of x - c. Through `data`, because autograd has saved this buffer, although
+            # the backward pass does not use it in training mode.
+            self.running_mean.data.add_(reference.flatten(), alpha=self.momentum)
+        return normalized
 
 
 def _layers(name: str, kind: type[nn.Module], channels: Sequence[int], norm: bool) -> nn.Sequential:
@@ -176,6 +200,6 @@ def _layers(name: str, kind: type[nn.Module], channels: Sequence[int], norm: boo
     for index, (before, after) in enumerate(pairwise(channels)):
         layers[f"{name}{index}"] = kind(before, after, kernel_size=3, padding=1)
         if norm:
-            layers[f"bn{index}"] = nn.BatchNorm2d(after)
+            layers[f"bn{index}"] = _SteadyBatchNorm(after)
         layers[f"activation{index}"] = nn.LeakyReLU(0.1)
     return nn.Sequential(layers)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pursuhint._util.distributed import gather, mean_over_processes
 from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
+from pursuhint.losses._parts.vectors import in_range
 from pursuhint.losses.base import LogitLoss
 from pursuhint.losses.checks import check_choice, check_positive, check_same_classes
 from pursuhint.losses.context import LossContext
@@ -182,4 +183,6 @@ class InverseProbabilityLoss(LogitLoss):
         return 1 + above / below.clamp(min=torch.finfo(below.dtype).eps)
 
     def _scaled(self, logits: Tensor) -> Tensor:
-        return F.layer_norm(logits, logits.shape[1:], eps=self.eps) if self.standardize else logits
+        if not self.standardize:
+            return logits
+        return F.layer_norm(in_range(logits, dim=1), logits.shape[1:], eps=self.eps)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.connectors import match_width
 from pursuhint.losses._parts.maps import as_maps
+from pursuhint.losses._parts.vectors import in_range
 from pursuhint.losses.base import HintsLoss
 from pursuhint.losses.checks import check_positive
 
@@ -123,9 +124,9 @@ class SingularVectorLoss(HintsLoss):
         student, teacher = as_maps(student, teacher)
         student = self.connectors[index](student)
         with torch.no_grad():
-            theirs, sizes = singular_vectors(_positions_by_channels(teacher), self.vectors)
+            theirs, sizes = singular_vectors(_matrices(teacher), self.vectors)
             theirs = self.oriented(index, theirs)
-        own, _ = singular_vectors(_positions_by_channels(student), self.vectors + _MORE_CANDIDATES)
+        own, _ = singular_vectors(_matrices(student), self.vectors + _MORE_CANDIDATES)
         relative = F.normalize(sizes, dim=1)[:, None]
         return _aligned(own, theirs) * relative, theirs * relative
 
@@ -198,8 +199,13 @@ def _inverse(values: Tensor, noise: Tensor) -> Tensor:
     return distinct / values.where(distinct, 1.0)
 
 
-def _positions_by_channels(features: Tensor) -> Tensor:
-    return features.flatten(2).mT
+def _matrices(features: Tensor) -> Tensor:
+    """One matrix of positions and channels a sample, (N, H W, C); fourth powers of its values are finite.
+
+    A common factor of a sample changes neither its singular vectors nor the ratios of its values.
+    """
+    matrices = in_range(features.flatten(1), dim=1, power=4).view_as(features)
+    return matrices.flatten(2).mT
 
 
 def _aligned(own: Tensor, theirs: Tensor) -> Tensor:

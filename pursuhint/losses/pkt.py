@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pursuhint._util.distributed import gather
+from pursuhint.losses._parts.vectors import lengths
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_positive, check_same_batch
 
@@ -84,7 +85,7 @@ class ProbabilisticTransferLoss(EmbeddingLoss):
 
     def _probabilities(self, embedding: Tensor) -> Tensor:
         """Every row the probabilities of meeting the others near one sample, (N, N)."""
-        length = torch.linalg.vector_norm(embedding, dim=1, keepdim=True)
+        length = lengths(embedding, dim=1)
         directions = torch.where(length > 0, embedding, 0.0) / (length + self.eps)
         similarity = (directions @ directions.T + 1) / 2
         if not self.include_self:

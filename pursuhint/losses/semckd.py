@@ -13,7 +13,7 @@ from pursuhint._util.distributed import gather
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.connectors import Bottleneck
 from pursuhint.losses._parts.maps import as_maps, map_sizes, pool_to_smaller
-from pursuhint.losses._parts.vectors import unit_length
+from pursuhint.losses._parts.vectors import range_scale, unit_length
 from pursuhint.losses.base import HintsLoss
 from pursuhint.losses.checks import check_positive
 from pursuhint.losses.context import FeatureShape, LossContext
@@ -128,8 +128,8 @@ class SemanticCalibrationLoss(HintsLoss):
 
     def attention(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
         """How much every student layer looks at every teacher layer, (N, students, teachers)."""
-        queries = [describe(self._similarities(own)) for describe, own in zip(self.queries, students)]
-        keys = [describe(self._similarities(other)) for describe, other in zip(self.keys, teachers)]
+        queries = [describe(*self._similarities(own)) for describe, own in zip(self.queries, students)]
+        keys = [describe(*self._similarities(other)) for describe, other in zip(self.keys, teachers)]
         energies = torch.einsum("ibd,jbd->bij", torch.stack(queries), torch.stack(keys))
         return (energies / self.softness).softmax(2)
 
@@ -144,17 +144,22 @@ class SemanticCalibrationLoss(HintsLoss):
             rows.append(torch.stack(row, dim=1))
         return torch.stack(rows, dim=1)
 
-    def _similarities(self, features: Tensor) -> Tensor:
-        """Inner products of the samples with the samples of all ranks, padded to (N, batch_size)."""
+    def _similarities(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Inner products with the samples of all ranks, padded to (N, batch_size), and their factor.
+
+        The products have been multiplied by the factor, a scalar, so that they do not overflow; mostly 1.
+        """
         flat = features.flatten(1)
-        products = flat @ gather(flat).T
+        everywhere = gather(flat)
+        scale = range_scale(everywhere)
+        products = (flat * scale) @ (everywhere * scale).T
         missing = self.batch_size - products.shape[1]
         if missing < 0:
             raise PursuhintError(
                 f"SemCKD was built for batches of {self.batch_size} samples, but got {products.shape[1]}; "
                 "set its batch_size"
             )
-        return F.pad(products, (0, missing))
+        return F.pad(products, (0, missing)), scale.square()
 
 
 class _Descriptor(nn.Module):
@@ -165,5 +170,10 @@ class _Descriptor(nn.Module):
         self.linear1 = nn.Linear(batch_size, 2 * width)
         self.linear2 = nn.Linear(2 * width, width)
 
-    def forward(self, similarities: Tensor) -> Tensor:
-        return unit_length(self.linear2(torch.relu(self.linear1(similarities))))
+    def forward(self, similarities: Tensor, factor: Tensor) -> Tensor:
+        """The descriptor, (N, width), of similarities that were multiplied by a factor.
+
+        It is scaled to unit length, so multiplying both biases by the factor, too, leaves it as it was.
+        """
+        hidden = F.linear(similarities, self.linear1.weight, factor * self.linear1.bias)
+        return unit_length(F.linear(torch.relu(hidden), self.linear2.weight, factor * self.linear2.bias))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from pursuhint._util.distributed import mean_over_processes
 from pursuhint.errors import PursuhintError
+from pursuhint.losses._parts.vectors import in_range, lengths
 from pursuhint.losses.base import LogitLoss
 from pursuhint.losses.checks import check_choice, check_positive, check_same_classes
 from pursuhint.losses.kd import soft_target_divergence
@@ -145,13 +146,13 @@ class SphericalLoss(LogitLoss):
         if self.normalization == "layer_norm":
             size = student.shape[1:]
             return (
-                self.multiplier * F.layer_norm(student, size, eps=self.eps),
-                self.multiplier * F.layer_norm(teacher, size, eps=self.eps),
+                self.multiplier * F.layer_norm(in_range(student, dim=1), size, eps=self.eps),
+                self.multiplier * F.layer_norm(in_range(teacher, dim=1), size, eps=self.eps),
             )
         radius = self.radius(teacher)
         return (
-            radius * _over(student, torch.linalg.vector_norm(student, dim=1, keepdim=True)),
-            radius * _over(teacher, torch.linalg.vector_norm(teacher, dim=1, keepdim=True)),
+            radius * _over(student, lengths(student, dim=1)),
+            radius * _over(teacher, lengths(teacher, dim=1)),
         )
 
     def radius(self, teacher: Tensor) -> Tensor:
@@ -159,7 +160,7 @@ class SphericalLoss(LogitLoss):
 
         With ``radius_momentum`` the running average, which a batch goes into in training mode.
         """
-        length = mean_over_processes(torch.linalg.vector_norm(teacher.detach(), dim=1))
+        length = mean_over_processes(lengths(teacher.detach(), dim=1)[:, 0])
         if not self.radius_momentum:
             return length
         before = self.running_radius

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.context import FeatureShape, LossContext
-from pursuhint.losses.ft import FactorTransferLoss
+from pursuhint.losses.ft import FactorTransferLoss, _SteadyBatchNorm
 
 
 def draw(*shape, seed=0):
@@ -127,6 +127,33 @@ def test_dead_factors_stay_finite():
     value.backward()
     assert value == 0
     assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3])
+@pytest.mark.parametrize("features", [torch.zeros, torch.ones])
+def test_a_student_with_dead_units_gets_no_exploding_gradient(samples, features):
+    """Three batch norms in a row multiplied the rounding errors of equal values to gradients of 1e9."""
+    for seed in range(40):
+        torch.manual_seed(seed)
+        loss = FactorTransferLoss(4, 8)
+        student = features(samples, 4, 2, 2).requires_grad_()
+        loss(student, torch.randn(samples, 8, 2, 2)).backward()
+        gradients = [tensor.grad for tensor in (student, *loss.parameters()) if tensor.grad is not None]
+        assert max(float(gradient.abs().max()) for gradient in gradients) < 1e3
+
+
+def test_batch_norm_of_equal_values_is_its_shift_and_otherwise_torchs():
+    norms = _SteadyBatchNorm(3), torch.nn.BatchNorm2d(3)
+    with torch.no_grad():
+        for norm in norms:
+            norm.bias.copy_(torch.tensor([0.5, -1.0, 2.0]))
+    equal = torch.full((7, 3, 5, 5), 0.1)
+    assert torch.equal(norms[0](equal), norms[0].bias[:, None, None].expand_as(equal))
+    norms[1](equal)
+    features = torch.randn(4, 3, 5, 5) + 3
+    torch.testing.assert_close(norms[0](features), norms[1](features))
+    torch.testing.assert_close(norms[0].running_mean, norms[1].running_mean)
+    torch.testing.assert_close(norms[0].eval()(features), norms[1].eval()(features))
 
 
 def test_at_least_one_factor():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["standardized", "unit_length"]
+__all__ = ["in_range", "lengths", "range_scale", "standardized", "unit_length"]
 
 
 def unit_length(vectors: Tensor, *, dim: int = -1, eps: float = 1e-12) -> Tensor:
@@ -22,9 +22,15 @@ def unit_length(vectors: Tensor, *, dim: int = -1, eps: float = 1e-12) -> Tensor
     Returns:
         The shape of ``vectors``.
     """
-    length = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
+    length = lengths(vectors, dim=dim)
     long_enough = length > eps
     return torch.where(long_enough, vectors / length.where(long_enough, 1.0), vectors.detach() / eps)
+
+
+def lengths(vectors: Tensor, *, dim: int) -> Tensor:
+    """Euclidean lengths along an axis, which is kept with size 1; right where squares would overflow."""
+    scale = range_scale(vectors, dim=dim)  # |v| = |c v| / c, where c is 1 but for very long vectors
+    return torch.linalg.vector_norm(vectors * scale, dim=dim, keepdim=True) / scale
 
 
 def standardized(values: Tensor, *, dim: int) -> Tensor:
@@ -42,20 +48,35 @@ def standardized(values: Tensor, *, dim: int) -> Tensor:
     """
     centered = values - values.mean(dim, keepdim=True)
     degrees = max(values.shape[dim] - 1, 1)
-    deviation = torch.linalg.vector_norm(centered, dim=dim, keepdim=True) / degrees**0.5
+    deviation = lengths(centered, dim=dim) / degrees**0.5
     rounding = 16 * torch.finfo(values.dtype).eps * values.detach().abs().amax(dim, keepdim=True)
     varies = deviation > rounding
     return torch.where(varies, centered / deviation.where(varies, 1.0), torch.zeros_like(centered))
 
 
-_LARGEST = 20  # exponent of the largest value: squares of sums of a million squares stay inside float32
+_LARGEST = 40  # exponent of a power: squares of sums of a million of them stay inside float32
 
 
-def in_range(values: Tensor) -> Tensor:
+def in_range(values: Tensor, *, dim: int | None = None, power: int = 2) -> Tensor:
     """Scale values whose squares would overflow by one power of two; others are returned to the bit.
 
     For losses that do not depend on a common scale of the values: neither value nor gradient changes. Forces
     no GPU sync.
+
+    Args:
+        values: any shape.
+        dim: the axis along which values have a common scale; None for one scale of all.
+        power: the highest power of the values that is taken.
+
+    Returns:
+        The shape of ``values``, with magnitudes of at most 2^20 for powers up to 2 (2^40 / power beyond).
     """
-    _, exponent = torch.frexp(values.detach().abs().amax().float())
-    return values * torch.exp2((_LARGEST - exponent).clamp(max=0).to(values.dtype))
+    return values * range_scale(values, dim=dim, power=power)
+
+
+def range_scale(values: Tensor, *, dim: int | None = None, power: int = 2) -> Tensor:
+    """The factor of `in_range`, a constant: 1, or the power of two that makes the values small enough."""
+    axes = tuple(range(values.ndim)) if dim is None else dim
+    largest = torch.linalg.vector_norm(values.detach(), float("inf"), axes, keepdim=dim is not None)
+    bound = _LARGEST // max(power, 2)
+    return torch.exp2((bound - largest.log2().ceil()).clamp(max=0))
