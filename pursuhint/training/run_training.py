@@ -38,7 +38,7 @@ from pursuhint.training.prepare_training import (
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
-from pursuhint.training.run_folder.checkpoints import lock_folder
+from pursuhint.training.run_folder.checkpoints import check_restorable, lock_folder, missing_weights
 from pursuhint.training.run_folder.environment import (
     describe_environment,
     describe_provenance,
@@ -71,9 +71,9 @@ def train(
     Everything is checked before anything is written. The same call on the folder of an interrupted run
     resumes from the last saved state (saved after every epoch, and every ``save_every_steps`` steps of the
     recipe) and gives the result of an uninterrupted run (bit for bit on the CPU with the same number of
-    threads, wall times aside); on the folder of a finished run it returns the record. The best
-    epoch is the first with the highest top-1 accuracy on the validation split, or on the test split where
-    there is none; ``result.json`` says which.
+    threads, wall times aside); on the folder of a finished run it returns the record, and restores deleted
+    weights from the last state. The best epoch is the first with the highest top-1 accuracy on the validation
+    split, or on the test split where there is none; ``result.json`` says which.
 
     SIGTERM and SIGINT (Ctrl-C) during training make it save its state after the present step and
     raise `pursuhint.training.RunStopped`.
@@ -154,6 +154,9 @@ def run_steps(
     fingerprints = run.inputs.fingerprints(resolved)
     passed = run.inputs.data
     finished = check_same_run(folder, resolved, fingerprints, passed) and (folder / "result.json").exists()
+    if finished and (lost := missing_weights(folder)):
+        check_restorable(folder, lost)  # from here on as a run whose state is that of its end
+        finished = False
     if finished and not data_moved(folder, resolved):
         return RunRecord.load(folder, is_main_process=is_main_process())
     with contextlib.ExitStack() as stack:

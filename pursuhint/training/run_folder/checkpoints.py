@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pursuhint._util.two_slots import TwoSlots
-from pursuhint.errors import PursuhintError
+from pursuhint.errors import PursuhintError, PursuhintWarning
 
 try:
     import fcntl
 except ImportError:  # no POSIX locks on this system: folders are not guarded there
     fcntl = None  # type: ignore[assignment]
 
+_WEIGHTS = ("student.safetensors", "best.safetensors")
 _LOCKED: set[Path] = set()  # folders locked by this process: POSIX locks do not exclude their own process
 
 
@@ -35,6 +37,34 @@ class StateStore(TwoSlots):
         if step := progress.get("step", 0):
             return f"after step {step} of epoch {progress['epoch'] + 1}"
         return f"after epoch {progress['epoch']}"
+
+
+def missing_weights(folder: Path) -> tuple[str, ...]:
+    """The files of weights that a finished run should have and has not."""
+    return tuple(name for name in _WEIGHTS if not (folder / name).is_file())
+
+
+def check_restorable(folder: Path, lost: tuple[str, ...]) -> None:
+    """Check that the weights of a finished run can be restored from its state, and say that they will be.
+
+    Args:
+        folder: of the run.
+        lost: names of the files.
+
+    Raises:
+        PursuhintError: there is no state, or none that is undamaged.
+    """
+    names = " and ".join(lost)
+    if StateStore(folder / "state").load() is None:
+        raise PursuhintError(
+            f"the run in {folder} is finished, but {names} is gone and there is no state to restore it from; "
+            "put the file back, or train again in another folder (--out)"
+        )
+    warnings.warn(
+        f"{names} of the finished run {folder} was gone; it is restored from the state of the run",
+        PursuhintWarning,
+        stacklevel=2,
+    )
 
 
 @contextlib.contextmanager
