@@ -7,6 +7,8 @@ from typing import Literal
 
 import click
 
+from pursuhint.errors import PursuhintError
+
 from .command_line import record_command
 from .options import apply, examples, refuse_typed
 
@@ -72,13 +74,18 @@ def command(
     Under 'accelerate launch' the processes shard the images.
     """
     record_command()
+    if teacher is None:
+        raise PursuhintError("which network? give --teacher NAME; 'pursuhint list models' shows the names")
+    if not any(name.startswith("rbf-cka") for name in metrics):
+        refuse_typed("exact_median", because="only RBF kernels have a bandwidth; add --metric rbf-cka")
+
+    # Imports PyTorch: after the checks that need none.
     from pursuhint._util.atomic_files import make_folder
     from pursuhint._util.devices import choose_device
     from pursuhint._util.fingerprint import fingerprint_network
     from pursuhint._util.output_folder import claim_folder
     from pursuhint.analysis.run_analysis import analyze
     from pursuhint.analysis.storage import check_analysis_folder
-    from pursuhint.errors import PursuhintError
     from pursuhint.features.pooling import get_pooling
     from pursuhint.report import write_report
     from pursuhint.similarity import get_metric
@@ -89,14 +96,10 @@ def command(
     from .progress import CountProgress, say
     from .results import print_analysis
 
-    if teacher is None:
-        raise PursuhintError("which network? give --teacher NAME; 'pursuhint list models' shows the names")
     chosen = metrics or ("cka",)
     for name in chosen:
         get_metric(name)
     get_pooling(pooling)
-    if not any(name.startswith("rbf-cka") for name in chosen):
-        refuse_typed("exact_median", because="only RBF kernels have a bandwidth; add --metric rbf-cka")
     claim_folder(out, "analysis")
     config = data_config(
         name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,

@@ -7,9 +7,12 @@ from typing import Any
 
 import click
 
+from pursuhint.errors import PursuhintError
 from pursuhint.study.arms import ARMS, WITHOUT_HINTS, find_arm
 
+from . import early_checks
 from .command_line import record_command
+from .early_checks import early
 from .options import apply, examples, refuse_typed, typed
 from .recipe_options import build_recipe, recipe_options
 
@@ -35,6 +38,7 @@ from .recipe_options import build_recipe, recipe_options
 @click.option(
     "--arm",
     "arms",
+    callback=early(early_checks.arm),
     metavar="NAME",
     multiple=True,
     help=f"Which hint positions to compare: {', '.join(ARMS)}, or hints:7,29,49 and hints:FILE for given "
@@ -43,6 +47,7 @@ from .recipe_options import build_recipe, recipe_options
 @click.option(
     "--method",
     "methods",
+    callback=early(early_checks.method),
     metavar="NAME[+NAME...]",
     multiple=True,
     help="Compare methods instead of hint positions: losses as --loss takes them, joined by + where several "
@@ -51,6 +56,7 @@ from .recipe_options import build_recipe, recipe_options
 )
 @click.option(
     "--hints",
+    callback=early(early_checks.hints),
     metavar="FILE|STRATEGY|LIST",
     help="With --method: the hint points of all methods, as in 'pursuhint train'.  [default: as in each "
     "method's paper]",
@@ -92,17 +98,7 @@ def command(
     them.
     """
     record_command()
-    from pursuhint._util.devices import choose_device
-    from pursuhint._util.distributed import is_main_process
-    from pursuhint.acceleration import set_up_memory
-    from pursuhint.errors import PursuhintError
-    from pursuhint.report import write_report
-    from pursuhint.study import compare, compare_methods
     from pursuhint.training.recipe.hints_syntax import check_effect
-
-    from .progress import say
-    from .results import print_comparison, print_methods
-    from .study_progress import StudyProgress
 
     if len(metrics) > 1:
         raise PursuhintError(f"compare takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
@@ -126,6 +122,18 @@ def command(
     recipe = recipe.override(changed)
     if methods:
         check_effect(recipe.hints, changed)
+
+    # Imports PyTorch: after the recipe is known to be right.
+    from pursuhint._util.devices import choose_device
+    from pursuhint._util.distributed import is_main_process
+    from pursuhint.acceleration import set_up_memory
+    from pursuhint.report import write_report
+    from pursuhint.study import compare, compare_methods
+
+    from .progress import say
+    from .results import print_comparison, print_methods
+    from .study_progress import StudyProgress
+
     where, numbers = choose_device(device), parse_seeds(seeds)
     if streams and where.type != "cuda":
         refuse_typed("streams", because=f"only a GPU has streams, and the students train on {where}")

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import click
 
+from pursuhint.errors import PursuhintError
+
+from . import early_checks
+from .early_checks import early
 from .options import apply, examples, folder_argument, refuse_typed
 
 
@@ -19,7 +23,7 @@ from .options import apply, examples, folder_argument, refuse_typed
         "pursuhint evaluate --teacher resnet110 --teacher-checkpoint resnet110.pth --data cifar100",
     ),
 )
-@folder_argument("run", required=False)
+@folder_argument("run", required=False, callback=early(early_checks.run_folder))
 @click.option(
     "--weights",
     type=click.Choice(["last", "best"]),
@@ -57,11 +61,15 @@ def command(
     A run is evaluated on its own data unless --data names others of the same classes, or some of them, which
     are matched by name; their images are then normalised as those that the student was trained on.
     """
+    if run is None and (teacher is None or teacher_checkpoint is None):
+        raise PursuhintError(
+            "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint"
+        )
+
     from dataclasses import asdict
 
     from pursuhint._util.devices import choose_device
     from pursuhint.data import make_loader
-    from pursuhint.errors import PursuhintError
     from pursuhint.training import RunRecord, evaluate
     from pursuhint.training.loaders import load_data
     from pursuhint.training.normalization import images_line, normalized_for
@@ -88,7 +96,9 @@ def command(
         raise PursuhintError(
             "--trust-code needs a run folder, whose code it trusts; names typed here are run"
         )
-    elif teacher is not None and teacher_checkpoint is not None:
+    else:
+        assert teacher is not None
+        assert teacher_checkpoint is not None
         refuse_typed("weights", because="a checkpoint holds one set of weights; give a run folder instead")
         config = data_config(
             name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
@@ -98,10 +108,6 @@ def command(
         network = load_network(teacher, Weights(teacher_checkpoint, checkpoint_key), images)
         images = normalized_for(images, config, network, teacher)
         name, line = f"{teacher}, {teacher_checkpoint}", images_line(images, config)
-    else:
-        raise PursuhintError(
-            "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint"
-        )
     if split == "val" and images.val is None:
         raise PursuhintError("there is no validation split; the run was made without --val-fraction")
     if run is not None and not changes:

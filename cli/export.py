@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from . import early_checks
+from .early_checks import early
 from .options import apply, examples, folder_argument
 
 # Written out, so that help needs no torch; a test compares them with pursuhint.models.export.FORMATS.
@@ -21,7 +23,7 @@ FORMATS = ("onnx", "pt2", "safetensors")
         "pursuhint export runs/at --format onnx --weights best --include-normalization --out student.onnx",
     ),
 )
-@folder_argument("run")
+@folder_argument("run", callback=early(early_checks.run_folder))
 @click.option(
     "--format",
     type=click.Choice(FORMATS),

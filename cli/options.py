@@ -17,6 +17,9 @@ from pursuhint.features.pooling import POOLINGS
 from pursuhint.hints import POSITIONS
 from pursuhint.similarity import METRICS
 
+from . import early_checks
+from .early_checks import early
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -96,12 +99,14 @@ def _path(**checks: Any) -> click.Path:
 OPTIONS: dict[str, Callable[..., Any]] = {
     "teacher": click.option(
         "--teacher",
+        callback=early(early_checks.network),
         metavar="NAME",
         help="Teacher: a name from 'pursuhint list models', torchvision:NAME, timm:NAME, or "
         "package.module:factory (which imports and runs that code).",
     ),
     "teacher_checkpoint": click.option(
         "--teacher-checkpoint",
+        callback=early(early_checks.checkpoint),
         metavar="FILE",
         type=_path(),
         help="Weights of the teacher: safetensors, or a .pth of RepDistiller, mdistiller or torchvision.",
@@ -117,10 +122,14 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help="Accept weights without a classifier, or with one for other classes, and leave it untrained.",
     ),
     "student": click.option(
-        "--student", metavar="NAME", help="Network to train, named as --teacher; see 'pursuhint list models'."
+        "--student",
+        callback=early(early_checks.network),
+        metavar="NAME",
+        help="Network to train, named as --teacher; see 'pursuhint list models'.",
     ),
     "data": click.option(
         "--data",
+        callback=early(early_checks.data_set),
         metavar="NAME",
         help="Data set: digits (built in), cifar10, cifar100, fashion-mnist, stl10, tiny-imagenet, imagenet, "
         "cub200, or folder:PATH with train/ and val/ in it, one folder a class.  [default: digits]",
@@ -167,6 +176,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "metric": click.option(
         "--metric",
         "metrics",
+        callback=early(early_checks.metric),
         metavar="NAME",
         multiple=True,
         help=f"Similarity of layers: {', '.join(METRICS)}. Repeat for several; the first one chooses.  "
@@ -215,6 +225,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     ),
     "pooling": click.option(
         "--pooling",
+        callback=early(early_checks.pooling),
         metavar="NAME",
         default="mean",
         show_default=True,
@@ -320,7 +331,7 @@ def refuse_typed(*names: str, because: str) -> None:
 
 
 def folder_argument(name: str, **options: Any) -> Callable[[Command], Command]:
-    """A folder that must exist."""
+    """A folder that must exist; ``callback`` may check more."""
     return click.argument(name, type=_path(exists=True, file_okay=False), **options)
 
 

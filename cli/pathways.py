@@ -74,12 +74,14 @@ def command(
     on the other part. The result is the recipe with the weights written into it, for a training from scratch.
     """
     record_command()
+    more: dict[str, Any] = {} if seed is None else {"seed": seed}
+    recipe = build_recipe(options, hints=None if hints is None else str(hints), **more)
+
+    # Imports PyTorch: after the recipe is known to be right.
     from pursuhint.study.pathway_search import search_process
 
     from .progress import CountProgress, say
 
-    more: dict[str, Any] = {} if seed is None else {"seed": seed}
-    recipe = build_recipe(options, hints=None if hints is None else str(hints), **more)
     with CountProgress("searching", unit="epochs", quiet=quiet) as progress:
         found = search_process(
             recipe,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from . import early_checks
+from .early_checks import early
 from .options import apply, examples, refuse_typed
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
         "pursuhint points torchvision:mobilenet_v2 --size 224 --channels 3 --activation pre",
     ),
 )
-@click.argument("network")
+@click.argument("network", callback=early(early_checks.network))
 @apply("data", "data_root", "download", "image_size", "activation", "include", "json")
 @click.option("--size", type=click.IntRange(min=1), help="Side of the images, so that no data are needed.")
 @click.option("--channels", type=click.IntRange(min=1), default=3, show_default=True, help="With --size.")

@@ -12,6 +12,8 @@ import click
 
 from pursuhint.errors import PursuhintError
 
+from . import early_checks
+from .early_checks import early
 from .options import apply, examples, refuse_typed
 from .recipe_options import build_recipe, recipe_options
 
@@ -51,6 +53,7 @@ class ImageShape(click.ParamType):
 @click.option(
     "--student",
     "students",
+    callback=early(early_checks.network),
     metavar="NAME",
     multiple=True,
     help="Student, named as --teacher; see 'pursuhint list models'. Repeat to measure several.",
@@ -103,13 +106,15 @@ def command(
     one. Weights do not matter, so no checkpoint is needed. Time on an otherwise idle machine. Options of the
     training (losses, checkpoint, optimiser) count with --steps only and are refused without.
     """
+    _refuse_ignored(steps, students, shape, classes)
+    recipe = build_recipe({**options, "student": students[0] if students else None})
+
+    # Imports PyTorch: after the recipe is known to be right.
     from pursuhint._util.devices import choose_device
     from pursuhint.acceleration import set_up_memory
     from pursuhint.study.profile import profile_networks, profile_steps
 
-    _refuse_ignored(steps, students, shape, classes)
     where = choose_device(device)
-    recipe = build_recipe({**options, "student": students[0] if students else None})
     shape, classes = _sizes(recipe, shape, classes)
     teacher = None if recipe.teacher is None else _network(recipe.teacher, classes, shape[0])
     others = [recipe.student.model_copy(update={"network": name, "options": {}}) for name in students[1:]]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import early_checks
+from .early_checks import early
 from .options import apply
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 _OWN = (
     click.option(
         "--recipe",
+        callback=early(early_checks.recipe),
         metavar="NAME|FILE",
         help="Settings to start from: a name of 'pursuhint list recipes' or a YAML file, with :VARIANT for "
         "one of its variants. Options override it.",
@@ -22,6 +25,7 @@ _OWN = (
     click.option(
         "--loss",
         "losses",
+        callback=early(early_checks.loss),
         metavar="NAME[=WEIGHT][:key=value,...]",
         multiple=True,
         help="A term of the total loss, e.g. kd, at=1000 or at=1000:p=1. Without a weight, the paper's. "

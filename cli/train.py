@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from . import early_checks
 from .command_line import record_command
+from .early_checks import early
 from .options import apply, examples
 from .recipe_options import build_recipe, recipe_options
 
@@ -33,6 +35,7 @@ from .recipe_options import build_recipe, recipe_options
 @recipe_options
 @click.option(
     "--hints",
+    callback=early(early_checks.hints),
     metavar="FILE|STRATEGY|LIST",
     help="Where the teacher's hints are taken: a hints.json; positions or module names, as 7,29,49; or "
     "conventional (stage ends), centers (stage centres), last-map, second-stage, stem-and-stages, all, "
@@ -83,14 +86,6 @@ def command(
     several processes share every batch.
     """
     record_command()
-    from pursuhint._util.devices import choose_device
-    from pursuhint._util.distributed import is_main_process
-    from pursuhint.acceleration import set_up_memory
-    from pursuhint.training import train
-
-    from .progress import TrainingProgress, say
-    from .results import print_run
-
     given = {
         "seed": seed,
         "save_every_steps": save_every_steps,
@@ -99,6 +94,16 @@ def command(
     }
     more: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     recipe = build_recipe(options, hints=hints, **more)
+
+    # Imports PyTorch: after the recipe is known to be right.
+    from pursuhint._util.devices import choose_device
+    from pursuhint._util.distributed import is_main_process
+    from pursuhint.acceleration import set_up_memory
+    from pursuhint.training import train
+
+    from .progress import TrainingProgress, say
+    from .results import print_run
+
     where = choose_device(device)
     set_up_memory(recipe.acceleration, where)
     with TrainingProgress(quiet=quiet or not is_main_process()) as progress:

@@ -15,7 +15,7 @@ import functools
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -39,17 +39,26 @@ def resolve(reference: str) -> Any:
     return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
 
 
-def did_you_mean(name: str, known: Iterable[str], *, shown: int = 12) -> str:
+def closest(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three names that resemble ``name``: similar ones, or else longer ones that hold it."""
+    by_lower_case = {choice.lower(): choice for choice in sorted(known, reverse=True)}
+    typed = name.lower()
+    similar = difflib.get_close_matches(typed, by_lower_case, n=3)
+    longer = [choice for choice in sorted(by_lower_case) if len(typed) >= 4 and typed in choice][:3]
+    return [by_lower_case[match] for match in similar or longer]
+
+
+def did_you_mean(name: str, known: Iterable[str], *, shown: int = 12, choices: Sequence[str] = ()) -> str:
     """The end of an error message: the names closest to ``name``, or some of those that exist.
 
     Args:
         name: what was typed.
         known: the names that would have been right.
         shown: how many to list when none is close.
+        choices: the names to suggest, if that is known already.
     """
+    close = list(choices) or closest(name, known := list(known))
     choices = sorted(known)
-    by_lower_case = {choice.lower(): choice for choice in reversed(choices)}
-    close = [by_lower_case[match] for match in difflib.get_close_matches(name.lower(), by_lower_case, n=3)]
     if close:
         return "did you mean " + " or ".join(repr(choice) for choice in close) + "?"
     if not choices:

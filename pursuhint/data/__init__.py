@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.lazy_exports import lazy_exports
-from pursuhint._util.registry import load, lookup
+from pursuhint._util.registry import check_name, load, lookup, plugins
 from pursuhint.errors import PursuhintError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pursuhint.data.splits import FileSplit, MemorySplit, Split
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__, "AUGMENTATIONS", "DATASETS", "check_augmentations", "load_dataset"
+    __name__, "AUGMENTATIONS", "DATASETS", "check_augmentations", "check_dataset_name", "load_dataset"
 )
 
 DATASETS: Mapping[str, str] = MappingProxyType(
@@ -71,6 +71,34 @@ def check_augmentations(names: Sequence[str]) -> None:
         lookup("augmentation", AUGMENTATIONS, name)
     if len(set(names)) != len(names):
         raise PursuhintError(f"each augmentation can be named once, got {','.join(names)}")
+
+
+def check_dataset_name(name: str) -> str:
+    """Make sure that a data set of this name exists, without loading anything.
+
+    Args:
+        name: as for `load_dataset`.
+
+    Returns:
+        Its entry: ``"folder:PATH"`` for any folder, else the name.
+
+    Raises:
+        PursuhintError: there is none. The message suggests the closest names, or ``folder:`` for a path.
+    """
+    kind, colon, path = name.partition(":")
+    if colon and kind == "folder":
+        if path in ("", "PATH"):
+            raise PursuhintError(
+                "folder: needs the path of a folder with train/ and val/, as in folder:photos/birds"
+            )
+        return "folder:PATH"
+    registered = {plugin.name for plugin in plugins("data set")}
+    if name not in DATASETS and name not in registered:
+        looks_like_path = "/" in name or name.startswith((".", "~")) or Path(name).is_dir()
+        if looks_like_path:
+            raise PursuhintError(f"no data set named {name!r}; did you mean 'folder:{name}'?")
+    check_name("data set", DATASETS, name)
+    return name
 
 
 def load_dataset(
@@ -121,13 +149,9 @@ def load_dataset(
     from pursuhint.data.sources import default_root
     from pursuhint.data.subsets import with_classes, with_train_samples
 
-    kind, colon, path = name.partition(":")
-    entry = "folder:PATH" if colon and kind == "folder" else name
+    entry = check_dataset_name(name)
+    path = name.partition(":")[2]
     load_split = load("data set", DATASETS, entry)
-    if entry == "folder:PATH" and path in ("", "PATH"):
-        raise PursuhintError(
-            "folder: needs the path of a folder with train/ and val/, as in folder:photos/birds"
-        )
     if not 0 <= val_fraction < 1:
         raise PursuhintError(f"the validation fraction must be at least 0 and below 1, got {val_fraction}")
     if entry in ("digits", "folder:PATH") and (root is not None or download):

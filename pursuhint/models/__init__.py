@@ -12,9 +12,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.lazy_exports import lazy_exports
-from pursuhint._util.registry import check_name, plugins, resolve
+from pursuhint._util.registry import check_name, resolve
 from pursuhint.errors import PursuhintError
 from pursuhint.models.factory import call_factory
+from pursuhint.models.names import check_network_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,6 +98,7 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
         if value < 1:
             raise PursuhintError(f"{label} must be at least 1, got {value}")
     if ":" in name:
+        check_network_name(name, MODELS)
         from pursuhint.models.external import external_model  # imports PyTorch
 
         return external_model(name, num_classes=num_classes, in_channels=in_channels, **options)
@@ -104,11 +106,8 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
     if wide := _WIDE_RESNET_NAME.fullmatch(name):
         sizes |= {"depth": int(wide[1]), "width": int(wide[2])}
         return call_factory(name, resolve(_WIDE_RESNET), sizes, options)
+    check_network_name(name, MODELS)
     known = {listed.lower(): listed for listed in MODELS}.get(name.lower(), name)
-    if "." in name and known not in MODELS and name not in {plugin.name for plugin in plugins("network")}:
-        raise PursuhintError(
-            f"no network named {name!r}; for a function of your own write package.module:function"
-        )
     if plugin := check_name("network", MODELS, known):
         from pursuhint.models.external import imported_model  # imports PyTorch
 

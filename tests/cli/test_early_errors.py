@@ -1,0 +1,114 @@
+"""A mistake on the command line is answered before PyTorch is imported, in one line that says what to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from pursuhint.cli.main import COMMANDS
+
+OUT = "--out {tmp}/out"
+CASES = {  # words, and what the message names
+    "train --epochz 3": "--epochz",
+    "train --epochs": "requires an argument",
+    "train": "Missing option '--out'",
+    f"train {OUT}": "which network is to be trained?",
+    f"train --student resnt8 {OUT}": "did you mean 'resnet8'",
+    f"train --student resnet8 --precision half {OUT}": "'half' is not one of",
+    f"train --student resnet8 --loss rrk {OUT}": "did you mean 'rrd'",
+    f"train --student resnet8 --data digts {OUT}": "did you mean 'digits'",
+    f"train --student resnet8 --hints chosn {OUT}": "did you mean 'chosen'",
+    f"train --student resnet8 --hints gone.json {OUT}": "no hint plan at gone.json",
+    f"train --student resnet8 --set optimizer.lrr=1 {OUT}": "did you mean 'lr'",
+    f"train --recipe gone.yaml {OUT}": "no recipe at gone.yaml",
+    f"train --recipe cifar100-att {OUT}": "did you mean 'cifar100-at'",
+    f"train --student resnet8 --teacher resnet8 --teacher-checkpoint a.pth {OUT}": "no checkpoint at a.pth",
+    f"compare --arm kmens {OUT}": "did you mean 'kmeans'",
+    f"compare --method kd+att {OUT}": "no loss named 'att'",
+    f"compare --method recipe:gone {OUT}": "no recipe named 'gone'",
+    f"compare --student resnet8 --metric ckaa {OUT}": "did you mean 'cka'",
+    f"compare --student resnet8 --hints 1,2 {OUT}": "--hints goes with --method",
+    "compare --frobnicate": "--frobnicate",
+    f"pathways --recipe cifar100-dstpro {OUT}": "did you mean 'cifar100-distpro'",
+    f"analyze {OUT}": "which network?",
+    f"analyze --teacher resnt8 {OUT}": "did you mean 'resnet8'",
+    f"analyze --teacher resnet8 --metric ckaa {OUT}": "did you mean 'cka'",
+    f"analyze --teacher resnet8 --pooling middle {OUT}": "no pooling named 'middle'",
+    f"analyze --teacher resnet8 --algorithm kmean {OUT}": "'kmean' is not one of",
+    f"analyze --teacher resnet8 --exact-median {OUT}": "--exact-median would be ignored",
+    f"analyze --teacher resnet8 --teacher-checkpoint gone.pth {OUT}": "no checkpoint at gone.pth",
+    f"select gone {OUT}": "does not exist",
+    f"select {{tmp}} {OUT}": "no analysis at",
+    "evaluate": "what is to be evaluated?",
+    "evaluate gone": "does not exist",
+    "evaluate {tmp}": "is not a run folder",
+    "export {tmp}": "is not a run folder",
+    "export {tmp} --format tf": "'tf' is not one of",
+    "report gone": "does not exist",
+    "points": "Missing argument",
+    "points resnt8": "did you mean 'resnet8'",
+    "profile --student resnt8 --input 3x8x8 --classes 3": "did you mean 'resnet8'",
+    "profile --student resnet8 --input 3": "is not a shape such as",
+    "profile --student resnet8 --loss kd": "--loss would be ignored",
+    "demo --frobnicate": "--frobnicate",
+    "list lossses": "'lossses' is not one of",
+    "trian": "did you mean 'train'",
+    # names of other sources
+    "points resnet18": "did you mean 'torchvision:resnet18' or 'timm:resnet18'",
+    "points convnext_tinny": "'timm:convnext_tiny'",
+    "points ./nets/mine.py:make": "PYTHONPATH=./nets pursuhint ... mine:make".replace("./", ""),
+    "points resnet8 --data ./photos": "did you mean 'folder:./photos'",
+    "points resnet8 --data photos/birds": "did you mean 'folder:photos/birds'",
+    "points resnet8 --data mnist": "did you mean 'fashion-mnist'",
+}
+
+PROGRAM = """
+import contextlib, io, json, sys
+from pursuhint.cli.main import run
+
+answers = []
+for words in json.load(sys.stdin):
+    out, status = io.StringIO(), 0
+    with contextlib.redirect_stderr(out), contextlib.redirect_stdout(out):
+        try:
+            run(words)
+        except SystemExit as stop:
+            status = stop.code
+    heavy = sorted({"torch", "torchvision", "timm", "matplotlib"} & set(sys.modules))
+    answers.append((status, out.getvalue(), heavy))
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Status, text and heavy modules after each case, all in one process."""
+    folder = tmp_path_factory.mktemp("early")
+    words = [case.format(tmp=folder).split() for case in CASES]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps(words),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=folder,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.iterdir())  # nothing was begun
+    return dict(zip(CASES, json.loads(done.stdout)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_is_answered_at_once(case, answers):
+    status, text, heavy = answers[case]
+    assert status in (1, 2)
+    assert CASES[case] in text
+    assert "Traceback" not in text
+    assert heavy == []
+
+
+def test_every_command_has_a_case():
+    assert {case.split()[0] for case in CASES} >= set(COMMANDS)
