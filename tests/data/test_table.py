@@ -60,7 +60,7 @@ def test_listing_data_sets_imports_nothing_heavy() -> None:
         ("cifar-100", "no data set named 'cifar-100'; did you mean 'cifar100'"),
         ("Digits", "no data set named 'Digits'; did you mean 'digits'"),
         ("tinyimagenet", "did you mean 'tiny-imagenet'"),
-        ("nist", "no data set named 'nist'; there are cifar10, cifar100, cub200, digits"),
+        ("birds", "no data set named 'birds'; there are cifar10, cifar100, cub200, digits"),
         ("imagenet:x", "no data set named 'imagenet:x'; did you mean 'imagenet'"),
         ("folder", "did you mean 'folder:PATH'"),
         ("folder:", "folder: needs the path of a folder with train/ and val/"),
