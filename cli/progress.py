@@ -17,6 +17,7 @@ from pursuhint.training.events import (
     EpochStarted,
     Event,
     HintsChosen,
+    LossDominated,
     LossesSoFar,
     Resumed,
     RunStarted,
@@ -138,6 +139,8 @@ class TrainingProgress:
                 self._step_done(event)
             case LossesSoFar():
                 self.losses = f", loss {_terms(event.losses)}"
+            case LossDominated():
+                self._line(f"{self.title}{event.term.sentence()}")
             case EpochFinished():
                 self._epoch_finished(event)
             case _:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted
+from pursuhint.study.events import ArmFinished, ArmLossDominated, ArmResumed, ArmsStarted, PhaseStarted
 from pursuhint.training.events import HintsChosen
 from pursuhint.training.multi_student.train_many import GroupStep
 
@@ -28,6 +28,10 @@ class StudyProgress(TrainingProgress):
     every ``interval`` seconds. Images are counted once for every student that sees them.
     """
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.dominated: set[tuple[str, str]] = set()
+
     def __call__(self, event: StudyEvent) -> None:
         if self.quiet:
             return
@@ -39,6 +43,8 @@ class StudyProgress(TrainingProgress):
                 self._arms_started(event)
             case ArmResumed():
                 self._arm_resumed(event)
+            case ArmLossDominated():
+                self._loss_dominated(event)
             case ArmFinished():
                 self._arm_finished(event)
             case GroupStep():
@@ -62,6 +68,12 @@ class StudyProgress(TrainingProgress):
         self._line(f"{event.arm}, seed {event.seed}: resumed after {where}")
         if event.notice:
             self._line(f"{event.arm}, seed {event.seed}: {event.notice}")
+
+    def _loss_dominated(self, event: ArmLossDominated) -> None:
+        """Once for every arm and term: the seeds of an arm have the same losses."""
+        if (event.arm, event.term.name) not in self.dominated:
+            self.dominated.add((event.arm, event.term.name))
+            self._line(f"{event.arm}, seed {event.seed}: {event.term.sentence()}")
 
     def _group_step(self, event: GroupStep) -> None:
         now = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["capital", "ranges"]
+__all__ = ["capital", "percent", "ranges"]
 
 
 def capital(text: str) -> str:
@@ -26,3 +26,13 @@ def ranges(numbers: Iterable[int], *, to: str = " to ") -> str:
         else:
             runs.append([number, number])
     return ", ".join(str(first) if first == last else f"{first}{to}{last}" for first, last in runs)
+
+
+def percent(share: float) -> str:
+    """A share as whole percent, ``"94 %"``; rounding never gives 0 or 100."""
+    value = round(100 * share)
+    if value == 100 and share < 1:
+        value = 99
+    if value == 0 and share > 0:
+        value = 1
+    return f"{value} %"

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pursuhint._util.text import percent
 from pursuhint.clustering.near_optimal import near_optimal_segments
 from pursuhint.clustering.result import Clustering
-from pursuhint.clustering.stability import percent
 from pursuhint.hints.options import SelectionOptions
 from pursuhint.hints.plan import SimilarityLike, choose_positions
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pursuhint._util.text import percent
 from pursuhint.clustering.inertia import Matrix, Similarity, as_array
 from pursuhint.errors import PursuhintError
 
@@ -64,16 +65,6 @@ class SelectionStability:
             return text
         single = (f"{name} in {percent(self.frequency[layer])}" for name, layer in zip(names, self.chosen))
         return f"{text}; one by one: {', '.join(single)} of the half-samples"
-
-
-def percent(share: float) -> str:
-    """A share as whole percent, ``"94 %"``; rounding never gives 0 or 100."""
-    value = round(100 * share)
-    if value == 100 and share < 1:
-        value = 99
-    if value == 0 and share > 0:
-        value = 1
-    return f"{value} %"
 
 
 def selection_stability(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pursuhint.study.comparison import ArmResult, Comparison, SeedResult, first_of_same, title_of
     from pursuhint.study.events import (
         ArmFinished,
+        ArmLossDominated,
         ArmResumed,
         ArmsStarted,
         PhaseStarted,

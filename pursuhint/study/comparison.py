@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pursuhint._util.text import capital
+from pursuhint._util.text import capital, percent
 from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.study.arms import ARMS, CONTROLS, GIVEN, WITHOUT_HINTS, find_arm
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
@@ -44,6 +44,8 @@ class SeedResult(StudyModel):
         best_top1: test accuracy after the best epoch, percent.
         best_epoch: which that was, from 1.
         seconds: time spent training.
+        dominant_term: the term with more than 90 % of the loss after the first epoch; None without one.
+        dominant_share: its share.
     """
 
     seed: int
@@ -55,11 +57,14 @@ class SeedResult(StudyModel):
     best_top1: float
     best_epoch: int
     seconds: float
+    dominant_term: str | None = None
+    dominant_share: float | None = None
 
     @classmethod
     def of(cls, seed: int, folder: str, plan: HintPlan | None, record: RunRecord) -> SeedResult:
         """From a finished run and the hint points that it used."""
         points = () if plan is None else plan.teacher_points
+        dominant = record.dominant_term
         return cls(
             seed=seed,
             folder=folder,
@@ -69,6 +74,8 @@ class SeedResult(StudyModel):
             best_top1=record.best["test_top1"],
             best_epoch=record.best["epoch"],
             seconds=sum(line["seconds"] for line in record.metrics),
+            dominant_term=None if dominant is None else dominant.name,
+            dominant_share=None if dominant is None else dominant.share,
         )
 
 
@@ -186,7 +193,7 @@ class Comparison(FinishedStudy):
         student: its size.
         arms: in the order asked for.
         findings: what a reader has to know first: that every student with hints ended below the student
-            alone, or that there are too few seeds.
+            alone, that one term makes up nearly the whole loss, or that there are too few seeds.
         against: by control: comparisons of the primary outcome, corrected (Holm) for their number.
         sentences: by control: what each of these says, in words; none with fewer than 3 seeds.
         notes: facts that a reader needs beside the numbers, such as arms with identical runs.
@@ -269,6 +276,17 @@ def findings_on(arms: Sequence[ArmResult]) -> tuple[str, ...]:
                 f"every student with hints ended below the student alone ({alone:.2f} % on average): the "
                 f"best of them, {best.title}, at {best.last.mean:.2f} %"
             )
+    terms: dict[str, list[ArmResult]] = {}
+    for arm in arms:
+        for name in sorted({run.dominant_term for run in arm.runs if run.dominant_term is not None}):
+            terms.setdefault(name, []).append(arm)
+    for name, dominated in terms.items():
+        runs = [run for arm in dominated for run in arm.runs if run.dominant_term == name]
+        least = percent(min(run.dominant_share or 0.0 for run in runs))
+        findings.append(
+            f"the loss {name} makes up {least} or more of the weighted sum after the first epoch "
+            f"({', '.join(arm.title for arm in dominated)}), so the other terms hardly count"
+        )
     return (*findings, *few_seeds(arms[0].last.n))
 
 

@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pursuhint.training.events import Event
+from pursuhint.training.loss_shares import DominantTerm
 from pursuhint.training.multi_student.train_many import GroupStep
 
-__all__ = ["ArmFinished", "ArmResumed", "ArmsStarted", "PhaseStarted", "StudyEvent", "Watcher"]
+__all__ = [
+    "ArmFinished",
+    "ArmLossDominated",
+    "ArmResumed",
+    "ArmsStarted",
+    "PhaseStarted",
+    "StudyEvent",
+    "Watcher",
+]
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,21 @@ class ArmResumed:
 
 
 @dataclass(frozen=True)
+class ArmLossDominated:
+    """One term makes up more than 90 % of the loss of a run after the first epoch of its main stage.
+
+    Attributes:
+        arm: name of the arm.
+        seed: its seed.
+        term: which, and its share.
+    """
+
+    arm: str
+    seed: int
+    term: DominantTerm
+
+
+@dataclass(frozen=True)
 class ArmFinished:
     """A run of a study is finished or has failed.
 
@@ -83,7 +107,7 @@ class ArmFinished:
     source: str
 
 
-StudyEvent = PhaseStarted | ArmsStarted | ArmResumed | ArmFinished | GroupStep | Event
+StudyEvent = PhaseStarted | ArmsStarted | ArmResumed | ArmLossDominated | ArmFinished | GroupStep | Event
 """The closed union of all events of a study, `pursuhint.training.Event` included."""
 
 Watcher = Callable[[StudyEvent], Any]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pursuhint.errors import PursuhintError
 from pursuhint.study.arms import arm_folder
-from pursuhint.study.events import ArmFinished, ArmResumed, ArmsStarted, Watcher
-from pursuhint.training.events import Event, Resumed
+from pursuhint.study.events import ArmFinished, ArmLossDominated, ArmResumed, ArmsStarted, Watcher
+from pursuhint.training.events import Event, LossDominated, Resumed
 from pursuhint.training.multi_student.train_many import (
     GroupEvent,
     GroupStep,
@@ -105,11 +105,13 @@ class _EventTranslator:
         self._ended = 0
 
     def receiver(self, key: RunKey) -> Callable[[Event], None]:
-        """The event handler of one run. Of its events only `Resumed` is passed on."""
+        """The event handler of one run. Of its events only `Resumed` and `LossDominated` are passed on."""
 
         def receive(event: Event) -> None:
             if isinstance(event, Resumed):
                 self._watch(ArmResumed(*key, event.epoch, event.step, event.notice))
+            elif isinstance(event, LossDominated):
+                self._watch(ArmLossDominated(*key, event.term))
 
         return receive
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         EpochStarted,
         Event,
         HintsChosen,
+        LossDominated,
         LossesSoFar,
         Resumed,
         RunStarted,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     )
     from pursuhint.training.inputs import Inputs, Run
     from pursuhint.training.loaders import evaluation_loaders, load_data, training_loader
+    from pursuhint.training.loss_shares import DominantTerm, dominant_term
     from pursuhint.training.multi_student.shared import SharedResources, SharedTeacher
     from pursuhint.training.multi_student.train_many import (
         GroupEvent,

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pursuhint.training.loss_shares import DominantTerm
+
 __all__ = [
     "EpochFinished",
     "EpochStarted",
     "Event",
     "HintsChosen",
+    "LossDominated",
     "LossesSoFar",
     "Resumed",
     "RunStarted",
@@ -99,6 +102,17 @@ class LossesSoFar:
 
 
 @dataclass(frozen=True)
+class LossDominated:
+    """After the first epoch of the main stage: one term makes up more than 90 % of the loss.
+
+    Attributes:
+        term: which, and its share.
+    """
+
+    term: DominantTerm
+
+
+@dataclass(frozen=True)
 class EpochFinished:
     """An epoch has been evaluated and saved; ``metrics`` is its line of ``metrics.jsonl``."""
 
@@ -106,4 +120,6 @@ class EpochFinished:
     is_best: bool
 
 
-Event = RunStarted | HintsChosen | Resumed | EpochStarted | StepDone | LossesSoFar | EpochFinished
+Event = (
+    RunStarted | HintsChosen | Resumed | EpochStarted | StepDone | LossesSoFar | LossDominated | EpochFinished
+)

@@ -33,9 +33,10 @@ from pursuhint.distillation.teacher_fsdp import shard_teacher
 from pursuhint.errors import PursuhintError
 from pursuhint.models.checkpoint import save_weights
 from pursuhint.training.evaluation import evaluate
-from pursuhint.training.events import EpochFinished, Event, Resumed, RunStarted
+from pursuhint.training.events import EpochFinished, Event, LossDominated, Resumed, RunStarted
 from pursuhint.training.loaders import evaluation_loaders, training_loader, unchanging_loader
 from pursuhint.training.loop import EpochProgress, LoopHooks, Position, TrainingLoop
+from pursuhint.training.loss_shares import dominant_of_run
 from pursuhint.training.normalization import images_line
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
@@ -257,6 +258,10 @@ class Trainer:
             self._write_weights(is_best=is_best)
         self.trackers.log(self.metrics[-1])
         self.tell(EpochFinished(self.metrics[-1], is_best))
+        if sum(line["stage"] == "main" for line in self.metrics) == 1:
+            dominant = dominant_of_run(self.metrics, self.distiller.weights)
+            if dominant is not None:
+                self.tell(LossDominated(dominant))
         asked = self.must_stop(0)
         if asked and len(self.metrics) < self.epochs:
             raise self._stopped(asked, f"after epoch {len(self.metrics)} of {self.epochs}")

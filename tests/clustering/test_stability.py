@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pursuhint._util.text import percent
 from pursuhint.clustering.segments import segments
-from pursuhint.clustering.stability import SelectionStability, percent, selection_stability
+from pursuhint.clustering.stability import SelectionStability, selection_stability
 from pursuhint.errors import PursuhintError
 from tests.helpers.layer_groups import in_groups
 

@@ -10,7 +10,7 @@ from pursuhint.cli.progress import TrainingProgress
 from pursuhint.cli.study_progress import StudyProgress
 
 from pursuhint.study import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted, StudyEvent
-from pursuhint.training import GroupStep
+from pursuhint.training import DominantTerm, GroupStep
 from pursuhint.training.events import Event
 
 # A value for every annotation of an event's fields.
@@ -18,6 +18,7 @@ VALUES = {
     "int": 1,
     "str": "x",
     "bool": False,
+    "DominantTerm": DominantTerm("x", 0.95),
     "float | None": 1.0,
     "str | None": None,
     "tuple[str, ...]": ("x",),

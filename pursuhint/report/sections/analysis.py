@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pursuhint._util.text import capital, ranges
+from pursuhint._util.text import capital, percent, ranges
 from pursuhint.analysis.result import Analysis
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.clustering.hierarchical import linkage_tree
-from pursuhint.clustering.stability import percent
 from pursuhint.features.hint_points import HintPoint, stage_ends
 from pursuhint.hints.plan import choose_positions
 from pursuhint.report.figures import inertia_curves, silhouette_curves, similarity_heatmap

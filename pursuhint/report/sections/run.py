@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pursuhint._util.text import capital
 from pursuhint.analysis.result import Analysis
 from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.hints.plan import HintPlan
@@ -97,6 +98,9 @@ def _summary(run: RunRecord, how: str) -> tuple[str, ...]:
     ]
     if not run.finished:
         lines.append("The run is not finished; the same command resumes it.")
+    dominant = run.dominant_term
+    if dominant is not None:
+        lines.append(f"{capital(dominant.sentence())}.")
     if run.plan is not None:
         points = run.plan.teacher_points
         lines.append(

@@ -12,6 +12,7 @@ from pursuhint._util.input_files import read_text
 from pursuhint._util.json_text import parse_json
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
+from pursuhint.training.loss_shares import DominantTerm, dominant_of_run
 from pursuhint.training.recipe.received import check_code
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.files import checked_environment, checked_epoch
@@ -86,6 +87,12 @@ class RunRecord:
             is_main_process=is_main_process,
             plans={name: HintPlan.load(file) for name, file in own.items() if file.exists()},
         )
+
+    @property
+    def dominant_term(self) -> DominantTerm | None:
+        """The term with more than 90 % of the loss in the first epoch of the main stage; None without one."""
+        weights = {name: loss.weight for name, loss in self.recipe.losses.items()}
+        return dominant_of_run(self.metrics, weights)
 
     @property
     def chosen_on(self) -> Literal["val", "test"]:
