@@ -80,10 +80,9 @@ def command(
         refuse_typed("exact_median", because="only RBF kernels have a bandwidth; add --metric rbf-cka")
 
     # Imports PyTorch: after the checks that need none.
-    from pursuhint._util.atomic_files import make_folder
     from pursuhint._util.devices import choose_device
     from pursuhint._util.fingerprint import fingerprint_network
-    from pursuhint._util.output_folder import claim_folder
+    from pursuhint._util.output_folder import claim_folder, new_folder
     from pursuhint.analysis.run_analysis import analyze
     from pursuhint.analysis.storage import check_analysis_folder
     from pursuhint.features.pooling import get_pooling
@@ -123,8 +122,8 @@ def command(
         check_analysis_folder(
             out, network=teacher, fingerprint=fingerprint, data=images.name, overwrite=overwrite
         )
-        make_folder(out)
-        with CountProgress(f"looking at {teacher}", unit="images", quiet=quiet) as progress:
+        progress = CountProgress(f"looking at {teacher}", unit="images", quiet=quiet)
+        with new_folder(out), progress:
             analysis = analyze(
                 processes.share(network),
                 images,

@@ -59,7 +59,8 @@ def _absolute(name: str, value: Any) -> str:
         return "x".join(map(str, value))
     text = str(value)
     if name == "data" and text.startswith(_FOLDER_OF_IMAGES):
-        return _FOLDER_OF_IMAGES + _from_root(text.removeprefix(_FOLDER_OF_IMAGES))
+        folder = Path(text.removeprefix(_FOLDER_OF_IMAGES)).expanduser()
+        return _FOLDER_OF_IMAGES + _from_root(folder)
     if name == "arms" and text.startswith(_GIVEN_POINTS):
         return _GIVEN_POINTS + _if_file(text.removeprefix(_GIVEN_POINTS))
     if name == "methods" and text.startswith(_RECIPE):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from pursuhint._util.atomic_files import TEMPORARY
+from pursuhint._util.atomic_files import TEMPORARY, make_folder
 from pursuhint._util.input_files import shown
 from pursuhint.errors import PursuhintError
 
-__all__ = ["Kind", "claim_folder", "kind_of", "remove_leftovers"]
+__all__ = ["Kind", "claim_folder", "kind_of", "new_folder", "remove_leftovers"]
 
 Kind = Literal["demo", "study", "run", "analysis"]
 
@@ -93,6 +93,27 @@ def claim_folder(folder: Path, kind: Kind) -> None:
             f"{shown(folder)} holds something else ({shown(others[0])}{more}), not {rules.noun}; "
             "choose another folder (--out)"
         )
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder for the results of the block; if that fails, no empty folder is left behind.
+
+    Folders that were there before stay, and so does everything that holds a file, such as a state.
+
+    Raises:
+        PursuhintError: it cannot be made or written.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        inner = sorted(folder.rglob("*"), reverse=True) if folder in missing else []
+        for path in (*inner, *missing):
+            with contextlib.suppress(OSError):  # it is a file, or holds one
+                path.rmdir()
+        raise
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -152,11 +152,15 @@ def _split_folders(folder: Path) -> dict[str, Path]:
     """The folder of each split: train and others, or train alone for class folders without splits.
 
     Raises:
-        PursuhintError: there is no such folder, no training split, or two folders for one split.
+        PursuhintError: there is no such folder, it cannot be read, there is no training split, or two folders
+            for one split.
     """
     if not folder.is_dir():
         raise PursuhintError(f"no folder {folder}; folder:PATH needs one with train/ and val/ (or test/)")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    except OSError as error:
+        raise PursuhintError(f"cannot read the folder {folder}: {error.strerror}") from error
     roles: dict[str, Path] = {}
     for role, known in _ROLES.items():
         found = [name for name in names if name.lower() in known]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 from pursuhint.cli.main import main, run
 
-from pursuhint._util.output_folder import claim_folder, kind_of, remove_leftovers
+from pursuhint._util.output_folder import claim_folder, kind_of, new_folder, remove_leftovers
 from pursuhint.analysis import Analysis, analyze
 from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
@@ -154,3 +155,33 @@ def test_a_state_nested_too_deeply_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "0" / "progress.json").write_text("[" * 100_000)
     with pytest.raises(PursuhintError, match=r"progress.json is missing or damaged"):
         StateStore(tmp_path, is_main=True, wait=lambda: None).load()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_analysis_that_fails_leaves_no_empty_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, there: bool
+) -> None:
+    out = tmp_path / "new" / "analysis"
+    if there:
+        out.parent.mkdir()
+    assert "cannot choose 40 hint points" in failure(capsys, *ANALYZE, str(out), "--k", "40")
+    assert not out.exists()
+    assert out.parent.exists() == there
+
+
+def test_new_folder_removes_what_it_made_and_is_empty_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "there"):
+        raise KeyboardInterrupt
+    with contextlib.suppress(ValueError), new_folder(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "b" / "state").mkdir()
+        raise ValueError
+    with contextlib.suppress(ValueError), new_folder(tmp_path / "c" / "d"):
+        (tmp_path / "c" / "d" / "state").mkdir()
+        (tmp_path / "c" / "d" / "state" / "0").write_text("kept")
+        raise ValueError
+    with new_folder(tmp_path / "e"):
+        pass
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {
+        "there", "c", "c/d", "c/d/state", "c/d/state/0", "e",
+    }  # fmt: skip

@@ -71,9 +71,9 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         changes["hints"] = recipe.hints.model_copy(update={"file": str(file)})
     data = {}
     if recipe.data.root is not None:
-        data["root"] = str(Path(recipe.data.root).absolute())
+        data["root"] = str(Path(recipe.data.root).expanduser().absolute())
     if recipe.data.name.startswith(_FOLDER):
-        data["name"] = f"{_FOLDER}{Path(recipe.data.name.removeprefix(_FOLDER)).absolute()}"
+        data["name"] = f"{_FOLDER}{Path(recipe.data.name.removeprefix(_FOLDER)).expanduser().absolute()}"
     if data:
         changes["data"] = recipe.data.model_copy(update=data)
     return recipe.model_copy(update=changes)

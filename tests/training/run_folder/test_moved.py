@@ -46,6 +46,9 @@ def test_data_and_student_become_absolute_and_other_names_stay(tmp_path, monkeyp
     assert resolved.data.name == f"folder:{tmp_path / 'photos'}"
     assert resolved.data.root == str(tmp_path / ".." / "data")
     assert resolve_recipe(resolved) == resolved
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    home = resolve_recipe(typed.override(["data.name=folder:~/photos", "data.root=~/data"]))
+    assert (home.data.name, home.data.root) == (f"folder:{tmp_path}/home/photos", f"{tmp_path}/home/data")
     named = resolve_recipe(Recipe.from_dict({"student": "resnet8", "data": "cifar10"}))
     assert (named.data.name, named.data.root, named.student.checkpoint) == ("cifar10", None, None)
 
