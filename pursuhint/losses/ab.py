@@ -120,5 +120,6 @@ class ActivationBoundaryLoss(HintLoss):
         """
         student, teacher = as_maps(student, teacher)
         response, teacher = pool_to_smaller(self.connector(student), teacher)
+        # How far the response is from the teacher's side of the boundary plus the margin m.
         shortfall = torch.where(teacher > 0, self.margin - response, response + self.margin).relu()
         return _SCALE * self.share * shortfall.square().sum() / len(student)

@@ -51,7 +51,7 @@ class CorrelationCongruenceLoss(EmbeddingLoss):
         teacher_width: width of the teacher's embedding.
         relation: ``"neighbors"`` or ``"gaussian"``.
         embedding_width: width of the common space of ``"neighbors"``.
-        gamma: inverse squared length within which samples are alike, of ``"gaussian"``; above 0.
+        gamma: inverse squared length within which samples count as similar, of ``"gaussian"``; above 0.
         order: last power of the Taylor expansion, of ``"gaussian"``.
 
     Raises:
@@ -107,11 +107,13 @@ class CorrelationCongruenceLoss(EmbeddingLoss):
         student, teacher = gather(student), gather(teacher)
         if self.relation == "gaussian":
             return F.mse_loss(self._correlations(student), self._correlations(teacher))
+        # |u_i - v_i|, then products of each sample's with the next sample's
         difference = (self.student_embedding(student) - self.teacher_embedding(teacher)).abs()
         return (difference[:-1] * difference[1:]).sum() / max(len(difference) - 1, 1)
 
     def _correlations(self, embedding: Tensor) -> Tensor:
         """Taylor expansion of the Gaussian kernel between all samples, (N, N)."""
+        # exp(-gamma |x - y|^2) = exp(-2 gamma) exp(2 gamma x . y) for unit vectors; its series up to `order`
         directions = unit_length(embedding)
         cosines = directions @ directions.T
         factors = [(2 * self.gamma) ** power / math.factorial(power) for power in range(self.order + 1)]

@@ -109,6 +109,7 @@ class DiscriminativeConsistentLoss(EmbeddingLoss):
         check_same_batch(student, teacher)
         own = gather(unit_length(self.student_embed(student)))
         other = gather(unit_length(self.teacher_embed(teacher)))
+        # A row holds the scores of one student vector with all teacher vectors: its own is the right class.
         scores = self.scaled(own @ other.T)
         labels = torch.arange(len(scores), device=scores.device)
         return {
@@ -131,6 +132,7 @@ class DiscriminativeConsistentLoss(EmbeddingLoss):
             teacher: the same.
             scores: their scaled similarities, (N, N).
         """
+        # p^S_i from row i, p^T_i from column i of the same scores
         return F.kl_div(
             F.log_softmax(scores, dim=1),
             F.log_softmax(scores, dim=0).T,

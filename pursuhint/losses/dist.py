@@ -109,6 +109,7 @@ class PredictionCorrelationLoss(LogitLoss):
             gather((_as_rows(logits) / self.temperature).softmax(1)) for logits in (student, teacher)
         )
         scale = self.temperature**2
+        # 1 - Pearson's correlation, along the rows (classes of a sample) and the columns (samples of a class)
         return (
             scale * (1 - correlation(own, other, eps=self.eps).mean()),
             scale * (1 - correlation(own.T, other.T, eps=self.eps).mean()),

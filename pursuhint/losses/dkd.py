@@ -105,7 +105,7 @@ def _split(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     target = logits.gather(1, labels)
     others = logits.scatter(1, labels, logits[:, -1:])[:, :-1]  # the last class takes the label's place
     parts = [target, others.logsumexp(1, keepdim=True)] if others.shape[1] else [target]
-    pair = torch.cat(parts, dim=1)
+    pair = torch.cat(parts, dim=1)  # softmax of (z_y, log sum of the others) is (p_y, 1 - p_y)
     return F.log_softmax(pair, dim=1), F.log_softmax(others, dim=1)
 
 

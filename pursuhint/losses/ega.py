@@ -99,6 +99,7 @@ class EmbeddingGraphLoss(EmbeddingLoss):
         own = gather(standardized(self.student_embed(student), dim=1))
         other = gather(standardized(teacher, dim=1))
         degrees = max(own.shape[1] - 1, 1)
+        # Correlations of samples: of teacher with student (nodes), and within each network (edges).
         nodes = other @ own.T / degrees
         edges = (other @ other.T - own @ own.T) / degrees
         identity = torch.eye(len(nodes), dtype=nodes.dtype, device=nodes.device)

@@ -129,6 +129,7 @@ class FitNetLoss(HintLoss):
             PursuhintError: the batch sizes differ, or a batch is too small for batch norm.
         """
         student, teacher = as_maps(student, teacher)
+        # r(f_S), brought to the size of the smaller map
         mapped, teacher = pool_to_smaller(self.regressor(student), teacher)
         if self.reduction == "half-sum":
             return 0.5 * (mapped - teacher).square().sum() / len(student)

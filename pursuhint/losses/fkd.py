@@ -101,8 +101,9 @@ class FeatureKernelLoss(EmbeddingLoss):
             check_same_batch(student, teacher)
         student = gather(student)
         wanted = self.teacher_kernel(*teachers)
-        difference = feature_kernel(student) - wanted
+        difference = feature_kernel(student) - wanted  # rho^S - rho^T
         others = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
+        # Mean over the pairs i != j: the diagonal is 1 in both, but 0 for samples of zero length.
         squares = difference.square().where(others, 0.0).sum()
         kernel = squares / max(1, len(student) * (len(student) - 1))
         if self.length == "plain":

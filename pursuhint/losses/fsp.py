@@ -30,23 +30,29 @@ class SolutionFlowLoss(HintsLoss):
     Where channels do, a learned 1x1 convolution without bias brings the student's to the teacher's; the
     reference code refuses that.
 
-    The loss prepares the student, alone and not weighted, for ``warm_up_epochs`` at the base learning rate,
-    and is left out of the main stage, as the paper has it. The mean over the entries of :math:`G` is that of
-    the CIFAR-100 benchmark of Tian et al. (ICLR 2020), which takes the outputs of the stem and of the stages
-    and whose weight 50 has no effect. The paper sums over them: ``reduction="sum"``.
+    The loss prepares the student, alone and not weighted, for ``warm_up_epochs``, and is left out of the main
+    stage, as the paper has it. It is of fourth degree in the features: where the teacher's are about 10 or
+    larger, gradient descent with a rate of 0.05 diverges within a few steps, in batches of any size, and
+    ``warm_up_lr`` has to be lower.
+
+    The mean over the entries of :math:`G` is taken by the CIFAR-100 benchmark of Tian et al. (ICLR 2020),
+    which uses the outputs of the stem and of the stages and whose weight 50 has no effect. The paper takes
+    their sum: ``reduction="sum"``.
 
     Reference: J. Yim, D. Joo, J. Bae and J. Kim, A Gift from Knowledge Distillation: Fast Optimization,
-    Network Minimization and Transfer Learning, CVPR 2017.
+    Network Minimization and Transfer Learning, CVPR 2017,
+    https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html.
 
     Args:
         student_channels: width of the student's features at every hint point.
         teacher_channels: width of the teacher's features at every hint point.
         reduction: ``"mean"`` over the entries of a matrix, or their ``"sum"``; the mean over the samples
             either way.
-        warm_up_epochs: how long the student is prepared.
+        warm_up_epochs: how long the student is prepared, at least 1.
+        warm_up_lr: learning rate of that, above 0, constant; None for the base rate of the main stage.
 
     Raises:
-        PursuhintError: there are fewer than two hint points, or ``warm_up_epochs`` is not positive.
+        PursuhintError: there are fewer than two hint points, or a number is not positive.
 
     Example:
         >>> loss = SolutionFlowLoss([16, 32], [16, 32])
@@ -72,22 +78,26 @@ class SolutionFlowLoss(HintsLoss):
         *,
         reduction: Literal["mean", "sum"] = "mean",
         warm_up_epochs: int = 30,
+        warm_up_lr: float | None = None,
     ) -> None:
         super().__init__()
         check_positive(warm_up_epochs=warm_up_epochs)
+        if warm_up_lr is not None:
+            check_positive(warm_up_lr=warm_up_lr)
         if len(student_channels) < 2:
             raise PursuhintError(
                 f"FSP compares steps between hint points and needs two or more, got {len(student_channels)}"
             )
         self.reduction = reduction
         self.warm_up_epochs = warm_up_epochs
+        self.warm_up_lr = warm_up_lr
         self.connectors = nn.ModuleList(
             match_width(own, other) for own, other in zip(student_channels, teacher_channels, strict=True)
         )
 
     def stages(self) -> Sequence[WarmUp]:
         """The preparation of the student."""
-        return (WarmUp("initialisation", self.warm_up_epochs, trains_student=True),)
+        return (WarmUp("initialisation", self.warm_up_epochs, trains_student=True, lr=self.warm_up_lr),)
 
     def begin_stage(self, stage: str | None) -> None:
         """What is learned trains in the warm-up alone."""
@@ -109,6 +119,7 @@ class SolutionFlowLoss(HintsLoss):
         """
         maps = [as_maps(student, teacher) for student, teacher in zip(students, teachers, strict=True)]
         own = [connector(student) for connector, (student, _) in zip(self.connectors, maps, strict=True)]
+        # G_i^S - G_i^T of every step from one hint point to the next
         differences = [
             _flow(*student) - _flow(*teacher)
             for student, teacher in zip(pairwise(own), pairwise(teacher for _, teacher in maps))
@@ -121,6 +132,6 @@ class SolutionFlowLoss(HintsLoss):
 
 
 def _flow(first: Tensor, second: Tensor) -> Tensor:
-    """Mean products of the channels of one map with those of the next, (N, C_first, C_second)."""
+    """G: mean products of the channels of one map and the channels of the next, (N, C_first, C_second)."""
     first, second = (features.flatten(2) for features in pool_to_smaller(first, second))
     return first @ second.mT / first.shape[2]

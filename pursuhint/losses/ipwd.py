@@ -180,6 +180,7 @@ class InverseProbabilityLoss(LogitLoss):
             for logits in (kd_logits, cls_logits)
         )
         above, below = (cls, kd) if self.orientation == "inverse" else (kd, cls)
+        # 1 / P = 1 + H_cls / H_kd
         return 1 + above / below.clamp(min=torch.finfo(below.dtype).eps)
 
     def _scaled(self, logits: Tensor) -> Tensor:

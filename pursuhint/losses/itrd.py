@@ -110,6 +110,7 @@ class InformationTheoreticLoss(EmbeddingLoss):
 
     def _mutual(self, student: Tensor, teacher: Tensor) -> Tensor:
         own, other = (vectors @ vectors.T for vectors in (unit_length(student), unit_length(teacher)))
+        # Renyi's entropy of order 2 from the traces of normalised Gram matrices: own, and joint (own * other)
         purity, joint = _purity(own), _purity(own * other)
         if not self.mutual_logarithms:
             return purity - joint
@@ -118,6 +119,7 @@ class InformationTheoreticLoss(EmbeddingLoss):
 
 
 def _correlation(student: Tensor, teacher: Tensor, alpha: float) -> Tensor:
+    # Diagonal of the cross-correlation of both batches; log2 of the sum of |c - 1|^(2 alpha).
     correlations = (standardized(student, dim=0) * standardized(teacher, dim=0)).mean(0)
     return ((correlations - 1).square() ** alpha).sum().log() / math.log(2)
 

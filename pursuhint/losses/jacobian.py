@@ -38,6 +38,9 @@ class JacobianLoss(LogitLoss):
         target: which logit, that of the ``"label"`` or the largest of the teacher's, ``"teacher_argmax"``.
         reduction: ``"sample"``, the squared distance averaged over samples (the paper), or ``"element"``.
 
+    Raises:
+        PursuhintError: an option is none of its values.
+
     Example:
         >>> images = torch.randn(4, 3, 8, 8, requires_grad=True)
         >>> logits = images.flatten(1).square() @ torch.randn(192, 10)

@@ -39,6 +39,9 @@ class AttentionJacobianLoss(HintsLoss):
         place: where the student's attention is looked at: where that of the ``"teacher"`` is largest, or its
             ``"own"``.
 
+    Raises:
+        PursuhintError: an option is none of its values.
+
     Example:
         >>> images = torch.randn(4, 3, 8, 8, requires_grad=True)
         >>> AttentionJacobianLoss()([images.sin()], [images.sin()], images).item()
@@ -83,6 +86,7 @@ class AttentionJacobianLoss(HintsLoss):
                 features.square().sum(1).flatten(1)
                 for features in pool_to_smaller(*as_maps(student, teacher))
             )
+            # Energies of all positions, (N, H W); the gradient is that of the largest one.
             place = other.argmax(1, keepdim=True)
             own_place = place if self.place == "teacher" else own.argmax(1, keepdim=True)
             gradients = (

@@ -14,6 +14,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.head import Head, find_head
 from pursuhint.losses._parts.connectors import NormalizedConv
 from pursuhint.losses._parts.maps import as_maps, pool_to_smaller
+from pursuhint.losses._parts.vectors import in_range
 from pursuhint.losses.base import HintsLoss
 from pursuhint.losses.checks import check_choice, check_positive, check_same_batch
 from pursuhint.losses.context import LossContext
@@ -221,7 +222,7 @@ class NToOneLoss(HintsLoss):
         """Logits with mean 0 and standard deviation ``logit_scale`` per sample."""
         if not self.normalize_logits:
             return logits
-        return self.logit_scale * F.layer_norm(logits, logits.shape[1:], eps=self.eps)
+        return self.logit_scale * F.layer_norm(in_range(logits, dim=1), logits.shape[1:], eps=self.eps)
 
     def prepare(self, student: nn.Module) -> nn.Module:
         """Put the transform behind the last map."""
@@ -260,7 +261,8 @@ class NToOneLoss(HintsLoss):
         """The loss before its strength."""
         check_same_batch(expanded, teacher)
         own, other = as_maps(expanded, teacher)
+        # The teacher's map is brought to the student's size by a maximum, as far as whole factors lead.
         factors = [max(1, wanted // given) for wanted, given in zip(other.shape[2:], own.shape[2:])]
         own, other = pool_to_smaller(own, F.max_pool2d(other, factors))
-        own = own.unflatten(1, (self.segments, -1))
+        own = own.unflatten(1, (self.segments, -1))  # N segments, each as wide as the teacher's map
         return self.segments * (own - other[:, None]).square().mean()

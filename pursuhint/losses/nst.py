@@ -59,6 +59,7 @@ class NeuronSelectivityLoss(HintLoss):
             # K(x, y) is the inner product of the mean outer products of the channels of x and of y.
             difference = s.mT @ s / s.shape[1] - t.mT @ t / t.shape[1]
             return difference.square().sum((1, 2)).mean()
+        # K(t, t) + K(s, s) - 2 K(s, t), each from the products of all channels
         return _kernel(t, t) + _kernel(s, s) - 2 * _kernel(s, t)
 
 

@@ -148,6 +148,7 @@ class FeatureOverhaulLoss(HintLoss):
         margin = self.margin(teacher)[:, None, None]
         teacher = pool_to(teacher, response.shape[2:])
         target = torch.maximum(teacher, margin)
+        # Partial L2: a negative target counts only where the student exceeds it.
         counts = (teacher > 0) | (response > target)
         return self.share * ((response - target).square() * counts).sum() / len(student)
 

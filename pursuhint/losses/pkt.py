@@ -80,6 +80,7 @@ class ProbabilisticTransferLoss(EmbeddingLoss):
         """
         check_same_batch(student, teacher)
         p, q = self._probabilities(gather(teacher)), self._probabilities(gather(student))
+        # p log((p + eps) / (q + eps)), as a logarithm of 1 + x, so that equal probabilities give exactly 0
         divergence = p * torch.log1p((p - q) / (q + self.eps))
         return divergence.mean() if self.reduction == "mean" else divergence.sum()
 
@@ -87,6 +88,7 @@ class ProbabilisticTransferLoss(EmbeddingLoss):
         """Every row the probabilities of meeting the others near one sample, (N, N)."""
         length = lengths(embedding, dim=1)
         directions = torch.where(length > 0, embedding, 0.0) / (length + self.eps)
+        # Cosines mapped to [0, 1], then rows scaled to the sum 1.
         similarity = (directions @ directions.T + 1) / 2
         if not self.include_self:
             similarity = similarity - similarity.diagonal().diag()

@@ -24,13 +24,15 @@ class RelationshipMatchingLoss(Loss):
     A warm-up matches comparisons of embeddings alone (`pursuhint.losses.refilled_stage1`); the classifier
     gets no gradient in it. The main stage trains the student with labels and local distillation
     (`pursuhint.losses.refilled_stage2`), which contain the classification term. The teacher's class
-    centres are means over all that the warm-up shows it, augmented as it is; without a warm-up they build
-    up as the main stage goes on.
+    centres are means over all samples of the warm-up, augmented as in training; without a warm-up they
+    accumulate during the main stage.
+
+    .. math:: L = L_{matching} \text{ in the warm-up, then } L = \mathrm{CE}(z, y) + L_{local} .
 
     The variants of the paper: "REFILLED-" has ``weighting="constant"``; "REFILLED-EMB", which the paper does
     not define, is taken as ``strength=0``. The authors keep the epoch of the warm-up with the best accuracy
-    on what turns out to be the test set; here the last one goes on. As theirs, the learning rate falls to a
-    tenth along a cosine in the warm-up.
+    on what turns out to be the test set; here training continues from the last one. As theirs, the learning
+    rate falls to a tenth along a cosine in the warm-up.
 
     Reference: H.-J. Ye, S. Lu and D.-C. Zhan, Distilling Cross-Task Knowledge via Relationship Matching,
     CVPR 2020; extended in Generalized Knowledge Distillation via Relationship Matching, TPAMI 2023,

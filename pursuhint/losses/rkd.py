@@ -106,6 +106,7 @@ class RelationalLoss(EmbeddingLoss):
     def _relative_distances(self, differences: Tensor) -> Tensor:
         """Distances between all samples, divided by their mean; (N, N), zero on the diagonal."""
         same = torch.eye(len(differences), dtype=torch.bool, device=differences.device)
+        # psi_D: distances of all pairs over their mean; squares are clamped, as the root has no slope at 0
         squared = differences.square().sum(2).clamp(min=self.eps)
         distances = squared.sqrt().masked_fill(same, 0.0)
         mean = distances.sum() / max(len(distances) * (len(distances) - 1), 1)
@@ -120,6 +121,7 @@ def _differences(embedding: Tensor) -> Tensor:
 
 def _cosines(differences: Tensor) -> Tensor:
     """Cosines of the angles at sample i between samples j and k, (N, N, N)."""
+    # psi_A: e_ij . e_ik, for unit vectors from i to j and from i to k
     directions = unit_length(differences)
     return directions @ directions.mT
 

@@ -130,6 +130,7 @@ class SemanticCalibrationLoss(HintsLoss):
         """How much every student layer looks at every teacher layer, (N, students, teachers)."""
         queries = [describe(*self._similarities(own)) for describe, own in zip(self.queries, students)]
         keys = [describe(*self._similarities(other)) for describe, other in zip(self.keys, teachers)]
+        # alpha = softmax over the teacher's layers of q_i . k_j / s, one attention a sample
         energies = torch.einsum("ibd,jbd->bij", torch.stack(queries), torch.stack(keys))
         return (energies / self.softness).softmax(2)
 
@@ -140,6 +141,7 @@ class SemanticCalibrationLoss(HintsLoss):
             row = []
             for j, teacher in enumerate(teachers):
                 own, other = pool_to_smaller(*as_maps(student, teacher))
+                # mean squared error of one sample, so that the sample's attention can weigh it
                 row.append((self.regressors[f"{i}_{j}"](own) - other).square().mean((1, 2, 3)))
             rows.append(torch.stack(row, dim=1))
         return torch.stack(rows, dim=1)

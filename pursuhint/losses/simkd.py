@@ -202,4 +202,5 @@ class ReusedClassifierLoss(HintsLoss):
             PursuhintError: the batch sizes differ.
         """
         check_same_batch(students[-1], teachers[0])
+        # The last of the student's features is P(f_S), the output of the projector.
         return F.mse_loss(*pool_to_smaller(*as_maps(students[-1], teachers[0])))

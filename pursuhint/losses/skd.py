@@ -149,7 +149,7 @@ class SphericalLoss(LogitLoss):
                 self.multiplier * F.layer_norm(in_range(student, dim=1), size, eps=self.eps),
                 self.multiplier * F.layer_norm(in_range(teacher, dim=1), size, eps=self.eps),
             )
-        radius = self.radius(teacher)
+        radius = self.radius(teacher)  # of the sphere on which both lie
         return (
             radius * _over(student, lengths(student, dim=1)),
             radius * _over(teacher, lengths(teacher, dim=1)),

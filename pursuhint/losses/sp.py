@@ -67,10 +67,12 @@ class SimilarityPreservingLoss(HintLoss):
             PursuhintError: the batch sizes differ.
         """
         check_same_batch(student, teacher)
+        # the mean over b^2 entries is the squared Frobenius norm over b^2
         return F.mse_loss(_similarity(student), _similarity(teacher))
 
 
 def _similarity(features: Tensor) -> Tensor:
     """Row-normalised Gram matrix, (N, N)."""
+    # G = Q Q^T, then every row scaled to unit length. A common scale of Q cancels.
     flat = in_range(gather(features.flatten(1)))
     return unit_length(flat @ flat.T)

@@ -126,8 +126,8 @@ class SoftmaxRegressionLoss(HintsLoss):
         """
         (student,), (teacher,) = students, teachers
         check_same_batch(student, teacher)
-        connected = self.connected(student)
-        own = self.classified(connected)
+        connected = self.connected(student)  # h
+        own = self.classified(connected)  # W h + b
         distance = (
             F.mse_loss(own, teacher_logits)
             if self.prediction_distance == "squared"

@@ -90,5 +90,6 @@ class VariationalInformationLoss(HintLoss):
         """
         student, teacher = pool_to_smaller(*as_maps(student, teacher))
         variance = self.variance()[:, None, None]
+        # -log of a normal density with mean mu(f_S) and one variance a channel, without its constant
         squared = (self.mean(student) - teacher).square()
         return 0.5 * (squared / variance + variance.log()).mean()

@@ -88,4 +88,5 @@ class WeightedSoftLabelLoss(LogitLoss):
     def weights(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """How much each sample follows the teacher, (N,), in [0, 1]; takes what `forward` takes."""
         own, other = (F.cross_entropy(logits, labels, reduction="none") for logits in (student, teacher))
+        # w = 1 - exp(-CE_S / (CE_T + eps))
         return -torch.expm1(-own / (other + self.eps))

@@ -47,5 +47,23 @@ def test_cites_its_source(name):
     assert re.search(r"\b(19|20)\d\d\b", kind.info.paper)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_documents_formula_and_every_argument(name):
+    kind = get_loss(name)
+    docstring = inspect.getdoc(kind)
+    assert ".. math:: " in docstring
+    arguments = docstring.partition("\nArgs:\n")[2].partition("\n\n")[0]
+    described = re.findall(r"(?m)^    (\w+): \S", arguments)
+    taken = list(inspect.signature(kind).parameters) if "__init__" in vars(kind) else []
+    assert sorted(described) == sorted(taken)
+    example = docstring.partition("\nExample:\n")[2]
+    assert ">>> " in example
+    if kind.hyperparameters():
+        assert "\nRaises:\n    PursuhintError: " in docstring
+    computing = kind.forward if kind.terms is Loss.terms else kind.terms
+    inputs = re.findall(r"(?m)^    \*?(\w+): \S", inspect.getdoc(computing).partition("Returns:")[0])
+    assert inputs == [entry for entry in inspect.signature(computing).parameters if entry != "self"]
+
+
 def test_few_losses_depend_on_the_order_of_the_samples():
     assert [name for name in LOSSES if LossCase(get_loss(name)).in_order] == ["semckd", "cc"]

@@ -83,3 +83,10 @@ def test_needs_two_hint_points():
         SolutionFlowLoss.build(LossContext(((shape, shape),), 10, 50, 0, 0))
     with pytest.raises(PursuhintError, match="warm_up_epochs must be positive, got 0"):
         SolutionFlowLoss([4, 6], [4, 6], warm_up_epochs=0)
+
+
+def test_the_preparation_may_have_a_learning_rate_of_its_own():
+    assert SolutionFlowLoss([3, 3], [3, 3]).stages()[0].lr is None
+    assert SolutionFlowLoss([3, 3], [3, 3], warm_up_lr=0.01).stages()[0].lr == 0.01
+    with pytest.raises(PursuhintError, match="warm_up_lr must be positive, got 0"):
+        SolutionFlowLoss([3, 3], [3, 3], warm_up_lr=0.0)

@@ -42,7 +42,7 @@ class ConvRegressor(nn.Module):
         relu: end in a ReLU. Right for targets that are not negative, wrong for others.
         norm: batch norm behind the convolution.
         pieces: above 1, the convolution gives so many values for each of the teacher's channels, of which the
-            largest goes on (maxout).
+            largest is kept (maxout).
 
     Attributes:
         output_size: height and width that go out: ``teacher_size``, but in the last case.
