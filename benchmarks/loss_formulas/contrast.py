@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def _negatives(loss: Any, indices: Tensor) -> Tensor:
-    return torch.cat([indices[:, None], loss.sampler(indices, loss.negatives)], 1)
+    return torch.cat([indices[:, None], loss.sampler(indices, loss.options.negatives)], 1)
 
 
 def _remember(bank: Tensor, indices: Tensor, vectors: Tensor) -> None:
@@ -20,7 +20,7 @@ def _remember(bank: Tensor, indices: Tensor, vectors: Tensor) -> None:
 def crd(loss: Any, student: Tensor, teacher: Tensor, indices: Tensor) -> Tensor:
     u, v = F.normalize(loss.student_embed(student)), F.normalize(loss.teacher_embed(teacher))
     contrast = _negatives(loss, indices)
-    n, q = loss.num_samples, loss.negatives / loss.num_samples
+    n, q = loss.num_samples, loss.options.negatives / loss.num_samples
 
     def side(anchors: Tensor, bank: Tensor) -> Tensor:
         scores = (torch.bmm(bank[contrast], anchors[:, :, None])[:, :, 0] / 0.07).exp()
@@ -48,7 +48,7 @@ def crcd(loss: Any, student: Tensor, teacher: Tensor, indices: Tensor, labels: T
     part = loss.relations
     u, v = F.normalize(part.student_embed(student)), F.normalize(part.teacher_embed(teacher))
     contrast = _negatives(loss, indices)
-    n, q = part.num_samples, loss.negatives / part.num_samples
+    n, q = part.num_samples, loss.options.negatives / part.num_samples
 
     def side(vectors: Tensor, bank: Tensor) -> Tensor:
         scores = []
@@ -85,7 +85,7 @@ def wcord(loss: Any, student: Tensor, teacher: Tensor, indices: Tensor) -> Tenso
     shifted = v @ towards_teacher.T + bias
     same = F.relu(shifted + u @ towards_student.T) @ score
     bank = loss.memory.vectors
-    chosen = bank[loss.sampler(indices, loss.negatives)]
+    chosen = bank[loss.sampler(indices, loss.options.negatives)]
     different = F.relu(shifted[:, None] + chosen @ towards_student.T) @ score
     cost = 1 - u @ v.T
     plan = _sinkhorn(cost.detach())
