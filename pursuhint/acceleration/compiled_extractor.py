@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput, call_as_given, in_precision_of, tensors_of
 from pursuhint._util.wrappers import original_modules, runnable
 from pursuhint.acceleration.options import CompileMode
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import first_tensor
 from pursuhint.features.extractor import FeatureExtractor, Features
-from pursuhint.features.network_call import NetworkInput, call_as_given, in_precision_of, tensors_of
 
 if TYPE_CHECKING:
     from pursuhint.features.hint_points import HintPoint

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput, tensors_of
 from pursuhint._util.wrappers import copy_network
 from pursuhint.features.call_trace import Call, trace_calls
 from pursuhint.features.extractor import FeatureExtractor, Features
@@ -33,7 +34,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @torch.no_grad()
-def fuse_batchnorms(network: nn.Module, example: Tensor, points: Sequence[HintPoint] = ()) -> nn.Module:
+def fuse_batchnorms(network: nn.Module, example: NetworkInput, points: Sequence[HintPoint] = ()) -> nn.Module:
     """Copy a network for evaluation and fuse its batch norms where that changes no visible value.
 
     A norm is fused if its input is the output of a convolution or linear layer, both are called once, and
@@ -64,8 +65,8 @@ def fuse_batchnorms(network: nn.Module, example: Tensor, points: Sequence[HintPo
         and _can_fold(modules[layer.name], modules[norm.name])
         and sharing[id(modules[layer.name].weight)] == 1
     ]
-    extractor = FeatureExtractor(folded, points)
-    with torch.random.fork_rng([example.device] if example.is_cuda else []):
+    extractor, device = FeatureExtractor(folded, points), tensors_of(example)[0].device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         outputs = _outputs([modules[norm] for _, norm in pairs], lambda: extractor(example))
 
         def hidden(some: Sequence[tuple[str, str]]) -> bool:

@@ -8,6 +8,14 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import (
+    NetworkInput,
+    attention_mask,
+    count_samples,
+    shapes_of,
+    split_samples,
+    tensors_of,
+)
 from pursuhint._util.timing import CollectSeconds, Stopwatch
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.prefetch import Prefetcher
@@ -118,7 +126,7 @@ def pooled_batches(
             another shape than those before.
     """
     readers = [_Reader(network, points, options.pooling) for network, points in networks]
-    shape: torch.Size | None = None
+    shape: list[torch.Size] | None = None
     number = 0
     with contextlib.ExitStack() as exits:
         for network, _ in networks:
@@ -130,12 +138,16 @@ def pooled_batches(
             if batch is None:
                 return
             number, images = number + 1, batch.images
-            if shape is not None and images.shape[1:] != shape:
-                raise PursuhintError(
-                    f"the images of batch {number} are of shape {tuple(images.shape[1:])}, those before it "
-                    f"of shape {tuple(shape)}; resize them to one size"
+            shapes = [values.shape[1:] for values in tensors_of(images)]
+            if shape is not None and shapes != shape:
+                found, before = (
+                    " and ".join(str(tuple(size)) for size in sizes) for sizes in (shapes, shape)
                 )
-            shape = images.shape[1:]
+                raise PursuhintError(
+                    f"the images of batch {number} are of shape {found}, those before it of shape {before}; "
+                    "resize them to one size"
+                )
+            shape = shapes
             with watch.measure("forward"), torch.no_grad(), options.cast():
                 pooled = [features for reader in readers for features in reader.pooled(images, number)]
             # The forward pass is only queued on a GPU: the next batch is copied while it runs.
@@ -157,26 +169,26 @@ class _Reader:
         self.pooling = pooling
         self.shapes: list[torch.Size] | None = None
 
-    def pooled(self, images: Tensor, number: int) -> list[Tensor]:
+    def pooled(self, images: NetworkInput, number: int) -> list[Tensor]:
         """Pooled features of a batch, one (N, width) a point; ``number`` is the batch's, for messages."""
         # The extractor holds the feature maps of all points. Splitting a large batch bounds their memory and
         # changes no result, because in evaluation mode samples do not influence one another.
-        budget = _BUDGET_ON_CPU if images.device.type == "cpu" else _BUDGET_ON_ACCELERATOR
-        part = max(1, budget // _bytes_per_sample(self.extractor.points, images.element_size()))
-        if len(images) <= part:
+        budget = _BUDGET_ON_CPU if tensors_of(images)[0].device.type == "cpu" else _BUDGET_ON_ACCELERATOR
+        part = max(1, budget // _bytes_per_sample(self.extractor.points, _element_size(images)))
+        if count_samples(images) <= part:
             return self._run(images, number)
-        parts = [self._run(some, number) for some in images.split(part)]
+        parts = [self._run(some, number) for some in split_samples(images, part)]
         return [torch.cat(pieces) for pieces in zip(*parts)]
 
-    def _run(self, images: Tensor, number: int) -> list[Tensor]:
+    def _run(self, images: NetworkInput, number: int) -> list[Tensor]:
         try:
             features = self.extractor(images).maps
         except PursuhintError:
             raise
         except Exception as error:  # foreign code may raise anything
-            name, shape = type(self.extractor.network).__name__, tuple(images.shape)
+            name, given = type(self.extractor.network).__name__, shapes_of(images)
             reason = (str(error) or repr(error)).splitlines()[0]
-            raise PursuhintError(f"{name} failed in batch {number}, of shape {shape}: {reason}") from error
+            raise PursuhintError(f"{name} failed in batch {number}, of shape {given}: {reason}") from error
         shapes = [feature.shape[1:] for feature in features]
         self.shapes = shapes if self.shapes is None else self.shapes
         for point, shape, before in zip(self.extractor.points, shapes, self.shapes):
@@ -185,12 +197,18 @@ class _Reader:
                     f"the features of {point} are of shape {tuple(shape)} in batch {number}, of shape "
                     f"{tuple(before)} before it; choose among modules whose features keep their shape"
                 )
-        return [self.pooling(feature) for feature in features]
+        mask = attention_mask(images)
+        return [self.pooling(feature, mask) for feature in features]
 
 
 # Bytes for the feature maps of one forward pass.
 _BUDGET_ON_CPU = 128 << 20
 _BUDGET_ON_ACCELERATOR = 2 << 30
+
+
+def _element_size(images: NetworkInput) -> int:
+    """Bytes of a number of the features: as of the first floating-point input, else of float32."""
+    return next((v.element_size() for v in tensors_of(images) if v.is_floating_point()), 4)
 
 
 def _bytes_per_sample(points: Sequence[HintPoint], element_size: int) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from pursuhint._util.network_input import map_tensors, tensors_of
 from pursuhint.data.batch import Batch
 
 
@@ -46,7 +47,7 @@ class Prefetcher:
         if batch is not None:
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._stream)
-            for tensor in (batch.images, batch.labels, batch.indices):
+            for tensor in (*tensors_of(batch.images), batch.labels, batch.indices):
                 if tensor.is_cuda:
                     # Allocated on the copy stream: not to be reused before this stream is done.
                     tensor.record_stream(current)
@@ -54,7 +55,7 @@ class Prefetcher:
 
     def _fetch(self) -> Batch | None:
         batch = next(self._batches, None)
-        return None if batch is None else replace(batch, images=self._moved(batch.images))
+        return None if batch is None else replace(batch, images=map_tensors(batch.images, self._moved))
 
     def _moved(self, images: Tensor) -> Tensor:
         if self._stream is not None and images.device.type == "cpu":

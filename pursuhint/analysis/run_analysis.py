@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
 from pursuhint._util.fingerprint import fingerprint_network
+from pursuhint._util.network_input import named_tensors
 from pursuhint._util.provenance import circumstances, weights_from
 from pursuhint.analysis.collection import pooled_widths
 from pursuhint.analysis.collection_plan import CollectionPlan
@@ -25,7 +26,7 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import SAVE_EVERY, SampleSource, StateOptions, forget
 from pursuhint.analysis.sample_size import TooFewSamples, too_few_samples
 from pursuhint.clustering.result import check_k
-from pursuhint.data import Batch, ImageData, make_loader, sample_indices
+from pursuhint.data import Batch, ImageData, InputData, make_loader, sample_indices
 from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.data.preprocessing import Preprocessing
 from pursuhint.data.sample_order import SampleOrder
@@ -49,7 +50,7 @@ _NOT_RECORDED = frozenset(
 
 def analyze(
     network: nn.Module,
-    data: ImageData,
+    data: ImageData | InputData,
     *,
     metrics: Sequence[str] = ("cka",),
     k: int | Literal["auto"] | None = None,
@@ -96,7 +97,9 @@ def analyze(
 
     Args:
         network: the teacher; moved to ``device``, and otherwise left as it was.
-        data: where samples are drawn from: the training split.
+        data: where samples are drawn from: the training split. Besides images it can be anything that the
+            network takes, see `pursuhint.data.InputData`: token ids, signals, several tensors. Means over
+            tokens leave out padding if an ``attention_mask`` is among them.
         metrics: names of `pursuhint.similarity.METRICS`; the first one chooses the plan.
         k: number of hint points, at least 2; ``"auto"``: the k with the highest silhouette, see
             `pursuhint.clustering.choose_k`; default: `pursuhint.hints.default_k`.
@@ -201,7 +204,11 @@ def analyze(
     )
     states = None
     if state is not None:
-        settings = {"example": example, "metrics": names, "activation": activation}
+        settings: dict[str, Any] = {
+            **named_tensors(example, "example"),
+            "metrics": names,
+            "activation": activation,
+        }
         settings |= {"name": data.name, "data": fingerprint_data(data)}
         states = StateOptions(Path(state), save_every, settings)
     gathered, spent = plan.collect(states=states, on_progress=on_progress)
@@ -237,8 +244,10 @@ def analyze(
     return with_pre(post, pre, selection)
 
 
-def _preprocessing(data: ImageData, network: nn.Module) -> Preprocessing:
-    """How images become the network's input, by its own conversion too."""
+def _preprocessing(data: ImageData | InputData, network: nn.Module) -> Preprocessing | None:
+    """How images become the network's input, by its own conversion too; None for other data."""
+    if isinstance(data, InputData):
+        return None
     own = converted_to(network)
     if own is None:
         return data.preprocessing

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pursuhint.data.fingerprint import DataFingerprint, fingerprint_data
     from pursuhint.data.folder import load_folder
     from pursuhint.data.image_data import ImageData
+    from pursuhint.data.input_data import InputData
     from pursuhint.data.loader import Loader, make_loader, sample_indices
     from pursuhint.data.preprocessing import ImageSize, Preprocessing
     from pursuhint.data.sample_order import SampleOrder, Step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -11,10 +12,11 @@ __all__ = ["Batch"]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Normalised images with labels and sample indices.
+    """Normalised images, or other inputs of a network, with labels and sample indices.
 
     Attributes:
-        images: float32, normalised, shape (batch, channels, height, width).
+        images: float32, normalised, shape (batch, channels, height, width); or what else the network takes: a
+            tensor (token ids, signals), or a tuple or mapping of tensors, passed by position or by name.
         labels: int64 in 0..classes-1, shape (batch,).
         indices: int64, shape (batch,): each sample's position in the full training set, independent of
             validation split and subset; for test samples the position in the test set.
@@ -23,7 +25,7 @@ class Batch:
         share: weight of ``labels`` in [0.5, 1]; ``other_labels`` has weight ``1 - share``.
     """
 
-    images: Tensor
+    images: Any
     labels: Tensor
     indices: Tensor
     other_labels: Tensor | None = None

@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from pursuhint._util.fingerprint import fingerprint_values
+from pursuhint._util.network_input import named_tensors
 from pursuhint.data.classes import class_difference
+from pursuhint.data.input_data import InputData
 from pursuhint.data.splits import FileSplit, MemorySplit, Split
 from pursuhint.errors import PursuhintError
 
@@ -117,13 +120,21 @@ class DataFingerprint:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def fingerprint_data(data: ImageData) -> str:
+def fingerprint_data(data: ImageData | InputData) -> str:
     """SHA-256 of a data set's classes, labels, files, pixels and normalization, see `DataFingerprint.of`.
 
     Raises:
         PursuhintError: a file is gone or cannot be read.
     """
-    return DataFingerprint.of(data).digest
+    return _fingerprint_inputs(data) if isinstance(data, InputData) else DataFingerprint.of(data).digest
+
+
+def _fingerprint_inputs(data: InputData) -> str:
+    """SHA-256 of the classes, inputs and labels of both splits."""
+    values: dict[str, Any] = {"classes": data.class_names}
+    for name, split in data.splits.items():
+        values |= {f"{name} labels": split.labels, **named_tensors(split.inputs, f"{name} inputs")}
+    return fingerprint_values(values)
 
 
 _known: WeakKeyDictionary[Split, tuple[int, SplitFingerprint]] = WeakKeyDictionary()

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pursuhint._util.network_input import map_tensors
 from pursuhint._util.seeds import derived_generator, stable_permutation
 from pursuhint.data import check_augmentations
 from pursuhint.data.augment import CropFlip, CropFlipDraws, ResizedCropFlip, normalize
 from pursuhint.data.batch import Batch
 from pursuhint.data.decode import fit, read_image, resized_crop, to_tensor
 from pursuhint.data.image_data import ImageData
+from pursuhint.data.input_data import InputData, InputSplit
 from pursuhint.data.mixing import MIXERS, mix
 from pursuhint.data.policies import POLICIES
 from pursuhint.data.preprocessing import EVALUATION_MARGIN
@@ -29,7 +31,7 @@ _PREFETCHED = 4
 
 
 def make_loader(
-    data: ImageData,
+    data: ImageData | InputData,
     split: str,
     *,
     batch_size: int,
@@ -48,7 +50,7 @@ def make_loader(
     batches; files are decoded and augmented by ``workers`` processes.
 
     Args:
-        data: the data set.
+        data: the data set; `InputData` is neither augmented nor normalised.
         split: ``train``, ``val`` or ``test``.
         batch_size: global batch size, summed over all ranks.
         training: shuffle in each epoch; otherwise keep the order of the split (or of ``subset``).
@@ -89,6 +91,11 @@ def make_loader(
         batch_size, shuffle=training, seed=seed, drop_last=drop_last, rank=which, world_size=shards
     )
     order = _Order(positions, batching)
+    if isinstance(data, InputData):
+        if augment:
+            raise PursuhintError(f"{data.name} are no images and cannot be augmented")
+        return InputLoader(data.split(split), order, torch.device(device))
+    assert not isinstance(chosen, InputSplit)
     augment = training if augment is None else augment
     names = (("standard",) if augment else ()) if isinstance(augment, bool) else tuple(augment)
     changes = _Changes(data, chosen, names, seed, torch.device(device))
@@ -97,7 +104,7 @@ def make_loader(
     return FileLoader(data, chosen, order, changes, workers)
 
 
-def sample_indices(data: ImageData, count: int, seed: int = 0) -> Tensor:
+def sample_indices(data: ImageData | InputData, count: int, seed: int = 0) -> Tensor:
     """Draw training samples for an analysis, without replacement and each with the same probability.
 
     Args:
@@ -118,7 +125,7 @@ def sample_indices(data: ImageData, count: int, seed: int = 0) -> Tensor:
     return data.train.indices[stable_permutation(len(data.train), seed)[:count]].sort().values
 
 
-def _positions(split: Split, subset: Tensor, where: str) -> Tensor:
+def _positions(split: Split | InputSplit, subset: Tensor, where: str) -> Tensor:
     """Translate sample indices to positions in ``split``."""
     if subset.ndim != 1 or len(subset) == 0 or subset.is_floating_point() or subset.dtype == torch.bool:
         raise PursuhintError(
@@ -290,6 +297,26 @@ class Loader(abc.ABC):
             number: of the epoch, from 0. Without shuffling and augmentation all epochs are identical.
             start: number of batches to skip at the beginning; the remaining ones are unchanged.
         """
+
+
+class InputLoader(Loader):
+    """Batches of an :class:`InputSplit`, indexed on the device and otherwise as they are."""
+
+    def __init__(self, split: InputSplit, order: _Order, device: torch.device) -> None:
+        self.device = device
+        self._order = order
+        self._split = split.on(device)
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return (), ()
+
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        split = self._split
+        for part in self._order.batches(number)[start:]:
+            chosen = part.to(self.device)
+            inputs = map_tensors(split.inputs, lambda values, chosen=chosen: values[chosen])  # type: ignore[misc]
+            yield Batch(inputs, split.labels[chosen], split.indices[chosen])
 
 
 class MemoryLoader(Loader):

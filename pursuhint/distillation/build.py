@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput, first_samples, map_tensors, tensors_of
 from pursuhint.distillation.terms import Term, TermOptions, check_teacher
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating, find_classifier
@@ -38,7 +39,7 @@ class Task:
     Attributes:
         num_classes: number of classes.
         num_samples: size of the training set.
-        example: images of the size that both networks will see, (N, C, H, W).
+        example: images of the size that both networks will see, (N, C, H, W), or what else they take.
         labels: class of every training sample by its index, (num_samples,); -1 for samples that are held out
             of training. None if not known.
         batch_size: samples in a batch, over all ranks; None if not known.
@@ -46,7 +47,7 @@ class Task:
 
     num_classes: int
     num_samples: int
-    example: Tensor
+    example: NetworkInput
     labels: Tensor | None = None
     batch_size: int | None = None
 
@@ -162,7 +163,7 @@ class _PointFinder:
     student: nn.Module
     teacher: nn.Module | None
     plan: HintPlan | Mapping[str, HintPlan] | None
-    example: Tensor
+    example: NetworkInput
 
     def find(self, name: str, asked: _Asked) -> PointsSeen:
         """The hint points of a loss.
@@ -203,7 +204,9 @@ class _PointFinder:
             network = self.student if name == "student" else self.teacher
             assert network is not None  # losses without a teacher have no hint points
             activation = pairs[0][1].activation if pairs else "post"
-            return find_hint_points(network, _moved(self.example[:1], network), activation=activation)
+            return find_hint_points(
+                network, _moved(first_samples(self.example, 1), network), activation=activation
+            )
 
         return find
 
@@ -271,10 +274,13 @@ def measure_networks(
 
 
 @torch.no_grad()
-def _features(network: nn.Module, points: Sequence[HintPoint], example: Tensor, embedding: bool) -> Features:
+def _features(
+    network: nn.Module, points: Sequence[HintPoint], example: NetworkInput, embedding: bool
+) -> Features:
     """The features of one image; buffers, modes and random numbers of the network stay unchanged."""
-    images = _moved(example[:1], network)
-    devices = [images.device] if images.device.type == "cuda" else []
+    images = _moved(first_samples(example, 1), network)
+    device = tensors_of(images)[0].device
+    devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), evaluating(network):
         return FeatureExtractor(network, points, embedding=embedding)(images)
 
@@ -318,10 +324,14 @@ def _reference(network: nn.Module) -> Tensor | None:
     return next((parameter for parameter in network.parameters() if parameter.is_floating_point()), None)
 
 
-def _moved(images: Tensor, network: nn.Module) -> Tensor:
-    """Images on the device and in the precision of a network's weights."""
+def _moved(images: NetworkInput, network: nn.Module) -> NetworkInput:
+    """Images on the device and in the precision of a network's weights; integers stay integers."""
     like = _reference(network)
-    return images if like is None else images.to(like)
+    if like is None:
+        return images
+    return map_tensors(
+        images, lambda values: values.to(like) if values.is_floating_point() else values.to(like.device)
+    )
 
 
 def _moved_to(network: nn.Module, loss: Loss) -> Loss:

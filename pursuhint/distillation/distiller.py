@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput, map_tensors
 from pursuhint._util.wrappers import copy_network, runnable, unwrapped
 from pursuhint.acceleration.channels_last import channels_last_gradient
 from pursuhint.acceleration.compiled_extractor import CompiledExtractor
@@ -130,7 +131,7 @@ class Distiller(nn.Module):
         plan: HintPlan | Mapping[str, HintPlan] | None = None,
         num_classes: int,
         num_samples: int,
-        example: Tensor,
+        example: NetworkInput,
         labels: Tensor | None = None,
         batch_size: int | None = None,
         acceleration: Acceleration | None = None,
@@ -150,7 +151,8 @@ class Distiller(nn.Module):
                 hints.
             num_classes: classes of the task.
             num_samples: size of the training set.
-            example: images of the size that both networks will see, (N, C, H, W). Both are run on them once,
+            example: images of the size that both networks will see, (N, C, H, W), or what else they take (a
+                tuple or mapping of tensors is passed by position or by name). Both are run on them once,
                 in evaluation mode, which leaves statistics and random numbers unchanged.
             labels: class of every training sample by its index, (num_samples,), for losses that draw
                 negatives of other classes; -1 for samples that are held out of training.
@@ -207,12 +209,19 @@ class Distiller(nn.Module):
 
     def _prepare_images(self, batch: Batch, differentiate: bool) -> Batch:
         """A batch in the memory layout of the networks, requiring gradients if losses need them."""
-        images = batch.images
-        if self.acceleration.channels_last and images.ndim == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
-        if differentiate:
-            images = images.detach().requires_grad_()
-        return batch if images is batch.images else replace(batch, images=images)
+
+        def prepared(values: Tensor) -> Tensor:
+            if self.acceleration.channels_last and values.ndim == 4 and values.is_floating_point():
+                values = values.contiguous(memory_format=torch.channels_last)
+            return values.detach().requires_grad_() if differentiate else values
+
+        if differentiate and not (isinstance(batch.images, Tensor) and batch.images.is_floating_point()):
+            names = [name for name in self._active if self.loss(name).info.needs_input_gradients]
+            raise PursuhintError(
+                f"loss {names[0]} differentiates the networks with respect to their input, which must be one "
+                "floating-point tensor"
+            )
+        return replace(batch, images=map_tensors(batch.images, prepared))
 
     def _weighted_sum(
         self, student: Features, teacher: Features | None, batch: Batch, *, logits: Tensor

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput, first_samples, map_tensors, tensors_of
 from pursuhint._util.wrappers import copy_network
 from pursuhint.acceleration.compiled_extractor import CompiledExtractor
 from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
@@ -103,7 +104,7 @@ class TeacherRunner:
         self._optimized_for: tuple[torch.device, torch.dtype] | None = None
         self._cache: TeacherCache | None = None
 
-    def __call__(self, images: Tensor, indices: Tensor | None = None) -> Features:
+    def __call__(self, images: NetworkInput, indices: Tensor | None = None) -> Features:
         """Compute the teacher's outputs for a batch of images, (N, C, H, W).
 
         Without gradients, unless the outputs include ``input_gradients``: then the images must require them.
@@ -143,33 +144,43 @@ class TeacherRunner:
 
     # -- the optimised copy ----------------------------------------------------------------------------------
 
-    def _run(self, images: Tensor) -> Features:
-        precision = self._precision(images)
-        if self._acceleration.channels_last and images.ndim == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
-        if self._optimized is None or self._optimized_for != (images.device, precision):
+    def _run(self, images: NetworkInput) -> Features:
+        precision, device = self._precision(images), tensors_of(images)[0].device
+        if self._acceleration.channels_last:
+            images = map_tensors(images, _channels_last)
+        if self._optimized is None or self._optimized_for != (device, precision):
             self._optimized = self._optimize(images, precision)
-            self._optimized_for = (images.device, precision)
-        with _computing_in(precision, images.device.type):
+            self._optimized_for = (device, precision)
+        with _computing_in(precision, device.type):
             features = self._optimized(images)
         return features if self.outputs.logits else replace(features, logits=None)
 
-    def _precision(self, images: Tensor) -> torch.dtype:
-        """The precision to compute in: the configured one, else that of autocast, else that of the images."""
-        wanted, kind = self._acceleration.teacher_precision, images.device.type
-        if images.dtype == torch.float64 or wanted == "float32":
-            return images.dtype
+    def _precision(self, images: NetworkInput) -> torch.dtype:
+        """The precision to compute in: the configured one, else that of autocast, else that of the images.
+
+        Inputs without floating-point numbers count as float32, and a teacher that is in half precision or
+        double itself stays so.
+        """
+        wanted, kind = self._acceleration.teacher_precision, tensors_of(images)[0].device.type
+        given = next((v.dtype for v in tensors_of(images) if v.is_floating_point()), torch.float32)
+        if given == torch.float64 or wanted == "float32" or self._precision_of_its_own():
+            return given
         if wanted == "bf16":
             return torch.bfloat16
-        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else images.dtype
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else given
 
-    def _optimize(self, images: Tensor, precision: torch.dtype) -> FeatureExtractor:
+    def _precision_of_its_own(self) -> bool:
+        """Whether the teacher's weights are not float32."""
+        weights = (p.dtype for p in self._teacher.parameters() if p.is_floating_point())
+        return next(weights, torch.float32) != torch.float32
+
+    def _optimize(self, images: NetworkInput, precision: torch.dtype) -> FeatureExtractor:
         """An extractor on a copy of the teacher that computes in a precision."""
         acceleration = self._acceleration
         if is_sharded(self._teacher):
             outputs = self.outputs  # with logits, so that the pass reaches the end of the network
             return FeatureExtractor(self._teacher, outputs.points, embedding=outputs.embedding)
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(tensors_of(images)[0].device.type, enabled=False):
             network = self._rewritten_copy(images, precision)
         if precision not in _FULL_PRECISIONS:
             _convert_weights(network, precision)
@@ -177,10 +188,11 @@ class TeacherRunner:
             network.to(memory_format=torch.channels_last)
         return self._compiled(network) if acceleration.compiles_teacher else self._extractor(network)
 
-    def _rewritten_copy(self, images: Tensor, precision: torch.dtype) -> nn.Module:
+    def _rewritten_copy(self, images: NetworkInput, precision: torch.dtype) -> nn.Module:
         """A copy with fused batch norms, and Winograd if wanted; a plain copy if its outputs differ."""
-        acceleration, few = self._acceleration, images[:_COMPARED]
-        winograd = acceleration.winograd and precision == torch.float32 and images.device.type == "cpu"
+        acceleration, few = self._acceleration, first_samples(images, _COMPARED)
+        on_cpu = tensors_of(images)[0].device.type == "cpu"
+        winograd = acceleration.winograd and precision == torch.float32 and on_cpu
         if acceleration.fuse_batchnorm:
             network = fuse_batchnorms(self._teacher, few, self.outputs.points)
             if winograd:
@@ -198,6 +210,11 @@ class TeacherRunner:
         return CompiledExtractor(
             network, outputs.points, logits=outputs.logits, embedding=outputs.embedding, mode=mode
         )
+
+
+def _channels_last(values: Tensor) -> Tensor:
+    """Feature maps in the memory layout that convolutions are fastest in; other tensors as they are."""
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
 def _computing_in(precision: torch.dtype, device_type: str) -> torch.autocast:

@@ -18,10 +18,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from pursuhint._util.wrappers import original_modules, unwrapped
-from pursuhint.errors import PursuhintError
-from pursuhint.features.layers import is_linear, modules_of, owns_weights
-from pursuhint.features.network_call import (
+from pursuhint._util.network_input import (
     NetworkInput,
     call_network,
     count_samples,
@@ -29,6 +26,9 @@ from pursuhint.features.network_call import (
     map_tensors,
     shapes_of,
 )
+from pursuhint._util.wrappers import original_modules, unwrapped
+from pursuhint.errors import PursuhintError
+from pursuhint.features.layers import is_linear, modules_of, owns_weights
 
 __all__ = ["Call", "evaluating", "find_classifier", "first_tensor", "trace_calls"]
 

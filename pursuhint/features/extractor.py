@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import (
+    NetworkInput,
+    attention_mask,
+    call_network,
+    count_samples,
+    first_samples,
+)
 from pursuhint._util.wrappers import original_modules, runnable
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import (
@@ -23,13 +30,6 @@ from pursuhint.features.call_trace import (
 )
 from pursuhint.features.layers import modules_of
 from pursuhint.features.logits import LogitsReader
-from pursuhint.features.network_call import (
-    NetworkInput,
-    attention_mask,
-    call_network,
-    count_samples,
-    first_samples,
-)
 from pursuhint.features.pooling import MeanPooling
 from pursuhint.features.tap import Tap
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput, first_samples, map_tensors
 from pursuhint._util.wrappers import unwrapped
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.extractor import FeatureExtractor
@@ -19,7 +20,7 @@ __all__ = ["find_norm"]
 
 
 @torch.enable_grad()
-def find_norm(network: nn.Module, point: HintPoint, example: Tensor) -> nn.Module | None:
+def find_norm(network: nn.Module, point: HintPoint, example: NetworkInput) -> nn.Module | None:
     """Find the batch norm whose output, possibly after a residual sum and ReLU, is this feature.
 
     The derivative of the feature by the output of such a norm is 1, or, behind a ReLU, 1 where the feature is
@@ -30,13 +31,22 @@ def find_norm(network: nn.Module, point: HintPoint, example: Tensor) -> nn.Modul
     Args:
         network: any network; run once in evaluation mode on random images, and not changed.
         point: one of its hint points.
-        example: a batch of the network's input size, (N, C, H, W); only its shape and dtype are used.
+        example: a batch of the network's input size, (N, C, H, W); only its shape and dtype are
+            used, of integers the first sample.
 
     Returns:
         The norm; None if there is none.
     """
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(1, *example.shape[1:], generator=generator).to(example).requires_grad_()
+
+    device = next((weights.device for weights in network.parameters()), None)
+
+    def random(values: Tensor) -> Tensor:
+        if not values.is_floating_point():
+            return values.to(device)
+        return torch.randn(values.shape, generator=generator).to(device, values.dtype).requires_grad_()
+
+    images = map_tensors(first_samples(example, 1), random)
     seen: list[tuple[nn.Module, Tensor]] = []
 
     def hook(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput, first_samples, map_tensors, tensors_of
 from pursuhint._util.wrappers import unwrapped
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import Call, CallTrace, classifier_call, trace_calls
@@ -140,7 +141,7 @@ class Head:
         return classifier
 
 
-def find_head(network: nn.Module, example: Tensor) -> Head:
+def find_head(network: nn.Module, example: NetworkInput) -> Head:
     """Find the last feature map and the classifier of a network by running it on a random image.
 
     Args:
@@ -150,9 +151,15 @@ def find_head(network: nn.Module, example: Tensor) -> Head:
     Raises:
         PursuhintError: the network cannot run on the example, or has no layer with weights.
     """
-    noise = torch.rand(1, *example.shape[1:], generator=torch.Generator().manual_seed(0))
-    like = next((parameter for parameter in network.parameters() if parameter.is_floating_point()), example)
-    trace = trace_calls(network, (2 * noise - 1).to(like.device, like.dtype))
+    generator = torch.Generator().manual_seed(0)
+    device = next((weights.device for weights in network.parameters()), tensors_of(example)[0].device)
+
+    def random(values: Tensor) -> Tensor:
+        if not values.is_floating_point():
+            return values.to(device)  # token ids: not every number is one
+        return (2 * torch.rand(values.shape, generator=generator) - 1).to(device, values.dtype)
+
+    trace = trace_calls(network, map_tensors(first_samples(example, 1), random))
     classifier = classifier_call(trace)
     embedding = classifier.input
     assert embedding is not None
@@ -180,7 +187,7 @@ def find_head(network: nn.Module, example: Tensor) -> Head:
     return Head(type(unwrapped(network)).__name__, point, classifier.name, name, container)
 
 
-def find_last_map(network: nn.Module, example: Tensor) -> HintPoint:
+def find_last_map(network: nn.Module, example: NetworkInput) -> HintPoint:
     """The map that a network averages over space to its embedding, as a hint point.
 
     Args:

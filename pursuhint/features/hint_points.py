@@ -18,6 +18,8 @@ from pursuhint.features.tap import Tap
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from pursuhint._util.network_input import NetworkInput
+
 __all__ = [
     "Activation",
     "HintPoint",
@@ -88,7 +90,11 @@ def _check_activation(activation: str) -> None:
 
 
 def find_hint_points(
-    network: nn.Module, example: Tensor, *, activation: Activation = "post", include: Sequence[str] = ()
+    network: nn.Module,
+    example: NetworkInput,
+    *,
+    activation: Activation = "post",
+    include: Sequence[str] = (),
 ) -> tuple[HintPoint, ...]:
     """Find the candidate hint points of any network, in depth order.
 
@@ -99,7 +105,8 @@ def find_hint_points(
 
     Args:
         network: run once in evaluation mode; not changed.
-        example: images of the network's input size, (N, C, H, W). Only the first is used.
+        example: images of the network's input size, (N, C, H, W), or what else its ``forward`` takes: token
+            ids, a tuple of positional arguments, a mapping of named ones. Only the first sample is used.
         activation: ``"post"`` or ``"pre"``; see `HintPoint`.
         include: module-name patterns such as ``"layer3.*"`` that replace the automatic choice. A pattern
             selects the sub-blocks that it matches; if it matches only other modules, their outputs.
@@ -111,10 +118,10 @@ def find_hint_points(
         PursuhintError: the network cannot run on the example, has no candidate, or a pattern matches none.
     """
     # Imported here, so that stored points can be read without importing torch.
+    from pursuhint._util.network_input import first_samples
     from pursuhint._util.wrappers import original_modules
     from pursuhint.features.blocks import find_sub_blocks, matching_blocks
     from pursuhint.features.call_trace import trace_calls
-    from pursuhint.features.network_call import first_samples
 
     _check_activation(activation)
     trace = trace_calls(network, first_samples(example, 1))

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput, call_network, first_samples
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import all_tensors, index_of_logits, trace_calls
-from pursuhint.features.network_call import NetworkInput, call_network, first_samples
 
 
 class LogitsReader:

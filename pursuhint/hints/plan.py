@@ -36,7 +36,9 @@ from pursuhint.features.hint_points import (
 from pursuhint.hints.options import SelectionOptions, check_position
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+    from pursuhint._util.network_input import NetworkInput
 
 __all__ = ["HintPlan", "choose_positions"]
 
@@ -429,7 +431,7 @@ class HintPlan:
     # -- binding to a network --------------------------------------------------------------------------------
 
     def bind(
-        self, teacher_network: nn.Module, example: Tensor, *, student_network: nn.Module | None = None
+        self, teacher_network: nn.Module, example: NetworkInput, *, student_network: nn.Module | None = None
     ) -> HintPlan:
         """Find the plan's points in networks.
 
@@ -437,7 +439,7 @@ class HintPlan:
 
         Args:
             teacher_network: the network that the teacher's points belong to.
-            example: images of the size that will be used, (N, C, H, W).
+            example: images of the size that will be used, (N, C, H, W), or what else the networks take.
             student_network: the network that the student's points belong to, if the plan has any; without
                 it they stay unchanged.
 
@@ -451,7 +453,7 @@ class HintPlan:
         return replace(self, pairs=tuple(HintPair(*points) for points in zip(teachers, students)))
 
 
-def _found(points: Sequence[HintPoint], network: nn.Module, example: Tensor) -> list[HintPoint]:
+def _found(points: Sequence[HintPoint], network: nn.Module, example: NetworkInput) -> list[HintPoint]:
     candidates = {
         activation: find_hint_points(network, example, activation=activation)
         for activation in sorted({point.activation for point in points})

@@ -208,12 +208,15 @@ class Loss(nn.Module):
         Raises:
             PursuhintError: a record lacks what the loss takes.
         """
-        inputs = _at_least_float32([self._input(name, student, teacher, batch) for name in self.info.inputs])
+        own = next((p.dtype for p in self.parameters() if p.is_floating_point()), None)
+        inputs = _at_least_float32(
+            [self._input(name, student, teacher, batch) for name in self.info.inputs], own
+        )
         if self.info.needs_input_gradients:  # the very tensor that the features were computed from
             inputs = [
                 batch.images if name == "images" else value for name, value in zip(self.info.inputs, inputs)
             ]
-        with torch.autocast(batch.images.device.type, enabled=False):
+        with torch.autocast(batch.labels.device.type, enabled=False):
             value: Tensor = self(*inputs)
             if batch.other_labels is not None and "labels" in self.info.inputs:
                 others = [
@@ -534,10 +537,18 @@ def _means(metrics: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack(values).mean() for name, values in found.items()}
 
 
-def _at_least_float32(values: Sequence[Any]) -> list[Any]:
-    """Bring all floating tensors to one type, float32 or float64; the rest is passed through."""
+def _at_least_float32(values: Sequence[Any], own: torch.dtype | None) -> list[Any]:
+    """Bring all floating tensors to one type, float32 or float64; the rest is passed through.
+
+    Args:
+        values: tensors and lists of them.
+        own: type of the loss's own parameters, which decides if it is one of the two; student and teacher may
+            differ.
+    """
     floats = [tensor for tensor in _tensors(values) if tensor.is_floating_point()]
     dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in floats) else torch.float32
+    if own in (torch.float32, torch.float64):
+        dtype = own
 
     def convert(value: Any) -> Any:
         if isinstance(value, list):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from pursuhint._util.network_input import NetworkInput
     from pursuhint.features.hint_points import HintPoint
 
 __all__ = ["FeatureShape", "LossContext", "Network"]
@@ -48,7 +49,7 @@ class LossContext:
         teacher_classes: width of the teacher's logits; None means ``num_classes``.
         student: the student, for losses that look for a place in it. Read while building, never kept.
         teacher: the teacher, for losses that read its weights, norms say. Read while building, never kept.
-        example: images that both networks can run on, (N, C, H, W).
+        example: images that both networks can run on, (N, C, H, W), or what else they take.
         labels: class of every training sample by its index, (num_samples,); -1 for samples that are held out
             of training. None if not known.
         chosen: student's and teacher's features of a loss that chooses its own hint points
@@ -65,7 +66,7 @@ class LossContext:
     teacher_classes: int | None = None
     student: nn.Module | None = None
     teacher: nn.Module | None = None
-    example: Tensor | None = None
+    example: NetworkInput | None = None
     labels: Tensor | None = None
     chosen: tuple[tuple[FeatureShape, ...], tuple[FeatureShape, ...]] | None = None
     batch_size: int | None = None

@@ -117,8 +117,7 @@ class FeatureOverhaulLoss(HintLoss):
         shape = context.pairs[index][1]
         if context.teacher is None or context.example is None or shape.point is None:
             return None
-        example = context.example.to(next(context.teacher.parameters()))
-        norm = find_norm(context.teacher, shape.point, example)
+        norm = find_norm(context.teacher, shape.point, context.example)
         return norm if norm is not None and len(_affine(norm)[0]) == shape.channels else None
 
     def margin(self, teacher: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pursuhint._util.network_input import tensors_of
 from pursuhint.data import Batch
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.features.extractor import Features
@@ -33,7 +34,13 @@ def step_memory(
     held = sum(map(_bytes, parameters)) + sum(map(_bytes, distiller.buffers()))
     known = {
         _address(tensor)
-        for tensor in (*parameters, *distiller.buffers(), batch.images, batch.labels, batch.indices)
+        for tensor in (
+            *parameters,
+            *distiller.buffers(),
+            *tensors_of(batch.images),
+            batch.labels,
+            batch.indices,
+        )
     }
     if distiller.teacher is not None:
         known |= {_address(tensor) for tensor in distiller.teacher.state_dict().values()}

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput, map_tensors
 from pursuhint.data import Loader
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.logits import LogitsReader
-from pursuhint.features.network_call import NetworkInput, map_tensors
 
 __all__ = ["Evaluation", "evaluate"]
 

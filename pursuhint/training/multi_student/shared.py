@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pursuhint._util.network_input import tensors_of
 from pursuhint.data import Batch, ImageData, Loader
 from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
 from pursuhint.errors import PursuhintError
@@ -209,7 +210,11 @@ class SharedResources(Resources):
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory of batch and features until a stream has finished with them."""
-        tensors = [] if self._batch is None else [self._batch.images, self._batch.labels, self._batch.indices]
+        tensors = (
+            []
+            if self._batch is None
+            else [*tensors_of(self._batch.images), self._batch.labels, self._batch.indices]
+        )
         if self._features is not None:
             tensors += self._features.maps
             tensors += [

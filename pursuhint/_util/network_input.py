@@ -108,11 +108,25 @@ def first_samples(batch: NetworkInput, count: int) -> NetworkInput:
     return map_tensors(batch, lambda values: values[:count])
 
 
+def split_samples(batch: NetworkInput, size: int) -> list[NetworkInput]:
+    """The batch in parts of at most ``size`` samples, in order."""
+    starts = range(0, count_samples(batch), size)
+    return [map_tensors(batch, lambda v, start=start: v[start : start + size]) for start in starts]  # type: ignore[misc]
+
+
 def shapes_of(batch: NetworkInput) -> str:
     """The shapes of a batch's tensors, for messages."""
     if isinstance(batch, Mapping):
         return ", ".join(f"{name} {tuple(values.shape)}" for name, values in batch.items())
     return " and ".join(str(tuple(values.shape)) for values in tensors_of(batch))
+
+
+def named_tensors(batch: NetworkInput, name: str) -> dict[str, Tensor]:
+    """The tensors of a batch by a name of their own: ``name``, ``name.0`` or ``name.ids``."""
+    if isinstance(batch, Tensor):
+        return {name: batch}
+    items = batch.items() if isinstance(batch, Mapping) else enumerate(batch)
+    return {f"{name}.{key}": values for key, values in items}
 
 
 def attention_mask(batch: NetworkInput) -> Tensor | None:
