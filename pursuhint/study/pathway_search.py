@@ -17,7 +17,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.losses.distpro import PathwayLoss, pathway_weights
 from pursuhint.training.inputs import Inputs
-from pursuhint.training.prepare_training import build_distiller, prepare
+from pursuhint.training.prepare_training import build_distiller, check_plans, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe, written_out
 from pursuhint.training.recipe.schema import LossConfig, Recipe
 
@@ -105,6 +105,7 @@ def search_process(
         }
     )
     parts = prepare(searched, inputs)
+    check_plans(recipe, inputs.plan, parts.teacher)
     plan = parts.plans.get(name, parts.plan)
     if plan is None:
         raise PursuhintError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pursuhint._util.fingerprint import fingerprint_values
+from pursuhint._util.fingerprint import fingerprint_network, fingerprint_values
 
 
 def test_values_and_tensors_count():
@@ -30,3 +30,9 @@ def test_values_and_tensors_count():
         known.add(other)
     assert fingerprint_values({**values, "t": torch.arange(3)}) in known, "equal tensors are equal"
     assert fingerprint_values({"b": [1, "x"], **values}) in known, "the order of plain values does not matter"
+
+
+def test_a_wrapped_network_is_the_one_inside():
+    network, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    assert fingerprint_network(torch.nn.DataParallel(network)) == fingerprint_network(network)
+    assert fingerprint_network(torch.nn.DataParallel(network)) != fingerprint_network(other)
