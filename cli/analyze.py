@@ -92,8 +92,9 @@ def command(
     from pursuhint.training.normalization import images_line, normalized_for
 
     from .networks import Processes, Weights, data_config, load_network
-    from .progress import CountProgress, say
+    from .progress import CountProgress
     from .results import print_analysis
+    from .terminal import say
 
     chosen = metrics or ("cka",)
     for name in chosen:

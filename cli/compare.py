@@ -130,9 +130,9 @@ def command(
     from pursuhint.report import write_report
     from pursuhint.study import compare, compare_methods
 
-    from .progress import say
     from .results import print_comparison, print_methods
     from .study_progress import StudyProgress
+    from .terminal import say
 
     where, numbers = choose_device(device), parse_seeds(seeds)
     if streams and where.type != "cuda":

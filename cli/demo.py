@@ -35,9 +35,9 @@ def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
     from pursuhint.acceleration import Acceleration, set_up_memory
     from pursuhint.demo import demo
 
-    from .progress import say
     from .results import print_demo
     from .study_progress import StudyProgress
+    from .terminal import say
 
     where = choose_device(device)
     set_up_memory(Acceleration(), where)

@@ -12,6 +12,7 @@ from pursuhint.errors import PursuhintError
 from . import early_checks
 from .early_checks import early
 from .options import apply, examples, folder_argument, refuse_typed
+from .terminal import echo
 
 
 @click.command(
@@ -75,7 +76,7 @@ def command(
     from pursuhint.training.normalization import images_line, normalized_for
 
     from .networks import Weights, data_config, data_of_run, load_network, warn_of_changed_data
-    from .progress import say
+    from .terminal import say
 
     where = choose_device(device)
     if run is not None:
@@ -122,5 +123,5 @@ def command(
         click.echo(json.dumps({**about, **asdict(result), **more}))
         return
     say(line)
-    click.echo(f"{name} on {images.name} ({split}, {result.count:,} images)")
-    click.echo(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   cross-entropy {result.loss:.4f}")
+    echo(f"{name} on {images.name} ({split}, {result.count:,} images)")
+    echo(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   cross-entropy {result.loss:.4f}")

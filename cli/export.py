@@ -10,6 +10,7 @@ import click
 from . import early_checks
 from .early_checks import early
 from .options import apply, examples, folder_argument
+from .terminal import echo
 
 # Written out, so that help needs no torch; a test compares them with pursuhint.models.export.FORMATS.
 FORMATS = ("onnx", "pt2", "safetensors")
@@ -86,11 +87,11 @@ def command(
         }
         click.echo(json.dumps(result))
         return
-    click.echo(f"{exported.path}: {exported.parameters:,} parameters, {exported.path.stat().st_size:,} bytes")
+    echo(f"{exported.path}: {exported.parameters:,} parameters, {exported.path.stat().st_size:,} bytes")
     if exported.deviation is not None:
-        click.echo(
+        echo(
             f"compared with the network on random images: logits up to {exported.scale:.3g} differ by "
             f"{exported.deviation:.1g} at most"
         )
     elif format == "onnx":
-        click.echo("not compared with the network: onnxruntime is not installed")
+        echo("not compared with the network: onnxruntime is not installed")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from .options import apply, examples
+from .terminal import echo
 
 
 def _from_others(kind: str, builtin: Iterable[str]) -> list[dict[str, Any]]:
@@ -185,9 +186,9 @@ def command(kind: str, verbose: bool, as_json: bool) -> None:
     for row in rows:
         lines = _loss_lines(row) if "title" in row else _lines(row)
         head, *rest = [part for line in lines for part in _wrapped(line, 98 - width)] or [""]
-        click.echo(f"{row['name']:{width}}  {head}".rstrip())
+        echo(f"{row['name']:{width}}  {head}".rstrip())
         for line in rest:
-            click.echo(" " * (width + 2) + line)
+            echo(" " * (width + 2) + line)
 
 
 def _wrapped(line: str, width: int) -> list[str]:

@@ -14,6 +14,8 @@ from pursuhint._util.registry import did_you_mean
 from pursuhint._version import __version__
 from pursuhint.errors import PursuhintError, PursuhintWarning
 
+from .terminal import echo
+
 # Name, one-line help. The command NAME is the object of that name in the module beside this one.
 COMMANDS = {
     "demo": "The whole story on real data in a few minutes.",
@@ -84,7 +86,7 @@ def run(arguments: list[str] | None = None) -> Any:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, PursuhintWarning):
-            click.echo(f"note: {message}", err=True)
+            echo(f"note: {message}", err=True)
         else:
             show_warning(message, category, *place, **more)
 
@@ -92,11 +94,11 @@ def run(arguments: list[str] | None = None) -> Any:
     try:
         return main.main(args=arguments, prog_name="pursuhint", standalone_mode=True)
     except PursuhintError as error:
-        click.echo(f"pursuhint: {error}", err=True)
+        echo(f"pursuhint: {error}", err=True)
         sys.exit(1)
     except SystemExit as stopped:
         if message := getattr(stopped, "message", None):  # a run that was asked to stop
-            click.echo(f"pursuhint: {message}", err=True)
+            echo(f"pursuhint: {message}", err=True)
         raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

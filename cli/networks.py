@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pursuhint.errors import PursuhintError, PursuhintWarning
 
-from .progress import say
+from .terminal import say
 
 if TYPE_CHECKING:
     import torch

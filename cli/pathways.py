@@ -11,6 +11,7 @@ import click
 from .command_line import record_command
 from .options import apply, examples
 from .recipe_options import build_recipe, recipe_options
+from .terminal import echo
 
 
 @click.command(
@@ -80,7 +81,8 @@ def command(
     # Imports PyTorch: after the recipe is known to be right.
     from pursuhint.study.pathway_search import search_process
 
-    from .progress import CountProgress, say
+    from .progress import CountProgress
+    from .terminal import say
 
     with CountProgress("searching", unit="epochs", quiet=quiet) as progress:
         found = search_process(
@@ -101,5 +103,5 @@ def command(
         click.echo(json.dumps({"recipe": str(out), "pathways": rows}))
     else:
         for (teacher, student), share in sorted(zip(found.pathways, last), key=lambda row: -row[1]):
-            click.echo(f"{share:6.1%}  {teacher} -> {student}")
+            echo(f"{share:6.1%}  {teacher} -> {student}")
     say(f"written: {out}; pursuhint train --recipe {out} --out DIR", quiet)

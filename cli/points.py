@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pursuhint._util.text import printable
+
 from . import early_checks
 from .early_checks import early
 from .options import apply, examples, refuse_typed
+from .terminal import echo
 
 if TYPE_CHECKING:
     from pursuhint.features.hint_points import HintPoint
@@ -77,9 +80,9 @@ def command(
             json.dumps([point.to_dict() | {"conventional": point in conventional} for point in points])
         )
         return
-    click.echo(f"{len(points)} sub-blocks of {network} ({activation}-activation); * marks conventional hints")
+    echo(f"{len(points)} sub-blocks of {network} ({activation}-activation); * marks conventional hints")
     for line in _table(points, conventional):
-        click.echo(line)
+        echo(line)
 
 
 def _table(points: tuple[HintPoint, ...], conventional: tuple[HintPoint, ...]) -> list[str]:
@@ -87,7 +90,16 @@ def _table(points: tuple[HintPoint, ...], conventional: tuple[HintPoint, ...]) -
     for point in points:
         size = " x ".join(str(side) for side in point.spatial) or "-"
         mark = "*" if point in conventional else " "
-        rows.append((f"{point.position}{mark}", str(point.stage), point.module, str(point.channels), size))
+        module = printable(point.module, longest=120)
+        rows.append(
+            (
+                f"{point.position}{mark}",
+                str(point.stage),
+                module,
+                str(point.channels),
+                size,
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     align = (str.rjust, str.rjust, str.ljust, str.rjust, str.rjust)
     return ["  ".join(fit(cell, width) for fit, cell, width in zip(align, row, widths)) for row in rows]

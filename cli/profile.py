@@ -16,6 +16,7 @@ from . import early_checks
 from .early_checks import early
 from .options import apply, examples, refuse_typed
 from .recipe_options import build_recipe, recipe_options
+from .terminal import echo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -215,17 +216,17 @@ def _print(profiles: Sequence[Profile], taken: StepProfile | None) -> None:
     rows = [] if profile.teacher is None else [_row(profile.teacher, None)]
     rows += [_row(each.student, each if each.teacher is not None else None) for each in profiles]
     for line in table(header, rows):
-        click.echo(line)
+        echo(line)
     where = "one thread" if profile.threads == 1 else f"{profile.threads} threads"
     image = "x".join(map(str, profile.shape))
-    click.echo(f"images {image}, {profile.device}" + (f", {where}" if profile.device == "cpu" else ""))
+    echo(f"images {image}, {profile.device}" + (f", {where}" if profile.device == "cpu" else ""))
     if taken is not None:
-        click.echo(
+        echo(
             f"a training step of {taken.batch_size} images: {1000 * taken.total:.1f} ms "
             f"({taken.samples_per_second:,.0f} images/s), medians of {taken.steps} steps"
         )
         for part, seconds in taken.seconds.items():
-            click.echo(f"  {part:10} {1000 * seconds:8.2f} ms  {100 * seconds / taken.total:5.1f} %")
+            echo(f"  {part:10} {1000 * seconds:8.2f} ms  {100 * seconds / taken.total:5.1f} %")
 
 
 def _row(network: NetworkProfile, beside: Profile | None) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -11,7 +10,9 @@ from typing import Any, Self, assert_never
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
+from pursuhint._util.text import printable
 from pursuhint.training.events import (
     EpochFinished,
     EpochStarted,
@@ -24,19 +25,15 @@ from pursuhint.training.events import (
     StepDone,
 )
 
-
-def say(message: str, quiet: bool = False) -> None:
-    """Print a line on stderr, unless ``quiet``."""
-    if not quiet:
-        print(message, file=sys.stderr, flush=True)
+from .terminal import say
 
 
 def _bars(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[speed]}", markup=False),
         TimeRemainingColumn(compact=True),
         console=console,
         transient=True,
@@ -54,7 +51,7 @@ class CountProgress:
     """
 
     def __init__(self, description: str, *, unit: str, quiet: bool = False, interval: float = 10.0) -> None:
-        self.description = description
+        self.description = printable(description, longest=200)
         self.unit = unit
         self.quiet = quiet
         self.interval = interval
@@ -96,7 +93,7 @@ class TrainingProgress:
     def __init__(
         self, title: str = "", *, quiet: bool = False, interval: float = 10.0, long_interval: float = 60.0
     ) -> None:
-        self.title = title
+        self.title = printable(title, longest=200)
         self.quiet = quiet
         self.interval = interval
         self.long_interval = long_interval
@@ -148,7 +145,7 @@ class TrainingProgress:
 
     def _line(self, text: str) -> None:
         if self.bars is not None:
-            self.bars.console.print(text)
+            self.bars.console.print(Text(printable(text)))
         else:
             say(text)
 

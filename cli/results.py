@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pursuhint._util.text import ranges
+from pursuhint._util.text import printable, ranges
+
+from .terminal import echo
 
 if TYPE_CHECKING:
     from pursuhint.analysis.result import Analysis
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of a plain table: first column left, the others right."""
+    """Lines of a plain table: first column left, the others right. Names that no screen holds are cut."""
+    header, *rows = [tuple(printable(cell, longest=120) for cell in row) for row in (header, *rows)]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     return [
         "  ".join(
@@ -42,9 +45,9 @@ def print_plan(plan: HintPlan, *, as_json: bool) -> None:
         points = [point.to_dict() for point in plan.teacher_points]
         click.echo(json.dumps({"origin": plan.origin, "hint_points": points}))
         return
-    click.echo(f"hint positions {_positions(plan)} ({_origin(plan.origin)})")
+    echo(f"hint positions {_positions(plan)} ({_origin(plan.origin)})")
     for point in plan.teacher_points:
-        click.echo(f"  {point}")
+        echo(f"  {point}")
 
 
 def _origin(origin: dict[str, Any]) -> str:
@@ -72,9 +75,9 @@ def print_selection(
     print_plan(plan, as_json=False)
     _print_reason(analysis, plan)
     if plan.origin["metric"] in analysis.robustness.too_few_samples:
-        click.echo(f"note: {analysis.robustness.too_few_samples[plan.origin['metric']].sentence()}")
+        echo(f"note: {analysis.robustness.too_few_samples[plan.origin['metric']].sentence()}")
     if sentence is not None:
-        click.echo(sentence)
+        echo(sentence)
     _print_agreement(agreement)
 
 
@@ -88,8 +91,8 @@ def _print_reason(analysis: Analysis | StoredAnalysis, plan: HintPlan) -> None:
         silhouettes = analysis.clusters.silhouettes[metric][algorithm]
         rows = [(str(k), f"{inertias[k]:.4f}", f"{silhouettes[k]:.3f}") for k in inertias]
         for line in table(("k", "inertia", "silhouette"), rows):
-            click.echo(line)
-    click.echo(plan.origin["k_reason"])
+            echo(line)
+    echo(plan.origin["k_reason"])
 
 
 def _print_agreement(agreement: ChoiceAgreement | None) -> None:
@@ -97,29 +100,27 @@ def _print_agreement(agreement: ChoiceAgreement | None) -> None:
     if agreement is None:
         return
     if agreement.better is not None:
-        click.echo(agreement.better.sentence())
+        echo(agreement.better.sentence())
     for line in table(agreement.heads(), agreement.table()):
-        click.echo(line)
-    click.echo(agreement.sentence())
+        echo(line)
+    echo(agreement.sentence())
 
 
 def _print_stability(analysis: Analysis) -> None:
     """The stability of the choices under resampling of images, and the errors of the similarities."""
     if analysis.robustness.no_stability:
-        click.echo(
-            f"stability under resampling of images was not estimated: {analysis.robustness.no_stability}"
-        )
+        echo(f"stability under resampling of images was not estimated: {analysis.robustness.no_stability}")
     for metric in analysis.robustness.stability:
-        click.echo(f"{metric}: {analysis.stability_sentence(metric)}")
+        echo(f"{metric}: {analysis.stability_sentence(metric)}")
         error = analysis.similarities[metric].standard_error
         if error is not None and len(error) > 1:
             off = error[~error.new_ones(error.shape).bool().tril()]
-            click.echo(
+            echo(
                 f"{metric}: standard error of a similarity {float(off.median()):.1g} (median over pairs), "
                 f"{float(off.max()):.1g} at most"
             )
     for agreement in analysis.robustness.agreements:
-        click.echo(agreement.sentence())
+        echo(agreement.sentence())
 
 
 def _print_clusters(analysis: Analysis) -> None:
@@ -136,21 +137,21 @@ def _print_clusters(analysis: Analysis) -> None:
         for name, clustering in algorithms.items()
     ]
     for line in table(("metric", "algorithm", "inertia", "contiguous", "clusters (positions)"), rows):
-        click.echo(line)
+        echo(line)
     for metric in analysis.metrics:
         if metric in analysis.robustness.too_few_samples:
-            click.echo(f"note: {analysis.robustness.too_few_samples[metric].sentence()}")
+            echo(f"note: {analysis.robustness.too_few_samples[metric].sentence()}")
             continue
         gap, found = analysis.gap(metric), analysis.clusters.clusterings[metric]
         torn = "" if found["kmeans"].contiguous else ", and is not contiguous"
         if gap is None:
-            click.echo(
+            echo(
                 f"{metric}: the best contiguous partition has an inertia of {found['segments'].inertia:.3g}, "
                 f"so the distance of k-means from it cannot be a fraction of it{torn}"
             )
             continue
         where = f"{abs(gap):.1%} {'above' if gap > 0 else 'below'}" if abs(gap) > 1e-9 else "at"
-        click.echo(f"{metric}: k-means ends {where} the best contiguous partition{torn}")
+        echo(f"{metric}: k-means ends {where} the best contiguous partition{torn}")
 
 
 def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
@@ -160,14 +161,14 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
         return
     source, seconds = analysis.provenance, analysis.seconds
     stability = sum(seconds.stability.values())
-    click.echo(
+    echo(
         f"{len(analysis.candidates)} layers of {source.network} on {source.num_samples:,} images of "
         f"{source.data}: {analysis.images_per_second:,.0f} images/s; similarity and clustering took "
         f"{seconds.over_forward:.3f} of the forward pass"
         + (f", of which {stability:.2f} s for stability" if seconds.stability else "")
     )
     for point in analysis.layers.excluded:
-        click.echo(f"left out, since its features do not vary: {point}")
+        echo(f"left out, since its features do not vary: {point}")
     _print_clusters(analysis)
     _print_stability(analysis)
     print_plan(analysis.plan, as_json=False)
@@ -182,10 +183,10 @@ def print_run(record: RunRecord, *, as_json: bool) -> None:
         click.echo(json.dumps({"run": str(record.path), **numbers}))
         return
     last, best = record.last, record.best
-    click.echo(
+    echo(
         f"last epoch ({last['epoch']}): test top-1 {last['test_top1']:.2f} %, top-5 {last['test_top5']:.2f} %"
     )
-    click.echo(
+    echo(
         f"best epoch ({best['epoch']}, chosen on {record.chosen_on}): test top-1 {best['test_top1']:.2f} %"
         + (
             ""
@@ -208,19 +209,19 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
             else f"{arm.last.mean:.2f}"
         )
         rows.append((arm.title, arm.positions_text, spread))
-    click.echo(
+    echo(
         f"{comparison.student.name} taught by {comparison.teacher.name} on {comparison.data.name}, "
         f"{len(comparison.seeds)} seeds; {comparison.outcome}"
     )
     for line in table(("hints", "teacher positions", "mean ± std"), rows):
-        click.echo(line)
+        echo(line)
     for finding in comparison.findings:
-        click.echo(finding)
+        echo(finding)
     for sentences in comparison.sentences.values():
         for sentence in sentences:
-            click.echo(sentence)
+            echo(sentence)
     for note in comparison.notes:
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
 
 
 def print_methods(study: MethodComparison, *, as_json: bool) -> None:
@@ -231,17 +232,17 @@ def print_methods(study: MethodComparison, *, as_json: bool) -> None:
     if as_json:
         click.echo(study.model_dump_json(by_alias=True))
         return
-    click.echo(
+    echo(
         f"{study.student.name} taught by {study.teacher.name} on {study.data.name}, "
         f"{len(study.seeds)} seeds; {study.outcome}"
     )
     grid = method_grid(study)
     for line in table(grid.heads, grid.rows):
-        click.echo(line)
+        echo(line)
     for sentence in findings(study):
-        click.echo(sentence)
+        echo(sentence)
     for name, why in study.failed.items():
-        click.echo(f"note: {name} was not trained: {why}")
+        echo(f"note: {name} was not trained: {why}")
 
 
 def print_demo(result: DemoResult, *, as_json: bool) -> None:
@@ -261,11 +262,11 @@ def print_demo(result: DemoResult, *, as_json: bool) -> None:
         )
         return
     teacher = result.teacher
-    click.echo(f"teacher: {teacher.recipe.student.network}, test top-1 {teacher.last['test_top1']:.2f} %")
-    click.echo("")
+    echo(f"teacher: {teacher.recipe.student.network}, test top-1 {teacher.last['test_top1']:.2f} %")
+    echo("")
     print_analysis(result.analysis, as_json=False)
     _print_matrix(result.analysis)
-    click.echo("")
+    echo("")
     print_comparison(result.comparison, as_json=False)
 
 
@@ -278,6 +279,6 @@ def _print_matrix(analysis: Analysis) -> None:
         (f"{point.position} {point.module}", *(f"{value:.2f}" for value in row))
         for point, row in zip(similarity.points, similarity.values.tolist())
     ]
-    click.echo(f"similarity ({similarity.metric})")
+    echo(f"similarity ({similarity.metric})")
     for line in table(("", *(str(point.position) for point in similarity.points)), rows):
-        click.echo(line)
+        echo(line)

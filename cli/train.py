@@ -101,8 +101,9 @@ def command(
     from pursuhint.acceleration import set_up_memory
     from pursuhint.training import train
 
-    from .progress import TrainingProgress, say
+    from .progress import TrainingProgress
     from .results import print_run
+    from .terminal import say
 
     where = choose_device(device)
     set_up_memory(recipe.acceleration, where)

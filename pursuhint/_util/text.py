@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["capital", "percent", "ranges"]
+__all__ = ["capital", "percent", "printable", "ranges"]
 
 
 def capital(text: str) -> str:
@@ -36,3 +38,36 @@ def percent(share: float) -> str:
     if value == 0 and share > 0:
         value = 1
     return f"{value} %"
+
+
+_REORDERING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # marks of writing direction
+
+
+def printable(text: str, *, longest: int = 4000) -> str:
+    r"""One line that a terminal, a figure or a log shows as it is.
+
+    Names of files, tensors and modules may come from a stranger: control characters could move the cursor,
+    forge further lines or reverse the order of the text, and a name may be a megabyte long.
+
+    Args:
+        text: anything.
+        longest: characters; the middle of a longer text is left out.
+
+    Returns:
+        The text with control characters, line ends, marks of writing direction and halves of surrogate pairs
+        written as in Python, ``\x1b`` or ``\u202e``.
+
+    Example:
+        >>> print(printable("conv\x1b[31m"))
+        conv\x1b[31m
+    """
+    if len(text) > longest:
+        text = f"{text[: longest // 2]} ... ({len(text):,} characters) ... {text[-(longest // 4) :]}"
+    if text.isprintable():
+        return text
+    return "".join(_escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    strange = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or _REORDERING.match(character)
+    return repr(character)[1:-1] if strange else character

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pursuhint.errors import PursuhintError
 from pursuhint.report.figures.drawing import GRAY, INK, MARKERS, PALE, TEXT, tidy
+from pursuhint.report.figures.plain_text import PlainTextFigure
 from pursuhint.report.figures.training_curves import series_colors
 
 __all__ = ["Difference", "comparison_plot"]
@@ -59,7 +60,7 @@ def comparison_plot(
     palette = colors or series_colors(names)
     looks = {name: ArmLook(row, palette[name], MARKERS[row % len(MARKERS)]) for row, name in enumerate(names)}
     layout = Layout.of(len(names), title=bool(title))
-    figure = Figure(figsize=(layout.width, layout.height), layout="constrained")
+    figure = PlainTextFigure(figsize=(layout.width, layout.height), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=layout.ratios, sharey=True)
     _draw_accuracies(left, arms, looks, measure=measure)

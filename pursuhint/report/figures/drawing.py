@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from scipy.optimize import isotonic_regression
 
 from pursuhint.errors import PursuhintError
+from pursuhint.report.figures.plain_text import PlainTextFigure
 
 # Okabe and Ito (2008), Color Universal Design; yellow and black are left out: one is too pale for a line on
 # white, the other is kept for text.
@@ -30,7 +31,7 @@ TEXT = 9.0  # points; the smallest text is one point smaller
 
 def canvas(width: float, height: float) -> tuple[Figure, Any]:
     """A figure and a function that places axes on it, all in inches from the lower left corner."""
-    figure = Figure(figsize=(width, height))
+    figure = PlainTextFigure(figsize=(width, height))
     FigureCanvasAgg(figure)
 
     def place(x: float, y: float, w: float, h: float) -> Axes:
@@ -40,7 +41,7 @@ def canvas(width: float, height: float) -> tuple[Figure, Any]:
 
 
 def plain_axes(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = PlainTextFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     tidy(axes)

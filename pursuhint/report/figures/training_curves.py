@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pursuhint.errors import PursuhintError
 from pursuhint.report.figures.drawing import _ORANGE, CYCLE, DASHES, GRAY, INK, TEXT, legend_below, tidy
+from pursuhint.report.figures.plain_text import PlainTextFigure
 
 __all__ = ["Series", "series_colors", "training_curves"]
 
@@ -64,7 +65,7 @@ def training_curves(
     """
     if not series or not all(any(len(run) for run in entry.runs) for entry in series):
         raise PursuhintError("training curves need at least one run with at least one epoch")
-    figure = Figure(figsize=(8.6, 3.6), layout="constrained")
+    figure = PlainTextFigure(figsize=(8.6, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     accuracy, loss = figure.subplots(1, 2)
     alone = len(series) == 1 and len(series[0].runs) == 1
