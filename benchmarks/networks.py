@@ -202,8 +202,8 @@ Whole analyses of torchvision's ViT-B/16 and ConvNeXt-T on 128 pictures of emoji
 two metrics and with stability. The weights are random, so only time and memory are meaningful.
 
 ```
-pursuhint analyze --teacher torchvision:vit_b_16 --data folder:emoji --image-size 224 --samples 128 \\
-    --batch-size 32 --metric cka --metric r2cca --device cpu --out vit
+pursuhint analyze --teacher torchvision:vit_b_16 --random-weights --data folder:emoji --image-size 224 \\
+    --samples 128 --batch-size 32 --metric cka --metric r2cca --device cpu --out vit
 ```
 
 - ViT-B/16, 12 blocks of 9,216 features together: 69 s, at most 1.8 GB of memory.

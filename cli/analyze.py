@@ -19,8 +19,10 @@ from .options import apply, examples, refuse_typed
     epilog=examples(
         "pursuhint analyze --teacher resnet110 --teacher-checkpoint resnet110.pth --data cifar100 \\",
         "    --metric cka --metric r2cca --out analysis",
-        "pursuhint analyze --teacher torchvision:resnet34 --data folder:photos --k auto --out analysis",
-        "accelerate launch -m pursuhint analyze --teacher torchvision:vit_b_16 --data imagenet --out vit",
+        "pursuhint analyze --teacher torchvision:resnet34 --teacher-checkpoint resnet34.pth \\",
+        "    --data folder:photos --k auto --out analysis",
+        "accelerate launch -m pursuhint analyze --teacher torchvision:vit_b_16 \\",
+        "    --teacher-checkpoint vit.pth --data imagenet --out vit",
     ),
 )
 @apply(
@@ -30,6 +32,12 @@ from .options import apply, examples, refuse_typed
     "memory_limit", "exact_median", "seed", "device", "autocast", "workers", "out", "overwrite", "quiet",
     "json",
 )  # fmt: skip
+@click.option(
+    "--random-weights",
+    is_flag=True,
+    help="Analyze the teacher without a checkpoint, with weights drawn by --seed; its report says so at the "
+    "top.",
+)
 @click.option("--num-classes", type=click.IntRange(min=2), help="Of the teacher.  [default: the data set's]")
 def command(
     teacher: str | None,
@@ -65,6 +73,7 @@ def command(
     quiet: bool,
     as_json: bool,
     num_classes: int | None,
+    random_weights: bool,
 ) -> None:
     """Compute the similarity of the teacher's layers, cluster them, and choose hint positions.
 
@@ -100,6 +109,7 @@ def command(
     for name in chosen:
         get_metric(name)
     get_pooling(pooling)
+    weights = Weights(teacher_checkpoint, checkpoint_key, new_head, random_weights)
     claim_folder(out, "analysis")
     config = data_config(
         name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
@@ -109,20 +119,16 @@ def command(
         quiet = quiet or not processes.main
         with processes.main_first():
             images = load_data(config)
-        network = load_network(
-            teacher,
-            Weights(teacher_checkpoint, checkpoint_key, new_head),
-            images,
-            num_classes=num_classes,
-            quiet=quiet,
-            seed=seed,
-        )
+        network = load_network(teacher, weights, images, num_classes=num_classes, seed=seed)
         images = normalized_for(images, config, network, teacher)
         say(images_line(images, config), quiet)
         fingerprint = fingerprint_network(network)
         check_analysis_folder(
             out, network=teacher, fingerprint=fingerprint, data=images.name, overwrite=overwrite
         )
+        known = weights.known_accuracy(teacher, images)
+        if known is not None:
+            known.warn()
         progress = CountProgress(f"looking at {teacher}", unit="images", quiet=quiet)
         with new_folder(out), progress:
             analysis = analyze(
@@ -148,6 +154,8 @@ def command(
                 state=out / "state",
                 network_name=teacher,
                 checkpoint=teacher_checkpoint,
+                accuracy=known,
+                on_accuracy=lambda accuracy: say(accuracy.line(), quiet),
                 on_progress=progress,
             )
         if not processes.main:

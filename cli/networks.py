@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pursuhint.errors import PursuhintError, PursuhintWarning
 
-from .terminal import say
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
     from pursuhint.data import ImageData
+    from pursuhint.models.teacher_accuracy import TeacherAccuracy
     from pursuhint.training import DataConfig, RunRecord
 
 
@@ -152,11 +151,38 @@ def example_image(data: ImageData) -> Tensor:
 
 
 class Weights(NamedTuple):
-    """The options ``--teacher-checkpoint``, ``--checkpoint-key`` and ``--new-head``."""
+    """The options ``--teacher-checkpoint``, ``--checkpoint-key``, ``--new-head`` and ``--random-weights``."""
 
     file: Path | None
     key: str | None = None
     new_head: bool = False
+    random: bool = False
+
+    def check(self, network: str) -> None:
+        """Refuse a network without weights, unless it was asked for.
+
+        Raises:
+            PursuhintError: there is no file of weights, or an option has no effect without or with one.
+        """
+        if self.file is not None and self.random:
+            raise PursuhintError("give either --teacher-checkpoint FILE or --random-weights, not both")
+        if self.file is None and (self.key is not None or self.new_head):
+            raise PursuhintError("--checkpoint-key and --new-head need --teacher-checkpoint FILE")
+        if self.file is None and not self.random:
+            raise PursuhintError(
+                f"the teacher {network} has no weights; give --teacher-checkpoint FILE, or --random-weights "
+                "to analyze an untrained network"
+            )
+
+    def known_accuracy(self, network: str, data: ImageData) -> TeacherAccuracy | None:
+        """The accuracy of a network that need not be measured; None if it must be."""
+        from pursuhint.models.teacher_accuracy import NEW_HEAD, TeacherAccuracy
+
+        if self.random:
+            return TeacherAccuracy(
+                network, data.name, reason="it has random weights (--random-weights)", random_weights=True
+            )
+        return TeacherAccuracy(network, data.name, reason=NEW_HEAD) if self.new_head else None
 
 
 def load_network(
@@ -165,8 +191,6 @@ def load_network(
     data: ImageData,
     *,
     num_classes: int | None = None,
-    quiet: bool = False,
-    role: str = "teacher",
     seed: int = 0,
 ) -> nn.Module:
     """A network for a data set, with weights from a file or, without one, drawn with a seed.
@@ -183,10 +207,7 @@ def load_network(
         network = create_model(
             name, num_classes=num_classes or data.num_classes, in_channels=data.in_channels
         )
-    if weights.file is None:
-        if weights.key is not None or weights.new_head:
-            raise PursuhintError("--checkpoint-key and --new-head need --teacher-checkpoint FILE")
-        say(f"note: no checkpoint was given, so the {role} {name} has random weights", quiet)
-    else:
+    weights.check(name)
+    if weights.file is not None:
         load_weights(network, weights.file, checkpoint_key=weights.key, new_head=weights.new_head)
     return network

@@ -91,6 +91,7 @@ def command(
             held_out=held_out,
             method=method,
             device=device,
+            on_accuracy=lambda accuracy: say(accuracy.line(), quiet),
             on_epoch=lambda epoch, shares: progress(epoch + 1, search_epochs),
         )
     found.recipe.save(out)

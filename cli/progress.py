@@ -23,6 +23,7 @@ from pursuhint.training.events import (
     Resumed,
     RunStarted,
     StepDone,
+    TeacherMeasured,
 )
 
 from .terminal import say
@@ -124,6 +125,8 @@ class TrainingProgress:
         if self.quiet:
             return
         match event:
+            case TeacherMeasured():
+                self._line(f"{self.title}{event.accuracy.line()}")
             case RunStarted():
                 self._run_started(event)
             case HintsChosen():

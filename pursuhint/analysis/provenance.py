@@ -8,6 +8,7 @@ from typing import Any
 
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint.data.preprocessing import Preprocessing
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
 
 __all__ = ["Provenance"]
 
@@ -27,6 +28,7 @@ class Provenance(BaseProvenance):
         processes: number of ranks that sharded the pass over the data.
         preprocessing: how images became the network's input, its own conversion included; None in
             analyses of older versions.
+        accuracy: of the network on the test split; None in analyses of older versions.
         arguments: of `pursuhint.analysis.analyze`, those that were not the defaults.
 
     The others are: ``network``, ``data``, ``network_fingerprint`` (SHA-256 of weights and buffers),
@@ -43,4 +45,5 @@ class Provenance(BaseProvenance):
     threads: int
     processes: int
     preprocessing: Preprocessing | None = None
+    accuracy: TeacherAccuracy | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)

@@ -30,6 +30,9 @@ from pursuhint.features.hint_points import HintPoint
 SAVE_EVERY = 60.0
 """Seconds between two saved states of a pass."""
 
+ACCURACY = "accuracy.json"
+"""File of a state folder that keeps the accuracy of the network."""
+
 SHARE_OF_SAVING = 0.05
 """Largest share of the time of a pass that is spent on saving states."""
 
@@ -155,6 +158,7 @@ def forget(state: Path | str) -> None:
     if together:
         dist.barrier()
     if rank() == 0:
+        (folder / ACCURACY).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             folder.rmdir()
     if together:

@@ -23,7 +23,7 @@ from pursuhint.analysis.from_statistics import AnalysisRequest, analyze_statisti
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
-from pursuhint.analysis.resumable_pass import SAVE_EVERY, SampleSource, StateOptions, forget
+from pursuhint.analysis.resumable_pass import ACCURACY, SAVE_EVERY, SampleSource, StateOptions, forget
 from pursuhint.analysis.sample_size import TooFewSamples, too_few_samples
 from pursuhint.clustering.result import check_k
 from pursuhint.data import Batch, ImageData, InputData, make_loader, sample_indices
@@ -34,7 +34,9 @@ from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
 from pursuhint.features.pooling import Pooling, get_pooling
 from pursuhint.hints.options import SelectionOptions
+from pursuhint.models.accuracy import measure_teacher
 from pursuhint.models.normalization import converted_to
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.similarity import NORMALIZED, check_normalized, get_metric
 from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
 from pursuhint.similarity.kernel import with_exact_median
@@ -44,8 +46,8 @@ __all__ = ["analyze"]
 
 # Arguments that do not change the result, or that the provenance has in other fields.
 _NOT_RECORDED = frozenset(
-    ("network", "data", "device", "state", "save_every", "network_name", "checkpoint", "on_progress")
-)
+    ("network", "data", "device", "state", "save_every", "network_name", "checkpoint", "accuracy")
+) | {"on_accuracy", "on_progress"}
 
 
 def analyze(
@@ -73,6 +75,8 @@ def analyze(
     save_every: float = SAVE_EVERY,
     network_name: str | None = None,
     checkpoint: Path | str | None = None,
+    accuracy: TeacherAccuracy | None = None,
+    on_accuracy: Callable[[TeacherAccuracy], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
     """Compute the similarity of all layers of a network, cluster the layers, and choose hint points.
@@ -132,6 +136,9 @@ def analyze(
             after every batch.
         network_name: what the analysis calls the network; default: the name of its class.
         checkpoint: the file that the network's weights are from; its name and hash are kept with the result.
+        accuracy: of the network on the test split, if it has been measured; None measures it, and a
+            `pursuhint.errors.PursuhintWarning` says if it is near chance.
+        on_accuracy: called with the accuracy before the pass begins.
         on_progress: called after each batch with the number of samples done and in total, of this rank.
 
     Raises:
@@ -211,10 +218,16 @@ def analyze(
         }
         settings |= {"name": data.name, "data": fingerprint_data(data)}
         states = StateOptions(Path(state), save_every, settings)
+    shown = type(network).__name__ if network_name is None else network_name
+    if accuracy is None:
+        keep = None if state is None else Path(state) / ACCURACY
+        accuracy = measure_teacher(network, data, name=shown, device=device, workers=workers, keep=keep)
+    if on_accuracy is not None:
+        on_accuracy(accuracy)
     gathered, spent = plan.collect(states=states, on_progress=on_progress)
     request = AnalysisRequest(asked, tuple(computed), selection, no_stability, scarce)
     provenance = Provenance(
-        network=type(network).__name__ if network_name is None else network_name,
+        network=shown,
         data=data.name,
         num_samples=len(indices),
         seed=seed,
@@ -227,6 +240,7 @@ def analyze(
         network_fingerprint=fingerprint_network(network),
         preprocessing=_preprocessing(data, network),
         data_fingerprint=fingerprint_data(data),
+        accuracy=accuracy,
         arguments=arguments,
         **weights_from(checkpoint),
         **began,

@@ -12,6 +12,8 @@ from pursuhint.similarity import METRICS, get_metric
 
 if TYPE_CHECKING:
     from pursuhint._util.provenance import BaseProvenance
+    from pursuhint.models.teacher_accuracy import TeacherAccuracy
+    from pursuhint.study.comparison import NetworkFacts
     from pursuhint.study.paired_statistics import Summary
     from pursuhint.training.recipe.schema import Recipe
 
@@ -81,6 +83,31 @@ def metric_title(metric: str) -> str:
 def network_text(name: str, parameters: int | None) -> str:
     """A network and its size."""
     return name if parameters is None else f"{name}, {parameters:,} parameters"
+
+
+def teacher_text(name: str, parameters: int | None, accuracy: TeacherAccuracy | None) -> str:
+    """A teacher, its size and its accuracy on the test split."""
+    text = network_text(name, parameters)
+    if accuracy is None:
+        return text
+    if accuracy.top1 is None:
+        return f"{text}; accuracy not measured, since {accuracy.reason}"
+    return f"{text}, {percent(accuracy.top1)} of the test images right"
+
+
+def teacher_sentence(teacher: NetworkFacts) -> str:
+    """How accurate the teacher of a study is, without a full stop."""
+    if teacher.top1 is None and teacher.accuracy is not None:
+        return (
+            f"The accuracy of the teacher, {teacher.name}, was not measured, since {teacher.accuracy.reason}"
+        )
+    return f"The teacher, {teacher.name}, classifies {percent(teacher.top1)} of the test images correctly"
+
+
+def teacher_warning(accuracy: TeacherAccuracy | None) -> tuple[str, ...]:
+    """What is wrong with a teacher, as the first sentence of a page; nothing where nothing is."""
+    text = None if accuracy is None else accuracy.warning()
+    return () if text is None else (f"Warning: {text}.",)
 
 
 def passed_from_python(recipe: Recipe) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pursuhint._util.text import capital, percent
 from pursuhint.data.preprocessing import Normalization, Preprocessing
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.study.arms import ARMS, CONTROLS, GIVEN, WITHOUT_HINTS, find_arm
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
 from pursuhint.study.paired_statistics import (
@@ -128,11 +129,13 @@ class NetworkFacts(StudyModel):
         name: as in the recipe.
         parameters: trainable numbers.
         top1: test accuracy in percent, of the teacher; None for the student, whose arms have theirs.
+        accuracy: of the teacher, with the reason if it was not measured.
     """
 
     name: str
     parameters: int
     top1: float | None = None
+    accuracy: TeacherAccuracy | None = None
 
 
 class DataFacts(StudyModel):

@@ -16,6 +16,8 @@ from pursuhint.distillation.meta_gradient import Method, SearchOptions, SgdStep,
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.losses.distpro import PathwayLoss, pathway_weights
+from pursuhint.models.accuracy import measure_teacher
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.training.inputs import Inputs
 from pursuhint.training.prepare_training import build_distiller, check_plans, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe, written_out
@@ -59,6 +61,7 @@ def search_process(
     teacher: nn.Module | None = None,
     data: ImageData | None = None,
     plan: HintPlan | None = None,
+    on_accuracy: Callable[[TeacherAccuracy], None] | None = None,
     on_epoch: Callable[[int, Tensor], None] | None = None,
 ) -> SearchedProcess:
     """Search a schedule for the pathway weights of a recipe (DistPro).
@@ -81,6 +84,7 @@ def search_process(
         teacher: used instead of the recipe's; a copy, too.
         data: used instead of the recipe's.
         plan: hint points to use instead of the recipe's.
+        on_accuracy: called with the accuracy of the teacher, before the search.
         on_epoch: called after every epoch of the search with its number, from 0, and the weights of the
             pathways, (pathways,).
 
@@ -117,6 +121,14 @@ def search_process(
             f"{parts.data.name} has no validation split, on which the weights of the pathways are learned"
         )
     device = choose_device(device)
+    if parts.teacher is not None:
+        named = "teacher" if resolved.teacher is None else resolved.teacher.network
+        accuracy = measure_teacher(
+            parts.teacher, parts.data, name=named, device=device, workers=recipe.data.workers
+        )
+        parts.teacher.to("cpu")
+        if on_accuracy is not None:
+            on_accuracy(accuracy)
     distiller = build_distiller(searched, parts, parts.plan).to(device)
     loss = distiller.loss(name)
     assert isinstance(loss, PathwayLoss)

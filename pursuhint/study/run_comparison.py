@@ -125,6 +125,7 @@ def compare(
         again = settings.matches(study.out)
         before = study.earlier(Comparison)
         study.claim(settings)
+        study.measure_teacher(parts, None if before is None else before.teacher)
         if any(find_arm(arm).clusters for arm in arms):
             analysis = placement.analysis(analysis, again=again)
         candidates = placement.candidates(analysis, given)
@@ -252,6 +253,7 @@ class _HintPlacement:
                 **dataclasses.asdict(dataclasses.replace(hints.selection, k=self.k)),
                 device=self.study.device,
                 network_name=recipe.teacher.network,
+                accuracy=self.study.accuracy,
                 checkpoint=recipe.teacher.checkpoint,
             )
         if self.study.is_main_process:
@@ -320,7 +322,8 @@ def _make_run(study: Study, key: RunKey, plan: HintPlan | None) -> Run:
     if not taught:
         update["teacher"] = None
     teacher = study.passed.teacher if taught else None
-    inputs = Inputs(teacher=teacher, data=study.passed.data, plan=plan)
+    accuracy = study.accuracy if taught else None
+    inputs = Inputs(teacher=teacher, data=study.passed.data, plan=plan, accuracy=accuracy)
     return Run(recipe.model_copy(update=update), study.out / run_folder(*key), inputs)
 
 

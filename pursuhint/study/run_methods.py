@@ -113,6 +113,7 @@ def compare_methods(
         if unfit and methods is not None:
             raise PursuhintError("; ".join(f"method {name!r}: {why}" for name, why in unfit.items()))
         study.claim(settings)
+        study.measure_teacher(parts, None if before is None else before.teacher)
         if study.is_main_process:
             write_json(study.out / _MEMORY, memory)
         fitting = [Method(ALONE, {}), *(method for method in chosen if method.name not in unfit)]
@@ -169,7 +170,11 @@ class _Trials:
         """The data that were passed, and the teacher if the method looks at one."""
         passed = self.study.passed
         taught = any(get_loss(name).info.needs_teacher for name in method.losses)
-        return Inputs(teacher=passed.teacher if taught else None, data=passed.data)
+        return Inputs(
+            teacher=passed.teacher if taught else None,
+            data=passed.data,
+            accuracy=self.study.accuracy if taught else None,
+        )
 
     def make_run(self, method: Method, seed: int) -> Run:
         """One run of a method."""

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.provenance import BaseProvenance, now
+from pursuhint.models.accuracy import measure_teacher
 from pursuhint.models.checkpoint import count_parameters
+from pursuhint.models.teacher_accuracy import NEW_HEAD, TeacherAccuracy
 from pursuhint.study.comparison import DataFacts, NetworkFacts
 from pursuhint.study.finished_study import FinishedStudy
 from pursuhint.study.run_arms import GroupOptions, RunKey, train_arms
-from pursuhint.study.teacher_facts import teacher_facts
 from pursuhint.training.devices import build_accelerator
-from pursuhint.training.events import ignore
+from pursuhint.training.events import TeacherMeasured, ignore
 from pursuhint.training.run_folder.environment import describe_environment, describe_provenance
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pursuhint.training.prepare_training import Parts
     from pursuhint.training.recipe.schema import Recipe
     from pursuhint.training.run_folder.record import RunRecord
+
+TEACHER = "teacher.json"
 
 _Finished = TypeVar("_Finished", bound=FinishedStudy)
 
@@ -63,12 +66,14 @@ class Study:
 
     Attributes:
         watch: receives the events of the study; ignores them on all ranks but 0.
+        accuracy: of the teacher; None before `measure_teacher`.
     """
 
     def __init__(self, recipe: Recipe, out: Path, passed: Inputs, options: StudyOptions) -> None:
         self.recipe, self.out, self.passed, self.options = recipe, out, passed, options
         self.started = now()
         self._before: FinishedStudy | None = None
+        self.accuracy: TeacherAccuracy | None = None
         self.accelerator = build_accelerator(options.device, recipe.precision)
         silent = options.on_event is None or not self.accelerator.is_main_process
         self.watch: Watcher = ignore if silent or options.on_event is None else options.on_event
@@ -106,6 +111,37 @@ class Study:
             settings.save(self.out)  # first: it marks the folder as a study
             self.recipe.save(self.out / "recipe.yaml")
 
+    def measure_teacher(self, parts: Parts, earlier: NetworkFacts | None) -> TeacherAccuracy:
+        """The accuracy of the teacher that all runs share. Collective call.
+
+        It is kept in ``teacher.json`` of the folder, and measured once.
+
+        Args:
+            parts: data and teacher.
+            earlier: the teacher in the result of an earlier call, if there is one.
+        """
+        config = self.recipe.teacher
+        assert parts.teacher is not None
+        name = config.network if config is not None else f"python:{type(parts.teacher).__name__}"
+        if earlier is not None and earlier.accuracy is not None:
+            accuracy = earlier.accuracy
+            accuracy.warn()
+        elif config is not None and config.new_head:
+            accuracy = TeacherAccuracy(name, parts.data.name, reason=NEW_HEAD)
+        else:
+            accuracy = measure_teacher(
+                parts.teacher,
+                parts.data,
+                name=name,
+                device=self.device,
+                workers=self.recipe.data.workers,
+                keep=self.out / TEACHER,
+            )
+            parts.teacher.to("cpu")
+        self.accuracy = accuracy
+        self.watch(TeacherMeasured(accuracy))
+        return accuracy
+
     def train(
         self, runs: Mapping[RunKey, Run], *, same: Mapping[RunKey, RunKey], keep_going: bool
     ) -> dict[RunKey, RunRecord | PursuhintError]:
@@ -129,15 +165,20 @@ class Study:
             seeds: in the order of the tables.
             before: the result of an earlier call, whose teacher and environment are taken over.
         """
+        assert parts.teacher is not None
+        assert self.accuracy is not None  # measured before the runs
         return {
             "path": self.out,
             "recipe": self.recipe.to_dict(),
             "seeds": tuple(seeds),
             "chosen_on": "test" if parts.data.val is None else "val",
             "data": DataFacts.of(parts.data, parts.teacher),
-            "teacher": teacher_facts(self.recipe, parts, name=teacher, device=self.device)
-            if before is None
-            else before.teacher,
+            "teacher": NetworkFacts(
+                name=teacher,
+                parameters=count_parameters(parts.teacher),
+                top1=self.accuracy.top1,
+                accuracy=self.accuracy,
+            ),
             "student": NetworkFacts(
                 name=self.recipe.student.network, parameters=count_parameters(parts.student)
             ),

@@ -9,8 +9,8 @@ from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from pursuhint._util.random_state import keep_random_state
+    from pursuhint.models.evaluation import Evaluation, evaluate
     from pursuhint.training.devices import build_accelerator
-    from pursuhint.training.evaluation import Evaluation, evaluate
     from pursuhint.training.events import (
         EpochFinished,
         EpochStarted,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Resumed,
         RunStarted,
         StepDone,
+        TeacherMeasured,
         ignore,
     )
     from pursuhint.training.inputs import Inputs, Run

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.training.loss_shares import DominantTerm
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Resumed",
     "RunStarted",
     "StepDone",
+    "TeacherMeasured",
     "ignore",
 ]
 
@@ -46,6 +48,17 @@ class RunStarted:
     chosen_on: str
     device: str
     images: str
+
+
+@dataclass(frozen=True)
+class TeacherMeasured:
+    """The accuracy of the teacher is known.
+
+    Attributes:
+        accuracy: on the test split, or why it was not measured.
+    """
+
+    accuracy: TeacherAccuracy
 
 
 @dataclass(frozen=True)
@@ -121,5 +134,13 @@ class EpochFinished:
 
 
 Event = (
-    RunStarted | HintsChosen | Resumed | EpochStarted | StepDone | LossesSoFar | LossDominated | EpochFinished
+    TeacherMeasured
+    | RunStarted
+    | HintsChosen
+    | Resumed
+    | EpochStarted
+    | StepDone
+    | LossesSoFar
+    | LossDominated
+    | EpochFinished
 )

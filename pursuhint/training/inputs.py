@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pursuhint._util.fingerprint import fingerprint_file, fingerprint_network
 from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.hints.plan import HintPlan
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,12 +32,14 @@ class Inputs:
         teacher: a trained network. It is copied.
         data: the data set.
         plan: hint points.
+        accuracy: of the teacher on the test split, if it has been measured.
     """
 
     student: nn.Module | None = None
     teacher: nn.Module | None = None
     data: ImageData | None = None
     plan: HintPlan | None = None
+    accuracy: TeacherAccuracy | None = None
 
     def with_plan_of(self, recipe: Recipe) -> Inputs:
         """These inputs with the plan of the recipe's ``hints.file``, unless a plan was passed.

@@ -25,6 +25,7 @@ from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import get_loss
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.loaders import load_data
 from pursuhint.training.normalization import converted_for, normalized_for
@@ -49,6 +50,7 @@ class Parts:
         teacher: the trained network, or None.
         plan: hint points of both networks; None without hints, or while they are still to be chosen.
         plans: hint points of losses that do not look at those of ``plan``, by name.
+        accuracy: of the teacher on the test split; None before it is measured, or without a teacher.
         example: two images' worth of zeros, of the data's size.
     """
 
@@ -58,6 +60,7 @@ class Parts:
     plan: HintPlan | None
     example: Tensor
     plans: Mapping[str, HintPlan] = field(default_factory=dict)
+    accuracy: TeacherAccuracy | None = None
 
     def with_provenance(self, made: BaseProvenance | None) -> Parts:
         """The same parts, with plans that lack a provenance getting that of this run."""

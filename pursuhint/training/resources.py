@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pursuhint.distillation.distiller import Distiller
+    from pursuhint.models.teacher_accuracy import TeacherAccuracy
     from pursuhint.training.recipe.schema import Recipe
 
 
@@ -27,6 +28,10 @@ class Resources:
     def teacher(self, recipe: Recipe, build: Callable[[], nn.Module]) -> nn.Module:
         """The teacher of a run; ``build`` creates it."""
         return build()
+
+    def accuracy(self, recipe: Recipe, measure: Callable[[], TeacherAccuracy]) -> TeacherAccuracy:
+        """The accuracy of the teacher of a run; ``measure`` finds it out."""
+        return measure()
 
     def loader(self, recipe: Recipe, make: Callable[[], Loader]) -> Loader:
         """The training loader of a run; ``make`` creates it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -22,10 +22,12 @@ from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import ImageData
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.hints.plan import HintPlan
+from pursuhint.models.accuracy import measure_teacher
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.models.normalization import converted_to
+from pursuhint.models.teacher_accuracy import NEW_HEAD, TeacherAccuracy
 from pursuhint.training.devices import build_accelerator
-from pursuhint.training.events import Event, HintsChosen, ignore
+from pursuhint.training.events import Event, HintsChosen, TeacherMeasured, ignore
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loop import READY, Position, last
 from pursuhint.training.prepare_training import (
@@ -177,6 +179,10 @@ def run_steps(
             remove_leftovers(folder)
             made = _describe(folder, resolved, parts, fingerprints, accelerator)
             parts = parts.with_provenance(made)
+        if parts.teacher is not None:
+            accuracy = _measure_teacher(run, resolved, parts, accelerator, resources)
+            parts = replace(parts, accuracy=accuracy)
+            tell(TeacherMeasured(accuracy))
         chosen = None
         if resolved.hints is not None:
             chosen = _final_plan(folder, resolved, parts, accelerator)
@@ -194,6 +200,46 @@ def run_steps(
         if accelerator.is_main_process:
             _note_the_end(folder)
     return RunRecord.load(folder, is_main_process=accelerator.is_main_process)
+
+
+def _measure_teacher(
+    run: Run, recipe: Recipe, parts: Parts, accelerator: Accelerator, resources: Resources
+) -> TeacherAccuracy:
+    """The accuracy of the teacher, kept in environment.json; measured unless that or a study has it."""
+    path, teacher, config = run.out / _ENVIRONMENT, parts.teacher, recipe.teacher
+    assert teacher is not None
+    assert config is not None
+
+    def measure() -> TeacherAccuracy:
+        if config.new_head:
+            return TeacherAccuracy(config.network, parts.data.name, reason=NEW_HEAD)
+        if recipe.acceleration.shard_teacher:
+            why = "its weights are sharded (acceleration.shard_teacher)"
+            return TeacherAccuracy(config.network, parts.data.name, reason=why)
+        found = measure_teacher(
+            teacher,
+            parts.data,
+            name=config.network,
+            device=accelerator.device,
+            workers=recipe.data.workers,
+        )
+        teacher.to("cpu")
+        return found
+
+    accelerator.wait_for_everyone()  # the file is complete
+    before = read_json(path, "description of the run")
+    accelerator.wait_for_everyone()  # every rank has read it before one of them writes
+    known = before.get("teacher")
+    if run.inputs.accuracy is not None:
+        accuracy = run.inputs.accuracy
+    elif known is not None:
+        accuracy = TeacherAccuracy.from_dict(known)
+        accuracy.warn()
+    else:
+        accuracy = resources.accuracy(recipe, measure)
+    if known is None and accelerator.is_main_process:
+        write_json(path, {**before, "teacher": accuracy.to_dict()})
+    return accuracy
 
 
 def _pairs(shared: HintPlan | None, own: Mapping[str, HintPlan]) -> tuple[str, ...]:
@@ -237,6 +283,7 @@ def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Acceler
                 state=folder / "analysis" / "state",
                 network_name=recipe.teacher.network if recipe.teacher is not None else None,
                 checkpoint=recipe.teacher.checkpoint if recipe.teacher is not None else None,
+                accuracy=parts.accuracy,
             )
             if accelerator.is_main_process:
                 analysis.save(folder / "analysis")

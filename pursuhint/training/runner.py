@@ -32,7 +32,7 @@ from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import shard_teacher
 from pursuhint.errors import PursuhintError
 from pursuhint.models.checkpoint import save_weights
-from pursuhint.training.evaluation import evaluate
+from pursuhint.models.evaluation import evaluate
 from pursuhint.training.events import EpochFinished, Event, LossDominated, Resumed, RunStarted
 from pursuhint.training.loaders import evaluation_loaders, training_loader, unchanging_loader
 from pursuhint.training.loop import EpochProgress, LoopHooks, Position, TrainingLoop

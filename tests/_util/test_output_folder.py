@@ -20,7 +20,10 @@ from pursuhint.training.run_folder.checkpoints import StateStore
 
 MARKS = {"demo": "demo.json", "study": "settings.json", "run": "recipe.yaml", "analysis": "analysis.json"}
 SHORT = Recipe.from_dict({"student": "resnet8", "epochs": 1})
-ANALYZE = ["analyze", "--teacher", "resnet8", "--samples", "50", "--no-stability", "--device", "cpu", "--out"]
+ANALYZE = [
+    "analyze", "--teacher", "resnet8", "--random-weights", "--samples", "50", "--no-stability",
+    "--device", "cpu", "--out",
+]  # fmt: skip
 
 
 def contents(folder: Path) -> dict[str, bytes]:

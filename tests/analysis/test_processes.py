@@ -144,7 +144,8 @@ def test_the_command_under_a_launcher(tmp_path):
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     launcher += ["--main_process_port", "0"]
-    words = ["-m", "pursuhint", "analyze", "--teacher", "resnet8", "--samples", "150", "--device", "cpu"]
+    words = ["-m", "pursuhint", "analyze", "--teacher", "resnet8", "--random-weights"]
+    words += ["--samples", "150", "--device", "cpu"]
     done = subprocess.run(
         [*launcher, *words, "--metric", "cka", "--batch-size", "32", "--json", "--out", str(tmp_path)],
         capture_output=True,

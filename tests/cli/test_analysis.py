@@ -62,16 +62,22 @@ def test_analyze_then_select(pursuhint, teacher_file, tmp_path):
             ("analyze", "--teacher", "resnet8", "--metric", "ckaa"),
             "no metric named 'ckaa'; did you mean 'cka'",
         ),
-        (("analyze", "--teacher", "resnet8", "--k", "12"), "cannot choose 12 hint points from 3 layers"),
+        (
+            ("analyze", "--teacher", "resnet8", "--random-weights", "--k", "12"),
+            "cannot choose 12 hint points from 3 layers",
+        ),
         (("analyze", "--teacher", "resnet8", "--teacher-checkpoint", "gone.pth"), "gone.pth"),
-        (("analyze", "--teacher", "resnet8", "--points", "layer9.*"), "'layer9.*' matches no module"),
+        (
+            ("analyze", "--teacher", "resnet8", "--random-weights", "--points", "layer9.*"),
+            "'layer9.*' matches no module",
+        ),
         (("analyze",), "which network? give --teacher NAME"),
         (
             ("analyze", "--teacher", "resnet8", "--device", "tpu7"),
             "there is no device 'tpu7' here",
         ),
         (
-            ("analyze", "--teacher", "resnet8", "--device", "cpu", "--autocast", "fp16"),
+            ("analyze", "--teacher", "resnet8", "--random-weights", "--device", "cpu", "--autocast", "fp16"),
             "autocast 'fp16' needs a GPU; use 'bf16'",
         ),
     ],
@@ -125,7 +131,8 @@ def test_a_better_partition_than_the_chosen_is_said(pursuhint, tmp_path):
 
 
 def test_analyze_as_a_process_from_another_folder(process, tmp_path):
-    done = process("analyze", "--teacher", "resnet8", "--samples", "64", "--out", "here", cwd=tmp_path)
+    words = ("--teacher", "resnet8", "--random-weights", "--samples", "64", "--out", "here")
+    done = process("analyze", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 layers of resnet8 on 64 images of digits")
     assert "random weights" in done.stderr

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import click
@@ -32,11 +33,13 @@ class Changes:
         more: the option as it is typed.
         base: further words of both calls.
         without: words that the other call has in its place.
+        first: first words of both calls, instead of the command's in FIRST_WORDS.
     """
 
     more: str
     base: str = ""
     without: str = ""
+    first: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,16 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
     "analyze": {
         **ANALYSIS_ROWS,
         "--teacher": Changes("--teacher resnet20", without="--teacher resnet14"),
-        "--teacher-checkpoint": Changes("--teacher-checkpoint {other}"),
+        "--teacher-checkpoint": Changes(
+            "--teacher-checkpoint {other}",
+            without="--teacher-checkpoint {weights}",
+            first="--teacher resnet14 --out {tmp}/out",
+        ),
+        "--random-weights": Changes(
+            "--random-weights",
+            without="--teacher-checkpoint {weights}",
+            first="--teacher resnet14 --out {tmp}/out",
+        ),
         "--checkpoint-key": Refused(f"{TEACHER} --checkpoint-key other", "other"),
         "--new-head": Refused("--teacher resnet14 --new-head", "--new-head need --teacher-checkpoint"),
         "--data": Changes("--data folder:{photos}"),
@@ -286,7 +298,7 @@ FIRST_WORDS = {
     "train": f"{RECIPE} --out {{tmp}}/out",
     "compare": f"{RECIPE} --out {{tmp}}/out",
     "pathways": f"{RECIPE} --loss distpro --out {{tmp}}/out.yaml",
-    "analyze": "--teacher resnet14 --data digits --out {tmp}/out",
+    "analyze": "--teacher resnet14 --random-weights --data digits --out {tmp}/out",
     "evaluate": TEACHER,
     "points": "resnet14",
     "profile": "",
@@ -333,6 +345,8 @@ def told(value: Any) -> Any:
         return tuple(value.shape), value.double().sum().item()
     if hasattr(value, "to_dict"):
         return value.to_dict()
+    if isinstance(value, FunctionType):
+        return value.__qualname__
     if callable(value) and hasattr(value, "quiet"):
         return value.quiet
     if hasattr(value, "train") and hasattr(value, "class_names"):
@@ -401,7 +415,7 @@ def test_it_changes_what_is_done(command, option, row, places, monkeypatch):
             call(command, f"{row.base} {row.more}", places)
         assert seen == ["resnet8", "resnet20"]
         return
-    first = f"{FIRST_WORDS[command]} {row.base}"
+    first = f"{row.first or FIRST_WORDS[command]} {row.base}"
     if command in ("train", "compare") and option in ("--data", "--data-root", "--download"):
         first = first.replace("digits", "cifar100")
     if command == "compare" and option in ("--method", "--hints"):
@@ -437,7 +451,8 @@ def test_the_tests_that_show_the_others_exist(test):
 def analysis(tmp_path_factory):
     """The folder of a small analysis."""
     folder = tmp_path_factory.mktemp("analysis") / "a"
-    words = f"--teacher resnet14 --samples 200 --metric cka --metric r2cca --out {folder} --quiet --json"
+    words = "--teacher resnet14 --random-weights --samples 200 "
+    words += f"--metric cka --metric r2cca --out {folder} --quiet --json"
     main.main(args=["analyze", *words.split()], standalone_mode=False)
     return folder
 

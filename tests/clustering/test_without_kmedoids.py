@@ -36,6 +36,7 @@ def test_the_algorithm_says_what_it_needs(tmp_path: Path, capsys: pytest.Capture
                 "analyze",
                 "--teacher",
                 "resnet8",
+                "--random-weights",
                 "--samples",
                 "50",
                 "--algorithm",

@@ -33,7 +33,8 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_analyze_from_the_command_line(process, mnist, tmp_path, teacher, layers):
     done = process(
-        "analyze", "--teacher", teacher, "--data", f"folder:{mnist}", "--image-size", "32",
+        "analyze", "--teacher", teacher, "--random-weights", "--data", f"folder:{mnist}",
+        "--image-size", "32",
         "--metric", "cka", "--metric", "r2cca", "--out", tmp_path / "out", "--json", "--quiet",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -108,7 +108,7 @@ def test_a_second_call_trains_nothing_and_changes_nothing(finished, data, teache
         recipe(teacher), finished.path, seeds=(0, 1), data=data, device="cpu", on_event=events.append
     )
     names = Counter(type(event).__name__ for event in events)
-    assert set(names) == {"ArmFinished"}
+    assert set(names) == {"ArmFinished", "TeacherMeasured"}
     assert {event.source for event in events if hasattr(event, "source")} <= {"found", "same"}
     assert again == finished
     assert file.read_bytes() == before

@@ -9,6 +9,7 @@ import pytest
 from pursuhint.cli.progress import TrainingProgress
 from pursuhint.cli.study_progress import StudyProgress
 
+from pursuhint.models import TeacherAccuracy
 from pursuhint.study import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted, StudyEvent
 from pursuhint.training import DominantTerm, GroupStep
 from pursuhint.training.events import Event
@@ -24,6 +25,7 @@ VALUES = {
     "tuple[str, ...]": ("x",),
     "tuple[int, ...]": (0,),
     "Mapping[str, float]": {"loss": 1.0},
+    "TeacherAccuracy": TeacherAccuracy("x", "y", reason="z"),
     "Mapping[str, Any]": {"train_loss": 1.0, "test_top1": 50.0, "samples_per_second": 1.0},
 }
 

@@ -17,7 +17,7 @@ from pursuhint.data import make_loader
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights, read_state_dict
-from pursuhint.training.evaluation import evaluate
+from pursuhint.models.evaluation import evaluate
 from pursuhint.training.sync_batchnorm import SynchronizedBatchNorm, synchronize_batchnorms
 from tests.helpers.interrupted_runs import hints_of
 from tests.helpers.two_processes import RUNS, WITHOUT_NORMS, odd_digits, run, work

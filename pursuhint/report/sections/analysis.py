@@ -25,6 +25,8 @@ from pursuhint.report.text import (
     image_rows,
     listed,
     metric_title,
+    teacher_text,
+    teacher_warning,
     toy_limit,
 )
 
@@ -82,6 +84,7 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
         title=f"Hint positions for {source.network} on {source.data}",
         subtitle="Which layers of a trained network should teach? An analysis by PursuHint.",
         summary=(
+            *teacher_warning(source.accuracy),
             f"Of the {len(analysis.layers.points)} sub-blocks of {source.network}, the hints should come "
             f"from {listed(names)}: chosen by {metric_title(metric)} and {how}, with k = {len(plan)}.",
             f"{gap_sentence(analysis, metric)}.{_stability(analysis, metric)}",
@@ -90,7 +93,12 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
         question=(f"{HINTS_IN_SHORT} This analysis does that for one teacher; it trains no student.",),
         setting_title="Teacher and data",
         setting=(
-            ("Teacher", f"{source.network}, {len(analysis.layers.points)} sub-blocks"),
+            (
+                "Teacher",
+                teacher_text(
+                    f"{source.network}, {len(analysis.layers.points)} sub-blocks", None, source.accuracy
+                ),
+            ),
             ("Data", f"{source.data}, {source.num_samples:,} training images"),
             *image_rows(source.preprocessing),
             ("Features", f"{when} the last activation of a sub-block, {pooled(source.pooling)}"),

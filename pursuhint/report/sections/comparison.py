@@ -42,6 +42,8 @@ from pursuhint.report.text import (
     network_text,
     percent,
     signed,
+    teacher_sentence,
+    teacher_warning,
     thousands,
     toy_limit,
     training_rows,
@@ -75,7 +77,7 @@ def build_comparison_page(contents: Contents, comparison: Comparison, figure_fol
         title=f"Where should {teacher.name} give its hints to {student.name}?",
         subtitle=f"{'The demo' if demo else 'A comparison'} of PursuHint on {data}: "
         f"{len(comparison.arms)} ways of training, {count(len(comparison.seeds), 'seed')} each.",
-        summary=_summary(comparison, analysis),
+        summary=(*teacher_warning(teacher.accuracy), *_summary(comparison, analysis)),
         cards=(
             Card(
                 percent(teacher.top1),
@@ -182,8 +184,8 @@ def _summary(comparison: Comparison, analysis: Analysis | None) -> tuple[str, ..
     lines = [
         *(f"{capital(finding)}." for finding in comparison.findings),
         answer(comparison),
-        f"The teacher, {teacher.name}, classifies {percent(teacher.top1)} of the test images correctly. The "
-        f"student, {student.name}, has {teacher.parameters / student.parameters:.1f} times fewer parameters.",
+        f"{teacher_sentence(teacher)}. The student, {student.name}, has "
+        f"{teacher.parameters / student.parameters:.1f} times fewer parameters.",
     ]
     if "alone" in arms and "conventional" in arms:
         spread = f" (mean ± standard deviation over {count(len(comparison.seeds), 'seed')})"

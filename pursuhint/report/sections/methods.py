@@ -19,6 +19,9 @@ from pursuhint.report.text import (
     network_text,
     percent,
     signed,
+    teacher_sentence,
+    teacher_text,
+    teacher_warning,
     thousands,
     toy_limit,
     training_rows,
@@ -50,7 +53,7 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
         title=f"What does {teacher.name} teach {student.name} by which method?",
         subtitle=f"A study of methods with PursuHint on {data.name}: {len(study.methods)} ways of training, "
         f"{seeds} each.",
-        summary=findings(study),
+        summary=(*teacher_warning(teacher.accuracy), *findings(study)),
         cards=(
             Card(
                 percent(teacher.top1),
@@ -68,7 +71,7 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
         ),
         setting_title="Teacher, student and data",
         setting=(
-            ("Teacher", network_text(teacher.name, teacher.parameters)),
+            ("Teacher", teacher_text(teacher.name, teacher.parameters, teacher.accuracy)),
             ("Student", network_text(student.name, student.parameters)),
             (
                 "Data",
@@ -115,10 +118,7 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
             f"{best.title}, at {percent(best.last.mean)}."
         )
     lines += [f"{capital(sentence)}." for sentence in few_seeds(len(study.seeds))]
-    lines += [
-        f"The teacher, {study.teacher.name}, classifies {percent(study.teacher.top1)} of the test images "
-        f"correctly, the student alone {mean_std(study.method('alone').last)}."
-    ]
+    lines += [f"{teacher_sentence(study.teacher)}, the student alone {mean_std(study.method('alone').last)}."]
     titles = {method.name: method.title for method in study.methods}
     # With many methods some differ by chance, so both sets are named: significant at 95 %, and after Holm's
     # correction for the number of methods.

@@ -27,6 +27,8 @@ from pursuhint.report.text import (
     metric_title,
     network_text,
     percent,
+    teacher_text,
+    teacher_warning,
     thousands,
     toy_limit,
     training_rows,
@@ -93,8 +95,9 @@ def _summary(run: RunRecord, how: str) -> tuple[str, ...]:
     """Sentences at the top: accuracy of the last epoch, whether the run is finished, and its hints."""
     recipe, done = run.recipe, len(run.metrics)
     lines = [
+        *teacher_warning(run.teacher_accuracy),
         f"{recipe.student.network}, {how} on {recipe.data.name} for {count(done, 'epoch')}, classifies "
-        f"{percent(run.last['test_top1'])} of the test images correctly after the last one."
+        f"{percent(run.last['test_top1'])} of the test images correctly after the last one.",
     ]
     if not run.finished:
         lines.append("The run is not finished; the same command resumes it.")
@@ -128,7 +131,8 @@ def _setting(run: RunRecord) -> tuple[tuple[str, str], ...]:
     parameters, sizes = environment.get("parameters", {}), environment.get("data", {})
     rows = [("Student", network_text(recipe.student.network, parameters.get("student")))]
     if recipe.teacher is not None:
-        rows.append(("Teacher", network_text(recipe.teacher.network, parameters.get("teacher"))))
+        size, accuracy = parameters.get("teacher"), run.teacher_accuracy
+        rows.append(("Teacher", teacher_text(recipe.teacher.network, size, accuracy)))
     data = recipe.data.name
     if sizes:
         counts = listed([f"{number:,} {split}" for split, number in sizes["samples"].items()])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pursuhint.acceleration.options import Acceleration
     from pursuhint.distillation.distiller import Distiller
+    from pursuhint.models.teacher_accuracy import TeacherAccuracy
     from pursuhint.training.recipe.schema import Recipe
 
 __all__ = ["SharedResources", "SharedTeacher"]
@@ -41,6 +42,7 @@ class SharedTeacher:
     def __init__(self, data: dict[str, ImageData] | None = None) -> None:
         self._data: dict[str, ImageData] = {} if data is None else data
         self._teachers: dict[str, nn.Module] = {}
+        self._accuracies: dict[str, TeacherAccuracy] = {}
         self._loader: Loader | None = None
         self._epoch: Iterator[Batch] = iter(())
         self._next: Position | None = None
@@ -57,6 +59,12 @@ class SharedTeacher:
         if key not in self._teachers:
             self._teachers[key] = build()
         return self._teachers[key]
+
+    def accuracy(self, key: str, measure: Callable[[], TeacherAccuracy]) -> TeacherAccuracy:
+        """The accuracy of the teacher of a recipe section, measured once."""
+        if key not in self._accuracies:
+            self._accuracies[key] = measure()
+        return self._accuracies[key]
 
     def loader(self, make: Callable[[], Loader]) -> Loader:
         """The loader of all runs, created once."""
@@ -151,8 +159,14 @@ class SharedResources(Resources):
         return self._shared.data(recipe.data.model_dump_json(), load)
 
     def teacher(self, recipe: Recipe, build: Callable[[], nn.Module]) -> nn.Module:
+        return self._shared.teacher(self._teacher_key(recipe), build)
+
+    def accuracy(self, recipe: Recipe, measure: Callable[[], TeacherAccuracy]) -> TeacherAccuracy:
+        return self._shared.accuracy(self._teacher_key(recipe), measure)
+
+    def _teacher_key(self, recipe: Recipe) -> str:
         network = recipe.teacher.model_dump_json() if recipe.teacher is not None else ""
-        return self._shared.teacher(f"{network} {self._teacher_name}", build)
+        return f"{network} {self._teacher_name}"
 
     def loader(self, recipe: Recipe, make: Callable[[], Loader]) -> Loader:
         return _SharedLoader(self._shared.loader(make), self)

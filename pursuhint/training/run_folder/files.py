@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pursuhint._util.json_files import checked
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint.errors import PursuhintError
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
 
 _NEEDED = ("epoch", "train_loss", "test_loss", "test_top1")
 _LARGEST_IMAGE = 1 << 28  # values; its zeros are allocated to find the layers of a network
@@ -71,6 +72,7 @@ class _Environment(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     data: _Data
+    teacher: TeacherAccuracy | None = None
     parameters: dict[str, Annotated[int, Field(ge=0)]] = {}
     inputs: dict[str, str] = {}
     resumed: list[dict[str, Any]] = []

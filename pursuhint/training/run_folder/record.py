@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pursuhint.data import ImageData
+    from pursuhint.models.teacher_accuracy import TeacherAccuracy
 
 __all__ = ["RunRecord"]
 
@@ -93,6 +94,14 @@ class RunRecord:
         """The term with more than 90 % of the loss in the first epoch of the main stage; None without one."""
         weights = {name: loss.weight for name, loss in self.recipe.losses.items()}
         return dominant_of_run(self.metrics, weights)
+
+    @property
+    def teacher_accuracy(self) -> TeacherAccuracy | None:
+        """Accuracy of the teacher before it taught; None without a teacher, or in runs of older versions."""
+        from pursuhint.models.teacher_accuracy import TeacherAccuracy
+
+        known = self.environment.get("teacher")
+        return None if known is None else TeacherAccuracy.from_dict(known)
 
     @property
     def chosen_on(self) -> Literal["val", "test"]:
