@@ -13,8 +13,8 @@ from pursuhint.data import make_loader
 from pursuhint.distillation import Distiller
 from pursuhint.features import find_hint_points
 from pursuhint.hints import HintPlan
+from pursuhint.models.evaluation import evaluate
 from pursuhint.models.export import export_network
-from pursuhint.training.evaluation import evaluate
 from tests.helpers.analysis_networks import noise_images, plain_network
 
 
