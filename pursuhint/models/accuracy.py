@@ -13,17 +13,17 @@ from torch import distributed as dist
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.distributed import rank, world_size
 from pursuhint._util.fingerprint import fingerprint_network
+from pursuhint._util.network_input import NetworkInput, first_samples
 from pursuhint.data import make_loader
 from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.logits import LogitsReader
-from pursuhint.features.network_call import NetworkInput, first_samples
 from pursuhint.models.evaluation import evaluate
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 
 if TYPE_CHECKING:
-    from pursuhint.data import ImageData
+    from pursuhint.data import ImageData, InputData
 
 __all__ = ["measure_teacher"]
 
@@ -33,7 +33,7 @@ LEVEL = 0.01
 
 def measure_teacher(
     network: nn.Module,
-    data: ImageData,
+    data: ImageData | InputData,
     *,
     name: str,
     device: torch.device | str,
@@ -79,7 +79,7 @@ def _kept(path: Path, key: str) -> TeacherAccuracy | None:
 
 
 def _measure(
-    network: nn.Module, data: ImageData, name: str, device: torch.device, workers: int
+    network: nn.Module, data: ImageData | InputData, name: str, device: torch.device, workers: int
 ) -> TeacherAccuracy:
     shard = (rank(), world_size()) if len(data.test) >= world_size() else (0, 1)
     shared = shard[1] > 1
@@ -101,15 +101,15 @@ def _measure(
     return accuracy_of(name, data, correct=round(result.top1 * result.count / 100))
 
 
-def accuracy_of(network: str, data: ImageData, *, correct: int) -> TeacherAccuracy:
-    """From the number of test images whose class has the highest score, whether that is near chance."""
+def accuracy_of(network: str, data: ImageData | InputData, *, correct: int) -> TeacherAccuracy:
+    """From the number of test samples whose class has the highest score, whether that is near chance."""
     samples = len(data.test)
     share = int(torch.bincount(data.test.labels.cpu()).max()) / samples
     near = _probability_of_at_least(correct, samples, share) > LEVEL
     return TeacherAccuracy(network, data.name, 100 * correct / samples, samples, 100 * share, near)
 
 
-def _why_not(network: nn.Module, images: NetworkInput, data: ImageData) -> str | None:
+def _why_not(network: nn.Module, images: NetworkInput, data: ImageData | InputData) -> str | None:
     """Why a network's accuracy cannot be measured; None if it can."""
     try:
         with evaluating(network), torch.no_grad():

@@ -21,9 +21,9 @@ class TeacherAccuracy:
     Attributes:
         network: name of the teacher.
         data: name of the data set.
-        top1: percent of test images whose class has the highest score; None if not measured.
-        samples: test images.
-        chance: percent of test images in the most frequent class, which always naming that class gets right.
+        top1: percent of test samples whose class has the highest score; None if not measured.
+        samples: test samples.
+        chance: percent of test samples in the most frequent class, which always naming that class gets right.
         near_chance: whether guessing so would be right on as many of so many images with a probability of
             more than 1 % (one-sided binomial test with the probability ``chance``).
         reason: why the accuracy was not measured; empty if it was.
@@ -44,7 +44,7 @@ class TeacherAccuracy:
         if self.top1 is None:
             return f"teacher {self.network}: accuracy not measured, since {self.reason}"
         return (
-            f"teacher {self.network}: top-1 {self.top1:.2f} % on the {self.samples:,} test images of "
+            f"teacher {self.network}: top-1 {self.top1:.2f} % on the {self.samples:,} test samples of "
             f"{self.data}"
         )
 
@@ -56,7 +56,7 @@ class TeacherAccuracy:
             return None
         return (
             f"the teacher {self.network} is near chance: it is right on {self.top1:.2f} % of the "
-            f"{self.samples:,} test images of {self.data}, and always naming the most frequent class on "
+            f"{self.samples:,} test samples of {self.data}, and always naming the most frequent class on "
             f"{self.chance:.2f} %; check its weights, the order of the classes and how images are normalized"
         )
 

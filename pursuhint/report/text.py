@@ -92,7 +92,7 @@ def teacher_text(name: str, parameters: int | None, accuracy: TeacherAccuracy | 
         return text
     if accuracy.top1 is None:
         return f"{text}; accuracy not measured, since {accuracy.reason}"
-    return f"{text}, {percent(accuracy.top1)} of the test images right"
+    return f"{text}, {percent(accuracy.top1)} of the test samples right"
 
 
 def teacher_sentence(teacher: NetworkFacts) -> str:

@@ -17,7 +17,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features import FeatureExtractor, find_hint_points, get_pooling
 from pursuhint.features.head import find_last_map
 from pursuhint.hints import HintPlan
-from pursuhint.training.evaluation import evaluate
+from pursuhint.models.evaluation import evaluate
 from tests.helpers.analysis_networks import Block, noise_images, plain_network
 
 

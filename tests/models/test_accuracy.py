@@ -52,7 +52,7 @@ def test_it_is_the_accuracy_that_evaluate_gives():
     )
     assert (found.samples, found.chance, found.near_chance, found.warning()) == (200, 25.0, False, None)
     assert network.training
-    assert "top-1 100.00 % on the 200 test images of levels" in found.line()
+    assert "top-1 100.00 % on the 200 test samples of levels" in found.line()
 
 
 def tail(correct: int, samples: int, share: float) -> float:

@@ -70,7 +70,7 @@ def test_a_run_keeps_the_accuracy_of_its_teacher(data, taught, tmp_path, passes)
     assert len(passes) == 1  # not again on resuming
     assert record.teacher_accuracy == measured == RunRecord.load(tmp_path / "run").teacher_accuracy
     page = write_report(tmp_path / "run").read_text()
-    assert re.search(rf"{measured.top1:.2f}\s% of the test images right", page)
+    assert re.search(rf"{measured.top1:.2f}\s% of the test samples right", page)
     assert "Warning:" not in page
 
 
