@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from pursuhint.cli.main import main
 
+from pursuhint.data import load_dataset
 from pursuhint.losses import LOSSES
 from pursuhint.similarity import debiased_cka, linear_cka, r2cca, rbf_cka
 
@@ -29,6 +33,7 @@ def script(name: str) -> ModuleType:
 analysis = script("analysis")
 networks = script("networks")
 losses = script("losses")
+preprocessing = script("preprocessing")
 train_step = script("train_step")
 
 
@@ -131,3 +136,44 @@ def test_a_loop_of_either_kind_can_be_timed():
         times = train_step.timed(kind.build(setup), setup.device, 2)
         assert [len(pair) for pair in times] == [2, 2]
         assert min(wall for wall, _ in times) > 0
+
+
+def compared(name, folder, capsys):
+    """A network to compare on 300 digits, stored as PNG files."""
+    data = load_dataset("digits").train
+    for split, chosen in (("train", range(200)), ("val", range(200, 300))):
+        for index in chosen:
+            where = folder / "images" / split / f"digit {int(data.labels[index])}"
+            where.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(data.images[index, 0].numpy()).save(where / f"{index}.png")
+
+    def command(*words: object) -> str:
+        capsys.readouterr()
+        main.main(args=[str(word) for word in words], standalone_mode=False)
+        return capsys.readouterr().out
+
+    return preprocessing.Comparison(name, folder / "images", folder, 8, command)
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("torchvision:resnet18", 2), ("timm:test_resnet", 8)])
+def test_networks_see_the_images_that_they_were_trained_on(name, epochs, tmp_path, capsys):
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    comparison = compared(name, tmp_path, capsys)
+    found = comparison.teacher(epochs)
+    assert preprocessing.equal(found), found
+    assert found["plain PyTorch"] > 15  # better than chance, so that equal means something
+    # The control: the constants decide what the network sees.
+    assert found["pursuhint evaluate, the data's constants"] != found["plain PyTorch"]
+    missing = [
+        name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None
+    ]
+    if name.startswith("timm") and not missing:
+        assert preprocessing.equal(found | comparison.student())
+
+
+def test_the_reader_of_exported_files_needs_nothing_of_ours():
+    imported = re.findall(
+        r"^(?:import|from) (\w+)", (ROOT / "benchmarks" / "run_exported.py").read_text(), re.M
+    )
+    assert not {"pursuhint", "torch", "torchvision"} & set(imported)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
+from pursuhint._util.arguments import LOAD_DATA, expect, expect_network
 from pursuhint._util.devices import choose_device
 from pursuhint.analysis.collection import collect, pooled_widths
 from pursuhint.analysis.pass_options import PassOptions
-from pursuhint.data import Batch, ImageData, make_loader, sample_indices
+from pursuhint.data import Batch, ImageData, InputData, make_loader, sample_indices
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
 from pursuhint.features.pooling import get_pooling
@@ -83,6 +84,9 @@ def compare_networks(
         >>> found["cka"].values.shape
         torch.Size([6, 3])
     """
+    for role, network in (("teacher", teacher), ("student", student)):
+        expect_network(network, f"the {role}")
+    expect(data, (ImageData, InputData), "the data", advice=LOAD_DATA)
     if isinstance(metrics, str) or not metrics:
         raise PursuhintError(f"metrics must be one or more names in a list, got {metrics!r}")
     computed = [get_metric(name) for name in dict.fromkeys(metrics)]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.arguments import LOAD_DATA, expect, expect_network
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
 from pursuhint._util.fingerprint import fingerprint_network
@@ -147,6 +148,8 @@ def analyze(
             begins. After it: features are not finite, or too few layers vary for k hint points.
     """
     arguments, began = _changed_arguments(locals()), circumstances()
+    expect_network(network, "the network")
+    expect(data, (ImageData, InputData), "the data", advice=LOAD_DATA)
     names = _metrics_to_compute(metrics)
     if normalize:
         check_normalized(metrics)

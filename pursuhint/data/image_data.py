@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from pursuhint._util.arrays import as_tensor
 from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip, channel_statistics, converted
 from pursuhint.data.preprocessing import (
     EVALUATION_MARGIN,
@@ -25,6 +27,9 @@ from pursuhint.errors import PursuhintError
 
 __all__ = ["ImageData"]
 
+_NUMBER_THEM = (
+    "; text becomes labels by names, labels = numpy.unique(labels, return_inverse=True) and class_names=names"
+)
 NO_AUGMENTATION = CropFlip(padding=0, flip=False)
 
 
@@ -253,8 +258,8 @@ class ImageData:
         test: tuple[Any, Any],
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
         augmentation: CropFlip = NO_AUGMENTATION,
         val_fraction: float = 0.0,
         seed: int = 0,
@@ -265,13 +270,13 @@ class ImageData:
             name: what to call the data in messages and reports.
             train: images and labels. Images: tensor or array of shape (samples, channels, height, width),
                 uint8 in 0..255 or floating point in any range; kept on the CPU, copied only if
-                necessary. Labels: integers, shape (samples,).
+                necessary; or a list of PIL images of one size and mode. Labels: integers, shape (samples,).
             test: images and labels with the channels, height and width of ``train``.
             num_classes: default: one more than the largest label, or the number of ``class_names``.
             class_names: default: the labels as text.
-            mean: per channel, subtracted after uint8 images were scaled to [0, 1]. Default: computed from the
-                training images (before a validation split is taken out).
-            std: per channel, divided by. Default: computed as ``mean`` is.
+            mean: per channel or one number, subtracted after uint8 images were scaled to [0, 1]. Default:
+                computed from the training images (before a validation split is taken out).
+            std: per channel or one number, divided by. Default: computed as ``mean`` is.
             augmentation: default: none, since only the caller knows which changes preserve the class.
             val_fraction: share of the training samples held out as ``val``, in [0, 1).
             seed: of the validation split.
@@ -285,8 +290,8 @@ class ImageData:
             >>> ImageData.from_tensors("noise", train=(images, labels), test=(images, labels)).num_classes
             4
         """
-        train_images, train_labels = _checked(*train, f"{name}, train split")
-        test_images, test_labels = _checked(*test, f"{name}, test split")
+        train_images, train_labels = _checked(*_pair(train, f"{name}, train"), f"{name}, train split")
+        test_images, test_labels = _checked(*_pair(test, f"{name}, test"), f"{name}, test split")
         if train_images.shape[1:] != test_images.shape[1:]:
             raise PursuhintError(
                 f"{name}: training images have shape {tuple(train_images.shape[1:])}, "
@@ -296,6 +301,10 @@ class ImageData:
             raise PursuhintError(
                 f"{name}: training images are {train_images.dtype}, test images {test_images.dtype}"
             )
+        if isinstance(class_names, str):
+            raise PursuhintError(f"{name}: class_names must be a list of names, got the text {class_names!r}")
+        if num_classes is not None and not isinstance(num_classes, int):
+            raise PursuhintError(f"{name}: num_classes must be a whole number, got {num_classes!r}")
         if num_classes is None and class_names is None:
             used = train_labels.unique().tolist()
             if used[0] >= 0 and used != list(range(len(used))):
@@ -316,8 +325,8 @@ class ImageData:
             num_classes=num_classes,
             in_channels=train_images.shape[1],
             image_size=(train_images.shape[2], train_images.shape[3]),
-            mean=tuple(mean),
-            std=tuple(std),
+            mean=_constants(mean, f"{name}: mean", train_images.shape[1]),
+            std=_constants(std, f"{name}: std", train_images.shape[1]),
             class_names=names,
             train=MemorySplit.whole(train_images, train_labels),
             test=MemorySplit.whole(test_images, test_labels),
@@ -326,30 +335,45 @@ class ImageData:
         return data.with_validation(val_fraction, seed=seed) if val_fraction else data
 
 
-def _as_tensor(values: Any, what: str) -> Tensor:
-    """A tensor of what the caller passed: tensor, array of any byte order and strides, list or Series.
+def _pair(split: Any, where: str) -> tuple[Any, Any]:
+    """Images and labels of a split.
 
     Raises:
-        PursuhintError: the values are no numbers, or have uneven lengths.
+        PursuhintError: it is no pair.
     """
-    if isinstance(values, Tensor):
-        return values.detach().cpu()
+    if not isinstance(split, tuple | list) or len(split) != 2:
+        raise PursuhintError(f"{where} must be (images, labels), got a {type(split).__name__}")
+    images, labels = split
+    return images, labels
+
+
+def _from_pictures(images: Any) -> Any:
+    """Lists of PIL images with their channels first; anything else as it is."""
+    if not isinstance(images, list | tuple) or not images or not isinstance(images[0], Image.Image):
+        return images
+    arrays = [np.asarray(image) for image in images]
+    if len({array.shape for array in arrays}) > 1:
+        return arrays  # of uneven shapes, which the caller is told
+    together = np.stack(arrays)
+    return together[:, None] if together.ndim == 3 else together.transpose(0, 3, 1, 2)
+
+
+def _constants(values: Sequence[float] | float, what: str, channels: int) -> tuple[float, ...]:
+    """Mean or deviation by channel; one number holds for all.
+
+    Raises:
+        PursuhintError: they are no numbers.
+    """
     try:
-        array = np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise PursuhintError(f"{what} have uneven shapes: {str(error)[:100]}") from None
-    if array.dtype.kind not in "biufc":
-        raise PursuhintError(
-            f"{what} must be numbers, got {array.dtype} such as {str(array.flat[:1])[:40]}; text becomes "
-            "labels by names, labels = numpy.unique(labels, return_inverse=True) and class_names=names"
-        )
-    # Torch takes neither another byte order nor negative strides.
-    native = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return torch.as_tensor(native if min(native.strides, default=0) >= 0 else native.copy())
+        found = [float(values)] * channels if isinstance(values, int | float) else list(map(float, values))
+    except (TypeError, ValueError):
+        raise PursuhintError(f"{what} must be a number, or one a channel, got {values!r}") from None
+    return tuple(found)
 
 
 def _checked(images: Any, labels: Any, where: str) -> tuple[Tensor, Tensor]:
-    images, labels = _as_tensor(images, f"{where}: images"), _as_tensor(labels, f"{where}: labels")
+    images = as_tensor(_from_pictures(images), f"{where}: images").cpu()
+    labels = as_tensor(labels, f"{where}: labels", advice=_NUMBER_THEM).cpu()
     if images.ndim == 4 and images.shape[3] in (1, 3, 4) and images.shape[1] not in (1, 3, 4):
         raise PursuhintError(
             f"{where}: images of shape {tuple(images.shape)} have their channels last, expected (samples, "

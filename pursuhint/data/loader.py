@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pursuhint._util.arguments import LOAD_DATA, expect
 from pursuhint._util.network_input import map_tensors
 from pursuhint._util.seeds import derived_generator, stable_permutation
 from pursuhint.data import check_augmentations
@@ -70,6 +71,7 @@ def make_loader(
     Raises:
         PursuhintError: no such split, a number out of range, or an index outside the split.
     """
+    expect(data, (ImageData, InputData), "the data", advice=LOAD_DATA)
     chosen = data.split(split)
     if batch_size < 1:
         raise PursuhintError(f"batch_size must be at least 1, got {batch_size}")

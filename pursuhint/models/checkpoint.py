@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from pursuhint._util.arguments import expect_network
 from pursuhint._util.atomic_files import atomic_path
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError, PursuhintWarning
@@ -122,6 +123,7 @@ def load_weights(
             infinity or tensors of an unsuitable type. The message says what is missing, what is too much,
             and what is probably wrong.
     """
+    expect_network(network, "the network")
     path = Path(path)
     network = _unwrap(network)
     expected = _tensors(network.state_dict())

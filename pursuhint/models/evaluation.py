@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pursuhint._util.arguments import expect, expect_network
 from pursuhint._util.network_input import NetworkInput, map_tensors
 from pursuhint.data import Loader
 from pursuhint.errors import PursuhintError
@@ -50,6 +51,14 @@ def evaluate(
     Raises:
         PursuhintError: the split is empty.
     """
+    expect_network(network, "the network")
+    if not hasattr(loader, "epoch"):
+        expect(
+            loader,
+            Loader,
+            "the batches",
+            advice="make them with make_loader(data, 'test', batch_size=256, training=False)",
+        )
     sums: Tensor | None = None  # cross-entropy, top-1 hits, top-5 hits, samples: read once, at the end
     read = LogitsReader(network)
     with evaluating(network):

@@ -50,7 +50,7 @@ def r2cca(x: Tensor, y: Tensor) -> Tensor:
         1.0
     """
     shared, _, _ = shared_variance(x, y)
-    return shared / min(x.shape[1], y.shape[1])
+    return shared / min(len(x[0]), len(y[0]))
 
 
 def r2cca_rank(x: Tensor, y: Tensor) -> Tensor:

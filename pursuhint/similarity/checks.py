@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pursuhint._util.arrays import as_tensor
 from pursuhint.errors import PursuhintError
 
 RELATIVE_EIGENVALUE = 1e-10
@@ -70,8 +71,8 @@ def centered_pair(x: Tensor, y: Tensor) -> tuple[list[Tensor], list[float]]:
     """Check two representation matrices and subtract their column means.
 
     Args:
-        x: shape (samples, features), any floating-point type.
-        y: shape (samples, other features), any floating-point type.
+        x: tensor or NumPy array of shape (samples, features), any floating-point type.
+        y: the same of shape (samples, other features).
 
     Returns:
         Both centred, in float64 and scaled by a power of two to values below 2; the `noise_floor` of each.
@@ -80,6 +81,7 @@ def centered_pair(x: Tensor, y: Tensor) -> tuple[list[Tensor], list[float]]:
         PursuhintError: a shape or type is wrong, a value is not finite, the numbers of samples differ, or
             there are fewer than two samples.
     """
+    x, y = as_tensor(x, "the values of x"), as_tensor(y, "the values of y")
     matrices = (_checked("x", x), _checked("y", y))
     if len(x) != len(y):
         raise PursuhintError(f"x and y must hold the same samples, got {len(x)} and {len(y)}")

@@ -20,6 +20,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from pursuhint._util.arrays import as_tensor
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
@@ -71,6 +72,7 @@ def rbf_cka(x: Tensor, y: Tensor, *, fraction: float = FRACTION, over: Over = "a
         1.0
     """
     centered_pair(x, y)
+    x, y = as_tensor(x, "the values of x"), as_tensor(y, "the values of y")
     rows = PooledFeatures([x.shape[1], y.shape[1]], device=x.device)
     rows.update([scaled_to_one(x), scaled_to_one(y)])  # squared distances stay inside the range of float64
     return rbf_cka_matrix(rows, fraction=fraction, over=over, median_rows=None)[0, 1]

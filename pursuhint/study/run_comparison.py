@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pursuhint._util.arguments import READ_RECIPE, expect
 from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import keep_random_state
 from pursuhint._util.wrappers import copy_network
@@ -98,6 +99,7 @@ def compare(
         PursuhintError: unknown or repeated arms, no loss that looks at hints, anything that is wrong with the
             recipe, or a folder that holds another comparison; all before anything is trained.
     """
+    expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
     arms, seeds = _checked(arms, seeds)
     passed = Inputs(teacher=teacher, data=data)
     options = StudyOptions(choose_device(device), at_once, streams, on_event)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pursuhint._util.arguments import READ_RECIPE, expect
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import keep_random_state
@@ -280,6 +281,7 @@ def _taps(record: RunRecord | PursuhintError) -> dict[str, str]:
 
 
 def _check(recipe: Recipe, teacher: nn.Module | None, seeds: Sequence[int]) -> None:
+    expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
     if recipe.losses:
         raise PursuhintError(
             f"the recipe names losses ({', '.join(recipe.losses)}), but the methods of a study bring their "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pursuhint._util.arguments import LOAD_DATA, expect, expect_network
 from pursuhint._util.fingerprint import fingerprint_file, fingerprint_network
 from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.hints.plan import HintPlan
@@ -40,6 +41,19 @@ class Inputs:
     data: ImageData | None = None
     plan: HintPlan | None = None
     accuracy: TeacherAccuracy | None = None
+
+    def __post_init__(self) -> None:
+        from pursuhint.data.image_data import ImageData  # imports torch
+
+        for role in ("student", "teacher"):
+            if getattr(self, role) is not None:
+                expect_network(getattr(self, role), f"the {role}")
+        if self.data is not None:
+            expect(self.data, ImageData, "the data", advice=LOAD_DATA)
+        if self.plan is not None:
+            expect(
+                self.plan, HintPlan, "the plan", advice="read one with pursuhint.hints.HintPlan.load(file)"
+            )
 
     def with_plan_of(self, recipe: Recipe) -> Inputs:
         """These inputs with the plan of the recipe's ``hints.file``, unless a plan was passed.

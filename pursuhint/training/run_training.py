@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from pursuhint._util.arguments import READ_RECIPE, expect
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import is_main_process
@@ -106,6 +107,7 @@ def train(
         >>> record = train(Recipe.load("digits-vanilla"), "runs/digits")
         >>> record.best["test_top1"]
     """
+    expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
     device = choose_device(device)
     stop = StopRequest()
     with keep_random_state(device):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pursuhint.data import CropFlip, ImageData, make_loader
 from pursuhint.data.splits import MemorySplit
@@ -139,3 +140,40 @@ def test_arrays_of_any_byte_order_and_stride() -> None:
 def test_text_labels_say_how_to_number_them(labels: Any) -> None:
     with pytest.raises(PursuhintError, match=r"labels must be numbers, .* class_names=names"):
         _data(_images(), labels)
+
+
+def test_lists_of_pictures_and_arrays_of_objects() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
+    labels = np.arange(6) % 3
+    for given in (pixels, pixels[..., 0]):
+        pictures = [Image.fromarray(picture) for picture in given]
+        split = (pictures, labels.astype(object))
+        data = ImageData.from_tensors("x", train=split, test=split)
+        expected = given[:, None] if given.ndim == 3 else given.transpose(0, 3, 1, 2)
+        assert isinstance(data.train, MemorySplit)
+        assert np.array_equal(data.train.images.numpy(), expected)
+        assert data.train.labels.tolist() == labels.tolist()
+    uneven = [Image.new("RGB", (4, 4 + side)) for side in range(6)]
+    with pytest.raises(PursuhintError, match="images have uneven shapes"):
+        ImageData.from_tensors("x", train=(uneven, labels), test=(uneven, labels))
+
+
+def test_one_number_is_the_constant_of_all_channels() -> None:
+    split = (np.zeros((4, 3, 5, 5), dtype=np.uint8), [0, 1, 0, 1])
+    assert ImageData.from_tensors("x", train=split, test=split, mean=0.5, std=0.25).std == (0.25,) * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": np.zeros((4, 3, 5, 5))}, "train must be .images, labels., got a ndarray"),
+        ({"test": "photos"}, "test must be .images, labels., got a str"),
+        ({"mean": ["grey"] * 3}, "mean must be a number, or one a channel"),
+        ({"num_classes": "2"}, "num_classes must be a whole number"),
+        ({"class_names": "ab"}, "class_names must be a list of names"),
+    ],
+)
+def test_other_arguments_than_expected_are_one_line(change: dict[str, Any], message: str) -> None:
+    split = (np.zeros((4, 3, 5, 5), dtype=np.uint8), [0, 1, 0, 1])
+    with pytest.raises(PursuhintError, match=message):
+        ImageData.from_tensors("x", **{"train": split, "test": split, **change})

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pursuhint.errors import PursuhintError
 from pursuhint.similarity import METRICS, LayerMoments, PooledFeatures, get_metric
 from tests.helpers.statistics_layouts import LAYOUTS, batches, statistics_of
 
@@ -138,3 +139,15 @@ def test_invertible_maps_do_not_matter_to_cca(name, features, seed):
 def test_a_pair_is_the_same_in_any_company(name, features, seed):
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed)).tolist()
     close(matrix_of(name, [features[i] for i in order]), matrix_of(name, features)[order][:, order])
+
+
+@pytest.mark.parametrize("name", METRIC_NAMES)
+def test_numpy_arrays_give_the_value_of_tensors(name):
+    metric = get_metric(name).pair
+    x, y = (np.random.default_rng(seed).standard_normal((40, width)) for seed, width in ((0, 6), (1, 4)))
+    y[:, 0] += x[:, 0]
+    expected = float(metric(torch.from_numpy(x), torch.from_numpy(y)))
+    for kind in (x, np.ascontiguousarray(x[::-1])[::-1], x.astype(">f8"), x.tolist()):
+        assert float(metric(kind, y)) == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(PursuhintError, match="the values of x must be numbers"):
+        metric("features", y)
