@@ -25,11 +25,11 @@ _AGAIN = "runs/again"
 _RECIPE = "recipe:"
 _PRINTING = frozenset({"--quiet", "--json", "--overwrite", "--no-report"})  # flags that change no result
 # Options of analyze that decide the same in train.
-_OF_TEACHER_AND_DATA = frozenset(
-    {"--teacher", "--teacher-checkpoint", "--checkpoint-key", "--data", "--data-root", "--image-size"}
-    | {"--image-normalize"}
-)
-_FLAGS_OF_TEACHER_AND_DATA = frozenset({"--new-head", "--download"})
+_OF_TEACHER_AND_DATA = (
+    "--teacher", "--teacher-checkpoint", "--checkpoint-key", "--data", "--data-root", "--image-size",
+    "--image-channels", "--image-normalize",
+)  # fmt: skip
+_FLAGS_OF_TEACHER_AND_DATA = ("--new-head", "--download", "--exif", "--no-exif")
 
 
 def repeat_run(run: RunRecord) -> str:

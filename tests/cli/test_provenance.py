@@ -22,6 +22,7 @@ from pursuhint import __version__
 from pursuhint.hints import HintPlan
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import save_weights
+from pursuhint.report.repeat import _FLAGS_OF_TEACHER_AND_DATA, _OF_TEACHER_AND_DATA
 
 
 def command_of(*words: str) -> str:
@@ -70,11 +71,48 @@ def command_of(*words: str) -> str:
 )
 def test_a_recorded_command_has_absolute_paths(typed, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("h.json", "own.yaml"):
+    for name in ("a", "w"):
+        Path(name).mkdir()
+    for name in ("h.json", "w/t.pth"):
         Path(name).touch()
-    Path("a").mkdir()
+    Path("own.yaml").write_text("student: resnet8\nvariants: {wide: {epochs: 3}}\n")
     words = [word.format(here=tmp_path) for word in shlex.split(expected)]
     assert shlex.split(command_of(*shlex.split(typed))) == ["pursuhint", *words]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "analyze --teacher resnet8 --image-size 256x128 --image-normalize 0.49,0.48,0.45/0.25,0.2,0.3 --out a",
+        "analyze --teacher resnet8 --image-normalize imagenet --image-channels 3 --no-exif --k 4 --out a",
+        "train --student resnet8 --only-classes 0-4,7 --loss at=10:p=1 --loss kd --lr 1e-3 --out a",
+        "compare --student resnet8 --method kd --method recipe:cifar100-at --seeds 0-2,5 --streams --out a",
+        "demo --out a",
+    ],
+)
+def test_a_recorded_command_is_read_as_what_was_typed(typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def read(line: str) -> dict:
+        name, *words = shlex.split(line)
+        command = main.get_command(click.Context(main), name)
+        with command.make_context(name, words) as context:
+            return {**context.params, "out": context.params["out"].absolute()}
+
+    assert read(command_of(*shlex.split(typed)).removeprefix("pursuhint ")) == read(typed)
+
+
+def test_the_command_that_trains_with_an_analysis_takes_all_that_it_says_of_teacher_and_data():
+    analyze, train = (
+        {
+            name
+            for parameter in main.get_command(click.Context(main), command).params
+            for name in (*parameter.opts, *parameter.secondary_opts)
+        }
+        for command in ("analyze", "train")
+    )
+    of_the_pass = {"--batch-size", "--workers", "--seed", "--device", "--out", "--quiet", "-q", "--json"}
+    assert analyze & train == of_the_pass | {*_OF_TEACHER_AND_DATA, *_FLAGS_OF_TEACHER_AND_DATA}
 
 
 @pytest.fixture(scope="module")
