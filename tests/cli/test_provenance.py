@@ -83,7 +83,7 @@ def test_a_recorded_command_has_absolute_paths(typed, expected, tmp_path, monkey
 @pytest.mark.parametrize(
     "typed",
     [
-        "analyze --teacher resnet8 --image-size 256x128 --image-normalize 0.49,0.48,0.45/0.25,0.2,0.3 --out a",
+        "analyze --teacher resnet8 --image-size 256x128 --image-normalize 0.4,0.5,0.6/0.2,0.2,0.3 --out a",
         "analyze --teacher resnet8 --image-normalize imagenet --image-channels 3 --no-exif --k 4 --out a",
         "train --student resnet8 --only-classes 0-4,7 --loss at=10:p=1 --loss kd --lr 1e-3 --out a",
         "compare --student resnet8 --method kd --method recipe:cifar100-at --seeds 0-2,5 --streams --out a",
