@@ -132,7 +132,16 @@ def local(
     return F.cross_entropy(logits, labels) + (weights * (p * (p / q).log()).sum(1)).mean()
 
 
+def srd(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
+    def normalized(x: Tensor) -> Tensor:
+        return (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-4).sqrt()
+
+    own, other = normalized(student @ loss.embed.weight.T), normalized(teacher)
+    return 2 * ((own - other).abs() ** 4).sum().log()
+
+
 FORMULAS = {
+    "srd": srd,
     "cc": cc,
     "rkd": rkd,
     "pkt": pkt,

@@ -74,7 +74,53 @@ def ipwd(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor, embedding:
     return (weights / weights.mean() * each).mean()
 
 
+def nkd(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    target = F.one_hot(labels, student.shape[1]).bool()
+    first = -(teacher.softmax(1) * student.log_softmax(1))[target].mean()
+    own, other = (logits[~target].view(len(logits), -1) for logits in (student, teacher))
+    return first - 1.5 * (other.softmax(1) * own.log_softmax(1)).sum(1).mean()
+
+
+def softened(teacher: Tensor, power: float) -> Tensor:
+    return torch.softmax(teacher, 1) ** power
+
+
+def ttm(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    p = softened(teacher, 0.1)
+    p = p / p.sum(1, keepdim=True)
+    return (p * (p.log() - student.log_softmax(1))).sum(1).mean()
+
+
+def wttm(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    p = softened(teacher, 0.2)
+    size = p.sum(1, keepdim=True)
+    return (size * (p / size) * ((p / size).log() - student.log_softmax(1))).sum(1).mean()
+
+
+def rld(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    rows = torch.arange(len(labels))
+    p, q = teacher.softmax(1).amax(1), student.softmax(1)[rows, labels]
+    first = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).mean()
+    second = []
+    for own, other, label in zip(student / 4, teacher / 4, labels):
+        below = other < other[label]
+        u, v = own[below].log_softmax(0), other[below].log_softmax(0)
+        second.append((v.exp() * (v - u)).sum())
+    return first + 8 * 4**2 * torch.stack(second).mean()
+
+
+def ofa(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor, maps: list[Tensor]) -> Tensor:
+    p = teacher.softmax(1)  # with a power of 1 the label's one cancels
+    logits = [student, *(exit_(features) for exit_, features in zip(loss.exits, maps))]
+    return torch.stack([-(p * one.log_softmax(1)).sum(1).mean() for one in logits]).sum()
+
+
 FORMULAS = {
+    "nkd": nkd,
+    "ttm": ttm,
+    "wttm": wttm,
+    "rld": rld,
+    "ofa": ofa,
     "ce": cross_entropy,
     "kd": kd,
     "skd": skd,

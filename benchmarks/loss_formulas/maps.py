@@ -173,7 +173,38 @@ def distpro(loss: Any, students: Maps, teachers: Maps) -> Tensor:
     return total
 
 
+def cwd(loss: Any, students: Maps, teachers: Maps) -> Tensor:
+    total = 0
+    for hint, s, t in zip(loss.hints, students, teachers):
+        own, other = hint.connector(s).flatten(2).softmax(2), t.flatten(2).softmax(2)
+        total = total + (other * (other / own).log()).sum() / other.shape[0] / other.shape[1]
+    return total
+
+
+def pkd(loss: Any, students: Maps, teachers: Maps) -> Tensor:
+    def normalized(x: Tensor) -> Tensor:
+        mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), keepdim=True, unbiased=False)
+        return (x - mean) / (var.sqrt() + 1e-6)
+
+    return sum(
+        0.5 * (normalized(hint.connector(s)) - normalized(t)).square().mean()
+        for hint, s, t in zip(loss.hints, students, teachers)
+    )
+
+
+def mgd(loss: Any, students: Maps, teachers: Maps, indices: Tensor) -> Tensor:
+    total = 0
+    for number, (hint, s, t) in enumerate(zip(loss.hints, students, teachers)):
+        aligned = hint.align(s)
+        masked = aligned * loss.mask(aligned, indices, number)
+        total = total + (hint.conv2(hint.conv1(masked).relu()) - t).square().sum() / len(t)
+    return total
+
+
 FORMULAS = {
+    "cwd": cwd,
+    "pkd": pkd,
+    "mgd": mgd,
     "fitnet": fitnet,
     "at": at,
     "vid": vid,

@@ -82,6 +82,15 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "ab": "pursuhint.losses.ab:ActivationBoundaryLoss",
         "ft": "pursuhint.losses.ft:FactorTransferLoss",
         "ofd": "pursuhint.losses.ofd:FeatureOverhaulLoss",
+        "nkd": "pursuhint.losses.nkd:NormalizedKnowledgeLoss",
+        "ttm": "pursuhint.losses.ttm:TransformedTeacherLoss",
+        "wttm": "pursuhint.losses.wttm:WeightedTransformedTeacherLoss",
+        "rld": "pursuhint.losses.rld:RefinedLogitLoss",
+        "ofa": "pursuhint.losses.ofa:OneForAllLoss",
+        "srd": "pursuhint.losses.srd:SimpleRecipeLoss",
+        "cwd": "pursuhint.losses.cwd:ChannelWiseLoss",
+        "pkd": "pursuhint.losses.pkd:PearsonLoss",
+        "mgd": "pursuhint.losses.mgd:MaskedGenerativeLoss",
     }
 )
 

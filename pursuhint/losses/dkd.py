@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pursuhint.losses._parts.logits import standardized, without_label
 from pursuhint.losses._parts.ramp import LinearRamp
 from pursuhint.losses.base import LogitLoss
 from pursuhint.losses.checks import check_non_negative, check_positive, check_same_classes
@@ -38,6 +39,8 @@ class DecoupledLoss(LogitLoss):
         temperature: divides the logits, above 0.
         ramp_epochs: epochs over which the loss grows to its full weight; 0 for none.
         ramp_start: number that the first epoch counts as.
+        standardize: compare logits of mean 0 and standard deviation 1 over the classes of each sample, as
+            Sun et al., Logit Standardization in Knowledge Distillation, CVPR 2024.
 
     Raises:
         PursuhintError: a value is out of its range.
@@ -61,6 +64,7 @@ class DecoupledLoss(LogitLoss):
         temperature: float = 4.0,
         ramp_epochs: int = 20,
         ramp_start: int = 1,
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         check_positive(temperature=temperature)
@@ -69,6 +73,7 @@ class DecoupledLoss(LogitLoss):
         self.beta = beta
         self.temperature = temperature
         self.ramp = LinearRamp(ramp_epochs, ramp_start)
+        self.standardize = standardize
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Grow to the full weight over the first epochs."""
@@ -90,6 +95,8 @@ class DecoupledLoss(LogitLoss):
             PursuhintError: the numbers of samples or classes differ.
         """
         check_same_classes(self.info.title, student, teacher)
+        if self.standardize:
+            student, teacher = standardized(student), standardized(teacher)
         own, own_others = _split(student / self.temperature, labels)
         other, other_others = _split(teacher / self.temperature, labels)
         scale = self.ramp.factor * self.temperature**2
@@ -101,9 +108,8 @@ class DecoupledLoss(LogitLoss):
 
 def _split(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Logarithms of probabilities: of the label and of all other classes, (N, 2); among the others."""
-    labels = labels[:, None]
-    target = logits.gather(1, labels)
-    others = logits.scatter(1, labels, logits[:, -1:])[:, :-1]  # the last class takes the label's place
+    target = logits.gather(1, labels[:, None])
+    others = without_label(logits, labels)
     parts = [target, others.logsumexp(1, keepdim=True)] if others.shape[1] else [target]
     pair = torch.cat(parts, dim=1)  # softmax of (z_y, log sum of the others) is (p_y, 1 - p_y)
     return F.log_softmax(pair, dim=1), F.log_softmax(others, dim=1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pursuhint.losses._parts.logits import standardized
 from pursuhint.losses.base import LogitLoss
 from pursuhint.losses.checks import check_choice, check_positive, check_same_classes
 
@@ -53,9 +54,15 @@ class SoftTargetLoss(LogitLoss):
     benchmark of Tian et al. (ICLR 2020): 0.9, and 0.1 of the cross-entropy, for KD alone; 1 and 1 beside
     another loss.
 
+    With ``standardize`` the logits of both networks are first brought to mean 0 and standard deviation 1 over
+    the classes of each sample, so that the student need not match their scale (Sun et al., Logit
+    Standardization in Knowledge Distillation, CVPR 2024; theirs are temperature 2, weight 9 and 0.1 of the
+    cross-entropy, which sees the logits as they are).
+
     Args:
         temperature: divides the logits, above 0; above 1 it softens the probabilities.
         measure: ``"divergence"`` or ``"cross-entropy"``.
+        standardize: compare standardized logits.
 
     Raises:
         PursuhintError: ``temperature`` is not positive, or ``measure`` neither of these.
@@ -74,12 +81,15 @@ class SoftTargetLoss(LogitLoss):
         ce_weight_beside=1.0,
     )
 
-    def __init__(self, *, temperature: float = 4.0, measure: Measure = "divergence") -> None:
+    def __init__(
+        self, *, temperature: float = 4.0, measure: Measure = "divergence", standardize: bool = False
+    ) -> None:
         super().__init__()
         check_positive(temperature=temperature)
         check_choice(Measure, measure=measure)
         self.temperature = temperature
         self.measure = measure
+        self.standardize = standardize
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compare the logits of one batch.
@@ -97,6 +107,8 @@ class SoftTargetLoss(LogitLoss):
             PursuhintError: the numbers of samples or classes differ.
         """
         check_same_classes(self.info.title, student, teacher)
+        if self.standardize:
+            student, teacher = standardized(student), standardized(teacher)
         if self.measure == "cross-entropy":
             targets = torch.softmax(teacher / self.temperature, dim=1)
             return self.temperature**2 * F.cross_entropy(student / self.temperature, targets)

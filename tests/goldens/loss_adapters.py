@@ -357,6 +357,12 @@ ADAPTERS: dict[str, Callable[[Setup], Prepared]] = {
 }
 
 # Further adapters, one module a group. They are imported last, because they use what is defined above.
-GROUPS = ("adapters_attention", "adapters_classic", "adapters_modern")
+GROUPS = ("adapters_attention", "adapters_classic", "adapters_modern", "adapters_beyond")
 for group in GROUPS:
     ADAPTERS |= importlib.import_module(f"tests.goldens.{group}").ADAPTERS
+beyond = importlib.import_module("tests.goldens.adapters_beyond")
+for method, names in {
+    "kd": {"temperature": "T"},
+    "dkd": {"temperature": "T", "alpha": "alpha", "beta": "beta"},
+}.items():
+    ADAPTERS[method] = beyond.standardized_or(ADAPTERS[method], **names)

@@ -112,3 +112,10 @@ def test_says_what_is_wrong(logits):
     for options in ({"temperature": 0.0}, {"alpha": -1.0}, {"beta": -1.0}, {"ramp_epochs": -1}):
         with pytest.raises(PursuhintError, match=next(iter(options))):
             DecoupledLoss(**options)
+
+
+def test_standardized_logits_are_compared_as_others_are(logits):
+    z = [(z - z.mean(1, keepdim=True)) / (z.std(1, keepdim=True) + 1e-7) for z in logits]
+    found = DecoupledLoss(standardize=True).terms(*logits, LABELS)
+    expected = slow(*z, LABELS, 4.0, 1.0, 8.0)
+    torch.testing.assert_close([term.item() for term in found.values()], list(expected), rtol=1e-10, atol=0)

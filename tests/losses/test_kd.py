@@ -105,3 +105,16 @@ def test_cross_entropy_with_soft_targets_is_larger_by_the_teachers_entropy(logit
     torch.testing.assert_close(crossed - divergence, -9 * (p * p.log()).sum(1).mean())
     gradients = [torch.autograd.grad(value, student)[0] for value in (divergence, crossed)]
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("measure", ["divergence", "cross-entropy"])
+def test_standardized_logits_do_not_depend_on_scale_and_shift(measure):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 5, 7, generator=generator, dtype=torch.float64)
+    loss = SoftTargetLoss(temperature=2.0, measure=measure, standardize=True)
+    value = loss(student, teacher)
+    torch.testing.assert_close(loss(3 * student + 4, 0.2 * teacher - 1), value, rtol=1e-6, atol=0)
+    z = [(z - z.mean(1, keepdim=True)) / (z.std(1, keepdim=True) + 1e-7) for z in (student, teacher)]
+    expected = SoftTargetLoss(temperature=2.0, measure=measure)(*z)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    assert not torch.isclose(SoftTargetLoss(temperature=2.0, measure=measure)(student, teacher), value)

@@ -24,6 +24,7 @@ OPTIONS = {
     "reviewkd": {"mid_channels": 7},
     "simkd": {"factor": 1},
     "rrd": {"student_temperature": 0.1, "teacher_temperature": 0.1},
+    "mgd": {"mask_ratio": 0.0},
 }
 ONE_PAIR = ("afd", "semckd", "distpro")  # points of other shapes than that which they are compared with
 
@@ -156,7 +157,51 @@ def _contrast(loss, features, labels):
     return F.cross_entropy(math.e * cosines(features.embedding), torch.arange(SAMPLES))
 
 
+def _nkd(loss, features, labels):
+    p = features.logits.softmax(1)
+    label = F.one_hot(labels, CLASSES).bool()
+    others = p.masked_fill(label, 0) / p.masked_fill(label, 0).sum(1, keepdim=True)
+    entropy = -torch.special.xlogy(others, others).sum(1)
+    return (torch.special.entr(p[label]) + 1.5 * entropy).mean()
+
+
+def _softened(features, gamma):
+    p = features.logits.softmax(1)
+    softer = p**gamma / (p**gamma).sum(1, keepdim=True)
+    return (softer * (softer / p).log()).sum(1)
+
+
+def _ttm(loss, features, labels):
+    return _softened(features, 0.1).mean()
+
+
+def _wttm(loss, features, labels):
+    return ((features.logits.softmax(1) ** 0.2).sum(1) * _softened(features, 0.2)).mean()
+
+
+def _rld(loss, features, labels):
+    p = features.logits.softmax(1)
+    first, label = p.amax(1), p[torch.arange(SAMPLES), labels]
+    return (first * (first / label).log() + (1 - first) * ((1 - first) / (1 - label)).log()).mean()
+
+
+def _ofa(loss, features, labels):
+    exits = [exit_(maps) for exit_, maps in zip(loss.exits, features.maps)]
+    p = features.logits.softmax(1)
+    return sum(-(p * logits.log_softmax(1)).sum(1).mean() for logits in (features.logits, *exits))
+
+
+def _srd(loss, features, labels):
+    return 2 * math.log(loss.eps)
+
+
 FROM_THE_DATA = {
+    "nkd": _nkd,
+    "ttm": _ttm,
+    "wttm": _wttm,
+    "rld": _rld,
+    "ofa": _ofa,
+    "srd": _srd,
     "skd": _skd,
     "wsld": _wsld,
     "vid": _vid,

@@ -28,6 +28,7 @@ EQUAL_WIDTHS_ONLY = {
     ("norm", "transform"): "none",
     ("crcd", "embedder"): "none",
     ("crcd", "gradient"): "cosine",
+    ("mgd", "align"): False,
 }
 NUMBERS = {  # forms that are chosen by a number
     "fitnet": ({"maxout_pieces": 2}, {"maxout_pieces": 3, "norm": False, "relu": False}),
@@ -44,6 +45,10 @@ NUMBERS = {  # forms that are chosen by a number
     "rrd": ({"queue_size": 5}, {"queue_size": 7, "variant": "fifo"}, {"queue_size": 2}),
     "crd": ({"negatives": 1}, {"momentum": 0.0}, {"negatives": 100}),
     "cc": ({"relation": "gaussian", "order": 5},),
+    "mgd": ({"mask_ratio": 0.0}, {"mask_ratio": 0.65, "masked": "positions"}),
+    "srd": ({"power": 2.0}, {"variant": "correlation", "eps": 1e-3}),
+    "ofa": ({"gamma": 1.5, "final_gamma": 1.0}, {"temperature": 2.0}),
+    "rld": ({"alpha": 0.0}, {"beta": 0.0}),
 }
 
 
