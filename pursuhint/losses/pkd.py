@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.connectors import match_width
 from pursuhint.losses._parts.maps import as_maps
+from pursuhint.losses._parts.vectors import range_scale
 from pursuhint.losses.base import HintLoss
 from pursuhint.losses.checks import check_positive
 
@@ -84,7 +85,9 @@ class PearsonLoss(HintLoss):
     def _normalized(self, features: Tensor) -> Tensor:
         """Channels as rows of mean 0 and variance 1 over samples and positions, (C, N H W)."""
         rows = features.transpose(0, 1).flatten(1)
+        scale = range_scale(rows, dim=1)  # so that squares of large features stay finite
+        rows = rows * scale
         centered = rows - rows.mean(1, keepdim=True)
         # The norm has a gradient at zero, where the square root of the variance has none.
         deviation = torch.linalg.vector_norm(centered, dim=1, keepdim=True) / math.sqrt(rows.shape[1])
-        return centered / (deviation + self.eps)
+        return centered / (deviation + self.eps * scale)

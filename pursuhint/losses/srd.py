@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from pursuhint._util.distributed import gather
+from pursuhint.losses._parts.vectors import range_scale
 from pursuhint.losses.base import EmbeddingLoss
 from pursuhint.losses.checks import check_choice, check_positive, check_same_batch
 
@@ -101,5 +102,7 @@ class SimpleRecipeLoss(EmbeddingLoss):
 
     def _normalized(self, values: Tensor) -> Tensor:
         """Batch norm without scale and shift, by the statistics of the batch; zeros for a single sample."""
+        scale = range_scale(values, dim=0)  # so that squares of large features stay finite
+        values = values * scale
         centered = values - values.mean(0)
-        return centered * (centered.square().mean(0) + self.norm_eps).rsqrt()
+        return centered * (centered.square().mean(0) + self.norm_eps * scale[0].square()).rsqrt()

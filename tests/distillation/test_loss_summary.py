@@ -8,7 +8,7 @@ from pursuhint.distillation.loss_summary import summarize_losses
 from pursuhint.losses import LOSSES, get_loss
 
 # What these learn is there only where shapes of student and teacher differ.
-WHERE_SHAPES_DIFFER = ("aml", "ega", "ab", "fsp", "kdsvd")
+WHERE_SHAPES_DIFFER = ("cwd", "pkd", "aml", "ega", "ab", "fsp", "kdsvd")
 
 
 @pytest.fixture(scope="module")

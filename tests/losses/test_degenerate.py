@@ -106,7 +106,21 @@ def test_is_finite(name):
 
 LARGE, SMALL = 2.0**63, 2.0**-63  # 9e18 and 1e-19: their squares leave the range of float32
 SQUARES = {  # squared errors or products of features, beyond float32 or just below its end
-    *("fitnet", "vid", "reviewkd", "srrl", "semckd", "simkd", "norm", "fkd", "distpro", "cc", "fsp", "ofd"),
+    *(
+        "fitnet",
+        "vid",
+        "reviewkd",
+        "srrl",
+        "semckd",
+        "simkd",
+        "norm",
+        "fkd",
+        "distpro",
+        "cc",
+        "fsp",
+        "ofd",
+        "mgd",
+    ),
     *("fsp initialisation", "ft paraphraser"),
 }
 BATCH_NORM = {"ft", "ab", "ab initialisation"}  # variances overflow inside torch's, which then gives zeros
@@ -146,7 +160,7 @@ def test_values_whose_squares_overflow_have_the_loss_of_float64(name, stage, fac
         torch.testing.assert_close(value.double(), exact, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["at", "sp", "rkd", "kdsvd", "nst", "pkt", "aml"])
+@pytest.mark.parametrize("name", ["at", "sp", "rkd", "kdsvd", "nst", "pkt", "aml", "pkd"])
 def test_values_whose_squares_overflow_have_the_loss_of_their_scale(name):
     """These do not depend on a common scale, so 1e19 times the features is no reason for an infinite loss."""
     found = []
