@@ -175,8 +175,8 @@ class AttentionMatchingLoss(HintsLoss):
                 size = target.shape[2], target.shape[3]
                 key = (i, size)
                 if key not in pooled:
-                    pooled[key] = unit_length(pool_to(own, size).flatten(1), dim=1)
-                target = unit_length(target.flatten(1), dim=1)
+                    pooled[key] = unit_length(pool_to(own, size).flatten(1), ranged=True)
+                target = unit_length(target.flatten(1), ranged=True)
                 distances.append((pooled[key] - target).square().mean(1))
             terms[f"hint_{j}"] = (weights[:, j] * torch.stack(distances, 1)).sum(1).mean()
         return terms

@@ -29,13 +29,13 @@ def attention_map(features: Tensor, p: int = 2, *, absolute: bool = False) -> Te
         (N, H * W): mean over the channels of ``features ** p``, of unit length per sample. A sample that is
         zero everywhere gives zeros, and gets no gradient.
     """
-    features = in_range(features)
+    features = in_range(features, power=p)
     if p == 2:
         energy: Tensor = _Energy.apply(features)
         powers = energy / features.shape[1]
     else:
         powers = (features.abs() if absolute else features).pow(p).mean(1)
-    return unit_length(powers.flatten(1))
+    return unit_length(powers.flatten(1), ranged=True)
 
 
 class _Energy(torch.autograd.Function):

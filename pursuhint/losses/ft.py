@@ -169,7 +169,7 @@ class FactorTransferLoss(HintLoss):
         """g(x), of unit length per sample: the mean of x^p over the channels, or x itself, (N, ...)."""
         factors = in_range(factors, power=self.power)
         collapsed = factors.pow(self.power).mean(1) if self.collapse_channels else factors
-        return unit_length(collapsed.flatten(1))
+        return unit_length(collapsed.flatten(1), ranged=True)
 
 
 class _SteadyBatchNorm(nn.BatchNorm2d):
@@ -177,7 +177,8 @@ class _SteadyBatchNorm(nn.BatchNorm2d):
 
     The mean of equal values has a rounding error, which dividing by a deviation of zero (and ``eps``)
     multiplies by 316. Of a student with dead units three norms in a row make factors that are nothing else;
-    scaled to unit length they got gradients of 1e9, after which the training was not finite.
+    scaled to unit length they got gradients of 1e9, after which the training was not finite. With
+    ``sync_batchnorm`` the synchronized norms take its place.
     """
 
     def forward(self, features: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ def _differences(embedding: Tensor) -> Tensor:
 def _cosines(differences: Tensor) -> Tensor:
     """Cosines of the angles at sample i between samples j and k, (N, N, N)."""
     # psi_A: e_ij . e_ik, for unit vectors from i to j and from i to k
-    directions = unit_length(differences)
+    directions = unit_length(differences, ranged=True)
     return directions @ directions.mT
 
 

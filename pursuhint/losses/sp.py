@@ -75,4 +75,4 @@ def _similarity(features: Tensor) -> Tensor:
     """Row-normalised Gram matrix, (N, N)."""
     # G = Q Q^T, then every row scaled to unit length. A common scale of Q cancels.
     flat = in_range(gather(features.flatten(1)))
-    return unit_length(flat @ flat.T)
+    return unit_length(flat @ flat.T, ranged=True)

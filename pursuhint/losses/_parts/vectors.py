@@ -8,7 +8,7 @@ from torch import Tensor
 __all__ = ["in_range", "lengths", "range_scale", "standardized", "unit_length"]
 
 
-def unit_length(vectors: Tensor, *, dim: int = -1, eps: float = 1e-12) -> Tensor:
+def unit_length(vectors: Tensor, *, dim: int = -1, eps: float = 1e-12, ranged: bool = False) -> Tensor:
     """Scale vectors to length 1; those not longer than ``eps`` are divided by ``eps`` and are constants.
 
     The values are those of `torch.nn.functional.normalize`. Its gradient at a vector of zeros (a dead unit, a
@@ -18,11 +18,12 @@ def unit_length(vectors: Tensor, *, dim: int = -1, eps: float = 1e-12) -> Tensor
         vectors: any shape.
         dim: the axis along which a vector lies.
         eps: above 0.
+        ranged: the values come from `in_range`, or powers of such, so that their squares cannot overflow.
 
     Returns:
         The shape of ``vectors``.
     """
-    length = lengths(vectors, dim=dim)
+    length = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True) if ranged else lengths(vectors, dim=dim)
     long_enough = length > eps
     return torch.where(long_enough, vectors / length.where(long_enough, 1.0), vectors.detach() / eps)
 
@@ -58,7 +59,7 @@ _LARGEST = 40  # exponent of a power: squares of sums of a million of them stay 
 
 
 def in_range(values: Tensor, *, dim: int | None = None, power: int = 2) -> Tensor:
-    """Scale values whose squares would overflow by one power of two; others are returned to the bit.
+    """Scale values whose squares would overflow by one factor; others are returned to the bit.
 
     For losses that do not depend on a common scale of the values: neither value nor gradient changes. Forces
     no GPU sync.
@@ -75,8 +76,8 @@ def in_range(values: Tensor, *, dim: int | None = None, power: int = 2) -> Tenso
 
 
 def range_scale(values: Tensor, *, dim: int | None = None, power: int = 2) -> Tensor:
-    """The factor of `in_range`, a constant: 1, or the power of two that makes the values small enough."""
+    """The factor of `in_range`, a constant: 1, or what makes the largest magnitude the largest allowed."""
     axes = tuple(range(values.ndim)) if dim is None else dim
     largest = torch.linalg.vector_norm(values.detach(), float("inf"), axes, keepdim=dim is not None)
-    bound = _LARGEST // max(power, 2)
-    return torch.exp2((bound - largest.log2().ceil()).clamp(max=0))
+    bound = 2.0 ** (_LARGEST // max(power, 2))
+    return bound / largest.clamp(min=bound)
