@@ -18,7 +18,8 @@ def unit_length(vectors: Tensor, *, dim: int = -1, eps: float = 1e-12, ranged: b
         vectors: any shape.
         dim: the axis along which a vector lies.
         eps: above 0.
-        ranged: the values come from `in_range`, or powers of such, so that their squares cannot overflow.
+        ranged: the values come from `in_range`, or powers of such, so that their squares cannot overflow and
+            are summed as they are.
 
     Returns:
         The shape of ``vectors``.
@@ -29,9 +30,12 @@ def unit_length(vectors: Tensor, *, dim: int = -1, eps: float = 1e-12, ranged: b
 
 
 def lengths(vectors: Tensor, *, dim: int) -> Tensor:
-    """Euclidean lengths along an axis, which is kept with size 1; right where squares would overflow."""
-    scale = range_scale(vectors, dim=dim)  # |v| = |c v| / c, where c is 1 but for very long vectors
-    return torch.linalg.vector_norm(vectors * scale, dim=dim, keepdim=True) / scale
+    """Euclidean lengths along an axis, which is kept with size 1.
+
+    Squares are summed in float64, where those of float32 do not overflow; this costs no further pass.
+    """
+    wide = vectors.dtype if vectors.device.type == "mps" else torch.float64  # which has no float64
+    return torch.linalg.vector_norm(vectors, dim=dim, keepdim=True, dtype=wide).to(vectors.dtype)
 
 
 def standardized(values: Tensor, *, dim: int) -> Tensor:
