@@ -26,8 +26,8 @@ class DiscriminativeConsistentLoss(EmbeddingLoss):
               \log \frac{\tilde p_{ij}}{p_{ij}}, \quad p_{ij} = \frac{e^{l_{ij}}}{\sum_k e^{l_{ik}}}, \quad
               \tilde p_{ij} = \frac{e^{l_{ji}}}{\sum_k e^{l_{ki}}} .
 
-    The first term is contrastive, from the student to the teacher. The second asks that both sides see the
-    batch alike. The scale :math:`e^s` is at most ``max_scale``; there its gradient is zero. The bias leaves
+    The first term is contrastive, from the student to the teacher. The second asks that both sides give the
+    batch the same probabilities. The scale :math:`e^s` is at most ``max_scale``; there its gradient is zero. The bias leaves
     all probabilities as they are, so that its gradient is always zero. Widths may differ; the maps of both
     networks are trained. In distributed training the batch is the one of all ranks.
 

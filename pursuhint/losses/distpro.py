@@ -62,12 +62,12 @@ def pathway_weights(alpha: Tensor, weighting: PathwayWeighting, kd_weight: float
         # the constant entry lets all pathways together have less than the full weight
         shares = torch.cat([alpha, torch.ones_like(alpha[:1])]).softmax(0)[:-1]
         return shares if weighting == "biased_softmax" else shares * len(alpha) * kd_weight
-    sizes = alpha.abs()
+    magnitudes = alpha.abs()
     if weighting == "absolute":
-        return sizes
+        return magnitudes
     if weighting == "share":
-        return 3 * sizes / sizes.sum().clamp(min=torch.finfo(sizes.dtype).tiny)
-    return 10 * sizes / (1 + sizes.sum())
+        return 3 * magnitudes / magnitudes.sum().clamp(min=torch.finfo(magnitudes.dtype).tiny)
+    return 10 * magnitudes / (1 + magnitudes.sum())
 
 
 def pyramid_loss(first: Tensor, second: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Paraphraser(nn.Module):
 
 
 class FactorTransferLoss(HintLoss):
-    r"""Ask the student for the teacher's features as a network of its own retells them.
+    r"""Ask the student for the teacher's features in the code that an autoencoder has learned for them.
 
     A *paraphraser*, an autoencoder of three convolutions each way, first learns to reconstruct the teacher's
     maps, with the mean squared error, for ``warm_up_epochs``; then it is frozen. A *translator* of three

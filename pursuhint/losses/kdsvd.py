@@ -124,10 +124,11 @@ class SingularVectorLoss(HintsLoss):
         student, teacher = as_maps(student, teacher)
         student = self.connectors[index](student)
         with torch.no_grad():
-            theirs, sizes = singular_vectors(_matrices(teacher), self.vectors)
+            theirs, values = singular_vectors(_matrices(teacher), self.vectors)
             theirs = self.oriented(index, theirs)
         own, _ = singular_vectors(_matrices(student), self.vectors + _MORE_CANDIDATES)
-        relative = F.normalize(sizes, dim=1)[:, None]
+        # Every vector is as long as the teacher's singular value relative to the others of this map.
+        relative = F.normalize(values, dim=1)[:, None]
         return _aligned(own, theirs) * relative, theirs * relative
 
     def oriented(self, index: int, vectors: Tensor) -> Tensor:
@@ -155,6 +156,7 @@ def step_distance(previous: tuple[Tensor, Tensor], present: tuple[Tensor, Tensor
         (N,): squared differences of all entries of both relations, summed.
     """
     count = min(previous[0].shape[2], present[0].shape[2])
+    # R_j[c, d], student and teacher
     own, other = (
         torch.exp(-(b[:, :, None, :count] - a[:, None, :, :count]).square() / 8)
         for a, b in zip(previous, present)

@@ -57,8 +57,8 @@ class SphericalLoss(LogitLoss):
         multiplier: length scale of ``layer_norm``, above 0: roughly the standard deviation of the teacher's
             logits.
         eps: added to the variance in ``layer_norm``, above 0.
-        radius_momentum: share of the radius so far in that of a batch, in [0, 1); above 0 the radius is a
-            running average, begun with that of the first batch. The paper does not say which it is.
+        radius_momentum: share of the previous radius in the radius of a batch, in [0, 1); above 0 the radius
+            is a running average that starts with the first batch. The paper does not say which it is.
 
     Raises:
         PursuhintError: a value is out of its range.

@@ -65,6 +65,7 @@ class ConvRegressor(nn.Module):
         self.pool: nn.Module = nn.Identity()
         self.pieces = pieces
         channels = teacher_channels * pieces
+        # The first case that fits, in the order of the class's docstring.
         if (height, (width + 1) // 2) == (2 * target_height, target_width):
             self.conv: nn.Module = nn.Conv2d(student_channels, channels, kernel_size=3, stride=2, padding=1)
         elif (2 * height, 2 * width) == (target_height, target_width):
@@ -94,7 +95,7 @@ class ConvRegressor(nn.Module):
 
 
 class PointwiseNetwork(nn.Module):
-    """Three 1x1 convolutions without bias, with ReLUs between them: a map for every position alike.
+    """Three 1x1 convolutions without bias, with ReLUs between them: one map, applied at every position.
 
     Args:
         student_channels: channels that come in.

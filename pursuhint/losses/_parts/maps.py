@@ -94,7 +94,7 @@ def _size(spatial: tuple[int, ...], other: tuple[int, ...]) -> Size:
     (tokens,) = spatial
     if other == spatial:
         return tokens, 1
-    for leading in (0, 1):
+    for leading in (0, 1):  # class tokens in front of a square of patches
         side = math.isqrt(tokens - leading)
         if side > 0 and side * side == tokens - leading:
             return side, side
@@ -109,4 +109,5 @@ def _as_map(features: Tensor, size: Size) -> Tensor:
         return features
     if features.ndim == 2:
         return features[:, :, None, None]
+    # the last tokens, without a class token in front
     return features[:, -size[0] * size[1] :].transpose(1, 2).unflatten(2, size)
