@@ -27,9 +27,9 @@ class DiscriminativeConsistentLoss(EmbeddingLoss):
               \tilde p_{ij} = \frac{e^{l_{ji}}}{\sum_k e^{l_{ki}}} .
 
     The first term is contrastive, from the student to the teacher. The second asks that both sides give the
-    batch the same probabilities. The scale :math:`e^s` is at most ``max_scale``; there its gradient is zero. The bias leaves
-    all probabilities as they are, so that its gradient is always zero. Widths may differ; the maps of both
-    networks are trained. In distributed training the batch is the one of all ranks.
+    batch the same probabilities. The scale :math:`e^s` is at most ``max_scale``; there its gradient is zero.
+    The bias leaves all probabilities as they are, so that its gradient is always zero. Widths may differ; the
+    maps of both networks are trained. In distributed training the batch is the one of all ranks.
 
     The construction of both distributions is that of the authors' code. ``trainable_scale=False`` gives its
     other mode, a constant scale and no bias. There the number 0.07 multiplies, and makes all similarities
