@@ -16,12 +16,12 @@ from pursuhint.distillation.meta_gradient import Method, SearchOptions, SgdStep,
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.losses.distpro import PathwayLoss, pathway_weights
-from pursuhint.models.accuracy import measure_teacher
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.training.inputs import Inputs
 from pursuhint.training.prepare_training import build_distiller, check_plans, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe, written_out
 from pursuhint.training.recipe.schema import LossConfig, Recipe
+from pursuhint.training.teacher_accuracy import accuracy_of_teacher
 
 if TYPE_CHECKING:
     from torch import nn
@@ -122,11 +122,7 @@ def search_process(
         )
     device = choose_device(device)
     if parts.teacher is not None:
-        named = "teacher" if resolved.teacher is None else resolved.teacher.network
-        accuracy = measure_teacher(
-            parts.teacher, parts.data, name=named, device=device, workers=recipe.data.workers
-        )
-        parts.teacher.to("cpu")
+        accuracy = accuracy_of_teacher(resolved, parts, device=device)
         if on_accuracy is not None:
             on_accuracy(accuracy)
     distiller = build_distiller(searched, parts, parts.plan).to(device)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.provenance import BaseProvenance, now
-from pursuhint.models.accuracy import measure_teacher
 from pursuhint.models.checkpoint import count_parameters
-from pursuhint.models.teacher_accuracy import NEW_HEAD, TeacherAccuracy
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.study.comparison import DataFacts, NetworkFacts
 from pursuhint.study.finished_study import FinishedStudy
 from pursuhint.study.run_arms import GroupOptions, RunKey, train_arms
 from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import TeacherMeasured, ignore
 from pursuhint.training.run_folder.environment import describe_environment, describe_provenance
+from pursuhint.training.teacher_accuracy import accuracy_of_teacher
 
 if TYPE_CHECKING:
     import torch
@@ -120,24 +120,11 @@ class Study:
             parts: data and teacher.
             earlier: the teacher in the result of an earlier call, if there is one.
         """
-        config = self.recipe.teacher
-        assert parts.teacher is not None
-        name = config.network if config is not None else f"python:{type(parts.teacher).__name__}"
         if earlier is not None and earlier.accuracy is not None:
             accuracy = earlier.accuracy
             accuracy.warn()
-        elif config is not None and config.new_head:
-            accuracy = TeacherAccuracy(name, parts.data.name, reason=NEW_HEAD)
         else:
-            accuracy = measure_teacher(
-                parts.teacher,
-                parts.data,
-                name=name,
-                device=self.device,
-                workers=self.recipe.data.workers,
-                keep=self.out / TEACHER,
-            )
-            parts.teacher.to("cpu")
+            accuracy = accuracy_of_teacher(self.recipe, parts, device=self.device, keep=self.out / TEACHER)
         self.accuracy = accuracy
         self.watch(TeacherMeasured(accuracy))
         return accuracy

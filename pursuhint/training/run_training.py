@@ -23,10 +23,9 @@ from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import ImageData
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.hints.plan import HintPlan
-from pursuhint.models.accuracy import measure_teacher
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.models.normalization import converted_to
-from pursuhint.models.teacher_accuracy import NEW_HEAD, TeacherAccuracy
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import Event, HintsChosen, TeacherMeasured, ignore
 from pursuhint.training.inputs import Inputs, Run
@@ -52,6 +51,7 @@ from pursuhint.training.run_folder.record import RunRecord, hints_file
 from pursuhint.training.run_folder.trackers import check_trackers
 from pursuhint.training.runner import Trainer
 from pursuhint.training.signals import StopRequest, catch_signals
+from pursuhint.training.teacher_accuracy import accuracy_of_teacher
 
 __all__ = ["train"]
 
@@ -208,26 +208,7 @@ def _measure_teacher(
     run: Run, recipe: Recipe, parts: Parts, accelerator: Accelerator, resources: Resources
 ) -> TeacherAccuracy:
     """The accuracy of the teacher, kept in environment.json; measured unless that or a study has it."""
-    path, teacher, config = run.out / _ENVIRONMENT, parts.teacher, recipe.teacher
-    assert teacher is not None
-    assert config is not None
-
-    def measure() -> TeacherAccuracy:
-        if config.new_head:
-            return TeacherAccuracy(config.network, parts.data.name, reason=NEW_HEAD)
-        if recipe.acceleration.shard_teacher:
-            why = "its weights are sharded (acceleration.shard_teacher)"
-            return TeacherAccuracy(config.network, parts.data.name, reason=why)
-        found = measure_teacher(
-            teacher,
-            parts.data,
-            name=config.network,
-            device=accelerator.device,
-            workers=recipe.data.workers,
-        )
-        teacher.to("cpu")
-        return found
-
+    path = run.out / _ENVIRONMENT
     accelerator.wait_for_everyone()  # the file is complete
     before = read_json(path, "description of the run")
     accelerator.wait_for_everyone()  # every rank has read it before one of them writes
@@ -238,7 +219,9 @@ def _measure_teacher(
         accuracy = TeacherAccuracy.from_dict(known)
         accuracy.warn()
     else:
-        accuracy = resources.accuracy(recipe, measure)
+        accuracy = resources.accuracy(
+            recipe, lambda: accuracy_of_teacher(recipe, parts, device=accelerator.device)
+        )
     if known is None and accelerator.is_main_process:
         write_json(path, {**before, "teacher": accuracy.to_dict()})
     return accuracy

@@ -57,11 +57,17 @@ def test_pathways_of_a_loss_with_points_of_its_own(teacher_file, digits):
 
 
 def test_the_recipe_that_is_found_goes_through_the_process(teacher_file, digits, tmp_path):
-    seen = []
+    seen, measured = [], []
     recipe = make_recipe(teacher_file)
     found = search_process(
-        recipe, epochs=2, device="cpu", data=digits, on_epoch=lambda epoch, shares: seen.append(shares)
+        recipe,
+        epochs=2,
+        device="cpu",
+        data=digits,
+        on_accuracy=measured.append,
+        on_epoch=lambda epoch, shares: seen.append(shares),
     )
+    assert [accuracy.samples for accuracy in measured] == [len(digits.test)]
     assert found.pathways == (("layer1.0", "layer1.0"), ("layer1.0", "layer3.0"), ("layer3.0", "layer3.0"))
     assert found.shares.shape == (2, 3)
     torch.testing.assert_close(torch.stack(seen), found.shares)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pursuhint.analysis import Analysis, analyze
 from pursuhint.data import make_loader
 from pursuhint.errors import PursuhintWarning
 from pursuhint.models import accuracy, create_model, evaluate
-from pursuhint.models.checkpoint import load_weights
+from pursuhint.models.checkpoint import load_weights, save_weights
 from pursuhint.report import write_report
 from pursuhint.study import Comparison, compare, compare_methods
 from pursuhint.training import Recipe, RunRecord, TeacherMeasured, train
@@ -159,3 +160,18 @@ def test_a_foreign_teacher_is_analyzed_without_an_accuracy(data, tmp_path):
     assert known.top1 is None
     page = write_report(tmp_path / "a").read_text()
     assert "accuracy not measured, since it returns 7 numbers an image" in page
+
+
+def test_a_teacher_with_a_new_classifier_is_not_measured(data, tmp_path, passes):
+    torch.manual_seed(0)
+    save_weights(create_model("resnet8", num_classes=5, in_channels=1), tmp_path / "five.safetensors")
+    teacher = {"network": "resnet8", "checkpoint": str(tmp_path / "five.safetensors"), "new_head": True}
+    values = recipe(tmp_path / "five.safetensors", teacher=teacher, losses={"ce": 1.0, "at": 100.0})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*near chance")
+        warnings.filterwarnings("ignore", message=".*classifier")  # of loading it
+        record = train(values, tmp_path / "run", data=data, device="cpu")
+    assert record.teacher_accuracy is not None
+    assert (record.teacher_accuracy.top1, passes) == (None, [])
+    page = write_report(tmp_path / "run").read_text()
+    assert "accuracy not measured, since its classifier is new and untrained" in page
