@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.network_checks import check_network
 from pursuhint._util.network_input import NetworkInput, map_tensors
 from pursuhint._util.wrappers import copy_network, runnable, unwrapped
 from pursuhint.acceleration.channels_last import channels_last_gradient
@@ -80,7 +81,7 @@ class Distiller(nn.Module):
     ) -> None:
         super().__init__()
         self.acceleration = Acceleration() if acceleration is None else acceleration
-        student, teacher = runnable(student), None if teacher is None else unwrapped(teacher)
+        student, teacher = _checked(student, teacher)
         if student is teacher:
             raise PursuhintError("student and teacher are the same network; copy it for self-distillation")
         check_terms(terms)
@@ -168,7 +169,7 @@ class Distiller(nn.Module):
             >>> task = {"num_classes": 100, "num_samples": 50_000, "example": images}
             >>> distiller = Distiller.build(student, teacher, losses={"fitnet": None}, plan=plan, **task)
         """
-        student, teacher = runnable(student), None if teacher is None else unwrapped(teacher)
+        student, teacher = _checked(student, teacher)
         task = Task(num_classes, num_samples, example, labels, batch_size)
         built = build_terms(student, teacher, losses=losses, plan=plan, task=task)
         return cls(
@@ -382,6 +383,14 @@ class Distiller(nn.Module):
         for teacher in self._teacher:
             teacher._apply(fn, recurse)
         return self
+
+
+def _checked(student: nn.Module, teacher: nn.Module | None) -> tuple[nn.Module, nn.Module | None]:
+    """Both networks without wrappers, after a check that they are networks whose layers can be read."""
+    check_network(student, "student")
+    if teacher is not None:
+        check_network(teacher, "teacher")
+    return runnable(student), None if teacher is None else unwrapped(teacher)
 
 
 def _output_of(module: str) -> HintPoint:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from pursuhint._util.network_checks import check_network
 from pursuhint._util.network_input import (
     NetworkInput,
     call_network,
@@ -26,7 +27,7 @@ from pursuhint._util.network_input import (
     map_tensors,
     shapes_of,
 )
-from pursuhint._util.wrappers import original_modules, unwrapped
+from pursuhint._util.wrappers import original_modules
 from pursuhint.errors import PursuhintError
 from pursuhint.features.layers import is_linear, modules_of, owns_weights
 
@@ -297,7 +298,7 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
         if call is not None:
             finish(call, output)
 
-    _check_readable(network)
+    check_network(network)
     handles: list[RemovableHandle] = []
     exits = contextlib.ExitStack()
     try:
@@ -329,29 +330,6 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
     if not outputs:
         raise PursuhintError(f"{type(network).__name__} returned no tensor; expected logits (N, classes)")
     return CallTrace(tuple(calls), outputs, samples)
-
-
-def _check_readable(network: nn.Module) -> None:
-    """Make sure that hooks can see the layers of a network.
-
-    Raises:
-        PursuhintError: it is a program, not a network, or a layer has no weights yet.
-    """
-    network = unwrapped(network)
-    kind = type(network).__name__
-    if isinstance(network, torch.jit.ScriptModule):
-        raise PursuhintError(
-            "the network is a TorchScript program (scripted or traced), whose layers cannot be read; build "
-            "it in Python and load the program's state_dict() into it"
-        )
-    if not isinstance(network, nn.Module):
-        raise PursuhintError(f"expected a network (torch.nn.Module), got {kind}: {str(network)[:60]!r}")
-    for name, parameter in network.named_parameters():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise PursuhintError(
-                f"the layer {name.rpartition('.')[0]!r} of {kind} is lazy and has no weights yet; run the "
-                "network on one batch first"
-            )
 
 
 def index_of_logits(trace: CallTrace) -> int:
@@ -402,10 +380,7 @@ def classifier_call(trace: CallTrace) -> Call:
         if call.output is not None and call.output.numel() == trace.output.numel():
             return call
     if not weighted:
-        raise PursuhintError(
-            "the network has no layer with weights, so it has no classifier; the layers of an exported "
-            "program cannot be read: build the network in Python and load its weights"
-        )
+        raise PursuhintError("the network has no layer with weights, so it has no classifier")
     return weighted[-1]
 
 

@@ -344,8 +344,9 @@ class HintPlan:
         wanted, there = len(self), len(student_points)
         if there < wanted:
             raise PursuhintError(
-                f"the student has {there} candidate points, fewer than the {wanted} hint points of the plan; "
-                f"ask for at most {there} hint points"
+                f"the student has {there} candidate point{'s' if there > 1 else ''}, fewer than the {wanted} "
+                f"hint points of the plan; name at most {there} of the teacher's (--hints NAME, "
+                "HintPlan.explicit), or take the last map of both (--hints last-map)"
             )
         if not isinstance(pairing, str):
             if len(pairing) != wanted:

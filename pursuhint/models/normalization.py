@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint._util.atomic_files import read_json
+from pursuhint._util.wrappers import unwrapped
 from pursuhint.data.preprocessing import IMAGENET, Normalization
 from pursuhint.errors import PursuhintError
 
@@ -29,6 +30,7 @@ def expected_normalization(network: nn.Module, name: str = "") -> Normalization 
             with the ``preprocessor_config.json`` of the local folder that they were loaded from.
         name: as typed; ``torchvision:NAME`` means ImageNet's constants, those of all its weights.
     """
+    network = unwrapped(network)
     for attribute in ("pretrained_cfg", "default_cfg"):
         declared = getattr(network, attribute, None)
         if isinstance(declared, Mapping) and declared.get("mean") and declared.get("std"):
@@ -100,17 +102,17 @@ def convert_images(network: nn.Module, given: Normalization, expected: Normaliza
     Returns:
         The network.
     """
-    hooks = network._forward_pre_hooks
+    hooks = unwrapped(network)._forward_pre_hooks
     for key in [key for key, hook in hooks.items() if isinstance(hook, _Conversion)]:
         del hooks[key]
     if (given.mean, given.std) != (expected.mean, expected.std):
-        network.register_forward_pre_hook(_Conversion(given, expected))
+        unwrapped(network).register_forward_pre_hook(_Conversion(given, expected))
     return network
 
 
 def converted_to(network: nn.Module) -> Normalization | None:
     """The normalisation to which `convert_images` converts a network's images; None without a conversion."""
-    for hook in network._forward_pre_hooks.values():
+    for hook in unwrapped(network)._forward_pre_hooks.values():
         if isinstance(hook, _Conversion):
             return hook.expected
     return None

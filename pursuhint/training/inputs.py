@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pursuhint._util.arguments import LOAD_DATA, expect, expect_network
+from pursuhint._util.arguments import LOAD_DATA, expect
 from pursuhint._util.fingerprint import fingerprint_file, fingerprint_network
+from pursuhint._util.network_checks import check_network, check_trainable
 from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.hints.plan import HintPlan
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
@@ -34,6 +35,10 @@ class Inputs:
         data: the data set.
         plan: hint points.
         accuracy: of the teacher on the test split, if it has been measured.
+
+    Raises:
+        PursuhintError: one is of another kind, a network is a program or unfinished, or the student is
+            frozen.
     """
 
     student: nn.Module | None = None
@@ -47,7 +52,9 @@ class Inputs:
 
         for role in ("student", "teacher"):
             if getattr(self, role) is not None:
-                expect_network(getattr(self, role), f"the {role}")
+                check_network(getattr(self, role), role)
+        if self.student is not None:
+            check_trainable(self.student)
         if self.data is not None:
             expect(self.data, ImageData, "the data", advice=LOAD_DATA)
         if self.plan is not None:

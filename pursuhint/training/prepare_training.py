@@ -223,6 +223,11 @@ def _plan(
     assert hints.activation is not None  # resolved
     points = find_hint_points(teacher, example, activation=hints.activation)
     k = default_k(points) if hints.k is None else hints.k
+    if len(points) == 1 and hints.strategy in ("chosen", "random"):
+        raise PursuhintError(
+            f"the teacher has one candidate point, {points[0].module}, so hints: {hints.strategy} has "
+            "nothing to choose; take it (hints: conventional)"
+        )
     if hints.strategy == "chosen":
         # Check with a random plan that k fits both networks; the analysis would fail only at its end.
         pair_with_student(HintPlan.random(points, k, hints.seed), hints, student, example)
