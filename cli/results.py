@@ -217,6 +217,7 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
         echo(line)
     for finding in comparison.findings:
         echo(finding)
+    echo(comparison.result)
     for sentences in comparison.sentences.values():
         for sentence in sentences:
             echo(sentence)

@@ -161,11 +161,12 @@ def test_snippets_run(folder, monkeypatch):
     names: dict[str, Any] = {}
     for text in blocks(ROOT / "README.md", "python"):
         exec(compile(text, "README.md", "exec"), names)
+    assert names["taught"].last["test_top1"] > names["alone"].last["test_top1"]  # the teacher helped
     names["analysis"].save("FOLDER")
     others = [(page, text) for page in PAGES[1:] for text in blocks(page, "python")]
     for page, text in others:
         exec(compile(text, page.name, "exec"), names)
-    assert names["similarity"].shape == (3, 3) == tuple(names["analysis"].similarities["cka"].values.shape)
+    assert names["similarity"].shape == (6, 6) == tuple(names["analysis"].similarities["cka"].values.shape)
     assert [page.name for page, _ in others] == ["analysis.md"]
 
 

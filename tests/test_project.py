@@ -49,17 +49,6 @@ def test_importing_the_package_imports_no_torch():
     assert done.returncode == 0, done.stderr
 
 
-def test_readme_python_runs(tmp_path):
-    readme = (ROOT / "README.md").read_text()
-    snippets = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
-    assert snippets
-    for snippet in snippets:
-        done = subprocess.run(
-            [sys.executable, "-c", snippet], capture_output=True, text=True, cwd=tmp_path, timeout=120
-        )
-        assert done.returncode == 0, done.stderr
-
-
 def test_readme_commands_exist():
     from pursuhint.cli.main import COMMANDS, main
 

@@ -220,6 +220,11 @@ class Comparison(FinishedStudy):
     notes: tuple[str, ...]
     environment: dict[str, Any]
 
+    @property
+    def result(self) -> str:
+        """What came out, in one sentence without a full stop: see `result_of`."""
+        return result_of(self.arms, self.against)
+
     def arm(self, name: str) -> ArmResult:
         """An arm by name.
 
@@ -291,6 +296,36 @@ def findings_on(arms: Sequence[ArmResult]) -> tuple[str, ...]:
             f"({', '.join(arm.title for arm in dominated)}), so the other terms hardly count"
         )
     return (*findings, *few_seeds(arms[0].last.n))
+
+
+def result_of(arms: Sequence[ArmResult], against: Mapping[str, Sequence[PairedComparison]]) -> str:
+    """The mean accuracies without and with hints, and whether their place made a difference, in one sentence.
+
+    A difference counts if its interval excludes zero after the correction for the number of comparisons.
+
+    Args:
+        arms: in the order of the tables.
+        against: from `against_controls`.
+    """
+    said = []
+    for arm in arms:
+        how = {"alone": "alone", "kd": "with the teacher but no hints"}.get(arm.name)
+        if how is not None:
+            said.append(f"{arm.last.mean:.1f} % {how}")
+    hinted = [arm for arm in arms if arm.name not in WITHOUT_HINTS]
+    if hinted:
+        means = [f"{select(arm.last.mean for arm in hinted):.1f}" for select in (min, max)]
+        said.append(f"{' to '.join(dict.fromkeys(means))} % with hints")
+    text = f"the student reaches {', '.join(said)}"
+    names = {arm.name for arm in hinted}
+    pairs = [pair for found in against.values() for pair in found if {pair.arm, pair.control} <= names]
+    clear = [pair for pair in pairs if pair.survives_correction and pair.verdict in ("better", "worse")]
+    if clear:
+        places = (f"{title_of(pair.arm)} is {pair.verdict} than {title_of(pair.control)}" for pair in clear)
+        return f"{text}; their place matters: {', '.join(places)}"
+    if any(pair.n >= FEWEST_SEEDS for pair in pairs):
+        return f"{text}; no place of the hints can be told from another in {pairs[0].n} seeds"
+    return text
 
 
 def few_seeds(seeds: int) -> tuple[str, ...]:

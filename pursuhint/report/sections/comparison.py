@@ -27,7 +27,7 @@ from pursuhint.report.page_model import (
     Picture,
 )
 from pursuhint.report.repeat import repeat_comparison
-from pursuhint.report.sections.analysis import build_analysis_section, gap_sentence
+from pursuhint.report.sections.analysis import agreement, build_analysis_section, gap_sentence
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
     best_limit,
@@ -183,17 +183,11 @@ def _summary(comparison: Comparison, analysis: Analysis | None) -> tuple[str, ..
     teacher, student = comparison.teacher, comparison.student
     lines = [
         *(f"{capital(finding)}." for finding in comparison.findings),
+        f"{capital(comparison.result)} (means over {count(len(comparison.seeds), 'seed')}).",
         answer(comparison),
         f"{teacher_sentence(teacher)}. The student, {student.name}, has "
         f"{teacher.parameters / student.parameters:.1f} times fewer parameters.",
     ]
-    if "alone" in arms and "conventional" in arms:
-        spread = f" (mean ± standard deviation over {count(len(comparison.seeds), 'seed')})"
-        lines.append(
-            f"The student reaches {mean_std(arms['alone'].last)} alone and "
-            f"{mean_std(arms['conventional'].last)} with hints at the conventional positions"
-            f"{spread if len(comparison.seeds) > 1 else ''}."
-        )
     # Arms with identical hint points share their runs; each result is said once, under the first arm.
     first = first_of_same(comparison.arms)
     for control, sentences in comparison.sentences.items():
@@ -204,7 +198,7 @@ def _summary(comparison: Comparison, analysis: Analysis | None) -> tuple[str, ..
     chosen = tuple(capital(title_of(name)) for name in _CHOSEN)
     lines += [note for note in comparison.notes if note.startswith(chosen)]
     if analysis is not None and "kmeans" in arms:
-        lines.append(f"{gap_sentence(analysis, comparison.metric)}.")
+        lines += [f"{gap_sentence(analysis, comparison.metric)}.", *agreement(analysis)]
     return tuple(lines)
 
 
