@@ -10,7 +10,7 @@ from pursuhint._util.provenance import circumstances
 from pursuhint.analysis.findings import AnalyzedLayers, ChoiceRobustness, LayerClusters
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.ways import ChoiceAgreement, ways_of
-from pursuhint.clustering import Clustering, installed_algorithms
+from pursuhint.clustering import ALGORITHMS, Clustering
 from pursuhint.clustering.stability import SelectionStability
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
@@ -20,6 +20,9 @@ from pursuhint.hints.selection import Resampled, choose_plan, stability_of_choic
 from pursuhint.similarity import NORMALIZED, check_normalized
 
 __all__ = ["HintSelector"]
+
+
+_LIGHT = ("kmeans", "segments", "hierarchical")  # the package for k-medoids takes a second to import
 
 
 class HintSelector:
@@ -103,7 +106,8 @@ class HintSelector:
 
         The ways are all algorithms, by all metrics of this analysis, and for each metric the contiguous
         partitions within 1 % of the best inertia; all with as many clusters as the plan has hint points.
-        Metrics that cluster the same matrix count once; metrics with too few images do not count.
+        Metrics that cluster the same matrix count once; metrics with too few images do not count. For another
+        number of hint points than this analysis has, k-medoids counts only if it chose the plan.
 
         Args:
             plan: its ``origin`` says how its points were chosen.
@@ -138,7 +142,8 @@ class HintSelector:
                 other: replace(options, algorithm=other)
                 .clusterings(similarities[name].values)
                 .at(len(chosen))
-                for other in dict.fromkeys((algorithm, *installed_algorithms()))
+                for other in ALGORITHMS
+                if other in (algorithm, *_LIGHT)
             }
 
         ways, near_optimal = ways_of(similarities, clusterings, options)

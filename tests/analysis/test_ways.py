@@ -42,6 +42,8 @@ def by_enumeration(values, k: int, position: str) -> list[set[int]]:
 def test_equals_what_is_counted_by_hand(analysis, k, position):
     plan = analysis.select(k=k, metric="r2cca", algorithm="segments", position=position)
     agreement = analysis.choice_agreement(plan)
+    # The analysis has its clusterings for k = 3; for another k those that are quick to import are made.
+    names = installed_algorithms() if k == 3 else ("kmeans", "segments", "hierarchical")
     matrices = {
         "cka": analysis.similarities["cka"].values,
         "r2cca": analysis.similarities["r2cca"].values,
@@ -49,11 +51,11 @@ def test_equals_what_is_counted_by_hand(analysis, k, position):
     for point in plan.teacher_points:
         layer, votes, total = point.position - 1, 0, 0.0
         for values in matrices.values():
-            for name in installed_algorithms():
+            for name in names:
                 votes += layer in choose_positions(get_algorithm(name)(values, k), position, values)
             near = by_enumeration(values, k, position)
             total += sum(layer in chosen for chosen in near) / len(near)
-        ways = 2 * len(installed_algorithms())
+        ways = 2 * len(names)
         assert len(agreement.ways) == ways
         assert agreement.votes(point.position) == votes
         assert agreement.share(point.position) == pytest.approx((votes + total) / (ways + 2))
