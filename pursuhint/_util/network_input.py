@@ -108,6 +108,19 @@ def first_samples(batch: NetworkInput, count: int) -> NetworkInput:
     return map_tensors(batch, lambda values: values[:count])
 
 
+def few_samples(batch: NetworkInput, count: int = 2) -> NetworkInput:
+    """A few samples to look at a network with: the first of a batch, repeated if it has fewer.
+
+    Two by default: a network that calls ``squeeze()`` loses the axis of a single one, and with two every
+    tensor shows which axis the samples are in.
+
+    Raises:
+        PursuhintError: it is no batch; see `tensors_of`.
+    """
+    tensors_of(batch)
+    return map_tensors(batch, lambda values: values[torch.arange(count, device=values.device) % len(values)])
+
+
 def split_samples(batch: NetworkInput, size: int) -> list[NetworkInput]:
     """The batch in parts of at most ``size`` samples, in order."""
     starts = range(0, count_samples(batch), size)

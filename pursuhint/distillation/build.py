@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pursuhint._util.network_input import NetworkInput, first_samples, map_tensors, tensors_of
+from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors, tensors_of
 from pursuhint.distillation.terms import Term, TermOptions, check_teacher
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating, find_classifier
@@ -204,9 +204,7 @@ class _PointFinder:
             network = self.student if name == "student" else self.teacher
             assert network is not None  # losses without a teacher have no hint points
             activation = pairs[0][1].activation if pairs else "post"
-            return find_hint_points(
-                network, _moved(first_samples(self.example, 1), network), activation=activation
-            )
+            return find_hint_points(network, _moved(self.example, network), activation=activation)
 
         return find
 
@@ -277,8 +275,8 @@ def measure_networks(
 def _features(
     network: nn.Module, points: Sequence[HintPoint], example: NetworkInput, embedding: bool
 ) -> Features:
-    """The features of one image; buffers, modes and random numbers of the network stay unchanged."""
-    images = _moved(first_samples(example, 1), network)
+    """The features of two images; buffers, modes and random numbers of the network stay unchanged."""
+    images = _moved(few_samples(example), network)
     device = tensors_of(images)[0].device
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), evaluating(network):

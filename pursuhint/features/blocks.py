@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
+from pursuhint.features.axes import axes_at
 from pursuhint.features.call_trace import Call, CallTrace, classifier_call
 from pursuhint.features.layers import children_of, modules_of
 from pursuhint.features.module_rules import (
     activation_after_norm,
     has_own_weights,
     is_chain,
-    is_channels_last,
     is_container,
     is_depthwise,
     is_gate,
@@ -39,31 +39,37 @@ class SubBlock:
     name: str
     end: Call
     activation: Call | None
-    channels_last: bool
-    """Whether its output is (N, H, W, C)."""
+    whole: Call
+    """The call that contains its layers."""
 
     @property
     def features(self) -> Tensor:
         assert self.end.output is not None
         return self.end.output
 
-    def post(self) -> Tap:
+    def post(self, axes: str) -> Tap:
+        """Address of its output.
+
+        Args:
+            axes: of the output, see `Tap.axes`.
+        """
         end = self.end
         kind: TapKind = "functional-output" if end.module is None else "output"
-        return Tap(end.name, kind, end.ordinal, end.output_overwritten, self.channels_last)
+        return Tap(end.name, kind, end.ordinal, end.output_overwritten, axes)
 
-    def pre(self, trace: CallTrace) -> Tap:
+    def pre(self, trace: CallTrace, axes: str) -> Tap:
+        """Address of the input of its last activation, or of its output if it does not end in one.
+
+        Args:
+            trace: of the forward pass.
+            axes: of the output.
+        """
         activation = self.activation or activation_after_norm(trace, self.end)
         if activation is None:
-            return self.post()
+            return self.post(axes)
         kind: TapKind = "functional-input" if activation.module is None else "input"
-        copy = activation.input_overwritten
-        return Tap(activation.name, kind, activation.ordinal, copy, self.channels_last)
-
-
-def _sub_block(trace: CallTrace, name: str, end: Call, activation: Call | None, whole: Call) -> SubBlock:
-    """Build a `SubBlock`; ``whole`` is the call that contains its layers."""
-    return SubBlock(name, end, activation, is_channels_last(trace, end, whole))
+        axes = axes_at(trace, activation, axes)
+        return Tap(activation.name, kind, activation.ordinal, activation.input_overwritten, axes)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -85,8 +91,8 @@ def find_sub_blocks(network: nn.Module, trace: CallTrace) -> list[SubBlock]:
         # Modules of the same class as a sub-block, or siblings in the same container, are sub-blocks too,
         # also without a skip connection (first block of EfficientNet) or with one layer (EfficientNetV2).
         calls = search.with_companions(calls)
-        return [_sub_block(trace, call.name, call, call.ends_in, call) for call in calls]
-    single = [_sub_block(trace, call.name, call, call.ends_in, call) for call in found]
+        return [SubBlock(call.name, call, call.ends_in, call) for call in calls]
+    single = [SubBlock(call.name, call, call.ends_in, call) for call in found]
     layers = search.layers()
     units = [_unit(trace, layer) for layer in layers if not is_head(layer)]
     maps = [unit for unit in units if unit.features.ndim > 2]
@@ -125,7 +131,7 @@ class _Search:
             and call is not None
             and call.output is not None
             and call.output.ndim >= 2
-            and len(call.output) == self.trace.samples
+            and self.trace.batch_axis(call) is not None
             and self._weighted_layers(module) >= layers
         )
 
@@ -355,7 +361,7 @@ def _unit(trace: CallTrace, layer: Call) -> SubBlock:
             activation = step
         if step.module is not None:
             name = step.name
-    return _sub_block(trace, name, end, activation, layer)
+    return SubBlock(name, end, activation, layer)
 
 
 def matching_blocks(
@@ -380,5 +386,5 @@ def matching_blocks(
             raise PursuhintError(
                 f"pattern {pattern!r} matches no module that {network} runs; {did_you_mean(pattern, last)}"
             )
-        chosen.update({call.name: _sub_block(trace, call.name, call, call.ends_in, call) for call in calls})
+        chosen.update({call.name: SubBlock(call.name, call, call.ends_in, call) for call in calls})
     return list(chosen.values())

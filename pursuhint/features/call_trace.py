@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from pursuhint._util.network_input import (
     NetworkInput,
     call_network,
     count_samples,
-    first_samples,
+    few_samples,
     map_tensors,
     shapes_of,
 )
@@ -165,6 +165,11 @@ class Call:
     output_version: int = 0
 
     @property
+    def key(self) -> tuple[str, bool, int]:
+        """The same for the same call of another forward pass."""
+        return self.name, self.module is None, self.ordinal
+
+    @property
     def is_activation(self) -> bool:
         return self.module is None or is_activation(self.module)
 
@@ -204,6 +209,20 @@ class CallTrace:
     """All tensors that the network returned; see `all_tensors`."""
     samples: int
     """Size of the batch."""
+    more_samples: Mapping[tuple[str, bool, int], torch.Size] = field(default_factory=dict)
+    """Shapes of all outputs for one sample more, by `Call.key`, where they were needed; see `batch_axis`."""
+
+    def batch_axis(self, call: Call) -> int | None:
+        """Which axis of a call's output has one entry per sample: 0; 1 if tokens come first; or none."""
+        shape = () if call.output is None else tuple(call.output.shape)
+        fits = [axis for axis in (0, 1) if shape[axis : axis + 1] == (self.samples,)]
+        if len(shape) != 3 and 0 not in fits:
+            return None
+        more = self.more_samples.get(call.key)
+        if more is not None:
+            grown = [(*shape[:axis], self.samples + 1, *shape[axis + 1 :]) for axis in fits]
+            fits = [axis for axis, wanted in zip(fits, grown) if wanted == tuple(more)]
+        return next(iter(fits), None)
 
     @property
     def output(self) -> Tensor:
@@ -241,7 +260,7 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
     Args:
         network: any module that takes the batch. Modes, statistics and parameters stay as they are.
         example: a batch: images (N, C, H, W), or a tuple or mapping of tensors as the network's ``forward``
-            takes them; one sample is enough.
+            takes them; two samples are enough.
 
     Raises:
         PursuhintError: the network cannot run on the example, or returns no tensor.
@@ -332,6 +351,26 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
     return CallTrace(tuple(calls), outputs, samples)
 
 
+def trace_samples(network: nn.Module, example: NetworkInput) -> CallTrace:
+    """Trace a network with two samples, and where that leaves open which axis they are in, with three.
+
+    Args:
+        network: as in `trace_calls`.
+        example: as in `trace_calls`; the first samples of it are used, and repeated if there are fewer.
+
+    Raises:
+        PursuhintError: the network cannot run on the example, or returns no tensor.
+    """
+    trace = trace_calls(network, few_samples(example))
+    shapes = [call.output.shape for call in trace.calls if call.output is not None]
+    if not any(len(shape) == 3 and shape[1] == trace.samples for shape in shapes):
+        return trace
+    calls = trace_calls(network, few_samples(example, trace.samples + 1)).calls
+    return replace(
+        trace, more_samples={call.key: call.output.shape for call in calls if call.output is not None}
+    )
+
+
 def index_of_logits(trace: CallTrace) -> int:
     """Which of a network's output tensors is the logits.
 
@@ -397,6 +436,6 @@ def find_classifier(network: nn.Module, example: NetworkInput) -> tuple[str, nn.
     Raises:
         PursuhintError: the network cannot run on the example, or has no layer with weights.
     """
-    call = classifier_call(trace_calls(network, first_samples(example, 1)))
+    call = classifier_call(trace_calls(network, few_samples(example)))
     assert call.module is not None
     return call.name, call.module

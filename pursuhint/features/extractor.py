@@ -17,10 +17,11 @@ from pursuhint._util.network_input import (
     attention_mask,
     call_network,
     count_samples,
-    first_samples,
+    few_samples,
 )
 from pursuhint._util.wrappers import original_modules, runnable
 from pursuhint.errors import PursuhintError
+from pursuhint.features.axes import arrange, input_axes
 from pursuhint.features.call_trace import (
     ActivationCalls,
     classifier_call,
@@ -139,8 +140,10 @@ class FeatureExtractor:
         if not self.embedding:
             return self.taps
         if self._classifier is None:
-            call = classifier_call(trace_calls(self.network, first_samples(images, 1)))
-            self._classifier = Tap(call.name, "input", call.ordinal, copy=call.input_overwritten)
+            trace = trace_calls(self.network, few_samples(images))
+            call = classifier_call(trace)
+            axes = input_axes(trace, call)
+            self._classifier = Tap(call.name, "input", call.ordinal, call.input_overwritten, axes)
         return (*self.taps, self._classifier)
 
     def _features(self, output: Any, tensors: list[Tensor], images: NetworkInput) -> Features:
@@ -274,5 +277,5 @@ class _Seen:
                     f"{what} was overwritten in place after it was read; "
                     f"build {type(self.network).__name__} with inplace=False"
                 )
-            result.append(tensor.movedim(-1, 1) if tap.channels_last and tensor.ndim == 4 else tensor)
+            result.append(arrange(tensor, tap.axes))
         return result

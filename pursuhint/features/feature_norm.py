@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pursuhint._util.network_input import NetworkInput, first_samples, map_tensors
+from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors
 from pursuhint._util.wrappers import unwrapped
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.extractor import FeatureExtractor
@@ -46,7 +46,7 @@ def find_norm(network: nn.Module, point: HintPoint, example: NetworkInput) -> nn
             return values.to(device)
         return torch.randn(values.shape, generator=generator).to(device, values.dtype).requires_grad_()
 
-    images = map_tensors(first_samples(example, 1), random)
+    images = map_tensors(few_samples(example), random)
     seen: list[tuple[nn.Module, Tensor]] = []
 
     def hook(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pursuhint._util.network_input import NetworkInput, first_samples, map_tensors, tensors_of
+from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors, tensors_of
 from pursuhint._util.wrappers import unwrapped
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import Call, CallTrace, classifier_call, trace_calls
@@ -159,7 +159,7 @@ def find_head(network: nn.Module, example: NetworkInput) -> Head:
             return values.to(device)  # token ids: not every number is one
         return (2 * torch.rand(values.shape, generator=generator) - 1).to(device, values.dtype)
 
-    trace = trace_calls(network, map_tensors(first_samples(example, 1), random))
+    trace = trace_calls(network, map_tensors(few_samples(example), random))
     classifier = classifier_call(trace)
     embedding = classifier.input
     assert embedding is not None

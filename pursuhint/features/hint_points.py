@@ -2,7 +2,7 @@
 
 A candidate is the output of a *sub-block*: a residual block, inverted residual, shuffle unit or transformer
 block, or, in a plain network, a convolution with its norm and activation. Sub-blocks are found from the call
-trace of one forward pass on one image, so any `torch.nn.Module` will do.
+trace of a forward pass on two images, so any `torch.nn.Module` will do.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class HintPoint:
             Both are equal for a block that does not end in an activation.
         channels: width of the features.
         spatial: (height, width) of a feature map, (tokens,) of a sequence, () of a vector, for the input
-            that was used to find the points.
+            that was used to find the points. A signal is a map of height 1, a video one of all frames below
+            each other.
         stage: resolution stage, from 1: a new one begins where the spatial size changes.
         tap: address of the tensor, for `pursuhint.features.FeatureExtractor`.
     """
@@ -75,13 +76,21 @@ class HintPoint:
             PursuhintError: an entry is missing or of the wrong kind.
         """
         try:
-            tap = Tap(**values["tap"])
+            tap = _tap_from(values["tap"])
             rest = {key: value for key, value in values.items() if key != "tap"}
             point = cls(**{**rest, "spatial": tuple(values["spatial"])}, tap=tap)
         except (KeyError, TypeError) as error:
             raise PursuhintError(f"not a hint point: {values!r} ({error})") from None
         _check_activation(point.activation)
         return point
+
+
+def _tap_from(values: dict[str, Any]) -> Tap:
+    """A tap from JSON; plans of earlier versions say ``channels_last`` of maps instead of naming the axes."""
+    values = dict(values)
+    if values.pop("channels_last", False):
+        values["axes"] = "NHWC"
+    return Tap(**values)
 
 
 def _check_activation(activation: str) -> None:
@@ -95,6 +104,7 @@ def find_hint_points(
     *,
     activation: Activation = "post",
     include: Sequence[str] = (),
+    channels_last: bool | None = None,
 ) -> tuple[HintPoint, ...]:
     """Find the candidate hint points of any network, in depth order.
 
@@ -106,10 +116,14 @@ def find_hint_points(
     Args:
         network: run once in evaluation mode; not changed.
         example: images of the network's input size, (N, C, H, W), or what else its ``forward`` takes: token
-            ids, a tuple of positional arguments, a mapping of named ones. Only the first sample is used.
+            ids, a tuple of positional arguments, a mapping of named ones. Two samples are used, three
+            where two leave open which axis they are in; fewer are repeated.
         activation: ``"post"`` or ``"pre"``; see `HintPoint`.
         include: module-name patterns such as ``"layer3.*"`` that replace the automatic choice. A pattern
             selects the sub-blocks that it matches; if it matches only other modules, their outputs.
+        channels_last: whether features of three axes or more have their channels in the last one, in all
+            blocks. None reads it from the layers around each block; a `PursuhintWarning` names blocks that
+            both fit.
 
     Returns:
         The points, in the order of computation.
@@ -118,13 +132,13 @@ def find_hint_points(
         PursuhintError: the network cannot run on the example, has no candidate, or a pattern matches none.
     """
     # Imported here, so that stored points can be read without importing torch.
-    from pursuhint._util.network_input import first_samples
     from pursuhint._util.wrappers import original_modules
+    from pursuhint.features.axes import arrange, read_axes
     from pursuhint.features.blocks import find_sub_blocks, matching_blocks
-    from pursuhint.features.call_trace import trace_calls
+    from pursuhint.features.call_trace import trace_samples
 
     _check_activation(activation)
-    trace = trace_calls(network, first_samples(example, 1))
+    trace = trace_samples(network, example)
     with original_modules(network) as network:
         blocks = find_sub_blocks(network, trace)
     if include:
@@ -135,12 +149,14 @@ def find_hint_points(
             "for example one that ends each part of the network"
         )
     blocks.sort(key=lambda block: block.end.ended)
+    axes = read_axes(trace, blocks, channels_last=channels_last)
     points: list[HintPoint] = []
     stage = 0
     previous: tuple[int, ...] | None = None
     for position, block in enumerate(blocks, start=1):
-        tap = block.post() if activation == "post" else block.pre(trace)
-        channels, spatial = _sizes(block.features, tap)
+        order = axes[block.name]
+        tap = block.post(order) if activation == "post" else block.pre(trace, order)
+        channels, spatial = _sizes(arrange(block.features, order), tap)
         stage += spatial != previous
         previous = spatial
         points.append(HintPoint(block.name, position, len(blocks), activation, channels, spatial, stage, tap))
@@ -199,7 +215,7 @@ def conventional_points(network: nn.Module, points: Sequence[HintPoint]) -> tupl
 def _sizes(features: Tensor, tap: Tap) -> tuple[int, tuple[int, ...]]:
     shape = tuple(features.shape)
     if len(shape) == 4:
-        return (shape[3], shape[1:3]) if tap.channels_last else (shape[1], shape[2:4])
+        return shape[1], shape[2:4]
     if len(shape) == 3:
         return shape[2], shape[1:2]
     if len(shape) == 2:

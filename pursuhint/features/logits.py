@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pursuhint._util.network_input import NetworkInput, call_network, first_samples
+from pursuhint._util.network_input import NetworkInput, call_network, few_samples
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import all_tensors, index_of_logits, trace_calls
 
@@ -66,7 +66,7 @@ class LogitsReader:
 
     def prepare(self, batch: NetworkInput) -> None:
         """Find out which tensor of the output is the logits, for `select`, by a run on the first sample."""
-        trace = trace_calls(self.network, first_samples(batch, 1))
+        trace = trace_calls(self.network, few_samples(batch))
         self._index, self._among = index_of_logits(trace), len(trace.outputs)
         self._shape = tuple(trace.outputs[self._index].shape[1:])
 

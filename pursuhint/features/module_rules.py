@@ -1,4 +1,4 @@
-"""Classify modules and calls by structure, not by name: norms, gates, chains, heads, memory layout."""
+"""Classify modules and calls by structure, not by name: norms, gates, chains, heads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from pursuhint.features.call_trace import Call, CallTrace
-from pursuhint.features.layers import adapted_layer, as_convolution, is_linear, owns_weights
+from pursuhint.features.layers import as_convolution, is_linear, owns_weights
 
 # ---------------------------------------------------------------------------------------------------------
 # Modules
@@ -113,43 +113,3 @@ def is_head(call: Call) -> bool:
     """Whether all layers of a module take one vector per sample, as in a classifier."""
     layers = weighted_calls(call)
     return bool(layers) and all(map(is_vector_layer, layers))
-
-
-def channel_axis(call: Call) -> int | None:
-    """The channel axis of a layer's four-dimensional input; None if it cannot be determined."""
-    module, entered = call.module, call.input
-    if module is None or entered is None or entered.ndim != 4:
-        return None
-    if as_convolution(module) is not None or isinstance(
-        module, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
-    ):
-        return 1
-    name = type(module).__name__.lower()
-    if "norm" in name and name.endswith("2d"):
-        return 1
-    shape = getattr(module, "normalized_shape", None)
-    if is_linear(module) or (is_norm(module) and isinstance(shape, (tuple, list))):
-        return 3
-    return None
-
-
-def is_channels_last(trace: CallTrace, end: Call, whole: Call) -> bool:
-    """Whether the output of a sub-block is (N, H, W, C).
-
-    Decided by a layer that takes this output; or, if the sub-block keeps the shape, by a layer that takes its
-    input. Failing both, by the last layer inside: it must be as wide as the last axis, and not as the second.
-    """
-    output = end.output
-    if output is None or output.ndim != 4:
-        return False
-    for call in trace.calls:
-        if end.feeds(call) and (axis := channel_axis(call)) is not None:
-            return axis == 3
-    if whole.input is not None and whole.input.shape == output.shape:
-        for call in inner_calls(whole):
-            same = call.input is whole.input and call.input_version == whole.input_version
-            if same and (axis := channel_axis(call)) is not None:
-                return axis == 3
-    last = max(weighted_calls(whole), key=lambda call: call.ended, default=whole)
-    width = getattr(adapted_layer(last.module), "out_features", None)
-    return width == output.shape[3] and width != output.shape[1]

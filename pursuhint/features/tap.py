@@ -23,12 +23,14 @@ class Tap:
             as functions directly in it.
         copy: whether the network overwrites this tensor in place later in the forward pass, so that it must
             be copied.
-        channels_last: whether the tensor is (N, H, W, C); `FeatureExtractor` then moves the channels to the
-            second axis.
+        axes: the axes of the tensor in the network's order, where it is not (N, C, H, W), (N, T, C) or
+            (N, C): a word such as ``"NHWC"`` (channels last), ``"TNC"`` (tokens first), ``"NCL"`` (a signal),
+            ``"NCDHW"`` or ``"NDHWC"`` (D frames). `FeatureExtractor` then brings it into one of these orders:
+            a signal becomes a map of height 1, frames stand one below the other.
     """
 
     module: str
     kind: TapKind = "output"
     call: int = 0
     copy: bool = False
-    channels_last: bool = False
+    axes: str = ""

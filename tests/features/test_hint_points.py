@@ -148,7 +148,7 @@ def test_errors_say_what_to_do():
     network = create_model("resnet20", num_classes=10)
     with pytest.raises(PursuhintError, match="activation must be 'pre' or 'post', got 'mid'"):
         find_hint_points(network, image(), activation="mid")  # type: ignore[arg-type]
-    with pytest.raises(PursuhintError, match=r"input of shape \(1, 1, 8, 8\) \(in its module 'conv1'\)"):
+    with pytest.raises(PursuhintError, match=r"input of shape \(2, 1, 8, 8\) \(in its module 'conv1'\)"):
         find_hint_points(network, torch.zeros(1, 1, 8, 8))
     with pytest.raises(PursuhintError, match="found no sub-block in Sequential"):
         find_hint_points(nn.Sequential(nn.Flatten(), nn.Linear(27, 2)), image(3))
