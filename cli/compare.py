@@ -70,7 +70,7 @@ from .recipe_options import build_recipe, recipe_options
 )
 @click.option("--streams", is_flag=True, help="On a GPU, give every student in training a stream of its own.")
 @click.option("--seeds", default="0-4", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")
-@apply("metric", "k", "position", "activation", "samples", "device", "out", "quiet", "json")
+@apply("metric", "k", "position", "activation_of_hints", "samples", "device", "out", "quiet", "json")
 def command(
     arms: tuple[str, ...],
     methods: tuple[str, ...],
@@ -81,7 +81,7 @@ def command(
     metrics: tuple[str, ...],
     k: int | None,
     position: str,
-    activation: str,
+    activation: str | None,
     samples: int,
     device: str | None,
     out: Path,

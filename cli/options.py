@@ -216,6 +216,12 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         show_default=True,
         help="Features after or before the last activation of a sub-block.",
     ),
+    "activation_of_hints": click.option(
+        "--activation",
+        type=click.Choice(["post", "pre"]),
+        help="Features after or before the last activation of a sub-block.  [default: as in the recipe, else "
+        "as in the losses' papers]",
+    ),
     "activations": click.option(
         "--activation",
         type=click.Choice(["post", "pre", "both"]),

@@ -9,6 +9,7 @@ from pursuhint.analysis.sample_size import TooFewSamples
 from pursuhint.clustering.agreement import Agreement
 from pursuhint.clustering.result import Clustering
 from pursuhint.clustering.stability import SelectionStability
+from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 
 __all__ = ["AnalysisSeconds", "AnalyzedLayers", "ChoiceRobustness", "LayerClusters"]
@@ -54,6 +55,16 @@ class LayerClusters:
     clusterings: Mapping[str, Mapping[str, Clustering]]
     curves: Mapping[str, Mapping[str, Mapping[int, float]]]
     silhouettes: Mapping[str, Mapping[str, Mapping[int, float]]]
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise PursuhintError("no metric is named")
+        for metric in self.metrics:
+            for name in ("clusterings", "curves", "silhouettes"):
+                if not {"kmeans", "segments"} <= getattr(self, name).get(metric, {}).keys():
+                    raise PursuhintError(f"{name} lacks kmeans or segments of {metric}")
+            if metric not in self.clustered_with:
+                raise PursuhintError(f"clustered_with lacks {metric}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.devices import choose_device
 from pursuhint.analysis.cross_network import compare_networks
 from pursuhint.errors import PursuhintError
-from pursuhint.features.hint_points import HintPoint, find_hint_points
+from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.network_similarity import NetworkSimilarity
 
@@ -83,7 +83,7 @@ def teacher_student_similarity(
     """Compare the layers of a run's teacher and student, before and after training.
 
     The student's initial weights are made again from the recipe and its seed. Both times the networks see the
-    same training images.
+    same training images. Layers are read before the activation if all losses look there, else after it.
 
     Args:
         run: of a student that had a teacher.
@@ -111,7 +111,8 @@ def teacher_student_similarity(
         parts = prepare(run.recipe)
         students = {"before": parts.student, "after": run.load_student(trust_code=trust_code)}
     assert parts.teacher is not None
-    activation = "post" if run.plan is None else run.plan.teacher_points[0].activation
+    sides = {point.activation for plan in run.all_plans for point in plan.teacher_points}
+    activation: Activation = "pre" if sides == {"pre"} else "post"  # losses may look at both
     example = parts.example
     teacher_points = find_hint_points(parts.teacher, example, activation=activation)
     points = {

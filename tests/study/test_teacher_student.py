@@ -74,6 +74,21 @@ def test_round_trip_and_report(run, found, tmp_path):
     assert "teacher layer1.0" in page
 
 
+def test_losses_that_look_at_different_points(tmp_path):
+    losses = {"ofd": 1e-3, "at": {"weight": 1, "hints": {"strategy": "last-map", "activation": "pre"}}}
+    run = train(
+        recipe(write_teacher(tmp_path), losses=losses, data="digits", batch_size=512),
+        tmp_path / "run",
+        device="cpu",
+    )
+    assert run.plan is None
+    assert {len(plan) for plan in run.all_plans} == {1, 3}
+    found = teacher_student_similarity(run, samples=50)
+    assert {point.activation for point in found.after.teacher_points} == {"pre"}
+    found.save(run.path / "teacher_student")
+    assert "Circles mark the pairs of a hint." in write_report(run.path).read_text(encoding="utf-8")
+
+
 def test_progress_counts_both_networks(run):
     seen = []
     teacher_student_similarity(run, samples=50, on_progress=lambda done, total: seen.append((done, total)))

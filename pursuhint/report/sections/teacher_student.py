@@ -28,7 +28,7 @@ def build_teacher_student_section(
         figure_folder: where pictures go.
     """
     before, after = teacher_student.before, teacher_student.after
-    pairs = [] if run.plan is None else [(pair.teacher, pair.student) for pair in run.plan.pairs]
+    pairs = dict.fromkeys((pair.teacher, pair.student) for plan in run.all_plans for pair in plan.pairs)
     places = [
         (_place(before.teacher_points, teacher), _place(before.student_points, student))
         for teacher, student in pairs

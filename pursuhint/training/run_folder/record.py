@@ -90,6 +90,11 @@ class RunRecord:
         )
 
     @property
+    def all_plans(self) -> tuple[HintPlan, ...]:
+        """The hint points of the run: those that all losses share, or those of every loss with its own."""
+        return tuple(self.plans.values()) if self.plan is None else (self.plan,)
+
+    @property
     def dominant_term(self) -> DominantTerm | None:
         """The term with more than 90 % of the loss in the first epoch of the main stage; None without one."""
         weights = {name: loss.weight for name, loss in self.recipe.losses.items()}
