@@ -29,14 +29,14 @@ from pursuhint.analysis.sample_size import TooFewSamples, too_few_samples
 from pursuhint.clustering.result import check_k
 from pursuhint.data import Batch, ImageData, InputData, make_loader, sample_indices
 from pursuhint.data.fingerprint import fingerprint_data
-from pursuhint.data.preprocessing import Preprocessing
+from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
 from pursuhint.features.pooling import Pooling, get_pooling
 from pursuhint.hints.options import SelectionOptions
 from pursuhint.models.accuracy import measure_teacher
-from pursuhint.models.normalization import converted_to
+from pursuhint.models.normalization import converted_to, expected_normalization
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.similarity import NORMALIZED, check_normalized, get_metric
 from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
@@ -150,6 +150,8 @@ def analyze(
     arguments, began = _changed_arguments(locals()), circumstances()
     expect_network(network, "the network")
     expect(data, (ImageData, InputData), "the data", advice=LOAD_DATA)
+    if isinstance(data, ImageData):
+        _warn_of_other_constants(data, network)
     names = _metrics_to_compute(metrics)
     if normalize:
         check_normalized(metrics)
@@ -259,6 +261,26 @@ def analyze(
         return analyses[0].finished()
     post, pre = (analysis.finished() for analysis in analyses)
     return with_pre(post, pre, selection)
+
+
+def _warn_of_other_constants(data: ImageData, network: nn.Module) -> None:
+    """Warn if images keep the data's own constants, by default, though the network says it expects others."""
+    expected = expected_normalization(network)
+    fitting = None if expected is None else expected.for_channels(data.in_channels)
+    own = data.normalization_source in ("the data", "the training images")
+    scaled = data.preprocessing.value_range is not None
+    if fitting is None or converted_to(network) is not None or not (own and scaled):
+        return
+    if (data.mean, data.std) != (fitting.mean, fitting.std):
+        used = Normalization(data.mean, data.std, data.normalization_source)
+        warnings.warn(
+            PursuhintWarning(
+                f"the images are normalised with {used}, and {type(network).__name__} says that it expects "
+                f"{fitting}; if its weights were trained so, pass dataclasses.replace(data, "
+                f"mean={fitting.mean}, std={fitting.std})"
+            ),
+            stacklevel=3,
+        )
 
 
 def _preprocessing(data: ImageData | InputData, network: nn.Module) -> Preprocessing | None:

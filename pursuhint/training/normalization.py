@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from pursuhint.data import ImageData
@@ -9,6 +11,9 @@ from pursuhint.data.preprocessing import IMAGENET, Normalization
 from pursuhint.errors import PursuhintError
 from pursuhint.models.normalization import BY_NETWORK, convert_images, converted_to, expected_normalization
 from pursuhint.training.recipe.schema import DataConfig
+
+ASKED_FOR = ", as asked for"
+"""End of the source of the data's own constants that a recipe asks for."""
 
 
 def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name: str) -> ImageData:
@@ -25,8 +30,11 @@ def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name
             number of channels.
     """
     choice = config.normalize
-    if choice == "data" or data.preprocessing.value_range is None:
+    if data.preprocessing.value_range is None:
         return data
+    if choice == "data":
+        asked = "" if data.normalization_source.endswith(ASKED_FOR) else ASKED_FOR
+        return replace(data, normalization_source=f"{data.normalization_source}{asked}")
     if choice == "imagenet":
         return data.normalized_with(IMAGENET)
     if choice is not None and choice != "model":

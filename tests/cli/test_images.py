@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import warnings
 
 import pytest
 import torch
@@ -88,3 +90,23 @@ def test_the_report_of_a_run_says_it(tmp_path, pursuhint):
     assert pursuhint("report", run.path).returncode == 0
     line = run.load_data().preprocessing.line().removeprefix("images: ")
     assert line.partition(" (from")[0] in (run.path / "report.html").read_text()
+
+
+def test_python_is_warned_of_a_network_that_expects_other_images():
+    """The command line normalises as the network expects; from Python the data keep their constants."""
+    data = load_dataset("digits")
+    network = create_model("resnet8", num_classes=10, in_channels=1)
+
+    def messages(images, network):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            analyze(network, images, samples=50, device="cpu")
+        return [str(one.message) for one in caught if "normalised with" in str(one.message)]
+
+    assert messages(data, network) == []  # it expects nothing
+    network.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    assert len(messages(data, network)) == 1
+    assert messages(dataclasses.replace(data, mean=(0.5,), std=(0.25,)), network) == []
+    assert messages(data.normalized_with(IMAGENET), network) == []  # asked for
+    convert_images(network, Normalization(data.mean, data.std, "the data"), HALF)
+    assert messages(data, network) == []
