@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -341,6 +342,7 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
         reason = (str(error) or repr(error)).splitlines()[0]
         raise PursuhintError(
             f"{type(network).__name__} cannot run on input of shape {shapes_of(example)}{where}: {reason}"
+            f"{_other_channels(reason)}"
         ) from error
     finally:
         for handle in handles:
@@ -369,6 +371,14 @@ def trace_samples(network: nn.Module, example: NetworkInput) -> CallTrace:
     return replace(
         trace, more_samples={call.key: call.output.shape for call in calls if call.output is not None}
     )
+
+
+def _other_channels(reason: str) -> str:
+    """What to do where a convolution wants grey images and gets RGB, or the reverse; empty otherwise."""
+    wanted = re.search(r"to have ([13]) channels, but got [13] channels", reason)
+    if wanted is None:
+        return ""
+    return f"; --image-channels {wanted[1]} (data.channels: {wanted[1]}) converts the images"
 
 
 def index_of_logits(trace: CallTrace) -> int:

@@ -12,6 +12,7 @@ import torch
 from pursuhint.analysis import Analysis, analyze
 from pursuhint.data import load_dataset, make_loader
 from pursuhint.data.preprocessing import IMAGENET, Normalization, Preprocessing
+from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
 from pursuhint.models.normalization import convert_images
@@ -110,3 +111,16 @@ def test_python_is_warned_of_a_network_that_expects_other_images():
     assert messages(data.normalized_with(IMAGENET), network) == []  # asked for
     convert_images(network, Normalization(data.mean, data.std, "the data"), HALF)
     assert messages(data, network) == []
+
+
+def test_a_teacher_of_other_channels_is_told_apart_and_has_a_way_through(tmp_path):
+    teacher = create_model("resnet8", num_classes=10, in_channels=3)
+    settings = {"student": "resnet8", "losses": {"kd": 1, "at": 1}, "epochs": 1}
+    with pytest.raises(PursuhintError, match=r"data.channels: 3\) converts the images"):
+        train(
+            Recipe.from_dict({**settings, "data": "digits"}), tmp_path / "run", teacher=teacher, device="cpu"
+        )
+    converted = Recipe.from_dict({**settings, "data": {"name": "digits", "channels": 3}})
+    run = train(converted, tmp_path / "run", teacher=teacher, device="cpu")
+    assert run.environment["data"]["in_channels"] == 3
+    assert run.load_data().in_channels == 3
