@@ -264,7 +264,7 @@ def test_comparison_draws_a_dot_for_every_seed_and_an_interval():
     )
     left, right = figure.axes[:2]
     dots = [line for line in left.get_lines() if line.get_linestyle() == "None"]
-    assert [len(line.get_xdata()) for line in dots] == [3] * 6
+    assert [len(line.get_xdata()) for line in dots] == [3] * len(ARMS)
     assert any(list(line.get_xdata()) == [-0.5, 1.1] for line in right.get_lines())
     assert "+0.30  [-0.50, +1.10]" in {text.get_text() for text in texts(figure)}
 
