@@ -8,6 +8,8 @@ from torch import nn
 
 from pursuhint.data import ImageData
 from pursuhint.errors import PursuhintError
+from pursuhint.features import find_hint_points
+from pursuhint.hints import HintPlan
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import save_weights
 from pursuhint.training import Inputs, Recipe, resolve_recipe
@@ -53,7 +55,8 @@ def test_a_checkpoint_is_hashed_where_no_network_was_passed(tmp_path):
 
 def test_the_plan_of_a_file_does_not_replace_one_that_was_passed(tmp_path):
     named = recipe(hints={"file": str(tmp_path / "missing.json")})
-    plan = object()
+    network = create_model("resnet8", num_classes=4)
+    plan = HintPlan.stage_centers(find_hint_points(network, torch.zeros(1, 3, 32, 32)))
     assert Inputs(plan=plan).with_plan_of(named).plan is plan
     with pytest.raises(PursuhintError, match=r"missing\.json"):
         Inputs().with_plan_of(named)
