@@ -17,8 +17,10 @@ from pursuhint.losses import LOSSES
 from pursuhint.losses.ce import CrossEntropyLoss
 from pursuhint.report import write_report
 from pursuhint.report.method_table import markdown_table, method_grid
+from pursuhint.report.sections.methods import findings
 from pursuhint.study import MethodComparison, compare_methods
 from pursuhint.study.method import Method, all_methods, parse_methods
+from pursuhint.study.paired_statistics import summarize
 from pursuhint.study.step_memory import step_memory
 from pursuhint.training import RunRecord, train
 from tests.helpers.study_runs import few_digits, recipe, write_teacher
@@ -240,3 +242,12 @@ def test_wrong_studies_are_refused_before_anything_happens(
             **{"data": data, "device": "cpu", **options},
         )
     assert not (tmp_path / "m").exists()
+
+
+def test_few_seeds_and_methods_below_the_student_alone_are_said_first(finished):
+    assert any("2 seeds give no intervals" in line for line in findings(finished))
+    assert not any("significantly different" in line for line in findings(finished))
+    alone = finished.method("alone").model_copy(update={"last": summarize([100.0, 100.0])})
+    methods = tuple(alone if method.name == "alone" else method for method in finished.methods)
+    first = findings(finished.model_copy(update={"methods": methods}))[0]
+    assert first.startswith("Every method ended below the student alone (100.00 %")
