@@ -28,7 +28,7 @@ from pursuhint.training.run_training import train
 __all__ = ["DEMO_FILE", "DemoResult", "demo"]
 
 DEMO_FILE = "demo.json"
-STUDENT_IMAGES = 200
+STUDENT_IMAGES = 150
 """Training images of the students, of the 1,437 that the teacher sees."""
 
 METRICS = ("cka", "r2cca")
@@ -62,7 +62,7 @@ def demo(
     arms: Sequence[str] = tuple(ARMS),
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     teacher_epochs: int = 20,
-    student_epochs: int = 20,
+    student_epochs: int = 30,
     device: torch.device | str | None = None,
     on_event: Watcher | None = None,
 ) -> DemoResult:
@@ -73,7 +73,7 @@ def demo(
     at every kind of position and several seeds (``OUT/compare``). ``OUT/report.html`` tells the story. The
     same call resumes from whatever is there.
 
-    The teacher sees all 1,437 training images, the students 200 of them: with all images a student knows the
+    The teacher sees all 1,437 training images, the students 150 of them: with all images a student knows the
     digits as well as the teacher without any help, and nothing is left for hints to add.
 
     Args:
@@ -174,7 +174,7 @@ def student_recipe(epochs: int, teacher: Path) -> Recipe:
             "student": "resnet8",
             "teacher": {"network": "resnet32", "checkpoint": str(teacher.resolve())},
             "data": {"name": "digits", "train_samples": STUDENT_IMAGES},
-            "losses": {"ce": 1.0, "kd": 1.0, "at": 100.0},
+            "losses": {"ce": 1.0, "kd": 1.0, "at": 200.0},
             "optimizer": {"lr": 0.05, "nesterov": True},
             "schedule": "one-cycle",
             "epochs": epochs,

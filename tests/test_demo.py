@@ -33,7 +33,7 @@ def test_leaves_teacher_analysis_comparison_and_report(shown):
     assert result.analysis.metrics == ("cka", "r2cca")
     assert len(result.analysis.candidates) == 15
     assert [arm.name for arm in result.comparison.arms] == ["conventional", "kmeans"]
-    assert result.comparison.data.train == 200
+    assert result.comparison.data.train == 150
     assert result.report == result.path / "report.html"
     page = result.report.read_text(encoding="utf-8")
     assert "pursuhint demo" in page
