@@ -13,7 +13,7 @@ from pursuhint._util.network_input import NetworkInput, call_as_given, in_precis
 from pursuhint._util.wrappers import original_modules, runnable
 from pursuhint.acceleration.options import CompileMode
 from pursuhint.errors import PursuhintError
-from pursuhint.features.axes import arrange
+from pursuhint.features.axes import features_at
 from pursuhint.features.call_trace import first_tensor
 from pursuhint.features.extractor import FeatureExtractor, Features
 
@@ -96,7 +96,7 @@ class CompiledExtractor(FeatureExtractor):
                 raise PursuhintError(
                     f"{what} was not reached in this forward pass of {type(self.network).__name__}"
                 )
-            found.append(arrange(tensor, tap.axes))
+            found.append(features_at(tap, tensor))
         return self._features(output, found, images)
 
     def _run_network(self, images: NetworkInput) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:

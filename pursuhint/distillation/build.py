@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors, tensors_of
 from pursuhint.distillation.terms import Term, TermOptions, check_teacher
+from pursuhint.distillation.token_maps import of_one_kind
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating, find_classifier
 from pursuhint.features.extractor import FeatureExtractor, Features
@@ -174,9 +175,9 @@ class _PointFinder:
         kind = asked.kind
         pairs = self._planned(name) if kind.needs_hint_plan() else self._last_maps(kind)
         chosen = kind.choose_points(pairs, self._candidates(pairs), **asked.options)
-        if chosen is None:
-            return PointsSeen(tuple(own for own, _ in pairs), tuple(other for _, other in pairs), paired=True)
-        return PointsSeen(tuple(chosen[0]), tuple(chosen[1]), paired=False)
+        student = tuple(own for own, _ in pairs) if chosen is None else tuple(chosen[0])
+        teacher = tuple(other for _, other in pairs) if chosen is None else tuple(chosen[1])
+        return PointsSeen(*of_one_kind(student, teacher, self.example), paired=chosen is None)
 
     def _planned(self, name: str) -> Pairs:
         plan = self.plan.get(name) if isinstance(self.plan, Mapping) else self.plan

@@ -7,6 +7,7 @@ size decide, then the width of its own last layer.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,7 @@ from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.call_trace import Call, CallTrace
 from pursuhint.features.layers import adapted_layer, as_convolution, is_linear
 from pursuhint.features.module_rules import inner_calls, is_norm, weighted_calls
+from pursuhint.features.tap import Tap
 
 if TYPE_CHECKING:
     from pursuhint.features.blocks import SubBlock
@@ -46,6 +48,14 @@ class Reading(NamedTuple):
     last: bool
     certain: bool
     both_fit: bool = False
+
+
+def features_at(tap: Tap, values: Tensor) -> Tensor:
+    """The features at a tap, axes in one of the usual orders, and tokens laid out as a map if it says so."""
+    values = arrange(values, tap.axes)
+    if tap.grid is None:
+        return values
+    return values[:, -math.prod(tap.grid) :].transpose(1, 2).unflatten(2, tap.grid)
 
 
 def arrange(values: Tensor, axes: str) -> Tensor:

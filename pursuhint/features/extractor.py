@@ -21,7 +21,7 @@ from pursuhint._util.network_input import (
 )
 from pursuhint._util.wrappers import original_modules, runnable
 from pursuhint.errors import PursuhintError
-from pursuhint.features.axes import arrange, input_axes
+from pursuhint.features.axes import features_at, input_axes
 from pursuhint.features.call_trace import (
     ActivationCalls,
     classifier_call,
@@ -277,5 +277,5 @@ class _Seen:
                     f"{what} was overwritten in place after it was read; "
                     f"build {type(self.network).__name__} with inplace=False"
                 )
-            result.append(arrange(tensor, tap.axes))
+            result.append(features_at(tap, tensor))
         return result

@@ -8,7 +8,7 @@ trace of a forward pass on two images, so any `torch.nn.Module` will do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pursuhint._util.registry import did_you_mean
@@ -50,6 +50,8 @@ class HintPoint:
             each other.
         stage: resolution stage, from 1: a new one begins where the spatial size changes.
         tap: address of the tensor, for `pursuhint.features.FeatureExtractor`.
+        grid: rows and columns of the patches of the image that the last tokens of a sequence are; None if
+            that is not known, and for other features. Tokens in front of them are class and register tokens.
     """
 
     module: str
@@ -60,9 +62,19 @@ class HintPoint:
     spatial: tuple[int, ...]
     stage: int
     tap: Tap
+    grid: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return f"{self.module} (position {self.position} of {self.total}, {self.activation})"
+
+    def as_map(self) -> HintPoint:
+        """The same point with its tokens laid out as a map of patches, without those in front of the patches.
+
+        Itself for other features, and where `grid` is not known.
+        """
+        if self.grid is None or len(self.spatial) != 1:
+            return self
+        return replace(self, spatial=self.grid, tap=replace(self.tap, grid=self.grid))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -78,7 +90,8 @@ class HintPoint:
         try:
             tap = _tap_from(values["tap"])
             rest = {key: value for key, value in values.items() if key != "tap"}
-            point = cls(**{**rest, "spatial": tuple(values["spatial"])}, tap=tap)
+            sizes = {"spatial": tuple(values["spatial"]), "grid": _pair(rest.get("grid"))}
+            point = cls(**{**rest, **sizes}, tap=tap)
         except (KeyError, TypeError) as error:
             raise PursuhintError(f"not a hint point: {values!r} ({error})") from None
         _check_activation(point.activation)
@@ -90,7 +103,11 @@ def _tap_from(values: dict[str, Any]) -> Tap:
     values = dict(values)
     if values.pop("channels_last", False):
         values["axes"] = "NHWC"
-    return Tap(**values)
+    return Tap(**{**values, "grid": _pair(values.get("grid"))})
+
+
+def _pair(values: Sequence[int] | None) -> tuple[int, int] | None:
+    return None if values is None else (values[0], values[1])
 
 
 def _check_activation(activation: str) -> None:
@@ -136,6 +153,7 @@ def find_hint_points(
     from pursuhint.features.axes import arrange, read_axes
     from pursuhint.features.blocks import find_sub_blocks, matching_blocks
     from pursuhint.features.call_trace import trace_samples
+    from pursuhint.features.patch_grid import patch_grid
 
     _check_activation(activation)
     trace = trace_samples(network, example)
@@ -159,7 +177,10 @@ def find_hint_points(
         channels, spatial = _sizes(arrange(block.features, order), tap)
         stage += spatial != previous
         previous = spatial
-        points.append(HintPoint(block.name, position, len(blocks), activation, channels, spatial, stage, tap))
+        grid = patch_grid(network, trace, block.end, *spatial) if len(spatial) == 1 else None
+        points.append(
+            HintPoint(block.name, position, len(blocks), activation, channels, spatial, stage, tap, grid)
+        )
     return tuple(points)
 
 

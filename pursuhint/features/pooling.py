@@ -125,8 +125,9 @@ class MaxPooling(Pooling):
 class ClassToken(Pooling):
     """The first token of a sequence, from which a vision transformer classifies.
 
-    The features do not show whether the first token is a class token. If the number of tokens is a square, it
-    is not: the tokens are the patches of the image.
+    Whether the first token is a class token shows where it is known which patches of the image the tokens are
+    (`pursuhint.features.HintPoint`). Otherwise it is none if the number of tokens is a square: the tokens are
+    the patches.
     """
 
     def __call__(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -148,10 +149,10 @@ class ClassToken(Pooling):
                 kind = "a feature map" if point.spatial else "a vector"
                 raise PursuhintError(f"{point} is {kind} and has no class token; use mean pooling")
             tokens = point.spatial[0]
-            side = math.isqrt(tokens)
-            if tokens > 1 and side * side == tokens:
+            rows, columns = point.grid or (math.isqrt(tokens), math.isqrt(tokens))
+            if tokens > 1 and rows * columns == tokens:
                 raise PursuhintError(
-                    f"{point} has {tokens} tokens, {side} x {side} patches and no class token; "
+                    f"{point} has {tokens} tokens, {rows} x {columns} patches and no class token; "
                     "use mean pooling"
                 )
 

@@ -27,6 +27,8 @@ class Tap:
             (N, C): a word such as ``"NHWC"`` (channels last), ``"TNC"`` (tokens first), ``"NCL"`` (a signal),
             ``"NCDHW"`` or ``"NDHWC"`` (D frames). `FeatureExtractor` then brings it into one of these orders:
             a signal becomes a map of height 1, frames stand one below the other.
+        grid: rows and columns of a map as which `FeatureExtractor` lays out the last tokens; None leaves
+            tokens as they are.
     """
 
     module: str
@@ -34,3 +36,4 @@ class Tap:
     call: int = 0
     copy: bool = False
     axes: str = ""
+    grid: tuple[int, int] | None = None
