@@ -19,10 +19,11 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import forget
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import load_dataset
-from pursuhint.errors import PursuhintError
+from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.models import create_model
 from tests.helpers.analysis_networks import noise_images, plain_network
 
+OTHER_PASS = "is of another network, other data or other settings; the pass begins anew"
 BOTH = ("cka", "r2cca")
 
 
@@ -221,7 +222,8 @@ def interrupted(tmp_path):
 )
 def test_another_analysis_begins_anew(interrupted, change):
     seen = []
-    found = alone(state=interrupted, on_progress=lambda *numbers: seen.append(numbers[0]), **change)
+    with pytest.warns(PursuhintWarning, match=OTHER_PASS):
+        found = alone(state=interrupted, on_progress=lambda *numbers: seen.append(numbers[0]), **change)
     assert seen[0] == change.get("batch_size", 8)
     for metric, similarity in alone(**change).similarities.items():
         assert torch.equal(found.similarities[metric].values, similarity.values)
@@ -231,10 +233,11 @@ def test_another_analysis_begins_anew(interrupted, change):
 def test_other_weights_or_images_begin_anew(interrupted, seeds):
     seen = []
     weights, images = seeds
-    analyze(
-        plain_network(seed=weights), noise_images(100, seed=images), metrics=BOTH, batch_size=8, seed=3,
-        state=interrupted, on_progress=lambda *numbers: seen.append(numbers[0]),
-    )  # fmt: skip
+    with pytest.warns(PursuhintWarning, match=OTHER_PASS):
+        analyze(
+            plain_network(seed=weights), noise_images(100, seed=images), metrics=BOTH, batch_size=8, seed=3,
+            state=interrupted, on_progress=lambda *numbers: seen.append(numbers[0]),
+        )  # fmt: skip
     assert seen[0] == 8
 
 
@@ -277,6 +280,7 @@ def test_shards_of_another_pass_are_not_mixed_in(interrupted):
             raise OSError("no space left")
 
     with (
+        pytest.warns(PursuhintWarning, match=OTHER_PASS),
         watch_writes(refuse),
         pytest.raises(PursuhintError, match=r"cannot save the state after batch 1 .*: .*no space left"),
     ):
@@ -285,7 +289,9 @@ def test_shards_of_another_pass_are_not_mixed_in(interrupted):
             state=interrupted, save_every=0.0,
         )  # fmt: skip
     assert (interrupted / "process-1-of-1" / "post.shard-1.safetensors").exists()
-    assert_alike(alone(state=interrupted), alone(), 0.0)
+    with pytest.warns(PursuhintWarning, match=OTHER_PASS):
+        again = alone(state=interrupted)
+    assert_alike(again, alone(), 0.0)
 
 
 def test_short_passes_leave_no_state(tmp_path):
