@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": "Compare hint positions, or methods, over seeds.",
     "profile": "Measure size and speed of networks, and where a training step's time goes.",
     "report": "Write the HTML report of an analysis, run, comparison or demo.",
+    "table": "Print tables of papers, and your own results beside published ones.",
     "list": "List models, data sets, losses, metrics or recipes.",
 }
 

@@ -288,6 +288,16 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--quiet": Changes("--quiet"),
         "--json": Shown("tests/test_demo.py::test_command_prints_what_it_found"),
     },
+    "table": {
+        name: Shown(f"tests/cli/test_table.py::{test}")
+        for name, test in {
+            "--paper": "test_a_table_as_published",
+            "--table": "test_a_table_as_published",
+            "--format": "test_formats",
+            "--out": "test_a_file",
+            "--json": "test_a_table_as_published",
+        }.items()
+    },
     "list": {
         "--verbose": Shown("tests/cli/test_help.py::test_lists"),
         "--json": Shown("tests/cli/test_help.py::test_lists"),

@@ -1,0 +1,103 @@
+"""``pursuhint table``"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from pursuhint.errors import PursuhintError
+
+from .options import apply, examples
+from .terminal import echo, say
+
+_FORMATS = ("text", "markdown", "latex", "csv", "html")
+
+
+@click.command(
+    "table",
+    short_help="Print tables of papers, and your own results beside published ones.",
+    epilog=examples(
+        "pursuhint table",
+        "pursuhint table --paper pursuhint --table 4",
+        "pursuhint table --paper icd --table 1 --format latex --out icd.tex",
+        "pursuhint table runs/kd runs/at comparison",
+    ),
+)
+@click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--paper", metavar="NAME", help="The paper; see 'pursuhint table' for all of them.")
+@click.option("--table", "number", metavar="NUMBER", help="Number of its table.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(_FORMATS),
+    default="text",
+    show_default=True,
+    help="How the table is written.",
+)
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file."
+)
+@apply("json")
+def command(
+    runs: tuple[Path, ...],
+    paper: str | None,
+    number: str | None,
+    kind: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Print a table of a paper, or the results of runs and comparisons beside published ones.
+
+    Without a paper and runs, lists the papers and their tables. A RUN is a run folder of 'pursuhint train' or
+    the folder of a comparison; its accuracy of the last epoch stands beside the published figures for the
+    same data, teacher, student and method, averaged over the seeds.
+    """
+    from pursuhint._util.atomic_files import write_text
+    from pursuhint.published import PAPERS, published_table
+    from pursuhint.published.formats import FORMATS
+
+    if runs and (paper or number):
+        raise PursuhintError("give either runs or --paper and --table, not both")
+    if number and not paper:
+        raise PursuhintError(f"--table {number} needs --paper NAME, one of {', '.join(PAPERS)}")
+    if runs:
+        from pursuhint.study.published_results import beside_published
+
+        table = beside_published(runs)
+    elif paper and number:
+        table = published_table(paper, number)
+    else:
+        if paper and paper not in PAPERS:
+            published_table(paper, "1")  # names the papers that there are
+        if kind != "text" or out is not None:
+            raise PursuhintError("--format and --out need a table: give --paper and --table, or runs")
+        _list_tables(paper, as_json)
+        return
+    if as_json:
+        if kind != "text":
+            raise PursuhintError(f"--json and --format {kind} exclude each other")
+        written = json.dumps(asdict(table)) + "\n"
+    else:
+        written = FORMATS[kind](table)
+    if out is None:
+        for line in written.splitlines():
+            echo(line)
+    else:
+        write_text(out, written)
+        say(f"written: {out}")
+
+
+def _list_tables(paper: str | None, as_json: bool) -> None:
+    from pursuhint.published import PAPERS
+
+    chosen = {name: entry for name, entry in PAPERS.items() if paper in (None, name)}
+    if as_json:
+        click.echo(json.dumps({name: dict(entry.tables) for name, entry in chosen.items()}))
+        return
+    for name, entry in chosen.items():
+        echo(f"{name}: {entry.citation}")
+        for number, title in entry.tables.items():
+            echo(f"  {number}  {title}")

@@ -1,0 +1,91 @@
+"""Tables as text for the terminal, Markdown, LaTeX, CSV and HTML."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from pursuhint.published.table import Table
+
+
+def as_text(table: Table) -> str:
+    """Columns of equal width, figures to the right; columns that do not fit are not cut."""
+    lines = [table.heads, *table.rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(table.heads))]
+    padded = [
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in cells)
+        for cells in (list(enumerate(zip(line, widths))) for line in lines)
+    ]
+    return "\n".join([table.title, *(line.rstrip() for line in padded)]) + "\n"
+
+
+def as_markdown(table: Table) -> str:
+    """A pipe table."""
+    rule = ("---", *("---:" for _ in table.heads[1:]))
+    lines = (table.heads, rule, *table.rows)
+    rows = "".join(f"| {' | '.join(_markdown(cell) for cell in line)} |\n" for line in lines)
+    return f"**{_markdown(table.title)}**\n\n{rows}"
+
+
+def as_latex(table: Table) -> str:
+    """A ``table`` with a ``tabular`` of the package booktabs."""
+    columns = "l" + "r" * (len(table.heads) - 1)
+    body = "".join(f"    {' & '.join(map(_latex, line))} \\\\\n" for line in table.rows)
+    return (
+        "\\begin{table}\n  \\centering\n"
+        f"  \\caption{{{_latex(table.title)}}}\n  \\begin{{tabular}}{{{columns}}}\n    \\toprule\n"
+        f"    {' & '.join(map(_latex, table.heads))} \\\\\n    \\midrule\n{body}"
+        "    \\bottomrule\n  \\end{tabular}\n\\end{table}\n"
+    )
+
+
+def as_csv(table: Table) -> str:
+    """Comma-separated values with a line of heads, without the title."""
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows([table.heads, *table.rows])
+    return written.getvalue()
+
+
+def as_html(table: Table) -> str:
+    """A ``table`` element."""
+    heads = "".join(f"<th>{html.escape(head)}</th>" for head in table.heads)
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>\n"
+        for name, *cells in table.rows
+    )
+    return (
+        f"<table>\n<caption>{html.escape(table.title)}</caption>\n"
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"
+    )
+
+
+FORMATS: Mapping[str, Callable[[Table], str]] = MappingProxyType(
+    {"text": as_text, "markdown": as_markdown, "latex": as_latex, "csv": as_csv, "html": as_html}
+)
+"""Writers of a table by name."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "→": r"$\to$",
+    "±": r"$\pm$",
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _markdown(text: str) -> str:
+    return "".join(f"\\{character}" if character in r"\|*_^" else character for character in text)
