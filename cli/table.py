@@ -64,7 +64,7 @@ def command(
     if number and not paper:
         raise PursuhintError(f"--table {number} needs --paper NAME, one of {', '.join(PAPERS)}")
     if runs:
-        from pursuhint.study.published_results import beside_published
+        from pursuhint.study.published_figures import beside_published
 
         table = beside_published(runs)
     elif paper and number:

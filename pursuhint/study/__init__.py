@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
     from pursuhint.study.pathway_search import search_process
     from pursuhint.study.profile import Profile, StepProfile, profile_networks, profile_steps
-    from pursuhint.study.published_results import beside_published
+    from pursuhint.study.published_figures import beside_published
     from pursuhint.study.run_comparison import compare
     from pursuhint.study.run_methods import compare_methods
     from pursuhint.study.teacher_student import TeacherStudentSimilarity, teacher_student_similarity
