@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.attention import twice_differentiable
 from pursuhint._util.network_checks import check_network
 from pursuhint._util.network_input import NetworkInput, map_tensors
 from pursuhint._util.wrappers import copy_network, runnable, unwrapped
@@ -195,14 +196,16 @@ class Distiller(nn.Module):
         losses = {name: self.loss(name) for name in self._active}
         differentiate = any(loss.info.needs_input_gradients for loss in losses.values())
         batch = self._prepare_images(batch, differentiate)
-        student = self._student_extractor(batch.images)
+        with twice_differentiable(differentiate):
+            student = self._student_extractor(batch.images)
         student = replace(student, maps=tuple(map(channels_last_gradient, student.maps)))
         assert student.logits is not None
         logits = student.logits.detach()  # as the network gives them, before losses transform them
         if self._teacher_runner is None:
             teacher = None
         elif teacher is None or differentiate:
-            teacher = self._teacher_runner(batch.images, batch.indices)
+            with twice_differentiable(differentiate):
+                teacher = self._teacher_runner(batch.images, batch.indices)
         for loss in losses.values():
             student = _transformed(student, loss)
             teacher = None if teacher is None else _transformed(teacher, loss)

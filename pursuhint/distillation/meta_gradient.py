@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pursuhint._util.attention import twice_differentiable
 from pursuhint.errors import PursuhintError
 from pursuhint.features.logits import LogitsReader
 from pursuhint.losses.checks import check_choice, check_non_negative, check_positive
@@ -141,7 +142,8 @@ def validation_after_step(
         differentiable: keep the graph that differentiates the result by ``alpha``. Otherwise the weights
             after the step are leaves, by which the result can be differentiated.
     """
-    train_loss = losses.train(weights, alpha)
+    with twice_differentiable(differentiable):
+        train_loss = losses.train(weights, alpha)
     gradients = torch.autograd.grad(
         train_loss, list(weights.values()), create_graph=differentiable, materialize_grads=True
     )
