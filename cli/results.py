@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pursuhint.clustering.stability import SelectionStability
     from pursuhint.hints.plan import HintPlan
     from pursuhint.study import Comparison, DemoResult, MethodComparison
-    from pursuhint.training import RunRecord
+    from pursuhint.training import Recipe, RunRecord
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -194,10 +194,22 @@ def print_run(record: RunRecord, *, as_json: bool) -> None:
             else "; chosen on the test images themselves, so a little too good: use --val-fraction"
         )
     )
+    _echo_published(record.recipe)
+
+
+def _echo_published(recipe: Recipe, *, methods: bool = True) -> None:
+    """What papers publish for the same data and networks, if they do."""
+    from pursuhint.study.published_figures import published_line
+
+    line = published_line(recipe, methods=methods)
+    if line is not None:
+        echo(line)
 
 
 def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     """The arms of a comparison, and the findings."""
+    from pursuhint.training import Recipe
+
     if as_json:
         click.echo(comparison.model_dump_json(by_alias=True))
         return
@@ -223,6 +235,7 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
             echo(sentence)
     for note in comparison.notes:
         echo(f"note: {note}")
+    _echo_published(Recipe.from_dict(comparison.recipe, source=str(comparison.path)), methods=False)
 
 
 def print_methods(study: MethodComparison, *, as_json: bool) -> None:

@@ -93,6 +93,29 @@ def beside_published(folders: Sequence[Path | str]) -> Table:
     return Table("Top-1 accuracy (%) after the last epoch, beside published figures", heads, tuple(rows))
 
 
+def published_line(recipe: Recipe, *, methods: bool = True) -> str | None:
+    """One line with the figures that papers publish for a recipe's data and networks; None without any.
+
+    Args:
+        recipe: of a run or a comparison.
+        methods: whether its losses are asked for; otherwise the student alone and KD.
+    """
+    own = _of_recipe(recipe, ())
+    asked = [own] if methods else [replace(own, method=name, proposed=False) for name in ("vanilla", "KD")]
+    parts = []
+    for result in asked:
+        values: dict[str, list[str]] = {}
+        for one in published_for(result):
+            values.setdefault(f"{accuracy(one):.2f}", []).append(f"{one.source} {one.table}")
+        if values:
+            shown = ", ".join(f"{value} ({', '.join(where)})" for value, where in values.items())
+            parts.append(f"{result.method} {shown}")
+    if not parts:
+        return None
+    pair = " → ".join(filter(None, (own.teacher, own.student)))
+    return f"published for {pair} on {own.dataset}: {'; '.join(parts)}; see pursuhint table"
+
+
 def published_for(result: OwnResult) -> list[PublishedResult]:
     """Figures for the same data, networks and method.
 

@@ -42,7 +42,7 @@ def _inside(name: str, loss: Loss) -> str:
 def _of_logits(**names: str) -> Callable[[Setup], Prepared]:
     def adapter(setup: Setup) -> Prepared:
         options = setup.given(**names)
-        if setup.case.entry["variant"] == "standardized":
+        if setup.case.entry.get("variant") == "standardized":
             options["standardize"] = True
         if setup.case.method in ("rld", "dkd"):
             options["ramp_epochs"] = 0
@@ -57,7 +57,7 @@ def standardized_or(plain: Callable[[Setup], Prepared], **names: str) -> Callabl
     other = _of_logits(**names)
 
     def adapter(setup: Setup) -> Prepared:
-        return (other if setup.case.entry["variant"] == "standardized" else plain)(setup)
+        return (other if setup.case.entry.get("variant") == "standardized" else plain)(setup)
 
     return adapter
 
