@@ -18,7 +18,8 @@ from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors
 from pursuhint.distillation.terms import Term, TermOptions, check_teacher
 from pursuhint.distillation.token_maps import of_one_kind
 from pursuhint.errors import PursuhintError
-from pursuhint.features.call_trace import evaluating, find_classifier
+from pursuhint.features.call_trace import evaluating, trace_calls
+from pursuhint.features.embedding import find_embedding
 from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.head import find_last_map
 from pursuhint.features.hint_points import HintPoint, find_hint_points
@@ -254,7 +255,9 @@ def measure_networks(
     other = Features() if teacher is None else _features(teacher, points[1], task.example, embeddings)
     classifier = None
     if teacher is not None and embeddings:
-        classifier = find_classifier(teacher, _moved(task.example, teacher))[1]
+        trace = trace_calls(teacher, few_samples(_moved(task.example, teacher)))
+        call = find_embedding(trace).classifier
+        classifier = None if call is None else call.module
     return LossContext(
         pairs=(),
         num_classes=task.num_classes,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from pursuhint.features.call_trace import Call, evaluating, find_classifier, first_tensor, trace_calls
+    from pursuhint.features.call_trace import Call, evaluating, first_tensor, trace_calls
+    from pursuhint.features.embedding import find_classifier
     from pursuhint.features.extractor import FeatureExtractor, Features
     from pursuhint.features.feature_norm import find_norm
     from pursuhint.features.head import Head, find_head, find_last_map

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
 from pursuhint.features.axes import axes_at
-from pursuhint.features.call_trace import Call, CallTrace, classifier_call
+from pursuhint.features.call_trace import Call, CallTrace
 from pursuhint.features.layers import children_of, modules_of
 from pursuhint.features.module_rules import (
     activation_after_norm,
+    classifier_of,
     has_own_weights,
     is_chain,
     is_container,
@@ -106,7 +107,8 @@ class _Search:
         self.network = network
         self.trace = trace
         self.last = trace.last_calls()
-        self.classifier = classifier_call(trace).module
+        classifier = classifier_of(trace)
+        self.classifier = None if classifier is None else classifier.module
         self.of_module = {call.module: call for call in self.last.values()}
         calls = [(type(call.module), call) for call in self.last.values() if call.module is not None]
         # Properties hold for a class if one of its modules shows them: an inverted residual without a skip
@@ -186,7 +188,7 @@ class _Search:
         return len(streams) >= 2
 
     def _holds_classifier(self, module: nn.Module) -> bool:
-        return any(inner is self.classifier for inner in module.modules())
+        return self.classifier is not None and any(inner is self.classifier for inner in module.modules())
 
     def _is_repeated_block(self, module: nn.Module) -> bool:
         """Whether a module is one of several sub-blocks of its class.

@@ -32,7 +32,7 @@ from pursuhint._util.wrappers import original_modules
 from pursuhint.errors import PursuhintError
 from pursuhint.features.layers import is_linear, modules_of, owns_weights
 
-__all__ = ["Call", "evaluating", "find_classifier", "first_tensor", "trace_calls"]
+__all__ = ["Call", "evaluating", "first_tensor", "trace_calls"]
 
 
 def all_tensors(value: Any) -> tuple[Tensor, ...]:
@@ -431,21 +431,3 @@ def classifier_call(trace: CallTrace) -> Call:
     if not weighted:
         raise PursuhintError("the network has no layer with weights, so it has no classifier")
     return weighted[-1]
-
-
-def find_classifier(network: nn.Module, example: NetworkInput) -> tuple[str, nn.Module]:
-    """The last linear layer of a network; its input is the embedding, its output the logits.
-
-    Args:
-        network: any classification network.
-        example: a batch it can run on: images (N, C, H, W), or what its ``forward`` takes.
-
-    Returns:
-        Name and module; the last convolution, for a network that ends in one.
-
-    Raises:
-        PursuhintError: the network cannot run on the example, or has no layer with weights.
-    """
-    call = classifier_call(trace_calls(network, few_samples(example)))
-    assert call.module is not None
-    return call.name, call.module

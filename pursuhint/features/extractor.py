@@ -21,14 +21,14 @@ from pursuhint._util.network_input import (
 )
 from pursuhint._util.wrappers import original_modules, runnable
 from pursuhint.errors import PursuhintError
-from pursuhint.features.axes import features_at, input_axes
+from pursuhint.features.axes import features_at
 from pursuhint.features.call_trace import (
     ActivationCalls,
-    classifier_call,
     first_tensor,
     is_activation,
     trace_calls,
 )
+from pursuhint.features.embedding import find_embedding
 from pursuhint.features.layers import modules_of
 from pursuhint.features.logits import LogitsReader
 from pursuhint.features.pooling import MeanPooling
@@ -46,8 +46,8 @@ class Features:
 
     Attributes:
         logits: (N, classes), or None if not requested.
-        embedding: (N, D), the input of the classifier, averaged over space or tokens if it has such axes; or
-            None if not requested.
+        embedding: (N, D), the input of the classifier or, without a classifier, the output of the network;
+            averaged over space or tokens if it has such axes. None if not requested.
         maps: one tensor per hint point, in the order of the extractor's points: (N, C, H, W), (N, T, C) for
             tokens, or (N, C).
     """
@@ -73,7 +73,7 @@ class FeatureExtractor:
         network: any network.
         points: hint points of this network, from `pursuhint.features.find_hint_points`.
         logits: whether to return `Features.logits`.
-        embedding: whether to return `Features.embedding`, the input of the last linear layer.
+        embedding: whether to return `Features.embedding`, the input of the classifier; see there.
 
     Raises:
         PursuhintError: a point names a module that the network does not have.
@@ -140,10 +140,7 @@ class FeatureExtractor:
         if not self.embedding:
             return self.taps
         if self._classifier is None:
-            trace = trace_calls(self.network, few_samples(images))
-            call = classifier_call(trace)
-            axes = input_axes(trace, call)
-            self._classifier = Tap(call.name, "input", call.ordinal, call.input_overwritten, axes)
+            self._classifier = find_embedding(trace_calls(self.network, few_samples(images))).tap
         return (*self.taps, self._classifier)
 
     def _features(self, output: Any, tensors: list[Tensor], images: NetworkInput) -> Features:

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors, tensors_of
 from pursuhint._util.wrappers import unwrapped
 from pursuhint.errors import PursuhintError
-from pursuhint.features.call_trace import Call, CallTrace, classifier_call, trace_calls
+from pursuhint.features.axes import features_at
+from pursuhint.features.call_trace import Call, CallTrace, trace_calls
+from pursuhint.features.embedding import find_embedding
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.tap import Tap, TapKind
 
@@ -36,14 +38,14 @@ class Head:
         network: class name of the network, for messages.
         last_map: hint point of the map that is averaged to the embedding; of the embedding itself if no map
             is.
-        classifier: name of the last linear layer.
+        classifier: name of the last linear layer; None for a network that returns features.
         pooling: name of the module that averages the map, if a module does.
         container: name of the ``nn.Sequential`` that returns the map, if there is one.
     """
 
     network: str
     last_map: HintPoint
-    classifier: str
+    classifier: str | None
     pooling: str | None
     container: str | None
 
@@ -121,7 +123,12 @@ class Head:
             network: the network of this head; changed in place.
             classifier: (N, D) -> (N, classes).
         """
-        _replace_module(unwrapped(network), self.classifier, classifier)
+        _replace_module(unwrapped(network), self._named_classifier(), classifier)
+
+    def _named_classifier(self) -> str:
+        if self.classifier is None:
+            raise PursuhintError(f"{self.network} has no classifier: it returns features")
+        return self.classifier
 
     def linear_classifier(self, network: nn.Module) -> nn.Linear:
         """The classifier.
@@ -132,7 +139,7 @@ class Head:
         Raises:
             PursuhintError: it is not a linear layer with a bias.
         """
-        classifier = unwrapped(network).get_submodule(self.classifier)
+        classifier = unwrapped(network).get_submodule(self._named_classifier())
         if not isinstance(classifier, nn.Linear) or classifier.bias is None:
             raise PursuhintError(
                 f"{self.network} does not end in a linear layer with a bias, as it must here: its classifier "
@@ -160,9 +167,8 @@ def find_head(network: nn.Module, example: NetworkInput) -> Head:
         return (2 * torch.rand(values.shape, generator=generator) - 1).to(device, values.dtype)
 
     trace = trace_calls(network, map_tensors(few_samples(example), random))
-    classifier = classifier_call(trace)
-    embedding = classifier.input
-    assert embedding is not None
+    found = find_embedding(trace)
+    embedding = found.values
     pooling = _pooling(trace, embedding)
     producer = None if pooling is not None else _producer(trace, embedding)
     container = None
@@ -176,15 +182,13 @@ def find_head(network: nn.Module, example: NetworkInput) -> Head:
         tap = Tap(producer.name, kind, producer.ordinal)
         container = producer.name if type(producer.module) is nn.Sequential else None
     else:
-        features, tap = (
-            embedding,
-            Tap(classifier.name, "input", classifier.ordinal, classifier.input_overwritten),
-        )
+        features, tap = features_at(found.tap, embedding), found.tap
     shape = tuple(features.shape)
     channels, spatial = (shape[-1], shape[1:-1]) if len(shape) == 3 else (shape[1], shape[2:])
     point = HintPoint(tap.module, 0, 0, "post", channels, spatial, 0, tap)
     name = pooling.name if pooling is not None else None
-    return Head(type(unwrapped(network)).__name__, point, classifier.name, name, container)
+    classifier = None if found.classifier is None else found.classifier.name
+    return Head(type(unwrapped(network)).__name__, point, classifier, name, container)
 
 
 def find_last_map(network: nn.Module, example: NetworkInput) -> HintPoint:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from pursuhint.features.call_trace import Call, CallTrace
+from pursuhint.features.call_trace import Call, CallTrace, classifier_call
 from pursuhint.features.layers import as_convolution, is_linear, owns_weights
 
 # ---------------------------------------------------------------------------------------------------------
@@ -113,3 +113,30 @@ def is_head(call: Call) -> bool:
     """Whether all layers of a module take one vector per sample, as in a classifier."""
     layers = weighted_calls(call)
     return bool(layers) and all(map(is_vector_layer, layers))
+
+
+def classifier_of(trace: CallTrace) -> Call | None:
+    """The call of a network's classifier; None for a network that returns features.
+
+    The last layer classifies unless it lies in a block of maps or tokens that returns something else than
+    this layer gives, is a convolution over several places, or a norm takes what it gives.
+
+    Raises:
+        PursuhintError: no layer of the network has weights.
+    """
+    call = classifier_call(trace)
+    layer = as_convolution(call.module)
+    if layer is not None and any(size > 1 for size in layer.kernel_size) and not is_vector_layer(call):
+        return None
+    if any(is_norm(other.module) and call.feeds(other) for other in trace.calls):
+        return None
+    in_block = any(
+        positions(outer.output) > 1 and not is_chain(outer) and not outer.returns_output_of(call)
+        for outer in _inside_network(call)
+    )
+    return None if in_block else call
+
+
+def _inside_network(call: Call) -> Iterator[Call]:
+    """The calls that enclose a call, without the network's own."""
+    return (outer for outer in outer_calls(call) if outer.parent is not None)

@@ -50,7 +50,9 @@ def patch_grid(network: nn.Module, trace: CallTrace, block: Call, tokens: int) -
 
 def _fits(prefix: int, patches: int, known: int | None) -> bool:
     """Whether a number of tokens in front of the patches is possible."""
-    return prefix == known if known is not None else 0 <= prefix < min(patches, _MOST_PREFIX_TOKENS + 1)
+    if known is not None:  # a class token may be added behind the blocks of patches (CaiT)
+        return prefix in (0, known)
+    return 0 <= prefix < min(patches, _MOST_PREFIX_TOKENS + 1)
 
 
 def _prefix_tokens(network: nn.Module) -> int | None:

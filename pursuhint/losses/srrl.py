@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint._util.wrappers import copy_network
+from pursuhint.errors import PursuhintError
 from pursuhint.features.pooling import MeanPooling
 from pursuhint.losses._parts.connectors import NormalizedConv
 from pursuhint.losses.base import HintsLoss
@@ -94,6 +95,8 @@ class SoftmaxRegressionLoss(HintsLoss):
         self.logit_weight = logit_weight
         self.prediction_distance = prediction_distance
         self.connector = NormalizedConv(student_channels, teacher_channels)
+        if not isinstance(teacher_classifier, nn.Module):
+            raise PursuhintError("SRRL needs the classifier of the teacher, which returns features")
         self.teacher_classifier = copy_network(teacher_classifier).requires_grad_(False)
 
     @classmethod

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.call_trace import find_classifier
+from pursuhint.features.embedding import find_classifier
 from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.models import create_model
