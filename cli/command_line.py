@@ -11,6 +11,8 @@ import click
 
 from pursuhint._util.command_line import running_command
 
+from .interruption import remember_folder
+
 _FOLDER_OF_IMAGES = "folder:"
 _GIVEN_POINTS = "hints:"
 _RECIPE = "recipe:"
@@ -20,6 +22,7 @@ _KEYS_OF_PATHS = ("data.root", "teacher.checkpoint", "student.checkpoint", "hint
 def record_command() -> None:
     """Let the results of the running command say what was typed, until the command ends."""
     context = click.get_current_context()
+    remember_folder(context)
     context.with_resource(running_command(pasteable(context)))
 
 

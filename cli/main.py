@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -14,6 +15,8 @@ from pursuhint._util.registry import did_you_mean
 from pursuhint._version import __version__
 from pursuhint.errors import PursuhintError, PursuhintWarning
 
+from .interruption import INTERRUPTED, interruption_line
+from .standard_streams import patient_streams
 from .terminal import echo
 
 # Name, one-line help. The command NAME is the object of that name in the module beside this one.
@@ -32,6 +35,13 @@ COMMANDS = {
     "table": "Print tables of papers, and your own results beside published ones.",
     "list": "List models, data sets, losses, metrics or recipes.",
 }
+
+
+# Why the system refuses a file: matters of the user's machine, not bugs.
+_REFUSALS = (
+    errno.EACCES, errno.EDQUOT, errno.EIO, errno.ELOOP, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOSPC,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+)  # fmt: skip
 
 
 class Commands(click.Group):
@@ -53,6 +63,22 @@ class Commands(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             context.fail(f"no command named {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(context, args)
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command; Ctrl-C and what the machine refuses end it in one line.
+
+        Raises:
+            PursuhintError: a file or folder cannot be used, which nothing else has reported.
+        """
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            echo(f"pursuhint: {interruption_line(context)}", err=True)
+            sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno not in _REFUSALS or error.filename is None:
+                raise
+            raise PursuhintError(f"cannot use {error.filename}: {error.strerror}") from error
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -80,8 +106,9 @@ def main() -> None:
 def run(arguments: list[str] | None = None) -> Any:
     """Entry point: a `PursuhintError` becomes one line on stderr and exit status 1, its warning a note there.
 
-    A bug keeps its traceback. A run that SIGTERM or Ctrl-C stopped has been saved and ends with status 143 or
-    130, Ctrl-C elsewhere with 130, a reader that went away (``| head``) with 141.
+    A bug keeps its traceback. A run that SIGTERM, SIGHUP or Ctrl-C stopped has been saved and ends with
+    status 143, 129 or 130, Ctrl-C elsewhere with 130, a reader of stdout that went away (``| head``) with
+    141. When the reader of stderr goes away, the command continues without its messages.
     """
     show_warning = warnings.showwarning
 
@@ -92,17 +119,30 @@ def run(arguments: list[str] | None = None) -> Any:
             show_warning(message, category, *place, **more)
 
     warnings.showwarning = show
+    with patient_streams():
+        try:
+            _check_working_folder()
+            return main.main(args=arguments, prog_name="pursuhint", standalone_mode=True)
+        except PursuhintError as error:
+            echo(f"pursuhint: {error}", err=True)
+            sys.exit(1)
+        except SystemExit as stopped:
+            if message := getattr(stopped, "message", None):  # a run that was asked to stop
+                echo(f"pursuhint: {message}", err=True)
+            raise
+        finally:
+            warnings.showwarning = show_warning
+
+
+def _check_working_folder() -> None:
+    """Make sure that relative paths mean something.
+
+    Raises:
+        PursuhintError: the working folder was deleted, or cannot be entered.
+    """
     try:
-        return main.main(args=arguments, prog_name="pursuhint", standalone_mode=True)
-    except PursuhintError as error:
-        echo(f"pursuhint: {error}", err=True)
-        sys.exit(1)
-    except SystemExit as stopped:
-        if message := getattr(stopped, "message", None):  # a run that was asked to stop
-            echo(f"pursuhint: {message}", err=True)
-        raise
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    finally:
-        warnings.showwarning = show_warning
+        os.getcwd()
+    except OSError as error:
+        raise PursuhintError(
+            f"the working folder cannot be used ({error.strerror}); change to a folder that exists"
+        ) from None

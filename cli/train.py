@@ -82,8 +82,8 @@ def command(
 
     OUT becomes a run folder: recipe.yaml (which alone repeats the run), metrics.jsonl, the weights of the
     last and the best epoch, and report.html. The same command continues a run that was interrupted: its
-    state is saved after every epoch, and when Ctrl-C or SIGTERM stops it. Under torchrun or accelerate launch
-    several processes share every batch.
+    state is saved after every epoch, and when Ctrl-C, SIGTERM or SIGHUP stops it. Under torchrun or
+    accelerate launch several processes share every batch.
     """
     record_command()
     given = {

@@ -78,7 +78,7 @@ def train(
     weights from the last state. The best epoch is the first with the highest top-1 accuracy on the validation
     split, or on the test split where there is none; ``result.json`` says which.
 
-    SIGTERM and SIGINT (Ctrl-C) during training make it save its state after the present step and
+    SIGTERM, SIGHUP and SIGINT (Ctrl-C) during training make it save its state after the present step and
     raise `pursuhint.training.RunStopped`.
 
     Args:
@@ -101,7 +101,7 @@ def train(
             run, cannot be written or is being written by another process; a loss was not finite. Earlier
             saved states are kept.
         RunStopped: a signal asked the run to stop; it has been saved. Uncaught, this ends the process
-            with status 143 (SIGTERM) or 130 (Ctrl-C).
+            with status 143 (SIGTERM), 129 (SIGHUP) or 130 (Ctrl-C).
 
     Example:
         >>> record = train(Recipe.load("digits-vanilla"), "runs/digits")

@@ -1,4 +1,4 @@
-"""Graceful stop: note SIGTERM and SIGINT, and act on them at a step after which the run can be saved."""
+"""Graceful stop: note SIGTERM, SIGHUP and SIGINT, act on them at a step after which the run can be saved."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from pursuhint._util.distributed import world_size
 AGREE_EVERY = 10
 """Steps between two exchanges in which the ranks agree on whether to stop."""
 
+_STOPS = (signal.SIGTERM, signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+
 # Seconds before a second Ctrl-C counts: launchers forward the SIGINT that the terminal has sent already.
 _PATIENCE = 2.0
 
@@ -26,7 +28,8 @@ class RunStopped(SystemExit):
     """A signal stopped the run, which has been saved. Uncaught, it ends the process with the signal's status.
 
     Attributes:
-        signal: the signal's number; ``code`` is 128 more, as in shells (130 for Ctrl-C, 143 for SIGTERM).
+        signal: the signal's number; ``code`` is 128 more, as in shells (130 for Ctrl-C, 143 for SIGTERM, 129
+            for SIGHUP).
         message: the position at which the run was saved, and how to resume it.
     """
 
@@ -65,14 +68,14 @@ class StopRequest:
 
 @contextlib.contextmanager
 def catch_signals(request: StopRequest) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT (Ctrl-C) into a stop request within the block.
+    """Turn SIGTERM, SIGINT (Ctrl-C) and SIGHUP (a closed terminal) into a stop request within the block.
 
     Handlers of the caller and ignored signals are left unchanged. Outside the main thread nothing is caught,
     because Python allows signal handlers only there.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             present = signal.getsignal(number)
             if present in (signal.SIG_DFL, signal.default_int_handler):
                 before[number] = present

@@ -84,7 +84,9 @@ class TestSignals:
         yield
         signal.signal(signal.SIGINT, before)
 
-    @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+    @pytest.mark.parametrize(
+        ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+    )
     def test_saves_the_step_and_stops(self, distilled, uninterrupted, tmp_path, number, status):
         steps = 0
 

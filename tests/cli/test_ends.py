@@ -1,0 +1,181 @@
+"""How commands end when they are interrupted, lose their terminal, or are given places that do not exist."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pursuhint.cli.main import run
+
+LONG = "n" * 300
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background processes ignore it
+from pursuhint.cli.main import run
+run(sys.argv[1:])
+"""
+TRAIN = "train --student resnet8x4 --train-samples 60 --epochs 1 --device cpu --out"
+
+# The command, and the function in which Ctrl-C reaches it.
+INTERRUPTED = {
+    "train --student resnet8x4 --out out": "pursuhint.training.train",
+    "analyze --teacher resnet8x4 --random-weights --out out": "pursuhint.training.loaders.load_data",
+    "evaluate --teacher resnet8x4 --teacher-checkpoint file": "pursuhint.training.loaders.load_data",
+    "compare --student resnet8x4 --teacher resnet8x4 --teacher-checkpoint file --out out": (
+        "pursuhint.study.compare"
+    ),
+    "profile --student resnet8x4 --data digits": "pursuhint.training.loaders.load_data",
+    "pathways --recipe cifar100-distpro --data digits --out file.yaml": (
+        "pursuhint.study.pathway_search.search_process"
+    ),
+    "report folder": "pursuhint.report.write_report",
+    "demo --out out": "pursuhint.demo.demo",
+}
+
+
+def start(words: str, folder: Path, **streams: int) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *words.split()], cwd=folder, env=environment, text=True, **streams
+    )
+
+
+def ended(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, list[str]]:
+    """Exit status and the lines on stderr of a command in this process."""
+    with pytest.raises(SystemExit) as stopped:
+        run(words.split())
+    return stopped.value.code, capsys.readouterr().err.splitlines()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "file").write_text("something")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("words", INTERRUPTED)
+def test_an_interrupted_command_ends_with_one_line_and_130(words, here, monkeypatch, capsys) -> None:
+    def interrupt(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(INTERRUPTED[words], interrupt)
+    status, lines = ended(words, capsys)
+    assert status == 130
+    assert [line for line in lines if line.startswith("pursuhint: ")] == lines[-1:]
+    assert sorted(path.name for path in here.iterdir()) == ["file", "folder"]
+
+
+def test_the_line_says_what_is_kept(here, monkeypatch, capsys) -> None:
+    def interrupt(*given: object, **named: object) -> None:
+        (here / "out" / "state").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pursuhint.study.compare", interrupt)
+    _, lines = ended(next(words for words in INTERRUPTED if words.startswith("compare")), capsys)
+    assert "saved in out is kept" in lines[-1]
+
+
+def test_an_interrupt_in_the_middle_of_an_analysis_leaves_nothing(tmp_path: Path) -> None:
+    words = "analyze --teacher resnet110 --random-weights --samples 1500 --device cpu --out out"
+    with start(words, tmp_path, stderr=subprocess.PIPE) as child:
+        assert child.stderr is not None
+        while not child.stderr.readline().startswith("note: the teacher"):
+            assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        said = child.stderr.read().splitlines()
+    assert child.returncode == 130
+    assert said[-1].startswith("pursuhint: interrupted")
+    assert "Traceback" not in "\n".join(said)
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_goes_on_without_the_reader_of_stderr(tmp_path: Path) -> None:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start(f"{TRAIN} out --json", tmp_path, **streams) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert "training" in child.stderr.readline()
+        child.stderr.close()
+        said = child.stdout.read()
+    assert child.returncode == 0
+    assert said.startswith("{")
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_without_the_reader_of_stdout_a_finished_run_ends_quietly(tmp_path: Path) -> None:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start(f"{TRAIN} out --no-report", tmp_path, **streams) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        said = child.stderr.read()
+    assert child.returncode == 141
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+    assert (tmp_path / "out" / "result.json").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is full")
+def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path) -> None:
+    with (
+        open("/dev/full", "w") as full,
+        start("list models", tmp_path, stdout=full.fileno(), stderr=-1) as child,
+    ):
+        assert child.stderr is not None
+        said = child.stderr.read()
+    assert child.returncode == 1
+    assert said == "pursuhint: cannot write to stdout: No space left on device\n"
+
+
+def test_a_closed_stderr_is_not_taken_by_the_next_file(tmp_path: Path) -> None:
+    program = (
+        "import os\nfrom pursuhint.cli.standard_streams import patient_streams\n"
+        "with patient_streams(): print(os.open('file', os.O_CREAT | os.O_WRONLY))"
+    )
+    shell = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, program]
+    done = subprocess.run(shell, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True)
+    assert int(done.stdout) > 2
+
+
+@pytest.mark.parametrize("place", [LONG, "file/inside", f"folder/{LONG}"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --student resnet8x4 --out {}",
+        "train --student resnet8x4 --recipe {} --out out",
+        "train --student resnet8x4 --hints {} --out out",
+        "analyze --teacher resnet8x4 --random-weights --samples 20 --out {}",
+        "analyze --teacher resnet8x4 --random-weights --data folder:{} --out out",
+        "evaluate --teacher resnet8x4 --teacher-checkpoint {}",
+        "demo --out {}",
+        "report {}",
+    ],
+)
+def test_places_that_cannot_be_are_one_line(words, place, here, capsys) -> None:
+    status, lines = ended(words.format(place), capsys)
+    assert status == (2 if words.startswith("report") else 1)
+    assert place in lines[-1]
+    assert sorted(path.name for path in here.rglob("*")) == ["file", "folder"]
+
+
+def test_a_deleted_working_folder_is_one_line(tmp_path: Path) -> None:
+    shell = ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m pursuhint list models']
+    done = subprocess.run([*shell, sys.executable], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "working folder" in done.stderr
+
+
+def test_control_an_error_of_the_system_that_names_no_file_keeps_its_traceback(here, monkeypatch) -> None:
+    def fail(*given: object, **named: object) -> None:
+        raise OSError(5, "a bug")
+
+    monkeypatch.setattr("pursuhint.report.write_report", fail)
+    with pytest.raises(OSError, match="a bug"):
+        run(["report", "folder"])
