@@ -14,6 +14,7 @@ from pursuhint.study.arms import ARMS, CONTROLS, Arm
 if TYPE_CHECKING:
     from pursuhint.study.arms import ARMS, Arm
     from pursuhint.study.comparison import ArmResult, Comparison, SeedResult, first_of_same, title_of
+    from pursuhint.study.equality import MARGIN, equality_p_value
     from pursuhint.study.events import (
         ArmFinished,
         ArmLossDominated,
@@ -24,21 +25,22 @@ if TYPE_CHECKING:
         Watcher,
     )
     from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult
+    from pursuhint.study.multiplicity import holm
     from pursuhint.study.paired_statistics import (
         PairedComparison,
         Summary,
         compare_pairs,
         conclusion,
         correct_for_multiplicity,
-        detectable_difference,
-        holm,
         summarize,
     )
     from pursuhint.study.pathway_search import search_process
+    from pursuhint.study.power import detectable_difference
     from pursuhint.study.profile import Profile, StepProfile, profile_networks, profile_steps
     from pursuhint.study.published_figures import beside_published
     from pursuhint.study.run_comparison import compare
     from pursuhint.study.run_methods import compare_methods
+    from pursuhint.study.sign_flips import sign_flip_p_value
     from pursuhint.study.teacher_student import TeacherStudentSimilarity, teacher_student_similarity
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, "CONTROLS")

@@ -13,9 +13,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import optimize, stats
+from scipy import stats
 
 from pursuhint.errors import PursuhintError
+from pursuhint.study.equality import check_margin, equality_p_value
+from pursuhint.study.multiplicity import holm
+from pursuhint.study.power import check_fraction, detectable_difference
+from pursuhint.study.sign_flips import sign_flip_p_value
 
 __all__ = [
     "PairedComparison",
@@ -23,8 +27,6 @@ __all__ = [
     "compare_pairs",
     "conclusion",
     "correct_for_multiplicity",
-    "detectable_difference",
-    "holm",
     "summarize",
 ]
 
@@ -34,6 +36,9 @@ _NOISE = 1e-12
 
 FEWEST_SEEDS = 3
 """Fewest seeds for an interval: the t quantile of two is 12.7, and their spread is known to no digit."""
+
+DECIDED = ("better", "worse", "equal")
+"""The verdicts that answer the question."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,12 @@ class PairedComparison:
             have shown with probability ``power``; None together with ``low``.
         confidence: confidence level of the interval, in (0, 1).
         power: probability meant by ``detectable``, in (0, 1).
+        margin: the smallest difference that matters; None if nothing is to be called equal.
+        equality_p_value: p-value of a true difference below the margin, by two one-sided t-tests
+            (`pursuhint.study.equality_p_value`); None without a margin or together with ``low``.
+        adjusted_equality_p_value: the same after Holm's correction.
+        sign_flip_p_value: exact two-sided p-value by flipping signs, which takes no distribution for granted
+            (`pursuhint.study.sign_flip_p_value`); None with fewer than `FEWEST_SEEDS` seeds or more than 20.
     """
 
     arm: str
@@ -96,6 +107,10 @@ class PairedComparison:
     detectable: float | None
     confidence: float
     power: float
+    margin: float | None = None
+    equality_p_value: float | None = None
+    adjusted_equality_p_value: float | None = None
+    sign_flip_p_value: float | None = None
 
     @property
     def n(self) -> int:
@@ -116,22 +131,34 @@ class PairedComparison:
 
     @property
     def verdict(self) -> str:
-        """``"better"`` or ``"worse"`` than the control, ``"undecided"`` or ``"unknown"``.
+        """``"better"``, ``"worse"``, ``"equal"``, ``"undecided"`` or ``"unknown"``.
 
-        ``"undecided"``: the interval contains zero. ``"unknown"``: there is no interval.
+        ``"equal"``: the true difference is smaller than the margin, shown at the level 1 - confidence. This
+        comes first, so a difference that is certain but too small to matter is equal. ``"better"`` and
+        ``"worse"``: the interval excludes zero. ``"unknown"``: there is no interval.
         """
         if self.low is None or self.high is None:
             return "unknown"
+        if self.equality_p_value is not None and self.equality_p_value < 1 - self.confidence:
+            return "equal"
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "undecided"
 
     @property
     def survives_correction(self) -> bool | None:
-        """Whether the difference is still significant after the correction; None without one."""
-        if self.adjusted_p_value is None:
-            return None
-        return self.adjusted_p_value < 1 - self.confidence
+        """Whether the verdict holds after the correction for several comparisons; None without one.
+
+        Of ``"undecided"``, whether the difference is significant, which it is not.
+        """
+        equal = self.verdict == "equal"
+        adjusted = self.adjusted_equality_p_value if equal else self.adjusted_p_value
+        return None if adjusted is None else adjusted < 1 - self.confidence
+
+    @property
+    def decided(self) -> bool:
+        """Whether the verdict is better, worse or equal, and holds after the correction if there is one."""
+        return self.verdict in DECIDED and self.survives_correction is not False
 
     def __str__(self) -> str:
         return conclusion(self)
@@ -159,6 +186,7 @@ def compare_pairs(
     *,
     confidence: float = 0.95,
     power: float = 0.8,
+    margin: float | None = None,
 ) -> PairedComparison:
     r"""Compare two arms that ran over the same seeds.
 
@@ -174,6 +202,7 @@ def compare_pairs(
         control_values: the control's results, in the same order of seeds.
         confidence: confidence level of the interval, in (0, 1).
         power: the probability of being seen that makes a difference "detectable", in (0, 1).
+        margin: the smallest difference that matters, positive; None if nothing is to be called equal.
 
     Returns:
         The comparison, without a correction for multiplicity. With fewer than `FEWEST_SEEDS` seeds, or with
@@ -181,10 +210,12 @@ def compare_pairs(
 
     Raises:
         PursuhintError: the arms have different numbers of results, none at all, or one that is not finite;
-            ``confidence`` or ``power`` is out of range.
+            ``confidence``, ``power`` or ``margin`` is out of range.
     """
-    _check_fraction("confidence", confidence)
-    _check_fraction("power", power)
+    check_fraction("confidence", confidence)
+    check_fraction("power", power)
+    if margin is not None:
+        check_margin(margin)
     first, second = _finite(f"result of {arm}", values), _finite(f"result of {control}", control_values)
     if len(first) != len(second):
         raise PursuhintError(
@@ -199,13 +230,14 @@ def compare_pairs(
     if std is not None and std <= _NOISE * scale:
         std = 0.0
         mean = 0.0 if abs(mean) <= _NOISE * scale else mean
-    low = high = p_value = detectable = None
+    low = high = p_value = detectable = equality = None
     if std and n >= FEWEST_SEEDS:  # the differences vary
         error = std / math.sqrt(n)
-        margin = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
-        low, high = mean - margin, mean + margin
+        half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+        low, high = mean - half, mean + half
         p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1))
         detectable = detectable_difference(std, n, confidence=confidence, power=power)
+        equality = None if margin is None else equality_p_value(mean, error, n - 1, margin)
     return PairedComparison(
         arm=arm,
         control=control,
@@ -220,78 +252,10 @@ def compare_pairs(
         detectable=detectable,
         confidence=confidence,
         power=power,
+        margin=margin,
+        equality_p_value=equality,
+        sign_flip_p_value=sign_flip_p_value(differences) if n >= FEWEST_SEEDS else None,
     )
-
-
-def detectable_difference(std: float, n: int, *, confidence: float = 0.95, power: float = 0.8) -> float:
-    r"""The smallest true mean difference that a paired t-test would find with the given probability.
-
-    With :math:`\delta` the true difference, the test's statistic follows the noncentral t distribution with
-    :math:`n - 1` degrees of freedom and noncentrality :math:`\delta \sqrt n / s`; this solves for the
-    :math:`\delta` at which it falls outside of the two-sided critical values with probability ``power``
-    (Cohen, 1988, *Statistical power analysis for the behavioral sciences*, chapter 2).
-
-    Args:
-        std: standard deviation of the differences, positive, in the unit of the answer.
-        n: number of pairs, at least 2.
-        confidence: one minus the significance level, in (0, 1).
-        power: probability of a significant result, between the significance level and 1.
-
-    Raises:
-        PursuhintError: an argument is out of its range.
-    """
-    _check_fraction("confidence", confidence)
-    _check_fraction("power", power)
-    if power <= 1 - confidence:
-        raise PursuhintError(
-            f"power must be above the significance level, got power={power} with confidence={confidence}"
-        )
-    if n < 2:
-        raise PursuhintError(f"a detectable difference needs at least 2 pairs, got {n}")
-    if not (math.isfinite(std) and std > 0):
-        raise PursuhintError(f"the standard deviation of the differences must be positive, got {std}")
-    freedom = n - 1
-    critical = float(stats.t.ppf((1 + confidence) / 2, freedom))
-
-    def shortfall(noncentrality: float) -> float:
-        # The lower tail by reflection: SciPy's nct.cdf is NaN where that tail falls below about 1e-300.
-        above = stats.nct.sf(critical, freedom, noncentrality)
-        below = stats.nct.sf(critical, freedom, -noncentrality)
-        return float(above + below) - power
-
-    upper = critical
-    while shortfall(upper) < 0:
-        upper *= 2
-    noncentrality = optimize.brentq(shortfall, 0.0, upper, xtol=1e-10, rtol=1e-10)
-    return float(noncentrality) * std / math.sqrt(n)
-
-
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Holm's step-down correction of several p-values (Holm, 1979, Scandinavian Journal of Statistics 6).
-
-    The smallest of m p-values is multiplied by m, the next one by m - 1 and so on; a running maximum keeps
-    the order. Compared with the significance level, the results keep the chance of *any* false finding among
-    the m below it, whatever the dependence between the tests.
-
-    Args:
-        p_values: each in [0, 1]; none gives none.
-
-    Returns:
-        The adjusted p-values in the order given, each in [0, 1].
-
-    Raises:
-        PursuhintError: a value lies outside of [0, 1].
-    """
-    for value in p_values:
-        if not 0 <= value <= 1:
-            raise PursuhintError(f"a p-value lies between 0 and 1, got {value}")
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted = [0.0] * len(p_values)
-    running = 0.0
-    for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return tuple(adjusted)
 
 
 def correct_for_multiplicity(comparisons: Sequence[PairedComparison]) -> tuple[PairedComparison, ...]:
@@ -305,10 +269,16 @@ def correct_for_multiplicity(comparisons: Sequence[PairedComparison]) -> tuple[P
     controls = sorted({comparison.control for comparison in comparisons})
     if len(controls) > 1:
         raise PursuhintError(f"one correction is for one control, got {' and '.join(controls)}")
-    tested = [comparison.p_value for comparison in comparisons if comparison.p_value is not None]
-    adjusted = iter(holm(tested))
+    tested = [comparison for comparison in comparisons if comparison.p_value is not None]
+    adjusted = iter(holm([comparison.p_value or 0.0 for comparison in tested]))
+    equal = iter(holm([c.equality_p_value for c in tested if c.equality_p_value is not None]))
     return tuple(
-        dataclasses.replace(comparison, adjusted_p_value=next(adjusted), family=len(tested))
+        dataclasses.replace(
+            comparison,
+            adjusted_p_value=next(adjusted),
+            adjusted_equality_p_value=None if comparison.equality_p_value is None else next(equal),
+            family=len(tested),
+        )
         if comparison.p_value is not None
         else comparison
         for comparison in comparisons
@@ -355,16 +325,26 @@ def conclusion(
         f"{comparison.confidence * 100:g} % interval {_signed(comparison.low)} to {_signed(comparison.high)} "
         f"over {seeds}"
     )
+    difference = f"{arm} minus {control} = {_signed(mean)} {unit}, {interval}"
+    within = None if comparison.margin is None else f"{comparison.margin:g} {unit}"
     if comparison.verdict == "undecided":
+        equality = "" if within is None else f" or of equality within {within}"
         return (
-            f"no evidence of a difference: {arm} minus {control} = {_signed(mean)} {unit}, {interval}; "
+            f"no evidence of a difference{equality}: {difference}; "
             f"differences below {_magnitude(comparison.detectable)} {unit} could not have been seen reliably"
         )
-    sentence = f"{arm} is {comparison.verdict} than {control} by {_magnitude(mean)} {unit}, {interval}"
+    if comparison.verdict == "equal":
+        sentence = f"{arm} and {control} are equal within {within}: {difference}"
+        if comparison.low > 0 or comparison.high < 0:
+            sentence += "; a difference is certain, but too small to matter"
+        adjusted = comparison.adjusted_equality_p_value
+    else:
+        sentence = f"{arm} is {comparison.verdict} than {control} by {_magnitude(mean)} {unit}, {interval}"
+        adjusted = comparison.adjusted_p_value
     if comparison.survives_correction is False:
         sentence += (
             f"; this does not survive the correction for {comparison.family} comparisons "
-            f"(Holm-adjusted p = {comparison.adjusted_p_value:.3f})"
+            f"(Holm-adjusted p = {adjusted:.3f})"
         )
     return sentence
 
@@ -377,11 +357,6 @@ def _finite(what: str, values: Sequence[float]) -> tuple[float, ...]:
         if not math.isfinite(value):
             raise PursuhintError(f"{what} number {position} is {value}, not a finite number")
     return checked
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise PursuhintError(f"{name} must lie strictly between 0 and 1, got {value}")
 
 
 def _seeds(n: int) -> str:

@@ -7,14 +7,14 @@ import pytest
 from scipy import stats
 
 from pursuhint.errors import PursuhintError
+from pursuhint.study.multiplicity import holm
 from pursuhint.study.paired_statistics import (
     compare_pairs,
     conclusion,
     correct_for_multiplicity,
-    detectable_difference,
-    holm,
     summarize,
 )
+from pursuhint.study.power import detectable_difference
 
 # Student (1908), table 1: additional hours of sleep of ten patients under two drugs.
 SLEEP_1 = (0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0)
