@@ -69,6 +69,15 @@ from .recipe_options import build_recipe, recipe_options
     "[default: all of a seed]",
 )
 @click.option("--streams", is_flag=True, help="On a GPU, give every student in training a stream of its own.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.5,
+    show_default=True,
+    metavar="POINTS",
+    help="The smallest difference that matters: two ways of training are equal if they are shown to differ "
+    "by less.",
+)
 @click.option("--seeds", default="0-4", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")
 @apply("metric", "k", "position", "activation_of_hints", "samples", "device", "out", "quiet", "json")
 def command(
@@ -78,6 +87,7 @@ def command(
     seeds: str,
     at_once: int | None,
     streams: bool,
+    margin: float,
     metrics: tuple[str, ...],
     k: int | None,
     position: str,
@@ -148,6 +158,7 @@ def command(
                 device=where,
                 at_once=at_once,
                 streams=streams,
+                margin=margin,
                 on_event=progress,
             )
         else:
@@ -159,6 +170,7 @@ def command(
                 device=where,
                 at_once=at_once,
                 streams=streams,
+                margin=margin,
                 on_event=progress,
             )
     if not is_main_process():

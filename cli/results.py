@@ -220,12 +220,13 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
             if arm.last.std is not None
             else f"{arm.last.mean:.2f}"
         )
-        rows.append((arm.title, arm.positions_text, spread))
+        rows.append((arm.title, arm.positions_text, spread, *comparison.verdicts(arm.name).values()))
     echo(
         f"{comparison.student.name} taught by {comparison.teacher.name} on {comparison.data.name}, "
         f"{len(comparison.seeds)} seeds; {comparison.outcome}"
     )
-    for line in table(("hints", "teacher positions", "mean ± std"), rows):
+    heads = ("hints", "teacher positions", "mean ± std")
+    for line in table((*heads, *(f"against {name}" for name in comparison.against)), rows):
         echo(line)
     for finding in comparison.findings:
         echo(finding)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from pursuhint.report.comparison_table import comparison_grid, comparison_markdown
     from pursuhint.report.figures import save_figure
     from pursuhint.report.figures.comparison import Difference, comparison_plot
     from pursuhint.report.figures.curves_over_k import inertia_curves, silhouette_curves

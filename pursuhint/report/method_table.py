@@ -16,8 +16,9 @@ def method_grid(study: MethodComparison) -> Grid:
     """One row a method, the most accurate first, with the teacher's hint points or features that it looks at.
 
     Differences are mean differences within a seed with their 95 % interval, in percentage points; ``*``
-    marks an interval without zero, ``**`` one whose p-value also survives Holm's correction. Time is that of
-    a run as a multiple of the student alone's, memory what a step keeps (`pursuhint.study.step_memory`).
+    marks an interval without zero, ``**`` one whose p-value also survives Holm's correction; ``=`` and
+    ``==`` mark equality within the margin in the same way. Time is that of a run as a multiple of the
+    student alone's, memory what a step keeps (`pursuhint.study.step_memory`).
     """
     alone = study.method("alone")
     rows = tuple(
@@ -57,5 +58,8 @@ def _difference(pair: PairedComparison | None) -> str:
         return "–"
     if pair.low is None or pair.high is None:
         return signed(pair.mean)
-    mark = "" if pair.verdict == "undecided" else "**" if pair.survives_correction else "*"
+    if pair.verdict == "equal":
+        mark = " =" if pair.survives_correction is False else " =="
+    else:
+        mark = "" if pair.verdict == "undecided" else "**" if pair.survives_correction else "*"
     return f"{signed(pair.mean)} [{signed(pair.low)}, {signed(pair.high)}]{mark}"

@@ -54,6 +54,16 @@ def signed(value: float) -> str:
     return text[1:] if float(text) == 0 else text
 
 
+def equality_note(margin: float | None) -> str:
+    """What the verdict "equal" means, as a sentence after a space; empty for studies without a margin."""
+    if margin is None:
+        return ""
+    return (
+        f" Equal means that two one-sided tests at 5 % show a difference below {margin:g} points, the "
+        "margin; it takes precedence over better and worse."
+    )
+
+
 def thousands(number: int) -> str:
     """A number of parameters in two or three digits: ``467 k``, ``1.7 M``."""
     if number >= 1_000_000:

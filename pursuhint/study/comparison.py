@@ -10,6 +10,7 @@ from pursuhint._util.text import capital, percent
 from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.study.arms import ARMS, CONTROLS, GIVEN, WITHOUT_HINTS, find_arm
+from pursuhint.study.equality import MARGIN
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
 from pursuhint.study.paired_statistics import (
     FEWEST_SEEDS,
@@ -233,15 +234,28 @@ class Comparison(FinishedStudy):
         """
         return find_by_name(self.arms, name, "arm")
 
+    def verdicts(self, name: str) -> dict[str, str]:
+        """An arm's verdicts by control, for a table: ``"equal"``; ``"–"`` where it is not compared."""
+        pairs = {control: {pair.arm: pair for pair in found} for control, found in self.against.items()}
+        return {
+            control: "control" if name == control else found[name].verdict_in_short if name in found else "–"
+            for control, found in pairs.items()
+        }
+
 
 def against_controls(
-    arms: Sequence[ArmResult],
+    arms: Sequence[ArmResult], *, margin: float | None = MARGIN, confidence: float = 0.95
 ) -> tuple[dict[str, tuple[PairedComparison, ...]], dict[str, tuple[str, ...]]]:
     """Compare the arms with their controls.
 
     Every arm is compared with ``conventional``; those that put hints elsewhere are also compared with
     ``centers``, the control that clustering must beat. Without either, the first arm is the control. Arms
     that are the same runs count once in the correction for several comparisons.
+
+    Args:
+        arms: in the order of the tables.
+        margin: the smallest difference that matters, in points; None if nothing is to be called equal.
+        confidence: of the intervals, in (0, 1).
 
     Returns:
         Comparisons and sentences, by control, both in the order of the arms. With fewer than `FEWEST_SEEDS`
@@ -256,7 +270,14 @@ def against_controls(
         others = [arm for arm in arms if arm.name != control and arm.name not in spared]
         first = first_of_same(others)
         raw = [
-            compare_pairs(arm.name, arm.last.values, control, by_name[control].last.values)
+            compare_pairs(
+                arm.name,
+                arm.last.values,
+                control,
+                by_name[control].last.values,
+                confidence=confidence,
+                margin=margin,
+            )
             for arm in others
             if first[arm.name] == arm.name
         ]
@@ -301,7 +322,8 @@ def findings_on(arms: Sequence[ArmResult]) -> tuple[str, ...]:
 def result_of(arms: Sequence[ArmResult], against: Mapping[str, Sequence[PairedComparison]]) -> str:
     """The mean accuracies without and with hints, and whether their place made a difference, in one sentence.
 
-    A difference counts if its interval excludes zero after the correction for the number of comparisons.
+    A difference counts if its interval excludes zero after the correction for the number of comparisons, and
+    if it is not too small to matter.
 
     Args:
         arms: in the order of the tables.
@@ -323,6 +345,9 @@ def result_of(arms: Sequence[ArmResult], against: Mapping[str, Sequence[PairedCo
     if clear:
         places = (f"{title_of(pair.arm)} is {pair.verdict} than {title_of(pair.control)}" for pair in clear)
         return f"{text}; their place matters: {', '.join(places)}"
+    tested = [pair for pair in pairs if pair.verdict != "unknown"]
+    if tested and all(pair.verdict == "equal" and pair.decided for pair in tested):
+        return f"{text}; their places are equal within {tested[0].margin:g} points"
     if any(pair.n >= FEWEST_SEEDS for pair in pairs):
         return f"{text}; no place of the hints can be told from another in {pairs[0].n} seeds"
     return text

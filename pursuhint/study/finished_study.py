@@ -33,6 +33,8 @@ class FinishedStudy(StudyModel):
         outcome: the number by which the ways of training are compared.
         recipe: settings shared by all runs; its seed does not apply.
         seeds: in the order in which every way of training lists its runs.
+        margin: the smallest difference that matters, in points, for the verdict "equal"; None in studies of
+            older versions.
         provenance: command, teacher and data that it comes from; None in files of older versions.
     """
 
@@ -44,6 +46,7 @@ class FinishedStudy(StudyModel):
     outcome: str = OUTCOME
     recipe: dict[str, Any]
     seeds: tuple[int, ...]
+    margin: float | None = None
     provenance: BaseProvenance | None = None
 
     def save(self) -> None:

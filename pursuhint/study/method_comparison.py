@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from pursuhint.study.comparison import DataFacts, NetworkFacts, SeedResult
+from pursuhint.study.equality import MARGIN
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
 from pursuhint.study.paired_statistics import (
     PairedComparison,
@@ -115,9 +116,14 @@ class MethodComparison(FinishedStudy):
 
 
 def against(
-    methods: Sequence[MethodResult], controls: Sequence[str]
+    methods: Sequence[MethodResult], controls: Sequence[str], *, margin: float | None = MARGIN
 ) -> tuple[dict[str, tuple[PairedComparison, ...]], dict[str, tuple[str, ...]]]:
     """Compare every method with every control, seed by seed.
+
+    Args:
+        methods: in the order of the tables.
+        controls: names of some of them.
+        margin: the smallest difference that matters, in points; None if nothing is to be called equal.
 
     Returns:
         Comparisons, corrected for their number within a control, and sentences, by control.
@@ -126,7 +132,9 @@ def against(
     pairs, sentences = {}, {}
     for control in controls:
         raw = [
-            compare_pairs(method.name, method.last.values, control, by_name[control].last.values)
+            compare_pairs(
+                method.name, method.last.values, control, by_name[control].last.values, margin=margin
+            )
             for method in methods
             if method.name != control
         ]

@@ -146,6 +146,14 @@ class PairedComparison:
         return "worse" if self.high < 0 else "undecided"
 
     @property
+    def verdict_in_short(self) -> str:
+        """The verdict for a cell of a table: ``"equal"``, ``"better (uncorrected)"``, ``"–"`` if unknown."""
+        if self.verdict == "unknown":
+            return "–"
+        uncorrected = self.verdict in DECIDED and self.survives_correction is False
+        return f"{self.verdict} (uncorrected)" if uncorrected else self.verdict
+
+    @property
     def survives_correction(self) -> bool | None:
         """Whether the verdict holds after the correction for several comparisons; None without one.
 

@@ -33,6 +33,7 @@ from pursuhint.study.comparison import (
     findings_on,
     notes_on,
 )
+from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
 from pursuhint.study.settings import StudySettings
@@ -64,6 +65,7 @@ def compare(
     analysis: Analysis | None = None,
     at_once: int | None = None,
     streams: bool = False,
+    margin: float = MARGIN,
     on_event: Watcher | None = None,
 ) -> Comparison:
     """Train the same student with hints at different places, over several seeds, and compare.
@@ -90,6 +92,8 @@ def compare(
         analysis: of the teacher, with the recipe's metric, to use instead of making one.
         at_once: most students in training concurrently; None for all arms of a seed.
         streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_many`.
+        margin: the smallest difference that matters, in points: two arms are called equal if their difference
+            is shown to be smaller. It affects verdicts, not runs.
         on_event: receives `pursuhint.study.StudyEvent`.
 
     Returns:
@@ -101,6 +105,7 @@ def compare(
     """
     expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
     arms, seeds = _checked(arms, seeds)
+    check_margin(margin)
     passed = Inputs(teacher=teacher, data=data)
     options = StudyOptions(choose_device(device), at_once, streams, on_event)
     with keep_random_state(options.device):
@@ -134,7 +139,7 @@ def compare(
         plans = placement.plans([RunKey(arm, seed) for seed in seeds for arm in arms], candidates)
         results = _run(study, plans)
         by_arm = tuple(ArmResult.of(arm, [results[RunKey(arm, seed)] for seed in seeds]) for arm in arms)
-        return study.finish(placement.result(by_arm, seeds=seeds, before=before))
+        return study.finish(placement.result(by_arm, seeds=seeds, before=before, margin=margin))
 
 
 @dataclass(frozen=True)
@@ -264,7 +269,7 @@ class _HintPlacement:
         return given
 
     def result(
-        self, arms: tuple[ArmResult, ...], *, seeds: Sequence[int], before: Comparison | None
+        self, arms: tuple[ArmResult, ...], *, seeds: Sequence[int], before: Comparison | None, margin: float
     ) -> Comparison:
         """Accuracies, statistics and sentences.
 
@@ -272,12 +277,14 @@ class _HintPlacement:
             arms: in the order of the tables.
             seeds: in the order in which every arm lists its runs.
             before: the result of an earlier call, perhaps with fewer arms or seeds.
+            margin: the smallest difference that matters, in points.
         """
-        against, sentences = against_controls(arms)
+        against, sentences = against_controls(arms, margin=margin)
         teacher = self.study.recipe.teacher
         assert teacher is not None
         return Comparison(
             **self.study.facts(self.parts, teacher=teacher.network, seeds=seeds, before=before),
+            margin=margin,
             k=self.k,
             metric=self.hints.metric,
             position=self.hints.position,

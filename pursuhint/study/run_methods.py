@@ -16,6 +16,7 @@ from pursuhint._util.random_state import keep_random_state
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.study.comparison import SeedResult
+from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
 from pursuhint.study.method_comparison import MethodComparison, MethodResult, against
@@ -57,6 +58,7 @@ def compare_methods(
     teacher: nn.Module | None = None,
     at_once: int | None = None,
     streams: bool = False,
+    margin: float = MARGIN,
     on_event: Watcher | None = None,
 ) -> MethodComparison:
     """Train the same student by several methods, over several seeds, and compare.
@@ -82,6 +84,8 @@ def compare_methods(
         teacher: used instead of the recipe's.
         at_once: most students in training concurrently; None for all methods of a seed.
         streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_many`.
+        margin: the smallest difference that matters, in points: a method and a control are called equal if
+            their difference is shown to be smaller. It affects verdicts, not runs.
         on_event: receives `pursuhint.study.StudyEvent`.
 
     Returns:
@@ -94,6 +98,7 @@ def compare_methods(
     """
     chosen = parse_methods(all_methods() if methods is None else methods)
     _check(recipe, teacher, seeds)
+    check_margin(margin)
     recipe = with_absolute_paths(recipe)
     options = StudyOptions(choose_device(device), at_once, streams, on_event)
     with keep_random_state(options.device):
@@ -127,12 +132,13 @@ def compare_methods(
         if ALONE in failed:
             raise PursuhintError(f"the student alone could not be trained: {failed[ALONE]}")
         controls = [name for name in (ALONE, "kd") if name in {method.name for method in finished}]
-        pairs, sentences = against(finished, controls)
+        pairs, sentences = against(finished, controls, margin=margin)
         named = trials.resolved(Method.parse("kd")).teacher
         assert named is not None
         return study.finish(
             MethodComparison(
                 **study.facts(parts, teacher=named.network, seeds=seeds, before=before),
+                margin=margin,
                 methods=finished,
                 against=pairs,
                 sentences=sentences,

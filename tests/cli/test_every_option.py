@@ -123,6 +123,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--hints": Changes("--hints 1,2", base="--method at"),
         "--at-once": Changes("--at-once 2"),
         "--streams": Refused("--streams --device cpu", "--streams would be ignored: only a GPU has streams"),
+        "--margin": Changes("--margin 1"),
         "--seeds": Changes("--seeds 3"),
         "--activation": Changes("--activation pre"),
         "--samples": Changes("--samples 100"),

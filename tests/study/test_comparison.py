@@ -131,9 +131,13 @@ def test_the_result_is_one_sentence():
 
     kd = arm("kd", [93.0, 93.0, 93.3])
     same = arm("random", [95.1, 94.0, 95.4], [1, 2, 3])
-    assert result(ALONE, kd, CONVENTIONAL, same) == (
+    start = (
         "the student reaches 90.6 % alone, 93.1 % with the teacher but no hints, 94.8 to 94.9 % with hints; "
-        "no place of the hints can be told from another in 3 seeds"
+    )
+    assert result(ALONE, kd, CONVENTIONAL, same) == f"{start}their places are equal within 0.5 points"
+    against, _ = against_controls((CONVENTIONAL, same), margin=0.05)
+    assert result_of((ALONE, kd, CONVENTIONAL, same), against) == (
+        f"{start}no place of the hints can be told from another in 3 seeds"
     )
     better = arm("random", [97.0, 96.2, 97.5], [1, 2, 3])
     assert "their place matters: random is better than conventional" in result(ALONE, CONVENTIONAL, better)

@@ -21,11 +21,12 @@ __all__ = ["Difference", "comparison_plot"]
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference of an arm to the control, with its interval where there is one."""
+    """Mean difference of an arm to the control, with its interval and margin of equality if there are any."""
 
     mean: float
     low: float | None = None
     high: float | None = None
+    margin: float | None = None
 
 
 def comparison_plot(
@@ -40,7 +41,8 @@ def comparison_plot(
     """Accuracy of every seed and arm beside the paired differences to the control.
 
     On the left every dot is one seed, thin lines join the same seed, and a bar marks the mean. On the right
-    are the mean differences and their intervals; an interval that does not touch zero is drawn filled.
+    are the mean differences and their intervals; an interval that does not touch zero is drawn filled, and a
+    band around zero is the margin of equality.
 
     Args:
         arms: results by arm, one a seed, in the same order of seeds; drawn from top to bottom.
@@ -136,6 +138,7 @@ def _draw_differences(
 ) -> None:
     """Mean differences to the control with their intervals, and the same numbers beside them."""
     axes.axvline(0, color=GRAY, linewidth=1.0, zorder=1)
+    margin = max((found.margin or 0.0 for found in differences.values()), default=0.0)
     texts: list[tuple[float, str]] = []
     for name, look in looks.items():
         if name == control:
@@ -144,6 +147,8 @@ def _draw_differences(
             texts.append((float(look.row), _draw_difference(axes, differences[name], look)))
     limit = max(abs(edge) for edge in axes.get_xlim())
     axes.set_xlim(-limit, limit)
+    if margin:  # it may end outside of the picture, and must not widen it
+        axes.axvspan(-min(margin, limit), min(margin, limit), color=PALE, zorder=0)
     axes.set_xlabel(f"difference to {control} (points)", fontsize=TEXT, color=INK)
     for y, text in texts:
         axes.annotate(

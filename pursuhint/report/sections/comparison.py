@@ -33,6 +33,7 @@ from pursuhint.report.text import (
     best_limit,
     count,
     environment_rows,
+    equality_note,
     footer,
     grain_limit,
     image_rows,
@@ -171,6 +172,11 @@ def answer(comparison: Comparison) -> str:
             f"There is a hint, but no more, of a difference between the chosen positions and {controls}: it "
             "does not survive the correction for several comparisons."
         )
+    if all(pair.verdict == "equal" and pair.decided for pair in pairs):
+        return (
+            f"The place of the hints made no difference that matters here: the chosen positions and "
+            f"{controls} are equal within {pairs[0].margin:g} points."
+        )
     return (
         f"In {count(len(comparison.seeds), 'seed')} there is no evidence that the chosen positions teach "
         f"better or worse than {controls}."
@@ -253,7 +259,7 @@ def _comparison_section(
         {arm.title: arm.last.values for arm in comparison.arms},
         control=title_of(control),
         differences={
-            title_of(pair.arm): Difference(pair.mean, pair.low, pair.high)
+            title_of(pair.arm): Difference(pair.mean, pair.low, pair.high, pair.margin)
             for pair in comparison.against[control]
         },
         colors=colors,
@@ -274,7 +280,8 @@ def _comparison_section(
             "Accuracy of every run by arm, and differences to the control with intervals",
             "Left: every dot is one student, thin lines join those of the same seed, bars are means. Right: "
             f"mean difference to {title_of(control)} within a seed and its 95 % interval, in percentage "
-            "points; a filled mark has an interval without zero. The intervals are not corrected for their "
+            "points; a filled mark has an interval without zero, and the band is the margin of "
+            "equality. The intervals are not corrected for their "
             "number.",
         ),
         controls=tuple(_control_section(comparison, name) for name in comparison.against),
@@ -334,17 +341,21 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
             _interval(pair),
             _p_value(pair.p_value),
             _p_value(pair.adjusted_p_value),
+            _p_value(pair.sign_flip_p_value),
+            pair.verdict_in_short,
             "–" if pair.detectable is None else f"{pair.detectable:.2f}",
         )
         for pair in pairs
     )
-    heads = ("Arm", "Difference", "95 % interval", "p", "p corrected", "Smallest visible")
+    level = f"{pairs[0].confidence * 100:g} % interval" if pairs else "Interval"
+    heads = ("Arm", "Difference", level, "p", "p corrected", "p sign flips", "Verdict", "Smallest visible")
     return ControlSection(
         title=title_of(control),
         text=f"This is {why}. Differences are within a seed, in percentage points. The smallest visible "
-        f"difference is the one that so many seeds would have found four times out of five.{corrected}",
+        f"difference is the one that so many seeds would have found four times out of five.{corrected} p of "
+        f"sign flips is exact and takes no distribution for granted.{equality_note(comparison.margin)}",
         sentences=tuple(f"{capital(sentence)}." for sentence in comparison.sentences[control]),
-        table=Grid(heads, rows, frozenset(range(1, 6))),
+        table=Grid(heads, rows, frozenset({1, 2, 3, 4, 5, 7})),
     )
 
 

@@ -11,6 +11,7 @@ from pursuhint.report.text import (
     best_limit,
     count,
     environment_rows,
+    equality_note,
     footer,
     grain_limit,
     image_rows,
@@ -28,7 +29,7 @@ from pursuhint.report.text import (
 )
 from pursuhint.study.comparison import few_seeds
 from pursuhint.study.method_comparison import MethodComparison
-from pursuhint.study.paired_statistics import FEWEST_SEEDS, PairedComparison
+from pursuhint.study.paired_statistics import DECIDED, FEWEST_SEEDS, PairedComparison
 from pursuhint.training.recipe.schema import Recipe
 
 __all__ = ["findings"]
@@ -137,8 +138,14 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
                     f"{capital(verdict)} than {name} within their 95 % intervals: "
                     f"{listed([titles[pair.arm] for pair in found])}{also}."
                 )
+        equal = [pair for pair in others if pair.verdict == "equal" and pair.decided]
+        if equal:
+            lines.append(
+                f"Equal to {name} within {equal[0].margin:g} points: "
+                f"{listed([titles[pair.arm] for pair in equal])}."
+            )
         enough = len(study.seeds) >= FEWEST_SEEDS
-        if enough and others and all(pair.verdict not in ("better", "worse") for pair in others):
+        if enough and others and all(pair.verdict in ("undecided", "unknown") for pair in others):
             lines.append(
                 f"With {count(len(study.seeds), 'seed')} no method is significantly different from {name}."
             )
@@ -160,7 +167,8 @@ def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) ->
         {titles[method.name]: method.last.values for method in study.ranked},
         control=titles["alone"],
         differences={
-            titles[pair.arm]: Difference(pair.mean, pair.low, pair.high) for pair in study.against["alone"]
+            titles[pair.arm]: Difference(pair.mean, pair.low, pair.high, pair.margin)
+            for pair in study.against["alone"]
         },
         colors=colors,
     )
@@ -171,7 +179,8 @@ def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) ->
             "augmentation, so they differ in the loss alone. The number that counts was fixed beforehand: "
             f"{study.outcome}. Differences are within a seed, in percentage points with their 95 % "
             "intervals; * marks an interval without zero, ** one that also survives the correction (Holm) "
-            "for the number of methods. Time is a run's as a multiple of the student alone's, memory what a "
+            "for the number of methods, = and == equality within the margin in the same "
+            "way. Time is a run's as a multiple of the student alone's, memory what a "
             "training step keeps, without the teacher."
         ),
         table=grid,
@@ -182,7 +191,8 @@ def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) ->
             "Accuracy of every run by method, and differences to the student alone with intervals",
             "Left: every dot is one student, thin lines join those of the same seed, bars are means. Right: "
             "mean difference to the student alone within a seed and its 95 % interval, in percentage points; "
-            "a filled mark has an interval without zero. The intervals are not corrected for their number.",
+            "a filled mark has an interval without zero, and the band is the margin of equality. The "
+            "intervals are not corrected for their number.",
         ),
         controls=tuple(_control_section(study, control) for control in study.against),
     )
@@ -204,22 +214,26 @@ def _control_section(study: MethodComparison, control: str) -> ControlSection:
             "none" if pair.low is None or pair.high is None else f"{signed(pair.low)} to {signed(pair.high)}",
             _p_value(pair.p_value),
             _p_value(pair.adjusted_p_value),
+            _p_value(pair.sign_flip_p_value),
+            pair.verdict_in_short,
             "–" if pair.detectable is None else f"{pair.detectable:.2f}",
         )
         for pair in pairs
     )
-    heads = ("Method", "Difference", "95 % interval", "p", "p corrected", "Smallest visible")
+    p_values = ("p", "p corrected", "p sign flips")
+    heads = ("Method", "Difference", "95 % interval", *p_values, "Verdict", "Smallest visible")
     return ControlSection(
         title=titles[control],
         text=f"{_CONTROLS[control]} Differences are within a seed, in percentage points. The smallest "
         "visible difference is the one that so many seeds would have found four times out of five. p-values "
-        f"are also given corrected (Holm) for the {_family(pairs)} comparisons.",
+        f"are also given corrected (Holm) for the {_family(pairs)} comparisons; p of sign flips "
+        f"is exact and takes no distribution for granted.{equality_note(study.margin)}",
         sentences=tuple(
             f"{capital(sentence)}."
             for pair, sentence in zip(pairs, study.sentences[control], strict=True)
-            if pair.verdict in ("better", "worse")
+            if pair.verdict in DECIDED
         ),
-        table=Grid(heads, rows, frozenset(range(1, 6))),
+        table=Grid(heads, rows, frozenset({1, 2, 3, 4, 5, 7})),
     )
 
 
