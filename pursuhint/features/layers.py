@@ -73,8 +73,14 @@ def _says_sizes(module: nn.Module) -> bool:
 
 
 def owns_weights(module: nn.Module) -> bool:
-    """Whether a module itself is a layer with weights of two axes or more; norms may be, by accident."""
-    if any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False)):
+    """Whether a module itself is a layer with weights of two axes or more; norms may be, by accident.
+
+    A parameter (1, tokens, width) is added to tokens: positions, or tokens of its own.
+    """
+    own = [parameter for parameter in module.parameters(recurse=False) if parameter.ndim >= 2]
+    if any(parameter.ndim != 3 or len(parameter) > 1 for parameter in own):
+        return True
+    if own and isinstance(module, _CONVOLUTION):
         return True
     if any(parameter.ndim >= 2 for parameter in _computed_from(module)):
         return True
