@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["channels_last_gradient"]
 
@@ -39,3 +39,13 @@ def channels_last_gradient(features: Tensor) -> Tensor:
         kept: Tensor = _KeepLayout.apply(features)
         return kept
     return features
+
+
+def channels_last_weights(network: nn.Module) -> None:
+    """Store the weights of a network's convolutions over images with their channels last, in place.
+
+    Other weights stay as they are, those of convolutions over signals and videos too.
+    """
+    for weights in network.parameters():
+        if weights.ndim == 4:
+            weights.data = weights.data.contiguous(memory_format=torch.channels_last)

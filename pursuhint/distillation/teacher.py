@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pursuhint._util.network_input import NetworkInput, first_samples, map_tensors, tensors_of
 from pursuhint._util.wrappers import copy_network
+from pursuhint.acceleration.channels_last import channels_last_weights
 from pursuhint.acceleration.compiled_extractor import CompiledExtractor
 from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
 from pursuhint.acceleration.options import Acceleration
@@ -185,7 +186,7 @@ class TeacherRunner:
         if precision not in _FULL_PRECISIONS:
             _convert_weights(network, precision)
         if acceleration.channels_last:
-            network.to(memory_format=torch.channels_last)
+            channels_last_weights(network)
         return self._compiled(network) if acceleration.compiles_teacher else self._extractor(network)
 
     def _rewritten_copy(self, images: NetworkInput, precision: torch.dtype) -> nn.Module:

@@ -126,8 +126,8 @@ def _ask(names: Sequence[str], blocks: Sequence[SubBlock], axes: Mapping[str, st
     warnings.warn(
         PursuhintWarning(
             f"the channels of block {first.name!r}{more}, of shape {tuple(first.features.shape)}, could be "
-            f"in the second or in the last axis; they are read as ({', '.join(order)}): channels_last=True "
-            "or False decides"
+            f"in the second or in the last axis; they are read as ({', '.join(order)}): an attribute "
+            "channels_last of the network, True or False, decides"
         ),
         stacklevel=4,
     )

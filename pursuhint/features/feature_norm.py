@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors
 from pursuhint._util.wrappers import unwrapped
+from pursuhint.features.axes import arrange
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.extractor import FeatureExtractor
 
@@ -71,7 +72,7 @@ def find_norm(network: nn.Module, point: HintPoint, example: NetworkInput) -> nn
     found = [
         (module, output)
         for (module, output), slope in zip(seen, slopes)
-        if slope is not None and any(_close(slope, values) for values in expected)
+        if slope is not None and any(_close(_like(point, slope), values) for values in expected)
     ]
 
     def norms_before(candidate: tuple[nn.Module, Tensor]) -> int:
@@ -88,3 +89,9 @@ def _slopes(value: Tensor, tensors: Sequence[Tensor]) -> Sequence[Tensor | None]
 
 def _close(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and torch.allclose(first, second, rtol=1e-3, atol=1e-3)
+
+
+def _like(point: HintPoint, slope: Tensor) -> Tensor:
+    """A tensor of the network in the order of axes of the features at a point."""
+    axes = point.tap.axes
+    return arrange(slope, axes) if len(axes) == slope.ndim else slope

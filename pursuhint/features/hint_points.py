@@ -139,8 +139,9 @@ def find_hint_points(
         include: module-name patterns such as ``"layer3.*"`` that replace the automatic choice. A pattern
             selects the sub-blocks that it matches; if it matches only other modules, their outputs.
         channels_last: whether features of three axes or more have their channels in the last one, in all
-            blocks. None reads it from the layers around each block; a `PursuhintWarning` names blocks that
-            both fit.
+            blocks. None takes the attribute ``channels_last`` of the network, which analysis and training
+            heed too; without one it is read from the layers around each block, and a `PursuhintWarning` names
+            blocks that both fit.
 
     Returns:
         The points, in the order of computation.
@@ -167,6 +168,8 @@ def find_hint_points(
             "for example one that ends each part of the network"
         )
     blocks.sort(key=lambda block: block.end.ended)
+    if channels_last is None and isinstance(said := getattr(network, "channels_last", None), bool):
+        channels_last = said
     axes = read_axes(trace, blocks, channels_last=channels_last)
     points: list[HintPoint] = []
     stage = 0
@@ -185,14 +188,23 @@ def find_hint_points(
 
 
 def resolve_point(points: Iterable[HintPoint], name: str | int) -> HintPoint:
-    """The point with a given module name or position (``"23"`` or 23).
+    """The point with a given module name or position.
+
+    Args:
+        points: where to look.
+        name: a number is a position; text is a module name, or a position (``"23"``) if no module has that
+            name.
 
     Raises:
         PursuhintError: there is none; the message suggests the nearest name.
     """
-    points, name = tuple(points), str(name)
+    points, number = tuple(points), isinstance(name, int)
+    name = str(name)
     for point in points:
-        if point.module == name or (name.isdigit() and point.position == int(name)):
+        if point.module == name and not number:
+            return point
+    for point in points:
+        if name.isdigit() and point.position == int(name):
             return point
     if name.isdigit():
         raise PursuhintError(

@@ -27,6 +27,7 @@ from pursuhint._util.atomic_files import (
     write_text,
 )
 from pursuhint._util.two_slots import SavedState
+from pursuhint.acceleration.channels_last import channels_last_weights
 from pursuhint.data import Batch, ImageData, Loader
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import shard_teacher
@@ -149,7 +150,7 @@ class Trainer:
         """Set the memory layout of the student and shard the teacher, before device transfer and DDP."""
         teacher, acceleration = self.distiller.teacher, self.recipe.acceleration
         if acceleration.channels_last and self.accelerator.device.type == "cuda":
-            self.distiller.student.to(memory_format=torch.channels_last)
+            channels_last_weights(self.distiller.student)
         if not acceleration.shard_teacher or teacher is None:
             return
         precision = (

@@ -182,6 +182,8 @@ def test_where_both_readings_fit_it_is_said_and_the_caller_decides(last):
         x = network.blocks(x.movedim(1, -1) * 1 if last else x * 1)
     expected = x.movedim(-1, 1) if last else x
     torch.testing.assert_close(read(network, batch, channels_last=last)[1], expected)
+    network.channels_last = last  # as analysis and training find it
+    torch.testing.assert_close(read(network, batch)[1], expected)
 
 
 def test_plans_of_earlier_versions_are_read():

@@ -136,6 +136,13 @@ def test_unknown_names_are_answered_with_the_nearest():
         resolve_point(points, "layer4.0")
 
 
+def test_a_number_is_a_position_and_text_a_module():
+    network = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Conv2d(3, 3, 3), nn.ReLU())))
+    points = find_hint_points(network, image(16))
+    assert [point.module for point in points] == ["1", "3", "5"]
+    assert [resolve_point(points, name).module for name in (1, 2, 3, "1", "2", "3")] == list("135133")
+
+
 def test_points_survive_json_and_print_their_place():
     points = find_hint_points(create_model("resnet110", num_classes=10), image(), activation="pre")
     assert str(points[22]) == "layer2.4 (position 23 of 54, pre)"
