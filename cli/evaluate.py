@@ -62,6 +62,10 @@ def command(
     A run is evaluated on its own data unless --data names others of the same classes, or some of them, which
     are matched by name; their images are then normalised as those that the student was trained on.
     """
+    if run is None and trust_code:
+        raise PursuhintError(
+            "--trust-code needs a run folder, whose code it trusts; names typed here are run"
+        )
     if run is None and (teacher is None or teacher_checkpoint is None):
         raise PursuhintError(
             "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint"
@@ -93,10 +97,6 @@ def command(
         images = data_of_run(record, changes, download=download)
         line = images.preprocessing.line()
         name = f"{record.recipe.student.network}, {weights} epoch of {run}"
-    elif trust_code:
-        raise PursuhintError(
-            "--trust-code needs a run folder, whose code it trusts; names typed here are run"
-        )
     else:
         assert teacher is not None
         assert teacher_checkpoint is not None

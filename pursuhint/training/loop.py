@@ -45,6 +45,7 @@ class EpochProgress:
         step: steps done.
         seconds: of training that these took.
         sums: losses and hits of these steps.
+        advice: what may help if a loss is not finite; see `Stage.advice`.
     """
 
     epoch: int
@@ -52,6 +53,7 @@ class EpochProgress:
     step: int = 0
     seconds: float = 0.0
     sums: MetricSums = field(default_factory=MetricSums)
+    advice: str = "lower optimizer.lr or the weight of the term"
 
     def check(self) -> None:
         """Check that all losses of the epoch so far were finite; forces a GPU sync.
@@ -64,7 +66,7 @@ class EpochProgress:
             kept = before if self.epoch > 1 else "no epoch was finished"
             raise PursuhintError(
                 f"{problem[0]} is not finite at epoch {self.epoch}, step {problem[1]} of {self.steps}; "
-                f"lower optimizer.lr or the weight of the term; {kept}"
+                f"{self.advice}; {kept}"
             )
 
 
@@ -155,7 +157,7 @@ class TrainingLoop:
                     self.hooks.restore(None)
                 self.hooks.begin_stage()
             for epoch in remaining:
-                progress = EpochProgress(epoch, len(self.loader))
+                progress = EpochProgress(epoch, len(self.loader), advice=stage.advice())
                 self.hooks.on_event(EpochStarted(epoch, total, stage.name, progress.steps))
                 torch.manual_seed(derived_seed(self.seed, "epoch", epoch, self.accelerator.process_index))
                 self.distiller.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
+from pursuhint.losses import get_loss
 from pursuhint.losses.base import WarmUp
 from pursuhint.training.recipe.schema import OptimizerConfig, Recipe, ScheduleConfig
 from pursuhint.training.schedules import learning_rate_factor
@@ -53,6 +55,17 @@ class Stage:
             or not all(distiller.weights.values())
             or any(loss.info.warm_up_only for loss in losses)
         )
+
+    def advice(self) -> str:
+        """What may help when a loss of this stage is not finite: the settings that change its steps.
+
+        A warm-up has one term, whose weight changes nothing there, and may have a learning rate of its own.
+        """
+        if self.term is None:
+            return "lower optimizer.lr or the weight of the term"
+        if "warm_up_lr" in inspect.signature(get_loss(self.term)).parameters:
+            return f"lower losses.{self.term}.warm_up_lr, the learning rate of this warm-up"
+        return "lower optimizer.lr"
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step of this stage, counted from 0."""

@@ -100,3 +100,22 @@ def test_parameters_that_the_caller_has_frozen_stay_frozen(alone, tmp_path):
 def test_a_loss_unknown_to_the_table_is_refused(make_recipe):
     with pytest.raises(PursuhintError, match="no loss named 'warming'"):
         make_recipe(losses={"warming": 1})
+
+
+@pytest.mark.parametrize(
+    ("losses", "setting"),
+    [
+        ({"ft": {"weight": 1, "warm_up_epochs": 1, "warm_up_lr": 1e30}}, "losses.ft.warm_up_lr"),
+        ({"warming": 1}, "optimizer.lr"),
+    ],
+)
+def test_a_warm_up_that_diverges_names_the_setting_that_matters(
+    recipe, make_recipe, tmp_path, monkeypatch, losses, setting
+):
+    diverging = (WarmUp("projection", 1, trains_student=True, lr=1e30),)
+    monkeypatch.setattr(Warming, "stages", lambda self: diverging)
+    changed = make_recipe(losses=losses, epochs=1, batch_size=256)
+    with pytest.raises(PursuhintError, match="is not finite at epoch 1") as failed:
+        train(changed, tmp_path / "run", device="cpu")
+    assert f"lower {setting}" in str(failed.value)
+    assert "weight" not in str(failed.value)

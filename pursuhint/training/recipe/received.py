@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pursuhint.errors import PursuhintError, PursuhintWarning
@@ -11,6 +12,56 @@ from pursuhint.models.code_reference import names_code
 
 if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The file that a recipe was read from, as long as the user has not said that it is trusted.
+
+    All are equal: recipes that ask for the same training are, wherever they come from.
+
+    Attributes:
+        source: what to call the file in a message; None for a recipe that was written in Python.
+        code: networks of the form ``package.module:factory`` that the file names.
+    """
+
+    source: str | None = None
+    code: frozenset[str] = frozenset()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origin)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def read_from(recipe: Recipe, source: str) -> Origin:
+    """The origin of a recipe that a file gave."""
+    configs = (recipe.student, recipe.teacher)
+    code = {config.network for config in configs if config is not None and names_code(config.network)}
+    return Origin(source, frozenset(code))
+
+
+def check_origin(recipe: Recipe) -> None:
+    """Refuse to build networks that only an untrusted file has named.
+
+    Raises:
+        PursuhintError: the recipe was read from a file, as that of a `RunRecord` is, and still has a network
+            of code that the file names. Nothing was imported.
+    """
+    origin = recipe.origin
+    if origin.source is not None:
+        roles = {"student": recipe.student, "teacher": recipe.teacher}
+        named = {role: config.network for role, config in roles.items() if config is not None}
+        if found := [f"{role}.network is {name}" for role, name in named.items() if name in origin.code]:
+            raise _refused(origin.source, found)
+
+
+def _refused(source: str, found: list[str]) -> PursuhintError:
+    return PursuhintError(
+        f"{source} names code that would be imported and run: {', '.join(found)}; nothing was run. If you "
+        "trust it, say --trust-code (in Python, Recipe.load(FILE, trust_code=True))"
+    )
 
 
 def check_code(recipe: Recipe, source: str, *, trust_code: bool, typed: Collection[str | None] = ()) -> None:
@@ -34,10 +85,7 @@ def check_code(recipe: Recipe, source: str, *, trust_code: bool, typed: Collecti
     if not found:
         return
     if not trust_code:
-        raise PursuhintError(
-            f"{source} names code that would be imported and run: {', '.join(found)}; nothing was run. If "
-            "you trust it, say --trust-code (trust_code=True in Python)"
-        )
+        raise _refused(source, found)
     warnings.warn(f"{source} is trusted to run code: {', '.join(found)}", PursuhintWarning, stacklevel=3)
 
 

@@ -13,6 +13,7 @@ from pursuhint.losses import get_loss
 from pursuhint.losses._parts.classification import add_classification, default_weights
 from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.recipe.hint_keys import check_keys
+from pursuhint.training.recipe.received import check_origin
 from pursuhint.training.recipe.schema import DataConfig, HintsConfig, LossConfig, NetworkConfig, Recipe
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     Raises:
         PursuhintError: losses that exclude each other, a loss without its teacher, hints that no loss uses,
             an unknown hyperparameter, a hint key that the strategy ignores, or a hint plan that cannot be
-            read.
+            read; or the recipe is that of a file which names code and is not trusted.
     """
     student, teacher, data, plan = inputs.student, inputs.teacher, inputs.data, inputs.plan
     changes: dict[str, object] = {}
@@ -53,6 +54,7 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
             name=f"python:{data.name}", **{key: getattr(recipe.data, key) for key in kept}
         )
     recipe = with_absolute_paths(recipe.model_copy(update=changes))
+    check_origin(recipe)
     losses = resolve_losses(recipe.losses)
     _check_teacher(recipe, losses)
     hints, losses = _resolve_hints(recipe, losses, plan, for_arms=for_arms)

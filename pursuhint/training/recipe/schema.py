@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    PrivateAttr,
     ValidationError,
     model_serializer,
     model_validator,
@@ -40,7 +41,7 @@ from pursuhint.similarity import METRICS, check_normalized
 from pursuhint.training.recipe.hint_keys import with_effect
 from pursuhint.training.recipe.inheritance import read_recipe, read_text
 from pursuhint.training.recipe.loss_syntax import parse_value, tidy_numbers
-from pursuhint.training.recipe.received import check_code, without_download
+from pursuhint.training.recipe.received import Origin, check_code, read_from, without_download
 from pursuhint.training.recipe.renamed import refuse_old_names
 
 __all__ = [
@@ -414,6 +415,8 @@ class Recipe(_Section):
     save_every_steps: int = Field(default=0, ge=0)
     trackers: tuple[str, ...] = ()
 
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
     @model_validator(mode="before")
     @classmethod
     def _has_no_old_names(cls, values: Any) -> Any:
@@ -476,6 +479,7 @@ class Recipe(_Section):
         """
         recipe = cls.read(name_or_file)
         check_code(recipe, f"the recipe {name_or_file}", trust_code=trust_code)
+        recipe._origin = Origin()
         return recipe
 
     @classmethod
@@ -483,13 +487,20 @@ class Recipe(_Section):
         """Read a recipe as data, to show or compare it: `load` without the check of what it names.
 
         A file never asks for a download: ``data.download`` is False in what is read, and a warning says so.
+        Code that the file names as a network is not run by `pursuhint.train` and its like, either.
 
         Raises:
             PursuhintError: as `load`, but for code.
         """
         values, source = read_recipe(name_or_file)
         recipe = cls.from_dict(values, source=source)
+        recipe._origin = read_from(recipe, source)
         return without_download(recipe, source)
+
+    @property
+    def origin(self) -> Origin:
+        """The file that the recipe was read from, unless it is trusted; see `Recipe.load`."""
+        return self._origin
 
     def to_dict(self) -> dict[str, Any]:
         """The complete recipe as plain values for YAML or JSON."""
@@ -532,7 +543,9 @@ class Recipe(_Section):
                 and isinstance(values["hints"], dict)
             ):  # what the strategy before it needed
                 values["hints"] = with_effect(values["hints"])
-        return type(self).from_dict(values)
+        recipe = type(self).from_dict(values)
+        recipe._origin = self._origin
+        return recipe
 
 
 _SHORT_FORMS = {

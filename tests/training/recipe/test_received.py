@@ -129,6 +129,26 @@ def test_python_needs_the_argument_too(tmp_path: Path) -> None:
         assert Recipe.load(file, trust_code=True).student.network == f"{MODULE}:linear"
 
 
+def test_the_recipe_of_a_received_run_is_not_trained_without_trust(mark: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(Recipe.from_dict({"student": "resnet8", "epochs": 1}), out, device="cpu")
+    text = (out / "recipe.yaml").read_text()
+    (out / "recipe.yaml").write_text(text.replace("network: resnet8", f"network: {MODULE}:linear"))
+    received = RunRecord.load(out).recipe
+    for recipe in (received, received.override("epochs=2"), received.model_copy(update={"seed": 1})):
+        with pytest.raises(PursuhintError, match=r"student\.network is .*trust_code=True"):
+            train(recipe, tmp_path / "again", device="cpu")
+    assert not mark.exists()
+    assert not (tmp_path / "again").exists()
+    assert received == Recipe.from_dict(received.to_dict())  # where it is from is no part of what it asks for
+    train(received.override("student.network=resnet8"), tmp_path / "ours", device="cpu")
+    assert not mark.exists()
+    with pytest.warns(PursuhintWarning, match="trusted"):
+        trusted = Recipe.load(out / "recipe.yaml", trust_code=True)
+    train(trusted, tmp_path / "trusted", device="cpu")
+    assert mark.exists()
+
+
 @pytest.mark.parametrize(
     "network", ["resnet8", "wrn_16_1", "torchvision:resnet18", "timm:resnet18", "python:Net"]
 )
@@ -179,8 +199,9 @@ def test_a_run_does_not_store_the_download(tmp_path: Path, monkeypatch: pytest.M
 def test_the_current_folder_is_not_on_the_path(start: list[str], tmp_path: Path) -> None:
     (tmp_path / "yaml.py").write_text("raise SystemExit('the wrong yaml')")
     (tmp_path / "lying_here.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "weights.pth").write_bytes(b"not read before the network is built")
     command = [sys.executable, *(["-P"] if start[0] == "-c" else []), *start]
-    arguments = ["evaluate", "--teacher", "lying_here:net", "--teacher-checkpoint", "none.pth"]
+    arguments = ["evaluate", "--teacher", "lying_here:net", "--teacher-checkpoint", "weights.pth"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
