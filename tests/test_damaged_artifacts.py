@@ -23,6 +23,7 @@ from pursuhint.models import create_model
 from pursuhint.study import Comparison
 from pursuhint.training import Recipe, RunRecord, train
 from pursuhint.training.recipe.resolve import resolve_recipe
+from pursuhint.training.run_folder.image_hits import load_hits
 from tests.helpers.study_runs import few_digits
 from tests.study.test_comparison import ALONE, CONVENTIONAL, KMEANS, comparison
 
@@ -86,6 +87,7 @@ ARTIFACTS = {
         make_plan,
         lambda folder: print_plan(HintPlan.load(folder / "hints.json"), as_json=False),
     ),
+    "hits by image": Artifact("correct.json", make_run, load_hits),
     "environment of a run": Artifact("environment.json", make_run, use_run),
     "comparison": Artifact(
         "compare.json",

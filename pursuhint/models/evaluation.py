@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -28,12 +28,17 @@ class Evaluation:
         top5: percent of samples whose label is among the five highest scores (or all, with fewer classes).
         loss: mean cross-entropy.
         count: samples.
+        indices: of the samples that this process evaluated, as in `pursuhint.data.Batch`, int64, (samples,),
+            on the CPU.
+        hits: whether the label of each has the highest score, bool, (samples,), on the CPU.
     """
 
     top1: float
     top5: float
     loss: float
     count: int
+    indices: Tensor | None = field(default=None, compare=False, repr=False)
+    hits: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @torch.no_grad()
@@ -60,6 +65,7 @@ def evaluate(
             advice="make them with make_loader(data, 'test', batch_size=256, training=False)",
         )
     sums: Tensor | None = None  # cross-entropy, top-1 hits, top-5 hits, samples: read once, at the end
+    indices, hits = [], []
     read = LogitsReader(network)
     with evaluating(network):
         for batch in loader.epoch(0):
@@ -70,10 +76,19 @@ def evaluate(
             counts = torch.stack([ranked[:, 0].sum(), ranked.sum(), torch.ones_like(batch.labels).sum()])
             terms = torch.cat([entropy[None], counts.to(wide)])
             sums = terms if sums is None else sums + terms
+            indices.append(batch.indices)
+            hits.append(ranked[:, 0])
     if sums is None:
         raise PursuhintError("cannot evaluate on an empty split")
     loss, top1, top5, count = (reduce(sums) if reduce else sums).tolist()
-    return Evaluation(top1=100 * top1 / count, top5=100 * top5 / count, loss=loss / count, count=int(count))
+    return Evaluation(
+        top1=100 * top1 / count,
+        top5=100 * top5 / count,
+        loss=loss / count,
+        count=int(count),
+        indices=torch.cat(indices).cpu(),
+        hits=torch.cat(hits).cpu(),
+    )
 
 
 def _channels_last(images: NetworkInput) -> NetworkInput:

@@ -139,7 +139,8 @@ class PairedComparison:
         """
         if self.low is None or self.high is None:
             return "unknown"
-        if self.equality_p_value is not None and self.equality_p_value < 1 - self.confidence:
+        equality = None if self.margin is None else self.equality_p_value
+        if equality is not None and equality < 1 - self.confidence:
             return "equal"
         if self.low > 0:
             return "better"

@@ -33,7 +33,7 @@ from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import shard_teacher
 from pursuhint.errors import PursuhintError
 from pursuhint.models.checkpoint import save_weights
-from pursuhint.models.evaluation import evaluate
+from pursuhint.models.evaluation import Evaluation, evaluate
 from pursuhint.training.events import EpochFinished, Event, LossDominated, Resumed, RunStarted
 from pursuhint.training.loaders import evaluation_loaders, training_loader, unchanging_loader
 from pursuhint.training.loop import EpochProgress, LoopHooks, Position, TrainingLoop
@@ -42,6 +42,7 @@ from pursuhint.training.normalization import images_line
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
 from pursuhint.training.run_folder.checkpoints import StateStore
+from pursuhint.training.run_folder.image_hits import save_hits
 from pursuhint.training.run_folder.record import best_epoch
 from pursuhint.training.run_folder.trackers import Trackers
 from pursuhint.training.signals import RunStopped, StopRequest, synced_stop_signal
@@ -241,6 +242,8 @@ class Trainer:
                     f"the student's {split} loss is not finite after epoch {metrics['epoch']}; "
                     "lower optimizer.lr; what was saved before this epoch is kept"
                 )
+            if split == "test" and len(self.metrics) + 1 == self.epochs:
+                self._keep_hits(result)
             metrics |= {
                 f"{split}_loss": result.loss,
                 f"{split}_top1": result.top1,
@@ -266,6 +269,17 @@ class Trainer:
         asked = self.must_stop(0)
         if asked and len(self.metrics) < self.epochs:
             raise self._stopped(asked, f"after epoch {len(self.metrics)} of {self.epochs}")
+
+    def _keep_hits(self, result: Evaluation) -> None:
+        """Write which test images are classified correctly after the last epoch. Collective call."""
+        if result.indices is None or result.hits is None:
+            return
+        order, places = self.data.split("test").indices.sort()
+        here = torch.zeros(len(order), dtype=torch.int32)
+        here[places[torch.searchsorted(order, result.indices)]] = result.hits.to(here.dtype)
+        joint = self.accelerator.reduce(here.to(self.accelerator.device), "sum")
+        if self.accelerator.is_main_process:
+            save_hits(self.folder, joint.cpu().numpy() > 0, epoch=self.epochs)
 
     def _save(self, progress: EpochProgress | None = None, best: nn.Module | None = None) -> None:
         """Save the state, with the best weights so far: ``best``, or the copy in the previous state."""

@@ -18,6 +18,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights, read_state_dict
 from pursuhint.models.evaluation import evaluate
+from pursuhint.training.run_folder.image_hits import load_hits
 from pursuhint.training.sync_batchnorm import SynchronizedBatchNorm, synchronize_batchnorms
 from tests.helpers.interrupted_runs import hints_of
 from tests.helpers.two_processes import RUNS, WITHOUT_NORMS, odd_digits, run, work
@@ -69,6 +70,7 @@ def test_evaluation_is_that_of_the_kept_student_with_every_sample_once(together,
     assert result.count == 101
     assert last["test_top1"] == pytest.approx(result.top1)
     assert last["test_loss"] == pytest.approx(result.loss, rel=1e-5)
+    assert load_hits(together / name).tolist() == result.hits.tolist()  # both shares, in the split's order
 
 
 def test_each_process_holds_its_share_of_a_teacher_that_sees_the_same(found):

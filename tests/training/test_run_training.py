@@ -72,6 +72,7 @@ class TestRunFolder:
             "state",
             "student.safetensors",
             "best.safetensors",
+            "correct.json",
             "result.json",
         }
         assert {path.name for path in (record.path / "state").iterdir()} == {"0", "1", "latest"}
@@ -109,6 +110,9 @@ class TestRunFolder:
         assert result == Evaluation(
             expected["test_top1"], expected["test_top5"], expected["test_loss"], len(data.test)
         )
+        if weights == "last":
+            assert record.load_hits().tolist() == result.hits.tolist()
+            assert record.load_hits().mean() * 100 == pytest.approx(expected["test_top1"])
         assert result == evaluate(
             record.load_student(weights),
             make_loader(record.load_data(), "test", batch_size=256, training=False),

@@ -16,8 +16,11 @@ from pursuhint.training.loss_shares import DominantTerm, dominant_of_run
 from pursuhint.training.recipe.received import check_code
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.files import checked_environment, checked_epoch
+from pursuhint.training.run_folder.image_hits import load_hits
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from pursuhint.data import ImageData
@@ -132,6 +135,17 @@ class RunRecord:
             PursuhintError: no epoch was finished.
         """
         return self.metrics[best_epoch(self.metrics, self.chosen_on) - 1] if self.metrics else self.last
+
+    def load_hits(self) -> NDArray[np.bool_] | None:
+        """Whether each test image is classified correctly after the last epoch, in the order of the split.
+
+        Returns:
+            Of shape (images,); None for an unfinished run, or one of an older version.
+
+        Raises:
+            PursuhintError: ``correct.json`` is damaged.
+        """
+        return load_hits(self.path) if self.finished else None
 
     def load_student(self, weights: str = "last", *, trust_code: bool = False) -> nn.Module:
         """The trained student, on the CPU and in evaluation mode.
