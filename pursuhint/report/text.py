@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pursuhint._util.provenance import BaseProvenance
     from pursuhint.models.teacher_accuracy import TeacherAccuracy
     from pursuhint.study.comparison import NetworkFacts
-    from pursuhint.study.paired_statistics import Summary
+    from pursuhint.study.paired_statistics import PairedComparison, Summary
     from pursuhint.training.recipe.schema import Recipe
 
 _HASH = 12  # so many digits of a hash are enough to tell files apart; the tables have all
@@ -52,6 +52,17 @@ def signed(value: float) -> str:
     """``+0.33``, ``-1.20``, ``0.00``."""
     text = f"{value:+.2f}"
     return text[1:] if float(text) == 0 else text
+
+
+NEW_IMAGES_NOTE = (
+    " The interval is about these test images; the one beside it also holds for others from the same source."
+)
+
+
+def new_images_interval(pair: PairedComparison) -> str:
+    """The interval of a difference for other test images too: ``-0.40 to +1.20``; a dash without one."""
+    wide = pair.new_images
+    return "–" if wide is None else f"{signed(wide.low)} to {signed(wide.high)}"
 
 
 def equality_note(margin: float | None) -> str:

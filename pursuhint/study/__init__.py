@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult
     from pursuhint.study.multiplicity import holm
+    from pursuhint.study.new_images import TwoWayInterval, two_way_interval
     from pursuhint.study.paired_statistics import (
         PairedComparison,
         Summary,

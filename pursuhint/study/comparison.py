@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pursuhint._util.text import capital, percent
@@ -12,6 +13,7 @@ from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.study.arms import ARMS, CONTROLS, GIVEN, WITHOUT_HINTS, find_arm
 from pursuhint.study.equality import MARGIN
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
+from pursuhint.study.image_differences import ImageHits, with_new_images
 from pursuhint.study.paired_statistics import (
     FEWEST_SEEDS,
     PairedComparison,
@@ -244,7 +246,11 @@ class Comparison(FinishedStudy):
 
 
 def against_controls(
-    arms: Sequence[ArmResult], *, margin: float | None = MARGIN, confidence: float = 0.95
+    arms: Sequence[ArmResult],
+    *,
+    margin: float | None = MARGIN,
+    confidence: float = 0.95,
+    hits: ImageHits = MappingProxyType({}),
 ) -> tuple[dict[str, tuple[PairedComparison, ...]], dict[str, tuple[str, ...]]]:
     """Compare the arms with their controls.
 
@@ -256,6 +262,7 @@ def against_controls(
         arms: in the order of the tables.
         margin: the smallest difference that matters, in points; None if nothing is to be called equal.
         confidence: of the intervals, in (0, 1).
+        hits: of the arms whose runs kept them, for intervals that hold for other test images too.
 
     Returns:
         Comparisons and sentences, by control, both in the order of the arms. With fewer than `FEWEST_SEEDS`
@@ -270,13 +277,16 @@ def against_controls(
         others = [arm for arm in arms if arm.name != control and arm.name not in spared]
         first = first_of_same(others)
         raw = [
-            compare_pairs(
-                arm.name,
-                arm.last.values,
-                control,
-                by_name[control].last.values,
-                confidence=confidence,
-                margin=margin,
+            with_new_images(
+                compare_pairs(
+                    arm.name,
+                    arm.last.values,
+                    control,
+                    by_name[control].last.values,
+                    confidence=confidence,
+                    margin=margin,
+                ),
+                hits,
             )
             for arm in others
             if first[arm.name] == arm.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from pydantic import Field
 from pursuhint.study.comparison import DataFacts, NetworkFacts, SeedResult
 from pursuhint.study.equality import MARGIN
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
+from pursuhint.study.image_differences import ImageHits, with_new_images
 from pursuhint.study.paired_statistics import (
     PairedComparison,
     Summary,
@@ -116,7 +118,11 @@ class MethodComparison(FinishedStudy):
 
 
 def against(
-    methods: Sequence[MethodResult], controls: Sequence[str], *, margin: float | None = MARGIN
+    methods: Sequence[MethodResult],
+    controls: Sequence[str],
+    *,
+    margin: float | None = MARGIN,
+    hits: ImageHits = MappingProxyType({}),
 ) -> tuple[dict[str, tuple[PairedComparison, ...]], dict[str, tuple[str, ...]]]:
     """Compare every method with every control, seed by seed.
 
@@ -124,6 +130,7 @@ def against(
         methods: in the order of the tables.
         controls: names of some of them.
         margin: the smallest difference that matters, in points; None if nothing is to be called equal.
+        hits: of the methods whose runs kept them, for intervals that hold for other test images too.
 
     Returns:
         Comparisons, corrected for their number within a control, and sentences, by control.
@@ -132,8 +139,11 @@ def against(
     pairs, sentences = {}, {}
     for control in controls:
         raw = [
-            compare_pairs(
-                method.name, method.last.values, control, by_name[control].last.values, margin=margin
+            with_new_images(
+                compare_pairs(
+                    method.name, method.last.values, control, by_name[control].last.values, margin=margin
+                ),
+                hits,
             )
             for method in methods
             if method.name != control

@@ -18,6 +18,7 @@ from scipy import stats
 from pursuhint.errors import PursuhintError
 from pursuhint.study.equality import check_margin, equality_p_value
 from pursuhint.study.multiplicity import holm
+from pursuhint.study.new_images import TwoWayInterval
 from pursuhint.study.power import check_fraction, detectable_difference
 from pursuhint.study.sign_flips import sign_flip_p_value
 
@@ -92,6 +93,8 @@ class PairedComparison:
         adjusted_equality_p_value: the same after Holm's correction.
         sign_flip_p_value: exact two-sided p-value by flipping signs, which takes no distribution for granted
             (`pursuhint.study.sign_flip_p_value`); None with fewer than `FEWEST_SEEDS` seeds or more than 20.
+        new_images: interval for other test images as well as other seeds; None where hits by image are not
+            known. ``low`` to ``high`` is about these images.
     """
 
     arm: str
@@ -111,6 +114,7 @@ class PairedComparison:
     equality_p_value: float | None = None
     adjusted_equality_p_value: float | None = None
     sign_flip_p_value: float | None = None
+    new_images: TwoWayInterval | None = None
 
     @property
     def n(self) -> int:
@@ -334,6 +338,9 @@ def conclusion(
         f"{comparison.confidence * 100:g} % interval {_signed(comparison.low)} to {_signed(comparison.high)} "
         f"over {seeds}"
     )
+    if comparison.new_images is not None:
+        wide = comparison.new_images
+        interval += f" (for other test images as well: {_signed(wide.low)} to {_signed(wide.high)})"
     difference = f"{arm} minus {control} = {_signed(mean)} {unit}, {interval}"
     within = None if comparison.margin is None else f"{comparison.margin:g} {unit}"
     if comparison.verdict == "undecided":

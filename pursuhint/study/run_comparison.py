@@ -35,6 +35,7 @@ from pursuhint.study.comparison import (
 )
 from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
+from pursuhint.study.image_differences import read_image_hits
 from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
@@ -279,7 +280,7 @@ class _HintPlacement:
             before: the result of an earlier call, perhaps with fewer arms or seeds.
             margin: the smallest difference that matters, in points.
         """
-        against, sentences = against_controls(arms, margin=margin)
+        against, sentences = against_controls(arms, margin=margin, hits=read_image_hits(self.study.out, arms))
         teacher = self.study.recipe.teacher
         assert teacher is not None
         return Comparison(

@@ -18,6 +18,7 @@ from pursuhint.losses import get_loss
 from pursuhint.study.comparison import SeedResult
 from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
+from pursuhint.study.image_differences import read_image_hits
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
 from pursuhint.study.method_comparison import MethodComparison, MethodResult, against
 from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
@@ -132,7 +133,9 @@ def compare_methods(
         if ALONE in failed:
             raise PursuhintError(f"the student alone could not be trained: {failed[ALONE]}")
         controls = [name for name in (ALONE, "kd") if name in {method.name for method in finished}]
-        pairs, sentences = against(finished, controls, margin=margin)
+        pairs, sentences = against(
+            finished, controls, margin=margin, hits=read_image_hits(study.out, finished)
+        )
         named = trials.resolved(Method.parse("kd")).teacher
         assert named is not None
         return study.finish(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from pursuhint.analysis import Analysis
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
-from pursuhint.study import ARMS, Comparison, compare
+from pursuhint.study import ARMS, Comparison, compare, two_way_interval
 from pursuhint.study.run_comparison import _without_hints
 from pursuhint.training import RunRecord
 from pursuhint.training.recipe.schema import LossConfig
@@ -92,6 +93,30 @@ def test_the_student_alone_has_no_teacher_and_the_others_share_all_losses(finish
 def test_the_arm_without_hints_keeps_every_other_loss(losses, expected):
     kept = _without_hints({name: LossConfig(weight=weight) for name, weight in losses.items()}, taught=True)
     assert {name: loss.weight for name, loss in kept.items()} == expected
+
+
+def test_hits_by_image_give_an_interval_for_other_images(teacher, data, tmp_path):
+    """It is that of the images' differences, and it is in the file, the sentence and the page."""
+    found = compare(
+        recipe(teacher), tmp_path, arms=("alone", "conventional"), seeds=(0, 1, 2), data=data, device="cpu"
+    )
+    (pair,) = found.against["conventional"]
+    hits = [
+        np.array([RunRecord.load(found.path / run.folder).load_hits() for run in found.arm(name).runs])
+        for name in ("alone", "conventional")
+    ]
+    assert hits[0].shape == (3, 64)
+    points = 100.0 * hits[0] - 100.0 * hits[1]
+    assert points.mean(axis=1) == pytest.approx(pair.differences)
+    assert pair.new_images == two_way_interval(points)
+    assert pair.new_images.high - pair.new_images.low > 0
+    assert Comparison.load(tmp_path) == found
+    assert "for other test images as well" in found.sentences["conventional"][0]
+    (tmp_path / found.arm("alone").runs[0].folder / "correct.json").unlink()
+    again = compare(
+        recipe(teacher), tmp_path, arms=("alone", "conventional"), seeds=(0, 1, 2), data=data, device="cpu"
+    )
+    assert again.against["conventional"][0].new_images is None
 
 
 def test_what_is_in_the_file_is_what_was_returned(finished):

@@ -30,6 +30,7 @@ from pursuhint.report.repeat import repeat_comparison
 from pursuhint.report.sections.analysis import agreement, build_analysis_section, gap_sentence
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
+    NEW_IMAGES_NOTE,
     best_limit,
     count,
     environment_rows,
@@ -41,6 +42,7 @@ from pursuhint.report.text import (
     mean_std,
     metric_title,
     network_text,
+    new_images_interval,
     percent,
     signed,
     teacher_sentence,
@@ -339,6 +341,7 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
             capital(title_of(pair.arm)),
             signed(pair.mean),
             _interval(pair),
+            new_images_interval(pair),
             _p_value(pair.p_value),
             _p_value(pair.adjusted_p_value),
             _p_value(pair.sign_flip_p_value),
@@ -348,14 +351,25 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
         for pair in pairs
     )
     level = f"{pairs[0].confidence * 100:g} % interval" if pairs else "Interval"
-    heads = ("Arm", "Difference", level, "p", "p corrected", "p sign flips", "Verdict", "Smallest visible")
+    heads = (
+        "Arm",
+        "Difference",
+        level,
+        "New images too",
+        "p",
+        "p corrected",
+        "p sign flips",
+        "Verdict",
+        "Smallest visible",
+    )
     return ControlSection(
         title=title_of(control),
         text=f"This is {why}. Differences are within a seed, in percentage points. The smallest visible "
         f"difference is the one that so many seeds would have found four times out of five.{corrected} p of "
-        f"sign flips is exact and takes no distribution for granted.{equality_note(comparison.margin)}",
+        f"sign flips is exact and takes no distribution for granted.{NEW_IMAGES_NOTE}"
+        f"{equality_note(comparison.margin)}",
         sentences=tuple(f"{capital(sentence)}." for sentence in comparison.sentences[control]),
-        table=Grid(heads, rows, frozenset({1, 2, 3, 4, 5, 7})),
+        table=Grid(heads, rows, frozenset({1, 2, 3, 4, 5, 6, 8})),
     )
 
 

@@ -8,6 +8,7 @@ from pursuhint.report.method_table import method_grid
 from pursuhint.report.page_model import Card, ComparisonSection, ControlSection, FigureFolder, Grid, Page
 from pursuhint.report.repeat import repeat_methods
 from pursuhint.report.text import (
+    NEW_IMAGES_NOTE,
     best_limit,
     count,
     environment_rows,
@@ -18,6 +19,7 @@ from pursuhint.report.text import (
     listed,
     mean_std,
     network_text,
+    new_images_interval,
     percent,
     signed,
     teacher_sentence,
@@ -212,6 +214,7 @@ def _control_section(study: MethodComparison, control: str) -> ControlSection:
             f"{titles[pair.arm]} ({pair.arm})",
             signed(pair.mean),
             "none" if pair.low is None or pair.high is None else f"{signed(pair.low)} to {signed(pair.high)}",
+            new_images_interval(pair),
             _p_value(pair.p_value),
             _p_value(pair.adjusted_p_value),
             _p_value(pair.sign_flip_p_value),
@@ -221,19 +224,27 @@ def _control_section(study: MethodComparison, control: str) -> ControlSection:
         for pair in pairs
     )
     p_values = ("p", "p corrected", "p sign flips")
-    heads = ("Method", "Difference", "95 % interval", *p_values, "Verdict", "Smallest visible")
+    heads = (
+        "Method",
+        "Difference",
+        "95 % interval",
+        "New images too",
+        *p_values,
+        "Verdict",
+        "Smallest visible",
+    )
     return ControlSection(
         title=titles[control],
         text=f"{_CONTROLS[control]} Differences are within a seed, in percentage points. The smallest "
         "visible difference is the one that so many seeds would have found four times out of five. p-values "
         f"are also given corrected (Holm) for the {_family(pairs)} comparisons; p of sign flips "
-        f"is exact and takes no distribution for granted.{equality_note(study.margin)}",
+        f"is exact and takes no distribution for granted.{NEW_IMAGES_NOTE}{equality_note(study.margin)}",
         sentences=tuple(
             f"{capital(sentence)}."
             for pair, sentence in zip(pairs, study.sentences[control], strict=True)
             if pair.verdict in DECIDED
         ),
-        table=Grid(heads, rows, frozenset({1, 2, 3, 4, 5, 7})),
+        table=Grid(heads, rows, frozenset({1, 2, 3, 4, 5, 6, 8})),
     )
 
 
