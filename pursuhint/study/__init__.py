@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         StudyEvent,
         Watcher,
     )
+    from pursuhint.study.improvement import Improvement, probability_of_improvement
     from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult
     from pursuhint.study.multiplicity import holm
     from pursuhint.study.new_images import TwoWayInterval, two_way_interval
