@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from pursuhint._util.size_bounds import LARGEST_CLASSES
 from pursuhint.errors import PursuhintError
 
 from .command_line import record_command
@@ -38,7 +39,11 @@ from .options import apply, examples, refuse_typed
     help="Analyze the teacher without a checkpoint, with weights drawn by --seed; its report says so at the "
     "top.",
 )
-@click.option("--num-classes", type=click.IntRange(min=2), help="Of the teacher.  [default: the data set's]")
+@click.option(
+    "--num-classes",
+    type=click.IntRange(2, LARGEST_CLASSES),
+    help="Of the teacher.  [default: the data set's]",
+)
 def command(
     teacher: str | None,
     teacher_checkpoint: Path | None,

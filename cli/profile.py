@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pursuhint._util.size_bounds import LARGEST_CHANNELS, LARGEST_CLASSES, LARGEST_SIDE
 from pursuhint.errors import PursuhintError
 
 from . import early_checks
@@ -35,7 +36,10 @@ class ImageShape(click.ParamType):
             return value
         if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", str(value)):
             self.fail(f"{value!r} is not a shape such as 3x32x32", param, context)
-        return tuple(int(side) for side in value.split("x"))
+        shape = tuple(int(size) for size in value.split("x"))
+        if shape[0] > LARGEST_CHANNELS or max(shape[1:]) > LARGEST_SIDE:
+            self.fail(f"{value!r} is larger than any image of a network", param, context)
+        return shape
 
 
 @click.command(
@@ -65,7 +69,9 @@ class ImageShape(click.ParamType):
     type=ImageShape(),
     help="Shape of an image, so that no data are needed (with --classes).  [default: from the data]",
 )
-@click.option("--classes", type=click.IntRange(min=1), help="Number of classes.  [default: from the data]")
+@click.option(
+    "--classes", type=click.IntRange(1, LARGEST_CLASSES), help="Number of classes.  [default: from the data]"
+)
 @click.option(
     "--at-batch",
     "batch_sizes",

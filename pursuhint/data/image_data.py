@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from pursuhint._util.arrays import as_tensor
+from pursuhint._util.size_bounds import check_memory
 from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip, channel_statistics, converted
 from pursuhint.data.preprocessing import (
     EVALUATION_MARGIN,
@@ -178,7 +179,8 @@ class ImageData:
             size: height and width in pixels, or one number for squares.
 
         Raises:
-            PursuhintError: the images are files, whose loaders decide on the size, or ``size`` is below 1.
+            PursuhintError: the images are files, whose loaders decide on the size, or ``size`` is below 1,
+                or the resized images do not fit into memory.
         """
         target = height_and_width(size)
         if self.image_size == target:
@@ -186,6 +188,11 @@ class ImageData:
         covering = covering_size(self.image_size, target)
         if not all(isinstance(split, MemorySplit) for split in self.splits.values()):
             raise PursuhintError(f"{self.name} is read from files; give image_size when it is loaded")
+
+        images = [split.images for split in self.splits.values() if isinstance(split, MemorySplit)]
+        values = sum(each.shape[0] * each.shape[1] * each.element_size() for each in images)
+        what = f"the images of {self.name} at {target[0]} x {target[1]} pixels"
+        check_memory(values * target[0] * target[1], what, "choose a smaller image_size")
 
         def resize(split: Split | None) -> MemorySplit | None:
             if not isinstance(split, MemorySplit):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from pursuhint._util.size_bounds import LARGEST_SIDE, check_at_most
 from pursuhint.errors import PursuhintError
 
 __all__ = ["Preprocessing"]
@@ -74,12 +75,13 @@ def height_and_width(size: ImageSize) -> tuple[int, int]:
     """Height and width in pixels; one number is both.
 
     Raises:
-        PursuhintError: a side is below 1.
+        PursuhintError: a side is below 1, or larger than any network takes.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         shown = height if height == width else f"{height}x{width}"
         raise PursuhintError(f"image_size must be at least 1 pixel, got {shown}")
+    check_at_most(LARGEST_SIDE, image_size=max(height, width))
     return height, width
 
 

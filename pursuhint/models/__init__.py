@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import check_name, resolve
+from pursuhint._util.size_bounds import LARGEST_CHANNELS, LARGEST_CLASSES, check_at_most
 from pursuhint.errors import PursuhintError
 from pursuhint.models.factory import call_factory
 from pursuhint.models.names import check_network_name
@@ -83,15 +84,16 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
             extra); a name that another distribution registers in the entry-point group
             ``pursuhint.models``; or ``package.module:factory`` for your own. The last two import and call
             that code; it is passed ``num_classes`` and ``in_channels`` if its signature has them.
-        num_classes: number of logits, at least 1.
-        in_channels: channels of the images, at least 1.
+        num_classes: number of logits, 1 to 1,000,000.
+        in_channels: channels of the images, 1 to 4,096.
         **options: further keywords of the network, such as ``width`` of the MobileNets.
 
     Returns:
         The network, in training mode, on the CPU unless a device context says otherwise.
 
     Raises:
-        PursuhintError: unknown network, unknown option or value, or the import failed.
+        PursuhintError: unknown network, unknown option or value, the import failed, or the network does not
+            fit into memory.
 
     Example:
         >>> create_model("resnet20", num_classes=10, in_channels=1)
@@ -100,6 +102,8 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
     for label, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if value < 1:
             raise PursuhintError(f"{label} must be at least 1, got {value}")
+    check_at_most(LARGEST_CLASSES, num_classes=num_classes)
+    check_at_most(LARGEST_CHANNELS, in_channels=in_channels)
     if ":" in name:
         check_network_name(name, MODELS)
         from pursuhint.models.external import external_model  # imports PyTorch

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
+
+# What PyTorch says of a tensor that is too large for memory, or whose size is no 64-bit number.
+_TOO_LARGE = re.compile("allocate memory|out of memory|overflow|invalid size|too large", re.IGNORECASE)
 
 
 def call_factory(
@@ -23,7 +27,7 @@ def call_factory(
 
     Raises:
         PursuhintError: unknown option or value, an option that ``sizes`` sets already, or a required argument
-            in neither.
+            in neither; or the network does not fit into memory.
     """
     try:
         parameters = inspect.signature(factory).parameters.values()
@@ -46,6 +50,11 @@ def call_factory(
     passed = {key: value for key, value in sizes.items() if takes_anything or key in by_name}
     try:
         return factory(**passed, **options)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _TOO_LARGE.search(str(error)):
+            raise
+        asked = ", ".join(f"{key}={value!r}" for key, value in {**passed, **options}.items())
+        raise PursuhintError(f"{name} does not fit into memory ({asked})") from None
     except (TypeError, ValueError) as error:
         if not options:
             raise

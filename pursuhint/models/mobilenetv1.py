@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from pursuhint._util.size_bounds import WIDEST_NETWORK, check_at_most
 from pursuhint.errors import PursuhintError
 from pursuhint.models.layers import conv1x1, conv3x3, init_fan_out_normal
 
@@ -69,6 +70,7 @@ class MobileNetV1(nn.Module):
 
     def __init__(self, *, num_classes: int, in_channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
+        check_at_most(WIDEST_NETWORK, width=width)
         channels = int(32 * width)
         if channels < 1:
             raise PursuhintError(f"the width of MobileNetV1 must be at least 1/32, got {width}")

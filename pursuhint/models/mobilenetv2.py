@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from pursuhint._util.size_bounds import WIDEST_NETWORK, check_at_most
 from pursuhint.errors import PursuhintError
 from pursuhint.models.layers import conv1x1, conv3x3, init_fan_out_normal
 
@@ -84,6 +85,7 @@ class MobileNetV2(nn.Module):
             raise PursuhintError(f"the width of MobileNetV2 must be at least 1/16, got {width}")
         if expansion < 1:
             raise PursuhintError(f"the expansion of MobileNetV2 must be at least 1, got {expansion}")
+        check_at_most(WIDEST_NETWORK, width=width)
         channels = int(32 * width)
         self.conv1 = nn.Sequential(
             conv3x3(in_channels, channels, stride=2), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from pursuhint._util.size_bounds import DEEPEST_NETWORK, check_at_most
 from pursuhint.errors import PursuhintError
 from pursuhint.models.layers import conv1x1, conv3x3, init_kaiming_fan_out
 
@@ -65,7 +66,7 @@ class CifarResNet(nn.Module):
         in_channels: channels of the images.
 
     Raises:
-        PursuhintError: ``depth`` is not 6 n + 2 for an n of at least 1.
+        PursuhintError: ``depth`` is not 6 n + 2 for an n of at least 1, or above any published.
 
     Example:
         >>> network = CifarResNet(20, num_classes=10)
@@ -82,6 +83,7 @@ class CifarResNet(nn.Module):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
+        check_at_most(DEEPEST_NETWORK, depth=depth)
         blocks, remainder = divmod(depth - 2, 6)
         if remainder or blocks < 1:
             raise PursuhintError(f"a CIFAR ResNet has 6 n + 2 layers (8, 14, 20, ...), got {depth}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from pursuhint._util.size_bounds import DEEPEST_NETWORK, WIDEST_NETWORK, check_at_most
 from pursuhint.errors import PursuhintError
 from pursuhint.models.layers import conv1x1, conv3x3, init_fan_out_normal
 
@@ -74,14 +75,16 @@ class WideResNet(nn.Module):
         dropout: probability of zeroing an activation inside a block, in [0, 1).
 
     Raises:
-        PursuhintError: ``depth`` is not 6 n + 4 for an n of at least 1, ``width`` is below 1, or ``dropout``
-            is not in [0, 1).
+        PursuhintError: ``depth`` is not 6 n + 4 for an n of at least 1, ``width`` is below 1, ``dropout`` is
+            not in [0, 1), or depth or width is above any published.
     """
 
     def __init__(
         self, depth: int, width: int, *, num_classes: int, in_channels: int = 3, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        check_at_most(DEEPEST_NETWORK, depth=depth)
+        check_at_most(WIDEST_NETWORK, width=width)
         blocks, remainder = divmod(depth - 4, 6)
         if remainder or blocks < 1:
             below = max(10, 6 * blocks + 4)

@@ -30,6 +30,7 @@ from pydantic_core import ErrorDetails
 
 from pursuhint._util.atomic_files import write_text
 from pursuhint._util.registry import check_name, did_you_mean, lookup
+from pursuhint._util.size_bounds import LARGEST_CLASSES, LARGEST_SIDE
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.data import check_augmentations
@@ -97,7 +98,7 @@ class NetworkConfig(_Section):
     checkpoint_key: str | None = None
     new_head: bool = False
     options: Options = {}
-    num_classes: int | None = Field(default=None, ge=1)
+    num_classes: int | None = Field(default=None, ge=1, le=LARGEST_CLASSES)
 
     @model_validator(mode="before")
     @classmethod
@@ -117,7 +118,7 @@ class ChannelConstants(_Section):
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
 
 
-Side = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 
 
 class DataConfig(_Section):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pursuhint._util.json_files import checked
 from pursuhint._util.provenance import BaseProvenance
+from pursuhint._util.size_bounds import LARGEST_CHANNELS, LARGEST_CLASSES
 from pursuhint.errors import PursuhintError
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 
@@ -61,8 +62,8 @@ class _Data(BaseModel):
     class_names: list[str] = []
     preprocessing: _Preprocessing | None = None
     teacher_normalization: _Normalization | None = None
-    num_classes: int = Field(ge=1, le=10**6)
-    in_channels: int = Field(ge=1, le=1 << 12)
+    num_classes: int = Field(ge=1, le=LARGEST_CLASSES)
+    in_channels: int = Field(ge=1, le=LARGEST_CHANNELS)
     image_size: list[Side] = Field(min_length=2, max_length=2)
     samples: dict[str, Annotated[int, Field(ge=0)]] = {}
     fingerprint: _Fingerprint | None = None
