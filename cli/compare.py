@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pursuhint.errors import PursuhintError
-from pursuhint.study.arms import ARMS, WITHOUT_HINTS, find_arm
+from pursuhint.study.arms import DEFAULT_ARMS, WITHOUT_HINTS, find_arm
 
 from . import early_checks
 from .command_line import record_command
@@ -41,8 +41,9 @@ from .recipe_options import build_recipe, recipe_options
     callback=early(early_checks.arm),
     metavar="NAME",
     multiple=True,
-    help=f"Which hint positions to compare: {', '.join(ARMS)}, or hints:7,29,49 and hints:FILE for given "
-    "ones; repeatable.  [default: all that have a name]",
+    help="Which hint positions to compare, as 'pursuhint list arms' has them: a name such as even, "
+    "METRIC:ALGORITHM:POSITION, hints:7,29,49 or hints:FILE for given ones, sweep for every layer alone; "
+    f"repeatable.  [default: {', '.join(DEFAULT_ARMS)}]",
 )
 @click.option(
     "--method",
@@ -165,7 +166,7 @@ def command(
             comparison = compare(
                 recipe,
                 out,
-                arms=arms or tuple(ARMS),
+                arms=arms or DEFAULT_ARMS,
                 seeds=numbers,
                 device=where,
                 at_once=at_once,
@@ -188,11 +189,12 @@ def _refuse_ignored(arms: tuple[str, ...], methods: tuple[str, ...]) -> None:
     if methods or not arms:
         return
     chosen = [find_arm(arm) for arm in arms]
-    if not any(arm.clusters for arm in chosen):
-        refuse_typed(
-            "metrics", "position", "samples",
-            because=f"no arm of {', '.join(arms)} clusters layers; add --arm kmeans or --arm segments",
-        )  # fmt: skip
+    used = {option for arm in chosen for option in arm.uses}
+    unused = [option for option in ("metrics", "position", "samples") if option not in used]
+    refuse_typed(
+        *unused,
+        because=f"no arm of {', '.join(arms)} looks at it; add --arm kmeans or --arm segments",
+    )
     if not any(arm.takes_k for arm in chosen):
         refuse_typed("k", because=f"the arms {', '.join(arms)} have one hint for every resolution stage")
     if set(arms) <= set(WITHOUT_HINTS):

@@ -159,25 +159,40 @@ def _lines(row: dict[str, Any]) -> list[str]:
     return [line.removeprefix("about: ") for line in lines]
 
 
+def _arms(verbose: bool) -> list[dict[str, Any]]:
+    from pursuhint.study.arms import ARMS, PATTERNS
+
+    rows: list[dict[str, Any]] = [{"name": name, "about": arm.description} for name, arm in ARMS.items()]
+    if verbose:
+        for row, arm in zip(rows, ARMS.values()):
+            row["needs"] = [
+                *["an analysis"] * arm.clusters,
+                *["training images"] * arm.images,
+                *["the number of hints"] * arm.takes_k,
+            ]
+    return [*rows, *({"name": form, "about": about} for form, about in PATTERNS.items())]
+
+
 KINDS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "models": _models,
     "datasets": _datasets,
     "losses": _losses,
     "metrics": _metrics,
     "recipes": _recipes,
+    "arms": _arms,
 }
 
 
 @click.command(
     "list",
     epilog=examples("pursuhint list losses --verbose", "pursuhint list models"),
-    short_help="List models, data sets, losses, metrics or recipes.",
+    short_help="List models, data sets, losses, metrics, recipes or arms.",
 )
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @click.option("--verbose", "-v", is_flag=True, help="Say more about each.")
 @apply("json")
 def command(kind: str, verbose: bool, as_json: bool) -> None:
-    """List the names of models, datasets, losses, metrics or recipes."""
+    """List the names of models, datasets, losses, metrics, recipes or arms."""
     rows = KINDS[kind](verbose)
     if as_json:
         click.echo(json.dumps(rows, indent=2))

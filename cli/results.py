@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pursuhint._util.text import printable, ranges
+from pursuhint.hints.rules import RULES
 
 from .terminal import echo
 
@@ -51,7 +52,8 @@ def print_plan(plan: HintPlan, *, as_json: bool) -> None:
 
 
 def _origin(origin: dict[str, Any]) -> str:
-    words = [str(origin[key]) for key in ("metric", "algorithm") if key in origin]
+    words = [str(origin["strategy"])] if origin.get("strategy") in RULES else []
+    words += [str(origin[key]) for key in ("metric", "algorithm") if key in origin]
     words += [f"k = {origin['k']}"] if "k" in origin else []
     words += [f"{origin['position']} of each cluster"] if "position" in origin else []
     return ", ".join(words) or str(origin.get("strategy", "chosen by hand"))

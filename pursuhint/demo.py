@@ -17,7 +17,7 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
 from pursuhint.report import write_report
-from pursuhint.study.arms import ARMS
+from pursuhint.study.arms import DEFAULT_ARMS
 from pursuhint.study.comparison import Comparison
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.run_comparison import compare
@@ -59,7 +59,7 @@ class DemoResult:
 def demo(
     out: Path | str = "pursuhint-demo",
     *,
-    arms: Sequence[str] = tuple(ARMS),
+    arms: Sequence[str] = DEFAULT_ARMS,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     teacher_epochs: int = 20,
     student_epochs: int = 30,

@@ -9,6 +9,8 @@ from pursuhint._util.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from pursuhint.hints.options import SelectionOptions, check_position, default_k
     from pursuhint.hints.plan import HintPlan, choose_positions
+    from pursuhint.hints.rules import RULES, Rule, choose_by_rule
+    from pursuhint.hints.rules.source import RuleSource
     from pursuhint.hints.selection import (
         Resampled,
         StoredSimilarity,

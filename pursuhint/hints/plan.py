@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HintPlan", "choose_positions"]
 
-PAIRINGS = ("conventional", "even")
+PAIRINGS = ("conventional", "even", "reverse")
 """Rules for choosing the student's points when they are not named; see `HintPlan.with_student`."""
 
 
@@ -335,8 +335,9 @@ class HintPlan:
                 the last of each resolution stage.
             pairing: ``"conventional"``: the conventional points if their number equals the number of hints,
                 else as ``"even"``; ``"even"``: the student's depth in equal parts, the last point of each.
-                Either way shallower hints go to shallower points. Or the student's points by name, in the
-                order of the plan's pairs.
+                Either way shallower hints go to shallower points; with ``"reverse"`` to deeper ones, and the
+                points are as for ``"conventional"``. Or the student's points by name, in the order of the
+                plan's pairs.
 
         Raises:
             PursuhintError: the student has fewer points than the plan, or a pairing or point is unknown.
@@ -354,17 +355,19 @@ class HintPlan:
             return self.paired([resolve_point(student_points, name) for name in pairing], "explicit")
         lookup("pairing", {name: name for name in PAIRINGS}, pairing)
         chosen: Sequence[HintPoint] = ()
-        if pairing == "conventional":
+        if pairing != "even":
             chosen = (
                 stage_ends(student_points)
                 if student_network is None
                 else conventional_points(student_network, student_points)
             )
         if len(chosen) != wanted:
-            pairing = "even"
+            pairing = "even" if pairing == "conventional" else pairing
             # Part p of w ends at the point number floor((p + 1) * points / w), counted from 1.
             chosen = [student_points[(part + 1) * there // wanted - 1] for part in range(wanted)]
         by_depth = sorted(range(wanted), key=lambda i: self.pairs[i].teacher.position)
+        if pairing == "reverse":
+            by_depth.reverse()
         rank = {pair: depth for depth, pair in enumerate(by_depth)}
         return self.paired([chosen[rank[i]] for i in range(wanted)], pairing)
 
@@ -415,8 +418,9 @@ class HintPlan:
         """
         made = self.provenance
         from pursuhint._util.fingerprint import fingerprint_network
+        from pursuhint.hints.rules import looks_at_teacher
 
-        if made is None or not made.network_fingerprint or self.origin.get("strategy") != "chosen":
+        if made is None or not made.network_fingerprint or not looks_at_teacher(self.origin.get("strategy")):
             return
         if fingerprint_network(network) == made.network_fingerprint:
             return

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import resolve
-from pursuhint.study.arms import ARMS, CONTROLS, Arm
+from pursuhint.study.arms import ARMS, CONTROLS, DEFAULT_ARMS, Arm
 
 if TYPE_CHECKING:
-    from pursuhint.study.arms import ARMS, Arm
+    from pursuhint.study.arms import ARMS, DEFAULT_ARMS, Arm
     from pursuhint.study.comparison import ArmResult, Comparison, SeedResult, first_of_same, title_of
     from pursuhint.study.equality import MARGIN, equality_p_value
     from pursuhint.study.events import (

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pursuhint._util.registry import lookup
+from pursuhint._util.registry import check_name, lookup
+from pursuhint.clustering import ALGORITHMS
+from pursuhint.errors import PursuhintError
+from pursuhint.hints import POSITIONS
+from pursuhint.hints.rules import RULES
+from pursuhint.similarity import METRICS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
 
 _ODD = re.compile(r"[^A-Za-z0-9.+,_-]+")
 
-__all__ = ["ARMS", "Arm"]
+__all__ = ["ARMS", "DEFAULT_ARMS", "Arm"]
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,20 @@ class Candidates:
     Attributes:
         teacher: the teacher network.
         points: its hint points, in depth order.
+        student_points: those of the student.
         k: number of hints of the arms whose number of hints is free.
-        cluster: the plan of the points at the centers of clusters, by the name of the clustering algorithm.
+        cluster: the plan of one point of each cluster, by metric, clustering algorithm and position; an empty
+            metric or position is that of the recipe.
+        by_rule: the plan of a rule of `pursuhint.hints.RULES`, by its name and a seed.
         given: the plans of the arms whose hint points were given, by arm.
     """
 
     teacher: nn.Module
     points: tuple[HintPoint, ...]
+    student_points: tuple[HintPoint, ...]
     k: int
-    cluster: Callable[[str], HintPlan]
+    cluster: Callable[[str, str, str], HintPlan]
+    by_rule: Callable[[str, int], HintPlan]
     given: Mapping[str, HintPlan]
 
 
@@ -53,6 +63,9 @@ class Arm:
         takes_k: whether its number of hints is free. Otherwise the arm has one for every resolution stage,
             those that were given, or none.
         clusters: whether it needs an analysis of the teacher.
+        metric: the metric of that analysis, if it is not the recipe's.
+        images: whether it runs the teacher on images beside the analysis.
+        takes_position: whether the recipe's ``position`` decides which layers it takes.
     """
 
     title: str
@@ -61,6 +74,19 @@ class Arm:
     teacher: bool = True
     takes_k: bool = False
     clusters: bool = False
+    metric: str = ""
+    images: bool = False
+    takes_position: bool = False
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The options of a comparison that decide something for this arm."""
+        return (
+            *["k"] * self.takes_k,
+            *["metrics"] * (self.clusters and not self.metric),
+            *["position"] * self.takes_position,
+            *["samples"] * (self.clusters or self.images),
+        )
 
 
 def _no_hints(candidates: Candidates, seed: int) -> None:
@@ -85,8 +111,21 @@ def _random(candidates: Candidates, seed: int) -> HintPlan:
     return HintPlan.random(candidates.points, candidates.k, seed)
 
 
-def _clustered(algorithm: str) -> Callable[[Candidates, int], HintPlan]:
-    return lambda candidates, seed: candidates.cluster(algorithm)
+def _clustered(algorithm: str, metric: str = "", position: str = "") -> Callable[[Candidates, int], HintPlan]:
+    return lambda candidates, seed: candidates.cluster(metric, algorithm, position)
+
+
+def _of_rule(name: str) -> Arm:
+    rule = RULES[name]
+    return Arm(
+        rule.title,
+        f"hints at {rule.description}",
+        lambda candidates, seed: candidates.by_rule(name, seed),
+        takes_k=rule.takes_k,
+        clusters=rule.analysis,
+        images=rule.images > 0,
+        takes_position=rule.takes_position,
+    )
 
 
 ARMS: Mapping[str, Arm] = MappingProxyType(
@@ -109,6 +148,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
             _clustered("kmeans"),
             takes_k=True,
             clusters=True,
+            takes_position=True,
         ),
         "segments": Arm(
             "chosen (segments)",
@@ -116,20 +156,38 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
             _clustered("segments"),
             takes_k=True,
             clusters=True,
+            takes_position=True,
         ),
         "random": Arm(
             "random", "hints at random sub-blocks, drawn anew for every seed", _random, takes_k=True
         ),
+        **{name: _of_rule(name) for name in RULES},
     }
 )
 """Every arm by name, in the order in which tables show them."""
 
+DEFAULT_ARMS = tuple(name for name in ARMS if name not in RULES)
+"""The arms of a comparison that names none."""
+
 GIVEN = "hints:"
 """What the name of an arm with given hint points begins with; see `pursuhint.study.compare`."""
 
+SWEEP = "sweep"
+"""The arm that stands for one arm for every layer of the teacher: ``sweep:1``, ``sweep:2``, ..."""
+
+PATTERNS: Mapping[str, str] = MappingProxyType(
+    {
+        "METRIC:ALGORITHM:POSITION": "hints at one layer of each cluster, e.g. r2cca:kmeans:last",
+        "hints:LIST": "hints at given points by position or module name, e.g. hints:7,29,49",
+        "hints:FILE": "the hint points of a hints.json",
+        SWEEP: "a single hint at every layer in turn, one student each: the landscape of positions",
+    }
+)
+"""Further arms by the form of their names."""
+
 
 def find_arm(name: str) -> Arm:
-    """An arm by name: one of `ARMS`, or ``hints:7,29,49`` and ``hints:FILE`` for given hint points.
+    """An arm by name: one of `ARMS`, or of the forms in `PATTERNS`.
 
     Raises:
         PursuhintError: there is none; the message suggests the closest.
@@ -141,7 +199,68 @@ def find_arm(name: str) -> Arm:
             f"hints at the points that were given: {where}",
             lambda candidates, seed: candidates.given[name],
         )
-    return lookup("arm", ARMS, name)
+    parts = name.split(":")
+    if len(parts) == 2 and parts[0] == SWEEP and parts[1].isdigit():
+        layer = int(parts[1])
+        return Arm(
+            f"layer {layer} alone",
+            f"a single hint at layer {layer}, taught to the student's layer at the same relative depth",
+            lambda candidates, seed: _at_one_layer(candidates, layer),
+        )
+    if len(parts) == 3:
+        return _clustered_arm(*parts)
+    known = {**ARMS, SWEEP: ARMS["alone"]}
+    lookup("arm", known, name)
+    if name == SWEEP:
+        return Arm("every layer alone", PATTERNS[SWEEP], _no_hints)
+    return ARMS[name]
+
+
+def _clustered_arm(metric: str, algorithm: str, position: str) -> Arm:
+    """An arm ``METRIC:ALGORITHM:POSITION``."""
+    check_name("metric", METRICS, metric)
+    lookup("clustering algorithm", ALGORITHMS, algorithm)
+    lookup("position in a cluster", dict.fromkeys(POSITIONS), position)
+    return Arm(
+        f"{metric}, {algorithm}, {position}",
+        f"hints at the {position} of clusters of similar layers, by {algorithm} on {metric}",
+        _clustered(algorithm, metric, position),
+        takes_k=True,
+        clusters=True,
+        metric=metric,
+    )
+
+
+def _at_one_layer(candidates: Candidates, layer: int) -> HintPlan:
+    """One hint, paired with the student's layer at the same relative depth."""
+    from pursuhint.hints.plan import HintPlan
+
+    points, students = candidates.points, candidates.student_points
+    plan = HintPlan.of([points[layer - 1]], {"strategy": SWEEP})
+    # ceil(layer * students / layers), counted from 1: the last layer teaches the last one.
+    return plan.paired([students[-(-layer * len(students) // len(points)) - 1]], "even")
+
+
+def expand_sweep(arms: Sequence[str], layers: int) -> tuple[str, ...]:
+    """The arms with ``sweep`` replaced by one arm for every layer.
+
+    Args:
+        arms: names.
+        layers: number of candidates of the teacher.
+
+    Raises:
+        PursuhintError: an arm ``sweep:N`` names a layer that the teacher does not have.
+    """
+    every = [f"{SWEEP}:{layer}" for layer in range(1, layers + 1)]
+    for arm in arms:
+        if is_of_sweep(arm) and arm not in every:
+            raise PursuhintError(f"there is no layer {arm.partition(':')[2]}; the teacher has {layers}")
+    return tuple(name for arm in arms for name in (every if arm == SWEEP else [arm]))
+
+
+def is_of_sweep(name: str) -> bool:
+    """Whether an arm has a single hint at one layer, ``sweep:N``."""
+    return name.startswith(f"{SWEEP}:")
 
 
 def arm_folder(name: str) -> str:

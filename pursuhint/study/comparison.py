@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pursuhint._util.text import capital, percent
 from pursuhint.data.preprocessing import Normalization, Preprocessing
+from pursuhint.errors import PursuhintError
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
-from pursuhint.study.arms import ARMS, CONTROLS, GIVEN, WITHOUT_HINTS, find_arm
+from pursuhint.study.arms import CONTROLS, WITHOUT_HINTS, Arm, find_arm, is_of_sweep
 from pursuhint.study.equality import MARGIN
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
 from pursuhint.study.image_differences import ImageHits, with_new_images
@@ -256,7 +257,8 @@ def against_controls(
 
     Every arm is compared with ``conventional``; those that put hints elsewhere are also compared with
     ``centers``, the control that clustering must beat. Without either, the first arm is the control. Arms
-    that are the same runs count once in the correction for several comparisons.
+    that are the same runs count once in the correction for several comparisons. Single layers (``sweep``) are
+    a landscape to look at, not hypotheses to test: they are left out.
 
     Args:
         arms: in the order of the tables.
@@ -268,6 +270,8 @@ def against_controls(
         Comparisons and sentences, by control, both in the order of the arms. With fewer than `FEWEST_SEEDS`
         seeds no sentences: `findings_on` says once what that means.
     """
+    arms = [arm for arm in arms if not is_of_sweep(arm.name)] or arms
+    arms = [arm for arm in arms if not is_of_sweep(arm.name)] or arms
     by_name = {arm.name: arm for arm in arms}
     against, sentences = {}, {}
     for control in [name for name in CONTROLS if name in by_name] or [arms[0].name]:
@@ -394,7 +398,7 @@ def notes_on(arms: Sequence[ArmResult], *, asked_k: int) -> tuple[str, ...]:
                 )
     for arm in arms:
         counts = {len(run.positions) for run in arm.runs}
-        if arm.name not in WITHOUT_HINTS and counts != {asked_k}:
+        if arm.name not in WITHOUT_HINTS and not is_of_sweep(arm.name) and counts != {asked_k}:
             notes.append(
                 f"{capital(arm.title)} has {max(counts)} hints where the chosen arms have {asked_k}, so its "
                 "difference to them is not one of place alone."
@@ -404,7 +408,22 @@ def notes_on(arms: Sequence[ArmResult], *, asked_k: int) -> tuple[str, ...]:
 
 def title_of(name: str) -> str:
     """How tables and sentences call an arm."""
-    return find_arm(name).title if name in ARMS or name.startswith(GIVEN) else name
+    arm = _arm(name)
+    return name if arm is None else arm.title
+
+
+def description_of(name: str) -> str:
+    """What an arm does, in a clause; empty for one that this version does not know."""
+    arm = _arm(name)
+    return "" if arm is None else arm.description
+
+
+def _arm(name: str) -> Arm | None:
+    """An arm by name; None for a method, or an arm of another version."""
+    try:
+        return find_arm(name)
+    except PursuhintError:
+        return None
 
 
 def first_of_same(arms: Sequence[ArmResult]) -> dict[str, str]:

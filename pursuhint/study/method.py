@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pursuhint.errors import PursuhintError
+from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.training.recipe.loss_syntax import parse_losses
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
@@ -60,7 +61,7 @@ class Method:
         recipe = Recipe.read(text.removeprefix(_RECIPE))
         if not any(get_loss(name).info.needs_teacher for name in recipe.losses):
             raise PursuhintError(f"{text!r} has no loss that looks at a teacher, so it is no method")
-        if recipe.hints is not None and recipe.hints.strategy == "chosen":
+        if recipe.hints is not None and looks_at_teacher(recipe.hints.strategy):
             raise PursuhintError(
                 f"{text!r} chooses its hint points by an analysis for every run; choose them first "
                 "(pursuhint analyze) and give its losses and the points: --method NAME+NAME --hints FILE"

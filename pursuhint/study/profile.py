@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pursuhint._util.devices import choose_device
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
+from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.models.checkpoint import count_parameters
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def profile_steps(
 
     if steps < 1:
         raise PursuhintError(f"at least 1 step must be measured, got {steps}")
-    if recipe.hints is not None and recipe.hints.strategy == "chosen":
+    if recipe.hints is not None and looks_at_teacher(recipe.hints.strategy):
         recipe = recipe.model_copy(
             update={"hints": recipe.hints.model_copy(update={"strategy": "conventional"})}
         )

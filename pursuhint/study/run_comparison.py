@@ -6,6 +6,7 @@ The module is not called ``compare``, so that ``pursuhint.study.compare`` is alw
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,16 @@ from pursuhint._util.arguments import READ_RECIPE, expect
 from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import keep_random_state
 from pursuhint._util.wrappers import copy_network
+from pursuhint.analysis.by_rule import TrainingImages, plan_by_rule
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.options import default_k
 from pursuhint.hints.plan import HintPlan
+from pursuhint.hints.rules import RULES
 from pursuhint.losses import get_loss
-from pursuhint.study.arms import ARMS, GIVEN, Candidates, arm_folder, find_arm
+from pursuhint.study.arms import DEFAULT_ARMS, GIVEN, SWEEP, Candidates, arm_folder, expand_sweep, find_arm
 from pursuhint.study.comparison import (
     ArmResult,
     Comparison,
@@ -40,7 +43,13 @@ from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
 from pursuhint.training.inputs import Inputs, Run
-from pursuhint.training.prepare_training import Parts, build_distiller, pair_with_student, prepare
+from pursuhint.training.prepare_training import (
+    Parts,
+    build_distiller,
+    pair_with_student,
+    prepare,
+    rule_source,
+)
 from pursuhint.training.recipe.hints_syntax import parse_hints
 from pursuhint.training.recipe.resolve import check_activation, needs_hints, resolve_recipe, shared_activation
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
@@ -58,7 +67,7 @@ def compare(
     recipe: Recipe,
     out: Path | str,
     *,
-    arms: Sequence[str] = tuple(ARMS),
+    arms: Sequence[str] = DEFAULT_ARMS,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     device: torch.device | str | None = None,
     data: ImageData | None = None,
@@ -84,8 +93,10 @@ def compare(
         out: folder of the comparison.
         arms: names of `pursuhint.study.ARMS`, at least two. ``alone`` trains with cross-entropy only, ``kd``
             with the losses that look at no hint point (with KD, if none of them has a teacher).
-            ``random`` draws other positions for every seed. ``hints:7,29,49`` has given points, by position
-            or module name, ``hints:FILE`` the points of a ``hints.json``.
+            ``random`` draws other positions for every seed. ``r2cca:kmeans:last`` clusters by this metric
+            and algorithm and takes this position. ``hints:7,29,49`` has given points, by position or module
+            name, ``hints:FILE`` the points of a ``hints.json``. ``sweep`` stands for an arm for every layer
+            of the teacher, ``sweep:1`` and so on, each with a single hint.
         seeds: one run of every arm each; at least one. Fewer than three give no intervals.
         device: where to run; None for the best there is.
         data: used instead of the recipe's.
@@ -124,18 +135,22 @@ def compare(
         points = find_hint_points(parts.teacher, parts.example, activation=shared.hints.activation)
         k = default_k(points) if shared.hints.k is None else shared.hints.k
         placement = _HintPlacement(study, shared.hints, parts, points, k)
-        placement.check(analysis)
+        placement.check(analysis, placement.metrics(arms))
         given = placement.given_plans(arms)
+        asked, arms = arms, expand_sweep(arms, len(points))
+        if len({arm_folder(arm) for arm in arms}) != len(arms):
+            raise PursuhintError("an arm of a single layer is named twice: sweep contains every sweep:N")
         inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
         settings = StudySettings(
-            "comparison", shared, inputs=inputs, data=parts.data, lists={"arms": arms, "seeds": seeds}
+            "comparison", shared, inputs=inputs, data=parts.data, lists={"arms": asked, "seeds": seeds}
         )
         again = settings.matches(study.out)
         before = study.earlier(Comparison)
         study.claim(settings)
         study.measure_teacher(parts, None if before is None else before.teacher)
-        if any(find_arm(arm).clusters for arm in arms):
-            analysis = placement.analysis(analysis, again=again)
+        metrics = placement.metrics(arms)
+        if metrics:
+            analysis = placement.analysis(analysis, metrics, again=again)
         candidates = placement.candidates(analysis, given)
         plans = placement.plans([RunKey(arm, seed) for seed in seeds for arm in arms], candidates)
         results = _run(study, plans)
@@ -161,7 +176,12 @@ class _HintPlacement:
     points: tuple[HintPoint, ...]
     k: int
 
-    def check(self, analysis: Analysis | None) -> None:
+    def metrics(self, arms: Sequence[str]) -> tuple[str, ...]:
+        """The metrics of the similarities that arms choose from, the recipe's first; none if no arm does."""
+        named = {find_arm(arm).metric or self.hints.metric for arm in arms if find_arm(arm).clusters}
+        return tuple(sorted(named, key=lambda metric: (metric != self.hints.metric, metric)))
+
+    def check(self, analysis: Analysis | None, metrics: Sequence[str]) -> None:
         """Fail before the student alone is trained, not when the first run with hints begins.
 
         Raises:
@@ -169,12 +189,12 @@ class _HintPlacement:
                 networks, or the analysis is another one.
         """
         if analysis is not None and (
-            self.hints.metric not in analysis.metrics
+            not set(metrics) <= set(analysis.metrics)
             or [point.module for point in analysis.layers.points] != [point.module for point in self.points]
         ):
             raise PursuhintError(
                 f"the analysis is of {analysis.provenance.network} with {', '.join(analysis.metrics)}, "
-                f"but the recipe chooses by {self.hints.metric} among {len(self.points)} points; analyse "
+                f"but the arms choose by {', '.join(metrics)} among {len(self.points)} points; analyse "
                 "this teacher so"
             )
         self.paired(HintPlan.random(self.points, self.k, seed=0))
@@ -220,31 +240,68 @@ class _HintPlacement:
             given: see `given_plans`.
         """
 
-        def cluster(algorithm: str) -> HintPlan:
+        def cluster(metric: str, algorithm: str, position: str) -> HintPlan:
             assert analysis is not None
             hints = self.hints
             return analysis.select(
-                k=self.k, algorithm=algorithm, position=hints.position, metric=hints.metric
+                k=self.k,
+                algorithm=algorithm,
+                position=position or hints.position,
+                metric=metric or hints.metric,
             )
 
+        @functools.cache
+        def of_rule(name: str, seed: int) -> HintPlan:
+            return self.by_rule(name, seed, analysis)
+
+        def by_rule(name: str, seed: int) -> HintPlan:
+            return of_rule(name, seed if RULES[name].draws else self.hints.seed)
+
+        teacher = self.parts.teacher
+        assert teacher is not None
+        activation = self.points[0].activation
+        students = find_hint_points(self.parts.student, self.parts.example, activation=activation)
+        return Candidates(teacher, self.points, students, self.k, cluster, by_rule, given)
+
+    def by_rule(self, name: str, seed: int, analysis: Analysis | None) -> HintPlan:
+        """The points that a rule of `pursuhint.hints.RULES` chooses.
+
+        Args:
+            name: of the rule.
+            seed: of its draw.
+            analysis: of the teacher, for the rules that look at the similarity of layers.
+        """
+        recipe, hints = self.study.recipe, self.hints
         assert self.parts.teacher is not None
-        return Candidates(self.parts.teacher, self.points, self.k, cluster, given)
+        assert recipe.teacher is not None
+        update = {"k": self.k, "seed": seed}
+        looking = [loss for loss in recipe.losses if needs_hints([loss])]
+        source = rule_source(hints.model_copy(update=update), self.points, recipe.teacher.network, looking)
+        if RULES[name].analysis:
+            assert analysis is not None
+            source = dataclasses.replace(source, similarity=analysis.clustered_similarity(hints.metric))
+        images = TrainingImages(self.parts.data, hints.samples, self.study.device, recipe.data.workers)
+        return plan_by_rule(name, source, self.parts.teacher, images)
 
     def plans(self, keys: Sequence[RunKey], candidates: Candidates) -> dict[RunKey, HintPlan | None]:
         """The hint points of every run; None for the student alone."""
         chosen = {key: find_arm(key.arm).choose(candidates, key.seed) for key in keys}
         return {key: None if plan is None else self.paired(plan) for key, plan in chosen.items()}
 
-    def analysis(self, given: Analysis | None, *, again: bool) -> Analysis:
+    def analysis(self, given: Analysis | None, metrics: tuple[str, ...], *, again: bool) -> Analysis:
         """The analysis of the teacher that the clustering arms share. Collective call.
 
         Args:
             given: the analysis that was passed to `compare`.
+            metrics: of the arms.
             again: whether the folder holds this study, so that an analysis in it is reused.
         """
         folder = self.study.out / "analysis"
         if again and (folder / "analysis.json").exists():
-            return Analysis.load(folder)
+            there = Analysis.load(folder)
+            if set(metrics) <= set(there.metrics):
+                return there
+            metrics = tuple(dict.fromkeys((*there.metrics, *metrics)))
         if given is None:
             self.study.watch(PhaseStarted("analysis", "comparing the layers of the teacher"))
             recipe, hints = self.study.recipe, self.hints
@@ -254,7 +311,7 @@ class _HintPlacement:
             given = analyze(
                 self.parts.teacher,
                 self.parts.data,
-                metrics=(hints.metric,),
+                metrics=metrics,
                 samples=hints.samples,
                 seed=hints.seed,
                 activation=hints.activation,
@@ -359,7 +416,8 @@ def _without_hints(losses: Mapping[str, LossConfig], *, taught: bool) -> dict[st
 def _checked(arms: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     for arm in arms:
         find_arm(arm)
-    if len({arm_folder(arm) for arm in arms}) != len(arms) or len(arms) < 2:
+    too_few = len(arms) < 2 and tuple(arms) != (SWEEP,)
+    if len({arm_folder(arm) for arm in arms}) != len(arms) or too_few:
         raise PursuhintError(
             f"a comparison needs at least two arms, each named once, got {', '.join(arms) or 'none'}"
         )

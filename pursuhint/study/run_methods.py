@@ -14,6 +14,7 @@ from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.errors import PursuhintError
+from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.losses import get_loss
 from pursuhint.study.comparison import SeedResult
 from pursuhint.study.equality import MARGIN, check_margin
@@ -73,8 +74,8 @@ def compare_methods(
 
     Args:
         recipe: student, teacher, data, optimiser, schedule; no losses. Its hints, if it has any, hold for all
-            methods, in place of the points of each method's paper. Their strategy must not be ``chosen``:
-            select the points first, and name them.
+            methods, in place of the points of each method's paper. They must not
+            depend on the teacher's features (``chosen``): select the points first, and name them.
         out: folder of the study.
         methods: losses as ``--loss`` takes them, joined by ``+`` (``kd``, ``crd+kd``, ``at=500``), or
             ``recipe:NAME`` for the losses and hints of a recipe; None for every loss of the table, except
@@ -298,9 +299,10 @@ def _check(recipe: Recipe, teacher: nn.Module | None, seeds: Sequence[int]) -> N
         )
     if recipe.teacher is None and teacher is None:
         raise PursuhintError("a study of methods needs a teacher; give teacher.network (--teacher)")
-    if recipe.hints is not None and recipe.hints.strategy == "chosen":
+    if recipe.hints is not None and looks_at_teacher(recipe.hints.strategy):
         raise PursuhintError(
-            "hints.strategy 'chosen' would analyse the teacher for every run; choose the points first "
+            f"hints.strategy {recipe.hints.strategy!r} would analyse the teacher for every run; choose the "
+            "points first "
             "(pursuhint analyze, pursuhint select) and give them with hints.file (--hints FILE)"
         )
     check_seeds(seeds)

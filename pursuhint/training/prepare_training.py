@@ -20,8 +20,11 @@ from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.options import default_k
-from pursuhint.hints.paper_points import RULES, points_by_rule
+from pursuhint.hints.paper_points import RULES as PAPER_RULES
+from pursuhint.hints.paper_points import points_by_rule
 from pursuhint.hints.plan import HintPlan
+from pursuhint.hints.rules import RULES, choose_by_rule, looks_at_teacher
+from pursuhint.hints.rules.source import RuleSource
 from pursuhint.losses import get_loss
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
@@ -29,6 +32,7 @@ from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.loaders import load_data
 from pursuhint.training.normalization import converted_for, normalized_for
+from pursuhint.training.recipe.resolve import needs_hints
 from pursuhint.training.recipe.schema import HintsConfig, NetworkConfig, Recipe
 from pursuhint.training.resources import Resources
 
@@ -103,15 +107,16 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
     other = None
     if teacher is not None or recipe.teacher is not None:
         other = resources.teacher(recipe, lambda: _teacher(recipe, inputs, data))
-    if recipe.hints is not None:
-        assert other is not None
-        plan = _plan(recipe.hints, plan, own, other, example)
     plans: dict[str, HintPlan] = {}
+    if other is not None:
+        networks = _Networks(own, other, example, "" if recipe.teacher is None else recipe.teacher.network)
+    if recipe.hints is not None:
+        looking = [name for name, loss in recipe.losses.items() if loss.hints is None]
+        plan = _plan(recipe.hints, plan, networks, [name for name in looking if needs_hints([name])])
     for name, loss in recipe.losses.items():
         if loss.hints is not None:
-            assert other is not None
-            found = _plan(loss.hints, None, own, other, example)
-            assert found is not None  # a loss's own hints are never chosen by an analysis
+            found = _plan(loss.hints, None, networks, [name])
+            assert found is not None  # a loss's own hints do not depend on the teacher's features
             plans[name] = found
     if teacher is None and recipe.teacher is not None and recipe.teacher.checkpoint is None:
         raise PursuhintError(
@@ -213,22 +218,40 @@ def _teacher(recipe: Recipe, inputs: Inputs, data: ImageData) -> nn.Module:
     return converted_for(network, name, data, recipe.data)
 
 
+@dataclass(frozen=True)
+class _Networks:
+    """Both networks of a run, images of the size that they see, and the name of the teacher."""
+
+    student: nn.Module
+    teacher: nn.Module
+    example: Tensor
+    teacher_name: str
+
+
 def _plan(
-    hints: HintsConfig, plan: HintPlan | None, student: nn.Module, teacher: nn.Module, example: Tensor
+    hints: HintsConfig, plan: HintPlan | None, networks: _Networks, losses: Sequence[str]
 ) -> HintPlan | None:
-    """The hint points in both networks; None if an analysis is to choose them."""
+    """The hint points in both networks; None if a pass over the data is to choose them.
+
+    Args:
+        hints: resolved.
+        plan: the points, if they are known.
+        networks: teacher and student.
+        losses: those that look at these points.
+    """
+    student, teacher, example = networks.student, networks.teacher, networks.example
     if plan is not None:
         plan = plan.bind(teacher, example, student_network=student)
         return plan if plan.student_points else pair_with_student(plan, hints, student, example)
     assert hints.activation is not None  # resolved
     points = find_hint_points(teacher, example, activation=hints.activation)
     k = default_k(points) if hints.k is None else hints.k
-    if len(points) == 1 and hints.strategy in ("chosen", "random"):
+    if len(points) == 1 and (hints.strategy == "random" or looks_at_teacher(hints.strategy)):
         raise PursuhintError(
             f"the teacher has one candidate point, {points[0].module}, so hints: {hints.strategy} has "
             "nothing to choose; take it (hints: conventional)"
         )
-    if hints.strategy == "chosen":
+    if looks_at_teacher(hints.strategy):
         # Check with a random plan that k fits both networks; the analysis would fail only at its end.
         pair_with_student(HintPlan.random(points, k, hints.seed), hints, student, example)
         return None
@@ -241,11 +264,30 @@ def _plan(
     elif hints.strategy == "all":
         others = find_hint_points(student, example, activation=hints.activation)
         return HintPlan.all_by_depth(points, others)
-    elif hints.strategy in RULES:
+    elif hints.strategy in PAPER_RULES:
         return _plan_by_rule(hints, points, student, teacher, example)
+    elif hints.strategy in RULES:
+        plan = choose_by_rule(str(hints.strategy), rule_source(hints, points, networks.teacher_name, losses))
     else:
         plan = HintPlan.explicit(_with_named(points, hints.points, teacher, example), hints.points)
     return pair_with_student(plan, hints, student, example)
+
+
+def rule_source(
+    hints: HintsConfig, points: tuple[HintPoint, ...], teacher_name: str, losses: Sequence[str]
+) -> RuleSource:
+    """What a rule of `pursuhint.hints.RULES` chooses from, as far as no data are needed.
+
+    Args:
+        hints: of the recipe.
+        points: candidates of the teacher.
+        teacher_name: as in the recipe.
+        losses: those that look at the points.
+    """
+    k = default_k(points) if hints.k is None else hints.k
+    return RuleSource(
+        points, k, seed=hints.seed, position=hints.position, teacher_name=teacher_name, losses=tuple(losses)
+    )
 
 
 def _plan_by_rule(
@@ -271,7 +313,9 @@ def pair_with_student(plan: HintPlan, hints: HintsConfig, student: nn.Module, ex
     activation = plan.teacher_points[0].activation
     points = find_hint_points(student, example, activation=activation)
     points = _with_named(points, hints.student_points, student, example)
-    return plan.with_student(points, student, pairing=hints.student_points or hints.pairing)
+    rule = RULES.get(str(plan.origin.get("strategy")))
+    pairing = rule.pairing if rule is not None and rule.pairing else hints.pairing
+    return plan.with_student(points, student, pairing=hints.student_points or pairing)
 
 
 def _with_named(

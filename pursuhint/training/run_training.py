@@ -18,8 +18,6 @@ from pursuhint._util.distributed import is_main_process
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.random_state import keep_random_state
-from pursuhint.analysis.result import Analysis
-from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import ImageData
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.hints.plan import HintPlan
@@ -28,13 +26,13 @@ from pursuhint.models.normalization import converted_to
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import Event, HintsChosen, TeacherMeasured, ignore
+from pursuhint.training.final_plan import final_plan
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loop import READY, Position, last
 from pursuhint.training.prepare_training import (
     Parts,
     build_distiller,
     check_plans,
-    pair_with_student,
     prepare,
 )
 from pursuhint.training.recipe.resolve import resolve_recipe
@@ -42,6 +40,7 @@ from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
 from pursuhint.training.run_folder.checkpoints import check_restorable, lock_folder, missing_weights
 from pursuhint.training.run_folder.environment import (
+    ENVIRONMENT,
     describe_environment,
     describe_provenance,
     stored_provenance,
@@ -54,8 +53,6 @@ from pursuhint.training.signals import StopRequest, catch_signals
 from pursuhint.training.teacher_accuracy import accuracy_of_teacher
 
 __all__ = ["train"]
-
-_ENVIRONMENT = "environment.json"
 
 
 def train(
@@ -187,7 +184,7 @@ def run_steps(
             tell(TeacherMeasured(accuracy))
         chosen = None
         if resolved.hints is not None:
-            chosen = _final_plan(folder, resolved, parts, accelerator)
+            chosen = final_plan(folder, resolved, parts, accelerator)
             if parts.plan is None:
                 distiller = build_distiller(resolved, parts, chosen)
         if accelerator.is_main_process:
@@ -208,7 +205,7 @@ def _measure_teacher(
     run: Run, recipe: Recipe, parts: Parts, accelerator: Accelerator, resources: Resources
 ) -> TeacherAccuracy:
     """The accuracy of the teacher, kept in environment.json; measured unless that or a study has it."""
-    path = run.out / _ENVIRONMENT
+    path = run.out / ENVIRONMENT
     accelerator.wait_for_everyone()  # the file is complete
     before = read_json(path, "description of the run")
     accelerator.wait_for_everyone()  # every rank has read it before one of them writes
@@ -238,47 +235,6 @@ def _pairs(shared: HintPlan | None, own: Mapping[str, HintPlan]) -> tuple[str, .
     )
 
 
-def _final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelerator) -> HintPlan:
-    """The hint plan of the run, written to ``hints.json``; chosen by an analysis on request."""
-    path = folder / "hints.json"
-    if parts.plan is not None:
-        if accelerator.is_main_process:
-            parts.plan.save(path)
-        return parts.plan
-    hints, teacher = recipe.hints, parts.teacher
-    assert hints is not None
-    assert hints.activation is not None  # resolved
-    assert teacher is not None
-    chosen, analyzed = path.exists(), (folder / "analysis" / "analysis.json").exists()
-    accelerator.wait_for_everyone()  # all ranks check for the files before one of them writes
-    if not chosen:
-        if analyzed:
-            analysis = Analysis.load(folder / "analysis")
-        else:
-            analysis = analyze(  # ranks shard the samples
-                teacher,
-                parts.data,
-                metrics=(hints.metric,),
-                samples=hints.samples,
-                seed=hints.seed,
-                activation=hints.activation,
-                **asdict(hints.selection),
-                device=accelerator.device,
-                workers=recipe.data.workers,
-                state=folder / "analysis" / "state",
-                network_name=recipe.teacher.network if recipe.teacher is not None else None,
-                checkpoint=recipe.teacher.checkpoint if recipe.teacher is not None else None,
-                accuracy=parts.accuracy,
-            )
-            if accelerator.is_main_process:
-                analysis.save(folder / "analysis")
-            teacher.to("cpu")
-        if accelerator.is_main_process:
-            pair_with_student(analysis.plan, hints, parts.student, parts.example).save(path)
-    accelerator.wait_for_everyone()
-    return HintPlan.load(path).bind(teacher, parts.example, student_network=parts.student)
-
-
 def _describe(
     folder: Path, recipe: Recipe, parts: Parts, fingerprints: Mapping[str, str], accelerator: Accelerator
 ) -> BaseProvenance | None:
@@ -287,7 +243,7 @@ def _describe(
     Returns:
         Where the run comes from; None for a run that an older version began.
     """
-    path = folder / _ENVIRONMENT
+    path = folder / ENVIRONMENT
     now = describe_environment(accelerator.device, seed=recipe.seed, processes=accelerator.num_processes)
     if (folder / "recipe.yaml").exists() and path.exists():
         before = read_json(path, "description of the run")
@@ -309,7 +265,7 @@ def _describe(
 
 def _note_the_end(folder: Path) -> None:
     """Write into environment.json when the run ended."""
-    path = folder / _ENVIRONMENT
+    path = folder / ENVIRONMENT
     values = read_json(path, "description of the run")
     made = stored_provenance(values)
     if made is not None and not made.ended:

@@ -33,7 +33,7 @@ from pursuhint.report.figures import (
     training_curves,
 )
 from pursuhint.report.figures.layers import dendrogram, teacher_student_map
-from pursuhint.study.arms import ARMS
+from pursuhint.study.arms import ARMS, DEFAULT_ARMS
 
 
 def similarity(layers: int) -> np.ndarray:
@@ -66,7 +66,7 @@ def curve(epochs: int, final: float = 97.0) -> list[dict[str, float]]:
 
 
 def arms(seeds: int = 3) -> dict[str, list[float]]:
-    names = [arm.title for arm in ARMS.values()]
+    names = [ARMS[name].title for name in DEFAULT_ARMS]
     return {name: [90.0 + i + 0.3 * seed for seed in range(seeds)] for i, name in enumerate(names)}
 
 
@@ -264,14 +264,14 @@ def test_comparison_draws_a_dot_for_every_seed_and_an_interval():
     )
     left, right = figure.axes[:2]
     dots = [line for line in left.get_lines() if line.get_linestyle() == "None"]
-    assert [len(line.get_xdata()) for line in dots] == [3] * len(ARMS)
+    assert [len(line.get_xdata()) for line in dots] == [3] * len(DEFAULT_ARMS)
     assert any(list(line.get_xdata()) == [-0.5, 1.1] for line in right.get_lines())
     assert "+0.30  [-0.50, +1.10]" in {text.get_text() for text in texts(figure)}
 
 
 def test_alone_keeps_its_colour_and_no_two_arms_share_one():
-    colors = series_colors(list(ARMS))
-    assert len(set(colors.values())) == len(ARMS)
+    colors = series_colors(list(DEFAULT_ARMS))
+    assert len(set(colors.values())) == len(DEFAULT_ARMS)
     assert colors["alone"] == series_colors(["kmeans", "alone"])["alone"]
 
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from pursuhint.analysis import Analysis
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
-from pursuhint.study import ARMS, Comparison, compare, two_way_interval
+from pursuhint.report import write_report
+from pursuhint.study import DEFAULT_ARMS, Comparison, compare, two_way_interval
 from pursuhint.study.run_comparison import _without_hints
 from pursuhint.training import RunRecord
 from pursuhint.training.recipe.schema import LossConfig
@@ -49,7 +50,7 @@ def test_settings_of_the_clustering_arms_count(data, teacher, tmp_path):
 
 
 def test_every_arm_and_seed_has_a_result_in_an_ordinary_run_folder(finished):
-    assert [arm.name for arm in finished.arms] == list(ARMS)
+    assert [arm.name for arm in finished.arms] == list(DEFAULT_ARMS)
     for arm in finished.arms:
         assert [run.seed for run in arm.runs] == [0, 1]
         for run in arm.runs:
@@ -309,3 +310,27 @@ def test_recipes_that_cannot_be_compared_are_refused_before_anything_happens(
     with pytest.raises(PursuhintError, match=message):
         compare(recipe(teacher, **changes), tmp_path / "c", data=data, device="cpu")
     assert not (tmp_path / "c").exists()
+
+
+def test_arms_by_rules_and_single_layers_in_one_comparison(data, teacher, tmp_path):
+    """Rules, a named clustering, a reversed pairing, published positions and every layer alone."""
+    arms = ("conventional", "even", "reverse", "all-to-one", "influence", "r2cca:segments:last", "sweep")
+    result = compare(recipe(teacher), tmp_path, arms=arms, seeds=(0,), data=data, device="cpu")
+    where = {arm.name: arm.positions[0] for arm in result.arms}
+    assert where["even"] == where["reverse"] == (3, 6, 9)
+    assert where["all-to-one"] == (5, 5, 5)
+    assert [where[f"sweep:{layer}"] for layer in range(1, 10)] == [(layer,) for layer in range(1, 10)]
+    plans = {
+        name: RunRecord.load(tmp_path / f"arms/{name}/seed-0").plan for name in ("conventional", "reverse")
+    }
+    assert [point.position for point in plans["reverse"].student_points] == [3, 2, 1]
+    assert [point.position for point in plans["conventional"].student_points] == [1, 2, 3]
+    assert set(Analysis.load(tmp_path / "analysis").metrics) == {"cka", "r2cca"}
+    assert not any(pair.arm.startswith("sweep") for pairs in result.against.values() for pair in pairs)
+    assert write_report(tmp_path).exists()
+
+
+def test_a_metric_that_is_added_later_is_analyzed_too(data, teacher, tmp_path):
+    for arms in (("conventional", "kmeans"), ("conventional", "kmeans", "r2cca:kmeans:first")):
+        compare(recipe(teacher), tmp_path, arms=arms, seeds=(0,), data=data, device="cpu")
+    assert Analysis.load(tmp_path / "analysis").metrics == ("cka", "r2cca")

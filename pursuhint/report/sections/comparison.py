@@ -52,8 +52,8 @@ from pursuhint.report.text import (
     training_rows,
     zoom_note,
 )
-from pursuhint.study.arms import ARMS, GIVEN, WITHOUT_HINTS, find_arm
-from pursuhint.study.comparison import Comparison, first_of_same, title_of
+from pursuhint.study.arms import WITHOUT_HINTS
+from pursuhint.study.comparison import Comparison, description_of, first_of_same, title_of
 from pursuhint.study.paired_statistics import FEWEST_SEEDS, PairedComparison
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
@@ -99,7 +99,7 @@ def build_comparison_page(contents: Contents, comparison: Comparison, figure_fol
         arms=tuple(
             (
                 arm.title,
-                find_arm(arm.name).description if arm.name in ARMS or arm.name.startswith(GIVEN) else "",
+                description_of(arm.name),
             )
             for arm in comparison.arms
         ),

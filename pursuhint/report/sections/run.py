@@ -9,6 +9,7 @@ from pursuhint._util.text import capital
 from pursuhint.analysis.result import Analysis
 from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.hints.plan import HintPlan
+from pursuhint.hints.rules import RULES
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.report.figures import Series, training_curves
 from pursuhint.report.page_model import Card, FigureFolder, Grid, Page, RunSection
@@ -200,6 +201,7 @@ def _origin(plan: HintPlan) -> str:
         "centers": "at the middle sub-block of every resolution stage",
         "random": f"drawn at random (seed {origin.get('seed')})",
         "explicit": "named by hand",
+        **{name: f"at {rule.description}" for name, rule in RULES.items()},
     }.get(str(origin.get("strategy")), "given")
     return f"The hint points were {strategy}. Every hint guides one point of the student:"
 

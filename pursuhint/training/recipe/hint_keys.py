@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pursuhint.errors import PursuhintError
+from pursuhint.hints.rules import RULES, Rule
 
 if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import HintsConfig
@@ -13,10 +14,25 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 _CHOICE = ("k", "metric", "algorithm", "normalize", "position", "samples", "points", "seed")
+
+
+def _used_by(rule: Rule) -> tuple[str, ...]:
+    """The keys that decide something with a rule."""
+    looks = rule.analysis or rule.images > 0
+    return (
+        *["k"] * rule.takes_k,
+        *["metric", "normalize"] * rule.analysis,
+        *["position"] * rule.takes_position,
+        *["samples"] * looks,
+        *["seed"] * (looks or rule.draws),
+    )
+
+
 _USED: Mapping[str, tuple[str, ...]] = {
     "chosen": ("k", "metric", "algorithm", "normalize", "position", "samples", "seed"),
     "random": ("k", "seed"),
     "explicit": ("k", "points"),
+    **{name: _used_by(rule) for name, rule in RULES.items()},
 }
 
 
@@ -31,7 +47,14 @@ def keys_without_effect(hints: Mapping[str, Any]) -> tuple[str, ...]:
         strategy = "explicit"
     used = () if file else _USED.get(str(strategy), ())
     ignored = [key for key in _CHOICE if key not in used]
-    return (*["strategy"] * file, *ignored, *["pairing"] * bool(hints.get("student_points")))
+    paired = bool(hints.get("student_points")) or (not file and _pairing_of(strategy) != "")
+    return (*["strategy"] * file, *ignored, *["pairing"] * paired)
+
+
+def _pairing_of(strategy: object) -> str:
+    """The pairing that belongs to a strategy; empty if any may go with it."""
+    rule = RULES.get(str(strategy))
+    return "" if rule is None else rule.pairing
 
 
 def with_effect(hints: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,12 +69,12 @@ def no_effect(key: str, hints: Mapping[str, Any], *, section: str = "hints") -> 
     if hints.get("file") is not None:
         how = "the points of a file"
     elif key == "pairing":
-        how = "student_points"
+        how = "student_points" if hints.get("student_points") else f"hints.strategy {strategy!r}"
     elif strategy is None:
         how = "the points of each loss's paper"
     else:
         how = f"hints.strategy {strategy!r}"
-    using = [name for name, used in _USED.items() if key in used and name != "explicit"]
+    using = [name for name, used in _USED.items() if key in used and name != "explicit"][:3]
     more = f"; it belongs to {' and '.join(using)} (--hints {using[0]})" if using else ""
     return f"{section}.{key} has no effect with {how}{more}"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
+from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.losses import get_loss
 from pursuhint.losses._parts.classification import add_classification, default_weights
 from pursuhint.training.inputs import NO_INPUTS, Inputs
@@ -108,13 +109,13 @@ def _resolve_hints(
         shared = written_out(HintPlan.load(shared.file), shared)
     own = {name: losses[name].hints for name in looking}
     infos = {name: get_loss(name).info for name in looking}
-    if shared.strategy == "chosen" and shared.activation is None:
+    if looks_at_teacher(shared.strategy) and shared.activation is None:
         sharing = [name for name in looking if own[name] is None]
         shared = shared.model_copy(update={"activation": shared_activation(sharing)})
     complete = {name: _as_in_paper(own[name] or shared, infos[name]) for name in looking}
     if len({config.model_dump_json() for config in complete.values()}) <= 1:
         return next(iter(complete.values()), None), _with_hints(losses, {})
-    if shared.strategy == "chosen":
+    if looks_at_teacher(shared.strategy):
         return shared, _with_hints(losses, {name: complete[name] for name in looking if own[name]})
     return None, _with_hints(losses, complete)
 

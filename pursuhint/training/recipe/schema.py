@@ -37,6 +37,7 @@ from pursuhint.data import check_augmentations
 from pursuhint.data.class_list import parse_classes
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.options import SelectionOptions, check_position
+from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.losses import LOSSES
 from pursuhint.similarity import METRICS, check_normalized
 from pursuhint.training.recipe.hint_keys import with_effect
@@ -193,6 +194,13 @@ Strategy = Literal[
     "all",
     "chosen",
     "random",
+    "even",
+    "first",
+    "last",
+    "reverse",
+    "all-to-one",
+    "published",
+    "influence",
     "explicit",
 ]
 
@@ -206,20 +214,22 @@ class HintsConfig(_Section):
         strategy: ``conventional``, the last sub-block of every resolution stage; ``centers``, the middle one;
             ``last-map``, the end of the last stage; ``second-stage``, the end of the second;
             ``stem-and-stages``; ``all``, every sub-block of both networks, paired by relative depth;
-            ``chosen``, by similarity and clustering; ``random``; ``explicit``, the ``points`` named here.
+            ``chosen``, by similarity and clustering; ``random``; a rule of `pursuhint.hints.RULES`;
+            ``explicit``, the ``points`` named here.
             None: ``explicit`` with ``points``, otherwise where each loss's paper looks
             (`pursuhint.losses.LossInfo`).
-        k: number of hints; None for the number of resolution stages. Of ``chosen`` and ``random``.
-        metric: similarity metric of ``chosen``.
+        k: number of hints; None for the number of resolution stages. Of ``chosen``, ``random`` and the rules
+            but ``published``.
+        metric: similarity metric of ``chosen`` and of the rules that look at the similarity of layers.
         algorithm: clustering algorithm of ``chosen``.
         normalize: cluster R2CCA by rank in place of R2CCA; of ``chosen`` with metric ``r2cca``.
         position: which member of a cluster becomes its hint position.
         activation: ``pre`` or ``post`` the sub-block's last activation; None for the one in each loss's
             paper. ``chosen`` points are ``post`` unless all losses look at ``pre``.
-        samples: training images that ``chosen`` looks at.
+        samples: training images that ``chosen`` and the rules look at that look at images.
         points: module names or positions of the teacher's hint points, for ``explicit``. One may occur twice.
         student_points: those of the student, in the same order; empty for ``pairing`` to decide.
-        pairing: ``conventional`` or ``even``.
+        pairing: ``conventional``, ``even`` or ``reverse``; see `pursuhint.hints.HintPlan.with_student`.
         seed: of the draw of samples (``chosen``) or of points (``random``).
     """
 
@@ -234,7 +244,7 @@ class HintsConfig(_Section):
     samples: int = Field(default=10_000, ge=2)
     points: Points = ()
     student_points: Points = ()
-    pairing: Literal["conventional", "even"] = "conventional"
+    pairing: Literal["conventional", "even", "reverse"] = "conventional"
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
@@ -274,7 +284,8 @@ class LossConfig(_Section):
 
     Attributes:
         weight: at least 0; None for the paper's weight.
-        hints: hint points of this loss, where it does not look at those of the recipe; not ``chosen``.
+        hints: hint points of this loss, where it does not look at those of the recipe; not those that depend
+            on the teacher's features, such as ``chosen``.
         options: hyperparameters, checked by the loss itself.
     """
 
@@ -294,10 +305,10 @@ class LossConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> LossConfig:
-        if self.hints is not None and self.hints.strategy == "chosen":
+        if self.hints is not None and looks_at_teacher(self.hints.strategy):
             raise PursuhintError(
-                "hints.strategy 'chosen' belongs to the recipe's own hints, which all losses share; "
-                "a loss may have any other strategy"
+                f"hints.strategy {self.hints.strategy!r} belongs to the recipe's own hints, which all losses "
+                "share; a loss may have any strategy that does not look at the teacher's features"
             )
         return self
 

@@ -28,6 +28,9 @@ __all__ = ["describe_environment"]
 
 _PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "timm")
 
+ENVIRONMENT = "environment.json"
+"""File of a run that says where, when and with what it was made."""
+
 
 def describe_environment(device: torch.device, *, seed: int, processes: int = 1) -> dict[str, Any]:
     """Collect versions, device, threads, seed, git state of the working folder, command line and time.

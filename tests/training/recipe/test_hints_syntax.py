@@ -71,9 +71,12 @@ def test_a_plan_whose_activation_contradicts_the_recipe_is_refused(tmp_path):
 
 
 USED = {
-    "k": {"chosen", "random"},
-    "seed": {"chosen", "random"},
-    **{key: {"chosen"} for key in ("metric", "algorithm", "position", "samples")},
+    "k": {"chosen", "random", "even", "first", "last", "reverse", "all-to-one", "influence"},
+    "seed": {"chosen", "random", "influence"},
+    "metric": {"chosen", "influence"},
+    "algorithm": {"chosen"},
+    "position": {"chosen", "all-to-one", "influence"},
+    "samples": {"chosen", "influence"},
 }
 VALUES = {
     "k": "2",

@@ -1,0 +1,73 @@
+"""Hint points by a rule that looks at the similarity of layers or runs the teacher on training images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from pursuhint.data import Batch, ImageData, make_loader, sample_indices
+from pursuhint.hints.plan import HintPlan
+from pursuhint.hints.rules import RULES, choose_by_rule
+from pursuhint.hints.rules.source import RuleSource
+
+__all__ = ["TrainingImages", "plan_by_rule"]
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """The images that a rule runs the teacher on.
+
+    Attributes:
+        data: where they are drawn from: the training split, without augmentation.
+        samples: the largest number of them; a rule may look at fewer.
+        device: where the teacher runs.
+        workers: processes that decode image files.
+    """
+
+    data: ImageData
+    samples: int
+    device: torch.device
+    workers: int = 0
+
+
+def plan_by_rule(name: str, source: RuleSource, teacher: nn.Module, images: TrainingImages) -> HintPlan:
+    """Choose hint points by a rule, which may look at images.
+
+    Args:
+        name: of `pursuhint.hints.RULES`.
+        source: what it chooses from; teacher and batches are filled in as the rule needs them.
+        teacher: the network; it keeps its mode, and stays on the device of the images.
+        images: training images.
+
+    Raises:
+        PursuhintError: as `pursuhint.hints.choose_by_rule`.
+    """
+    rule = RULES.get(name)
+    if rule is None or not rule.images:
+        return choose_by_rule(name, source)
+    indices = sample_indices(images.data, min(images.samples, rule.images), source.seed)
+
+    def batches() -> Iterable[Batch]:
+        loader = make_loader(
+            images.data,
+            "train",
+            batch_size=_BATCH,
+            training=False,
+            device=images.device,
+            workers=images.workers,
+            subset=indices,
+        )
+        return loader.epoch(0)
+
+    training = teacher.training
+    teacher = teacher.to(images.device).eval()
+    try:
+        complete = replace(source, teacher=teacher, batches=batches, images=len(indices))
+        return choose_by_rule(name, complete)
+    finally:
+        teacher.train(training)

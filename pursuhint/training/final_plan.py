@@ -1,0 +1,102 @@
+"""The hint plan of a run that only a look at the teacher's features can choose."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pursuhint._util.atomic_files import read_json
+from pursuhint.analysis.by_rule import TrainingImages, plan_by_rule
+from pursuhint.analysis.result import Analysis
+from pursuhint.analysis.run_analysis import analyze
+from pursuhint.features.hint_points import find_hint_points
+from pursuhint.hints.options import SelectionOptions
+from pursuhint.hints.plan import HintPlan
+from pursuhint.hints.rules import RULES
+from pursuhint.training.prepare_training import pair_with_student, rule_source
+from pursuhint.training.recipe.resolve import needs_hints
+from pursuhint.training.run_folder.environment import ENVIRONMENT, stored_provenance
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from pursuhint.training.prepare_training import Parts
+    from pursuhint.training.recipe.schema import Recipe
+
+
+def final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelerator) -> HintPlan:
+    """The hint plan of the run, written to ``hints.json``; chosen by an analysis on request."""
+    path = folder / "hints.json"
+    if parts.plan is not None:
+        if accelerator.is_main_process:
+            parts.plan.save(path)
+        return parts.plan
+    hints, teacher = recipe.hints, parts.teacher
+    assert hints is not None
+    assert hints.activation is not None  # resolved
+    assert teacher is not None
+    chosen, analyzed = path.exists(), (folder / "analysis" / "analysis.json").exists()
+    accelerator.wait_for_everyone()  # all ranks check for the files before one of them writes
+    if not chosen:
+        rule = RULES.get(str(hints.strategy))
+        analysis = None
+        if analyzed:
+            analysis = Analysis.load(folder / "analysis")
+        elif rule is None or rule.analysis:
+            analysis = _analyze(folder, recipe, parts, accelerator)
+        if accelerator.is_main_process:
+            if rule is not None:
+                plan = _by_rule(recipe, parts, analysis, accelerator)
+                made = stored_provenance(read_json(folder / ENVIRONMENT, "description of the run"))
+                plan = replace(plan, provenance=made)
+            else:
+                assert analysis is not None
+                plan = analysis.plan
+            pair_with_student(plan, hints, parts.student, parts.example).save(path)
+        teacher.to("cpu")
+    accelerator.wait_for_everyone()
+    return HintPlan.load(path).bind(teacher, parts.example, student_network=parts.student)
+
+
+def _analyze(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelerator) -> Analysis:
+    """The analysis of the teacher that ``chosen`` and the rules on similarities need, saved to the folder."""
+    hints, network = recipe.hints, recipe.teacher
+    assert hints is not None
+    assert hints.activation is not None
+    assert parts.teacher is not None
+    selection = hints.selection if hints.strategy == "chosen" else SelectionOptions(normalize=hints.normalize)
+    analysis = analyze(  # ranks shard the samples
+        parts.teacher,
+        parts.data,
+        metrics=(hints.metric,),
+        samples=hints.samples,
+        seed=hints.seed,
+        activation=hints.activation,
+        **asdict(selection),
+        device=accelerator.device,
+        workers=recipe.data.workers,
+        state=folder / "analysis" / "state",
+        network_name=network.network if network is not None else None,
+        checkpoint=network.checkpoint if network is not None else None,
+        accuracy=parts.accuracy,
+    )
+    if accelerator.is_main_process:
+        analysis.save(folder / "analysis")
+    return analysis
+
+
+def _by_rule(recipe: Recipe, parts: Parts, analysis: Analysis | None, accelerator: Accelerator) -> HintPlan:
+    """The points that a rule of `pursuhint.hints.RULES` chooses."""
+    hints, teacher = recipe.hints, parts.teacher
+    assert hints is not None
+    assert hints.activation is not None
+    assert teacher is not None
+    name = "" if recipe.teacher is None else recipe.teacher.network
+    looking = [loss for loss, config in recipe.losses.items() if config.hints is None and needs_hints([loss])]
+    points = find_hint_points(teacher, parts.example, activation=hints.activation)
+    source = rule_source(hints, points, name, looking)
+    if analysis is not None:
+        source = replace(source, similarity=analysis.clustered_similarity(hints.metric))
+    images = TrainingImages(parts.data, hints.samples, accelerator.device, recipe.data.workers)
+    return plan_by_rule(str(hints.strategy), source, teacher, images)
