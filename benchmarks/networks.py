@@ -133,7 +133,7 @@ class Row:
             else "tokens"
             if len(point.spatial) == 1
             else "maps, channels last"
-            if point.tap.channels_last
+            if point.tap.axes == "NHWC"
             else "maps"
             for point in self.points
         )
@@ -172,7 +172,7 @@ HEADER = [
 INTRODUCTION = """# Networks
 
 What `pursuhint points` finds in networks that it does not know. There is no list of networks in the program:
-sub-blocks are found by tracing the calls between modules in one forward pass of one image. This table is
+sub-blocks are found by tracing the calls between modules in one forward pass of two images. This table is
 written by `python benchmarks/networks.py --write docs/networks.md`, which for each network
 
 - finds the sub-blocks, and reads all of them after and before their last activation;

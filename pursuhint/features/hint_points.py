@@ -8,7 +8,7 @@ trace of a forward pass on two images, so any `torch.nn.Module` will do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pursuhint._util.registry import did_you_mean
@@ -52,6 +52,7 @@ class HintPoint:
         tap: address of the tensor, for `pursuhint.features.FeatureExtractor`.
         grid: rows and columns of the patches of the image that the last tokens of a sequence are; None if
             that is not known, and for other features. Tokens in front of them are class and register tokens.
+            Points that differ in it alone are equal.
     """
 
     module: str
@@ -62,7 +63,7 @@ class HintPoint:
     spatial: tuple[int, ...]
     stage: int
     tap: Tap
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, int] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.module} (position {self.position} of {self.total}, {self.activation})"
@@ -88,7 +89,7 @@ class HintPoint:
             PursuhintError: an entry is missing or of the wrong kind.
         """
         try:
-            tap = _tap_from(values["tap"])
+            tap = Tap.from_dict(values["tap"])
             rest = {key: value for key, value in values.items() if key != "tap"}
             sizes = {"spatial": tuple(values["spatial"]), "grid": _pair(rest.get("grid"))}
             point = cls(**{**rest, **sizes}, tap=tap)
@@ -96,14 +97,6 @@ class HintPoint:
             raise PursuhintError(f"not a hint point: {values!r} ({error})") from None
         _check_activation(point.activation)
         return point
-
-
-def _tap_from(values: dict[str, Any]) -> Tap:
-    """A tap from JSON; plans of earlier versions say ``channels_last`` of maps instead of naming the axes."""
-    values = dict(values)
-    if values.pop("channels_last", False):
-        values["axes"] = "NHWC"
-    return Tap(**{**values, "grid": _pair(values.get("grid"))})
 
 
 def _pair(values: Sequence[int] | None) -> tuple[int, int] | None:

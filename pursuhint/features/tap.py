@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = ["Tap"]
 
@@ -37,3 +38,25 @@ class Tap:
     copy: bool = False
     axes: str = ""
     grid: tuple[int, int] | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Tap:
+        """A tap from plain values, those of earlier versions too; see `plain_values`."""
+        values = plain_values(values)
+        grid = values.get("grid")
+        return cls(**{**values, "grid": None if grid is None else (grid[0], grid[1])})
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Stored plans of earlier versions are read as `from_dict` reads them."""
+        from pydantic_core import core_schema  # stored files only
+
+        return core_schema.no_info_before_validator_function(plain_values, handler(source))
+
+
+def plain_values(values: Any) -> Any:
+    """The values of a stored tap; earlier versions said ``channels_last`` instead of naming the axes."""
+    if not isinstance(values, Mapping) or "channels_last" not in values:
+        return values
+    rest = {key: value for key, value in values.items() if key != "channels_last"}
+    return {**rest, "axes": "NHWC"} if values["channels_last"] is True else rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint, find_hint_points
+from pursuhint.hints import HintPlan
 from pursuhint.similarity import linear_cka
 
 
@@ -186,8 +188,18 @@ def test_where_both_readings_fit_it_is_said_and_the_caller_decides(last):
     torch.testing.assert_close(read(network, batch)[1], expected)
 
 
-def test_plans_of_earlier_versions_are_read():
-    point = find_hint_points(convnext(last=True), images(1, 3, 64, 64))[0]
+def test_plans_of_earlier_versions_are_read(tmp_path):
+    for last in (False, True):
+        points = find_hint_points(convnext(last=last), images(1, 3, 64, 64))
+        plan = HintPlan.explicit(points, [1, 3])
+        plan.save(tmp_path / "hints.json")
+        stored = json.loads((tmp_path / "hints.json").read_text())
+        for pair in stored["pairs"]:
+            del pair["teacher"]["grid"], pair["teacher"]["tap"]["grid"], pair["teacher"]["tap"]["axes"]
+            pair["teacher"]["tap"]["channels_last"] = last
+        (tmp_path / "hints.json").write_text(json.dumps(stored))
+        assert HintPlan.load(tmp_path / "hints.json").pairs == plan.pairs
+    point = points[0]
     assert point.tap.axes == "NHWC"
     values = point.to_dict()
     del values["tap"]["axes"]
