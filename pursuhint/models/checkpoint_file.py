@@ -23,7 +23,7 @@ from pursuhint._util.inert_pickle import Call, Name, Persistent, RefusedPickle, 
 from pursuhint._util.input_files import open_regular
 from pursuhint._util.pickled_arrays import is_array_name
 from pursuhint.errors import PursuhintError
-from pursuhint.models.foreign_files import foreign_archive, foreign_file
+from pursuhint.models.foreign_files import HEAD, foreign_archive, foreign_file
 from pursuhint.models.stored_tensor import Storages, StoredTensor, in_memory, storage_of, stored_tensor
 
 LARGEST_NAME = 512  # characters; names of tensors in real networks have fewer than 150
@@ -72,7 +72,7 @@ def open_checkpoint(path: Path) -> Iterator[Any]:
             class or function beyond plain values. Nothing in it has been run then, either.
     """
     with open_regular(path, "checkpoint") as file:
-        head = file.read(64)
+        head = file.read(HEAD)
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         if not head:

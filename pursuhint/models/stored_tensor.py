@@ -33,12 +33,15 @@ _STORAGE_TYPES = {
     "QInt8Storage": torch.int8,
     "QUInt8Storage": torch.uint8,
     "QInt32Storage": torch.int32,
+    "QUInt4x2Storage": torch.uint8,
+    "QUInt2x4Storage": torch.uint8,
 }
 
 _UNUSUAL = {
     "torch._utils._rebuild_qtensor": "a quantized tensor",
     "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
     "torch._utils._rebuild_nested_tensor": "a nested tensor",
+    "torch.nested._internal.nested_tensor._rebuild_njt": "a nested tensor",
     "torch._utils._rebuild_meta_tensor_no_storage": "a tensor of the meta device, which has no values",
     "torch._utils._rebuild_wrapper_subclass": "a tensor of a subclass, such as a distributed one",
 }

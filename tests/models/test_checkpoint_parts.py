@@ -136,6 +136,7 @@ def test_weights_that_are_arrays(tmp_path: Path) -> None:
 
 
 _UNUSUAL = {
+    "float8_e5m2": lambda weight: weight.to(torch.float8_e5m2),
     "float8_e4m3fn": lambda weight: weight.to(torch.float8_e4m3fn),
     "complex64": lambda weight: weight.to(torch.complex64),
     "int8": lambda weight: (weight * 100).to(torch.int8),
@@ -158,6 +159,14 @@ def test_tensors_of_unusual_kinds_are_named(tmp_path: Path, kind: str) -> None:
         load_weights(network, path)
     assert "\n" not in str(caught.value)
     assert _is(network, 2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_other_layout_of_nested_tensors_is_named(tmp_path: Path) -> None:
+    state = _state(1)
+    state["fc.weight"] = torch.nested.nested_tensor([*state["fc.weight"]], layout=torch.jagged)
+    with pytest.raises(PursuhintError, match=r"^fc\.weight in .* is a nested tensor"):
+        load_weights(_network(2), _saved(tmp_path, state))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -218,6 +218,11 @@ def _exported(path: Path) -> None:
         (lambda path: path.write_bytes(b"\x08\x0a\x12\x07pytorch\x1a\x062.11.0"), "an ONNX program"),
         (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(600)), "an HDF5 file"),
         (lambda path: path.write_bytes(b"\n<html><head>"), "a web page"),
+        (lambda path: path.write_bytes(b"GGUF" + bytes(60)), "a GGUF file"),
+        (lambda path: path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(60)), "a TensorFlow Lite program"),
+        (lambda path: path.write_bytes(bytes(257) + b"ustar" + bytes(300)), "a tar archive"),
+        (lambda path: path.write_bytes(b'{\n  "weight_map": {}}'), "JSON text"),
+        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(60)), "an image"),
         (lambda path: path.write_bytes(b"\x1f\x8b\x08\x00" + bytes(60)), "compressed with gzip"),
         (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "a pickle that torch.save did not write"),
     ],
@@ -227,6 +232,13 @@ def test_sound_files_of_another_kind_are_named(
 ) -> None:
     write(tmp_path / "w.pth")
     _refused(tmp_path / "w.pth", rf"w.pth is not a checkpoint \(safetensors or torch.save\): it is {kind}")
+
+
+@pytest.mark.parametrize("name", ["w.pb", "w.onnx", "w.index.json", "w.tar"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_control_a_checkpoint_may_have_any_name(tmp_path: Path, name: str, zipped: bool) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    assert torch.equal(read_state_dict(tmp_path / name)["w"], torch.ones(2))
 
 
 def _saved_by(save: Callable[..., None]) -> bytes:
