@@ -120,7 +120,8 @@ def command(
     if as_json:
         about = {"network": name, "data": images.name, "split": split}
         more = {"preprocessing": images.preprocessing.to_dict()}
-        click.echo(json.dumps({**about, **asdict(result), **more}))
+        figures = {name: value for name, value in asdict(result).items() if name not in ("indices", "hits")}
+        click.echo(json.dumps({**about, **figures, **more}))
         return
     say(line)
     echo(f"{name} on {images.name} ({split}, {result.count:,} images)")
