@@ -314,8 +314,10 @@ def test_recipes_that_cannot_be_compared_are_refused_before_anything_happens(
 
 def test_arms_by_rules_and_single_layers_in_one_comparison(data, teacher, tmp_path):
     """Rules, a named clustering, a reversed pairing, published positions and every layer alone."""
-    arms = ("conventional", "even", "reverse", "all-to-one", "influence", "r2cca:segments:last", "sweep")
+    rules = ("even", "reverse", "all-to-one", "influence", "gradnorm", "quality", "probe", "ablation")
+    arms = ("conventional", *rules, "r2cca:segments:last", "sweep")
     result = compare(recipe(teacher), tmp_path, arms=arms, seeds=(0,), data=data, device="cpu")
+    assert all(len(result.arm(rule).positions[0]) == 3 for rule in rules)
     where = {arm.name: arm.positions[0] for arm in result.arms}
     assert where["even"] == where["reverse"] == (3, 6, 9)
     assert where["all-to-one"] == (5, 5, 5)

@@ -51,12 +51,25 @@ def test_a_rule_on_similarities_analyzes_the_teacher_first(teacher, data, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("strategy", "analyzed"), [("gradnorm", True), ("quality", True), ("probe", False), ("ablation", False)]
+)
+def test_a_rule_on_images_runs_the_teacher_first(teacher, data, tmp_path, strategy, analyzed):
+    record = run(teacher, data, tmp_path, strategy=strategy, k=2, samples=100, seed=3)
+    origin = record.plan.origin
+    assert (origin["strategy"], origin["num_samples"], origin["seed"]) == (strategy, 100, 3)
+    assert len(record.plan) == 2
+    assert (tmp_path / "analysis").exists() == analyzed
+    assert record.plan.provenance.network_fingerprint
+
+
+@pytest.mark.parametrize(
     ("hints", "key"),
     [
         ({"strategy": "published", "k": 2}, "k"),
         ({"strategy": "even", "metric": "r2cca"}, "metric"),
         ({"strategy": "even", "position": "last"}, "position"),
         ({"strategy": "influence", "algorithm": "segments"}, "algorithm"),
+        ({"strategy": "probe", "metric": "r2cca"}, "metric"),
         ({"strategy": "reverse", "pairing": "even"}, "pairing"),
     ],
 )

@@ -66,6 +66,28 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             analysis=True,
             takes_position=True,
         ),
+        "gradnorm": Rule(
+            "gradient norm",
+            "the layer with the largest gradient in each of the best contiguous groups",
+            analysis=True,
+            images=256,
+        ),
+        "quality": Rule(
+            "knowledge quality",
+            "the layer of the highest knowledge quality in each of the best contiguous groups",
+            analysis=True,
+            images=2000,
+        ),
+        "probe": Rule(
+            "linear probe",
+            "the earliest layers at equal steps of the accuracy of a linear probe",
+            images=10_000,
+        ),
+        "ablation": Rule(
+            "ablation",
+            "the layers whose removal changes the embedding most",
+            images=1000,
+        ),
     }
 )
 """Every rule by name; `choose_by_rule` imports ``pursuhint.hints.rules.NAME``, with ``_`` for ``-``."""

@@ -201,6 +201,10 @@ Strategy = Literal[
     "all-to-one",
     "published",
     "influence",
+    "gradnorm",
+    "quality",
+    "probe",
+    "ablation",
     "explicit",
 ]
 

@@ -70,13 +70,14 @@ def test_a_plan_whose_activation_contradicts_the_recipe_is_refused(tmp_path):
         resolve_recipe(Recipe.from_dict(with_hints({**values, "hints": {"activation": "pre"}}, post)))
 
 
+LOOKING = ("gradnorm", "quality", "probe", "ablation")  # at images
 USED = {
-    "k": {"chosen", "random", "even", "first", "last", "reverse", "all-to-one", "influence"},
-    "seed": {"chosen", "random", "influence"},
-    "metric": {"chosen", "influence"},
+    "k": {"chosen", "random", "even", "first", "last", "reverse", "all-to-one", "influence", *LOOKING},
+    "seed": {"chosen", "random", "influence", *LOOKING},
+    "metric": {"chosen", "influence", "gradnorm", "quality"},
     "algorithm": {"chosen"},
     "position": {"chosen", "all-to-one", "influence"},
-    "samples": {"chosen", "influence"},
+    "samples": {"chosen", "influence", *LOOKING},
 }
 VALUES = {
     "k": "2",
