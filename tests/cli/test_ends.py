@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from pursuhint.cli.main import run
 
 LONG = "n" * 300
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background processes ignore it
@@ -38,9 +40,8 @@ INTERRUPTED = {
 
 
 def start(words: str, folder: Path, **streams: int) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *words.split()], cwd=folder, env=environment, text=True, **streams
+        [sys.executable, "-c", PROGRAM, *words.split()], cwd=folder, env=ENVIRONMENT, text=True, **streams
     )
 
 
@@ -179,3 +180,19 @@ def test_control_an_error_of_the_system_that_names_no_file_keeps_its_traceback(h
     monkeypatch.setattr("pursuhint.report.write_report", fail)
     with pytest.raises(OSError, match="a bug"):
         run(["report", "folder"])
+
+
+def test_a_run_whose_terminal_is_closed_is_saved(tmp_path: Path) -> None:
+    words = "train --student resnet8x4 --train-samples 60 --epochs 2000 --device cpu --out out"
+    child, terminal = pty.fork()
+    if child == 0:  # pragma: no cover
+        os.chdir(tmp_path)
+        os.execve(sys.executable, [sys.executable, "-c", PROGRAM, *words.split()], ENVIRONMENT)
+    shown = b""
+    while b"epoch 2 of" not in shown:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    assert (tmp_path / "out" / "state" / "latest").exists()
+    assert not (tmp_path / "out" / "result.json").exists()

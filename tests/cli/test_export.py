@@ -167,3 +167,24 @@ def test_networks_that_cannot_be_exported_say_so(tmp_path):
 
 def test_the_command_offers_all_formats():
     assert set(OFFERED) == set(FORMATS)
+
+
+def test_an_old_run_whose_data_are_missing_names_a_command_that_fetches_them(pursuhint, runs, tmp_path):
+    import shutil
+
+    old = tmp_path / "old"
+    shutil.copytree(runs / "kd", old)
+    described = json.loads((old / "environment.json").read_text())
+    del described["data"]["preprocessing"]
+    (old / "environment.json").write_text(json.dumps(described))
+    out = tmp_path / "student.pt2"
+    command = ("export", old, "--format", "pt2", "--out", out)
+    assert pursuhint(*command).returncode == 0  # digits are built in
+    out.unlink()
+    recipe = (old / "recipe.yaml").read_text().replace("name: digits", "name: cifar10", 1)
+    (old / "recipe.yaml").write_text(recipe.replace("root: null", f"root: {tmp_path}", 1))
+    failed = pursuhint(*command)
+    assert failed.returncode == 1
+    assert f"pursuhint evaluate {old} --download" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+    assert not out.exists()

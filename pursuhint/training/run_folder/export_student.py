@@ -53,7 +53,7 @@ def export_run(
             raise PursuhintError(f"the run has its weights in {path} already; say where to copy them (--out)")
     network = record.load_student(weights, trust_code=trust_code)
     sizes = record.environment["data"]
-    preprocessing = sizes.get("preprocessing") or record.load_data().preprocessing.to_dict()
+    preprocessing = sizes.get("preprocessing") or _of_the_data(record)
     if include_normalization:
         network = Normalized(network, preprocessing["mean"], preprocessing["std"]).eval()
     about = {
@@ -70,6 +70,17 @@ def export_run(
         metadata=about
         | input_metadata(preprocessing, sizes.get("class_names", ()), normalizes=include_normalization),
     )
+
+
+def _of_the_data(record: RunRecord) -> dict[str, Any]:
+    """How the images of a run become its input, for runs of old versions, which only their data say."""
+    try:
+        return record.load_data().preprocessing.to_dict()
+    except PursuhintError as error:
+        raise PursuhintError(
+            f"{record.path} is of an older version and keeps no mean and deviation, so its data are needed: "
+            f"{error} (pursuhint evaluate {record.path} --download fetches what can be fetched)"
+        ) from None
 
 
 def input_metadata(
