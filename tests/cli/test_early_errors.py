@@ -25,6 +25,8 @@ CASES = {  # words, and what the message names
     f"train --recipe gone.yaml {OUT}": "no recipe at gone.yaml",
     f"train --recipe cifar100-att {OUT}": "did you mean 'cifar100-at'",
     f"train --student resnet8 --teacher resnet8 --teacher-checkpoint a.pth {OUT}": "no checkpoint at a.pth",
+    "table --paper pursuhnt --table 4": "did you mean 'pursuhint'",
+    "table --paper pursuhint --table 99": "there are 1, 2,",
     f"compare --arm kmens {OUT}": "did you mean 'kmeans'",
     f"compare --method kd+att {OUT}": "no loss named 'att'",
     f"compare --method recipe:gone {OUT}": "no recipe named 'gone'",
