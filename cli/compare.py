@@ -79,6 +79,18 @@ from .recipe_options import build_recipe, recipe_options
     help="The smallest difference that matters: two ways of training are equal if they are shown to differ "
     "by less.",
 )
+@click.option(
+    "--until-decided",
+    is_flag=True,
+    help="Begin with --seeds and add seeds until every arm is better, worse or equal to the control; the chance of "
+    "a wrong answer is bounded over all looks.",
+)
+@click.option(
+    "--max-seeds",
+    type=click.IntRange(min=3),
+    metavar="N",
+    help="With --until-decided: the most seeds.  [default: 20]",
+)
 @click.option("--seeds", default="0-4", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")
 @apply("metric", "k", "position", "activation_of_hints", "samples", "device", "out", "quiet", "json")
 def command(
@@ -89,6 +101,8 @@ def command(
     at_once: int | None,
     streams: bool,
     margin: float,
+    until_decided: bool,
+    max_seeds: int | None,
     metrics: tuple[str, ...],
     k: int | None,
     position: str,
@@ -116,6 +130,10 @@ def command(
     if arms and methods:
         raise PursuhintError("--arm compares hint positions and --method losses; give one or the other")
     _refuse_ignored(arms, methods)
+    if max_seeds is not None and not until_decided:
+        raise PursuhintError("--max-seeds would be ignored: it goes with --until-decided")
+    if until_decided and methods:
+        raise PursuhintError("--until-decided goes with arms, not with --method; name the seeds by --seeds")
     if methods and options["losses"]:
         raise PursuhintError("--method brings its own losses; leave out --loss, or join it to a method by +")
     if hints is not None and not methods:
@@ -140,6 +158,7 @@ def command(
     from pursuhint.acceleration import set_up_memory
     from pursuhint.report import write_report
     from pursuhint.study import compare, compare_methods
+    from pursuhint.study.sequential import MOST_SEEDS
 
     from .results import print_comparison, print_methods
     from .study_progress import StudyProgress
@@ -172,6 +191,7 @@ def command(
                 at_once=at_once,
                 streams=streams,
                 margin=margin,
+                max_seeds=(max_seeds or MOST_SEEDS) if until_decided else None,
                 on_event=progress,
             )
     if not is_main_process():

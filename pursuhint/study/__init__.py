@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pursuhint.study.published_figures import beside_published
     from pursuhint.study.run_comparison import compare
     from pursuhint.study.run_methods import compare_methods
+    from pursuhint.study.sequential import SequentialPlan
     from pursuhint.study.sign_flips import sign_flip_p_value
     from pursuhint.study.teacher_student import TeacherStudentSimilarity, teacher_student_similarity
 

@@ -24,6 +24,7 @@ from pursuhint.study.paired_statistics import (
     correct_for_multiplicity,
     summarize,
 )
+from pursuhint.study.until_decided import SequentialResult
 
 if TYPE_CHECKING:
     from torch import nn
@@ -205,6 +206,8 @@ class Comparison(FinishedStudy):
         sentences: by control: what each of these says, in words; none with fewer than 3 seeds.
         notes: facts that a reader needs beside the numbers, such as arms with identical runs.
         environment: versions, device, command; see ``environment.json`` of a run.
+        sequential: looks and outcome, if seeds are added until the comparison is decided; its intervals then
+            have the confidence of the last look.
     """
 
     FILE: ClassVar[str] = "compare.json"
@@ -223,6 +226,7 @@ class Comparison(FinishedStudy):
     sentences: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
     environment: dict[str, Any]
+    sequential: SequentialResult | None = None
 
     @property
     def result(self) -> str:

@@ -40,8 +40,10 @@ from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.image_differences import read_image_hits
 from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
+from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
+from pursuhint.study.until_decided import SequentialResult, check_plan, looks_of, seeds_in
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.prepare_training import (
     Parts,
@@ -76,6 +78,7 @@ def compare(
     at_once: int | None = None,
     streams: bool = False,
     margin: float = MARGIN,
+    max_seeds: int | None = None,
     on_event: Watcher | None = None,
 ) -> Comparison:
     """Train the same student with hints at different places, over several seeds, and compare.
@@ -106,6 +109,9 @@ def compare(
         streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_many`.
         margin: the smallest difference that matters, in points: two arms are called equal if their difference
             is shown to be smaller. It affects verdicts, not runs.
+        max_seeds: begin with ``seeds``, at least three, and add the integers after them until every arm is
+            better, worse or equal to the control after the correction, or there are so many; see
+            `pursuhint.study.SequentialPlan` for the looks and their error. None trains ``seeds`` and no more.
         on_event: receives `pursuhint.study.StudyEvent`.
 
     Returns:
@@ -118,6 +124,8 @@ def compare(
     expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
     arms, seeds = _checked(arms, seeds)
     check_margin(margin)
+    plan = None if max_seeds is None else SequentialPlan(len(seeds), max_seeds)
+    judge = _Judge(margin, plan)
     passed = Inputs(teacher=teacher, data=data)
     options = StudyOptions(choose_device(device), at_once, streams, on_event)
     with keep_random_state(options.device):
@@ -141,21 +149,46 @@ def compare(
         if len({arm_folder(arm) for arm in arms}) != len(arms):
             raise PursuhintError("an arm of a single layer is named twice: sweep contains every sweep:N")
         inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
-        settings = StudySettings(
-            "comparison", shared, inputs=inputs, data=parts.data, lists={"arms": asked, "seeds": seeds}
-        )
-        again = settings.matches(study.out)
+
+        def settings_with(seeds: Sequence[int]) -> StudySettings:
+            lists: dict[str, Sequence[Any]] = {"arms": asked, "seeds": seeds}
+            return StudySettings("comparison", shared, inputs=inputs, data=parts.data, lists=lists)
+
+        looks = looks_of(plan, seeds, seeds_in(study.out) if plan else ())
+        again = settings_with(looks[0]).matches(study.out)
         before = study.earlier(Comparison)
-        study.claim(settings)
+        check_plan(before, plan)
+        study.claim(settings_with(looks[0]))
         study.measure_teacher(parts, None if before is None else before.teacher)
         metrics = placement.metrics(arms)
         if metrics:
             analysis = placement.analysis(analysis, metrics, again=again)
         candidates = placement.candidates(analysis, given)
-        plans = placement.plans([RunKey(arm, seed) for seed in seeds for arm in arms], candidates)
-        results = _run(study, plans)
-        by_arm = tuple(ArmResult.of(arm, [results[RunKey(arm, seed)] for seed in seeds]) for arm in arms)
-        return study.finish(placement.result(by_arm, seeds=seeds, before=before, margin=margin))
+        results: dict[RunKey, SeedResult] = {}
+        for look in looks:
+            if look != looks[0]:
+                study.claim(settings_with(look))
+            new = [key for seed in look for arm in arms if (key := RunKey(arm, seed)) not in results]
+            results |= _run(study, placement.plans(new, candidates))
+            by_arm = tuple(ArmResult.of(arm, [results[RunKey(arm, seed)] for seed in look]) for arm in arms)
+            comparison = study.finish(placement.result(by_arm, seeds=look, before=before, judge=judge))
+            if comparison.sequential is None or comparison.sequential.decided or look == looks[-1]:
+                break
+            titles = {arm.name: arm.title for arm in comparison.arms}
+            study.watch(PhaseStarted("seeds", comparison.sequential.sentence(titles)))
+        return comparison
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """How arms are compared: the smallest difference that matters, and the plan of looks if there is one."""
+
+    margin: float
+    plan: SequentialPlan | None
+
+    def confidence(self, seeds: int) -> float:
+        """Of the intervals with so many seeds."""
+        return 0.95 if self.plan is None else self.plan.confidence(seeds)
 
 
 @dataclass(frozen=True)
@@ -327,7 +360,7 @@ class _HintPlacement:
         return given
 
     def result(
-        self, arms: tuple[ArmResult, ...], *, seeds: Sequence[int], before: Comparison | None, margin: float
+        self, arms: tuple[ArmResult, ...], *, seeds: Sequence[int], before: Comparison | None, judge: _Judge
     ) -> Comparison:
         """Accuracies, statistics and sentences.
 
@@ -335,19 +368,28 @@ class _HintPlacement:
             arms: in the order of the tables.
             seeds: in the order in which every arm lists its runs.
             before: the result of an earlier call, perhaps with fewer arms or seeds.
-            margin: the smallest difference that matters, in points.
+            judge: how to compare the arms.
         """
-        against, sentences = against_controls(arms, margin=margin, hits=read_image_hits(self.study.out, arms))
+        against, sentences = against_controls(
+            arms,
+            margin=judge.margin,
+            confidence=judge.confidence(len(seeds)),
+            hits=read_image_hits(self.study.out, arms),
+        )
+        sequential = None if judge.plan is None else SequentialResult.of(judge.plan, arms, against)
+        titles = {arm.name: arm.title for arm in arms}
+        ended = () if sequential is None else (sequential.sentence(titles),)
         teacher = self.study.recipe.teacher
         assert teacher is not None
         return Comparison(
             **self.study.facts(self.parts, teacher=teacher.network, seeds=seeds, before=before),
-            margin=margin,
+            margin=judge.margin,
+            sequential=sequential,
             k=self.k,
             metric=self.hints.metric,
             position=self.hints.position,
             arms=arms,
-            findings=findings_on(arms),
+            findings=(*findings_on(arms), *ended),
             against=against,
             sentences=sentences,
             notes=notes_on(arms, asked_k=self.k),

@@ -124,6 +124,8 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--at-once": Changes("--at-once 2"),
         "--streams": Refused("--streams --device cpu", "--streams would be ignored: only a GPU has streams"),
         "--margin": Changes("--margin 1"),
+        "--until-decided": Changes("--until-decided"),
+        "--max-seeds": Changes("--max-seeds 9", base="--until-decided"),
         "--seeds": Changes("--seeds 3"),
         "--activation": Changes("--activation pre"),
         "--samples": Changes("--samples 100"),
