@@ -82,8 +82,8 @@ from .recipe_options import build_recipe, recipe_options
 @click.option(
     "--until-decided",
     is_flag=True,
-    help="Begin with --seeds and add seeds until every arm is better, worse or equal to the control; the chance of "
-    "a wrong answer is bounded over all looks.",
+    help="Begin with --seeds and add seeds until every arm is better, worse or equal to the control; the "
+    "chance of a wrong answer is bounded over all looks.",
 )
 @click.option(
     "--max-seeds",

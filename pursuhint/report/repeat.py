@@ -15,6 +15,7 @@ from pursuhint.recipes import is_recipe
 from pursuhint.report.text import passed_from_python
 from pursuhint.study.arms import GIVEN
 from pursuhint.study.comparison import Comparison
+from pursuhint.study.equality import MARGIN
 from pursuhint.study.method_comparison import MethodComparison, MethodResult
 from pursuhint.training.recipe.hint_keys import keys_without_effect
 from pursuhint.training.recipe.hints_syntax import STRATEGIES
@@ -56,15 +57,17 @@ def repeat_comparison(comparison: Comparison, recipe: Recipe) -> str:
         f"{GIVEN}{folder / arm.runs[0].folder / 'hints.json'}" if arm.name.startswith(GIVEN) else arm.name
         for arm in comparison.arms
     ]
+    planned = comparison.sequential
+    seeds = comparison.seeds if planned is None else comparison.seeds[: planned.first]
     passed = passed_from_python(recipe)
     if passed:
         more = "".join(f", {name}={name}" for name in passed)
         return (
             f"pursuhint.compare(pursuhint.Recipe.load({str(folder / 'recipe.yaml')!r}), {_AGAIN!r}, "
-            f"arms={arms}, seeds={list(comparison.seeds)}{more})"
+            f"arms={arms}, seeds={list(seeds)}{_in_python(comparison)}{more})"
         )
     words = [word for arm in arms for word in ("--arm", arm)]
-    return _compare(folder, recipe, comparison.environment, [*words, *_seeds(comparison.seeds)])
+    return _compare(folder, recipe, comparison.environment, [*words, *_seeds(seeds), *_verdicts(comparison)])
 
 
 def repeat_methods(study: MethodComparison, recipe: Recipe) -> str:
@@ -81,10 +84,11 @@ def repeat_methods(study: MethodComparison, recipe: Recipe) -> str:
         more = "".join(f", {name}={name}" for name in passed)
         return (
             f"pursuhint.compare_methods(pursuhint.Recipe.load({str(folder / 'recipe.yaml')!r}), {_AGAIN!r}, "
-            f"methods={names}, seeds={list(study.seeds)}{more})"
+            f"methods={names}, seeds={list(study.seeds)}{_in_python(study)}{more})"
         )
     words = [word for name in names for word in ("--method", name)]
-    return _compare(folder, recipe, study.environment, [*words, *_hints(recipe.hints), *_seeds(study.seeds)])
+    words += [*_hints(recipe.hints), *_seeds(study.seeds), *_verdicts(study)]
+    return _compare(folder, recipe, study.environment, words)
 
 
 def repeat_analysis(analysis: Analysis) -> str:
@@ -135,6 +139,22 @@ def _method(method: MethodResult, folder: Path) -> str:
 
 def _seeds(seeds: Sequence[int]) -> list[str]:
     return ["--seeds", ",".join(map(str, seeds))]
+
+
+def _verdicts(study: Comparison | MethodComparison) -> list[str]:
+    """The options for the margin, if it is not the usual one, and for adding seeds until decided."""
+    words = [] if study.margin in (None, MARGIN) else ["--margin", f"{study.margin:g}"]
+    if isinstance(study, Comparison) and study.sequential is not None:
+        words += ["--until-decided", "--max-seeds", str(study.sequential.most)]
+    return words
+
+
+def _in_python(study: Comparison | MethodComparison) -> str:
+    """The same as arguments of the call from Python."""
+    text = "" if study.margin in (None, MARGIN) else f", margin={study.margin!r}"
+    if isinstance(study, Comparison) and study.sequential is not None:
+        text += f", max_seeds={study.sequential.most}"
+    return text
 
 
 def _trust(recipe: Recipe) -> list[str]:

@@ -334,10 +334,8 @@ def conclusion(
     assert comparison.low is not None
     assert comparison.high is not None
     assert comparison.detectable is not None
-    interval = (
-        f"{comparison.confidence * 100:g} % interval {_signed(comparison.low)} to {_signed(comparison.high)} "
-        f"over {seeds}"
-    )
+    ends = f"{_signed(comparison.low)} to {_signed(comparison.high)}"
+    interval = f"{comparison.confidence * 100:.3g} % interval {ends} over {seeds}"
     if comparison.new_images is not None:
         wide = comparison.new_images
         interval += f" (for other test images as well: {_signed(wide.low)} to {_signed(wide.high)})"

@@ -350,7 +350,7 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
         )
         for pair in pairs
     )
-    level = f"{pairs[0].confidence * 100:g} % interval" if pairs else "Interval"
+    level = f"{pairs[0].confidence * 100:.3g} % interval" if pairs else "Interval"
     heads = (
         "Arm",
         "Difference",
