@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pursuhint._util.text import printable
+from pursuhint.hints.rules import RULES
 
 from . import early_checks
 from .early_checks import early
@@ -25,12 +27,25 @@ if TYPE_CHECKING:
     epilog=examples(
         "pursuhint points resnet110 --data cifar100",
         "pursuhint points torchvision:mobilenet_v2 --size 224 --channels 3 --activation pre",
+        "pursuhint points resnet110 --size 32 --rule published --out hints.json",
     ),
 )
 @click.argument("network", callback=early(early_checks.network))
 @apply("data", "data_root", "download", "image_size", "activation", "include", "json")
 @click.option("--size", type=click.IntRange(min=1), help="Side of the images, so that no data are needed.")
 @click.option("--channels", type=click.IntRange(min=1), default=3, show_default=True, help="With --size.")
+@click.option(
+    "--rule",
+    type=click.Choice([name for name, rule in RULES.items() if not rule.images and not rule.analysis]),
+    help="Mark the points that a rule chooses with +; those of --rule that need no trained network.",
+)
+@click.option("--k", type=click.IntRange(min=1), help="With --rule: number of hints.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --rule: JSON to write, for 'pursuhint train --hints'.",
+)
 def command(
     network: str,
     data: str | None,
@@ -42,6 +57,9 @@ def command(
     as_json: bool,
     size: int | None,
     channels: int,
+    rule: str | None,
+    k: int | None,
+    out: Path | None,
 ) -> None:
     """List the sub-blocks of NETWORK in depth order: its candidate hint points.
 
@@ -51,11 +69,18 @@ def command(
     import torch
 
     from pursuhint.features.hint_points import conventional_points, find_hint_points
+    from pursuhint.hints.options import default_k
+    from pursuhint.hints.rules import choose_by_rule
+    from pursuhint.hints.rules.source import RuleSource
     from pursuhint.models import create_model
     from pursuhint.training.loaders import load_data
 
     from .networks import data_config, example_image
 
+    if rule is None:
+        refuse_typed("k", "out", because="it says what --rule chooses; add --rule")
+    elif not RULES[rule].takes_k:
+        refuse_typed("k", because=f"--rule {rule} has a number of its own")
     if size is None:
         refuse_typed("channels", because="it says what images of --size have; add --size")
     else:
@@ -75,21 +100,32 @@ def command(
         model = create_model(network, num_classes=images.num_classes, in_channels=images.in_channels)
     points = find_hint_points(model, example, activation=activation, include=include)  # type: ignore[arg-type]
     conventional = conventional_points(model, points)
+    plan = None
+    if rule is not None:
+        plan = choose_by_rule(rule, RuleSource(points, k or default_k(points), teacher_name=network))
+        if out is not None:
+            plan.save(out)
+    chosen = () if plan is None else plan.teacher_points
     if as_json:
-        click.echo(
-            json.dumps([point.to_dict() | {"conventional": point in conventional} for point in points])
-        )
+        more = [{"chosen": point in chosen} if rule is not None else {} for point in points]
+        rows = [point.to_dict() | {"conventional": point in conventional} for point in points]
+        click.echo(json.dumps([row | own for row, own in zip(rows, more)]))
         return
     echo(f"{len(points)} sub-blocks of {network} ({activation}-activation); * marks conventional hints")
-    for line in _table(points, conventional):
+    if rule is not None:
+        echo(f"+ marks the points of the rule {rule}: {RULES[rule].description}")
+    for line in _table(points, conventional, chosen):
         echo(line)
 
 
-def _table(points: tuple[HintPoint, ...], conventional: tuple[HintPoint, ...]) -> list[str]:
+def _table(
+    points: Sequence[HintPoint], conventional: Sequence[HintPoint], chosen: Sequence[HintPoint]
+) -> list[str]:
     rows = [("position", "stage", "module", "channels", "size")]
     for point in points:
         size = " x ".join(str(side) for side in point.spatial) or "-"
-        mark = "*" if point in conventional else " "
+        mark = ("*" if point in conventional else "") + ("+" if point in chosen else "")
+        mark = mark.ljust(2 if chosen else 1)
         module = printable(point.module, longest=120)
         rows.append(
             (

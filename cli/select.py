@@ -7,8 +7,10 @@ from typing import Literal
 
 import click
 
+from pursuhint.hints.rules import RULES
+
 from .command_line import record_command
-from .options import apply, examples, folder_argument
+from .options import apply, examples, folder_argument, refuse_typed
 
 
 @click.command(
@@ -17,10 +19,16 @@ from .options import apply, examples, folder_argument
     epilog=examples(
         "pursuhint select analysis --k 4 --out hints-4.json",
         "pursuhint select analysis --k auto --algorithm segments --position medoid --out hints.json",
+        "pursuhint select analysis --rule influence --out hints.json",
     ),
 )
 @folder_argument("analysis")
 @apply("metric", "k_or_auto", "algorithm", "normalize", "position", "json")
+@click.option(
+    "--rule",
+    type=click.Choice([name for name, rule in RULES.items() if not rule.images]),
+    help="Choose by a rule instead of by clusters, see 'pursuhint list arms'.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -35,6 +43,7 @@ def command(
     algorithm: str,
     normalize: bool,
     position: str,
+    rule: str | None,
     as_json: bool,
     out: Path,
 ) -> None:
@@ -43,12 +52,20 @@ def command(
     from pursuhint.analysis.storage import StoredAnalysis
     from pursuhint.errors import PursuhintError
 
-    from .results import print_selection
+    from .results import print_plan, print_selection
 
     if len(metrics) > 1:
         raise PursuhintError(f"select takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
     found = StoredAnalysis.load(analysis)
     metric = metrics[0] if metrics else found.metrics[0]
+    if rule is not None:
+        _refuse_ignored(rule)
+        if k == "auto":
+            raise PursuhintError(f"--k auto looks at clusters, and --rule {rule} has none; give a number")
+        plan = found.select_by_rule(rule, k=k, metric=metric, position=position)
+        plan.save(out)
+        print_plan(plan, as_json=as_json)
+        return
     plan = found.select(
         metric=metric,
         k=k,
@@ -59,3 +76,13 @@ def command(
     stability = found.selection_stability(plan)
     plan.save(out)
     print_selection(found, plan, stability, as_json=as_json)
+
+
+def _refuse_ignored(name: str) -> None:
+    """Refuse options that a rule does not use."""
+    rule = RULES[name]
+    unused = ["algorithm", "normalize"]
+    unused += [] if rule.analysis else ["metrics"]
+    unused += [] if rule.takes_position else ["position"]
+    unused += [] if rule.takes_k else ["k"]
+    refuse_typed(*unused, because=f"--rule {name} does not look at it")

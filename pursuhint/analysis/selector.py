@@ -14,8 +14,10 @@ from pursuhint.clustering import ALGORITHMS, Clustering
 from pursuhint.clustering.stability import SelectionStability
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
-from pursuhint.hints.options import SelectionOptions
+from pursuhint.hints.options import SelectionOptions, default_k
 from pursuhint.hints.plan import HintPlan
+from pursuhint.hints.rules import RULES, choose_by_rule
+from pursuhint.hints.rules.source import RuleSource
 from pursuhint.hints.selection import Resampled, choose_plan, stability_of_choice
 from pursuhint.similarity import NORMALIZED, check_normalized
 
@@ -84,6 +86,47 @@ class HintSelector:
         plan = choose_plan(similarity, options, clusterings, metric=metric, seed=self.provenance.seed)
         made = replace(self.provenance.shared(), **circumstances()).finished()
         return replace(plan, provenance=made)
+
+    def select_by_rule(
+        self,
+        rule: str,
+        *,
+        k: int | None = None,
+        metric: str | None = None,
+        position: str = "center",
+        seed: int = 0,
+    ) -> HintPlan:
+        """Choose hint points by a rule, from the same similarities or from the depth alone.
+
+        Args:
+            rule: one of `pursuhint.hints.RULES` that runs no network.
+            k: number of hint points; default: `pursuhint.hints.default_k`.
+            metric: one of those analysed, for the rules that look at it; default: the first.
+            position: for the rules that take one member of a group; see `pursuhint.hints.choose_positions`.
+            seed: for the rules that draw at random.
+
+        Raises:
+            PursuhintError: there is no such rule, it runs the network on images, or k is out of range.
+        """
+        if (found := RULES.get(rule)) is not None and found.images:
+            raise PursuhintError(
+                f"{rule} runs the network on training images, which an analysis does not keep; use it where "
+                f"both are at hand (pursuhint train --hints {rule}, pursuhint compare --arm {rule})"
+            )
+        similarity = self._similarity_for(metric or self.metrics[0], self.clusters.normalize)
+        number = default_k(self.candidates) if k is None else k
+        plan = choose_by_rule(
+            rule,
+            RuleSource(
+                self.candidates,
+                number,
+                seed=seed,
+                position=position,
+                teacher_name=self.provenance.network,
+                similarity=similarity,
+            ),
+        )
+        return replace(plan, provenance=replace(self.provenance.shared(), **circumstances()).finished())
 
     def selection_stability(self, plan: HintPlan) -> SelectionStability | None:
         """How often the points of a plan from `select` are chosen again when images are left out.

@@ -24,6 +24,19 @@ def test_points_lists_positions_and_marks_the_conventional_ones(pursuhint):
     assert [row["position"] for row in rows if row["conventional"]] == [18, 36, 54]
 
 
+def test_points_marks_and_writes_the_points_of_a_rule(pursuhint, tmp_path):
+    out = tmp_path / "hints.json"
+    done = pursuhint("points", "resnet110", "--size", "32", "--rule", "published", "--out", out)
+    assert done.returncode == 0, done.stderr
+    marked = [line.split()[0] for line in done.stdout.splitlines()[2:] if "+" in line.split()[0]]
+    assert marked == ["7+", "29+", "49+"]
+    plan = json.loads(out.read_text())
+    assert [pair["teacher"]["position"] for pair in plan["pairs"]] == [7, 29, 49]
+    even = pursuhint("points", "resnet8", "--size", "8", "--rule", "even", "--k", "2", "--json")
+    assert [row["position"] for row in json.loads(even.stdout) if row["chosen"]] == [1, 3]
+    assert "there are some for" in pursuhint("points", "resnet8", "--size", "8", "--rule", "published").stderr
+
+
 def test_analyze_then_select(pursuhint, teacher_file, tmp_path):
     out = tmp_path / "analysis"
     done = pursuhint(

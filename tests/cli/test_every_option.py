@@ -60,6 +60,7 @@ class Shown:
 Row = Changes | Refused | Shown
 
 POINTS_TEST = "test_points_lists_positions_and_marks_the_conventional_ones"
+RULE_TEST = "tests/cli/test_analysis.py::test_points_marks_and_writes_the_points_of_a_rule"
 REPORT_TEST = "test_report_on_how_alike_teacher_and_student_are"
 PT2_TEST = "test_pt2_with_normalisation_takes_images_in_0_to_1"
 
@@ -261,6 +262,9 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--size": Changes("--size 32"),
         "--channels": Changes("--channels 1", base="--size 32"),
         "--json": Shown(f"tests/cli/test_analysis.py::{POINTS_TEST}"),
+        "--rule": Shown(RULE_TEST),
+        "--k": Refused("--k 2", "--k would be ignored"),
+        "--out": Shown(RULE_TEST),
     },
     "report": {
         "--teacher-student": Shown(f"tests/cli/test_train.py::{REPORT_TEST}"),
@@ -273,7 +277,18 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
     },
     "select": {
         name: Shown("tests/cli/test_every_option.py::test_select")
-        for name in ("--metric", "--k", "--algorithm", "--normalize", "--position", "--json", "--out")
+        for name in (
+            "--metric", "--k", "--algorithm", "--normalize", "--position", "--rule", "--json", "--out"
+        )  # fmt: skip
+            "--metric",
+            "--k",
+            "--algorithm",
+            "--normalize",
+            "--position",
+            "--rule",
+            "--json",
+            "--out",
+        )
     },
     "export": {
         "--format": Shown("tests/cli/test_export.py::test_safetensors_copies_the_weights"),
@@ -489,6 +504,14 @@ def test_select(analysis, tmp_path, capsys):
     assert plan("--metric r2cca --normalize")[0] != plan("--metric r2cca")[0]
     assert json.loads(plan("--json")[1]) != text
     assert plan("", name="other.json")[0] == usual
+    assert plan("--rule even")[0] != usual
+    assert plan("--rule influence --metric r2cca")[0]["origin"]["metric"] == "r2cca"
+    with pytest.raises(PursuhintError, match="--algorithm would be ignored"):
+        plan("--rule influence --algorithm segments")
+    with pytest.raises(PursuhintError, match="--metric would be ignored"):
+        plan("--rule even --metric r2cca")
+    with pytest.raises(PursuhintError, match="--k auto looks at clusters"):
+        plan("--rule even --k auto")
 
 
 def test_json_prints_json_and_quiet_nothing(tmp_path, capsys):
