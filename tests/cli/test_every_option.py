@@ -278,16 +278,8 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
     "select": {
         name: Shown("tests/cli/test_every_option.py::test_select")
         for name in (
-            "--metric", "--k", "--algorithm", "--normalize", "--position", "--rule", "--json", "--out"
-        )  # fmt: skip
-            "--metric",
-            "--k",
-            "--algorithm",
-            "--normalize",
-            "--position",
-            "--rule",
-            "--json",
-            "--out",
+            *("--metric", "--k", "--algorithm", "--normalize", "--position", "--rule"),
+            *("--json", "--out"),
         )
     },
     "export": {
