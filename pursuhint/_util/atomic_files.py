@@ -25,6 +25,7 @@ __all__ = [
     "atomic_path",
     "make_folder",
     "read_json",
+    "remove_halves",
     "sync_folder",
     "watch_writes",
     "write_json",
@@ -36,7 +37,10 @@ LARGEST_JSON = 256 << 20  # bytes; an analysis of 1,000 layers has about 10 MB
 
 _SUFFIX = ".pursuhint.tmp"
 
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}" + re.escape(_SUFFIX))
+_LONGEST = 180  # characters of a file's name in that of its temporary file
+_DRAWN = 8  # characters that tempfile draws
+
+TEMPORARY = re.compile(rf"\..+\.[a-z0-9_]{{{_DRAWN}}}" + re.escape(_SUFFIX))
 """Names of the temporary files of `atomic_path`, which no other program makes."""
 
 _watchers: list[Callable[[Path], None]] = []
@@ -91,7 +95,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         write_point(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:180]}.", suffix=_SUFFIX, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{path.name[:_LONGEST]}.", suffix=_SUFFIX, dir=path.parent
+        )
         os.close(descriptor)
     except OSError as error:
         raise PursuhintError(f"cannot write {path}: {_reason(error)}") from error
@@ -112,6 +118,20 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def remove_halves(path: Path | str) -> None:
+    """Remove what `atomic_path` left of earlier attempts to write a file whose processes were killed.
+
+    Only for a file that no other process is writing.
+    """
+    path = Path(path)
+    start = f".{path.name[:_LONGEST]}."
+    for left in path.parent.glob(f".*{_SUFFIX}"):
+        name = left.name.removesuffix(_SUFFIX)
+        if name[:-_DRAWN] == start and TEMPORARY.fullmatch(left.name) and not left.is_symlink():
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pursuhint._util.atomic_files import atomic_path
+from pursuhint._util.atomic_files import atomic_path, remove_halves
 from pursuhint._util.registry import lookup
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
@@ -107,6 +107,7 @@ def export_network(
     path = Path(path)
     if format != "safetensors":
         network = _with_logits_only(network, example)
+    remove_halves(path)
     with evaluating(network), torch.no_grad(), atomic_path(path) as temporary:
         run = write(network, temporary, example, dict(metadata or {}))
         compared = None if run is None else _compared(network, run, example)

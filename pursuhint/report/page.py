@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from pursuhint._util.atomic_files import make_folder, write_text
+from pursuhint._util.atomic_files import make_folder, remove_halves, write_text
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint.report.figures.interactive import script, script_hash
 from pursuhint.report.folder_contents import Contents
@@ -43,6 +43,7 @@ def write_report(folder: Path | str) -> Path:
     figure_folder = FigureFolder(make_folder(contents.folder / "figures"))
     remove_leftovers(contents.folder / "figures")
     path = contents.folder / "report.html"
+    remove_halves(path)
     write_text(path, render(build_page(contents, figure_folder)))
     return path
 

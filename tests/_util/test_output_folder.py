@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pursuhint.cli.main import main, run
 
+from pursuhint._util.atomic_files import remove_halves
 from pursuhint._util.output_folder import claim_folder, kind_of, new_folder, remove_leftovers
 from pursuhint.analysis import Analysis, analyze
 from pursuhint.data import load_dataset
@@ -83,6 +86,39 @@ def test_only_our_temporary_files_are_removed(tmp_path: Path) -> None:
     assert [name for name in own if (tmp_path / name).exists()] == []
     assert [name for name in others if not (tmp_path / name).exists()] == []
     assert (elsewhere / ".a.abcd1234.pursuhint.tmp").exists()
+
+
+def test_a_file_is_written_over_what_killed_attempts_left_of_it(tmp_path: Path) -> None:
+    halves = [".page.html.abcd1234.pursuhint.tmp", ".page.html.x9y8z7w6.pursuhint.tmp"]
+    others = [
+        ".page.html.abcd1234.tmp",
+        ".other.html.abcd1234.pursuhint.tmp",
+        ".a.page.html.abcd1234.pursuhint.tmp",
+    ]
+    for name in halves + others:
+        (tmp_path / name).touch()
+    remove_halves(tmp_path / "page.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_killed_export_leaves_nothing_once_it_is_repeated(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, torch\n"
+        "from pursuhint._util.atomic_files import watch_writes\n"
+        "from pursuhint.models import create_model\n"
+        "from pursuhint.models.export import export_network\n"
+        "def kill(path):\n"
+        "    if path.name.endswith('.tmp') and len(sys.argv) > 1: os._exit(9)\n"
+        "with watch_writes(kill):\n"
+        "    network, example = create_model('resnet8', num_classes=2), torch.zeros(1, 3, 8, 8)\n"
+        "    export_network(network, 'w.safetensors', format='safetensors', example=example)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, "kill"], cwd=tmp_path, check=False)
+    assert killed.returncode == 9
+    (left,) = tmp_path.iterdir()
+    assert left.name.endswith(".pursuhint.tmp")
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
 def test_train_touches_nothing_in_a_folder_of_others(tmp_path: Path) -> None:
