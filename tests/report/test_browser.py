@@ -194,7 +194,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = RunSection(**{**vars(run), "teacher_student": figure_folder.add("two", Figure(), "", "", live=two)})
     report = Page(
         *("title", "subtitle", ("summary",), ("question",), "setting", (), (), (), (), (), (), "footer"),
-        analysis=AnalysisSection((), (), grid, (metric,)),
+        analysis=AnalysisSection((), (), grid, None, (metric,)),
         run=run,
     )
     path = folder / "report.html"

@@ -87,8 +87,7 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
             *teacher_warning(source.accuracy),
             f"Of the {len(analysis.layers.points)} sub-blocks of {source.network}, the hints should come "
             f"from {listed(names)}: chosen by {metric_title(metric)} and {how}, with k = {len(plan)}.",
-            f"{gap_sentence(analysis, metric)}.{_stability(analysis, metric)}",
-            *agreement(analysis),
+            *findings_of_choice(analysis, metric, stability=True),
         ),
         question=(f"{HINTS_IN_SHORT} This analysis does that for one teacher; it trains no student.",),
         setting_title="Teacher and data",
@@ -204,6 +203,19 @@ def gap_sentence(analysis: Analysis, metric: str) -> str:
         f"By {title}, k-means found {shape} with an inertia of {kmeans.inertia:.3f}, at least as tight as "
         f"the best contiguous groups ({best.inertia:.3f})"
     )
+
+
+def findings_of_choice(analysis: Analysis, metric: str, *, stability: bool = False) -> tuple[str, ...]:
+    """How good the partition is and how far all ways of choosing agree, in sentences.
+
+    The inertia of k-means beside the best contiguous partition is left out where the sentence on a better
+    partition says the same.
+    """
+    found = analysis.choice_agreement(analysis.plan)
+    said = found is not None and found.better is not None and found.metric == metric
+    gap = "" if said else f"{gap_sentence(analysis, metric)}."
+    first = (gap + (_stability(analysis, metric) if stability else "")).strip()
+    return (*filter(None, (first,)), *agreement(analysis))
 
 
 def agreement(analysis: Analysis) -> tuple[str, ...]:

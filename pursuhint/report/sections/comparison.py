@@ -27,7 +27,7 @@ from pursuhint.report.page_model import (
     Picture,
 )
 from pursuhint.report.repeat import repeat_comparison
-from pursuhint.report.sections.analysis import agreement, build_analysis_section, gap_sentence
+from pursuhint.report.sections.analysis import build_analysis_section, findings_of_choice
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
     NEW_IMAGES_NOTE,
@@ -206,7 +206,7 @@ def _summary(comparison: Comparison, analysis: Analysis | None) -> tuple[str, ..
     chosen = tuple(capital(title_of(name)) for name in _CHOSEN)
     lines += [note for note in comparison.notes if note.startswith(chosen)]
     if analysis is not None and "kmeans" in arms:
-        lines += [f"{gap_sentence(analysis, comparison.metric)}.", *agreement(analysis)]
+        lines += findings_of_choice(analysis, comparison.metric)
     return tuple(lines)
 
 
