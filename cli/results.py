@@ -230,6 +230,8 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     heads = ("hints", "teacher positions", "mean ± std")
     for line in table((*heads, *(f"against {name}" for name in comparison.against)), rows):
         echo(line)
+    if comparison.margin is not None:
+        echo(f"equal: shown to differ by less than {comparison.margin:g} points (--margin)")
     for finding in comparison.findings:
         echo(finding)
     echo(comparison.result)

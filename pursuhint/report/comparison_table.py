@@ -32,7 +32,8 @@ def comparison_markdown(comparison: Comparison) -> str:
     """The table of `comparison_grid` as Markdown, with a last line on the margin; ends in a line break."""
     grid = comparison_grid(comparison)
     rule = ["---:" if column in grid.numbers else "---" for column in range(len(grid.heads))]
-    text = "".join(f"| {' | '.join(cells)} |\n" for cells in (grid.heads, rule, *grid.rows))
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in grid.rows]
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in (grid.heads, rule, *rows))
     if comparison.margin is not None:
         text += f"\nEqual: shown to differ by less than {comparison.margin:g} points.\n"
     return text

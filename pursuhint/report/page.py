@@ -15,8 +15,10 @@ from markupsafe import Markup
 
 from pursuhint._util.atomic_files import make_folder, remove_halves, write_text
 from pursuhint._util.output_folder import remove_leftovers
+from pursuhint.report.comparison_table import comparison_markdown
 from pursuhint.report.figures.interactive import script, script_hash
 from pursuhint.report.folder_contents import Contents
+from pursuhint.report.method_table import markdown_table
 from pursuhint.report.page_model import FigureFolder, Page
 from pursuhint.report.sections.analysis import build_analysis_page
 from pursuhint.report.sections.comparison import build_comparison_page
@@ -35,6 +37,7 @@ def write_report(folder: Path | str) -> Path:
 
     Returns:
         The page, ``FOLDER/report.html``. Its pictures are embedded, and lie in ``FOLDER/figures`` as well.
+        Of a comparison, ``FOLDER/table.md`` has the table of accuracies and verdicts as Markdown.
 
     Raises:
         PursuhintError: the folder holds nothing known or something unfinished, or cannot be written.
@@ -45,6 +48,10 @@ def write_report(folder: Path | str) -> Path:
     path = contents.folder / "report.html"
     remove_halves(path)
     write_text(path, render(build_page(contents, figure_folder)))
+    if contents.methods is not None:
+        write_text(contents.folder / "table.md", markdown_table(contents.methods))
+    elif contents.comparison is not None:
+        write_text(contents.folder / "table.md", comparison_markdown(contents.comparison))
     return path
 
 

@@ -26,7 +26,7 @@ class PhaseStarted:
     """A phase of a study begins.
 
     Attributes:
-        name: ``"teacher"``, ``"analysis"``, ``"check"``, ``"comparison"`` or ``"report"``.
+        name: ``"teacher"``, ``"analysis"``, ``"check"``, ``"comparison"``, ``"seeds"`` or ``"report"``.
         text: a clause that describes the phase.
     """
 

@@ -269,6 +269,21 @@ def test_comparison_draws_a_dot_for_every_seed_and_an_interval():
     assert "+0.30  [-0.50, +1.10]" in {text.get_text() for text in texts(figure)}
 
 
+@pytest.mark.parametrize(("margin", "bands"), [(0.5, 1), (None, 0), (50.0, 1)])
+def test_a_band_is_the_margin_of_equality_and_does_not_widen_the_picture(margin, bands):
+    def right(band):
+        differences = {"random": Difference(0.3, -0.5, 1.1, band)}
+        return comparison_plot(arms(), control="conventional", differences=differences).axes[1]
+
+    axes = right(margin)
+    assert axes.get_xlim() == right(None).get_xlim()
+    assert len(axes.patches) == bands
+    for band in axes.patches:
+        low, high = band.get_extents().transformed(axes.transData.inverted()).intervalx
+        assert high == pytest.approx(min(margin, axes.get_xlim()[1]))
+        assert low == pytest.approx(-high)
+
+
 def test_alone_keeps_its_colour_and_no_two_arms_share_one():
     colors = series_colors(list(DEFAULT_ARMS))
     assert len(set(colors.values())) == len(DEFAULT_ARMS)

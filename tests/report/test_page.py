@@ -125,6 +125,14 @@ def test_comparison(comparison):
     assert comparison.provenance is not None
     assert f"started {comparison.provenance.started}" in text
     assert answer(comparison) in text
+    table = (comparison.path / "table.md").read_text(encoding="utf-8")
+    for pair in comparison.against["conventional"]:
+        cells = next(line for line in table.splitlines() if f"| {comparison.arm(pair.arm).title} |" in line)
+        assert f"{signed(pair.mean)}" in cells
+        assert (pair.low is None) or f"{signed(pair.high)}], {pair.verdict_in_short}" in cells
+        assert pair.verdict_in_short in text
+    assert table.endswith("Equal: shown to differ by less than 0.5 points.\n")
+    assert "show a difference below 0.5 points, the margin" in text
     for name in ("similarity-cka", "inertia-cka", "comparison", "positions", "training-students"):
         assert (comparison.path / "figures" / f"{name}.png").stat().st_size > 5000
 
@@ -242,6 +250,11 @@ def test_answers_follow_the_statistics(comparison):
     assert said(**clear) == (
         "The place of the hints made a difference here: chosen (k-means) is better than conventional."
     )
+    same = {"low": -0.2, "high": 0.1, "equality_p_value": 0.01, "adjusted_equality_p_value": 0.02}
+    assert said(**same).endswith(
+        "the chosen positions and the conventional ones are equal within 0.5 points."
+    )
+    assert "no evidence" in said(**{**same, "adjusted_equality_p_value": 0.2})
     assert "is worse than" in said(adjusted_p_value=0.01, low=-1.0, high=-0.5)
     assert "does not survive the correction" in said(adjusted_p_value=0.2, low=0.1, high=1.0)
 

@@ -70,16 +70,22 @@ def test_it_is_the_analysis_of_variance_by_hand():
     assert found.error == pytest.approx((total / 12) ** 0.5)
     assert found.freedom == pytest.approx(freedom)
     assert found.high - grand == pytest.approx(stats.t.ppf(0.95, freedom) * found.error)
+    assert found.high - grand > stats.t.ppf(0.95, 2) * stats.sem(values.mean(axis=1))
     assert found.seed_std**2 == pytest.approx((of_seeds - of_rest) / 4)
     assert found.image_std**2 == pytest.approx((of_images - of_rest) / 3)
     assert (found.residual_std**2, found.images) == (pytest.approx(of_rest), 4)
 
 
-def test_it_is_never_narrower_in_its_error_than_seeds_alone():
+@pytest.mark.parametrize("stds", [(1, 1, 3), (5, 1, 1)])
+def test_it_is_never_narrower_than_over_seeds_alone(stds):
     generator = np.random.default_rng(1)
     for _ in range(50):
-        values = crossed(generator, seeds=4, images=9, stds=(1, 1, 3))
-        assert two_way_interval(values).error >= stats.sem(values.mean(axis=1)) - 1e-12
+        values = crossed(generator, seeds=4, images=30, stds=stds)
+        found, over_seeds = two_way_interval(values), stats.ttest_1samp(values.mean(axis=1), 0.0)
+        interval = over_seeds.confidence_interval()
+        assert found.error >= stats.sem(values.mean(axis=1)) - 1e-12
+        assert found.low <= interval.low + 1e-9
+        assert found.high >= interval.high - 1e-9
 
 
 @pytest.mark.parametrize("values", [np.ones((2, 9)), np.ones((5, 1)), np.full((5, 9), 3.0)])
