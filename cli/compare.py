@@ -132,6 +132,11 @@ def command(
     _refuse_ignored(arms, methods)
     if max_seeds is not None and not until_decided:
         raise PursuhintError("--max-seeds would be ignored: it goes with --until-decided")
+    if until_decided:
+        from pursuhint.study.sequential import MOST_SEEDS, SequentialPlan
+
+        max_seeds = max_seeds or MOST_SEEDS
+        SequentialPlan(len(parse_seeds(seeds)), max_seeds)  # fails before PyTorch is imported
     if until_decided and methods:
         raise PursuhintError("--until-decided goes with arms, not with --method; name the seeds by --seeds")
     if methods and options["losses"]:
@@ -158,7 +163,6 @@ def command(
     from pursuhint.acceleration import set_up_memory
     from pursuhint.report import write_report
     from pursuhint.study import compare, compare_methods
-    from pursuhint.study.sequential import MOST_SEEDS
 
     from .results import print_comparison, print_methods
     from .study_progress import StudyProgress
@@ -191,7 +195,7 @@ def command(
                 at_once=at_once,
                 streams=streams,
                 margin=margin,
-                max_seeds=(max_seeds or MOST_SEEDS) if until_decided else None,
+                max_seeds=max_seeds,
                 on_event=progress,
             )
     if not is_main_process():

@@ -65,13 +65,13 @@ def new_images_interval(pair: PairedComparison) -> str:
     return "–" if wide is None else f"{signed(wide.low)} to {signed(wide.high)}"
 
 
-def equality_note(margin: float | None) -> str:
+def equality_note(margin: float | None, confidence: float = 0.95) -> str:
     """What the verdict "equal" means, as a sentence after a space; empty for studies without a margin."""
     if margin is None:
         return ""
     return (
-        f" Equal means that two one-sided tests at 5 % show a difference below {margin:g} points, the "
-        "margin; it takes precedence over better and worse."
+        f" Equal means that two one-sided tests at {(1 - confidence) * 100:.2g} % show a difference below "
+        f"{margin:g} points, the margin; it takes precedence over better and worse."
     )
 
 

@@ -250,13 +250,14 @@ def _comparison_section(
 
     The figure shows single runs on the left, because a mean of few seeds hides their spread; lines join the
     runs of a seed, because only differences within a seed are free of the variance between seeds. Its right
-    half shows these differences with 95 % intervals against the first control; tables have all controls.
+    half shows these differences with their intervals against the first control; tables have all controls.
     """
     # One color for each arm in all figures.
     colors = {
         title_of(name): color for name, color in series_colors([a.name for a in comparison.arms]).items()
     }
     control = next(iter(comparison.against))
+    level = _level(comparison.against[control])
     plot = comparison_plot(
         {arm.title: arm.last.values for arm in comparison.arms},
         control=title_of(control),
@@ -281,7 +282,7 @@ def _comparison_section(
             plot,
             "Accuracy of every run by arm, and differences to the control with intervals",
             "Left: every dot is one student, thin lines join those of the same seed, bars are means. Right: "
-            f"mean difference to {title_of(control)} within a seed and its 95 % interval, in percentage "
+            f"mean difference to {title_of(control)} within a seed and its {level}, in percentage "
             "points; a filled mark has an interval without zero, and the band is the margin of "
             "equality. The intervals are not corrected for their "
             "number.",
@@ -350,11 +351,11 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
         )
         for pair in pairs
     )
-    level = f"{pairs[0].confidence * 100:.3g} % interval" if pairs else "Interval"
+    confidence = pairs[0].confidence if pairs else 0.95
     heads = (
         "Arm",
         "Difference",
-        level,
+        _level(pairs),
         "New images too",
         "p",
         "p corrected",
@@ -367,7 +368,7 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
         text=f"This is {why}. Differences are within a seed, in percentage points. The smallest visible "
         f"difference is the one that so many seeds would have found four times out of five.{corrected} p of "
         f"sign flips is exact and takes no distribution for granted.{NEW_IMAGES_NOTE}"
-        f"{equality_note(comparison.margin)}",
+        f"{equality_note(comparison.margin, confidence)}",
         sentences=tuple(f"{capital(sentence)}." for sentence in comparison.sentences[control]),
         table=Grid(heads, rows, frozenset({1, 2, 3, 4, 5, 6, 8})),
     )
@@ -404,6 +405,11 @@ def _map(comparison: Comparison, analysis: Analysis | None, figure_folder: Figur
         "Where along the depth of the teacher every arm has its hints. Coloured bands are the groups whose "
         "members were taken.",
     )
+
+
+def _level(pairs: Sequence[PairedComparison]) -> str:
+    """``"95 % interval"``; of another level where seeds were added until the comparison was decided."""
+    return f"{(pairs[0].confidence if pairs else 0.95) * 100:.3g} % interval"
 
 
 def _interval(pair: PairedComparison) -> str:
