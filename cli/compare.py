@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +17,9 @@ from .early_checks import early
 from .options import apply, examples, refuse_typed, typed
 from .recipe_options import build_recipe, recipe_options
 
+if TYPE_CHECKING:
+    from pursuhint.training.recipe.schema import LossConfig
+
 
 @click.command(
     "compare",
@@ -27,6 +31,9 @@ from .recipe_options import build_recipe, recipe_options
         "    --out compare",
         "pursuhint compare --recipe pursuhint-post-resnet110 --teacher-checkpoint resnet110.pth \\",
         "    --arm conventional --arm hints:7,29,49 --seeds 0-4 --out published",
+        "pursuhint compare --recipe cifar100-at --teacher-checkpoint resnet32x4.pth --arm conventional \\",
+        "    --arm even --arm sweep --loss-set attention=at,kd --loss-set fitnet=fitnet,kd --epochs 20,60 \\",
+        "    --out crossed",
         "pursuhint compare --method kd --method at --method crd+kd --teacher resnet32 \\",
         "    --teacher-checkpoint runs/teacher/student.safetensors --student resnet8 --data cifar100 \\",
         "    --seeds 0-4 --out methods",
@@ -44,6 +51,15 @@ from .recipe_options import build_recipe, recipe_options
     help="Which hint positions to compare, as 'pursuhint list arms' has them: a name such as even, "
     "METRIC:ALGORITHM:POSITION, hints:7,29,49 or hints:FILE for given ones, sweep for every layer alone; "
     f"repeatable.  [default: {', '.join(DEFAULT_ARMS)}]",
+)
+@click.option(
+    "--loss-set",
+    "loss_sets",
+    callback=early(early_checks.loss_set),
+    metavar="NAME=LOSS,LOSS",
+    multiple=True,
+    help="Compare the arms with these losses, as --loss takes them, under a name of your choice; repeatable: "
+    "the arms are crossed with all sets, and with all lengths of --epochs 8,20,60.",
 )
 @click.option(
     "--method",
@@ -95,6 +111,7 @@ from .recipe_options import build_recipe, recipe_options
 @apply("metric", "k", "position", "activation_of_hints", "samples", "device", "out", "quiet", "json")
 def command(
     arms: tuple[str, ...],
+    loss_sets: tuple[str, ...],
     methods: tuple[str, ...],
     hints: str | None,
     seeds: str,
@@ -139,6 +156,18 @@ def command(
         SequentialPlan(len(parse_seeds(seeds)), max_seeds)  # fails before PyTorch is imported
     if until_decided and methods:
         raise PursuhintError("--until-decided goes with arms, not with --method; name the seeds by --seeds")
+    lengths = options["epochs"] or ()
+    options["epochs"] = lengths[0] if lengths else None
+    crossed = bool(loss_sets) or len(lengths) > 1
+    if crossed and methods:
+        what = "--loss-set" if loss_sets else f"--epochs {','.join(map(str, lengths))}"
+        raise PursuhintError(f"{what} is crossed with arms, not with --method; give one or the other")
+    if crossed and until_decided:
+        raise PursuhintError(
+            "--until-decided takes one set of losses and one length; name the seeds by --seeds"
+        )
+    if loss_sets and options["losses"]:
+        raise PursuhintError("--loss-set names all losses of its students; leave out --loss")
     if methods and options["losses"]:
         raise PursuhintError("--method brings its own losses; leave out --loss, or join it to a method by +")
     if hints is not None and not methods:
@@ -162,9 +191,16 @@ def command(
     from pursuhint._util.distributed import is_main_process
     from pursuhint.acceleration import set_up_memory
     from pursuhint.report import write_report
-    from pursuhint.study import compare, compare_methods
+    from pursuhint.study import (
+        ComparisonRequest,
+        Crossing,
+        StudyOptions,
+        compare,
+        compare_crossed,
+        compare_methods,
+    )
 
-    from .results import print_comparison, print_methods
+    from .results import print_comparison, print_crossed, print_methods
     from .study_progress import StudyProgress
     from .terminal import say
 
@@ -185,6 +221,14 @@ def command(
                 margin=margin,
                 on_event=progress,
             )
+        elif crossed:
+            crossing = compare_crossed(
+                recipe,
+                out,
+                Crossing(parse_loss_sets(loss_sets), lengths),
+                request=ComparisonRequest(arms or DEFAULT_ARMS, numbers, margin),
+                options=StudyOptions(where, at_once, streams, progress),
+            )
         else:
             comparison = compare(
                 recipe,
@@ -203,9 +247,12 @@ def command(
     page = write_report(out)
     if methods:
         print_methods(study, as_json=as_json)
+    elif crossed:
+        print_crossed(crossing, as_json=as_json)
     else:
         print_comparison(comparison, as_json=as_json)
-    say(f"written: {out / ('methods.json' if methods else 'compare.json')}, {page}", quiet)
+    file = "methods.json" if methods else "crossed.json" if crossed else "compare.json"
+    say(f"written: {out / file}, {page}", quiet)
 
 
 def _refuse_ignored(arms: tuple[str, ...], methods: tuple[str, ...]) -> None:
@@ -223,6 +270,48 @@ def _refuse_ignored(arms: tuple[str, ...], methods: tuple[str, ...]) -> None:
         refuse_typed("k", because=f"the arms {', '.join(arms)} have one hint for every resolution stage")
     if set(arms) <= set(WITHOUT_HINTS):
         refuse_typed("activation", because=f"the students of {' and '.join(arms)} have no hints")
+
+
+class Lengths(click.ParamType):
+    """One number of epochs, or several with commas between them."""
+
+    name = "epochs"
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a number of epochs, such as 60, or a list of them, such as 8,20,60")
+        return tuple(map(int, parts))
+
+
+for _option in command.params:
+    if isinstance(_option, click.Option) and _option.name == "epochs":
+        _option.type = Lengths()
+        _option.metavar = "LIST"
+        _option.help = (
+            "Passes over the training data, or several lengths to cross with the arms: "
+            "8,20,60.  [default: 240]"
+        )
+
+
+def parse_loss_sets(texts: Sequence[str]) -> dict[str, dict[str, LossConfig]]:
+    """``["attention=at,kd"]`` as losses by the name of the set.
+
+    Raises:
+        PursuhintError: one has another form, or a name is given twice.
+    """
+    from pursuhint.training.recipe.loss_syntax import parse_loss_set
+    from pursuhint.training.recipe.schema import LossConfig
+
+    sets: dict[str, dict[str, LossConfig]] = {}
+    for text in texts:
+        name, losses = parse_loss_set(text)
+        if name in sets:
+            raise PursuhintError(f"the set of losses {name!r} is given twice")
+        sets[name] = {loss: LossConfig.model_validate(values) for loss, values in losses.items()}
+    return sets
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

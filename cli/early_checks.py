@@ -55,6 +55,15 @@ def loss(text: str) -> None:
     check_name("loss", LOSSES, parse_loss(text)[0])
 
 
+def loss_set(text: str) -> None:
+    from pursuhint._util.registry import check_name
+    from pursuhint.losses import LOSSES
+    from pursuhint.training.recipe.loss_syntax import parse_loss_set
+
+    for name in parse_loss_set(text)[1]:
+        check_name("loss", LOSSES, name)
+
+
 def method(text: str) -> None:
     if text != "all" and not text.strip().startswith("recipe:"):
         for term in text.split("+"):

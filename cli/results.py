@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pursuhint.analysis.ways import ChoiceAgreement
     from pursuhint.clustering.stability import SelectionStability
     from pursuhint.hints.plan import HintPlan
-    from pursuhint.study import Comparison, DemoResult, MethodComparison
+    from pursuhint.study import Comparison, CrossedComparison, DemoResult, MethodComparison
     from pursuhint.training import Recipe, RunRecord
 
 
@@ -241,6 +241,30 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     for note in comparison.notes:
         echo(f"note: {note}")
     _echo_published(Recipe.from_dict(comparison.recipe, source=str(comparison.path)), methods=False)
+
+
+def print_crossed(crossed: CrossedComparison, *, as_json: bool) -> None:
+    """The mean accuracy of every arm in every cell."""
+    comparisons = crossed.comparisons
+    if as_json:
+        cells = [
+            {
+                **cell.model_dump(),
+                "result": comparison.result,
+                "arms": {arm.name: arm.last.mean for arm in comparison.arms},
+            }
+            for cell, comparison in zip(crossed.cells, comparisons)
+        ]
+        click.echo(json.dumps({"cells": cells}))
+        return
+    rows = [
+        (arm.title, *(f"{comparison.arm(arm.name).last.mean:.2f}" for comparison in comparisons))
+        for arm in comparisons[0].arms
+    ]
+    for line in table(("arm", *(cell.title for cell in crossed.cells)), rows):
+        echo(line)
+    for cell, comparison in zip(crossed.cells, comparisons):
+        echo(f"{cell.title}: {comparison.result}")
 
 
 def print_methods(study: MethodComparison, *, as_json: bool) -> None:

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from pursuhint.report.figures import save_figure
     from pursuhint.report.figures.comparison import Difference, comparison_plot
     from pursuhint.report.figures.curves_over_k import inertia_curves, silhouette_curves
+    from pursuhint.report.figures.grouped_bars import grouped_bars
     from pursuhint.report.figures.heatmap import similarity_heatmap
+    from pursuhint.report.figures.landscape import position_landscape
     from pursuhint.report.figures.layers import dendrogram, teacher_student_map
+    from pursuhint.report.figures.length_curves import length_curves
+    from pursuhint.report.figures.pairs_by_scheme import pairs_by_scheme
     from pursuhint.report.figures.positions import position_map
     from pursuhint.report.figures.training_curves import Series, series_colors, training_curves
     from pursuhint.report.method_table import method_grid

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pursuhint.errors import PursuhintError
 from pursuhint.study.comparison import Comparison
+from pursuhint.study.crossed import CrossedComparison
 from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison
 from pursuhint.training.run_folder.record import RunRecord
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pursuhint.analysis.result import Analysis
     from pursuhint.study.teacher_student import TeacherStudentSimilarity
 
-Kind = Literal["demo", "comparison", "methods", "run", "analysis"]
+Kind = Literal["demo", "comparison", "crossed", "methods", "run", "analysis"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Contents:
         comparison: of the students.
         arms: the runs of the comparison, by arm, one a seed.
         methods: a study of methods.
+        crossed: a comparison with several sets of losses or lengths.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Contents:
     comparison: Comparison | None = None
     arms: dict[str, tuple[RunRecord, ...]] | None = None
     methods: MethodComparison | None = None
+    crossed: CrossedComparison | None = None
 
     @classmethod
     def of(cls, folder: Path | str) -> Contents:
@@ -59,6 +62,8 @@ class Contents:
             return cls._of_demo(folder)
         if (folder / METHODS_FILE).exists():
             return cls(folder, "methods", methods=MethodComparison.load(folder))
+        if (folder / CrossedComparison.FILE).exists():
+            return cls(folder, "crossed", crossed=CrossedComparison.load(folder))
         if (folder / "settings.json").exists():
             return cls._of_comparison(folder)
         if (folder / "recipe.yaml").exists():

@@ -22,6 +22,7 @@ from pursuhint.report.method_table import markdown_table
 from pursuhint.report.page_model import FigureFolder, Page
 from pursuhint.report.sections.analysis import build_analysis_page
 from pursuhint.report.sections.comparison import build_comparison_page
+from pursuhint.report.sections.crossed import build_crossed_page
 from pursuhint.report.sections.methods import build_methods_page
 from pursuhint.report.sections.run import build_run_page
 
@@ -43,6 +44,9 @@ def write_report(folder: Path | str) -> Path:
         PursuhintError: the folder holds nothing known or something unfinished, or cannot be written.
     """
     contents = Contents.of(folder)
+    if contents.crossed is not None:  # the pages of its cells, to which its own page refers
+        for cell in contents.crossed.cells:
+            write_report(contents.folder / cell.folder)
     figure_folder = FigureFolder(make_folder(contents.folder / "figures"))
     remove_leftovers(contents.folder / "figures")
     path = contents.folder / "report.html"
@@ -64,6 +68,8 @@ def build_page(contents: Contents, figure_folder: FigureFolder) -> Page:
     """
     if contents.methods is not None:
         return build_methods_page(contents.methods, figure_folder)
+    if contents.crossed is not None:
+        return build_crossed_page(contents.crossed, figure_folder)
     if contents.comparison is not None:
         return build_comparison_page(contents, contents.comparison, figure_folder)
     if contents.run is not None:

@@ -126,6 +126,16 @@ class ComparisonSection:
 
 
 @dataclass(frozen=True)
+class CrossedSection:
+    """Arms with several sets of losses and lengths; ``pictures`` have a heading each."""
+
+    design: str
+    table: Grid
+    pictures: tuple[tuple[str, Picture], ...]
+    cells: Grid
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything that a report shows, in the order of the page."""
 
@@ -147,6 +157,7 @@ class Page:
     analysis: AnalysisSection | None = None
     run: RunSection | None = None
     comparison: ComparisonSection | None = None
+    crossed: CrossedSection | None = None
 
     @property
     def interactive(self) -> bool:

@@ -15,6 +15,7 @@ from pursuhint.recipes import is_recipe
 from pursuhint.report.text import passed_from_python
 from pursuhint.study.arms import GIVEN
 from pursuhint.study.comparison import Comparison
+from pursuhint.study.crossed import CrossedComparison
 from pursuhint.study.equality import MARGIN
 from pursuhint.study.method_comparison import MethodComparison, MethodResult
 from pursuhint.training.recipe.hint_keys import keys_without_effect
@@ -68,6 +69,14 @@ def repeat_comparison(comparison: Comparison, recipe: Recipe) -> str:
         )
     words = [word for arm in arms for word in ("--arm", arm)]
     return _compare(folder, recipe, comparison.environment, [*words, *_seeds(seeds), *_verdicts(comparison)])
+
+
+def repeat_crossed(crossed: CrossedComparison) -> str:
+    """The recorded command of a crossed comparison with another folder, or how it was made from Python."""
+    words = [] if crossed.provenance is None else _words(crossed.provenance)
+    if words[:1] == ["pursuhint"]:
+        return shlex.join(_with_out(words, _AGAIN))
+    return f"pursuhint.study.compare_crossed(recipe, {_AGAIN!r}, crossing, request=request, options=options)"
 
 
 def repeat_methods(study: MethodComparison, recipe: Recipe) -> str:

@@ -14,6 +14,7 @@ from pursuhint.study.arms import ARMS, CONTROLS, DEFAULT_ARMS, Arm
 if TYPE_CHECKING:
     from pursuhint.study.arms import ARMS, DEFAULT_ARMS, Arm
     from pursuhint.study.comparison import ArmResult, Comparison, SeedResult, first_of_same, title_of
+    from pursuhint.study.crossed import CrossedCell, CrossedComparison
     from pursuhint.study.equality import MARGIN, equality_p_value
     from pursuhint.study.events import (
         ArmFinished,
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
     from pursuhint.study.power import detectable_difference
     from pursuhint.study.profile import Profile, StepProfile, profile_networks, profile_steps
     from pursuhint.study.published_figures import beside_published
-    from pursuhint.study.run_comparison import compare
+    from pursuhint.study.run_comparison import ComparisonRequest, compare
+    from pursuhint.study.run_crossed import Crossing, compare_crossed
     from pursuhint.study.run_methods import compare_methods
     from pursuhint.study.sequential import SequentialPlan
     from pursuhint.study.sign_flips import sign_flip_p_value
+    from pursuhint.study.study import StudyOptions
     from pursuhint.study.teacher_student import TeacherStudentSimilarity, teacher_student_similarity
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, "CONTROLS")

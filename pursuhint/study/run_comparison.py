@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from pursuhint.data import ImageData
 
-__all__ = ["compare"]
+__all__ = ["ComparisonRequest", "compare"]
 
 
 def compare(
@@ -121,62 +121,106 @@ def compare(
         PursuhintError: unknown or repeated arms, no loss that looks at hints, anything that is wrong with the
             recipe, or a folder that holds another comparison; all before anything is trained.
     """
+    request = ComparisonRequest(tuple(arms), tuple(seeds), margin, max_seeds, analysis)
+    options = StudyOptions(choose_device(device), at_once, streams, on_event)
+    with keep_random_state(options.device):
+        steps = comparison_steps(recipe, Path(out), request, Inputs(teacher=teacher, data=data), options)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as finished:
+                comparison: Comparison = finished.value
+                return comparison
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """What is compared, see `compare`.
+
+    Attributes:
+        arms: their names.
+        seeds: one run of every arm each.
+        margin: the smallest difference that matters.
+        max_seeds: see `compare`; None for ``seeds`` and no more.
+        analysis: of the teacher; None for one of the study's own.
+    """
+
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    margin: float = MARGIN
+    max_seeds: int | None = None
+    analysis: Analysis | None = None
+
+
+def comparison_steps(
+    recipe: Recipe, out: Path, request: ComparisonRequest, passed: Inputs, options: StudyOptions
+) -> Generator[Mapping[RunKey, Run], None, Comparison]:
+    """`compare` as a generator that pauses before it trains, so that several comparisons can train together.
+
+    Args:
+        recipe: shared by all runs.
+        out: folder of the comparison.
+        request: what is compared.
+        passed: teacher, data and the teacher's accuracy, where they do not come from the recipe.
+        options: how to train.
+
+    Yields:
+        The runs that it trains next; those that are finished when it continues are not trained again.
+    """
     expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
-    arms, seeds = _checked(arms, seeds)
+    arms, seeds = _checked(request.arms, request.seeds)
+    margin, max_seeds, analysis = request.margin, request.max_seeds, request.analysis
     check_margin(margin)
     plan = None if max_seeds is None else SequentialPlan(len(seeds), max_seeds)
     judge = _Judge(margin, plan)
-    passed = Inputs(teacher=teacher, data=data)
-    options = StudyOptions(choose_device(device), at_once, streams, on_event)
-    with keep_random_state(options.device):
-        shared = recipe.model_copy(update={"hints": _without_strategy(recipe), "seed": seeds[0]})
-        shared = resolve_recipe(shared, passed, for_arms=True)
-        if shared.hints is None:
-            raise PursuhintError(
-                f"no loss of the recipe looks at hint points ({', '.join(shared.losses)}), so their place "
-                "cannot matter; add one, e.g. at"
-            )
-        study = Study(shared, Path(out), passed, options)
-        parts = prepare(shared, passed)
-        assert parts.teacher is not None
-        assert shared.hints.activation is not None  # resolved
-        points = find_hint_points(parts.teacher, parts.example, activation=shared.hints.activation)
-        k = default_k(points) if shared.hints.k is None else shared.hints.k
-        placement = _HintPlacement(study, shared.hints, parts, points, k)
-        placement.check(analysis, placement.metrics(arms))
-        given = placement.given_plans(arms)
-        asked, arms = arms, expand_sweep(arms, len(points))
-        if len({arm_folder(arm) for arm in arms}) != len(arms):
-            raise PursuhintError("an arm of a single layer is named twice: sweep contains every sweep:N")
-        inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
+    shared = recipe.model_copy(update={"hints": _without_strategy(recipe), "seed": seeds[0]})
+    shared = resolve_recipe(shared, passed, for_arms=True)
+    if shared.hints is None:
+        raise PursuhintError(
+            f"no loss of the recipe looks at hint points ({', '.join(shared.losses)}), so their place "
+            "cannot matter; add one, e.g. at"
+        )
+    study = Study(shared, out, passed, options)
+    parts = prepare(shared, passed)
+    assert parts.teacher is not None
+    assert shared.hints.activation is not None  # resolved
+    points = find_hint_points(parts.teacher, parts.example, activation=shared.hints.activation)
+    k = default_k(points) if shared.hints.k is None else shared.hints.k
+    placement = _HintPlacement(study, shared.hints, parts, points, k)
+    placement.check(analysis, placement.metrics(arms))
+    given = placement.given_plans(arms)
+    asked, arms = arms, expand_sweep(arms, len(points))
+    if len({arm_folder(arm) for arm in arms}) != len(arms):
+        raise PursuhintError("an arm of a single layer is named twice: sweep contains every sweep:N")
+    inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
 
-        def settings_with(seeds: Sequence[int]) -> StudySettings:
-            lists: dict[str, Sequence[Any]] = {"arms": asked, "seeds": seeds}
-            return StudySettings("comparison", shared, inputs=inputs, data=parts.data, lists=lists)
+    def settings_with(seeds: Sequence[int]) -> StudySettings:
+        lists: dict[str, Sequence[Any]] = {"arms": asked, "seeds": seeds}
+        return StudySettings("comparison", shared, inputs=inputs, data=parts.data, lists=lists)
 
-        looks = looks_of(plan, seeds, seeds_in(study.out) if plan else ())
-        again = settings_with(looks[0]).matches(study.out)
-        before = study.earlier(Comparison)
-        check_plan(before, plan)
-        study.claim(settings_with(looks[0]))
-        study.measure_teacher(parts, None if before is None else before.teacher)
-        metrics = placement.metrics(arms)
-        if metrics:
-            analysis = placement.analysis(analysis, metrics, again=again)
-        candidates = placement.candidates(analysis, given)
-        results: dict[RunKey, SeedResult] = {}
-        for look in looks:
-            if look != looks[0]:
-                study.claim(settings_with(look))
-            new = [key for seed in look for arm in arms if (key := RunKey(arm, seed)) not in results]
-            results |= _run(study, placement.plans(new, candidates))
-            by_arm = tuple(ArmResult.of(arm, [results[RunKey(arm, seed)] for seed in look]) for arm in arms)
-            comparison = study.finish(placement.result(by_arm, seeds=look, before=before, judge=judge))
-            if comparison.sequential is None or comparison.sequential.decided or look == looks[-1]:
-                break
-            titles = {arm.name: arm.title for arm in comparison.arms}
-            study.watch(PhaseStarted("seeds", comparison.sequential.sentence(titles)))
-        return comparison
+    looks = looks_of(plan, seeds, seeds_in(study.out) if plan else ())
+    again = settings_with(looks[0]).matches(study.out)
+    before = study.earlier(Comparison)
+    check_plan(before, plan)
+    study.claim(settings_with(looks[0]))
+    study.measure_teacher(parts, None if before is None else before.teacher)
+    metrics = placement.metrics(arms)
+    if metrics:
+        analysis = placement.analysis(analysis, metrics, again=again)
+    candidates = placement.candidates(analysis, given)
+    results: dict[RunKey, SeedResult] = {}
+    for look in looks:
+        if look != looks[0]:
+            study.claim(settings_with(look))
+        new = [key for seed in look for arm in arms if (key := RunKey(arm, seed)) not in results]
+        results |= yield from _run(study, placement.plans(new, candidates))
+        by_arm = tuple(ArmResult.of(arm, [results[RunKey(arm, seed)] for seed in look]) for arm in arms)
+        comparison = study.finish(placement.result(by_arm, seeds=look, before=before, judge=judge))
+        if comparison.sequential is None or comparison.sequential.decided or look == looks[-1]:
+            break
+        titles = {arm.name: arm.title for arm in comparison.arms}
+        study.watch(PhaseStarted("seeds", comparison.sequential.sentence(titles)))
+    return comparison
 
 
 @dataclass(frozen=True)
@@ -396,10 +440,15 @@ class _HintPlacement:
         )
 
 
-def _run(study: Study, plans: Mapping[RunKey, HintPlan | None]) -> dict[RunKey, SeedResult]:
+def _run(
+    study: Study, plans: Mapping[RunKey, HintPlan | None]
+) -> Generator[Mapping[RunKey, Run], None, dict[RunKey, SeedResult]]:
     """Train the runs that are not finished, seed by seed, so that pairs are complete early.
 
     Arms that have the same hint points for a seed share one run.
+
+    Yields:
+        The runs, before they are trained.
     """
     first_with: dict[tuple[Any, ...], RunKey] = {}
     same: dict[RunKey, RunKey] = {}
@@ -411,6 +460,7 @@ def _run(study: Study, plans: Mapping[RunKey, HintPlan | None]) -> dict[RunKey, 
             runs[key] = _make_run(study, key, plan)
         else:
             same[key] = first
+    yield runs
     records = study.train(runs, same=same, keep_going=False)
     results = {}
     for key, plan in plans.items():

@@ -120,7 +120,9 @@ class Study:
             parts: data and teacher.
             earlier: the teacher in the result of an earlier call, if there is one.
         """
-        if earlier is not None and earlier.accuracy is not None:
+        if self.passed.accuracy is not None:
+            accuracy = self.passed.accuracy
+        elif earlier is not None and earlier.accuracy is not None:
             accuracy = earlier.accuracy
             accuracy.warn()
         else:

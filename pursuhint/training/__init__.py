@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         prepare,
     )
     from pursuhint.training.recipe.inheritance import variant_names
-    from pursuhint.training.recipe.loss_syntax import parse_loss, parse_losses
+    from pursuhint.training.recipe.loss_syntax import parse_loss, parse_loss_set, parse_losses
     from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe
     from pursuhint.training.recipe.schema import (
         DataConfig,

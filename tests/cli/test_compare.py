@@ -125,3 +125,19 @@ def test_wrong_calls(pursuhint, taught, tmp_path, arguments, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_arms_are_crossed_with_losses_and_lengths(pursuhint, taught, tmp_path):
+    words = [word for word in QUICK if word not in ("--epochs", "1")]
+    out = tmp_path / "out"
+    arms = ("--arm", "conventional", "--arm", "even")
+    sets = ("--loss-set", "a=at", "--loss-set", "s=sp,kd")
+    done = pursuhint(
+        "compare", *words, *taught, *arms, *sets, "--epochs", "1,2", "--seeds", "0", "--out", out, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    cells = json.loads(done.stdout)["cells"]
+    assert [(cell["loss_set"], cell["epochs"]) for cell in cells] == [("a", 1), ("a", 2), ("s", 1), ("s", 2)]
+    assert (out / "report.html").exists()
+    recipe = yaml.safe_load((out / cells[3]["folder"] / "arms/conventional/seed-0/recipe.yaml").read_text())
+    assert (recipe["epochs"], set(recipe["losses"])) == (2, {"ce", "sp", "kd"})

@@ -121,6 +121,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         **{name: row for name, row in ANALYSIS_ROWS.items() if name != "--algorithm"},
         "--arm": Changes("--arm random"),
         "--method": Changes("--method kd+sp", without="--method kd"),
+        "--loss-set": Changes("--loss-set a=at,kd", without="--loss-set a=at"),
         "--hints": Changes("--hints 1,2", base="--method at"),
         "--at-once": Changes("--at-once 2"),
         "--streams": Refused("--streams --device cpu", "--streams would be ignored: only a GPU has streams"),
@@ -327,7 +328,7 @@ FIRST_WORDS = {
 
 CALLED = {
     "train": "pursuhint.training:train",
-    "compare": "pursuhint.study:compare pursuhint.study:compare_methods",
+    "compare": "pursuhint.study:compare pursuhint.study:compare_methods pursuhint.study:compare_crossed",
     "pathways": "pursuhint.study.pathway_search:search_process",
     "analyze": "pursuhint.analysis.run_analysis:analyze",
     "evaluate": "pursuhint.training:evaluate",
@@ -438,7 +439,7 @@ def test_it_changes_what_is_done(command, option, row, places, monkeypatch):
     first = f"{row.first or FIRST_WORDS[command]} {row.base}"
     if command in ("train", "compare") and option in ("--data", "--data-root", "--download"):
         first = first.replace("digits", "cifar100")
-    if command == "compare" and option in ("--method", "--hints"):
+    if command == "compare" and option in ("--method", "--hints", "--loss-set"):
         first = first.replace("--loss at", "")  # methods bring their own losses
     if (command, option) == ("profile", "--steps"):
         with pytest.raises(AttributeError):

@@ -24,7 +24,11 @@ from pursuhint.report.figures import (
     Difference,
     Series,
     comparison_plot,
+    grouped_bars,
     inertia_curves,
+    length_curves,
+    pairs_by_scheme,
+    position_landscape,
     position_map,
     save_figure,
     series_colors,
@@ -323,3 +327,42 @@ def test_pictures_need_neither_a_display_nor_global_state(tmp_path):
 def test_refuses_what_cannot_be_drawn(call, message):
     with pytest.raises(PursuhintError, match=message):
         call()
+
+
+# -- crossed comparisons
+
+
+def test_grouped_bars_have_a_bar_for_every_arm_and_group():
+    groups = {name: {arm: [50 + i, 51 + i] for i, arm in enumerate("abc")} for name in ("at", "kd")}
+    (axes,) = grouped_bars(groups).axes
+    heights = sorted(patch.get_height() for patch in axes.patches)
+    assert heights == [50.5, 50.5, 51.5, 51.5, 52.5, 52.5]
+    assert 0 < axes.get_ylim()[0] < 50
+    with pytest.raises(PursuhintError, match="same arms"):
+        grouped_bars({"at": {"a": [1.0]}, "kd": {"b": [1.0]}})
+
+
+def test_pairs_by_scheme_say_the_difference_of_the_means():
+    figure = pairs_by_scheme({"at": ([70.0, 72.0], [71.0, 74.0]), "kd": ([60.0], [59.0])}, names=("a", "b"))
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert said == ["+1.50", "-1.00"]
+    with pytest.raises(PursuhintError, match="same seeds"):
+        pairs_by_scheme({"at": ([70.0], [71.0, 74.0])}, names=("a", "b"))
+
+
+def test_length_curves_have_a_line_for_every_arm():
+    (axes,) = length_curves({"a": {20: 71.0, 8: 70.0}, "b": {8: 69.0, 20: 72.0}}).axes
+    lines = [line.get_xydata().tolist() for line in axes.lines]
+    assert lines == [[[8, 70], [20, 71]], [[8, 69], [20, 72]]]
+    with pytest.raises(PursuhintError, match="two or more lengths"):
+        length_curves({"a": {8: 70.0}})
+
+
+def test_the_landscape_marks_the_positions_of_every_arm():
+    figure = position_landscape({1: [60, 62], 2: [64, 66], 3: [61, 63]}, {"even": [1, 3]}, baseline=60.0)
+    upper, lower = figure.axes
+    assert upper.lines[0].get_xydata().tolist() == [[1, 61], [2, 65], [3, 62]]
+    marks = [line.get_xdata() for line in lower.lines if line.get_marker() != "None"]
+    assert [list(places) for places in marks] == [[1, 3]]
+    with pytest.raises(PursuhintError, match="two or more layers"):
+        position_landscape({1: [60]}, {})

@@ -15,7 +15,11 @@ from matplotlib.figure import Figure
 from pursuhint._util.atomic_files import atomic_path
 from pursuhint.report.figures.comparison import Difference, comparison_plot
 from pursuhint.report.figures.curves_over_k import inertia_curves, silhouette_curves
+from pursuhint.report.figures.grouped_bars import grouped_bars
 from pursuhint.report.figures.heatmap import similarity_heatmap
+from pursuhint.report.figures.landscape import position_landscape
+from pursuhint.report.figures.length_curves import length_curves
+from pursuhint.report.figures.pairs_by_scheme import pairs_by_scheme
 from pursuhint.report.figures.positions import position_map
 from pursuhint.report.figures.training_curves import Series, series_colors, training_curves
 
@@ -23,7 +27,11 @@ __all__ = [
     "Difference",
     "Series",
     "comparison_plot",
+    "grouped_bars",
     "inertia_curves",
+    "length_curves",
+    "pairs_by_scheme",
+    "position_landscape",
     "position_map",
     "save_figure",
     "series_colors",

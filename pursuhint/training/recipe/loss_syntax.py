@@ -8,8 +8,9 @@ from typing import Any
 
 from pursuhint._util.yaml_text import parse_yaml
 from pursuhint.errors import PursuhintError
+from pursuhint.losses import LOSSES
 
-__all__ = ["parse_loss", "parse_losses"]
+__all__ = ["parse_loss", "parse_loss_set", "parse_losses"]
 
 _FORM = "write NAME, NAME=WEIGHT or NAME=WEIGHT:key=value,key=value"
 
@@ -75,6 +76,33 @@ def parse_loss(text: str) -> tuple[str, dict[str, Any]]:
             raise PursuhintError(f"cannot read {option!r} in the loss {text!r}; {_FORM}")
         entry[key.strip()] = parse_value(value)
     return name.strip(), entry
+
+
+def parse_loss_set(text: str) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Parse one ``--loss-set`` value: ``NAME=LOSS,LOSS``, each loss as `parse_loss` takes it.
+
+    Behind the options of a loss, ``key=value`` belongs to it unless the key is the name of a loss.
+
+    Raises:
+        PursuhintError: the text does not have this form, or a loss is given twice.
+
+    Example:
+        >>> parse_loss_set("attention=at=1000:p=2,kd")
+        ('attention', {'at': {'weight': 1000, 'p': 2}, 'kd': {'weight': None}})
+    """
+    name, has_losses, rest = text.partition("=")
+    parts: list[str] = []
+    for part in filter(None, re.split(r",(?![^\[]*\])", rest)):
+        key, is_option, _ = part.partition("=")
+        if parts and ":" in parts[-1] and is_option and key.strip() not in LOSSES and ":" not in key:
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
+    if not (name.strip() and has_losses and parts):
+        raise PursuhintError(
+            f"cannot read the set of losses {text!r}; write NAME=LOSS,LOSS, e.g. attention=at,kd"
+        )
+    return name.strip(), parse_losses(parts)
 
 
 def parse_losses(texts: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,32 @@ from __future__ import annotations
 import pytest
 
 from pursuhint.errors import PursuhintError
-from pursuhint.training import Recipe, parse_loss, parse_losses
+from pursuhint.training import Recipe, parse_loss, parse_loss_set, parse_losses
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a=at,kd", ("a", {"at": {"weight": None}, "kd": {"weight": None}})),
+        ("a=at=1000:p=2,kd=0.9", ("a", {"at": {"weight": 1000, "p": 2}, "kd": {"weight": 0.9}})),
+        (
+            "a b=kd:temperature=2,standardize=true,at",
+            ("a b", {"kd": {"weight": None, "temperature": 2, "standardize": True}, "at": {"weight": None}}),
+        ),
+        (
+            "r=reviewkd:levels=[h,2],kd",
+            ("r", {"reviewkd": {"weight": None, "levels": ["h", 2]}, "kd": {"weight": None}}),
+        ),
+    ],
+)
+def test_reads_sets(text, expected):
+    assert parse_loss_set(text) == expected
+
+
+@pytest.mark.parametrize("text", ["a", "a=", "=at", "a=at,at"])
+def test_sets_of_another_form_are_refused(text):
+    with pytest.raises(PursuhintError):
+        parse_loss_set(text)
 
 
 @pytest.mark.parametrize(

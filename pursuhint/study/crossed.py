@@ -1,0 +1,66 @@
+"""What a crossed comparison leaves behind: the same arms with several sets of losses and lengths."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import ClassVar
+
+from pursuhint.study.comparison import Comparison
+from pursuhint.study.finished_study import FinishedStudy, StudyModel
+
+__all__ = ["CrossedCell", "CrossedComparison"]
+
+
+class CrossedCell(StudyModel):
+    """One comparison of the arms.
+
+    Attributes:
+        loss_set: name of its set of losses.
+        epochs: length of its runs.
+        folder: of the comparison, relative to the study's.
+    """
+
+    loss_set: str
+    epochs: int
+    folder: str
+
+    @property
+    def title(self) -> str:
+        """How tables call it: ``at, 20 epochs``."""
+        return f"{self.loss_set}, {self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+
+
+class CrossedComparison(FinishedStudy):
+    """A finished crossed comparison.
+
+    Attributes:
+        path: its folder.
+        outcome: by what arms are compared.
+        recipe: settings shared by all cells, without losses and hints; its epochs and seed do not apply.
+        seeds: of every cell.
+        cells: one for each set of losses and length, lengths within sets.
+    """
+
+    FILE: ClassVar[str] = "crossed.json"
+    KIND: ClassVar[str] = "crossed comparison"
+
+    cells: tuple[CrossedCell, ...]
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The comparison of every cell, in the order of `cells`.
+
+        Raises:
+            PursuhintError: one is missing or damaged.
+        """
+        return tuple(Comparison.load(self.path / cell.folder) for cell in self.cells)
+
+    @property
+    def loss_sets(self) -> tuple[str, ...]:
+        """Names of the sets of losses, in order."""
+        return tuple(dict.fromkeys(cell.loss_set for cell in self.cells))
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The numbers of epochs, in order."""
+        return tuple(sorted({cell.epochs for cell in self.cells}))

@@ -1,0 +1,220 @@
+"""Compare hint positions with several sets of losses and lengths of training at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pursuhint._util.arguments import READ_RECIPE, expect
+from pursuhint._util.distributed import is_main_process
+from pursuhint._util.random_state import keep_random_state
+from pursuhint.analysis.result import Analysis
+from pursuhint.errors import PursuhintError
+from pursuhint.models.teacher_accuracy import TeacherAccuracy
+from pursuhint.study.arms import DEFAULT_ARMS, arm_folder
+from pursuhint.study.comparison import Comparison
+from pursuhint.study.crossed import CrossedCell, CrossedComparison
+from pursuhint.study.run_arms import GroupOptions, RunKey, train_arms
+from pursuhint.study.run_comparison import ComparisonRequest, comparison_steps
+from pursuhint.study.settings import StudySettings
+from pursuhint.study.study import Study, StudyOptions
+from pursuhint.training.events import ignore
+from pursuhint.training.inputs import Inputs, Run
+from pursuhint.training.prepare_training import prepare
+from pursuhint.training.recipe.resolve import shared_activation
+from pursuhint.training.recipe.schema import LossConfig, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from pursuhint.study.events import StudyEvent, Watcher
+
+__all__ = ["Crossing", "compare_crossed"]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """What the arms of a comparison are crossed with.
+
+    Attributes:
+        loss_sets: losses by the name of the set, as in a recipe; empty for the recipe's own losses.
+        epochs: lengths of training; empty for the recipe's.
+
+    Raises:
+        PursuhintError: a set has no losses, two names are one folder, or a length is given twice or below 1.
+    """
+
+    loss_sets: Mapping[str, Mapping[str, LossConfig]]
+    epochs: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, losses in self.loss_sets.items():
+            if not losses or not name.strip():
+                raise PursuhintError(
+                    f"a set of losses needs a name and at least one loss, got {name!r} with "
+                    f"{', '.join(losses) or 'none'}; write NAME=at,kd"
+                )
+        if len({arm_folder(name).lower() for name in self.loss_sets}) != len(self.loss_sets):
+            raise PursuhintError(f"two sets of losses have one name: {', '.join(self.loss_sets)}")
+        if len(set(self.epochs)) != len(self.epochs) or min(self.epochs, default=1) < 1:
+            raise PursuhintError(
+                f"the lengths of training must be different numbers of epochs, got {list(self.epochs)}"
+            )
+
+    def cells(self, recipe: Recipe) -> dict[CrossedCell, Recipe]:
+        """The recipe of every cell."""
+        sets = self.loss_sets or {"+".join(recipe.losses): recipe.losses}
+        found = {}
+        for name, losses in sets.items():
+            for epochs in self.epochs or (recipe.epochs,):
+                cell = CrossedCell(
+                    loss_set=name, epochs=epochs, folder=f"cells/{arm_folder(name)}-{epochs}-epochs"
+                )
+                values = {**recipe.to_dict(), "losses": losses, "epochs": epochs}
+                found[cell] = Recipe.from_dict(values)
+        return found
+
+
+def compare_crossed(
+    recipe: Recipe,
+    out: Path | str,
+    crossing: Crossing,
+    *,
+    request: ComparisonRequest = ComparisonRequest(DEFAULT_ARMS, (0, 1, 2, 3, 4)),  # noqa: B008
+    options: StudyOptions,
+    passed: Inputs = Inputs(),  # noqa: B008
+) -> CrossedComparison:
+    """Compare the same arms with several sets of losses and lengths of training.
+
+    Every cell (a set and a length) is a comparison of its own in ``OUT/cells``, as `pursuhint.study.compare`
+    writes it. All students of a seed, over all cells, train side by side and share one pass of the teacher;
+    runs that are the same in several cells (the student alone) are trained once and copied. The teacher is
+    measured and analyzed once. The same call resumes an interrupted one; with more arms, seeds, sets or
+    lengths it adds them.
+
+    Args:
+        recipe: student, teacher, data, schedule.
+        out: folder of the study.
+        crossing: the sets of losses and the lengths.
+        request: arms, seeds and margin; without ``max_seeds``.
+        options: how to train.
+        passed: teacher and data to use instead of the recipe's.
+
+    Raises:
+        PursuhintError: as `pursuhint.study.compare`, for any cell; before anything is trained.
+    """
+    expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
+    if request.max_seeds is not None:
+        raise PursuhintError("several sets of losses or lengths take a fixed number of seeds (--seeds)")
+    out, cells = Path(out), crossing.cells(recipe)
+    with keep_random_state(options.device):
+        study = _outer_study(recipe, out, cells, request, passed, options)
+        watch = _Mutable(options.on_event or ignore)
+        watching, silent = replace(options, on_event=watch), replace(options, on_event=None)
+        comparing: dict[CrossedCell, Generator[Mapping[RunKey, Run], None, Comparison]] = {}
+        runs: dict[RunKey, Run] = {}
+        analyses: dict[str, Analysis] = {}
+        accuracy: TeacherAccuracy | None = passed.accuracy
+        for cell, own in cells.items():
+            activation = (own.hints.activation if own.hints else None) or shared_activation(own.losses)
+            asked = replace(request, analysis=request.analysis or analyses.get(activation))
+            watched = watching if activation not in analyses else silent
+            steps = comparison_steps(
+                own, out / cell.folder, asked, replace(passed, accuracy=accuracy), watched
+            )
+            for key, run in next(steps).items():
+                runs[RunKey(f"{cell.title}: {key.arm}", key.seed)] = run
+                accuracy = accuracy or run.inputs.accuracy
+            comparing[cell] = steps
+            if (out / cell.folder / "analysis" / "analysis.json").exists():
+                analyses.setdefault(activation, Analysis.load(out / cell.folder / "analysis"))
+        _train_together(runs, options)
+        study.wait()
+        watch.muted = True
+        for steps in comparing.values():
+            for _ in steps:  # its runs are finished: it finds them, and compares
+                pass
+        result = CrossedComparison(
+            path=out,
+            recipe=study.recipe.to_dict(),
+            seeds=request.seeds,
+            margin=request.margin,
+            provenance=Comparison.load(out / next(iter(cells)).folder).provenance,
+            cells=tuple(cells),
+        )
+        if study.is_main_process:
+            result.save()
+        study.wait()
+        return result
+
+
+def _outer_study(
+    recipe: Recipe,
+    out: Path,
+    cells: Mapping[CrossedCell, Recipe],
+    request: ComparisonRequest,
+    passed: Inputs,
+    options: StudyOptions,
+) -> Study:
+    """The folder that holds the cells, claimed; its settings list what can be added."""
+    shared = recipe.model_copy(update={"losses": {}, "epochs": 1, "seed": 0})
+    parts = prepare(shared.model_copy(update={"hints": None}), passed)
+    lists: dict[str, Sequence[Any]] = {
+        "arms": request.arms,
+        "seeds": request.seeds,
+        "sets of losses": tuple(dict.fromkeys(cell.loss_set for cell in cells)),
+        "lengths": tuple(dict.fromkeys(cell.epochs for cell in cells)),
+    }
+    study = Study(shared, out, passed, options)
+    settings = StudySettings("crossed comparison", shared, inputs={}, data=parts.data, lists=lists)
+    settings.matches(out)
+    study.claim(settings)
+    return study
+
+
+class _Mutable:
+    """Passes events on until it is muted."""
+
+    def __init__(self, watch: Watcher) -> None:
+        self.watch, self.muted = watch, False
+
+    def __call__(self, event: StudyEvent) -> None:
+        if not self.muted:
+            self.watch(event)
+
+
+def _train_together(runs: Mapping[RunKey, Run], options: StudyOptions) -> None:
+    """Train the runs of all cells, seed by seed; each of several equal ones gets a copy of the first."""
+    ordered = sorted(runs, key=lambda key: [run.seed for run in runs].index(key.seed))
+    first_with: dict[Any, RunKey] = {}
+    same = {}
+    for key in ordered:
+        first = first_with.setdefault(_identity(runs[key]), key)
+        if first != key and not runs[key].out.exists():
+            same[key] = first
+    group = GroupOptions(options.device, options.at_once, options.streams, keep_going=False)
+    own = {key: runs[key] for key in ordered if key not in same}
+    train_arms(own, same=same, options=group, watch=options.on_event or ignore)
+    if is_main_process():
+        for key, first in same.items():
+            _copy_run(runs[first].out, runs[key].out)
+
+
+def _identity(run: Run) -> tuple[Any, ...]:
+    """What makes two runs equal: the resolved recipe and the pairs of hint points."""
+    plan = run.inputs.plan
+    pairs = () if plan is None else plan.pairs
+    names = tuple((pair.teacher.module, pair.student and pair.student.module) for pair in pairs)
+    return run.recipe.model_dump_json(), names
+
+
+def _copy_run(source: Path, target: Path) -> None:
+    """Copy a finished run folder; the copy is complete or absent."""
+    unfinished = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(source, unfinished)
+    os.replace(unfinished, target)

@@ -1,0 +1,123 @@
+"""Arms crossed with sets of losses and lengths."""
+
+from __future__ import annotations
+
+import pytest
+
+from pursuhint._util.devices import choose_device
+from pursuhint.errors import PursuhintError
+from pursuhint.report import write_report
+from pursuhint.study import Comparison, ComparisonRequest, Crossing, StudyOptions, compare, compare_crossed
+from pursuhint.study.events import ArmFinished
+from pursuhint.training import RunRecord
+from pursuhint.training.inputs import Inputs
+from pursuhint.training.recipe.schema import LossConfig
+from tests.helpers.study_runs import few_digits, recipe, write_teacher
+
+SETS = {"attention": {"ce": LossConfig(weight=1), "at": LossConfig(weight=100)}, "sp": {"sp": LossConfig()}}
+ARMS = ("alone", "conventional", "even", "random", "sweep")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return few_digits()
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return write_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+def crossed(teacher, data, out, *, arms=ARMS, seeds=(0,), epochs=(1, 2), sets=SETS, events=None):
+    """Two sets of losses and two lengths of a resnet8 whose teacher has six layers."""
+    options = StudyOptions(choose_device("cpu"), None, False, None if events is None else events.append)
+    return compare_crossed(
+        recipe(teacher, losses={}),
+        out,
+        Crossing(sets, epochs),
+        request=ComparisonRequest(arms, seeds),
+        options=options,
+        passed=Inputs(data=data),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(teacher, data, tmp_path_factory):
+    return crossed(teacher, data, tmp_path_factory.mktemp("crossed") / "out")
+
+
+def test_every_cell_is_an_ordinary_comparison(finished):
+    assert [(cell.loss_set, cell.epochs) for cell in finished.cells] == [
+        ("attention", 1), ("attention", 2), ("sp", 1), ("sp", 2),
+    ]  # fmt: skip
+    for cell, comparison in zip(finished.cells, finished.comparisons):
+        assert len(comparison.arms) == 4 + 6
+        for arm in comparison.arms:
+            record = RunRecord.load(comparison.path / arm.runs[0].folder)
+            assert record.finished
+            assert len(record.metrics) == cell.epochs
+            assert {"attention": "at", "sp": "sp"}[
+                cell.loss_set
+            ] in record.recipe.losses or arm.name == "alone"
+
+
+def test_a_cell_equals_the_comparison_by_itself(finished, teacher, data, tmp_path):
+    own = recipe(teacher, losses={"ce": 1, "at": 100}, epochs=2)
+    alone = compare(
+        own, tmp_path, arms=("alone", "conventional", "even"), seeds=(0,), data=data, device="cpu"
+    )
+    cell = finished.comparisons[1]
+    for arm in alone.arms:
+        assert cell.arm(arm.name).last.values == arm.last.values
+
+
+def test_the_same_run_of_two_cells_is_trained_once(finished):
+    first, second = (finished.comparisons[i].path / "arms/alone/seed-0/metrics.jsonl" for i in (0, 2))
+    assert first.read_bytes() == second.read_bytes()  # times included: a copy
+
+
+def test_the_same_call_trains_nothing_and_more_lengths_are_added(finished, teacher, data):
+    events = []
+    again = crossed(teacher, data, finished.path, events=events)
+    assert again.comparisons == finished.comparisons
+    ended = [event for event in events if isinstance(event, ArmFinished)]
+    assert ended
+    assert {event.source for event in ended} <= {"found", "same"}
+    longer = crossed(teacher, data, finished.path, epochs=(1, 2, 3))
+    assert [cell.epochs for cell in longer.cells] == [1, 2, 3] * 2
+    with pytest.raises(PursuhintError, match="lengths can be added but not dropped"):
+        crossed(teacher, data, finished.path, epochs=(1,))
+
+
+def test_the_report_has_the_pictures_of_the_study(finished):
+    page = write_report(finished.path)
+    names = {path.stem for path in (finished.path / "figures").glob("*.png")}
+    assert {"bars", "lengths-1", "lengths-2", "landscape-1"} <= names
+    assert "Every layer alone" in page.read_text(encoding="utf-8")
+    for cell in finished.cells:
+        assert (finished.path / cell.folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("sets", "epochs", "message"),
+    [
+        ({"a": {}}, (), "at least one loss"),
+        ({"a": SETS["sp"], "A": SETS["sp"]}, (), "have one name"),
+        (SETS, (3, 3), "different numbers"),
+        (SETS, (0,), "different numbers"),
+    ],
+)
+def test_sets_and_lengths_that_cannot_be_are_refused(sets, epochs, message):
+    with pytest.raises(PursuhintError, match=message):
+        Crossing(sets, epochs)
+
+
+def test_a_set_without_hints_is_refused_before_anything_is_trained(teacher, data, tmp_path):
+    sets = {**SETS, "kd": {"kd": LossConfig()}}
+    with pytest.raises(PursuhintError, match="no loss of the recipe looks at hint points"):
+        crossed(teacher, data, tmp_path / "out", sets=sets)
+    assert not list((tmp_path / "out").rglob("metrics.jsonl"))
+
+
+def test_comparisons_of_cells_load_by_themselves(finished):
+    assert Comparison.load(finished.path / finished.cells[0].folder) == finished.comparisons[0]
