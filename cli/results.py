@@ -52,7 +52,7 @@ def print_plan(plan: HintPlan, *, as_json: bool) -> None:
 
 
 def _origin(origin: dict[str, Any]) -> str:
-    words = [str(origin["strategy"])] if origin.get("strategy") in RULES else []
+    words = [str(origin["strategy"])] if str(origin.get("strategy")) in RULES else []
     words += [str(origin[key]) for key in ("metric", "algorithm") if key in origin]
     words += [f"k = {origin['k']}"] if "k" in origin else []
     words += [f"{origin['position']} of each cluster"] if "position" in origin else []

@@ -58,7 +58,7 @@ class SelectionStability:
         text = (
             f"stability under resampling of images: positions {', '.join(names)} were chosen in "
             f"{percent(self.together)} of {self.halves} half-samples, and "
-            f"{round(self.left_out_together * self.parts)} of {self.parts} times with one "
+            f"{self.left_out_together * self.parts:.0f} of {self.parts} times with one "
             f"of {self.parts} parts of the images left out"
         )
         if self.together == 1:

@@ -255,7 +255,7 @@ class TestHints:
 
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "run", device="cpu", on_event=stop)
-        monkeypatch.setattr("pursuhint.training.run_training.analyze", None)
+        monkeypatch.setattr("pursuhint.training.final_plan.analyze", None)
         (tmp_path / "run" / "hints.json").unlink()  # not even when only the analysis is there
         record = train(recipe, tmp_path / "run", device="cpu")
         assert len(record.plan) == 2
