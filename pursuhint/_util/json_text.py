@@ -17,11 +17,12 @@ def parse_json(text: str) -> Any:
     """Parse a JSON document.
 
     Raises:
-        ValueError: it is not JSON, holds half of a surrogate pair, is nested more than `DEEPEST` levels, or
-            holds an integer of more than `LONGEST_INTEGER` digits, which no count or seed needs.
+        ValueError: it is not JSON (which has no NaN and no infinity), holds half of a surrogate pair, is
+            nested more than `DEEPEST` levels, or holds an integer of more than `LONGEST_INTEGER` digits,
+            which no count or seed needs.
     """
     try:
-        value = json.loads(text, parse_int=_integer)
+        value = json.loads(text, parse_int=_integer, parse_constant=_not_a_number)
     except RecursionError:
         raise ValueError(f"nested more than {DEEPEST} levels") from None
     if _SURROGATE.search(text):
@@ -38,6 +39,10 @@ def _integer(digits: str) -> int:
     if len(digits.lstrip("-")) > LONGEST_INTEGER:
         raise ValueError(f"an integer of {len(digits)} digits")
     return int(digits)
+
+
+def _not_a_number(name: str) -> float:
+    raise ValueError(f"{name}, which is not a number of JSON")
 
 
 def _children(value: Any) -> list[Any]:

@@ -74,7 +74,7 @@ ctypes.CDLL = lambda name, *more, **named: Library() if name is None else real(n
 torch.set_num_threads(1)
 what, out = sys.argv[1], Path(sys.argv[2])
 recipe = Recipe.from_dict({"student": "resnet8", "epochs": 1, "batch_size": 512, "data": "digits"})
-taught = recipe.override(["teacher=resnet8", "losses.at=1", "hints.k=2"])
+taught = recipe.override(["teacher=resnet8", "losses.at=1", "hints.strategy=random", "hints.k=2"])
 teacher = create_model("resnet8", num_classes=10, in_channels=1)
 if what == "python":
     train(recipe, out / "run", device="cpu")

@@ -124,7 +124,7 @@ def test_no_gap_where_the_best_inertia_is_not_positive(analysis):
             ),
             "segments": replace(found["segments"], inertia=best, labels=other),
         }
-        clusterings = {"cka": {**found, **changed}}
+        clusterings = {**analysis.clusters.clusterings, "cka": {**found, **changed}}
         return replace(analysis, clusters=replace(analysis.clusters, clusterings=clusterings))
 
     assert with_inertias(0.3, -0.1).gap("cka") is None

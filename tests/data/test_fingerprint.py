@@ -95,7 +95,7 @@ def test_tensors_that_change_in_place_are_noticed(change):
 
 
 def test_classes_and_constants_count():
-    found = [noise(), noise(class_names="abc"), noise(class_names="acb"), noise(mean=[0.4])]
+    found = [noise(), noise(class_names=list("abc")), noise(class_names=list("acb")), noise(mean=[0.4])]
     assert len({fingerprint_data(data) for data in found}) == 4
     before = DataFingerprint.of(found[0])
     assert DataFingerprint.from_dict(before.to_dict(), before.classes) == before
@@ -125,7 +125,7 @@ def test_what_differs_between_classes_is_named(now, words):
 
 
 def test_classes_are_matched_by_name():
-    data = noise(class_names="cab")
+    data = noise(class_names=list("cab"))
     matched = matched_by_name(data, ("a", "b", "c", "d"))
     assert matched.class_names == ("a", "b", "c", "d")
     names = [matched.class_names[label] for label in matched.test.labels.tolist()]
