@@ -123,6 +123,7 @@ class ComparisonSection:
     controls: tuple[ControlSection, ...]
     map: Picture | None = None
     curves: Picture | None = None
+    landscape: Picture | None = None
 
 
 @dataclass(frozen=True)

@@ -329,7 +329,9 @@ def test_arms_by_rules_and_single_layers_in_one_comparison(data, teacher, tmp_pa
     assert [point.position for point in plans["conventional"].student_points] == [1, 2, 3]
     assert set(Analysis.load(tmp_path / "analysis").metrics) == {"cka", "r2cca"}
     assert not any(pair.arm.startswith("sweep") for pairs in result.against.values() for pair in pairs)
-    assert write_report(tmp_path).exists()
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Every layer alone" in page
+    assert (tmp_path / "figures" / "landscape.png").exists()
 
 
 def test_a_metric_that_is_added_later_is_analyzed_too(data, teacher, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pursuhint.errors import PursuhintError
-from pursuhint.report.figures.drawing import CYCLE, GRAY, INK, MARKERS, PALE, TEXT, plain_axes
+from pursuhint.report.figures.drawing import CYCLE, GRAY, INK, MARKERS, PALE, TEXT, plain_axes, tidy
 
 __all__ = ["position_landscape"]
 
@@ -45,8 +45,7 @@ def position_landscape(
     axes.remove()
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, rows + 0.1))
     for part in (upper, lower):
-        part.spines[["top", "right"]].set_visible(False)
-        part.tick_params(labelsize=TEXT, colors=INK, length=3, width=0.7)
+        tidy(part)
     upper.fill_between(places, means - spread, means + spread, color=CYCLE[0], alpha=0.18, linewidth=0)
     upper.plot(places, means, color=CYCLE[0], marker="o", markersize=4.5, linewidth=1.6)
     if baseline is not None:

@@ -28,6 +28,7 @@ from pursuhint.report.page_model import (
 )
 from pursuhint.report.repeat import repeat_comparison
 from pursuhint.report.sections.analysis import build_analysis_section, findings_of_choice
+from pursuhint.report.sections.crossed import landscape_picture
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
     NEW_IMAGES_NOTE,
@@ -52,8 +53,8 @@ from pursuhint.report.text import (
     training_rows,
     zoom_note,
 )
-from pursuhint.study.arms import WITHOUT_HINTS
-from pursuhint.study.comparison import Comparison, description_of, first_of_same, title_of
+from pursuhint.study.arms import WITHOUT_HINTS, is_of_sweep
+from pursuhint.study.comparison import ArmResult, Comparison, description_of, first_of_same, title_of
 from pursuhint.study.paired_statistics import FEWEST_SEEDS, PairedComparison
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
@@ -101,7 +102,7 @@ def build_comparison_page(contents: Contents, comparison: Comparison, figure_fol
                 arm.title,
                 description_of(arm.name),
             )
-            for arm in comparison.arms
+            for arm in _main_arms(comparison)
         ),
         setting_title="Teacher, student and data",
         setting=_setting(comparison, recipe, contents.teacher),
@@ -254,12 +255,13 @@ def _comparison_section(
     """
     # One color for each arm in all figures.
     colors = {
-        title_of(name): color for name, color in series_colors([a.name for a in comparison.arms]).items()
+        title_of(name): color
+        for name, color in series_colors([a.name for a in _main_arms(comparison)]).items()
     }
     control = next(iter(comparison.against))
     level = _level(comparison.against[control])
     plot = comparison_plot(
-        {arm.title: arm.last.values for arm in comparison.arms},
+        {arm.title: arm.last.values for arm in _main_arms(comparison)},
         control=title_of(control),
         differences={
             title_of(pair.arm): Difference(pair.mean, pair.low, pair.high, pair.margin)
@@ -289,6 +291,7 @@ def _comparison_section(
         ),
         controls=tuple(_control_section(comparison, name) for name in comparison.against),
         map=_map(comparison, analysis, figure_folder),
+        landscape=landscape_picture(comparison, figure_folder, "landscape"),
         curves=figure_folder.add(
             "training-students",
             _curves(comparison, runs, colors),
@@ -299,13 +302,18 @@ def _comparison_section(
     )
 
 
+def _main_arms(comparison: Comparison) -> Sequence[ArmResult]:
+    """The arms without those of a sweep, which have a picture of their own; all, if there is nothing else."""
+    return [arm for arm in comparison.arms if not is_of_sweep(arm.name)] or comparison.arms
+
+
 def _curves(
     comparison: Comparison, runs: Mapping[str, tuple[RunRecord, ...]], colors: Mapping[str, str]
 ) -> Figure:
     """One curve for every set of runs, named after all arms that share the runs."""
     first = first_of_same(comparison.arms)
     series, shades = [], {}
-    for arm in comparison.arms:
+    for arm in _main_arms(comparison):
         if first[arm.name] == arm.name:
             title = " = ".join(title_of(name) for name, other in first.items() if other == arm.name)
             series.append(Series(title, tuple(run.metrics for run in runs[arm.name])))
@@ -384,7 +392,7 @@ def _map(comparison: Comparison, analysis: Analysis | None, figure_folder: Figur
         if analysis is None or analysis.layers.excluded
         else analysis.clusters.clusterings.get(comparison.metric, {})
     )
-    for arm in comparison.arms:
+    for arm in _main_arms(comparison):
         if arm.name in WITHOUT_HINTS:
             continue
         for entry, run in zip(arm.positions, arm.runs, strict=False):
