@@ -76,6 +76,7 @@ def test_the_constants_are_those_of_the_real_images() -> None:
         (b"\x1f\x8b" + b"0" * 30, "cannot unpack .*it is truncated or damaged"),
         (bytes((0, 0, 8, 3)) + np.array((2**31, 28, 28), ">u4").tobytes(), "not an IDX file"),
     ],
+    ids=["empty", "gif", "narrow", "short", "long", "cut", "no gzip", "huge"],
 )
 def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     write(tmp_path / "fashion-mnist")
