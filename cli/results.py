@@ -251,6 +251,7 @@ def print_crossed(crossed: CrossedComparison, *, as_json: bool) -> None:
             {
                 **cell.model_dump(),
                 "result": comparison.result,
+                "findings": comparison.findings,
                 "arms": {arm.name: arm.last.mean for arm in comparison.arms},
             }
             for cell, comparison in zip(crossed.cells, comparisons)
@@ -264,7 +265,8 @@ def print_crossed(crossed: CrossedComparison, *, as_json: bool) -> None:
     for line in table(("arm", *(cell.title for cell in crossed.cells)), rows):
         echo(line)
     for cell, comparison in zip(crossed.cells, comparisons):
-        echo(f"{cell.title}: {comparison.result}")
+        for sentence in (*comparison.findings, comparison.result):
+            echo(f"{cell.title}: {sentence}")
 
 
 def print_methods(study: MethodComparison, *, as_json: bool) -> None:

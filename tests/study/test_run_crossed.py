@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import pytest
 
 from pursuhint._util.devices import choose_device
+from pursuhint._util.text import capital
 from pursuhint.errors import PursuhintError
 from pursuhint.report import write_report
 from pursuhint.study import Comparison, ComparisonRequest, Crossing, StudyOptions, compare, compare_crossed
@@ -93,7 +96,12 @@ def test_the_report_has_the_pictures_of_the_study(finished):
     page = write_report(finished.path)
     names = {path.stem for path in (finished.path / "figures").glob("*.png")}
     assert {"bars", "lengths-1", "lengths-2", "landscape-1"} <= names
-    assert "Every layer alone" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "Every layer alone" in text
+    for cell, comparison in zip(finished.cells, finished.comparisons):
+        assert comparison.findings  # one seed gives no intervals
+        for finding in comparison.findings:
+            assert escape(f"{capital(cell.title)}: {finding}", quote=False)[:60] in text
     for cell in finished.cells:
         assert (finished.path / cell.folder / "report.html").exists()
 

@@ -84,18 +84,26 @@ def build_crossed_page(crossed: CrossedComparison, figure_folder: FigureFolder) 
 
 
 def _findings(crossed: CrossedComparison) -> tuple[str, ...]:
-    """What every cell found, and whether the best arm is the same in all."""
+    """What a reader has to know first, whether the best arm is the same in all cells, and what each found."""
     best = {}
     for cell, comparison in zip(crossed.cells, crossed.comparisons):
         hinted = [a for a in comparison.arms if a.name not in WITHOUT_HINTS and not is_of_sweep(a.name)]
         if hinted:
             best[cell.title] = max(hinted, key=lambda arm: arm.last.mean).title
-    lines = []
+    lines = [
+        f"{capital(cell.title)}: {finding}."
+        for cell, comparison in zip(crossed.cells, crossed.comparisons)
+        for finding in comparison.findings
+    ]
     if len(set(best.values())) > 1:
         places = "; ".join(f"{arm} ({cell})" for cell, arm in best.items())
-        lines.append(f"The arm with the highest mean differs between losses and lengths: {places}.")
+        lines.append(
+            f"The arm with hints with the highest mean differs between losses and lengths: {places}. That "
+            "may be chance; the differences that are decided stand below."
+        )
     elif best:
-        lines.append(f"{capital(next(iter(best.values())))} has the highest mean in every comparison.")
+        name = capital(next(iter(best.values())))
+        lines.append(f"{name} has the highest mean of all arms with hints in every comparison.")
     for cell, comparison in zip(crossed.cells, crossed.comparisons):
         lines.append(f"{capital(cell.title)}: {comparison.result}.")
     return tuple(lines)
@@ -156,8 +164,9 @@ def _pictures(
         )
         picture = figure_folder.add("bars", grouped_bars(groups), "Bars of all arms in groups", caption)
         found.append(("Arms by losses and length", picture))
-    for proposed in _PROPOSED:
-        if proposed in arms and "conventional" in arms:
+    chosen = [arm for arm in arms if arm in _PROPOSED or arm.count(":") == 2]
+    for number, proposed in enumerate(chosen, 1):
+        if "conventional" in arms:
             schemes = {
                 cell.title: (
                     comparison.arm("conventional").last.values,
@@ -167,7 +176,7 @@ def _pictures(
             }
             names = (title_of("conventional"), title_of(proposed))
             picture = figure_folder.add(
-                f"baseline-{proposed}",
+                f"baseline-{number}",
                 pairs_by_scheme(schemes, names=names),
                 f"{capital(names[0])} beside {names[1]} positions for every set of losses and length",
                 "Large marks are means, small ones single seeds.",
