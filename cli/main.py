@@ -33,6 +33,7 @@ COMMANDS = {
     "profile": "Measure size and speed of networks, and where a training step's time goes.",
     "report": "Write the HTML report of an analysis, run, comparison or demo.",
     "table": "Print tables of papers, and your own results beside published ones.",
+    "transfer": "Measure what frozen students are worth on other data sets.",
     "list": "List models, data sets, losses, metrics or recipes.",
 }
 

@@ -44,9 +44,12 @@ if TYPE_CHECKING:
     from pursuhint.study.run_comparison import ComparisonRequest, compare
     from pursuhint.study.run_crossed import Crossing, compare_crossed
     from pursuhint.study.run_methods import compare_methods
+    from pursuhint.study.run_transfer import transfer
     from pursuhint.study.sequential import SequentialPlan
     from pursuhint.study.sign_flips import sign_flip_p_value
     from pursuhint.study.study import StudyOptions
     from pursuhint.study.teacher_student import TeacherStudentSimilarity, teacher_student_similarity
+    from pursuhint.study.transfer_result import LinearAccuracy, TransferredRun, TransferResult
+    from pursuhint.study.transfer_settings import CLASSIFIERS, TransferSettings
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, "CONTROLS")

@@ -59,6 +59,9 @@ CASES = {  # words, and what the message names
     "profile --student resnet8 --input 3": "is not a shape such as",
     "profile --student resnet8 --loss kd": "--loss would be ignored",
     "demo --frobnicate": "--frobnicate",
+    "transfer": "Missing argument",
+    "transfer --to digts": "did you mean 'digits'",
+    "transfer {tmp} --to digits": "is not a run folder",
     "list lossses": "'lossses' is not one of",
     "trian": "did you mean 'train'",
     # names of other sources

@@ -309,6 +309,25 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
             "--json": "test_a_table_as_published",
         }.items()
     },
+    "transfer": {
+        "--to": Changes("--to cifar10"),
+        "--classifier": Changes("--classifier sgd"),
+        "--epochs": Changes("--epochs 3"),
+        "--lr": Changes("--lr 0.01"),
+        "--augment": Changes("--augment"),
+        "--drift": Changes("--drift"),
+        "--weights": Changes("--weights best"),
+        "--format": Refused("{run} --to digits --format csv --json", "--json and --format csv exclude"),
+        "--out": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),
+        "--data-root": Changes("--data-root {tmp}"),
+        "--download": Changes("--download"),
+        "--workers": Changes("--workers 2"),
+        "--trust-code": Changes("--trust-code"),
+        "--seed": Changes("--seed 1"),
+        "--device": Changes("--device meta", without="--device cpu"),
+        "--quiet": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),
+        "--json": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),
+    },
     "list": {
         "--verbose": Shown("tests/cli/test_help.py::test_lists"),
         "--json": Shown("tests/cli/test_help.py::test_lists"),
@@ -324,6 +343,7 @@ FIRST_WORDS = {
     "points": "resnet14",
     "profile": "",
     "demo": "",
+    "transfer": "{run} --to digits",
 }
 
 CALLED = {
@@ -335,6 +355,7 @@ CALLED = {
     "points": "pursuhint.features.hint_points:find_hint_points",
     "profile": "pursuhint.study.profile:profile_networks pursuhint.study.profile:profile_steps",
     "demo": "pursuhint.demo:demo",
+    "transfer": "pursuhint.study:transfer",
 }
 
 
@@ -379,7 +400,7 @@ def told(value: Any) -> Any:
 
 @pytest.fixture
 def places(tmp_path):
-    """Paths that rows name: weights of a teacher, others, a folder of photographs."""
+    """Paths that rows name: weights of a teacher, others, a folder of photographs, a run."""
     import torch
     from PIL import Image
 
@@ -395,7 +416,10 @@ def places(tmp_path):
             folder = tmp_path / "photos" / split / f"class{label}"
             folder.mkdir(parents=True)
             Image.new("L", (8, 8), 20 * label).save(folder / "0.png")
-    return {"tmp": tmp_path, "photos": tmp_path / "photos", **names}
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text("student: resnet8\n")
+    return {"tmp": tmp_path, "photos": tmp_path / "photos", "run": run, **names}
 
 
 def call(command: str, words: str, places: Mapping[str, Path]) -> Any:
