@@ -75,13 +75,14 @@ def test_examples_are_found():
 def folder(tmp_path, monkeypatch):
     """A folder with what the examples name: runs, an analysis, recipes."""
     monkeypatch.chdir(tmp_path)
-    for name in ("runs/at", "runs/kd", "runs/icd", "runs/resnet20", "runs/at-fast", "analysis", "pre", "FOLDER"):
+    runs = ("runs/at", "runs/kd", "runs/icd", "runs/resnet20")
+    for name in (*runs, "runs/at-fast", "analysis", "pre", "FOLDER"):
         Path(name).mkdir(parents=True)
     for words in EXAMPLES:
         for file in re.findall(r"--teacher-checkpoint (\S+)", words):
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             Path(file).touch()
-    for run in ("runs/at", "runs/kd", "runs/icd", "runs/resnet20"):
+    for run in runs:
         Path(run, "recipe.yaml").touch()
     network, example = create_model("resnet8", num_classes=10, in_channels=1), torch.zeros(1, 1, 8, 8)
     HintPlan.explicit(find_hint_points(network, example), [1, 3]).save("analysis/hints.json")
