@@ -61,7 +61,7 @@ def _absolute(name: str, value: Any) -> str:
     if isinstance(value, tuple | list):  # a size, as in 256x128
         return "x".join(map(str, value))
     text = str(value)
-    if name in ("data", "targets") and text.startswith(_FOLDER_OF_IMAGES):
+    if name == "data" and text.startswith(_FOLDER_OF_IMAGES):
         folder = Path(text.removeprefix(_FOLDER_OF_IMAGES)).expanduser()
         return _FOLDER_OF_IMAGES + _from_root(folder)
     if name == "arms" and text.startswith(_GIVEN_POINTS):
