@@ -112,6 +112,7 @@ def resolve(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         (pursuhint.training, "train"),
         (pursuhint.study, "compare"),
         (pursuhint.study, "compare_methods"),
+        (pursuhint.study, "compare_crossed"),
         (pursuhint.study.pathway_search, "search_process"),
     ):
         monkeypatch.setattr(module, name, call)
@@ -168,7 +169,7 @@ def test_snippets_run(folder, monkeypatch):
     for page, text in others:
         exec(compile(text, page.name, "exec"), names)
     assert names["similarity"].shape == (6, 6) == tuple(names["analysis"].similarities["cka"].values.shape)
-    assert [page.name for page, _ in others] == ["analysis.md"]
+    assert [page.name for page, _ in others] == ["analysis.md", "statistics.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
