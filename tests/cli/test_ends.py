@@ -186,6 +186,7 @@ def test_a_run_whose_terminal_is_closed_is_saved(tmp_path: Path) -> None:
     words = "train --student resnet8x4 --train-samples 60 --epochs 2000 --device cpu --out out"
     child, terminal = pty.fork()
     if child == 0:  # pragma: no cover
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
         os.chdir(tmp_path)
         os.execve(sys.executable, [sys.executable, "-c", PROGRAM, *words.split()], ENVIRONMENT)
     shown = b""

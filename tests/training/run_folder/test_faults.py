@@ -79,10 +79,12 @@ class TestMidEpoch:
 class TestSignals:
     @pytest.fixture(autouse=True)
     def _as_in_a_terminal(self):
-        """A shell lets what it starts in the background ignore SIGINT, this process too."""
+        """A shell lets what it starts in the background ignore SIGINT, nohup SIGHUP, this process too."""
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         yield
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGHUP, hung_up)
 
     @pytest.mark.parametrize(
         ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
