@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pursuhint.losses._parts.logits import standardized, without_label
+from pursuhint.losses._parts.logits import split_by_label, standardized
 from pursuhint.losses._parts.ramp import LinearRamp
 from pursuhint.losses.base import LogitLoss
 from pursuhint.losses.checks import check_non_negative, check_positive, check_same_classes
@@ -97,22 +96,14 @@ class DecoupledLoss(LogitLoss):
         check_same_classes(self.info.title, student, teacher)
         if self.standardize:
             student, teacher = standardized(student), standardized(teacher)
-        own, own_others = _split(student / self.temperature, labels)
-        other, other_others = _split(teacher / self.temperature, labels)
+        own, own_others = split_by_label(student / self.temperature, labels)
+        other, other_others = split_by_label(teacher / self.temperature, labels)
+        among_others = (F.log_softmax(logits, dim=1) for logits in (own_others, other_others))
         scale = self.ramp.factor * self.temperature**2
         return {
             "target": scale * self.alpha * _divergence(own, other),
-            "non_target": scale * self.beta * _divergence(own_others, other_others),
+            "non_target": scale * self.beta * _divergence(*among_others),
         }
-
-
-def _split(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logarithms of probabilities: of the label and of all other classes, (N, 2); among the others."""
-    target = logits.gather(1, labels[:, None])
-    others = without_label(logits, labels)
-    parts = [target, others.logsumexp(1, keepdim=True)] if others.shape[1] else [target]
-    pair = torch.cat(parts, dim=1)  # softmax of (z_y, log sum of the others) is (p_y, 1 - p_y)
-    return F.log_softmax(pair, dim=1), F.log_softmax(others, dim=1)
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:

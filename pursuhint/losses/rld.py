@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pursuhint.losses._parts.logits import without_label
+from pursuhint.losses._parts.logits import split_by_label
 from pursuhint.losses._parts.ramp import LinearRamp
 from pursuhint.losses.base import LogitLoss
 from pursuhint.losses.checks import check_non_negative, check_positive, check_same_classes
@@ -105,8 +105,8 @@ class RefinedLogitLoss(LogitLoss):
 
     def _confidence(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         scale = self.confidence_temperature
-        own = _pair(student / scale, labels)
-        other = _pair(teacher / scale, teacher.argmax(1))
+        own, _ = split_by_label(student / scale, labels)
+        other, _ = split_by_label(teacher / scale, teacher.argmax(1))
         return scale**2 * F.kl_div(own, other, reduction="batchmean", log_target=True)
 
     def _correlation(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
@@ -122,10 +122,3 @@ class RefinedLogitLoss(LogitLoss):
         )
         products = (other.exp() * (other - own)).masked_fill(left_out | empty, 0)
         return self.temperature**2 * products.sum(1).mean()
-
-
-def _pair(logits: Tensor, classes: Tensor) -> Tensor:
-    """Logarithms of the probabilities of one class of each sample and of all the others, (N, 2)."""
-    others = without_label(logits, classes)
-    pair = [logits.gather(1, classes[:, None]), others.logsumexp(1, keepdim=True)]
-    return F.log_softmax(torch.cat(pair if others.shape[1] else pair[:1], dim=1), dim=1)

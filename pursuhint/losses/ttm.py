@@ -66,17 +66,16 @@ class TransformedTeacherLoss(LogitLoss):
             PursuhintError: the numbers of samples or classes differ.
         """
         check_same_classes(self.info.title, student, teacher)
-        return divergences(student, teacher, self.gamma).mean()
+        # p ** gamma / sum is a softmax of gamma times the logits; as logarithms, saturated ones stay finite.
+        transformed = F.log_softmax(self.gamma * teacher, dim=1)
+        divergences = F.kl_div(F.log_softmax(student, dim=1), transformed, reduction="none", log_target=True)
+        return self.weighted(divergences.sum(1), teacher).mean()
 
+    def weighted(self, divergences: Tensor, teacher: Tensor) -> Tensor:
+        """The divergence of each sample times its weight, (N,); all weights are 1.
 
-def divergences(student: Tensor, teacher: Tensor, gamma: float) -> Tensor:
-    """Divergence of each sample from the teacher's transformed probabilities, (N,).
-
-    Args:
-        student: logits, (N, classes).
-        teacher: logits, (N, classes).
-        gamma: the power.
-    """
-    # p ** gamma / sum is a softmax of gamma times the logits; as logarithms, saturated logits stay finite.
-    transformed = F.log_softmax(gamma * teacher, dim=1)
-    return F.kl_div(F.log_softmax(student, dim=1), transformed, reduction="none", log_target=True).sum(1)
+        Args:
+            divergences: (N,).
+            teacher: its logits, (N, classes).
+        """
+        return divergences

@@ -5,14 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from pursuhint.losses.base import LogitLoss
-from pursuhint.losses.checks import check_positive, check_same_classes
-from pursuhint.losses.ttm import divergences
+from pursuhint.losses.ttm import TransformedTeacherLoss
 
 __all__ = ["WeightedTransformedTeacherLoss"]
 
 
-class WeightedTransformedTeacherLoss(LogitLoss):
+class WeightedTransformedTeacherLoss(TransformedTeacherLoss):
     r"""Transformed teacher matching that looks most at the samples of which the teacher is least sure.
 
     With the probabilities :math:`p` of the teacher, the softened ones :math:`\tilde p \propto p^\gamma`, and
@@ -39,32 +37,11 @@ class WeightedTransformedTeacherLoss(LogitLoss):
         tensor(0.)
     """
 
-    info = LogitLoss.info.replace(
-        title="WTTM",
-        paper="Zheng and Yang, Knowledge Distillation Based on Transformed Teacher Matching, ICLR 2024",
-        default_weight=4.0,
-        minimum=None,
-    )
+    info = TransformedTeacherLoss.info.replace(title="WTTM", default_weight=4.0)
 
     def __init__(self, *, gamma: float = 0.2) -> None:
-        super().__init__()
-        check_positive(gamma=gamma)
-        self.gamma = gamma
+        super().__init__(gamma=gamma)
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compare the logits of one batch.
-
-        Args:
-            student: (N, classes).
-            teacher: (N, classes).
-            labels: not used.
-
-        Returns:
-            Scalar, at least 0; zero when the student's probabilities are the softened ones of the teacher.
-
-        Raises:
-            PursuhintError: the numbers of samples or classes differ.
-        """
-        check_same_classes(self.info.title, student, teacher)
-        weights = (self.gamma * F.log_softmax(teacher, dim=1)).exp().sum(1)
-        return (weights * divergences(student, teacher, self.gamma)).mean()
+    def weighted(self, divergences: Tensor, teacher: Tensor) -> Tensor:
+        """The divergence of each sample times the power sum of the teacher's probabilities, (N,)."""
+        return (self.gamma * F.log_softmax(teacher, dim=1)).exp().sum(1) * divergences

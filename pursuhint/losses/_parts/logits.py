@@ -6,8 +6,9 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["standardized", "without_label"]
+__all__ = ["split_by_label", "standardized", "without_label"]
 
 
 def standardized(logits: Tensor, eps: float = 1e-7) -> Tensor:
@@ -38,3 +39,20 @@ def without_label(logits: Tensor, labels: Tensor) -> Tensor:
     """
     # The last class takes the label's place, so that shapes do not depend on the data.
     return logits.scatter(1, labels[:, None], logits[:, -1:])[:, :-1]
+
+
+def split_by_label(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """How likely the label is, and the other classes.
+
+    Args:
+        logits: (N, classes).
+        labels: class numbers, (N,).
+
+    Returns:
+        Logarithms of the probabilities of each sample's label and of all other classes together, (N, 2), or
+        (N, 1) where there is one class; logits of the other classes, see `without_label`.
+    """
+    others = without_label(logits, labels)
+    # Softmax of (z_y, log sum exp of the others) is (p_y, 1 - p_y).
+    scores = [logits.gather(1, labels[:, None]), others.logsumexp(1, keepdim=True)]
+    return F.log_softmax(torch.cat(scores if others.shape[1] else scores[:1], dim=1), dim=1), others
