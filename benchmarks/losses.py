@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from loss_formulas import FORMULAS
 
+from pursuhint._util.text_tables import pipe_table
 from pursuhint.data import Batch
 from pursuhint.distillation import LossSummary, summarize_losses
 from pursuhint.distillation.distiller import Distiller
@@ -374,8 +375,7 @@ def _megabytes(size: float) -> str:
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return pipe_table(rows[0], rows[1:], ())
 
 
 def filled(text: str, parts: dict[str, str]) -> str:

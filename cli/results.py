@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pursuhint._util.text import printable, ranges
+from pursuhint._util.text_tables import aligned
 from pursuhint.hints.rules import RULES
 
 from .terminal import echo
@@ -26,14 +27,7 @@ if TYPE_CHECKING:
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Lines of a plain table: first column left, the others right. Names that no screen holds are cut."""
     header, *rows = [tuple(printable(cell, longest=120) for cell in row) for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in (header, *rows)
-    ]
+    return aligned([header, *rows])
 
 
 def _positions(plan: HintPlan) -> str:

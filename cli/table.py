@@ -11,9 +11,8 @@ import click
 from pursuhint.errors import PursuhintError
 
 from .options import apply, examples
-from .terminal import echo, say
-
-_FORMATS = ("text", "markdown", "latex", "csv", "html")
+from .table_output import check_table_options, table_options, write_table
+from .terminal import echo
 
 
 @click.command(
@@ -29,17 +28,7 @@ _FORMATS = ("text", "markdown", "latex", "csv", "html")
 @click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--paper", metavar="NAME", help="The paper; see 'pursuhint table' for all of them.")
 @click.option("--table", "number", metavar="NUMBER", help="Number of its table.")
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(_FORMATS),
-    default="text",
-    show_default=True,
-    help="How the table is written.",
-)
-@click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file."
-)
+@table_options
 @apply("json")
 def command(
     runs: tuple[Path, ...],
@@ -55,9 +44,7 @@ def command(
     the folder of a comparison; its accuracy of the last epoch stands beside the published figures for the
     same data, teacher, student and method, averaged over the seeds.
     """
-    from pursuhint._util.atomic_files import write_text
     from pursuhint.published import PAPERS, published_table
-    from pursuhint.published.formats import FORMATS
 
     if runs and (paper or number):
         raise PursuhintError("give either runs or --paper and --table, not both")
@@ -76,18 +63,8 @@ def command(
             raise PursuhintError("--format and --out need a table: give --paper and --table, or runs")
         _list_tables(paper, as_json)
         return
-    if as_json:
-        if kind != "text":
-            raise PursuhintError(f"--json and --format {kind} exclude each other")
-        written = json.dumps(asdict(table)) + "\n"
-    else:
-        written = FORMATS[kind](table)
-    if out is None:
-        for line in written.splitlines():
-            echo(line)
-    else:
-        write_text(out, written)
-        say(f"written: {out}")
+    check_table_options(kind, as_json)
+    write_table(table, asdict(table) if as_json else None, kind=kind, out=out)
 
 
 def _list_tables(paper: str | None, as_json: bool) -> None:

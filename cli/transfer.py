@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from pursuhint.errors import PursuhintError
 from pursuhint.study.transfer_settings import CLASSIFIERS, TransferSettings
 
 from . import early_checks
 from .early_checks import early
 from .options import apply, examples, folder_argument, refuse_typed
-from .terminal import echo, say
-
-_FORMATS = ("text", "markdown", "latex", "csv", "html")
+from .table_output import check_table_options, table_options, write_table
+from .terminal import say
 
 
 @click.command(
@@ -72,17 +69,7 @@ _FORMATS = ("text", "markdown", "latex", "csv", "html")
     show_default=True,
     help="Which weights of the runs: of their last or of their best epoch.",
 )
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(_FORMATS),
-    default="text",
-    show_default=True,
-    help="How the table is written.",
-)
-@click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file."
-)
+@table_options
 @apply("data_root", "download", "workers", "trust_code", "seed", "device", "quiet", "json")
 def command(
     runs: tuple[Path, ...],
@@ -113,8 +100,7 @@ def command(
     if classifiers == ("logistic",):
         because = "only the classifier sgd has them (--classifier)"
         refuse_typed("epochs", "lr", "augment", "drift", "seed", because=because)
-    if as_json and kind != "text":
-        raise PursuhintError(f"--json and --format {kind} exclude each other")
+    check_table_options(kind, as_json)
     settings = TransferSettings(
         classifiers=classifiers or tuple(CLASSIFIERS),
         epochs=epochs,
@@ -129,15 +115,8 @@ def command(
         workers=workers or 0,
     )
 
-    from pursuhint._util.atomic_files import write_text
-    from pursuhint.published.formats import FORMATS
     from pursuhint.study import transfer
 
     result = transfer(runs, targets, settings=settings, device=device, watch=lambda line: say(line, quiet))
-    written = json.dumps(result.to_dict()) + "\n" if as_json else FORMATS[kind](result.table())
-    if out is None:
-        for line in written.splitlines():
-            echo(line)
-    else:
-        write_text(out, written)
-        say(f"written: {out}", quiet)
+    plain = result.to_dict() if as_json else None
+    write_table(result.table(), plain, kind=kind, out=out, quiet=quiet)

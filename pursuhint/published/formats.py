@@ -8,26 +8,19 @@ import io
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from pursuhint._util.text_tables import aligned, pipe_table
 from pursuhint.published.table import Table
 
 
 def as_text(table: Table) -> str:
     """Columns of equal width, figures to the right; columns that do not fit are not cut."""
-    lines = [table.heads, *table.rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(table.heads))]
-    padded = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in cells)
-        for cells in (list(enumerate(zip(line, widths))) for line in lines)
-    ]
-    return "\n".join([table.title, *(line.rstrip() for line in padded)]) + "\n"
+    return "\n".join([table.title, *aligned([table.heads, *table.rows])]) + "\n"
 
 
 def as_markdown(table: Table) -> str:
     """A pipe table."""
-    rule = ("---", *("---:" for _ in table.heads[1:]))
-    lines = (table.heads, rule, *table.rows)
-    rows = "".join(f"| {' | '.join(_markdown(cell) for cell in line)} |\n" for line in lines)
-    return f"**{_markdown(table.title)}**\n\n{rows}"
+    heads, *rows = ([_markdown(cell) for cell in line] for line in (table.heads, *table.rows))
+    return f"**{_markdown(table.title)}**\n\n{pipe_table(heads, rows, range(1, len(heads)))}"
 
 
 def as_latex(table: Table) -> str:

@@ -51,6 +51,10 @@ def published_table(paper: str, table: str | int) -> Table:
     return _pivot(f"{paper}, table {number}: {entry.tables[number]}", results)
 
 
+_Cells = dict[tuple[str, str], dict[str, dict[str, float | None]]]
+"""Figures as printed and as numbers, by method and note, by column."""
+
+
 def _pivot(title: str, results: Sequence[PublishedResult]) -> Table:
     several_data = len({one.dataset for one in results}) > 1
     several_metrics = len({one.metric for one in results}) > 1
@@ -60,38 +64,32 @@ def _pivot(title: str, results: Sequence[PublishedResult]) -> Table:
         parts = [pair, one.dataset if several_data else "", one.metric if several_metrics else ""]
         return ", ".join(filter(None, parts))
 
+    shared_note = len({one.note for one in results}) == 1
     # One row may have several figures for one cell, which then stand side by side.
-    cells: dict[tuple[str, str], dict[str, list[str]]] = {}
+    cells: _Cells = {}
     for one in results:
-        found = cells.setdefault((one.method, _row_note(one, results)), {}).setdefault(column(one), [])
-        if one.value not in found:
-            found.append(one.value)
+        row = cells.setdefault((one.method, "" if shared_note else one.note), {})
+        row.setdefault(column(one), {})[one.value] = one.number
     columns = tuple(dict.fromkeys(map(column, results)))
     gains = {} if several_metrics or several_data else _gains(cells, columns)
     rows = []
     for (method, note), row in cells.items():
         name = f"{method} ({note})" if note else method
-        rows.append((name, *(" / ".join(row.get(head, [])) for head in columns)))
+        rows.append((name, *(" / ".join(row.get(head, {})) for head in columns)))
         if gains:
             rows[-1] += (f"{gains[method, note]:+.2f}" if (method, note) in gains else "",)
     heads = ("method", *columns, *(("relative to KD (%)",) if gains else ()))
     return Table(title, heads, tuple(rows))
 
 
-def _row_note(one: PublishedResult, results: Sequence[PublishedResult]) -> str:
-    """The note, unless all figures of the table share it."""
-    return one.note if len({other.note for other in results}) > 1 else ""
-
-
-def _gains(
-    cells: dict[tuple[str, str], dict[str, list[str]]], columns: Sequence[str]
-) -> dict[tuple[str, str], float]:
+def _gains(cells: _Cells, columns: Sequence[str]) -> dict[tuple[str, str], float]:
     """Average relative improvement over KD of the methods with one figure for every pair."""
-    whole = {
-        key: [float(row[head][0]) for head in columns]
-        for key, row in cells.items()
-        if all(len(row.get(head, [])) == 1 and _is_number(row[head][0]) for head in columns)
-    }
+    whole: dict[tuple[str, str], list[float]] = {}
+    for key, row in cells.items():
+        figures = [list(row.get(head, {}).values()) for head in columns]
+        numbers = [values[0] for values in figures if len(values) == 1 and values[0] is not None]
+        if len(numbers) == len(columns):
+            whole[key] = numbers
     kd, alone = whole.get(("KD", "")), whole.get(("vanilla", ""))
     if kd is None or alone is None:
         return {}
@@ -100,11 +98,3 @@ def _gains(
         for (method, note), values in whole.items()
         if method not in ("teacher", "vanilla", "KD")
     }
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

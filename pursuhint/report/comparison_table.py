@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pursuhint._util.text_tables import pipe_table
 from pursuhint.report.page_model import Grid
 from pursuhint.report.text import mean_std, signed
 from pursuhint.study.comparison import Comparison
@@ -31,9 +32,8 @@ def comparison_grid(comparison: Comparison) -> Grid:
 def comparison_markdown(comparison: Comparison) -> str:
     """The table of `comparison_grid` as Markdown, with a last line on the margin; ends in a line break."""
     grid = comparison_grid(comparison)
-    rule = ["---:" if column in grid.numbers else "---" for column in range(len(grid.heads))]
     rows = [[cell.replace("|", "\\|") for cell in row] for row in grid.rows]
-    text = "".join(f"| {' | '.join(cells)} |\n" for cells in (grid.heads, rule, *rows))
+    text = pipe_table(grid.heads, rows, grid.numbers)
     if comparison.margin is not None:
         text += f"\nEqual: shown to differ by less than {comparison.margin:g} points.\n"
     return text

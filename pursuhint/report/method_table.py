@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pursuhint._util.text_tables import pipe_table
 from pursuhint.report.page_model import Grid
 from pursuhint.report.text import duration, mean_std, signed
 from pursuhint.study.method_comparison import MethodComparison, MethodResult
@@ -43,9 +44,8 @@ def method_grid(study: MethodComparison) -> Grid:
 def markdown_table(study: MethodComparison) -> str:
     """The table of `method_grid` as Markdown, ending in a line break."""
     grid = method_grid(study)
-    rule = ["---:" if column in grid.numbers else "---" for column in range(len(grid.heads))]
     rows = [[cell.replace("*", "\\*") for cell in row] for row in grid.rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (grid.heads, rule, *rows))
+    return pipe_table(grid.heads, rows, grid.numbers)
 
 
 def _loss(method: MethodResult) -> str:

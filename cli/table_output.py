@@ -1,0 +1,66 @@
+"""Options and output of commands whose result is a table for papers and notes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pursuhint.errors import PursuhintError
+from pursuhint.published.formats import FORMATS
+
+from .terminal import echo, say
+
+if TYPE_CHECKING:
+    from pursuhint.published import Table
+
+_FORMAT = click.option(
+    "--format",
+    "kind",
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    show_default=True,
+    help="How the table is written.",
+)
+_OUT = click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file."
+)
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--format`` and ``--out``."""
+    return _FORMAT(_OUT(command))
+
+
+def check_table_options(kind: str, as_json: bool) -> None:
+    """Refuse a format beside ``--json``.
+
+    Raises:
+        PursuhintError: both are given.
+    """
+    if as_json and kind != "text":
+        raise PursuhintError(f"--json and --format {kind} exclude each other")
+
+
+def write_table(table: Table, plain: Any, *, kind: str, out: Path | None, quiet: bool = False) -> None:
+    """Print a table, or write it to a file.
+
+    Args:
+        table: for people.
+        plain: the result for ``--json``, as plain values; None to write the table.
+        kind: a key of `pursuhint.published.formats.FORMATS`.
+        out: the file; None for stdout.
+        quiet: do not say on stderr what was written.
+    """
+    from pursuhint._util.atomic_files import write_text
+
+    written = FORMATS[kind](table) if plain is None else json.dumps(plain) + "\n"
+    if out is None:
+        for line in written.splitlines():
+            echo(line)
+    else:
+        write_text(out, written)
+        say(f"written: {out}", quiet)
