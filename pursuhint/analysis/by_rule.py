@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pursuhint.data import Batch, ImageData, make_loader, sample_indices
+from pursuhint.features.call_trace import evaluating
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES, choose_by_rule
 from pursuhint.hints.rules.source import RuleSource
@@ -64,10 +65,6 @@ def plan_by_rule(name: str, source: RuleSource, teacher: nn.Module, images: Trai
         )
         return loader.epoch(0)
 
-    training = teacher.training
-    teacher = teacher.to(images.device).eval()
-    try:
-        complete = replace(source, teacher=teacher, batches=batches, images=len(indices))
-        return choose_by_rule(name, complete)
-    finally:
-        teacher.train(training)
+    teacher = teacher.to(images.device)
+    with evaluating(teacher):
+        return choose_by_rule(name, replace(source, teacher=teacher, batches=batches, images=len(indices)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,14 +122,6 @@ def _why_not(network: nn.Module, images: NetworkInput, data: ImageData | InputDa
 
 def _probability_of_at_least(correct: int, samples: int, share: float) -> float:
     """Upper tail of the binomial distribution: at least so many successes of probability ``share``."""
-    if correct <= 0 or share >= 1:
-        return 1.0
-    terms = (
-        math.lgamma(samples + 1)
-        - math.lgamma(hits + 1)
-        - math.lgamma(samples - hits + 1)
-        + hits * math.log(share)
-        + (samples - hits) * math.log1p(-share)
-        for hits in range(correct, samples + 1)
-    )
-    return min(1.0, math.fsum(map(math.exp, terms)))
+    from scipy.special import bdtrc
+
+    return float(bdtrc(correct - 1, samples, share))

@@ -38,8 +38,7 @@ def repeat_run(run: RunRecord) -> str:
     """The command, or the call from Python, that repeats a run by its ``recipe.yaml``."""
     file, passed = run.path.absolute() / "recipe.yaml", passed_from_python(run.recipe)
     if passed:
-        more = "".join(f", {name}={name}" for name in passed)
-        return f"pursuhint.train(pursuhint.Recipe.load({str(file)!r}), {_AGAIN!r}{more})"
+        return _call("train", file, "", passed)
     options = [*_trust(run.recipe), *_on_the_cpu(run.environment)]
     return shlex.join(["pursuhint", "train", "--recipe", str(file), *options, "--out", _AGAIN])
 
@@ -62,11 +61,8 @@ def repeat_comparison(comparison: Comparison, recipe: Recipe) -> str:
     seeds = comparison.seeds if planned is None else comparison.seeds[: planned.first]
     passed = passed_from_python(recipe)
     if passed:
-        more = "".join(f", {name}={name}" for name in passed)
-        return (
-            f"pursuhint.compare(pursuhint.Recipe.load({str(folder / 'recipe.yaml')!r}), {_AGAIN!r}, "
-            f"arms={arms}, seeds={list(seeds)}{_in_python(comparison)}{more})"
-        )
+        asked = f", arms={arms}, seeds={list(seeds)}{_in_python(comparison)}"
+        return _call("compare", folder / "recipe.yaml", asked, passed)
     words = [word for arm in arms for word in ("--arm", arm)]
     return _compare(folder, recipe, comparison.environment, [*words, *_seeds(seeds), *_verdicts(comparison)])
 
@@ -90,11 +86,8 @@ def repeat_methods(study: MethodComparison, recipe: Recipe) -> str:
     names = [_method(method, folder) for method in study.methods if method.name != "alone"]
     passed = passed_from_python(recipe)
     if passed:
-        more = "".join(f", {name}={name}" for name in passed)
-        return (
-            f"pursuhint.compare_methods(pursuhint.Recipe.load({str(folder / 'recipe.yaml')!r}), {_AGAIN!r}, "
-            f"methods={names}, seeds={list(study.seeds)}{_in_python(study)}{more})"
-        )
+        asked = f", methods={names}, seeds={list(study.seeds)}{_in_python(study)}"
+        return _call("compare_methods", folder / "recipe.yaml", asked, passed)
     words = [word for name in names for word in ("--method", name)]
     words += [*_hints(recipe.hints), *_seeds(study.seeds), *_verdicts(study)]
     return _compare(folder, recipe, study.environment, words)
@@ -131,6 +124,19 @@ def train_with(analysis: Analysis, folder: Path) -> str | None:
     return shlex.join(
         ["pursuhint", "train", *kept, *student, "--loss", "kd", "--loss", "at", "--out", "runs/student"]
     )
+
+
+def _call(function: str, recipe: Path, arguments: str, passed: Sequence[str]) -> str:
+    """The call from Python for a stored recipe whose networks or data were passed as objects.
+
+    Args:
+        function: of pursuhint.
+        recipe: its file.
+        arguments: further ones, each after a comma.
+        passed: keywords of the objects, which have to be there under these names.
+    """
+    objects = "".join(f", {name}={name}" for name in passed)
+    return f"pursuhint.{function}(pursuhint.Recipe.load({str(recipe)!r}), {_AGAIN!r}{arguments}{objects})"
 
 
 def _compare(folder: Path, recipe: Recipe, environment: Mapping[str, Any], words: Sequence[str]) -> str:

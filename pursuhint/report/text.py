@@ -13,7 +13,7 @@ from pursuhint.similarity import METRICS, get_metric
 if TYPE_CHECKING:
     from pursuhint._util.provenance import BaseProvenance
     from pursuhint.models.teacher_accuracy import TeacherAccuracy
-    from pursuhint.study.comparison import NetworkFacts
+    from pursuhint.study.comparison import DataFacts, NetworkFacts
     from pursuhint.study.paired_statistics import PairedComparison, Summary
     from pursuhint.training.recipe.schema import Recipe
 
@@ -104,6 +104,15 @@ def metric_title(metric: str) -> str:
 def network_text(name: str, parameters: int | None) -> str:
     """A network and its size."""
     return name if parameters is None else f"{name}, {parameters:,} parameters"
+
+
+def data_text(data: DataFacts) -> str:
+    """The data of a study: name, size of the splits, images and classes."""
+    pixels = " x ".join(map(str, data.image_size))
+    return (
+        f"{data.name}: {data.train:,} training and {data.test:,} test images of {pixels} pixels, "
+        f"{data.num_classes} classes"
+    )
 
 
 def teacher_text(name: str, parameters: int | None, accuracy: TeacherAccuracy | None) -> str:

@@ -167,9 +167,7 @@ def _read(folder: Path) -> list[OwnResult]:
         return _of_arms(Comparison.load(folder))
     if (folder / "settings.json").exists():
         raise PursuhintError(f"the study in {folder} is not finished; run its command again to resume it")
-    run = RunRecord.load(folder)
-    if not run.finished:
-        raise PursuhintError(f"the run in {folder} is not finished; run its command again to resume it")
+    run = RunRecord.load_finished(folder)
     return [_of_recipe(run.recipe, (run.metrics[-1]["test_top1"],))]
 
 

@@ -189,7 +189,8 @@ class _Mutable:
 
 def _train_together(runs: Mapping[RunKey, Run], options: StudyOptions) -> None:
     """Train the runs of all cells, seed by seed; each of several equal ones gets a copy of the first."""
-    ordered = sorted(runs, key=lambda key: [run.seed for run in runs].index(key.seed))
+    seeds = list(dict.fromkeys(key.seed for key in runs))
+    ordered = sorted(runs, key=lambda key: seeds.index(key.seed))
     first_with: dict[Any, RunKey] = {}
     same = {}
     for key in ordered:

@@ -91,12 +91,10 @@ def _load_runs(runs: Sequence[Path | str]) -> list[RunRecord]:
     seen: set[Path] = set()
     records = []
     for given in runs:
-        record = RunRecord.load(given)
+        record = RunRecord.load_finished(given)
         if record.path.resolve() in seen:
             raise PursuhintError(f"the run {given} is named twice; name each run once")
         seen.add(record.path.resolve())
-        if not record.finished:
-            raise PursuhintError(f"the run in {given} is not finished; run its command again to resume it")
         records.append(record)
     return records
 

@@ -34,6 +34,7 @@ from pursuhint.report.text import (
     NEW_IMAGES_NOTE,
     best_limit,
     count,
+    data_text,
     environment_rows,
     equality_note,
     footer,
@@ -216,7 +217,6 @@ def _setting(
 ) -> tuple[tuple[str, str], ...]:
     data, metric = comparison.data, metric_title(comparison.metric)
     position = {"center": "centre"}.get(comparison.position, comparison.position)
-    pixels = " x ".join(map(str, data.image_size))
     trained = "" if teacher is None else f", trained here for {count(len(teacher.metrics), 'epoch')}"
     losses = listed(
         [
@@ -228,11 +228,7 @@ def _setting(
     return (
         ("Teacher", f"{network_text(comparison.teacher.name, comparison.teacher.parameters)}{trained}"),
         ("Student", network_text(comparison.student.name, comparison.student.parameters)),
-        (
-            "Data",
-            f"{data.name}: {data.train:,} training and {data.test:,} test images of {pixels} pixels, "
-            f"{data.num_classes} classes",
-        ),
+        ("Data", data_text(data)),
         *image_rows(data.preprocessing, data.teacher_normalization),
         ("Losses", f"{losses}; the student alone has cross-entropy only"),
         *training_rows(recipe),

@@ -11,6 +11,7 @@ from pursuhint.report.text import (
     NEW_IMAGES_NOTE,
     best_limit,
     count,
+    data_text,
     environment_rows,
     equality_note,
     footer,
@@ -51,7 +52,6 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
     """
     teacher, student, data = study.teacher, study.student, study.data
     recipe, seeds = Recipe.from_dict(study.recipe), count(len(study.seeds), "seed")
-    pixels = " x ".join(map(str, data.image_size))
     return Page(
         title=f"What does {teacher.name} teach {student.name} by which method?",
         subtitle=f"A study of methods with PursuHint on {data.name}: {len(study.methods)} ways of training, "
@@ -76,11 +76,7 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
         setting=(
             ("Teacher", teacher_text(teacher.name, teacher.parameters, teacher.accuracy)),
             ("Student", network_text(student.name, student.parameters)),
-            (
-                "Data",
-                f"{data.name}: {data.train:,} training and {data.test:,} test images of {pixels} pixels, "
-                f"{data.num_classes} classes",
-            ),
+            ("Data", data_text(data)),
             *image_rows(data.preprocessing, data.teacher_normalization),
             *training_rows(recipe),
             ("Augmentation", ", ".join(recipe.data.augment) or "none"),

@@ -97,6 +97,18 @@ class RunRecord:
         """The hint points of the run: those that all losses share, or those of every loss with its own."""
         return tuple(self.plans.values()) if self.plan is None else (self.plan,)
 
+    @classmethod
+    def load_finished(cls, folder: Path | str) -> RunRecord:
+        """Read the folder of a finished run.
+
+        Raises:
+            PursuhintError: the run is not finished, or as `load`.
+        """
+        record = cls.load(folder)
+        if not record.finished:
+            raise PursuhintError(f"the run in {folder} is not finished; run its command again to resume it")
+        return record
+
     @property
     def dominant_term(self) -> DominantTerm | None:
         """The term with more than 90 % of the loss in the first epoch of the main stage; None without one."""
