@@ -20,7 +20,6 @@ from pursuhint._util.random_state import keep_random_state
 from pursuhint._util.wrappers import copy_network
 from pursuhint.analysis.by_rule import TrainingImages, plan_by_rule
 from pursuhint.analysis.result import Analysis
-from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.options import default_k
@@ -44,6 +43,7 @@ from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
 from pursuhint.study.until_decided import SequentialResult, check_plan, looks_of, seeds_in
+from pursuhint.training.final_plan import analyze_teacher
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.prepare_training import (
     Parts,
@@ -353,10 +353,13 @@ class _HintPlacement:
         assert recipe.teacher is not None
         update = {"k": self.k, "seed": seed}
         looking = [loss for loss in recipe.losses if needs_hints([loss])]
-        source = rule_source(hints.model_copy(update=update), self.points, recipe.teacher.network, looking)
-        if RULES[name].analysis:
-            assert analysis is not None
-            source = dataclasses.replace(source, similarity=analysis.clustered_similarity(hints.metric))
+        source = rule_source(
+            hints.model_copy(update=update),
+            self.points,
+            recipe.teacher.network,
+            looking,
+            analysis=analysis if RULES[name].analysis else None,
+        )
         images = TrainingImages(self.parts.data, hints.samples, self.study.device, recipe.data.workers)
         return plan_by_rule(name, source, self.parts.teacher, images)
 
@@ -381,22 +384,13 @@ class _HintPlacement:
             metrics = tuple(dict.fromkeys((*there.metrics, *metrics)))
         if given is None:
             self.study.watch(PhaseStarted("analysis", "comparing the layers of the teacher"))
-            recipe, hints = self.study.recipe, self.hints
-            assert self.parts.teacher is not None
-            assert recipe.teacher is not None
-            assert hints.activation is not None
-            given = analyze(
-                self.parts.teacher,
-                self.parts.data,
+            given = analyze_teacher(
+                self.study.recipe,
+                self.parts,
                 metrics=metrics,
-                samples=hints.samples,
-                seed=hints.seed,
-                activation=hints.activation,
-                **dataclasses.asdict(dataclasses.replace(hints.selection, k=self.k)),
+                selection=dataclasses.replace(self.hints.selection, k=self.k),
                 device=self.study.device,
-                network_name=recipe.teacher.network,
                 accuracy=self.study.accuracy,
-                checkpoint=recipe.teacher.checkpoint,
             )
         if self.study.is_main_process:
             given.save(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,10 @@ from pursuhint.training.recipe.resolve import needs_hints
 from pursuhint.training.run_folder.environment import ENVIRONMENT, stored_provenance
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
+    from pursuhint.models.teacher_accuracy import TeacherAccuracy
     from pursuhint.training.prepare_training import Parts
     from pursuhint.training.recipe.schema import Recipe
 
@@ -61,29 +64,63 @@ def final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelera
 
 def _analyze(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelerator) -> Analysis:
     """The analysis of the teacher that ``chosen`` and the rules on similarities need, saved to the folder."""
-    hints, network = recipe.hints, recipe.teacher
+    hints = recipe.hints
     assert hints is not None
-    assert hints.activation is not None
-    assert parts.teacher is not None
     selection = hints.selection if hints.strategy == "chosen" else SelectionOptions(normalize=hints.normalize)
-    analysis = analyze(  # ranks shard the samples
-        parts.teacher,
-        parts.data,
+    analysis = analyze_teacher(
+        recipe,
+        parts,
         metrics=(hints.metric,),
-        samples=hints.samples,
-        seed=hints.seed,
-        activation=hints.activation,
-        **asdict(selection),
+        selection=selection,
         device=accelerator.device,
-        workers=recipe.data.workers,
-        state=folder / "analysis" / "state",
-        network_name=network.network if network is not None else None,
-        checkpoint=network.checkpoint if network is not None else None,
         accuracy=parts.accuracy,
+        state=folder / "analysis" / "state",
     )
     if accelerator.is_main_process:
         analysis.save(folder / "analysis")
     return analysis
+
+
+def analyze_teacher(
+    recipe: Recipe,
+    parts: Parts,
+    *,
+    metrics: Sequence[str],
+    selection: SelectionOptions,
+    device: torch.device,
+    accuracy: TeacherAccuracy | None,
+    state: Path | None = None,
+) -> Analysis:
+    """Analyze the teacher of a recipe as its hints say. Collective call: ranks shard the samples.
+
+    Args:
+        recipe: resolved, with hints.
+        parts: teacher and data.
+        metrics: similarity metrics; the first one chooses.
+        selection: how points are chosen.
+        device: where to run.
+        accuracy: of the teacher, if it has been measured.
+        state: folder of a resumable pass; None for one that begins anew.
+    """
+    hints, network = recipe.hints, recipe.teacher
+    assert hints is not None
+    assert hints.activation is not None  # resolved
+    assert parts.teacher is not None
+    return analyze(
+        parts.teacher,
+        parts.data,
+        metrics=metrics,
+        samples=hints.samples,
+        seed=hints.seed,
+        activation=hints.activation,
+        **asdict(selection),
+        device=device,
+        workers=recipe.data.workers,
+        state=state,
+        network_name=network.network if network is not None else None,
+        checkpoint=network.checkpoint if network is not None else None,
+        accuracy=accuracy,
+    )
 
 
 def _by_rule(recipe: Recipe, parts: Parts, analysis: Analysis | None, accelerator: Accelerator) -> HintPlan:
@@ -95,8 +132,6 @@ def _by_rule(recipe: Recipe, parts: Parts, analysis: Analysis | None, accelerato
     name = "" if recipe.teacher is None else recipe.teacher.network
     looking = [loss for loss, config in recipe.losses.items() if config.hints is None and needs_hints([loss])]
     points = find_hint_points(teacher, parts.example, activation=hints.activation)
-    source = rule_source(hints, points, name, looking)
-    if analysis is not None:
-        source = replace(source, similarity=analysis.clustered_similarity(hints.metric))
+    source = rule_source(hints, points, name, looking, analysis=analysis)
     images = TrainingImages(parts.data, hints.samples, accelerator.device, recipe.data.workers)
     return plan_by_rule(str(hints.strategy), source, teacher, images)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ from pursuhint.training.normalization import converted_for, normalized_for
 from pursuhint.training.recipe.resolve import needs_hints
 from pursuhint.training.recipe.schema import HintsConfig, NetworkConfig, Recipe
 from pursuhint.training.resources import Resources
+
+if TYPE_CHECKING:
+    from pursuhint.analysis.result import Analysis
 
 __all__ = [
     "Parts",
@@ -274,19 +278,30 @@ def _plan(
 
 
 def rule_source(
-    hints: HintsConfig, points: tuple[HintPoint, ...], teacher_name: str, losses: Sequence[str]
+    hints: HintsConfig,
+    points: tuple[HintPoint, ...],
+    teacher_name: str,
+    losses: Sequence[str],
+    *,
+    analysis: Analysis | None = None,
 ) -> RuleSource:
-    """What a rule of `pursuhint.hints.RULES` chooses from, as far as no data are needed.
+    """What a rule of `pursuhint.hints.RULES` chooses from, but for the network and images.
 
     Args:
         hints: of the recipe.
         points: candidates of the teacher.
         teacher_name: as in the recipe.
         losses: those that look at the points.
+        analysis: of the teacher, with the metric of the hints, for the rules that look at similarities.
     """
-    k = default_k(points) if hints.k is None else hints.k
     return RuleSource(
-        points, k, seed=hints.seed, position=hints.position, teacher_name=teacher_name, losses=tuple(losses)
+        points,
+        k=default_k(points) if hints.k is None else hints.k,
+        seed=hints.seed,
+        position=hints.position,
+        teacher_name=teacher_name,
+        losses=tuple(losses),
+        similarity=None if analysis is None else analysis.clustered_similarity(hints.metric),
     )
 
 
