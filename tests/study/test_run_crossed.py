@@ -10,6 +10,9 @@ from pursuhint._util.devices import choose_device
 from pursuhint._util.text import capital
 from pursuhint.errors import PursuhintError
 from pursuhint.report import write_report
+from pursuhint.report.figures import grouped_bars
+from pursuhint.report.page_model import FigureFolder
+from pursuhint.report.sections.crossed import build_crossed_page
 from pursuhint.study import Comparison, ComparisonRequest, Crossing, StudyOptions, compare, compare_crossed
 from pursuhint.study.events import ArmFinished
 from pursuhint.training import RunRecord
@@ -90,6 +93,19 @@ def test_the_same_call_trains_nothing_and_more_lengths_are_added(finished, teach
     assert [cell.epochs for cell in longer.cells] == [1, 2, 3] * 2
     with pytest.raises(PursuhintError, match="lengths can be added but not dropped"):
         crossed(teacher, data, finished.path, epochs=(1,))
+
+
+@pytest.mark.parametrize(("lowest", "cut"), [(0.0, False), (40.0, True)])
+def test_the_caption_says_where_the_axis_of_the_bars_begins(finished, tmp_path, monkeypatch, lowest, cut):
+    def bars(groups):
+        figure = grouped_bars(groups)
+        figure.axes[0].set_ylim(lowest, 100)
+        return figure
+
+    monkeypatch.setattr("pursuhint.report.sections.crossed.grouped_bars", bars)
+    page = build_crossed_page(finished, FigureFolder(tmp_path))
+    (picture,) = (picture for title, picture in page.crossed.pictures if title == "Arms by losses and length")
+    assert ("does not begin at zero" in picture.caption) == cut
 
 
 def test_the_report_has_the_pictures_of_the_study(finished):

@@ -23,8 +23,8 @@ def grouped_bars(
 ) -> Figure:
     """Mean and standard deviation of every arm, side by side in each group.
 
-    The axis begins below the lowest bar, not at zero: what is compared are the tops. Arms beyond the number
-    of colours repeat them with another hatching.
+    The axis begins below the lowest bar, at zero if that is near: what is compared are the tops. Arms beyond
+    the number of colours repeat them with another hatching.
 
     Args:
         groups: results of every seed by arm, by group (a set of losses, a length).

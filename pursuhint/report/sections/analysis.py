@@ -398,7 +398,7 @@ def _agreement_grid(analysis: Analysis) -> Grid | None:
     heads = [capital(head) for head in found.heads(_name)]
     rows = [list(row) for row in found.table()]
     if stability is not None:
-        heads.append("Stable under resampling of images")
+        heads.append("In half-samples")
         share = {point.position: each for point, each in zip(analysis.candidates, stability.frequency)}
         for row, position in zip(rows, found.chosen):
             row.append(percent(share[position]))

@@ -159,10 +159,10 @@ def _pictures(
             cell.title: {title_of(arm): comparison.arm(arm).last.values for arm in arms}
             for cell, comparison in cells
         }
-        caption = (
-            f"Mean accuracy of every arm by losses and length. {_SPREAD} The axis does not begin at zero."
-        )
-        picture = figure_folder.add("bars", grouped_bars(groups), "Bars of all arms in groups", caption)
+        bars = grouped_bars(groups)
+        cut = " The axis does not begin at zero." if bars.axes[0].get_ylim()[0] > 0 else ""
+        caption = f"Mean accuracy of every arm by losses and length. {_SPREAD}{cut}"
+        picture = figure_folder.add("bars", bars, "Bars of all arms in groups", caption)
         found.append(("Arms by losses and length", picture))
     chosen = [arm for arm in arms if arm in _PROPOSED or arm.count(":") == 2]
     for number, proposed in enumerate(chosen, 1):
