@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,20 @@ from .recipe_options import build_recipe, recipe_options
 
 if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import LossConfig
+
+
+class Lengths(click.ParamType):
+    """One number of epochs, or several with commas between them."""
+
+    name = "epochs"
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"{value!r} is not a number of epochs, such as 60, or a list of them, such as 8,20,60")
+        return tuple(map(int, parts))
 
 
 @click.command(
@@ -41,7 +56,13 @@ if TYPE_CHECKING:
         "    --teacher-checkpoint resnet32x4.pth --at-once 8 --out methods",
     ),
 )
-@recipe_options
+@functools.partial(recipe_options, without=("epochs",))
+@click.option(
+    "--epochs",
+    type=Lengths(),
+    metavar="LIST",
+    help="Passes over the training data, or several lengths to cross with the arms: 8,20,60.  [default: 240]",
+)
 @click.option(
     "--arm",
     "arms",
@@ -270,30 +291,6 @@ def _refuse_ignored(arms: tuple[str, ...], methods: tuple[str, ...]) -> None:
         refuse_typed("k", because=f"the arms {', '.join(arms)} have one hint for every resolution stage")
     if set(arms) <= set(WITHOUT_HINTS):
         refuse_typed("activation", because=f"the students of {' and '.join(arms)} have no hints")
-
-
-class Lengths(click.ParamType):
-    """One number of epochs, or several with commas between them."""
-
-    name = "epochs"
-
-    def convert(self, value: Any, parameter: Any, context: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = [part.strip() for part in str(value).split(",")]
-        if not all(part.isdecimal() and int(part) > 0 for part in parts):
-            self.fail(f"{value!r} is not a number of epochs, such as 60, or a list of them, such as 8,20,60")
-        return tuple(map(int, parts))
-
-
-for _option in command.params:
-    if isinstance(_option, click.Option) and _option.name == "epochs":
-        _option.type = Lengths()
-        _option.metavar = "LIST"
-        _option.help = (
-            "Passes over the training data, or several lengths to cross with the arms: "
-            "8,20,60.  [default: 240]"
-        )
 
 
 def parse_loss_sets(texts: Sequence[str]) -> dict[str, dict[str, LossConfig]]:

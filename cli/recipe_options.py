@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,15 @@ from .options import apply
 if TYPE_CHECKING:
     from pursuhint.training import Recipe
 
-_OWN = (
-    click.option(
+_OWN: dict[str, Callable[[Any], Any]] = {
+    "recipe": click.option(
         "--recipe",
         callback=early(early_checks.recipe),
         metavar="NAME|FILE",
         help="Settings to start from: a name of 'pursuhint list recipes' or a YAML file, with :VARIANT for "
         "one of its variants. Options override it.",
     ),
-    click.option(
+    "losses": click.option(
         "--loss",
         "losses",
         callback=early(early_checks.loss),
@@ -31,32 +32,32 @@ _OWN = (
         help="A term of the total loss, e.g. kd, at=1000 or at=1000:p=1. Without a weight, the paper's. "
         "Repeatable; replaces the recipe's losses. Cross-entropy (ce) is added unless a loss contains it.",
     ),
-    click.option(
+    "epochs": click.option(
         "--epochs", type=click.IntRange(min=1), help="Passes over the training data.  [default: 240]"
     ),
-    click.option("--lr", type=float, help="Base learning rate.  [default: 0.05]"),
-    click.option(
+    "lr": click.option("--lr", type=float, help="Base learning rate.  [default: 0.05]"),
+    "val_fraction": click.option(
         "--val-fraction",
         type=click.FloatRange(0, 1, max_open=True),
         help="Share of the training data set aside to choose the best epoch.  [default: 0]",
     ),
-    click.option(
+    "train_samples": click.option(
         "--train-samples",
         metavar="N",
         type=click.IntRange(min=1),
         help="Train on a class-balanced subset of N images, the same one for every seed.  [default: all]",
     ),
-    click.option(
+    "only_classes": click.option(
         "--only-classes",
         metavar="LIST",
         help="Classes of the data to train on and test, e.g. 0-49 or 3,7,20-29.  [default: all]",
     ),
-    click.option(
+    "precision": click.option(
         "--precision",
         type=click.Choice(["float32", "bf16", "fp16"]),
         help="Automatic mixed precision; fp16 on a GPU only.  [default: float32]",
     ),
-    click.option(
+    "assignments": click.option(
         "--set",
         "assignments",
         metavar="KEY=VALUE",
@@ -65,7 +66,7 @@ _OWN = (
         "data.augment=standard,cutout, acceleration.teacher_precision=bf16. "
         "The recipe.yaml of any run shows them all. Repeatable.",
     ),
-)
+}
 
 
 _SHARED = (
@@ -76,8 +77,9 @@ _SHARED = (
 
 def recipe_options(command: Any, *, without: tuple[str, ...] = ()) -> Any:
     """Add the options that `build_recipe` reads, except those that a command defines itself."""
-    for option in reversed(_OWN):
-        command = option(command)
+    for name, option in reversed(_OWN.items()):
+        if name not in without:
+            command = option(command)
     return apply(*(name for name in _SHARED if name not in without))(command)
 
 
