@@ -109,3 +109,10 @@ def pooling(name: str) -> None:
     from pursuhint.features.pooling import get_pooling
 
     get_pooling(name)
+
+
+def figure(name: str) -> None:
+    from pursuhint._util.registry import lookup
+    from pursuhint.report import FIGURES
+
+    lookup("figure", FIGURES, name)

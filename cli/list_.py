@@ -173,6 +173,17 @@ def _arms(verbose: bool) -> list[dict[str, Any]]:
     return [*rows, *({"name": form, "about": about} for form, about in PATTERNS.items())]
 
 
+def _figures(verbose: bool) -> list[dict[str, Any]]:
+    from pursuhint.report import FIGURES
+
+    rows: list[dict[str, Any]] = [{"name": name, "about": figure.about} for name, figure in FIGURES.items()]
+    if verbose:
+        for row, figure in zip(rows, FIGURES.values()):
+            row["drawn_from"], row["published"] = figure.takes, figure.paper
+            row["options"] = [f"--{setting.replace('_', '-')}" for setting in figure.settings]
+    return rows
+
+
 KINDS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "models": _models,
     "datasets": _datasets,
@@ -180,19 +191,20 @@ KINDS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "metrics": _metrics,
     "recipes": _recipes,
     "arms": _arms,
+    "figures": _figures,
 }
 
 
 @click.command(
     "list",
     epilog=examples("pursuhint list losses --verbose", "pursuhint list models"),
-    short_help="List models, data sets, losses, metrics, recipes or arms.",
+    short_help="List models, data sets, losses, metrics, recipes, arms or figures.",
 )
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @click.option("--verbose", "-v", is_flag=True, help="Say more about each.")
 @apply("json")
 def command(kind: str, verbose: bool, as_json: bool) -> None:
-    """List the names of models, datasets, losses, metrics, recipes or arms."""
+    """List the names of models, datasets, losses, metrics, recipes, arms or figures."""
     rows = KINDS[kind](verbose)
     if as_json:
         click.echo(json.dumps(rows, indent=2))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pursuhint.report.figures.training_curves import Series, series_colors, training_curves
     from pursuhint.report.method_table import method_grid
     from pursuhint.report.page import write_report
+    from pursuhint.report.paper_figures import FIGURES, PaperFigure
+    from pursuhint.report.paper_figures.drawn import DrawnFigure, FigureSettings
+    from pursuhint.report.paper_figures.write import write_figure
     from pursuhint.report.sections.methods import findings
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

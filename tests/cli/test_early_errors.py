@@ -53,6 +53,8 @@ CASES = {  # words, and what the message names
     "export {tmp}": "is not a run folder",
     "export {tmp} --format tf": "'tf' is not one of",
     "report gone": "does not exist",
+    "report {tmp} --figure logit-corelation": "did you mean 'logit-correlation'",
+    "report {tmp} --figure weight-curve --seed 1": "--seed would be ignored",
     "points": "Missing argument",
     "points resnt8": "did you mean 'resnet8'",
     "profile --student resnt8 --input 3x8x8 --classes 3": "did you mean 'resnet8'",

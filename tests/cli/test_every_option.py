@@ -61,6 +61,7 @@ Row = Changes | Refused | Shown
 
 POINTS_TEST = "test_points_lists_positions_and_marks_the_conventional_ones"
 RULE_TEST = "tests/cli/test_analysis.py::test_points_marks_and_writes_the_points_of_a_rule"
+FIGURES_TEST = "test_figures_of_one_folder_go_into_it_and_of_several_where_out_says"
 REPORT_TEST = "test_report_on_how_alike_teacher_and_student_are"
 PT2_TEST = "test_pt2_with_normalisation_takes_images_in_0_to_1"
 
@@ -274,6 +275,10 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--device": Refused("{tmp} --device cpu", "--device would be ignored"),
         "--quiet": Refused("{tmp} --quiet", "--quiet would be ignored"),
         "--trust-code": Refused("{tmp} --trust-code", "--trust-code would be ignored"),
+        "--figure": Shown(f"tests/cli/test_report_figures.py::{FIGURES_TEST}"),
+        "--out": Shown(f"tests/cli/test_report_figures.py::{FIGURES_TEST}"),
+        "--images": Refused("{tmp} --images 2", "--images would be ignored"),
+        "--seed": Refused("{tmp} --seed 1", "--seed would be ignored"),
         "--json": Shown("tests/cli/test_every_option.py::test_json_prints_json_and_quiet_nothing"),
     },
     "select": {

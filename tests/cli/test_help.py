@@ -37,7 +37,7 @@ def test_a_mistyped_command_is_answered_with_the_nearest(pursuhint):
     assert "did you mean 'analyze'?" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["models", "datasets", "losses", "metrics", "recipes", "arms"])
+@pytest.mark.parametrize("kind", ["models", "datasets", "losses", "metrics", "recipes", "arms", "figures"])
 def test_lists(pursuhint, kind):
     import json
 

@@ -1,0 +1,54 @@
+"""Figures of the papers, by name: every file here draws one of them from runs or analyses.
+
+`FIGURES` is the one place where a figure has a name. Listing them imports neither PyTorch nor Matplotlib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["FIGURES", "PaperFigure"]
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure that can be asked for by name.
+
+    Attributes:
+        about: what it shows, in a few words.
+        paper: where papers have it.
+        takes: which folders it is drawn from.
+        draw: ``"module:function"``; the function takes folders and `FigureSettings`, and returns a
+            `DrawnFigure`.
+        settings: fields of `FigureSettings` that change it.
+    """
+
+    about: str
+    paper: str
+    takes: str
+    draw: str
+    settings: tuple[str, ...] = ()
+
+
+_OF_NETWORKS = ("device", "trust_code")
+
+FIGURES: Mapping[str, PaperFigure] = MappingProxyType(
+    {
+        "logit-correlation": PaperFigure(
+            "teacher minus student: correlations of the logits of every two classes",
+            "RRD and ICD, figure 1",
+            "runs with a teacher",
+            "pursuhint.report.paper_figures.logit_correlation:draw",
+            _OF_NETWORKS,
+        ),
+        "weight-curve": PaperFigure(
+            "accuracy against the weight of a loss, or another of its numbers",
+            "Re-ReviewKD, figure 6; REFILLED, supplement, figure 2",
+            "runs that differ in this number",
+            "pursuhint.report.paper_figures.weight_curve:draw",
+        ),
+    }
+)
+"""Figures by name."""
