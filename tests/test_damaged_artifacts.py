@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,15 +15,24 @@ import torch
 import yaml
 from pursuhint.cli.results import print_analysis, print_comparison, print_plan, print_run, print_selection
 
+from pursuhint._util.atomic_files import write_json
 from pursuhint.analysis import Analysis, analyze
 from pursuhint.analysis.storage import StoredAnalysis
+from pursuhint.data import ImageData
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints import HintPlan
 from pursuhint.models import create_model
 from pursuhint.study import Comparison
+from pursuhint.study.settings import StudySettings
+from pursuhint.study.step_memory import read_memory
+from pursuhint.study.until_decided import seeds_in
 from pursuhint.training import Recipe, RunRecord, train
+from pursuhint.training.loaders import load_data
 from pursuhint.training.recipe.resolve import resolve_recipe
+from pursuhint.training.run_folder.environment import stored_provenance
+from pursuhint.training.run_folder.files import read_environment
+from pursuhint.training.run_folder.fingerprint import check_same_run
 from pursuhint.training.run_folder.image_hits import load_hits
 from tests.helpers.study_runs import few_digits
 from tests.study.test_comparison import ALONE, CONVENTIONAL, KMEANS, comparison
@@ -75,6 +85,30 @@ def use_run(folder: Path) -> None:
         print_run(record, as_json=as_json)
 
 
+def resume_run(folder: Path) -> None:
+    """What a run checks before it goes on in a folder."""
+    recipe = resolve_recipe(Recipe.read(folder / "recipe.yaml"))
+    check_same_run(folder, recipe, {}, digits())
+    stored_provenance(read_environment(folder))
+
+
+@functools.cache
+def digits() -> ImageData:
+    return load_data(Recipe.from_dict({"student": "resnet8"}).data)
+
+
+@functools.cache
+def study_settings() -> StudySettings:
+    recipe = resolve_recipe(Recipe.from_dict({"student": "resnet8"}))
+    lists, inputs = {"arms": ["alone", "kd"], "seeds": [0, 1]}, {"teacher": "0" * 16}
+    return StudySettings("comparison", recipe, inputs=inputs, data=digits(), lists=lists)
+
+
+def use_settings(folder: Path) -> None:
+    seeds_in(folder)
+    study_settings().matches(folder)
+
+
 def make_recipe(folder: Path) -> None:
     values = {"student": "resnet8", "teacher": "resnet14", "losses": {"at": 1, "kd": None}, "hints": "chosen"}
     resolve_recipe(Recipe.from_dict(values)).save(folder / "recipe.yaml")
@@ -89,6 +123,15 @@ ARTIFACTS = {
     ),
     "hits by image": Artifact("correct.json", make_run, load_hits),
     "environment of a run": Artifact("environment.json", make_run, use_run),
+    "environment of a run that resumes": Artifact("environment.json", make_run, resume_run),
+    "settings of a study": Artifact(
+        "settings.json", lambda folder: study_settings().save(folder), use_settings
+    ),
+    "memory of the methods": Artifact(
+        "memory.json",
+        lambda folder: write_json(folder / "memory.json", {"alone": 1, "kd": 2, "crd:negatives=9": 3}),
+        lambda folder: read_memory(folder / "memory.json"),
+    ),
     "comparison": Artifact(
         "compare.json",
         lambda folder: comparison(folder, ALONE, CONVENTIONAL, KMEANS).save(),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pursuhint._util.arguments import READ_RECIPE, expect
-from pursuhint._util.atomic_files import read_json, write_json
+from pursuhint._util.atomic_files import write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.errors import PursuhintError
@@ -24,7 +24,7 @@ from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
 from pursuhint.study.method_comparison import MethodComparison, MethodResult, against
 from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
 from pursuhint.study.settings import StudySettings
-from pursuhint.study.step_memory import step_memory
+from pursuhint.study.step_memory import read_memory, step_memory
 from pursuhint.study.study import Study, StudyOptions
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loaders import training_loader
@@ -209,7 +209,7 @@ class _Trials:
             Bytes that a step keeps, by method; and for methods that do not fit the networks, why.
         """
         path = self.study.out / _MEMORY
-        known = read_json(path, "memory of the methods") if path.exists() else {}
+        known = read_memory(path) if path.exists() else {}
         memory: dict[str, int] = {}
         unfit: dict[str, str] = {}
         new = [method for method in methods if method.name not in known]
@@ -217,7 +217,7 @@ class _Trials:
             self.study.watch(PhaseStarted("check", f"trying {len(new)} ways of training"))
         for method in methods:
             if method.name in known:
-                memory[method.name] = int(known[method.name])
+                memory[method.name] = known[method.name]
                 continue
             try:
                 memory[method.name] = self._memory(method)

@@ -11,6 +11,7 @@ from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.output_folder import claim_folder
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.renamed import refuse_old_names
+from pursuhint.training.run_folder.files import checked_data
 from pursuhint.training.run_folder.fingerprint import both_folders, data_difference, describe_data
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class StudySettings:
         if not set(self.lists) <= set(there):
             raise PursuhintError(f"{folder} holds a study of another kind; choose another folder (--out)")
         self._check_recipe(folder, there.get("recipe", {}))
-        if (change := data_difference(there.get("data", {}), self._data)) is not None:
+        described = checked_data(there.get("data", {}), f"the data in {path}")
+        if (change := data_difference(described, self._data)) is not None:
             raise PursuhintError(
                 f"{folder} holds another {self.what}: {self._data.name} has changed since: {change}; put the "
                 "data back, or choose another folder (--out)"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import torch
+from pydantic import Field, RootModel
 from torch import Tensor
 
+from pursuhint._util.atomic_files import read_json
+from pursuhint._util.json_files import checked
 from pursuhint._util.network_input import tensors_of
 from pursuhint.data import Batch
 from pursuhint.distillation.distiller import Distiller
@@ -12,6 +18,23 @@ from pursuhint.features.extractor import Features
 
 _STATES = {"sgd": 1, "adamw": 2}
 """Numbers that an optimiser keeps for every parameter."""
+
+
+class _MemoryFile(RootModel[dict[str, Annotated[int, Field(ge=0)]]]):
+    pass
+
+
+def read_memory(path: Path) -> dict[str, int]:
+    """The bytes of a step by method, which an earlier call has measured.
+
+    Args:
+        path: a ``memory.json``.
+
+    Raises:
+        PursuhintError: it cannot be read, or holds something else.
+    """
+    values = read_json(path, "memory of the methods")
+    return checked(_MemoryFile, values, f"the memory of the methods {path}").root
 
 
 def step_memory(

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pursuhint._util.atomic_files import read_json
 from pursuhint.analysis.by_rule import TrainingImages, plan_by_rule
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
@@ -17,7 +16,8 @@ from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES
 from pursuhint.training.prepare_training import pair_with_student, rule_source
 from pursuhint.training.recipe.resolve import needs_hints
-from pursuhint.training.run_folder.environment import ENVIRONMENT, stored_provenance
+from pursuhint.training.run_folder.environment import stored_provenance
+from pursuhint.training.run_folder.files import read_environment
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ def final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelera
         if accelerator.is_main_process:
             if rule is not None:
                 plan = _by_rule(recipe, parts, analysis, accelerator)
-                made = stored_provenance(read_json(folder / ENVIRONMENT, "description of the run"))
+                made = stored_provenance(read_environment(folder))
                 plan = replace(plan, provenance=made)
             else:
                 assert analysis is not None

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from pursuhint._util.arguments import READ_RECIPE, expect
-from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.atomic_files import make_folder, write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import is_main_process
 from pursuhint._util.output_folder import remove_leftovers
@@ -45,6 +45,7 @@ from pursuhint.training.run_folder.environment import (
     describe_provenance,
     stored_provenance,
 )
+from pursuhint.training.run_folder.files import read_environment
 from pursuhint.training.run_folder.fingerprint import check_same_run, data_moved, describe_data
 from pursuhint.training.run_folder.record import RunRecord, hints_file
 from pursuhint.training.run_folder.trackers import check_trackers
@@ -207,7 +208,7 @@ def _measure_teacher(
     """The accuracy of the teacher, kept in environment.json; measured unless that or a study has it."""
     path = run.out / ENVIRONMENT
     accelerator.wait_for_everyone()  # the file is complete
-    before = read_json(path, "description of the run")
+    before = read_environment(run.out)
     accelerator.wait_for_everyone()  # every rank has read it before one of them writes
     known = before.get("teacher")
     if run.inputs.accuracy is not None:
@@ -246,7 +247,7 @@ def _describe(
     path = folder / ENVIRONMENT
     now = describe_environment(accelerator.device, seed=recipe.seed, processes=accelerator.num_processes)
     if (folder / "recipe.yaml").exists() and path.exists():
-        before = read_json(path, "description of the run")
+        before = read_environment(folder)
         write_json(path, {**before, "resumed": [*before.get("resumed", []), now]})
         return stored_provenance(before)
     converted = None if parts.teacher is None else converted_to(parts.teacher)
@@ -266,7 +267,7 @@ def _describe(
 def _note_the_end(folder: Path) -> None:
     """Write into environment.json when the run ended."""
     path = folder / ENVIRONMENT
-    values = read_json(path, "description of the run")
+    values = read_environment(folder)
     made = stored_provenance(values)
     if made is not None and not made.ended:
         write_json(path, {**values, "provenance": asdict(made.finished())})

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pursuhint._util.atomic_files import read_json
 from pursuhint._util.json_files import checked
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.size_bounds import LARGEST_CHANNELS, LARGEST_CLASSES
 from pursuhint.errors import PursuhintError
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
+from pursuhint.training.run_folder.environment import ENVIRONMENT
 
 _NEEDED = ("epoch", "train_loss", "test_loss", "test_top1")
 _LARGEST_IMAGE = 1 << 28  # values; its zeros are allocated to find the layers of a network
@@ -93,20 +96,31 @@ class _Environment(BaseModel):
     provenance: BaseProvenance | None = None
 
 
-def checked_environment(values: Any, what: str) -> dict[str, Any]:
-    """The content of ``environment.json``, with the types that its readers expect.
+def read_environment(folder: Path) -> dict[str, Any]:
+    """The content of a run's ``environment.json``, with the types that its readers expect.
 
     Raises:
         PursuhintError: an entry is missing, of another type, or larger than any network takes; the message
             names file and entry.
     """
-    found = checked(_Environment, values, what)
+    path = folder / ENVIRONMENT
+    what = f"the description of the run {path}"
+    found = checked(_Environment, read_json(path, "description of the run"), what)
     height, width = found.data.image_size
     if found.data.in_channels * height * width > _LARGEST_IMAGE:
         raise PursuhintError(
             f"{what} is not valid: data.image_size: images of {height} x {width} are larger than any"
         )
     return found.model_dump(exclude_unset=True)
+
+
+def checked_data(values: Any, what: str) -> dict[str, Any]:
+    """A description of data from a file, as `describe_data` gave it; empty where an old version wrote it.
+
+    Raises:
+        PursuhintError: an entry is missing, or of another type.
+    """
+    return checked(_Data, values, what).model_dump(exclude_unset=True) if values else {}
 
 
 def checked_epoch(values: Any, what: str) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pursuhint._util.atomic_files import read_json
 from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.output_folder import claim_folder
 from pursuhint.data.fingerprint import DataFingerprint, fingerprint_split
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import Recipe
+from pursuhint.training.run_folder.files import read_environment
 
 if TYPE_CHECKING:
     from pursuhint.data import ImageData
@@ -51,7 +51,7 @@ def check_same_run(
     claim_folder(folder, "run")
     there, here = flatten_keys(Recipe.read(path).to_dict()), flatten_keys(recipe.to_dict())
     environment = folder / "environment.json"
-    described = read_json(environment, "description of the run") if environment.exists() else {}
+    described = read_environment(folder) if environment.exists() else {}
     known = described.get("inputs", {})
     may_differ = {f"{role}.checkpoint" for role in ("student", "teacher") if role in known and role in inputs}
     if both_folders(there.get("data.name"), here["data.name"]) and "fingerprint" in described.get("data", {}):

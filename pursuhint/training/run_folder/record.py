@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pursuhint._util.atomic_files import LARGEST_JSON, read_json
+from pursuhint._util.atomic_files import LARGEST_JSON
 from pursuhint._util.input_files import read_text
 from pursuhint._util.json_text import parse_json
 from pursuhint.errors import PursuhintError
@@ -15,7 +15,7 @@ from pursuhint.hints.plan import HintPlan
 from pursuhint.training.loss_shares import DominantTerm, dominant_of_run
 from pursuhint.training.recipe.received import check_code
 from pursuhint.training.recipe.schema import Recipe
-from pursuhint.training.run_folder.files import checked_environment, checked_epoch
+from pursuhint.training.run_folder.files import checked_epoch, read_environment
 from pursuhint.training.run_folder.image_hits import load_hits
 
 if TYPE_CHECKING:
@@ -83,10 +83,7 @@ class RunRecord:
             recipe=recipe,
             metrics=read_metrics(path / "metrics.jsonl"),
             plan=HintPlan.load(hints) if hints.exists() else None,
-            environment=checked_environment(
-                read_json(path / "environment.json", "description of the run"),
-                f"the description of the run {path / 'environment.json'}",
-            ),
+            environment=read_environment(path),
             finished=(path / "result.json").exists(),
             is_main_process=is_main_process,
             plans={name: HintPlan.load(file) for name, file in own.items() if file.exists()},

@@ -12,11 +12,12 @@ from typing import Any
 
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 
-from pursuhint._util.atomic_files import make_folder, read_json
+from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.registry import lookup
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import Recipe
+from pursuhint.training.run_folder.files import read_environment
 
 TRACKERS: Mapping[str, str] = MappingProxyType({"tensorboard": "tensorboard", "wandb": "wandb"})
 """Names of trackers and the package that each needs, which the extra of the tracker's name installs."""
@@ -94,7 +95,7 @@ def _make(name: str, folder: Path, epochs_done: int) -> GeneralTracker:
     if name == "tensorboard":
         make_folder(folder / name)
         return TensorBoardTracker(name, folder, purge_step=epochs_done + 1)
-    made = read_json(folder / "environment.json", "environment of the run")["started"]
+    made = read_environment(folder)["started"]
     identity = hashlib.blake2b(f"{folder.name} {made}".encode(), digest_size=8).hexdigest()
     project = os.environ.get("WANDB_PROJECT", "pursuhint")
     return WandBTracker(project, name=folder.name, id=identity, resume="allow", dir=str(folder))
