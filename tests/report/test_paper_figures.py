@@ -10,22 +10,40 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
+from matplotlib.text import Text
 
+from pursuhint.analysis import Analysis, analyze
 from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
+from pursuhint.features.hint_points import HintPoint
+from pursuhint.features.tap import Tap
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
 from pursuhint.report import FIGURES, FigureSettings, write_figure
-from pursuhint.report.paper_figures.drawn import short_names
+from pursuhint.report.paper_figures.folders import short_names
+from pursuhint.report.paper_figures.network_blocks import BlockRow, block_rows
 from pursuhint.report.paper_figures.weight_curve import find_curves
+from pursuhint.study.compression import compressed_pairs
 from pursuhint.study.logit_correlation import CorrelationSum
 from pursuhint.training import Recipe, RunRecord, train
 from tests.helpers.figure_runs import SUBSET, two_weights
+from tests.helpers.study_runs import untrained
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> list[Path]:
     return two_weights(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("analysis")
+    data = load_dataset("digits")
+    found = analyze(
+        untrained("resnet14"), data, metrics=("cka", "r2cca"), samples=200, stability=False, device="cpu"
+    )
+    found.save(folder)
+    return folder
 
 
 def drawn(name: str, folders: list[Path], out: Path, **settings) -> dict:
@@ -139,6 +157,89 @@ def test_weight_curve_is_drawn_from_runs(runs, tmp_path):
         (10.0, tops[0]),
         (100.0, tops[1]),
     ]
+
+
+# -- the two steps of an analysis
+
+
+def test_seconds_of_both_steps_are_those_of_the_analysis(analysis, tmp_path):
+    rows = drawn("analysis-seconds", [analysis], tmp_path)["rows"]
+    found = Analysis.load(analysis)
+    assert [row["metric"] for row in rows] == ["cka", "r2cca"]
+    for row in rows:
+        assert (row["layers"], row["images"]) == (6, 200)
+        assert row["collect"] == found.seconds.collect
+        assert row["similarity"] == found.seconds.similarity[row["metric"]]
+        assert row["cluster"] == found.seconds.clustering[row["metric"]]
+
+
+def test_a_folder_without_an_analysis_is_refused(runs, tmp_path):
+    with pytest.raises(PursuhintError, match="holds no analysis"):
+        write_figure("analysis-seconds", [runs[0]], tmp_path)
+
+
+# -- networks as blocks
+
+
+def test_blocks_of_an_analysis_are_its_layers_clusters_and_hints(analysis, tmp_path):
+    usual, clustered = drawn("network-blocks", [analysis], tmp_path)["rows"]
+    found = Analysis.load(analysis)
+    assert [block["position"] for block in usual["blocks"] if block["hint"]] == [2, 4, 6]
+    assert {block["cluster"] for block in usual["blocks"]} == {None}
+    chosen = [point.position for point in found.plan.teacher_points]
+    assert [block["position"] for block in clustered["blocks"] if block["hint"]] == chosen
+    labels = found.clusters.clusterings["cka"]["kmeans"].labels
+    assert [block["cluster"] for block in clustered["blocks"]] == ["ABC"[label] for label in labels]
+    sizes = [(block["channels"], block["spatial"]) for block in usual["blocks"]]
+    assert sizes[::2] == [(16, [8, 8]), (32, [4, 4]), (64, [2, 2])]
+
+
+def test_blocks_of_a_run_join_what_learns_from_what(runs, tmp_path):
+    teacher, student = drawn("network-blocks", [runs[0]], tmp_path)["rows"]
+    plan = RunRecord.load(runs[0]).plan
+    assert plan is not None
+    pairs = [[pair.teacher.module, pair.student.module] for pair in plan.pairs]
+    assert (teacher["pairs"], student["pairs"]) == (pairs, [])
+    assert [block["module"] for block in teacher["blocks"] if block["hint"]] == [one for one, _ in pairs]
+    assert [block["module"] for block in student["blocks"] if block["hint"]] == [two for _, two in pairs]
+    assert (len(teacher["blocks"]), len(student["blocks"])) == (6, 3)
+
+
+def test_blocks_of_a_deep_network_and_of_tokens_are_drawn():
+    tap = Tap("x", "output", 0)
+    deep = tuple(
+        HintPoint(f"b{i}", i + 1, 150, "post", 64, (14, 14) if i < 75 else (7, 7), 1 + i // 75, tap)
+        for i in range(150)
+    )
+    tokens = tuple(HintPoint(f"t{i}", i + 1, 12, "post", 192, (65,), 1, tap) for i in range(12))
+    rows = [
+        BlockRow("deep", deep, (None, *[i % 3 for i in range(149)]), frozenset({"b0", "b1", "b149"})),
+        BlockRow("tokens", tokens, None, frozenset({"t11"})),
+    ]
+    figure = block_rows(rows)
+    shown = [text.get_text() for text in figure.findobj(Text)]
+    assert {"1", "2", "150", "12", "65 tokens\n192 channels", "A", "B", "C"} <= set(shown)
+
+
+# -- compression
+
+
+def test_compression_counts_parameters_and_averages_seeds(runs, tmp_path):
+    (first, second) = drawn("compression", runs, tmp_path)["pairs"]
+    sizes = [
+        sum(p.numel() for p in create_model(name, num_classes=10, in_channels=1).parameters())
+        for name in ("resnet8", "resnet14")
+    ]
+    assert [first[role]["parameters"] for role in ("student", "teacher")] == sizes
+    assert first["compression_percent"] == pytest.approx(100 * (1 - sizes[0] / sizes[1]))
+    assert first["speed_up"] == first["teacher"]["seconds"] / first["student"]["seconds"]
+    run = RunRecord.load(runs[0])
+    assert first["student"]["test_top1"] == [run.last["test_top1"]]
+    assert first["teacher"]["test_top1"] == run.teacher_accuracy.top1
+    assert (first["runs"], second["runs"]) == ([str(runs[0])], [str(runs[1])])
+    twin = replace(with_accuracy(run, 40.0, seed=1), path=Path("twin"))
+    (pair,) = compressed_pairs([replace(run, metrics=({**run.last, "test_top1": 60.0},)), twin])
+    assert (pair.mean_top1, pair.runs) == (50.0, (str(runs[0]), "twin"))
 
 
 # -- all figures

@@ -237,6 +237,11 @@ def write_title(figure: Figure, middle: float, title: str) -> None:
     )
 
 
+def shortened(text: str, longest: int) -> str:
+    """A text of at most so many characters; a longer one ends with an ellipsis."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def check_layers(what: str, values: Sequence[Any] | None, layers: int) -> None:
     if values is not None and len(values) != layers:
         raise PursuhintError(f"{layers} layers but {len(values)} {what}")

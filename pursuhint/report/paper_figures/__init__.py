@@ -43,6 +43,26 @@ FIGURES: Mapping[str, PaperFigure] = MappingProxyType(
             "pursuhint.report.paper_figures.logit_correlation:draw",
             _OF_NETWORKS,
         ),
+        "analysis-seconds": PaperFigure(
+            "seconds of the two steps of an analysis, by metric",
+            "PURSUhInT, table 1",
+            "analyses",
+            "pursuhint.report.paper_figures.analysis_seconds:draw",
+        ),
+        "network-blocks": PaperFigure(
+            "a network as blocks with sizes, clusters and hint points",
+            "PURSUhInT, figure 2",
+            "analyses, or runs with hints",
+            "pursuhint.report.paper_figures.network_blocks:draw",
+            ("trust_code",),
+        ),
+        "compression": PaperFigure(
+            "size, speed and accuracy of students beside their teachers",
+            "PURSUhInT, table 7",
+            "runs with a teacher",
+            "pursuhint.report.paper_figures.compression:draw",
+            _OF_NETWORKS,
+        ),
         "weight-curve": PaperFigure(
             "accuracy against the weight of a loss, or another of its numbers",
             "Re-ReviewKD, figure 6; REFILLED, supplement, figure 2",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,15 +46,3 @@ class DrawnFigure:
     figure: Figure
     caption: str
     numbers: dict[str, Any]
-
-
-def short_names(folders: Sequence[Path]) -> list[str]:
-    """The ends of paths that tell them apart: ``at``, or ``a/at`` and ``b/at``."""
-    parts = [folder.resolve().parts[1:] or ("/",) for folder in folders]
-    names = []
-    for own in parts:
-        length = 1
-        while length < len(own) and sum(other[-length:] == own[-length:] for other in parts) > 1:
-            length += 1
-        names.append("/".join(own[-length:]))
-    return names

@@ -10,8 +10,9 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pursuhint.report.figures.drawing import INK, TEXT, canvas
-from pursuhint.report.paper_figures.drawn import DrawnFigure, FigureSettings, short_names
+from pursuhint.report.figures.drawing import INK, TEXT, canvas, shortened
+from pursuhint.report.paper_figures.drawn import DrawnFigure, FigureSettings
+from pursuhint.report.paper_figures.folders import short_names
 from pursuhint.study.logit_correlation import LogitCorrelations, logit_correlations
 from pursuhint.study.run_networks import load_run_networks
 
@@ -92,7 +93,7 @@ def difference_maps(
         image = axes.imshow(
             values, cmap="PuOr_r", norm=TwoSlopeNorm(0, -limit, limit), interpolation="nearest"
         )
-        axes.set_title(_shortened(name, 30), fontsize=TEXT, color=INK, pad=17)
+        axes.set_title(shortened(name, 30), fontsize=TEXT, color=INK, pad=17)
         axes.text(
             0.5, 1.03, f"mean |difference| {mean:.4f}", transform=axes.transAxes, ha="center",
             fontsize=TEXT - 1, color=INK,
@@ -102,7 +103,7 @@ def difference_maps(
             spine.set_visible(False)
         first = column == 0 or gap == left
         if len(classes[index]) <= _NAMED:
-            texts = [_shortened(text, 14) for text in classes[index]]
+            texts = [shortened(text, 14) for text in classes[index]]
             axes.set_xticks(range(len(texts)), texts, rotation=90 if named else 0)
             axes.set_yticks(range(len(texts)), texts if first else [""] * len(texts))
         else:
@@ -117,7 +118,3 @@ def difference_maps(
     bar.ax.tick_params(labelsize=TEXT - 1, colors=INK, length=2.5, width=0.6)
     bar.outline.set_visible(False)
     return figure
-
-
-def _shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
