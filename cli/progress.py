@@ -24,6 +24,7 @@ from pursuhint.training.events import (
     RunStarted,
     StepDone,
     TeacherMeasured,
+    TeacherReplayed,
 )
 
 from .terminal import say
@@ -127,6 +128,8 @@ class TrainingProgress:
         match event:
             case TeacherMeasured():
                 self._line(f"{self.title}{event.accuracy.line()}")
+            case TeacherReplayed():
+                self._line(f"{self.title}{event.use.line()}")
             case RunStarted():
                 self._run_started(event)
             case HintsChosen():

@@ -162,3 +162,21 @@ def build_recipe(
         typed = (options["student"], options["teacher"])
         check_code(recipe, f"the recipe {file}", trust_code=trust_code, typed=typed)
     return recipe
+
+
+def rounded_for_recording(recipe: Recipe, recording: Path | None, options: dict[str, Any]) -> Recipe:
+    """The recipe for ``--record-teacher``: the teacher's outputs in float16 unless ``--set`` says otherwise.
+
+    Raises:
+        PursuhintError: no teacher, or a loss that differentiates it.
+    """
+    if recording is None:
+        return recipe
+    from pursuhint.training.recipe.recordable import check_recordable
+
+    check_recordable(recipe)
+    key = "acceleration.teacher_rounding"
+    chosen = any(text.partition("=")[0].strip() == key for text in options["assignments"])
+    if chosen or recipe.acceleration.teacher_rounding != "none":
+        return recipe
+    return recipe.override(f"{key}=float16")

@@ -11,7 +11,7 @@ from . import early_checks
 from .command_line import record_command
 from .early_checks import early
 from .options import apply, examples
-from .recipe_options import build_recipe, recipe_options
+from .recipe_options import build_recipe, recipe_options, rounded_for_recording
 
 
 @click.command(
@@ -63,6 +63,15 @@ from .recipe_options import build_recipe, recipe_options
     is_flag=True,
     help="With several processes, let batch norms see the whole batch, not each process's part of it.",
 )
+@click.option(
+    "--record-teacher",
+    "recording",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Record the teacher's outputs in DIR, in float16 (or --set acceleration.teacher_rounding=bf16), and "
+    "replay what is there: the teacher then runs once for all students, losses and weights with its data, "
+    "augmentation, batch size and seed.",
+)
 @click.option("--no-report", is_flag=True, help="Do not write report.html; `pursuhint report OUT` can later.")
 @apply("device", "out", "quiet", "json")
 def command(
@@ -71,6 +80,7 @@ def command(
     save_every_steps: int | None,
     trackers: tuple[str, ...],
     sync_batchnorm: bool,
+    recording: Path | None,
     no_report: bool,
     device: str | None,
     out: Path,
@@ -93,7 +103,7 @@ def command(
         "sync_batchnorm": sync_batchnorm or None,
     }
     more: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    recipe = build_recipe(options, hints=hints, **more)
+    recipe = rounded_for_recording(build_recipe(options, hints=hints, **more), recording, options)
 
     # Imports PyTorch: after the recipe is known to be right.
     from pursuhint._util.devices import choose_device
@@ -108,7 +118,7 @@ def command(
     where = choose_device(device)
     set_up_memory(recipe.acceleration, where)
     with TrainingProgress(quiet=quiet or not is_main_process()) as progress:
-        record = train(recipe, out, device=where, on_event=progress)
+        record = train(recipe, out, device=where, on_event=progress, record_teacher=recording)
     if is_main_process():
         written = [out / "student.safetensors"]
         if not no_report:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["capital", "percent", "printable", "ranges"]
+__all__ = ["capital", "file_size", "percent", "printable", "ranges"]
 
 
 def capital(text: str) -> str:
@@ -41,6 +41,14 @@ def percent(share: float) -> str:
 
 
 _REORDERING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # marks of writing direction
+
+
+def file_size(count: float) -> str:
+    """A number of bytes for reading, with decimal units: ``640 bytes``, ``3.4 MB``."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} bytes"
 
 
 def printable(text: str, *, longest: int = 4000) -> str:

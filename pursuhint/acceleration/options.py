@@ -13,6 +13,9 @@ __all__ = ["Acceleration"]
 TeacherPrecision = Literal["same", "float32", "bf16"]
 """The run's own, or one of these whatever the student trains in."""
 
+TeacherRounding = Literal["none", "float16", "bf16"]
+"""The precision to which the teacher's outputs are rounded before the losses see them."""
+
 Compiled = Literal["off", "teacher", "networks", "all"]
 """What ``torch.compile`` is used for: nothing, the teacher, both networks, or the losses as well."""
 
@@ -25,8 +28,9 @@ class Acceleration:
     """Settings of speed.
 
     The defaults are equal mathematics: they change results by no more than rounding. Of the others,
-    ``teacher_precision="bf16"`` changes the teacher's features by up to a percent or so; see
-    ``docs/performance.md`` for what that does to accuracy.
+    ``teacher_precision="bf16"`` and ``teacher_rounding="bf16"`` change the teacher's features by up to a
+    percent or so (``teacher_rounding="float16"`` by 0.05 %); see ``docs/performance.md`` for what that does
+    to accuracy.
 
     Attributes:
         channels_last: use `torch.channels_last`, which is faster for convolutions.
@@ -35,6 +39,9 @@ class Acceleration:
         winograd: on the CPU and in float32, compute the wide 3x3 convolutions of that copy with fewer
             multiplications; see `pursuhint.acceleration.winograd`.
         teacher_precision: ``same`` as the run, ``float32`` or ``bf16``.
+        teacher_rounding: round the teacher's outputs to ``float16`` or ``bf16``, in which a recording stores
+            them (``--record-teacher``), so that runs that record, replay or compute them are equal; ``none``
+            leaves them as they are computed.
         cache_teacher: run the teacher once over the training set and keep what it says; only where every
             sample looks the same in every epoch.
         shard_teacher: with several processes, let each hold a share of the teacher's weights; see
@@ -56,6 +63,7 @@ class Acceleration:
     fuse_batchnorm: bool = True
     winograd: bool = False
     teacher_precision: TeacherPrecision = "same"
+    teacher_rounding: TeacherRounding = "none"
     cache_teacher: bool = False
     shard_teacher: bool = False
     keep_memory: bool = True
@@ -65,6 +73,7 @@ class Acceleration:
     def __post_init__(self) -> None:
         for name, choices in (
             ("teacher_precision", TeacherPrecision),
+            ("teacher_rounding", TeacherRounding),
             ("compile", Compiled),
             ("compile_mode", CompileMode),
         ):

@@ -282,6 +282,11 @@ class Distiller(nn.Module):
         if self._teacher_runner is not None:
             self._teacher_runner.fill(batches)
 
+    def run_teacher(self, batch: Batch) -> Features:
+        """The outputs of the teacher that the present stage looks at, of which there are some."""
+        assert self._teacher_runner is not None
+        return self._teacher_runner(self._prepare_images(batch, differentiate=False).images, batch.indices)
+
     @property
     def teacher_outputs(self) -> TeacherOutputs | None:
         """The outputs of the teacher that the present stage looks at; None if it looks at none."""

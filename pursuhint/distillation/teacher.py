@@ -31,6 +31,9 @@ _COMPARED = 2
 
 _FULL_PRECISIONS = (torch.float32, torch.float64)
 
+ROUNDINGS = {"none": None, "float16": torch.float16, "bf16": torch.bfloat16}
+"""The type to which the teacher's outputs are rounded, by the name in `Acceleration`."""
+
 
 @dataclass(frozen=True)
 class TeacherOutputs:
@@ -154,7 +157,9 @@ class TeacherRunner:
             self._optimized_for = (device, precision)
         with _computing_in(precision, device.type):
             features = self._optimized(images)
-        return features if self.outputs.logits else replace(features, logits=None)
+        features = features if self.outputs.logits else replace(features, logits=None)
+        rounding = ROUNDINGS[self._acceleration.teacher_rounding]
+        return features if rounding is None else _rounded(features, rounding)
 
     def _precision(self, images: NetworkInput) -> torch.dtype:
         """The precision to compute in: the configured one, else that of autocast, else that of the images.
@@ -223,6 +228,19 @@ def _computing_in(precision: torch.dtype, device_type: str) -> torch.autocast:
     if precision in _FULL_PRECISIONS:
         return torch.autocast(device_type, enabled=False)
     return torch.autocast(device_type, dtype=precision)
+
+
+def _rounded(features: Features, kind: torch.dtype) -> Features:
+    """The features with every value rounded to a type, in the types and layouts that they have."""
+
+    def rounded(values: Tensor) -> Tensor:
+        return values.to(kind).to(values.dtype)
+
+    return Features(
+        None if features.logits is None else rounded(features.logits),
+        None if features.embedding is None else rounded(features.embedding),
+        tuple(map(rounded, features.maps)),
+    )
 
 
 def _convert_weights(network: nn.Module, precision: torch.dtype) -> None:

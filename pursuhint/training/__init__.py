@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         RunStarted,
         StepDone,
         TeacherMeasured,
+        TeacherReplayed,
         ignore,
     )
     from pursuhint.training.inputs import Inputs, Run
@@ -59,5 +60,6 @@ if TYPE_CHECKING:
     from pursuhint.training.run_training import train
     from pursuhint.training.signals import RunStopped
     from pursuhint.training.stages import Stage, build_optimizer, plan_stages
+    from pursuhint.training.teacher_recording import RecordingUse
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

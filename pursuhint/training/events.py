@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.training.loss_shares import DominantTerm
+
+if TYPE_CHECKING:
+    from pursuhint.training.teacher_recording import RecordingUse
 
 __all__ = [
     "EpochFinished",
@@ -23,6 +26,7 @@ __all__ = [
     "RunStarted",
     "StepDone",
     "TeacherMeasured",
+    "TeacherReplayed",
     "ignore",
 ]
 
@@ -59,6 +63,17 @@ class TeacherMeasured:
     """
 
     accuracy: TeacherAccuracy
+
+
+@dataclass(frozen=True)
+class TeacherReplayed:
+    """A recording of the teacher is used; the run has not begun.
+
+    Attributes:
+        use: what is replayed and what is recorded.
+    """
+
+    use: RecordingUse
 
 
 @dataclass(frozen=True)
@@ -135,6 +150,7 @@ class EpochFinished:
 
 Event = (
     TeacherMeasured
+    | TeacherReplayed
     | RunStarted
     | HintsChosen
     | Resumed

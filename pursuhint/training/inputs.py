@@ -103,12 +103,14 @@ class Run:
         out: the run folder.
         inputs: networks, data and hint points that replace the recipe's.
         on_event: receives the events of this run, see `pursuhint.training.Event`.
+        record_teacher: folder of a recording of the teacher; what is in it is replayed, the rest recorded.
     """
 
     recipe: Recipe
     out: Path
     inputs: Inputs = NO_INPUTS
     on_event: Callable[[Event], None] | None = None
+    record_teacher: Path | None = None
 
 
 def _fingerprint(network: nn.Module | None, config: NetworkConfig | None) -> str | None:

@@ -82,8 +82,8 @@ class LoopHooks:
             of an epoch it receives the epoch's progress and fills it, else None.
         begin_stage: called once a stage is prepared, before its first step.
         on_event: receives epochs and steps.
-        teacher_features: the teacher's features of a batch if another run has computed them, else None; see
-            `pursuhint.distillation.Distiller.forward`.
+        teacher_features: the teacher's features of the batch at a position if another run has computed or
+            recorded them, else None; see `pursuhint.distillation.Distiller.forward`.
         clock: seconds since some moment; stands still while the run waits for others.
     """
 
@@ -92,7 +92,7 @@ class LoopHooks:
     restore: Callable[[EpochProgress | None], None] = lambda progress: None
     begin_stage: Callable[[], None] = lambda: None
     on_event: Callable[[Event], None] = ignore
-    teacher_features: Callable[[Batch], Features | None] = lambda batch: None
+    teacher_features: Callable[[Batch, Position], Features | None] = lambda batch, position: None
     clock: Callable[[], float] = time.perf_counter
 
 
@@ -223,7 +223,7 @@ class TrainingLoop:
             rate = stage.learning_rate(steps_before + step - 1, steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            losses = self.model(batch, hooks.teacher_features(batch))
+            losses = self.model(batch, hooks.teacher_features(batch, Position(progress.epoch, step)))
             # DDP averages gradients over ranks as if shards were equal; scale each by its share of the batch.
             share = accelerator.num_processes * len(batch) / self.loader.joint_size(step - 1)
             accelerator.backward(losses.total if share == 1 else losses.total * share)

@@ -20,6 +20,7 @@ from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.data import ImageData
 from pursuhint.distillation.teacher_fsdp import check_shardable
+from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.models.normalization import converted_to
@@ -52,6 +53,7 @@ from pursuhint.training.run_folder.trackers import check_trackers
 from pursuhint.training.runner import Trainer
 from pursuhint.training.signals import StopRequest, catch_signals
 from pursuhint.training.teacher_accuracy import accuracy_of_teacher
+from pursuhint.training.teacher_recording import TeacherRecording
 
 __all__ = ["train"]
 
@@ -66,6 +68,7 @@ def train(
     plan: HintPlan | None = None,
     data: ImageData | None = None,
     student: nn.Module | None = None,
+    record_teacher: Path | str | None = None,
 ) -> RunRecord:
     """Train a student, alone or with a teacher, and write a run folder.
 
@@ -90,14 +93,18 @@ def train(
         data: data to use instead of the recipe's.
         student: a network to use instead of the recipe's, with its weights as the initial ones. It is copied;
             the trained weights are in the run folder.
+        record_teacher: folder of a recording of the teacher's outputs, for this teacher, data, augmentation,
+            batch size and seed alone: what is in it is replayed, and the rest is computed and recorded for
+            other students, losses and weights. The result is that of the same recipe without a recording, up
+            to the rounding of speed settings; ``acceleration.teacher_rounding`` makes recordings smaller.
 
     Returns:
         The record of the finished run.
 
     Raises:
         PursuhintError: the recipe, or a file or network that it names, is wrong; the folder holds a different
-            run, cannot be written or is being written by another process; a loss was not finite. Earlier
-            saved states are kept.
+            run, cannot be written or is being written by another process; a loss was not finite; the
+            recording is of another teacher, data, augmentation or seed. Earlier saved states are kept.
         RunStopped: a signal asked the run to stop; it has been saved. Uncaught, this ends the process
             with status 143 (SIGTERM), 129 (SIGHUP) or 130 (Ctrl-C).
 
@@ -110,7 +117,8 @@ def train(
     stop = StopRequest()
     with keep_random_state(device):
         inputs = Inputs(student, teacher, data, plan)
-        steps = run_steps(Run(recipe, Path(out), inputs, on_event), device=device, stop=stop)
+        recording = None if record_teacher is None else Path(record_teacher)
+        steps = run_steps(Run(recipe, Path(out), inputs, on_event, recording), device=device, stop=stop)
         try:
             next(steps)
         except StopIteration as finished:
@@ -170,6 +178,11 @@ def run_steps(
         if finished:
             return RunRecord.load(folder, is_main_process=is_main_process())
         check_plans(recipe, run.inputs.plan, parts.teacher)
+        recording = None
+        if run.record_teacher is not None:
+            _check_processes(accelerator)
+            recording = resources.recording(TeacherRecording.of_run(run.record_teacher, resolved, parts))
+            stack.callback(resources.close)
         if parts.plan is not None or resolved.hints is None:
             distiller = build_distiller(resolved, parts, parts.plan)
         make_folder(folder)
@@ -194,7 +207,9 @@ def run_steps(
         pairs = _pairs(chosen, parts.plans)
         if pairs:
             tell(HintsChosen(pairs))
-        trainer = Trainer(folder, resolved, parts.data, distiller, accelerator, tell, resources, stop)
+        trainer = Trainer(
+            folder, resolved, parts.data, distiller, accelerator, tell, resources, stop, recording
+        )
         yield READY
         yield from trainer.steps()
         if accelerator.is_main_process:
@@ -223,6 +238,19 @@ def _measure_teacher(
     if known is None and accelerator.is_main_process:
         write_json(path, {**before, "teacher": accuracy.to_dict()})
     return accuracy
+
+
+def _check_processes(accelerator: Accelerator) -> None:
+    """A recording holds the batches of one process.
+
+    Raises:
+        PursuhintError: there are several.
+    """
+    if accelerator.num_processes > 1:
+        raise PursuhintError(
+            f"a teacher is recorded by one process, and here are {accelerator.num_processes}; "
+            "leave --record-teacher out"
+        )
 
 
 def _pairs(shared: HintPlan | None, own: Mapping[str, HintPlan]) -> tuple[str, ...]:

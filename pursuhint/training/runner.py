@@ -34,13 +34,20 @@ from pursuhint.distillation.teacher_fsdp import shard_teacher
 from pursuhint.errors import PursuhintError
 from pursuhint.models.checkpoint import save_weights
 from pursuhint.models.evaluation import Evaluation, evaluate
-from pursuhint.training.events import EpochFinished, Event, LossDominated, Resumed, RunStarted
+from pursuhint.training.events import (
+    EpochFinished,
+    Event,
+    LossDominated,
+    Resumed,
+    RunStarted,
+    TeacherReplayed,
+)
 from pursuhint.training.loaders import evaluation_loaders, training_loader, unchanging_loader
 from pursuhint.training.loop import EpochProgress, LoopHooks, Position, TrainingLoop
 from pursuhint.training.loss_shares import dominant_of_run
 from pursuhint.training.normalization import images_line
 from pursuhint.training.recipe.schema import Recipe
-from pursuhint.training.resources import Resources
+from pursuhint.training.resources import Resources, TeacherPass
 from pursuhint.training.run_folder.checkpoints import StateStore
 from pursuhint.training.run_folder.image_hits import save_hits
 from pursuhint.training.run_folder.record import best_epoch
@@ -48,6 +55,7 @@ from pursuhint.training.run_folder.trackers import Trackers
 from pursuhint.training.signals import RunStopped, StopRequest, synced_stop_signal
 from pursuhint.training.stages import plan_stages
 from pursuhint.training.sync_batchnorm import synchronize_batchnorms
+from pursuhint.training.teacher_recording import RecordingUse, TeacherRecording, values_per_sample
 
 # The type to which autocast casts the weights of convolutions and linear layers in every batch.
 _WEIGHTS: Mapping[str, torch.dtype | None] = MappingProxyType(
@@ -68,6 +76,7 @@ class Trainer:
         tell: receives events.
         resources: creates batches and teacher features, perhaps shared with other runs.
         stop: a request to save and stop; None for never.
+        recording: of the teacher; None without.
     """
 
     folder: Path
@@ -78,6 +87,7 @@ class Trainer:
     tell: Callable[[Event], None]
     resources: Resources
     stop: StopRequest | None = None
+    recording: TeacherRecording | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list)
     state: Path | None = None  # folder of the last saved state
 
@@ -113,6 +123,8 @@ class Trainer:
         where = device.type if device.type == "cpu" else str(device)
         images = images_line(self.data, self.recipe.data, self.distiller.teacher)
         self.tell(RunStarted(epochs, trainable, self.chosen_on, where, images))
+        if self.recording is not None:
+            self.tell(TeacherReplayed(self._use_of(self.recording, epochs)))
         saved = self.store.load()
         steps_done = self._resume(saved) if saved is not None else 0
         epochs_done = len(self.metrics)
@@ -143,9 +155,18 @@ class Trainer:
             restore=self._load_state,
             begin_stage=self._begin_stage,
             on_event=self.tell,
-            teacher_features=self.resources.teacher_features(self.distiller, self.accelerator),
+            teacher_features=self.resources.teacher_features(self._teacher_pass()),
             clock=self.resources.clock,
         )
+
+    def _teacher_pass(self) -> TeacherPass:
+        return TeacherPass(self.distiller, self.accelerator, self.recording, self.loader)
+
+    def _use_of(self, recording: TeacherRecording, epochs: int) -> RecordingUse:
+        outputs, teacher = self.distiller.teacher_outputs, self.distiller.teacher
+        assert teacher is not None
+        sizes = {} if outputs is None else values_per_sample(teacher, outputs, self.data)
+        return recording.use(epochs, self.loader.num_samples, outputs, sizes)
 
     def _lay_out_weights(self) -> None:
         """Set the memory layout of the student and shard the teacher, before device transfer and DDP."""

@@ -25,6 +25,7 @@ CASES = {  # words, and what the message names
     f"train --recipe gone.yaml {OUT}": "no recipe at gone.yaml",
     f"train --recipe cifar100-att {OUT}": "did you mean 'cifar100-at'",
     f"train --student resnet8 --teacher resnet8 --teacher-checkpoint a.pth {OUT}": "no checkpoint at a.pth",
+    f"train --student resnet8 --record-teacher a {OUT}": "there is no teacher to record",
     "table --paper pursuhnt --table 4": "did you mean 'pursuhint'",
     "table --paper pursuhint --table 99": "there are 1, 2,",
     f"compare --max-seeds 9 {OUT}": "--max-seeds would be ignored: it goes with --until-decided",

@@ -111,6 +111,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--save-every-steps": Changes("--save-every-steps 5"),
         "--tracker": Changes("--tracker tensorboard"),
         "--sync-batchnorm": Changes("--sync-batchnorm"),
+        "--record-teacher": Changes("--record-teacher {tmp}/recording"),
         "--no-report": Shown("tests/cli/test_every_option.py::test_without_a_report"),
         "--device": Changes("--device meta", without="--device cpu"),
         "--out": Changes("--out {tmp}/b", without="--out {tmp}/a"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -15,16 +16,17 @@ from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
 from pursuhint.training.loop import Position
-from pursuhint.training.resources import Resources
+from pursuhint.training.resources import Resources, TeacherPass
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
     from torch import nn
 
     from pursuhint.acceleration.options import Acceleration
     from pursuhint.distillation.distiller import Distiller
+    from pursuhint.distillation.recorded_teacher import RecordedTeacher
     from pursuhint.models.teacher_accuracy import TeacherAccuracy
     from pursuhint.training.recipe.schema import Recipe
+    from pursuhint.training.teacher_recording import TeacherRecording
 
 __all__ = ["SharedResources", "SharedTeacher"]
 
@@ -47,6 +49,17 @@ class SharedTeacher:
         self._epoch: Iterator[Batch] = iter(())
         self._next: Position | None = None
         self._runners: dict[nn.Module, TeacherRunner] = {}
+        self._recordings: dict[str, TeacherRecording] = {}
+        self._recorded: dict[TeacherRecording, RecordedTeacher] = {}
+
+    def close(self) -> None:
+        """Close the recordings of teachers."""
+        for recording in self._recordings.values():
+            recording.close()
+
+    def recording(self, recording: TeacherRecording) -> TeacherRecording:
+        """The recording of a teacher, the same one for all runs that use it."""
+        return self._recordings.setdefault(json.dumps([str(recording.folder), recording.identity]), recording)
 
     def data(self, key: str, load: Callable[[], ImageData]) -> ImageData:
         """The data set of a recipe section, loaded once."""
@@ -90,7 +103,7 @@ class SharedTeacher:
         """
         started = time.perf_counter()
         batch = self._batch(position)
-        features = self._teacher_features(batch, runs)
+        features = self._teacher_features(batch, position, runs)
         share = (time.perf_counter() - started) / len(runs)
         for run in runs:
             run.receive(batch, features.get(run), share)
@@ -109,7 +122,7 @@ class SharedTeacher:
         return next(self._epoch)
 
     def _teacher_features(
-        self, batch: Batch, runs: Sequence[SharedResources]
+        self, batch: Batch, position: Position, runs: Sequence[SharedResources]
     ) -> dict[SharedResources, Features]:
         """The teacher features of each run that can share a teacher pass."""
         sharing: dict[nn.Module, dict[SharedResources, TeacherOutputs]] = {}
@@ -128,10 +141,29 @@ class SharedTeacher:
                 if (unchanging := next(iter(users)).unchanging_batches) is not None:
                     with next(iter(users)).autocast():
                         shared.fill(unchanging())
+            runner = self._runners[teacher]
+
+            def compute(runner: TeacherRunner = runner) -> Features:
+                return runner(batch.images, batch.indices)
+
+            recorded = self._opened(next(iter(users)).recording_in_use)
             with next(iter(users)).autocast():
-                combined = self._runners[teacher](batch.images, batch.indices)
+                if recorded is None:
+                    combined = compute()
+                else:
+                    place = (position.epoch, position.step)
+                    combined = recorded(place, batch.indices, union, compute)
             features |= {run: union.select(combined, outputs) for run, outputs in users.items()}
         return features
+
+    def _opened(self, recording: TeacherRecording | None) -> RecordedTeacher | None:
+        """What is read and written, once for all runs of the group; None without a recording."""
+        if recording is None:
+            return None
+        if recording not in self._recorded:
+            assert self._loader is not None
+            self._recorded[recording] = recording.open(self._loader)
+        return self._recorded[recording]
 
 
 class SharedResources(Resources):
@@ -145,8 +177,7 @@ class SharedResources(Resources):
     def __init__(self, shared: SharedTeacher, teacher: str = "") -> None:
         self._shared = shared
         self._teacher_name = teacher
-        self._distiller: Distiller | None = None
-        self._accelerator: Accelerator | None = None
+        self._pass: TeacherPass | None = None
         self._batch: Batch | None = None
         self._features: Features | None = None
         self._seconds = 0.0
@@ -171,14 +202,15 @@ class SharedResources(Resources):
     def loader(self, recipe: Recipe, make: Callable[[], Loader]) -> Loader:
         return _SharedLoader(self._shared.loader(make), self)
 
-    def teacher_features(
-        self, distiller: Distiller, accelerator: Accelerator
-    ) -> Callable[[Batch], Features | None]:
-        self._distiller, self._accelerator = distiller, accelerator
-        return lambda batch: self._features
+    def teacher_features(self, teacher: TeacherPass) -> Callable[[Batch, Position], Features | None]:
+        self._pass = teacher
+        return lambda batch, position: self._features
 
     def cache_teacher(self, distiller: Distiller, batches: Callable[[], Iterable[Batch]]) -> None:
         self.unchanging_batches = batches
+
+    def recording(self, recording: TeacherRecording) -> TeacherRecording:
+        return self._shared.recording(recording)
 
     def clock(self) -> float:
         return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
@@ -187,19 +219,25 @@ class SharedResources(Resources):
 
     def teacher_needs(self) -> tuple[nn.Module | None, TeacherOutputs | None]:
         """The run's teacher, and the outputs of it that the present stage needs."""
-        assert self._distiller is not None
-        return self._distiller.teacher, self._distiller.teacher_outputs
+        assert self._pass is not None
+        return self._pass.distiller.teacher, self._pass.distiller.teacher_outputs
+
+    @property
+    def recording_in_use(self) -> TeacherRecording | None:
+        """The recording of the run's teacher; None without."""
+        assert self._pass is not None
+        return self._pass.recording
 
     @property
     def acceleration(self) -> Acceleration:
         """The run's settings of speed."""
-        assert self._distiller is not None
-        return self._distiller.acceleration
+        assert self._pass is not None
+        return self._pass.distiller.acceleration
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The run's mixed-precision context."""
-        assert self._accelerator is not None
-        return self._accelerator.autocast()
+        assert self._pass is not None
+        return self._pass.accelerator.autocast()
 
     def receive(self, batch: Batch, features: Features | None, seconds: float) -> None:
         """Receive the next step's batch, its teacher features and a share of the seconds spent on both."""

@@ -176,9 +176,8 @@ def _groups(runs: Sequence[Run], at_once: int | None) -> Iterator[list[int]]:
     groups: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
         values = {key: value for key, value in run.recipe.to_dict().items() if key not in _OWN}
-        groups.setdefault(json.dumps([values, id(run.inputs.data)], sort_keys=True, default=str), []).append(
-            place
-        )
+        key = [values, id(run.inputs.data), run.record_teacher]
+        groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(place)
     for places in groups.values():
         size = len(places) if at_once is None else at_once
         for start in range(0, len(places), size):
@@ -196,6 +195,7 @@ def _lead(
     """Advance the runs to their ends, always the ones furthest behind, until all are at the same step."""
     going, stopped = list(arms), None
     with contextlib.ExitStack() as stack:
+        stack.callback(shared.close)
         for arm in arms:
             stack.callback(arm.close)
         while going:

@@ -15,6 +15,7 @@ from pursuhint.losses._parts.classification import add_classification, default_w
 from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.recipe.hint_keys import check_keys
 from pursuhint.training.recipe.received import check_origin
+from pursuhint.training.recipe.recordable import check_rounding
 from pursuhint.training.recipe.schema import DataConfig, HintsConfig, LossConfig, NetworkConfig, Recipe
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     check_origin(recipe)
     losses = resolve_losses(recipe.losses)
     _check_teacher(recipe, losses)
+    check_rounding(recipe)
     hints, losses = _resolve_hints(recipe, losses, plan, for_arms=for_arms)
     return recipe.model_copy(update={"losses": losses, "hints": hints})
 
