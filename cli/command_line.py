@@ -32,7 +32,7 @@ def pasteable(context: click.Context) -> str:
     Args:
         context: of a command whose arguments were parsed.
     """
-    words = ["pursuhint", str(context.info_name)]
+    words = ["pursuhint", *str(context.info_name).split()]
     for parameter in context.command.params:
         name = str(parameter.name)
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:

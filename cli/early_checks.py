@@ -86,6 +86,12 @@ def recipe(name: str) -> None:
     read_recipe(name)
 
 
+def grid(name: str) -> None:
+    from pursuhint.published import find_grid
+
+    find_grid(name)
+
+
 def hints(text: str) -> None:
     from pursuhint._util.input_files import open_regular
     from pursuhint.training.recipe.hints_syntax import parse_hints

@@ -184,6 +184,22 @@ def _figures(verbose: bool) -> list[dict[str, Any]]:
     return rows
 
 
+def _tables(verbose: bool) -> list[dict[str, Any]]:
+    from pursuhint.published import paper_grids
+
+    rows: list[dict[str, Any]] = [
+        {"name": name, "about": grid.title} for name, grid in paper_grids().items() if grid.trains
+    ]
+    if verbose:
+        for row in rows:
+            grid = paper_grids()[row["name"]]
+            trained = len(grid.cells) + len({*grid.teachers, *grid.students})
+            row["trains"] = f"{trained} cells a seed, {grid.seeds} seeds"
+            row["then"] = "; ".join(grid.commands)
+            row["remark"] = grid.remark
+    return rows
+
+
 KINDS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "models": _models,
     "datasets": _datasets,
@@ -192,19 +208,20 @@ KINDS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "recipes": _recipes,
     "arms": _arms,
     "figures": _figures,
+    "tables": _tables,
 }
 
 
 @click.command(
     "list",
     epilog=examples("pursuhint list losses --verbose", "pursuhint list models"),
-    short_help="List models, data sets, losses, metrics, recipes, arms or figures.",
+    short_help="List models, data sets, losses, metrics, recipes, arms, figures or tables.",
 )
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @click.option("--verbose", "-v", is_flag=True, help="Say more about each.")
 @apply("json")
 def command(kind: str, verbose: bool, as_json: bool) -> None:
-    """List the names of models, datasets, losses, metrics, recipes, arms or figures."""
+    """List the names of models, datasets, losses, metrics, recipes, arms, figures or tables to train."""
     rows = KINDS[kind](verbose)
     if as_json:
         click.echo(json.dumps(rows, indent=2))

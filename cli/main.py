@@ -19,7 +19,7 @@ from .interruption import INTERRUPTED, interruption_line
 from .standard_streams import patient_streams
 from .terminal import echo
 
-# Name, one-line help. The command NAME is the object of that name in the module beside this one.
+# Name, one-line help. The command NAME is the object `command` in the module of that name beside this one.
 COMMANDS = {
     "demo": "The whole story on real data in a few minutes.",
     "points": "List the layers of a network that could teach.",
@@ -33,6 +33,7 @@ COMMANDS = {
     "profile": "Measure size and speed of networks, and where a training step's time goes.",
     "report": "Write the HTML report of an analysis, run, comparison or demo.",
     "table": "Print tables of papers, and your own results beside published ones.",
+    "table run": "Train what stands behind a table or figure of a paper.",
     "transfer": "Measure what frozen students are worth on other data sets.",
     "list": "List models, data sets, losses, metrics or recipes.",
 }
@@ -54,13 +55,17 @@ class Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f".{'list_' if name == 'list' else name}", __package__)
+        home = "list_" if name == "list" else name.replace(" ", "_")
+        module = importlib.import_module(f".{home}", __package__)
         command: click.Command = module.command
         return command
 
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if " ".join(args[:2]) in COMMANDS:  # "table run"
+            name = " ".join(args[:2])
+            return name, self.get_command(context, name), args[2:]
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             context.fail(f"no command named {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(context, args)

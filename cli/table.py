@@ -23,6 +23,7 @@ from .terminal import echo
         "pursuhint table --paper pursuhint --table 4",
         "pursuhint table --paper icd --table 1 --format latex --out icd.tex",
         "pursuhint table runs/kd runs/at comparison",
+        "pursuhint table run icd-1 --out papers",
     ),
 )
 @click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
@@ -42,7 +43,8 @@ def command(
 
     Without a paper and runs, lists the papers and their tables. A RUN is a run folder of 'pursuhint train' or
     the folder of a comparison; its accuracy of the last epoch stands beside the published figures for the
-    same data, teacher, student and method, averaged over the seeds.
+    same data, teacher, student and method, averaged over the seeds. 'pursuhint table run NAME' trains what
+    stands behind a table; its folder is a RUN, too.
     """
     from pursuhint.published import PAPERS, published_table
 

@@ -1,8 +1,8 @@
 """Numbers that papers publish, to stand beside one's own.
 
 `published_results` returns every figure of the result tables of five papers, `published_table` one table,
-`relative_improvement` the papers' measure of what a method gains over KD. Importing this package needs no
-PyTorch.
+`relative_improvement` the papers' measure of what a method gains over KD, `paper_grids` what has to be
+trained for each table and figure. Importing this package needs no PyTorch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from pursuhint.published.grids import Grid, GridRow, find_grid, paper_grids
     from pursuhint.published.improvement import relative_improvement
     from pursuhint.published.results import PAPERS, Paper, PublishedResult, published_results
     from pursuhint.published.table import Table, published_table

@@ -18,6 +18,18 @@ _NETWORKS = {
     "torchvision:resnet50": "ResNet50",
 }
 
+_OWN = {
+    "ShuffleNetV1": "ShuffleV1",
+    "ShuffleNetV2": "ShuffleV2",
+}
+
+_OWN_IMAGENET = {
+    "ResNet18": "torchvision:resnet18",
+    "ResNet34": "torchvision:resnet34",
+    "ResNet50": "torchvision:resnet50",
+    "MobileNet": "timm:mobilenetv1_100",
+}
+
 _METHODS = {
     "kd": "KD",
     "fitnet": "FitNet",
@@ -41,6 +53,13 @@ def published_network(name: str) -> str:
     if wide := re.fullmatch(r"wrn_(\d+)_(\d+)", name, re.IGNORECASE):
         return f"WRN-{wide[1]}-{wide[2]}"
     return _NETWORKS.get(name, name)
+
+
+def own_network(published: str, dataset: str) -> str:
+    """Our name of a network that a table of results on a data set names."""
+    if wide := re.fullmatch(r"WRN-(\d+)-(\d+)", published):
+        return f"wrn_{wide[1]}_{wide[2]}"
+    return (_OWN_IMAGENET if dataset == "ImageNet" else _OWN).get(published, published)
 
 
 def published_method(losses: Iterable[str]) -> str:

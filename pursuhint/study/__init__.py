@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         StudyEvent,
         Watcher,
     )
+    from pursuhint.study.grids.cells import GridCell, GridOptions
+    from pursuhint.study.grids.run import GridProgress, run_grid
     from pursuhint.study.improvement import Improvement, probability_of_improvement
     from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult
     from pursuhint.study.multiplicity import holm

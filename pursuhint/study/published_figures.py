@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pursuhint._util.output_folder import kind_of
 from pursuhint.errors import PursuhintError
 from pursuhint.published import PublishedResult, Table, published_results, relative_improvement
 from pursuhint.published.names import DATASETS, method_parts, published_method, published_network
@@ -67,7 +68,8 @@ def beside_published(folders: Sequence[Path | str]) -> Table:
     what KD gains (see `pursuhint.published.relative_improvement`).
 
     Args:
-        folders: run folders, and folders of comparisons of arms or methods.
+        folders: run folders, and folders of comparisons of arms or methods, or of a grid, whose finished
+            cells count.
 
     Raises:
         PursuhintError: a folder holds something else or nothing finished.
@@ -165,6 +167,9 @@ def _read(folder: Path) -> list[OwnResult]:
         return _of_methods(MethodComparison.load(folder))
     if (folder / Comparison.FILE).exists():
         return _of_arms(Comparison.load(folder))
+    if kind_of(folder) == "grid":
+        cells = sorted(file.parent for file in folder.rglob("result.json"))
+        return [one for cell in cells for one in _read(cell)]
     if (folder / "settings.json").exists():
         raise PursuhintError(f"the study in {folder} is not finished; run its command again to resume it")
     run = RunRecord.load_finished(folder)

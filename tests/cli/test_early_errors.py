@@ -28,6 +28,13 @@ CASES = {  # words, and what the message names
     f"train --student resnet8 --record-teacher a {OUT}": "there is no teacher to record",
     "table --paper pursuhnt --table 4": "did you mean 'pursuhint'",
     "table --paper pursuhint --table 99": "there are 1, 2,",
+    f"table run icd-9 {OUT}": "did you mean 'icd-",
+    f"table run pursuhint-figure-1 {OUT}": "it is a drawing",
+    f"table run gone.yaml {OUT}": "no grid at gone.yaml",
+    f"table run icd-1 --part 17/16 {OUT}": "--part 17/16 is no share",
+    f"table run icd-1 --seeds many {OUT}": "cannot read the seeds",
+    f"table run icd-1 --teacher-weights resnet56=a.pth {OUT}": "no checkpoint at a.pth",
+    "table run icd-1": "Missing option '--out'",
     f"compare --max-seeds 9 {OUT}": "--max-seeds would be ignored: it goes with --until-decided",
     f"compare --until-decided --method kd {OUT}": "--until-decided goes with arms",
     f"compare --until-decided --max-seeds 4 {OUT}": "most seeds (4) must be at least those to begin with (5)",
@@ -123,4 +130,5 @@ def test_a_mistake_is_answered_at_once(case, answers):
 
 
 def test_every_command_has_a_case():
-    assert {case.split()[0] for case in CASES} >= set(COMMANDS)
+    words = [case.split() for case in CASES]
+    assert {part for case in words for part in (case[0], " ".join(case[:2]))} >= set(COMMANDS)

@@ -315,6 +315,20 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
             "--json": "test_a_table_as_published",
         }.items()
     },
+    "table run": {
+        "--seeds": Changes("--seeds 0-2"),
+        "--epochs": Changes("--epochs 3"),
+        "--data": Changes("--data digits"),
+        "--set": Changes("--set precision=bf16"),
+        "--teacher-weights": Changes("--teacher-weights resnet56={weights}"),
+        "--part": Changes("--part 3/16"),
+        "--data-root": Changes("--data-root {tmp}"),
+        "--download": Changes("--download"),
+        "--device": Changes("--device meta", without="--device cpu"),
+        "--out": Changes("--out {tmp}/b", without="--out {tmp}/a"),
+        "--quiet": Shown("tests/cli/test_table_run.py::test_a_grid_is_trained_and_stands_beside_itself"),
+        "--json": Shown("tests/cli/test_table_run.py::test_a_grid_is_trained_and_stands_beside_itself"),
+    },
     "transfer": {
         "--to": Changes("--to cifar10"),
         "--classifier": Changes("--classifier sgd"),
@@ -349,6 +363,7 @@ FIRST_WORDS = {
     "points": "resnet14",
     "profile": "",
     "demo": "",
+    "table run": "icd-1 --out {tmp}/out",
     "transfer": "{run} --to digits",
 }
 
@@ -361,6 +376,7 @@ CALLED = {
     "points": "pursuhint.features.hint_points:find_hint_points",
     "profile": "pursuhint.study.profile:profile_networks pursuhint.study.profile:profile_steps",
     "demo": "pursuhint.demo:demo",
+    "table run": "pursuhint.study:run_grid",
     "transfer": "pursuhint.study:transfer",
 }
 
@@ -430,7 +446,7 @@ def places(tmp_path):
 
 def call(command: str, words: str, places: Mapping[str, Path]) -> Any:
     """What the command passes on when it is called with these words."""
-    arguments = [command, *words.format(**places).split()]
+    arguments = [*command.split(), *words.format(**places).split()]
     try:
         main.main(args=arguments, standalone_mode=False)
     except Called as found:

@@ -12,7 +12,7 @@ from pursuhint import __version__
 
 
 @pytest.mark.parametrize(
-    "command", [[], *([name] for name in COMMANDS)], ids=lambda words: " ".join(words) or "main"
+    "command", [[], *(name.split() for name in COMMANDS)], ids=lambda words: " ".join(words) or "main"
 )
 def test_help_imports_no_torch_and_shows_an_example(command):
     code = (
@@ -24,7 +24,7 @@ def test_help_imports_no_torch_and_shows_an_example(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "HEAVY []" in done.stdout
-    assert "pursuhint " + (command[0] if command else "demo") in done.stdout
+    assert "pursuhint " + (" ".join(command) or "demo") in done.stdout
 
 
 def test_version(pursuhint):
@@ -37,7 +37,9 @@ def test_a_mistyped_command_is_answered_with_the_nearest(pursuhint):
     assert "did you mean 'analyze'?" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["models", "datasets", "losses", "metrics", "recipes", "arms", "figures"])
+@pytest.mark.parametrize(
+    "kind", ["models", "datasets", "losses", "metrics", "recipes", "arms", "figures", "tables"]
+)
 def test_lists(pursuhint, kind):
     import json
 

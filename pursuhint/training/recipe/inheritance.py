@@ -8,6 +8,8 @@ merged from base to derived recipe and applied last. A run stores the complete r
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -126,6 +128,12 @@ def _with_bases(
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:
+    return copy.deepcopy(_parsed(text, source))
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str, source: str) -> dict[str, Any]:
+    """The values of a text. A grid of a table reads the same few bases hundreds of times."""
     values = parse_yaml(text, source)
     if values is not None and not isinstance(values, Mapping):
         raise PursuhintError(f"{source} must be a mapping of keys to values, got {type(values).__name__}")

@@ -1,0 +1,156 @@
+"""``pursuhint table run``"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pursuhint.errors import PursuhintError
+
+from . import early_checks
+from .command_line import record_command
+from .compare import parse_seeds
+from .early_checks import early
+from .options import apply, examples
+from .terminal import echo, say
+
+if TYPE_CHECKING:
+    from pursuhint.study import GridProgress
+
+
+@click.command(
+    "table run",
+    short_help="Train what stands behind a table or figure of a paper.",
+    epilog=examples(
+        "pursuhint table run icd-1 --seeds 0-2 --out papers",
+        "pursuhint table run rrd-supplement-1 --part 3/16 --out papers",
+        "pursuhint table run pursuhint-figure-3 --epochs 20 --set data.train_samples=5000 --out pilot",
+        "pursuhint table run re-reviewkd-4 --teacher-weights resnet56=resnet56.pth --out papers",
+    ),
+)
+@click.argument("name", metavar="NAME|FILE", callback=early(early_checks.grid))
+@click.option(
+    "--seeds",
+    metavar="LIST",
+    help="Seeds, e.g. 0-4 or 0,2,5.  [default: as many as the paper averages over]",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="Epochs of every run; milestones, warm-ups and ramps become shorter in proportion.  [default: the "
+    "recipes']",
+)
+@click.option(
+    "--data",
+    callback=early(early_checks.data_set),
+    metavar="NAME",
+    help="Another data set, named as --data of 'pursuhint train'.  [default: the paper's]",
+)
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A key of all recipes, e.g. precision=bf16 or data.train_samples=5000. Repeatable.",
+)
+@click.option(
+    "--teacher-weights",
+    metavar="NETWORK=FILE",
+    multiple=True,
+    help="Weights of a teacher that is not to be trained. Repeatable.",
+)
+@click.option(
+    "--part",
+    metavar="I/N",
+    help="Train this share of the cells, e.g. 3/16, and the teachers that it needs.  [default: all]",
+)
+@apply("data_root", "download", "device", "out", "quiet", "json")
+def command(
+    name: str,
+    seeds: str | None,
+    epochs: int | None,
+    data: str | None,
+    assignments: tuple[str, ...],
+    teacher_weights: tuple[str, ...],
+    part: str | None,
+    data_root: Path | None,
+    download: bool,
+    device: str | None,
+    out: Path,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train or resume the cells of a table or figure: a run folder for every network, method and seed.
+
+    NAME is one of 'pursuhint list tables', FILE a grid of your own. Teachers are trained first, once for all
+    grids of a folder. Call it on as many machines as share OUT: a cell that another worker holds is skipped,
+    one whose worker died is resumed, and nothing is trained twice. 'pursuhint table OUT' puts the results
+    beside the published ones.
+    """
+    record_command()
+    share = (1, 1) if part is None else parse_part(part)
+    chosen = None if seeds is None else parse_seeds(seeds)
+    files = dict(_weights(text) for text in teacher_weights)
+
+    from pursuhint.published import find_grid
+    from pursuhint.study import GridOptions, run_grid
+
+    from .progress import TrainingProgress
+
+    grid = find_grid(name)
+    options = GridOptions(
+        seeds=chosen,
+        epochs=epochs,
+        data=data,
+        data_root=None if data_root is None else str(data_root),
+        download=download,
+        assignments=assignments,
+        teachers=files,
+    )
+    if changed := options.lines():
+        say(f"not as in the paper: {'; '.join(changed)}", quiet)
+    progress = run_grid(
+        grid,
+        out,
+        options,
+        part=share,
+        device=device,
+        watch=lambda cell: TrainingProgress(cell.name, quiet=quiet),
+    )
+    _print(progress, out, as_json)
+    if progress.failed:
+        raise PursuhintError(f"{len(progress.failed)} cells failed: {progress.reasons()}")
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """``"3/16"`` as ``(3, 16)``.
+
+    Raises:
+        PursuhintError: it has another form, or there is no such share.
+    """
+    found = re.fullmatch(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,6})\s*", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise PursuhintError(f"--part {text} is no share; write for example 3/16, from 1/16 to 16/16")
+    return int(found[1]), int(found[2])
+
+
+def _weights(text: str) -> tuple[str, str]:
+    network, equals, file = text.partition("=")
+    if not (equals and network and file):
+        raise PursuhintError(f"--teacher-weights {text} has no file; write NETWORK=FILE")
+    early_checks.checkpoint(Path(file))
+    return network, file
+
+
+def _print(progress: GridProgress, out: Path, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(progress)))
+        return
+    echo(f"{progress.sentence()} ({out})")
+    for name, holder in progress.held.items():
+        echo(f"  {name}: {holder}")

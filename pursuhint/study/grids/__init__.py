@@ -1,0 +1,1 @@
+"""Grids of cells, each an independent run folder, that several workers and machines train together."""

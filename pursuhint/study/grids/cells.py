@@ -1,0 +1,207 @@
+"""The cells of a grid: one run folder each, with a recipe that says all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pursuhint.errors import PursuhintError
+from pursuhint.published.grids import Grid, GridRow, merged_changes
+from pursuhint.training.recipe.inheritance import merged, read_recipe, variant_names
+from pursuhint.training.recipe.received import check_code
+from pursuhint.training.recipe.schema import Recipe
+
+__all__ = ["GridCell", "GridOptions"]
+
+WEIGHTS = "student.safetensors"
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """What is changed in every cell of a grid.
+
+    Attributes:
+        seeds: None for 0, 1, ... as many as the paper averages over.
+        epochs: of every cell; milestones of the learning rate, and stages and ramps of losses, are shortened
+            in proportion. None for the recipes' own.
+        data: the data set in place of the recipes'.
+        data_root: folder of the data.
+        download: download missing data.
+        assignments: ``KEY=VALUE`` for every recipe, as `pursuhint.training.Recipe.override` reads them.
+        teachers: files of weights of teachers that are at hand, by network; the others are cells.
+    """
+
+    seeds: tuple[int, ...] | None = None
+    epochs: int | None = None
+    data: str | None = None
+    data_root: str | None = None
+    download: bool = False
+    assignments: tuple[str, ...] = ()
+    teachers: Mapping[str, str] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """What differs from the paper, one clause each."""
+        said = []
+        if self.data is not None:
+            said.append(f"data {self.data}")
+        if self.epochs is not None:
+            said.append(f"{self.epochs} epochs, with milestones, stages and ramps in proportion")
+        if self.seeds is not None:
+            said.append(f"seeds {', '.join(map(str, self.seeds))}")
+        return [*said, *self.assignments]
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One run of a grid.
+
+    Attributes:
+        name: of its folder, as ``cifar100-kd/resnet56-resnet20/seed-0``.
+        row: the method, as the table calls it; ``alone`` for networks without a teacher.
+        recipe: complete, with the teacher's file.
+        teacher: name of the cell whose student is the teacher; None without one, or if its file was given.
+    """
+
+    name: str
+    row: str
+    recipe: Recipe
+    teacher: str | None
+
+
+def grid_cells(grid: Grid, out: Path, options: GridOptions) -> tuple[GridCell, ...]:
+    """All cells of a grid: for every seed teachers first, then pair by pair the student alone and the rows.
+
+    Args:
+        grid: see `pursuhint.published.find_grid`.
+        out: the folder that holds the cells' folders.
+        options: what is changed.
+
+    Raises:
+        PursuhintError: a recipe does not exist or is not valid, or names code.
+    """
+    assert grid.alone is not None
+    cells: dict[str, GridCell] = {}
+    files = dict(options.teachers)
+    if unknown := sorted(set(files) - set(grid.teachers)):
+        raise PursuhintError(
+            f"{grid.name} has no teacher {unknown[0]!r}; there are {', '.join(grid.teachers)}"
+        )
+    templates: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
+
+    def template(row: GridRow, teacher: str, student: str, variant: str) -> tuple[str, dict[str, Any]]:
+        key = (row.name, teacher, student)
+        if key not in templates:
+            templates[key] = _template(grid, row, (teacher, student, variant), options)
+        return templates[key]
+
+    def add(row: GridRow, teacher: str, student: str, variant: str, seed: int) -> None:
+        folder, values = template(row, teacher, student, variant)
+        values, before = {**values, "seed": seed}, None
+        if teacher:
+            if teacher in files:
+                file = Path(files[teacher]).absolute()
+            else:
+                before = f"{template(_alone(grid), '', teacher, '')[0]}/seed-{seed}"
+                file = (out / before / WEIGHTS).absolute()
+            values["teacher"] = {**values["teacher"], "checkpoint": str(file)}
+        name = f"{folder}/seed-{seed}"
+        cells.setdefault(name, GridCell(name, row.name, Recipe.from_dict(values, source=name), before))
+
+    for seed in options.seeds if options.seeds is not None else range(grid.seeds):
+        for teacher in grid.teachers:
+            if teacher not in files:
+                add(grid.alone, "", teacher, "", seed)
+        for student in grid.students:
+            add(grid.alone, "", student, "", seed)
+        for row, teacher, student, variant in grid.cells:
+            add(row, teacher, student, variant, seed)
+    return tuple(cells.values())
+
+
+def _alone(grid: Grid) -> GridRow:
+    assert grid.alone is not None
+    return grid.alone
+
+
+def _template(
+    grid: Grid, row: GridRow, pair: tuple[str, str, str], options: GridOptions
+) -> tuple[str, dict[str, Any]]:
+    """Folder without the seed, and the values of the recipe, of a row and a pair."""
+    teacher, student, variant = pair
+    values, changes = _values(row.recipe, teacher, student, variant), dict(row.changes)
+    if row is grid.alone:
+        changes["teacher"] = None
+    values = merged(values, changes)
+    recipe = Recipe.from_dict(values, source=f"{grid.name}, {row.name}")
+    check_code(recipe, f"the grid {grid.name}", trust_code=False)
+    recipe = _changed(recipe, options).override(options.assignments)
+    own = _without(row.changes, "teacher")
+    label = slug(row.recipe.removeprefix("_").removesuffix(".yaml"))
+    if own:
+        label = f"{slug(row.name)}-{_short_hash([row.recipe, own])}"
+    networks = slug(student) if not teacher else f"{slug(teacher)}-{slug(student)}"
+    return f"{label}/{networks}", recipe.to_dict()
+
+
+def _values(name: str, teacher: str, student: str, variant: str) -> dict[str, Any]:
+    """Plain values of a recipe for a pair: its own, one of its variants, or with other networks."""
+    values, _ = read_recipe(name)
+    known = variant_names(name)
+    asked = variant if teacher else student
+    if asked in known:
+        values, _ = read_recipe(f"{name}:{asked}")
+    for role, network in (("student", student), ("teacher", teacher)):
+        if not network:
+            continue
+        config = values.get(role)
+        there = config.get("network") if isinstance(config, Mapping) else config
+        if there != network:
+            values = {**values, role: network}
+    return values
+
+
+def _changed(recipe: Recipe, options: GridOptions) -> Recipe:
+    values = recipe.to_dict()
+    if options.data is not None:
+        values["data"] = {**values["data"], "name": options.data, "root": None}
+    if options.data_root is not None:
+        values["data"] = {**values["data"], "root": options.data_root}
+    if options.download:
+        values["data"] = {**values["data"], "download": True}
+    if options.epochs is not None and options.epochs != recipe.epochs:
+        values = _shortened(values, options.epochs)
+    return Recipe.from_dict(values)
+
+
+def _shortened(values: dict[str, Any], epochs: int) -> dict[str, Any]:
+    share = epochs / values["epochs"]
+    schedule = dict(values["schedule"])
+    if schedule["milestones"]:
+        scaled = (round(milestone * share) for milestone in schedule["milestones"])
+        schedule["milestones"] = [one for one in dict.fromkeys(scaled) if one >= 1]
+    losses = {}
+    for name, loss in values["losses"].items():
+        losses[name] = {
+            key: math.ceil(value * share) if key.endswith("_epochs") and isinstance(value, int) else value
+            for key, value in loss.items()
+        }
+    return {**values, "epochs": epochs, "schedule": schedule, "losses": losses}
+
+
+def _without(changes: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in merged_changes({}, changes).items() if name != key}
+
+
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def slug(text: str) -> str:
+    """Text as a part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")

@@ -1,0 +1,265 @@
+"""Train the cells of a grid, together with other workers on the same folder."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from pursuhint._util import lease as leases
+from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.devices import choose_device
+from pursuhint._util.distributed import world_size
+from pursuhint._util.lease import Lease, exclusive, take_lease
+from pursuhint._util.output_folder import claim_folder
+from pursuhint.errors import PursuhintError
+from pursuhint.published.grids import Grid
+from pursuhint.study.grids.cells import WEIGHTS, GridCell, GridOptions, grid_cells, slug
+from pursuhint.training import train
+from pursuhint.training.events import Event
+
+__all__ = ["GridProgress", "run_grid"]
+
+FILE = "grid.json"
+LEASES = "leases"
+
+Watch = Callable[[GridCell], AbstractContextManager[Callable[[Event], None]]]
+
+
+@dataclass
+class GridProgress:
+    """What has become of the cells of a grid, or of a share of it.
+
+    Attributes:
+        cells: names of all of them.
+        finished: those that are finished, whoever trained them.
+        trained: those that this call finished.
+        held: those that another worker trains at present, with its host and process.
+        failed: those that failed in this call, with the reason.
+        blocked: those whose teacher is not there, because it failed or another worker trains it.
+    """
+
+    cells: tuple[str, ...]
+    finished: list[str] = field(default_factory=list)
+    trained: list[str] = field(default_factory=list)
+    held: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: list[str] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all cells are finished."""
+        return len(self.finished) == len(self.cells)
+
+    def sentence(self) -> str:
+        """The numbers in one line."""
+        parts = [
+            f"{len(self.finished)} of {len(self.cells)} cells finished, {len(self.trained)} of them here"
+        ]
+        for what, number in (
+            ("held by other workers", len(self.held)),
+            ("failed", len(self.failed)),
+            ("wait for a teacher", len(self.blocked)),
+        ):
+            parts += [f"{number} {what}"] * bool(number)
+        return "; ".join(parts)
+
+    def reasons(self) -> str:
+        """Why cells failed, every reason once with its first cell."""
+        first: dict[str, str] = {}
+        for name, reason in self.failed.items():
+            first.setdefault(reason, name)
+        more = len(self.failed) - len(first)
+        return "; ".join(
+            f"{name}: {reason}" for reason, name in first.items()
+        ) + f" (and {more} more)" * bool(more)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How workers wait for one another, in seconds.
+
+    Attributes:
+        beat: between two heartbeats of a lease.
+        patience: without a heartbeat until a worker of another host counts as dead.
+        poll: between two looks at a teacher that another worker trains.
+    """
+
+    beat: float = leases.BEAT
+    patience: float = leases.PATIENCE
+    poll: float = 5.0
+
+
+AS_PUBLISHED = GridOptions()
+PATIENCE = Patience()
+
+
+def run_grid(
+    grid: Grid,
+    out: Path | str,
+    options: GridOptions = AS_PUBLISHED,
+    *,
+    part: tuple[int, int] = (1, 1),
+    device: torch.device | str | None = None,
+    watch: Watch = lambda cell: contextlib.nullcontext(lambda event: None),
+) -> GridProgress:
+    """Train the cells of a grid that are not finished. Any number of workers may do so in one folder.
+
+    A cell is a run folder in ``out``, written as `pursuhint.training.train` does. A cell that another worker
+    holds is skipped; one whose worker died is resumed from its last state. A student waits as long as another
+    worker trains its teacher and nothing else is left to do. Several grids may share a folder: cells that
+    they have in common are trained once.
+
+    Args:
+        grid: see `pursuhint.published.find_grid`.
+        out: the folder.
+        options: what is changed in every cell; the same for all workers and grids of a folder.
+        part: number of a share, from 1, and how many shares there are.
+        device: where to train; None for the best there is.
+        watch: makes, for every cell, the context whose value receives the events of its run.
+
+    Raises:
+        PursuhintError: a recipe is wrong, the folder holds something else, or cells with other settings.
+        RunStopped: a signal asked the worker to stop; the cell has been saved.
+    """
+    if world_size() > 1:
+        raise PursuhintError(
+            "the processes of torchrun would train one cell together; start a worker a device instead"
+        )
+    folder, where = Path(out), choose_device(device)
+    cells = share(grid_cells(grid, folder, options), *part)
+    claim(folder, grid, options)
+    worker = _Worker(folder, where, watch, PATIENCE, GridProgress(tuple(cell.name for cell in cells)))
+    return worker.work(cells)
+
+
+def share(cells: Sequence[GridCell], number: int, parts: int) -> tuple[GridCell, ...]:
+    """One of several shares of the cells, with the teachers that they need.
+
+    Raises:
+        PursuhintError: there is no such share.
+    """
+    if not 1 <= number <= parts:
+        raise PursuhintError(f"there is no share {number} of {parts}; shares are 1 to {parts}")
+    mine = cells[len(cells) * (number - 1) // parts : len(cells) * number // parts]
+    needed = {cell.teacher for cell in mine} | {cell.name for cell in mine}
+    return tuple(cell for cell in cells if cell.name in needed)
+
+
+def claim(folder: Path, grid: Grid, options: GridOptions) -> None:
+    """Make the folder and note in ``grid.json`` what is changed in all of its cells, and the grid.
+
+    Raises:
+        PursuhintError: the folder holds something else, or cells with other settings.
+    """
+    claim_folder(folder, "grid")
+    make_folder(folder)
+    changed = {
+        "data": options.data,
+        "epochs": options.epochs,
+        "assignments": list(options.assignments),
+        "teachers": {name: str(Path(file).absolute()) for name, file in options.teachers.items()},
+    }
+    with exclusive(folder / LEASES):
+        path = folder / FILE
+        known = read_json(path, "description of the grid") if path.exists() else {}
+        before = known.get("changed", changed)
+        if before != changed:
+            names = [name for name, value in changed.items() if before.get(name) != value]
+            raise PursuhintError(
+                f"the cells in {folder} were begun with other settings ({', '.join(names)}: "
+                f"{', '.join(str(before.get(name)) for name in names)}); give the same, or another "
+                "folder (--out)"
+            )
+        grids = {**known.get("grids", {}), grid.name: {"title": grid.title, "changes": options.lines()}}
+        if known != (values := {"changed": changed, "grids": grids}):
+            write_json(path, values)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a cell has its result and its weights."""
+    return (folder / "result.json").is_file() and (folder / WEIGHTS).is_file()
+
+
+class _LeaseLost(PursuhintError):
+    """Another worker has taken a cell over."""
+
+
+@dataclass
+class _Worker:
+    """Goes through cells until none is left that it could train."""
+
+    folder: Path
+    device: torch.device
+    watch: Watch
+    patience: Patience
+    progress: GridProgress
+
+    def work(self, cells: Sequence[GridCell]) -> GridProgress:
+        """Train what can be trained."""
+        left = list(cells)
+        while True:
+            left = [cell for cell in left if not self._note_finished(cell)]
+            trained, teachers = self._round(left)
+            if not left or not (trained or teachers):
+                return self.progress
+            if not trained:
+                time.sleep(self.patience.poll)
+
+    def _round(self, cells: Sequence[GridCell]) -> tuple[bool, bool]:
+        """Whether a cell was trained, and whether others may follow once a teacher is there."""
+        progress = self.progress
+        progress.held, progress.blocked = {}, []
+        trained = False
+        for cell in cells:
+            if cell.name in progress.failed or is_finished(self.folder / cell.name):
+                continue
+            if cell.teacher is not None and not is_finished(self.folder / cell.teacher):
+                progress.blocked.append(cell.name)
+                continue
+            lease = take_lease(
+                self.folder / LEASES / f"{slug(cell.name)}.json",
+                beat=self.patience.beat,
+                patience=self.patience.patience,
+            )
+            if isinstance(lease, str):
+                progress.held[cell.name] = lease
+                continue
+            try:
+                trained = self._train(cell, lease) or trained
+            finally:
+                lease.release()
+        teachers = {cell.teacher for cell in cells if cell.name in progress.blocked}
+        return trained, any(name in progress.held for name in teachers)
+
+    def _note_finished(self, cell: GridCell) -> bool:
+        finished = is_finished(self.folder / cell.name)
+        if finished:
+            self.progress.finished.append(cell.name)
+        return finished
+
+    def _train(self, cell: GridCell, lease: Lease) -> bool:
+        """Whether the cell was trained to its end."""
+        if is_finished(self.folder / cell.name):  # since the last look
+            return False
+
+        def check(event: Event) -> None:
+            if lease.is_lost:
+                raise _LeaseLost(
+                    f"another worker took {cell.name} over, because this one stood still for too long"
+                )
+            show(event)
+
+        try:
+            with self.watch(cell) as show:
+                train(cell.recipe, self.folder / cell.name, device=self.device, on_event=check)
+        except PursuhintError as error:
+            self.progress.failed[cell.name] = str(error)
+            return False
+        self.progress.trained.append(cell.name)
+        return True
