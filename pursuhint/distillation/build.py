@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors, tensors_of
+from pursuhint.distillation.scheduled_hints import build_scheduled
 from pursuhint.distillation.terms import Term, TermOptions, check_teacher
 from pursuhint.distillation.token_maps import of_one_kind
 from pursuhint.errors import PursuhintError
@@ -113,7 +114,7 @@ def build_terms(
         context = replace(context, student_embedding=kind.prepared_embedding(context))
     terms = {
         name: Term(
-            _moved_to(student, entry.kind.build(_context_at(points[name], context), **entry.options)),
+            _moved_to(student, _build(entry, _context_at(points[name], context), finder.plan_of(name))),
             entry.weight,
             tuple(student_points.index(point) for point in points[name].student),
             tuple(teacher_points.index(point) for point in points[name].teacher),
@@ -121,6 +122,13 @@ def build_terms(
         for name, entry in asked.items()
     }
     return BuiltTerms(terms, student_points, teacher_points)
+
+
+def _build(asked: _Asked, context: LossContext, plan: HintPlan | None) -> Loss:
+    """The loss of a term; one whose plan changes in training has a part for each of its states."""
+    if plan is not None and plan.schedule is not None and asked.kind.needs_hint_plan():
+        return build_scheduled(asked.kind, context, plan.schedule, asked.options)
+    return asked.kind.build(context, **asked.options)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -180,8 +188,12 @@ class _PointFinder:
         teacher = tuple(other for _, other in pairs) if chosen is None else tuple(chosen[1])
         return PointsSeen(*of_one_kind(student, teacher, self.example), paired=chosen is None)
 
+    def plan_of(self, name: str) -> HintPlan | None:
+        """The hint plan of a loss; None without hints."""
+        return self.plan.get(name) if isinstance(self.plan, Mapping) else self.plan
+
     def _planned(self, name: str) -> Pairs:
-        plan = self.plan.get(name) if isinstance(self.plan, Mapping) else self.plan
+        plan = self.plan_of(name)
         pairs = []
         for pair in plan.pairs if plan is not None else ():
             if pair.student is None:

@@ -18,6 +18,7 @@ from pursuhint.acceleration.channels_last import channels_last_gradient
 from pursuhint.acceleration.compiled_extractor import CompiledExtractor
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.distillation.build import Task, build_terms
+from pursuhint.distillation.scheduled_hints import ScheduledHints
 from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
 from pursuhint.distillation.terms import (
     Losses,
@@ -238,12 +239,12 @@ class Distiller(nn.Module):
         for name in self._active:
             loss = self.loss(name)
             weight = self.weights[name] if self._warm_up is None else 1.0
-            own, other = self._selected[name]
+            own, other = self._present(name)
             features = teacher if loss.info.needs_input_gradients else constant
             with contextlib.nullcontext() if weight else torch.no_grad():
                 value = loss.compute(
                     _at_points(student, own),
-                    None if features is None else _at_points(features, other),
+                    None if features is None else _at_points(features, [self._read[i] for i in other]),
                     batch,
                 )
             parts[name] = value.detach()
@@ -326,6 +327,13 @@ class Distiller(nn.Module):
         """
         for name in self.losses:
             self.loss(name).begin_epoch(epoch, epochs)
+        if self.changes_hints:
+            self._attach_teacher()
+
+    @property
+    def changes_hints(self) -> bool:
+        """Whether the hint points of a loss change while the student trains."""
+        return any(isinstance(loss, ScheduledHints) for loss in self.losses.values())
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Parameters that the present stage trains: all in the main stage, those of the term in a warm-up."""
@@ -376,14 +384,37 @@ class Distiller(nn.Module):
             else FeatureExtractor(self.student, self._student_points, embedding=embedding)
         )
         self._teacher_runner: TeacherRunner | None = None
-        if self._teacher and any(loss.info.needs_teacher for loss in losses.values()):
-            outputs = TeacherOutputs(
-                self._teacher_points,
-                logits="teacher_logits" in inputs,
-                embedding="teacher_embedding" in inputs,
-                input_gradients=any(loss.info.needs_input_gradients for loss in losses.values()),
-            )
+        self._attach_teacher()
+
+    def _attach_teacher(self) -> None:
+        """Read the teacher at the points of the present stage and epoch, and no deeper than they are."""
+        losses = [self.loss(name) for name in self._active]
+        read = list(range(len(self._teacher_points)))
+        if self.changes_hints and not (
+            self.acceleration.cache_teacher or self.acceleration.compiles_teacher
+        ):  # a cache holds all epochs, and a compiled network would be compiled anew
+            read = sorted({index for name in self._active for index in self._present(name)[1]})
+        self._read = {index: place for place, index in enumerate(read)}
+        if not self._teacher or not any(loss.info.needs_teacher for loss in losses):
+            return
+        inputs = {entry for loss in losses for entry in loss.info.inputs}
+        outputs = TeacherOutputs(
+            tuple(self._teacher_points[index] for index in read),
+            logits="teacher_logits" in inputs,
+            embedding="teacher_embedding" in inputs,
+            input_gradients=any(loss.info.needs_input_gradients for loss in losses),
+        )
+        if self._teacher_runner is None or self._teacher_runner.outputs != outputs:
             self._teacher_runner = TeacherRunner(self._teacher[0], outputs, self.acceleration)
+
+    def _present(self, name: str) -> tuple[Sequence[int], Sequence[int]]:
+        """Indices of the student's and the teacher's points that a term sees now."""
+        own, other = self._selected[name]
+        loss = self.losses[name]
+        if not isinstance(loss, ScheduledHints):
+            return own, other
+        pairs = loss.present_pairs
+        return [own[pair] for pair in pairs], [other[pair] for pair in pairs]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distiller:
         """Apply ``to``, ``cuda``, ``double`` and the like to the teacher as well."""

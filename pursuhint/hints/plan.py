@@ -34,6 +34,7 @@ from pursuhint.features.hint_points import (
     stage_ends,
 )
 from pursuhint.hints.options import SelectionOptions, check_position
+from pursuhint.hints.schedules import DrawnEachEpoch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -126,9 +127,11 @@ class HintPlan:
             ``algorithm``, ``position``, ``normalize``, ``num_samples``, ``seed``, ``pairing``. Plain values.
         provenance: network, data and command that the plan comes from; None for a plan that was typed. Plans
             that differ in it alone are equal.
+        schedule: which pairs teach when; None if all teach all the time.
 
     Raises:
-        PursuhintError: there is no pair, a pair occurs twice, or only some have a student's point.
+        PursuhintError: there is no pair, a pair occurs twice, only some have a student's point, or the
+            schedule does not fit the pairs.
 
     Example:
         >>> network = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU()) for _ in range(4)))
@@ -140,10 +143,13 @@ class HintPlan:
     pairs: tuple[HintPair, ...]
     origin: dict[str, Any] = field(default_factory=dict)
     provenance: BaseProvenance | None = field(default=None, compare=False)
+    schedule: DrawnEachEpoch | None = None
 
     def __post_init__(self) -> None:
         if not self.pairs:
             raise PursuhintError("a hint plan needs at least one hint point")
+        if self.schedule is not None:
+            self.schedule.check(len(self.pairs))
         seen: set[tuple[str, ...]] = set()
         for pair in self.pairs:  # a teacher's point may teach several points of the student
             if pair.student is None:
@@ -379,7 +385,7 @@ class HintPlan:
             pairing: how they were chosen, for `origin`.
         """
         pairs = tuple(HintPair(pair.teacher, point) for pair, point in zip(self.pairs, student_points))
-        return HintPlan(pairs, {**self.origin, "pairing": pairing}, self.provenance)
+        return replace(self, pairs=pairs, origin={**self.origin, "pairing": pairing})
 
     # -- files -----------------------------------------------------------------------------------------------
 
@@ -389,8 +395,11 @@ class HintPlan:
         Raises:
             PursuhintError: the file cannot be written.
         """
-        file = _PlanFile(pairs=list(self.pairs), origin=self.origin, provenance=self.provenance)
-        write_json(path, file.model_dump(mode="json", by_alias=True))
+        file = _PlanFile(
+            pairs=list(self.pairs), origin=self.origin, provenance=self.provenance, schedule=self.schedule
+        )
+        unscheduled = {"schedule"} if self.schedule is None else None
+        write_json(path, file.model_dump(mode="json", by_alias=True, exclude=unscheduled))
 
     @classmethod
     def load(cls, path: Path | str) -> HintPlan:
@@ -401,7 +410,7 @@ class HintPlan:
         """
         file = validated(_PlanFile, read_json(path, "hint plan"), f"the hint plan {path}")
         try:
-            return cls(tuple(file.pairs), file.origin, file.provenance)
+            return cls(tuple(file.pairs), file.origin, file.provenance, file.schedule)
         except PursuhintError as error:
             raise PursuhintError(f"the hint plan {path} is not valid: {error}") from None
 
@@ -502,3 +511,4 @@ class _PlanFile(BaseModel):
     origin: dict[str, Any]
     pairs: list[HintPair]
     provenance: BaseProvenance | None = None
+    schedule: DrawnEachEpoch | None = None

@@ -13,6 +13,7 @@ from pursuhint.clustering import ALGORITHMS
 from pursuhint.errors import PursuhintError
 from pursuhint.hints import POSITIONS
 from pursuhint.hints.rules import RULES
+from pursuhint.hints.schedules import SCHEDULES
 from pursuhint.similarity import METRICS
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Candidates:
         cluster: the plan of one point of each cluster, by metric, clustering algorithm and position; an empty
             metric or position is that of the recipe.
         by_rule: the plan of a rule of `pursuhint.hints.RULES`, by its name and a seed.
+        by_schedule: the plan of a schedule of `pursuhint.hints.SCHEDULES`, by its name and a seed.
         given: the plans of the arms whose hint points were given, by arm.
     """
 
@@ -47,6 +49,7 @@ class Candidates:
     k: int
     cluster: Callable[[str, str, str], HintPlan]
     by_rule: Callable[[str, int], HintPlan]
+    by_schedule: Callable[[str, int], HintPlan]
     given: Mapping[str, HintPlan]
 
 
@@ -66,6 +69,7 @@ class Arm:
         metric: the metric of that analysis, if it is not the recipe's.
         images: whether it runs the teacher on images beside the analysis.
         takes_position: whether the recipe's ``position`` decides which layers it takes.
+        schedule: the strategy of its recipe, if its hint points change while the student trains.
     """
 
     title: str
@@ -77,6 +81,7 @@ class Arm:
     metric: str = ""
     images: bool = False
     takes_position: bool = False
+    schedule: str = ""
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -128,6 +133,17 @@ def _of_rule(name: str) -> Arm:
     )
 
 
+def _of_schedule(name: str) -> Arm:
+    schedule = SCHEDULES[name]
+    return Arm(
+        schedule.title,
+        f"hints at {schedule.description}",
+        lambda candidates, seed: candidates.by_schedule(name, seed),
+        takes_k=True,
+        schedule=name,
+    )
+
+
 ARMS: Mapping[str, Arm] = MappingProxyType(
     {
         "alone": Arm("student alone", "no teacher: cross-entropy only", _no_hints, teacher=False),
@@ -161,12 +177,13 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "random": Arm(
             "random", "hints at random sub-blocks, drawn anew for every seed", _random, takes_k=True
         ),
+        **{name: _of_schedule(name) for name in SCHEDULES},
         **{name: _of_rule(name) for name in RULES},
     }
 )
 """Every arm by name, in the order in which tables show them."""
 
-DEFAULT_ARMS = tuple(name for name in ARMS if name not in RULES)
+DEFAULT_ARMS = tuple(name for name in ARMS if name not in RULES and name not in SCHEDULES)
 """The arms of a comparison that names none."""
 
 GIVEN = "hints:"

@@ -44,7 +44,8 @@ class SeedResult(StudyModel):
         folder: its run folder, relative to the comparison's; with ``same_as``, the folder of that arm's run.
         same_as: the arm whose run this is, when both have the same hint points for this seed; None for a
             separate run.
-        positions: the teacher's hint positions, from 1, in depth order; none for the student alone.
+        positions: the teacher's hint positions, from 1, in depth order; none for the student alone. All
+            that teach at one time or another, if they change while the student trains.
         modules: their names.
         last_top1: test accuracy after the last epoch, percent.
         best_top1: test accuracy after the best epoch, percent.
@@ -70,6 +71,8 @@ class SeedResult(StudyModel):
     def of(cls, seed: int, folder: str, plan: HintPlan | None, record: RunRecord) -> SeedResult:
         """From a finished run and the hint points that it used."""
         points = () if plan is None else plan.teacher_points
+        if plan is not None and plan.schedule is not None:  # a layer teaches in several epochs
+            points = tuple(dict.fromkeys(points))
         dominant = record.dominant_term
         return cls(
             seed=seed,
@@ -402,7 +405,9 @@ def notes_on(arms: Sequence[ArmResult], *, asked_k: int) -> tuple[str, ...]:
                 )
     for arm in arms:
         counts = {len(run.positions) for run in arm.runs}
-        if arm.name not in WITHOUT_HINTS and not is_of_sweep(arm.name) and counts != {asked_k}:
+        changing = (found := _arm(arm.name)) is not None and found.schedule
+        free = arm.name in WITHOUT_HINTS or is_of_sweep(arm.name) or changing
+        if not free and counts != {asked_k}:
             notes.append(
                 f"{capital(arm.title)} has {max(counts)} hints where the chosen arms have {asked_k}, so its "
                 "difference to them is not one of place alone."

@@ -51,7 +51,9 @@ from pursuhint.training.prepare_training import (
     pair_with_student,
     prepare,
     rule_source,
+    scheduled_plan,
 )
+from pursuhint.training.recipe.hint_keys import with_effect
 from pursuhint.training.recipe.hints_syntax import parse_hints
 from pursuhint.training.recipe.resolve import check_activation, needs_hints, resolve_recipe, shared_activation
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
@@ -96,7 +98,8 @@ def compare(
         out: folder of the comparison.
         arms: names of `pursuhint.study.ARMS`, at least two. ``alone`` trains with cross-entropy only, ``kd``
             with the losses that look at no hint point (with KD, if none of them has a teacher).
-            ``random`` draws other positions for every seed. ``r2cca:kmeans:last`` clusters by this metric
+            ``random`` draws other positions for every seed, ``random-each-epoch`` for every epoch, too.
+            ``r2cca:kmeans:last`` clusters by this metric
             and algorithm and takes this position. ``hints:7,29,49`` has given points, by position or module
             name, ``hints:FILE`` the points of a ``hints.json``. ``sweep`` stands for an arm for every layer
             of the teacher, ``sweep:1`` and so on, each with a single hint.
@@ -338,7 +341,13 @@ class _HintPlacement:
         assert teacher is not None
         activation = self.points[0].activation
         students = find_hint_points(self.parts.student, self.parts.example, activation=activation)
-        return Candidates(teacher, self.points, students, self.k, cluster, by_rule, given)
+        return Candidates(teacher, self.points, students, self.k, cluster, by_rule, self.by_schedule, given)
+
+    def by_schedule(self, name: str, seed: int) -> HintPlan:
+        """The pairs of a schedule of `pursuhint.hints.SCHEDULES`, and which of them teach when."""
+        hints = _scheduled_hints(self.hints.model_copy(update={"k": self.k}), name, seed)
+        recipe, parts = self.study.recipe, self.parts
+        return scheduled_plan(hints, self.points, parts.student, example=parts.example, epochs=recipe.epochs)
 
     def by_rule(self, name: str, seed: int, analysis: Analysis | None) -> HintPlan:
         """The points that a rule of `pursuhint.hints.RULES` chooses.
@@ -448,7 +457,8 @@ def _run(
     same: dict[RunKey, RunKey] = {}
     runs: dict[RunKey, Run] = {}
     for key, plan in plans.items():
-        what = find_arm(key.arm).teacher, *_modules(plan)
+        arm = find_arm(key.arm)
+        what = arm.teacher, arm.schedule, *_modules(plan)
         first = first_with.setdefault((key.seed, *what), key)
         if first == key:
             runs[key] = _make_run(study, key, plan)
@@ -467,10 +477,15 @@ def _run(
 
 def _make_run(study: Study, key: RunKey, plan: HintPlan | None) -> Run:
     """One run of an arm. Its ``recipe.yaml`` names its hint points, so it repeats the run by itself."""
-    recipe = study.recipe
+    recipe, schedule = study.recipe, find_arm(key.arm).schedule
     update: dict[str, Any] = {"seed": key.seed}
     taught = find_arm(key.arm).teacher
-    if plan is None:
+    if schedule:  # its recipe has the strategy in place of the points
+        assert recipe.hints is not None
+        assert plan is not None
+        hints = recipe.hints.model_copy(update={"k": plan.origin["k"]})
+        update["hints"], plan = _scheduled_hints(hints, schedule, key.seed), None
+    elif plan is None:
         update |= {"hints": None, "losses": _without_hints(recipe.losses, taught=taught)}
     if not taught:
         update["teacher"] = None
@@ -478,6 +493,12 @@ def _make_run(study: Study, key: RunKey, plan: HintPlan | None) -> Run:
     accuracy = study.accuracy if taught else None
     inputs = Inputs(teacher=teacher, data=study.passed.data, plan=plan, accuracy=accuracy)
     return Run(recipe.model_copy(update=update), study.out / run_folder(*key), inputs)
+
+
+def _scheduled_hints(hints: HintsConfig, strategy: str, seed: int) -> HintsConfig:
+    """The hints of a recipe with a strategy that changes them while the student trains."""
+    values = with_effect(hints.model_dump() | {"strategy": strategy, "seed": seed})
+    return HintsConfig.model_validate(values)
 
 
 def _without_hints(losses: Mapping[str, LossConfig], *, taught: bool) -> dict[str, LossConfig]:

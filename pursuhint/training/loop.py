@@ -193,7 +193,7 @@ class TrainingLoop:
             accelerator.free_memory()
         parameters = stage.begin_stage(self.distiller)
         expect_idle_parameters(accelerator, stage.leaves_parameters_idle(self.distiller))
-        optimizer = build_optimizer(stage.optimizer, parameters)
+        optimizer = build_optimizer(stage.optimizer, parameters, late=self.distiller.changes_hints)
         self.model, self.optimizer = accelerator.prepare(self.distiller, optimizer)
 
     def _epoch(

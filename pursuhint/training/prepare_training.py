@@ -26,6 +26,8 @@ from pursuhint.hints.paper_points import points_by_rule
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES, choose_by_rule, looks_at_teacher
 from pursuhint.hints.rules.source import RuleSource
+from pursuhint.hints.schedules import SCHEDULES
+from pursuhint.hints.schedules.random_each_epoch import check_draw, random_each_epoch
 from pursuhint.losses import get_loss
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
@@ -113,7 +115,8 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
         other = resources.teacher(recipe, lambda: _teacher(recipe, inputs, data))
     plans: dict[str, HintPlan] = {}
     if other is not None:
-        networks = _Networks(own, other, example, "" if recipe.teacher is None else recipe.teacher.network)
+        name = "" if recipe.teacher is None else recipe.teacher.network
+        networks = _Networks(own, other, example, name, recipe.epochs)
     if recipe.hints is not None:
         looking = [name for name, loss in recipe.losses.items() if loss.hints is None]
         plan = _plan(recipe.hints, plan, networks, [name for name in looking if needs_hints([name])])
@@ -224,12 +227,13 @@ def _teacher(recipe: Recipe, inputs: Inputs, data: ImageData) -> nn.Module:
 
 @dataclass(frozen=True)
 class _Networks:
-    """Both networks of a run, images of the size that they see, and the name of the teacher."""
+    """Both networks of a run, images of the size that they see, the name of the teacher, and the epochs."""
 
     student: nn.Module
     teacher: nn.Module
     example: Tensor
     teacher_name: str
+    epochs: int
 
 
 def _plan(
@@ -250,7 +254,8 @@ def _plan(
     assert hints.activation is not None  # resolved
     points = find_hint_points(teacher, example, activation=hints.activation)
     k = default_k(points) if hints.k is None else hints.k
-    if len(points) == 1 and (hints.strategy == "random" or looks_at_teacher(hints.strategy)):
+    draws = hints.strategy == "random" or hints.strategy in SCHEDULES
+    if len(points) == 1 and (draws or looks_at_teacher(hints.strategy)):
         raise PursuhintError(
             f"the teacher has one candidate point, {points[0].module}, so hints: {hints.strategy} has "
             "nothing to choose; take it (hints: conventional)"
@@ -259,6 +264,8 @@ def _plan(
         # Check with a random plan that k fits both networks; the analysis would fail only at its end.
         pair_with_student(HintPlan.random(points, k, hints.seed), hints, student, example)
         return None
+    if hints.strategy in SCHEDULES:
+        return scheduled_plan(hints, points, student, example=example, epochs=networks.epochs)
     if hints.strategy == "conventional":
         plan = HintPlan.conventional(teacher, points)
     elif hints.strategy == "centers":
@@ -275,6 +282,29 @@ def _plan(
     else:
         plan = HintPlan.explicit(_with_named(points, hints.points, teacher, example), hints.points)
     return pair_with_student(plan, hints, student, example)
+
+
+def scheduled_plan(
+    hints: HintsConfig, points: tuple[HintPoint, ...], student: nn.Module, *, example: Tensor, epochs: int
+) -> HintPlan:
+    """The pairs of a strategy of `pursuhint.hints.SCHEDULES`, and which of them teach when.
+
+    Args:
+        hints: of the recipe.
+        points: candidates of the teacher.
+        student: the network.
+        example: images of the size that both networks see.
+        epochs: length of the main stage.
+
+    Raises:
+        PursuhintError: k does not fit one of the networks.
+    """
+    k = default_k(points) if hints.k is None else hints.k
+    check_draw(len(points), k)
+    # Which layers of the teacher these are does not matter: the student's points follow from their order.
+    by_depth = pair_with_student(HintPlan.of(points[:k], {}), hints, student, example)
+    plan = random_each_epoch(points, by_depth.student_points, seed=hints.seed, epochs=epochs)
+    return plan.paired(plan.student_points, by_depth.origin["pairing"])
 
 
 def rule_source(

@@ -257,10 +257,14 @@ def _pairs(shared: HintPlan | None, own: Mapping[str, HintPlan]) -> tuple[str, .
     """The pairs of hint points in words, with the loss in front where it has its own."""
     plans = [("", shared), *((f"{name}: ", plan) for name, plan in own.items())]
     return tuple(
-        f"{which}{pair.teacher} -> {pair.student}"
+        f"{which}{line}"
         for which, plan in plans
         if plan is not None
-        for pair in plan.pairs
+        for line in (
+            [f"{pair.teacher} -> {pair.student}" for pair in plan.pairs]
+            if plan.schedule is None
+            else [plan.schedule.sentence(len(set(plan.teacher_points)))]
+        )
     )
 
 

@@ -46,12 +46,13 @@ class Stage:
     def leaves_parameters_idle(self, distiller: Distiller) -> bool:
         """Whether some parameters of the distiller may get no gradient in this stage.
 
-        A warm-up skips the end of the student and the other losses; the main stage skips losses of weight 0
-        and losses that exist for their warm-up only.
+        A warm-up skips the end of the student and the other losses; the main stage skips losses of weight 0,
+        losses that exist for their warm-up only, and what is learned for hint points that do not teach now.
         """
         losses = [distiller.loss(name) for name in distiller.losses]
         return (
             self.warm_up is not None
+            or distiller.changes_hints
             or not all(distiller.weights.values())
             or any(loss.info.warm_up_only for loss in losses)
         )
@@ -101,8 +102,16 @@ def check_that_all_learn(distiller: Distiller) -> None:
         )
 
 
-def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer of a stage, over one parameter group; with the fused kernel where PyTorch has one."""
+def build_optimizer(
+    config: OptimizerConfig, parameters: list[nn.Parameter], *, late: bool = False
+) -> torch.optim.Optimizer:
+    """The optimizer of a stage, over one parameter group; with the fused kernel where PyTorch has one.
+
+    Args:
+        config: section of a recipe.
+        parameters: to train.
+        late: some of them get their first gradient after the first step.
+    """
     fused = all(
         parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda") for parameter in parameters
     )
@@ -111,7 +120,7 @@ def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> 
         return torch.optim.AdamW(
             parameters, lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=fused
         )
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         parameters,
         lr=config.lr,
         momentum=config.momentum,
@@ -119,3 +128,8 @@ def build_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> 
         weight_decay=config.weight_decay,
         fused=fused,
     )
+    if late and config.momentum:
+        # The fused kernel takes all momenta or none. From zero, a first step is what it is without one.
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer

@@ -35,7 +35,7 @@ def candidates(teacher, k: int, asked: list[str], **given: HintPlan) -> Candidat
         asked.append(name)
         return HintPlan.explicit(points, list(range(1, k + 1)))
 
-    return Candidates(teacher, points, students, k, cluster, by_rule, given)
+    return Candidates(teacher, points, students, k, cluster, by_rule, by_rule, given)
 
 
 @pytest.mark.parametrize("name", DEFAULT_ARMS)

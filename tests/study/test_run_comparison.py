@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from pursuhint.analysis import Analysis
 from pursuhint.errors import PursuhintError
+from pursuhint.hints.schedules.random_each_epoch import draw
 from pursuhint.models import create_model
 from pursuhint.report import write_report
 from pursuhint.study import DEFAULT_ARMS, Comparison, compare, two_way_interval
@@ -338,3 +339,23 @@ def test_a_metric_that_is_added_later_is_analyzed_too(data, teacher, tmp_path):
     for arms in (("conventional", "kmeans"), ("conventional", "kmeans", "r2cca:kmeans:first")):
         compare(recipe(teacher), tmp_path, arms=arms, seeds=(0,), data=data, device="cpu")
     assert Analysis.load(tmp_path / "analysis").metrics == ("cka", "r2cca")
+
+
+def test_an_arm_that_is_drawn_for_every_epoch_is_no_other_arm(data, teacher, tmp_path):
+    """Runs of a strategy of their own, with other draws for every seed, beside arms whose points stay."""
+    arms, layers = ("conventional", "random", "random-each-epoch"), 9
+    changed = recipe(teacher, epochs=2, hints={"k": 2})
+    for _ in range(2):  # the second time, everything is found
+        found = compare(changed, tmp_path, arms=arms, seeds=(0, 1), data=data, device="cpu")
+    for run in found.arms[2].runs:
+        record = RunRecord.load(tmp_path / run.folder)
+        assert run.same_as is None
+        assert record.recipe.hints.strategy == "random-each-epoch"
+        assert (record.recipe.hints.k, record.recipe.hints.seed) == (2, run.seed)
+        teachers = [
+            tuple(record.plan.pairs[pair].teacher.position - 1 for pair in pairs)
+            for pairs in record.plan.schedule.epochs
+        ]
+        assert teachers == [draw(layers, 2, seed=run.seed, epoch=epoch) for epoch in range(2)]
+        assert run.positions == tuple(sorted({layer + 1 for epoch in teachers for layer in epoch}))
+    assert "in place" not in " ".join(found.notes)

@@ -10,6 +10,7 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES
+from pursuhint.hints.schedules import SCHEDULES
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.report.figures import Series, training_curves
 from pursuhint.report.page_model import Card, FigureFolder, Grid, Page, RunSection
@@ -202,6 +203,7 @@ def _origin(plan: HintPlan) -> str:
         "random": f"drawn at random (seed {origin.get('seed')})",
         "explicit": "named by hand",
         **{name: f"at {rule.description}" for name, rule in RULES.items()},
+        **{name: f"at {schedule.description}" for name, schedule in SCHEDULES.items()},
     }.get(str(origin.get("strategy")), "given")
     return f"The hint points were {strategy}. Every hint guides one point of the student:"
 

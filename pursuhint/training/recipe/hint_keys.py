@@ -31,6 +31,7 @@ def _used_by(rule: Rule) -> tuple[str, ...]:
 _USED: Mapping[str, tuple[str, ...]] = {
     "chosen": ("k", "metric", "algorithm", "normalize", "position", "samples", "seed"),
     "random": ("k", "seed"),
+    "random-each-epoch": ("k", "seed"),
     "explicit": ("k", "points"),
     **{name: _used_by(rule) for name, rule in RULES.items()},
 }

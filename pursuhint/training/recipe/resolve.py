@@ -215,8 +215,16 @@ def written_out(plan: HintPlan, hints: HintsConfig) -> HintsConfig:
     """The recipe section that reproduces a plan.
 
     Raises:
-        PursuhintError: the recipe asks for the other activation than the plan has.
+        PursuhintError: the recipe asks for the other activation than the plan has, or its points change while
+            the student trains.
     """
+    if plan.schedule is not None:
+        strategy = plan.origin.get("strategy")
+        raise PursuhintError(
+            f"the points of this hint plan change while the student trains ({strategy}), and belong to the "
+            f"epochs of its own run; name the strategy and its seed (--hints {strategy} --set hints.seed="
+            f"{plan.origin.get('seed', 0)})"
+        )
     activation = check_activation(plan, hints, hints.file)
     students = tuple(pair.student.module for pair in plan.pairs if pair.student is not None)
     return HintsConfig(

@@ -194,6 +194,7 @@ Strategy = Literal[
     "all",
     "chosen",
     "random",
+    "random-each-epoch",
     "even",
     "first",
     "last",
@@ -218,12 +219,13 @@ class HintsConfig(_Section):
         strategy: ``conventional``, the last sub-block of every resolution stage; ``centers``, the middle one;
             ``last-map``, the end of the last stage; ``second-stage``, the end of the second;
             ``stem-and-stages``; ``all``, every sub-block of both networks, paired by relative depth;
-            ``chosen``, by similarity and clustering; ``random``; a rule of `pursuhint.hints.RULES`;
+            ``chosen``, by similarity and clustering; ``random``; ``random-each-epoch``, other ones in every
+            epoch, from ``seed`` and the epoch alone; a rule of `pursuhint.hints.RULES`;
             ``explicit``, the ``points`` named here.
             None: ``explicit`` with ``points``, otherwise where each loss's paper looks
             (`pursuhint.losses.LossInfo`).
-        k: number of hints; None for the number of resolution stages. Of ``chosen``, ``random`` and the rules
-            but ``published``.
+        k: number of hints; None for the number of resolution stages. Of ``chosen``, ``random``,
+            ``random-each-epoch`` and the rules but ``published``.
         metric: similarity metric of ``chosen`` and of the rules that look at the similarity of layers.
         algorithm: clustering algorithm of ``chosen``.
         normalize: cluster R2CCA by rank in place of R2CCA; of ``chosen`` with metric ``r2cca``.
@@ -234,7 +236,7 @@ class HintsConfig(_Section):
         points: module names or positions of the teacher's hint points, for ``explicit``. One may occur twice.
         student_points: those of the student, in the same order; empty for ``pairing`` to decide.
         pairing: ``conventional``, ``even`` or ``reverse``; see `pursuhint.hints.HintPlan.with_student`.
-        seed: of the draw of samples (``chosen``) or of points (``random``).
+        seed: of the draw of samples (``chosen``) or of points (``random``, ``random-each-epoch``).
     """
 
     file: str | None = None

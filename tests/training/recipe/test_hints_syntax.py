@@ -72,8 +72,19 @@ def test_a_plan_whose_activation_contradicts_the_recipe_is_refused(tmp_path):
 
 LOOKING = ("gradnorm", "quality", "probe", "ablation")  # at images
 USED = {
-    "k": {"chosen", "random", "even", "first", "last", "reverse", "all-to-one", "influence", *LOOKING},
-    "seed": {"chosen", "random", "influence", *LOOKING},
+    "k": {
+        "chosen",
+        "random",
+        "random-each-epoch",
+        "even",
+        "first",
+        "last",
+        "reverse",
+        "all-to-one",
+        "influence",
+        *LOOKING,
+    },
+    "seed": {"chosen", "random", "random-each-epoch", "influence", *LOOKING},
     "metric": {"chosen", "influence", "gradnorm", "quality"},
     "algorithm": {"chosen"},
     "position": {"chosen", "all-to-one", "influence"},
