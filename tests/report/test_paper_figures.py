@@ -13,18 +13,23 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from pursuhint.analysis import Analysis, analyze
-from pursuhint.data import load_dataset
+from pursuhint.data import ImageData, load_dataset, make_loader
 from pursuhint.errors import PursuhintError
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.tap import Tap
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
 from pursuhint.report import FIGURES, FigureSettings, write_figure
+from pursuhint.report.paper_figures.attention import visible
 from pursuhint.report.paper_figures.folders import short_names
 from pursuhint.report.paper_figures.network_blocks import BlockRow, block_rows
 from pursuhint.report.paper_figures.weight_curve import find_curves
+from pursuhint.study.attention_maps import pairs_of
 from pursuhint.study.compression import compressed_pairs
+from pursuhint.study.embedding_map import choose_images, map_embeddings, read_embeddings
 from pursuhint.study.logit_correlation import CorrelationSum
+from pursuhint.study.run_networks import load_run_networks
 from pursuhint.training import Recipe, RunRecord, train
 from tests.helpers.figure_runs import SUBSET, two_weights
 from tests.helpers.study_runs import untrained
@@ -157,6 +162,91 @@ def test_weight_curve_is_drawn_from_runs(runs, tmp_path):
         (10.0, tops[0]),
         (100.0, tops[1]),
     ]
+
+
+# -- embeddings and attention
+
+
+def test_embeddings_are_what_the_classifiers_take(runs, tmp_path):
+    (networks,) = load_run_networks(runs[:1], device="cpu")
+    chosen = choose_images(networks.data.test.labels, classes=3, samples=40, seed=1)
+    assert len(chosen) == 40
+    assert set(networks.data.test.labels[chosen].tolist()) == {0, 1, 2}
+    found = read_embeddings(networks, chosen)
+    images = networks.data.test.images[chosen] / 255
+    with torch.no_grad():
+        logits = networks.student((images - networks.data.mean[0]) / networks.data.std[0])
+    (weight, bias) = list(networks.student.parameters())[-2:]
+    np.testing.assert_allclose(
+        found.student @ weight.detach().double().numpy().T + bias.detach().numpy(), logits, atol=1e-4
+    )
+    assert (found.labels == networks.data.test.labels[chosen].numpy()).all()
+
+
+def test_classes_that_are_apart_have_a_high_silhouette_and_places_that_are_apart():
+    labels = np.arange(40) % 2
+    rows = np.random.default_rng(0).normal(size=(40, 5)) + 50 * labels[:, None]
+    places, apart = map_embeddings(rows, labels, seed=0)
+    assert apart is not None
+    assert apart > 0.9
+    own = np.linalg.norm(places[labels == 0] - places[labels == 0].mean(0), axis=1).max()
+    assert np.linalg.norm(places[labels == 0].mean(0) - places[labels == 1].mean(0)) > own
+    assert map_embeddings(rows, labels * 0, seed=0)[1] is None
+
+
+def test_too_few_images_for_a_map_are_refused():
+    with pytest.raises(PursuhintError, match="at least 10 test images, got 4"):
+        choose_images(torch.zeros(100), classes=2, samples=4, seed=0)
+
+
+def test_tsne_has_one_panel_for_a_shared_teacher(runs, tmp_path):
+    panels = drawn("tsne", runs, tmp_path, samples=30, seed=3)["panels"]
+    assert [panel["title"] for panel in panels] == ["teacher: resnet14", "at-10: resnet8", "at-100: resnet8"]
+    assert all(np.shape(panel["places"]) == (30, 2) for panel in panels)
+
+
+def test_attention_is_energy_over_channels_and_its_cosine_over_all_test_images(runs, tmp_path):
+    (found,) = drawn("attention", runs[:1], tmp_path, images=2, seed=1)["runs"]
+    plan = RunRecord.load(runs[0]).plan
+    assert plan is not None
+    assert [(pair["teacher"], pair["student"]) for pair in found["pairs"]] == [
+        (pair.teacher.module, pair.student.module) for pair in plan.pairs
+    ]
+    (networks,) = load_run_networks(runs[:1], device="cpu")
+    images = (networks.data.test.images / 255 - networks.data.mean[0]) / networks.data.std[0]
+    energies = []
+    for network, points in ((networks.teacher, plan.teacher_points), (networks.student, plan.student_points)):
+        with torch.no_grad():
+            maps = FeatureExtractor(network, points, logits=False)(images).maps
+        energies.append([one.square().sum(1).flatten(1) for one in maps])
+    for pair, one, other in zip(found["pairs"], *energies):  # both networks have maps of one size here
+        assert pair["mean_cosine"] == pytest.approx(
+            torch.cosine_similarity(one, other).mean().item(), abs=1e-4
+        )
+        shown = one[found["test_images"]]
+        expected = (shown / shown.norm(dim=1, keepdim=True)).reshape(np.shape(pair["teacher_maps"]))
+        np.testing.assert_allclose(pair["teacher_maps"], expected, atol=1e-4)
+
+
+def test_a_run_without_hints_shows_its_stage_ends(runs, tmp_path):
+    (networks,) = load_run_networks(runs[:1], device="cpu")
+    pairs, are_hints = pairs_of(replace(networks, run=replace(networks.run, plan=None)))
+    assert not are_hints
+    assert [(one.position, other.position) for one, other in pairs] == [(2, 1), (4, 2), (6, 3)]
+
+
+def test_pictures_are_the_images_before_normalization():
+    pixels = torch.randint(0, 256, (4, 3, 5, 6), dtype=torch.uint8)
+    data = ImageData.from_tensors("x", train=(pixels, torch.arange(4)), test=(pixels, torch.arange(4)))
+    batch = next(iter(make_loader(data, "test", batch_size=4, training=False).epoch(0)))
+    expected = pixels.permute(0, 2, 3, 1) / 255
+    np.testing.assert_allclose(visible(batch.images.numpy(), data), expected, atol=1e-5)
+    grey = ImageData.from_tensors(
+        "y", train=(pixels[:, :1].float(), torch.arange(4)), test=(pixels[:, :1].float(), torch.arange(4))
+    )
+    batch = next(iter(make_loader(grey, "test", batch_size=4, training=False).epoch(0)))
+    shown = visible(batch.images.numpy(), grey)
+    assert (shown.shape, shown.min(), shown.max()) == ((4, 5, 6), 0, 1)
 
 
 # -- the two steps of an analysis

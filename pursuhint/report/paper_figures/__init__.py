@@ -43,6 +43,20 @@ FIGURES: Mapping[str, PaperFigure] = MappingProxyType(
             "pursuhint.report.paper_figures.logit_correlation:draw",
             _OF_NETWORKS,
         ),
+        "tsne": PaperFigure(
+            "embeddings of teachers and students in the plane, by class",
+            "common in the field; none of the five papers",
+            "runs with a teacher",
+            "pursuhint.report.paper_figures.embedding_map:draw",
+            ("samples", "seed", *_OF_NETWORKS),
+        ),
+        "attention": PaperFigure(
+            "where teacher and student look at their hint points, for some test images",
+            "AT (Zagoruyko and Komodakis, 2017), figure 1",
+            "runs with a teacher",
+            "pursuhint.report.paper_figures.attention:draw",
+            ("images", "seed", *_OF_NETWORKS),
+        ),
         "analysis-seconds": PaperFigure(
             "seconds of the two steps of an analysis, by metric",
             "PURSUhInT, table 1",
