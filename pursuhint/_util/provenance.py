@@ -31,6 +31,7 @@ class BaseProvenance:
         checkpoint: file of its weights, as an absolute path.
         checkpoint_sha256: SHA-256 of that file.
         data_fingerprint: hash of the data set, see `pursuhint.data.fingerprint`.
+        data_notes: what was assumed of data passed from Python, and which promise does not hold for them.
         command: the command, as a line to paste into a shell; ``from Python (FILE)`` without one.
         pursuhint: version of PursuHint.
         torch: version of PyTorch.
@@ -44,6 +45,7 @@ class BaseProvenance:
     checkpoint: str = ""
     checkpoint_sha256: str = ""
     data_fingerprint: str = ""
+    data_notes: tuple[str, ...] = ()
     command: str = ""
     pursuhint: str = ""
     torch: str = ""

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RandomState", "keep_random_state"]
+from pursuhint._util.seeds import derived_seed
+
+__all__ = ["RandomState", "keep_random_state", "seeded"]
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,14 @@ def keep_random_state(device: torch.device) -> Iterator[None]:
         yield
     finally:
         before.restore(device)
+
+
+@contextlib.contextmanager
+def seeded(*parts: int | str) -> Iterator[None]:
+    """Seed the global generators of Python, NumPy and PyTorch (CPU), and restore them at the end."""
+    seed = derived_seed(*parts)
+    with keep_random_state(torch.device("cpu")):
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        yield

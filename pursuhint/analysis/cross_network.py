@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
-from pursuhint._util.arguments import LOAD_DATA, expect, expect_network
 from pursuhint._util.devices import choose_device
 from pursuhint.analysis.collection import collect, pooled_widths
 from pursuhint.analysis.pass_options import PassOptions
-from pursuhint.data import Batch, ImageData, InputData, make_loader, sample_indices
+from pursuhint.data import Batch, DataLike, make_loader, sample_indices
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
 from pursuhint.features.pooling import get_pooling
+from pursuhint.models.converted_images import takes_any_data
 from pursuhint.similarity import get_metric
 from pursuhint.similarity.accumulators.choose import choose_layout
 from pursuhint.similarity.kernel import with_exact_median
@@ -24,10 +24,11 @@ from pursuhint.similarity.network_similarity import NetworkSimilarity
 __all__ = ["compare_networks"]
 
 
+@takes_any_data("teacher", "student")
 def compare_networks(
     teacher: nn.Module,
     student: nn.Module,
-    data: ImageData,
+    data: DataLike,
     *,
     metrics: Sequence[str] = ("cka",),
     samples: int = 10_000,
@@ -52,7 +53,8 @@ def compare_networks(
     Args:
         teacher: moved to ``device``, and otherwise left as it was.
         student: moved to ``device``, and otherwise left as it was.
-        data: where samples are drawn from: the training split.
+        data: where samples are drawn from: the training split of whatever `pursuhint.data.as_data` takes.
+            Images are converted for a network that says that it expects another normalisation.
         metrics: names of `pursuhint.similarity.METRICS`.
         samples: how many images to draw, without replacement; all if there are fewer.
         seed: of the draw; `pursuhint.analysis.analyze` draws the same images with equal samples and seed.
@@ -84,9 +86,6 @@ def compare_networks(
         >>> found["cka"].values.shape
         torch.Size([6, 3])
     """
-    for role, network in (("teacher", teacher), ("student", student)):
-        expect_network(network, f"the {role}")
-    expect(data, (ImageData, InputData), "the data", advice=LOAD_DATA)
     if isinstance(metrics, str) or not metrics:
         raise PursuhintError(f"metrics must be one or more names in a list, got {metrics!r}")
     computed = [get_metric(name) for name in dict.fromkeys(metrics)]

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pursuhint._util.arguments import LOAD_DATA, expect, expect_network
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
 from pursuhint._util.fingerprint import fingerprint_network
@@ -27,16 +26,17 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import ACCURACY, SAVE_EVERY, SampleSource, StateOptions, forget
 from pursuhint.analysis.sample_size import TooFewSamples, too_few_samples
 from pursuhint.clustering.result import check_k
-from pursuhint.data import Batch, ImageData, InputData, make_loader, sample_indices
+from pursuhint.data import Batch, DataLike, ImageData, InputData, make_loader, sample_indices
 from pursuhint.data.fingerprint import fingerprint_data
-from pursuhint.data.preprocessing import Normalization, Preprocessing
+from pursuhint.data.preprocessing import Preprocessing
 from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
 from pursuhint.features.pooling import Pooling, get_pooling
 from pursuhint.hints.options import SelectionOptions
 from pursuhint.models.accuracy import measure_teacher
-from pursuhint.models.normalization import converted_to, expected_normalization
+from pursuhint.models.converted_images import takes_any_data
+from pursuhint.models.normalization import converted_to
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.similarity import NORMALIZED, check_normalized, get_metric
 from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
@@ -51,9 +51,10 @@ _NOT_RECORDED = frozenset(
 ) | {"on_accuracy", "on_progress"}
 
 
+@takes_any_data("network")
 def analyze(
     network: nn.Module,
-    data: ImageData | InputData,
+    data: DataLike,
     *,
     metrics: Sequence[str] = ("cka",),
     k: int | Literal["auto"] | None = None,
@@ -102,9 +103,10 @@ def analyze(
 
     Args:
         network: the teacher; moved to ``device``, and otherwise left as it was.
-        data: where samples are drawn from: the training split. Besides images it can be anything that the
-            network takes, see `pursuhint.data.InputData`: token ids, signals, several tensors. Means over
-            tokens leave out padding if an ``attention_mask`` is among them.
+        data: where samples are drawn from: the training split of whatever `pursuhint.data.as_data` takes:
+            images or anything else that the network takes (token ids, signals, several tensors), in arrays, a
+            data set or a loader. Means over tokens leave out padding if an ``attention_mask`` is among them.
+            Images of another normalisation than the network says that it expects are converted.
         metrics: names of `pursuhint.similarity.METRICS`; the first one chooses the plan.
         k: number of hint points, at least 2; ``"auto"``: the k with the highest silhouette, see
             `pursuhint.clustering.choose_k`; default: `pursuhint.hints.default_k`.
@@ -148,10 +150,6 @@ def analyze(
             begins. After it: features are not finite, or too few layers vary for k hint points.
     """
     arguments, began = _changed_arguments(locals()), circumstances()
-    expect_network(network, "the network")
-    expect(data, (ImageData, InputData), "the data", advice=LOAD_DATA)
-    if isinstance(data, ImageData):
-        _warn_of_other_constants(data, network)
     names = _metrics_to_compute(metrics)
     if normalize:
         check_normalized(metrics)
@@ -208,7 +206,7 @@ def analyze(
     scarce = _scarce(names, points[activations[0]], pool, len(indices))
     for name in asked:
         if name in scarce:
-            warnings.warn(PursuhintWarning(scarce[name].sentence()), stacklevel=2)
+            warnings.warn(PursuhintWarning(scarce[name].sentence()), stacklevel=3)
     no_stability = _why_no_stability(stability, len(indices), scarce=scarce.keys() >= set(asked))
     order = SampleOrder.of(indices, shards=1 if no_stability else SHARDS, seed=seed, batch_size=batch_size)
     plan = CollectionPlan(
@@ -245,6 +243,7 @@ def analyze(
         network_fingerprint=fingerprint_network(network),
         preprocessing=_preprocessing(data, network),
         data_fingerprint=fingerprint_data(data),
+        data_notes=data.notes,
         accuracy=accuracy,
         arguments=arguments,
         **weights_from(checkpoint),
@@ -261,26 +260,6 @@ def analyze(
         return analyses[0].finished()
     post, pre = (analysis.finished() for analysis in analyses)
     return with_pre(post, pre, selection)
-
-
-def _warn_of_other_constants(data: ImageData, network: nn.Module) -> None:
-    """Warn if images keep the data's own constants, by default, though the network says it expects others."""
-    expected = expected_normalization(network)
-    fitting = None if expected is None else expected.for_channels(data.in_channels)
-    own = data.normalization_source in ("the data", "the training images")
-    scaled = data.preprocessing.value_range is not None
-    if fitting is None or converted_to(network) is not None or not (own and scaled):
-        return
-    if (data.mean, data.std) != (fitting.mean, fitting.std):
-        used = Normalization(data.mean, data.std, data.normalization_source)
-        warnings.warn(
-            PursuhintWarning(
-                f"the images are normalised with {used}, and {type(network).__name__} says that it expects "
-                f"{fitting}; if its weights were trained so, pass dataclasses.replace(data, "
-                f"mean={fitting.mean}, std={fitting.std})"
-            ),
-            stacklevel=3,
-        )
 
 
 def _preprocessing(data: ImageData | InputData, network: nn.Module) -> Preprocessing | None:

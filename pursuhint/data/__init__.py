@@ -17,8 +17,10 @@ from pursuhint.errors import PursuhintError
 if TYPE_CHECKING:
     from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip
     from pursuhint.data.batch import Batch
+    from pursuhint.data.dataset_split import DatasetSplit
     from pursuhint.data.fingerprint import DataFingerprint, fingerprint_data
     from pursuhint.data.folder import load_folder
+    from pursuhint.data.from_python import DataLike, as_data
     from pursuhint.data.image_data import ImageData
     from pursuhint.data.input_data import InputData
     from pursuhint.data.loader import Loader, make_loader, sample_indices

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from pursuhint._util.fingerprint import fingerprint_values
 from pursuhint._util.network_input import named_tensors
 from pursuhint.data.classes import class_difference
+from pursuhint.data.dataset_split import DatasetSplit
 from pursuhint.data.input_data import InputData
 from pursuhint.data.splits import FileSplit, MemorySplit, Split
 from pursuhint.errors import PursuhintError
@@ -76,13 +77,16 @@ class DataFingerprint:
         Data without files are hashed pixel by pixel. Of image files the relative paths count, the sizes in
         bytes (of more than 200,000 files: of an even selection), and the bytes of all files up to one
         gigabyte together, of 2,000 evenly spaced files of a larger set. Times of modification do not count.
+        Of a data set that is read sample by sample, 500 evenly spaced samples are hashed.
         A split is hashed once and remembered.
 
         Raises:
             PursuhintError: a file is gone or cannot be read.
         """
         constants = [f"{value:.4g}" for value in (*data.mean, *data.std)]
-        facts = (data.in_channels, data.image_size, constants, data.augmentation)
+        facts: tuple[Any, ...] = (data.in_channels, data.image_size, constants, data.augmentation)
+        if data.given is not None:
+            facts = (*facts, data.given.mean, data.given.std)
         return cls(
             classes=tuple(data.class_names),
             images=hashlib.sha256(repr(facts).encode()).hexdigest(),
@@ -150,8 +154,10 @@ def fingerprint_split(split: Split) -> SplitFingerprint:
         return known[1]
     labels = hashlib.sha256(split.labels.cpu().numpy().tobytes())
     labels.update(split.indices.cpu().numpy().tobytes())
-    files = split.files if isinstance(split, MemorySplit) else split
-    if files is not None:
+    files = split if isinstance(split, FileSplit) else getattr(split, "files", None)
+    if isinstance(split, DatasetSplit):
+        names, content = "", split.content()
+    elif files is not None:
         names, content = _hash_names(files), _hash_files(files)
     else:
         assert isinstance(split, MemorySplit)

@@ -15,7 +15,9 @@ from torchvision.transforms.v2 import functional as F
 from pursuhint._util.arrays import as_tensor
 from pursuhint._util.size_bounds import check_memory
 from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip, channel_statistics, converted
+from pursuhint.data.dataset_split import DatasetSplit
 from pursuhint.data.preprocessing import (
+    AS_THEY_ARE,
     EVALUATION_MARGIN,
     ImageSize,
     Normalization,
@@ -23,7 +25,7 @@ from pursuhint.data.preprocessing import (
     covering_size,
     height_and_width,
 )
-from pursuhint.data.splits import MemorySplit, Split, check_labels, hold_out
+from pursuhint.data.splits import FileSplit, MemorySplit, Split, check_labels, hold_out
 from pursuhint.errors import PursuhintError
 
 __all__ = ["ImageData"]
@@ -54,6 +56,10 @@ class ImageData:
         fitted: images are resized to cover the size and cut, rather than having it already.
         normalization_source: where ``mean`` and ``std`` come from, in words.
         exif: image files are turned as their EXIF orientation says.
+        given: the normalisation that floating-point images have already, where it is known; loaders convert
+            them to ``mean`` and ``std``. None for images of another scale or of unknown normalisation.
+        notes: what was assumed of data passed from Python, and which promise does not hold for them, one
+            sentence each.
     """
 
     name: str
@@ -70,6 +76,8 @@ class ImageData:
     fitted: bool = False
     normalization_source: str = "the data"
     exif: bool = False
+    given: Normalization | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.num_classes:
@@ -87,9 +95,10 @@ class ImageData:
             if len(split) == 0:
                 raise PursuhintError(f"{self.name}: the {role} split has no samples")
             check_labels(split.labels, self.num_classes, f"{self.name}, {role} split")
-            if isinstance(split, MemorySplit) and not isinstance(self.augmentation, CropFlip):
+            if not isinstance(split, FileSplit) and not isinstance(self.augmentation, CropFlip):
+                where = "in memory" if isinstance(split, MemorySplit) else "a data set of samples"
                 raise PursuhintError(
-                    f"{self.name}: the {role} split is in memory; its augmentation is a CropFlip, "
+                    f"{self.name}: the {role} split is {where}; its augmentation is a CropFlip, "
                     f"got {type(self.augmentation).__name__}"
                 )
 
@@ -102,7 +111,8 @@ class ImageData:
     @property
     def preprocessing(self) -> Preprocessing:
         """How an image becomes the input of a network in evaluation."""
-        own_units = isinstance(self.train, MemorySplit) and self.train.images.dtype != torch.uint8
+        floating = not isinstance(self.train, FileSplit) and self.train.dtype != torch.uint8
+        own_units = floating and self.given is None
         return Preprocessing(
             size=self.image_size,
             resize="cover" if self.fitted else "none",
@@ -114,6 +124,18 @@ class ImageData:
             source=self.normalization_source,
             exif=self.exif,
         )
+
+    @property
+    def remaining_normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation with which loaders normalise: of images that are not normalised, the data's own.
+
+        Images normalised with ``given`` are converted to ``mean`` and ``std`` in one step.
+        """
+        if self.given is None:
+            return self.mean, self.std
+        rows = list(zip(self.mean, self.std, self.given.mean, self.given.std, strict=True))
+        means = tuple((mean - given_mean) / given_std for mean, _, given_mean, given_std in rows)
+        return means, tuple(std / given_std for _, std, _, given_std in rows)
 
     def normalized_with(self, normalization: Normalization) -> ImageData:
         """The same images, normalised with other constants; RGB constants are averaged for grey images.
@@ -187,7 +209,9 @@ class ImageData:
             return self
         covering = covering_size(self.image_size, target)
         if not all(isinstance(split, MemorySplit) for split in self.splits.values()):
-            raise PursuhintError(f"{self.name} is read from files; give image_size when it is loaded")
+            raise PursuhintError(
+                f"{self.name} is read on demand; give image_size when it is loaded (load_dataset, as_data)"
+            )
 
         images = [split.images for split in self.splits.values() if isinstance(split, MemorySplit)]
         values = sum(each.shape[0] * each.shape[1] * each.element_size() for each in images)
@@ -236,17 +260,27 @@ class ImageData:
             )
 
         def convert(split: Split) -> Split:
+            if isinstance(split, DatasetSplit):
+                return split.with_channels(channels)
             if not isinstance(split, MemorySplit):
                 return split  # whose loaders decode into as many channels as the data set says
             return replace(split, images=converted(split.images, channels))
 
         train = convert(self.train)
         constants = Normalization(self.mean, self.std, self.normalization_source).for_channels(channels)
+        given = None if self.given is None else self.given.for_channels(channels)
         assert constants is not None
-        if channels == 1 and isinstance(train, MemorySplit):
+        if channels == 1 and self.given is not None and len(set(zip(self.given.mean, self.given.std))) > 1:
+            raise PursuhintError(
+                f"the channels of {self.name} are normalised in different ways, so the images cannot become "
+                "grey any more; convert them in the data set's transform (Grayscale)"
+            )
+        measured = given is None and self.normalization_source != AS_THEY_ARE
+        if channels == 1 and isinstance(train, MemorySplit) and measured:
             constants = Normalization(*channel_statistics(train.images), "the training images")
         return replace(
             self,
+            given=given,
             in_channels=channels,
             mean=constants.mean,
             std=constants.std,

@@ -49,6 +49,15 @@ class InputSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def select(self, positions: Tensor) -> InputSplit:
+        """The samples at ``positions``, in that order, with their original indices."""
+        inputs = map_tensors(self.inputs, lambda values: values[positions])
+        return InputSplit(inputs, self.labels[positions], self.indices[positions])
+
+    def renumbered(self) -> InputSplit:
+        """The same samples, numbered from 0."""
+        return InputSplit(self.inputs, self.labels, torch.arange(len(self)))
+
     def on(self, device: torch.device | str) -> InputSplit:
         """This split on a device."""
         inputs = map_tensors(self.inputs, lambda values: values.to(device))
@@ -67,12 +76,16 @@ class InputData:
         train: the training split.
         test: the evaluation split.
         class_names: in the order of the labels.
+        val: samples for choosing a model, or None.
+        notes: what was assumed of the data, one sentence each.
     """
 
     name: str
     train: InputSplit
     test: InputSplit
     class_names: tuple[str, ...]
+    val: InputSplit | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_tensors(
@@ -125,7 +138,8 @@ class InputData:
     @property
     def splits(self) -> Mapping[str, InputSplit]:
         """Splits by name."""
-        return {"train": self.train, "test": self.test}
+        splits = {"train": self.train, "test": self.test}
+        return splits if self.val is None else {**splits, "val": self.val}
 
     def split(self, name: str) -> InputSplit:
         """A split by name.
@@ -134,5 +148,5 @@ class InputData:
             PursuhintError: there is none.
         """
         if name not in self.splits:
-            raise PursuhintError(f"{self.name} has no split {name!r}; there are train and test")
+            raise PursuhintError(f"{self.name} has no split {name!r}; there are {' and '.join(self.splits)}")
         return self.splits[name]

@@ -16,6 +16,7 @@ from pursuhint._util.seeds import derived_generator, stable_permutation
 from pursuhint.data import check_augmentations
 from pursuhint.data.augment import CropFlip, CropFlipDraws, ResizedCropFlip, normalize
 from pursuhint.data.batch import Batch
+from pursuhint.data.dataset_split import DatasetSplit, EpochImages
 from pursuhint.data.decode import fit, read_image, resized_crop, to_tensor
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.input_data import InputData, InputSplit
@@ -92,7 +93,8 @@ def make_loader(
     batching = _Batching(
         batch_size, shuffle=training, seed=seed, drop_last=drop_last, rank=which, world_size=shards
     )
-    order = _Order(positions, batching)
+    sampler = chosen if isinstance(chosen, DatasetSplit) and training and subset is None else None
+    order = _Order(positions, batching, None if sampler is None or sampler.sampler is None else sampler)
     if isinstance(data, InputData):
         if augment:
             raise PursuhintError(f"{data.name} are no images and cannot be augmented")
@@ -172,10 +174,13 @@ class _Order:
     Args:
         positions: of the samples to use, in the order of an epoch that is not shuffled.
         batching: how to order, cut and shard them.
+        sampled: the split whose sampler gives the positions of an epoch; None for permutations.
     """
 
-    def __init__(self, positions: Tensor, batching: _Batching) -> None:
-        self.positions, self.batching = positions, batching
+    def __init__(self, positions: Tensor, batching: _Batching, sampled: DatasetSplit | None = None) -> None:
+        if sampled is not None:
+            positions = sampled.sampled(batching.seed, 0)
+        self.positions, self.batching, self.sampled = positions, batching, sampled
         ranks = batching.world_size
         full, rest = divmod(len(positions), batching.batch_size)
         keep_rest = rest > 0 and not batching.drop_last and (rest >= ranks or not batching.shuffle)
@@ -188,7 +193,14 @@ class _Order:
     def batches(self, epoch: int) -> list[Tensor]:
         """This rank's share of every batch of an epoch, as positions in the split."""
         order, batching = self.positions, self.batching
-        if batching.shuffle:
+        if self.sampled is not None:
+            order = self.sampled.sampled(batching.seed, epoch)
+            if len(order) != len(self.positions):
+                raise PursuhintError(
+                    f"the sampler of {self.sampled.reader.name} gives {len(order)} samples in epoch {epoch} "
+                    f"and {len(self.positions)} in epoch 0; it must give equally many"
+                )
+        elif batching.shuffle:
             generator = derived_generator("order", batching.seed, epoch)
             order = order[torch.randperm(len(order), generator=generator)]
         parts = [
@@ -214,14 +226,15 @@ class _Changes:
         self._policies = {name: make() for name, make in POLICIES.items() if name in names}
         self._mixers = tuple(name for name in MIXERS if name in names)
         self.normalization = (data.mean, data.std)
-        self._mean = torch.tensor(data.mean, dtype=torch.float32, device=device)
-        self._std = torch.tensor(data.std, dtype=torch.float32, device=device)
-        if isinstance(split, MemorySplit) and split.images.dtype != torch.uint8:
+        mean, std = data.remaining_normalization
+        self._mean = torch.tensor(mean, dtype=torch.float32, device=device)
+        self._std = torch.tensor(std, dtype=torch.float32, device=device)
+        if not isinstance(split, FileSplit) and split.dtype != torch.uint8:
             for name, policy in self._policies.items():
                 if policy.needs_uint8:
                     raise PursuhintError(
                         f"augmentation {name!r} is defined for images in 0..255 (uint8), "
-                        f"but {data.name} has {split.images.dtype}; leave it out"
+                        f"but {data.name} has {split.dtype}; leave it out"
                     )
 
     def of_epoch(self, number: int) -> Callable[[int, Tensor, Tensor, Tensor, Tensor], Batch]:
@@ -349,12 +362,12 @@ class MemoryLoader(Loader):
 
 
 class FileLoader(Loader):
-    """Batches of a :class:`FileSplit`, decoded and augmented by worker processes."""
+    """Batches of a :class:`FileSplit` or :class:`DatasetSplit`, read by worker processes."""
 
     def __init__(
         self,
         data: ImageData,
-        split: FileSplit,
+        split: FileSplit | DatasetSplit,
         order: _Order,
         changes: _Changes,
         workers: int,
@@ -365,8 +378,11 @@ class FileLoader(Loader):
         self._crops = data.augmentation if isinstance(data.augmentation, CropFlip) else None
         self._keys = _Keys()
         self._running: object = None
+        seed = order.batching.seed
         self._images: DataLoader = DataLoader(
-            _Files(data, split, order.batching.seed, changes.standard),
+            EpochImages(split, seed)
+            if isinstance(split, DatasetSplit)
+            else _Files(data, split, seed, changes.standard),
             batch_sampler=self._keys,
             num_workers=workers,
             persistent_workers=workers > 0,

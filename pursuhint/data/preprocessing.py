@@ -136,6 +136,18 @@ class Normalization:
         return None
 
 
+ASKED_FOR = ", as asked for"
+"""End of the source of the data's own constants if no network is to get converted images."""
+
+AS_THEY_ARE = "nowhere: the images are used as they are"
+"""Source of the constants 0 and 1 of floating-point images whose normalisation is unknown."""
+
+ITS_TRANSFORM = "the data set's transform"
+"""Source of constants that torchvision's transforms of a data set of the user name."""
+
+OWN_SOURCES = ("the data", "the training images", ITS_TRANSFORM, "the caller")
+"""Sources of constants that nobody chose for a network: one that expects others gets converted images."""
+
 EVALUATION_MARGIN = 256 / 224
 """ImageNet's evaluation: images cover this multiple of the size before their centre is cut out."""
 

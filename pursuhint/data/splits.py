@@ -1,4 +1,4 @@
-"""Splits of a data set: images in memory, or files decoded on demand."""
+"""Splits of a data set: images in memory, files decoded on demand, or samples of a data set of the user."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pursuhint._util.seeds import stable_permutation
+from pursuhint.data.dataset_split import DatasetSplit
 from pursuhint.errors import PursuhintError
 
 __all__ = ["FileSplit", "MemorySplit", "Split"]
@@ -43,6 +44,13 @@ class MemorySplit:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} samples)"
+
+    drawn = private = False  # the images are the same at every reading, see `DatasetSplit`
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the images, uint8 or float32."""
+        return self.images.dtype
 
     def select(self, positions: Tensor) -> MemorySplit:
         """The samples at ``positions``, in that order, with their original indices."""
@@ -81,6 +89,8 @@ class FileSplit:
     indices: Tensor
     upright: bool = False
 
+    drawn = private = False  # the images are the same at every reading, see `DatasetSplit`
+
     @classmethod
     def whole(cls, folder: Path, paths: np.ndarray, labels: Tensor) -> FileSplit:
         """A split whose samples are numbered from 0."""
@@ -106,7 +116,7 @@ class FileSplit:
         )
 
 
-Split = MemorySplit | FileSplit
+Split = MemorySplit | FileSplit | DatasetSplit
 
 
 def check_labels(labels: Tensor, num_classes: int, where: str, *, first: int = 0) -> None:

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pursuhint._util.arguments import expect, expect_network
+from pursuhint._util.arguments import expect_network
 from pursuhint._util.network_input import NetworkInput, map_tensors
-from pursuhint.data import Loader
+from pursuhint.data import DataLike, Loader, as_data, make_loader
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.logits import LogitsReader
+from pursuhint.models.converted_images import images_converted
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -41,29 +42,58 @@ class Evaluation:
     hits: Tensor | None = field(default=None, compare=False, repr=False)
 
 
-@torch.no_grad()
 def evaluate(
-    network: nn.Module, loader: Loader, *, reduce: Callable[[Tensor], Tensor] | None = None
+    network: nn.Module,
+    data: Loader | DataLike,
+    *,
+    split: str | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> Evaluation:
     """Run a network over a split in evaluation mode and in its own precision.
 
     Args:
         network: images -> scores of shape (batch, classes), or an output that holds them (a tuple, a mapping,
             an object with ``logits``); every module's training flag is restored.
-        loader: of an evaluation split, on the network's device.
+        data: the batches of an evaluation split, on the network's device; or whatever
+            `pursuhint.data.as_data` takes: a data set, a loader, (images, labels), `ImageData`. Images of
+            another normalisation than the network says that it expects are converted, those of a
+            `pursuhint.data.Loader` are not.
+        split: ``"test"`` (the default), ``"val"`` or ``"train"`` of the data.
+        batch_size: samples in a batch; 256 by default.
+        workers: processes that read samples on demand; none by default.
         reduce: sums a tensor over ranks that each hold a shard of the split.
 
     Raises:
-        PursuhintError: the split is empty.
+        PursuhintError: the split is empty or missing, or the data cannot be used.
+
+    Example:
+        >>> network = create_model("resnet8", num_classes=10, in_channels=1)
+        >>> evaluate(network, load_dataset("digits")).count
+        360
     """
     expect_network(network, "the network")
-    if not hasattr(loader, "epoch"):
-        expect(
-            loader,
-            Loader,
-            "the batches",
-            advice="make them with make_loader(data, 'test', batch_size=256, training=False)",
-        )
+    if hasattr(data, "epoch"):
+        if (split, batch_size, workers) != (None, None, None):
+            raise PursuhintError("a loader has its split, batch size and workers; leave these options out")
+        return _evaluate(network, data, reduce)
+    data = as_data(data)
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    loader = make_loader(
+        data,
+        split or "test",
+        batch_size=batch_size or 256,
+        training=False,
+        device=device,
+        workers=workers or 0,
+    )
+    with images_converted(network, data):
+        return _evaluate(network, loader, reduce)
+
+
+@torch.no_grad()
+def _evaluate(network: nn.Module, loader: Loader, reduce: Callable[[Tensor], Tensor] | None) -> Evaluation:
     sums: Tensor | None = None  # cross-entropy, top-1 hits, top-5 hits, samples: read once, at the end
     indices, hits = [], []
     read = LogitsReader(network)

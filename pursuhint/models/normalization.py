@@ -102,12 +102,17 @@ def convert_images(network: nn.Module, given: Normalization, expected: Normaliza
     Returns:
         The network.
     """
-    hooks = unwrapped(network)._forward_pre_hooks
-    for key in [key for key, hook in hooks.items() if isinstance(hook, _Conversion)]:
-        del hooks[key]
+    remove_conversion(network)
     if (given.mean, given.std) != (expected.mean, expected.std):
         unwrapped(network).register_forward_pre_hook(_Conversion(given, expected))
     return network
+
+
+def remove_conversion(network: nn.Module) -> None:
+    """Let a network take its images as they are again."""
+    hooks = unwrapped(network)._forward_pre_hooks
+    for key in [key for key, hook in hooks.items() if isinstance(hook, _Conversion)]:
+        del hooks[key]
 
 
 def converted_to(network: nn.Module) -> Normalization | None:

@@ -62,7 +62,7 @@ from pursuhint.training.run_folder.record import RunRecord
 if TYPE_CHECKING:
     from torch import nn
 
-    from pursuhint.data import ImageData
+    from pursuhint.data import DataLike
 
 __all__ = ["ComparisonRequest", "compare"]
 
@@ -74,7 +74,7 @@ def compare(
     arms: Sequence[str] = DEFAULT_ARMS,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     device: torch.device | str | None = None,
-    data: ImageData | None = None,
+    data: DataLike | None = None,
     teacher: nn.Module | None = None,
     analysis: Analysis | None = None,
     at_once: int | None = None,
@@ -105,7 +105,7 @@ def compare(
             of the teacher, ``sweep:1`` and so on, each with a single hint.
         seeds: one run of every arm each; at least one. Fewer than three give no intervals.
         device: where to run; None for the best there is.
-        data: used instead of the recipe's.
+        data: used instead of the recipe's; as `pursuhint.training.train` takes them.
         teacher: used instead of the recipe's.
         analysis: of the teacher, with the recipe's metric, to use instead of making one.
         at_once: most students in training concurrently; None for all arms of a seed.

@@ -41,7 +41,7 @@ from pursuhint.training.run_folder.record import RunRecord
 if TYPE_CHECKING:
     from torch import nn
 
-    from pursuhint.data import ImageData
+    from pursuhint.data import DataLike
 
 __all__ = ["compare_methods"]
 
@@ -56,7 +56,7 @@ def compare_methods(
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     device: torch.device | str | None = None,
-    data: ImageData | None = None,
+    data: DataLike | None = None,
     teacher: nn.Module | None = None,
     at_once: int | None = None,
     streams: bool = False,
@@ -82,7 +82,7 @@ def compare_methods(
             those that do not fit the networks.
         seeds: one run of every method each; at least one. Fewer than three give no intervals.
         device: where to run; None for the best there is.
-        data: used instead of the recipe's.
+        data: used instead of the recipe's; as `pursuhint.training.train` takes them.
         teacher: used instead of the recipe's.
         at_once: most students in training concurrently; None for all methods of a seed.
         streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_many`.

@@ -10,6 +10,7 @@ from pursuhint._util.arguments import LOAD_DATA, expect
 from pursuhint._util.fingerprint import fingerprint_file, fingerprint_network
 from pursuhint._util.network_checks import check_network, check_trainable
 from pursuhint.data.fingerprint import fingerprint_data
+from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 
@@ -32,7 +33,7 @@ class Inputs:
     Attributes:
         student: the network to train, with its weights as the initial ones. It is copied.
         teacher: a trained network. It is copied.
-        data: the data set.
+        data: the data set, as `pursuhint.data.as_data` takes it.
         plan: hint points.
         accuracy: of the teacher on the test split, if it has been measured.
 
@@ -48,7 +49,7 @@ class Inputs:
     accuracy: TeacherAccuracy | None = None
 
     def __post_init__(self) -> None:
-        from pursuhint.data.image_data import ImageData  # imports torch
+        from pursuhint.data import ImageData, as_data  # imports torch
 
         for role in ("student", "teacher"):
             if getattr(self, role) is not None:
@@ -56,7 +57,14 @@ class Inputs:
         if self.student is not None:
             check_trainable(self.student)
         if self.data is not None:
-            expect(self.data, ImageData, "the data", advice=LOAD_DATA)
+            data = as_data(self.data)
+            object.__setattr__(self, "data", data)  # one place for every function that takes data
+            if data.test is data.train:
+                raise PursuhintError(
+                    f"{data.name} has no images to evaluate on; pass (train, test), or "
+                    "pursuhint.data.as_data(data, test_fraction=0.2)"
+                )
+            expect(data, ImageData, "the data", advice=LOAD_DATA)
         if self.plan is not None:
             expect(
                 self.plan, HintPlan, "the plan", advice="read one with pursuhint.hints.HintPlan.load(file)"

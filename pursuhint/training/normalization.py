@@ -7,13 +7,10 @@ from dataclasses import replace
 from torch import nn
 
 from pursuhint.data import ImageData
-from pursuhint.data.preprocessing import IMAGENET, Normalization
+from pursuhint.data.preprocessing import ASKED_FOR, IMAGENET, Normalization
 from pursuhint.errors import PursuhintError
 from pursuhint.models.normalization import BY_NETWORK, convert_images, converted_to, expected_normalization
 from pursuhint.training.recipe.schema import DataConfig
-
-ASKED_FOR = ", as asked for"
-"""End of the source of the data's own constants that a recipe asks for."""
 
 
 def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name: str) -> ImageData:

@@ -100,6 +100,11 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
     else:
         data = data if recipe.data.channels is None else data.with_channels(recipe.data.channels)
         data = data if recipe.data.image_size is None else data.resized(recipe.data.image_size)
+    if recipe.acceleration.cache_teacher and (data.train.drawn or data.train.private):
+        raise PursuhintError(
+            "acceleration.cache_teacher needs images that look the same in every epoch, but the transform of "
+            f"{data.name} changes them; leave one of them out"
+        )
     example = torch.zeros(2, data.in_channels, *data.image_size)
     if recipe.student.num_classes not in (None, data.num_classes):
         raise PursuhintError(

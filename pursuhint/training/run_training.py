@@ -18,7 +18,7 @@ from pursuhint._util.distributed import is_main_process
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.random_state import keep_random_state
-from pursuhint.data import ImageData
+from pursuhint.data import DataLike
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
@@ -66,7 +66,7 @@ def train(
     on_event: Callable[[Event], None] | None = None,
     teacher: nn.Module | None = None,
     plan: HintPlan | None = None,
-    data: ImageData | None = None,
+    data: DataLike | None = None,
     student: nn.Module | None = None,
     record_teacher: Path | str | None = None,
 ) -> RunRecord:
@@ -90,7 +90,8 @@ def train(
         on_event: receives every `pursuhint.training.Event`.
         teacher: a trained network to use instead of the recipe's. It is copied.
         plan: hint points to use instead of the recipe's.
-        data: data to use instead of the recipe's.
+        data: data to use instead of the recipe's: a pair (train, test) of data sets, loaders or arrays, or
+            what else `pursuhint.data.as_data` takes.
         student: a network to use instead of the recipe's, with its weights as the initial ones. It is copied;
             the trained weights are in the run folder.
         record_teacher: folder of a recording of the teacher's outputs, for this teacher, data, augmentation,

@@ -33,7 +33,7 @@ CALLS = {
     "compare a dict": lambda out: pursuhint.compare({"student": "resnet8"}, out),
     "compare methods of a dict": lambda out: compare_methods({"student": "resnet8"}, out),
     "evaluate a name": lambda _: evaluate("resnet8", BATCHES),
-    "evaluate on data": lambda _: evaluate(NETWORK, DIGITS),
+    "evaluate on a name": lambda _: evaluate(NETWORK, "digits"),
     "batches of a name": lambda _: make_loader("digits", "train", batch_size=4, training=True),
 }
 

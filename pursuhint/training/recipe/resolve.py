@@ -51,7 +51,7 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     if teacher is not None:
         changes["teacher"] = NetworkConfig(network=f"python:{type(teacher).__name__}")
     if data is not None and data.name != recipe.data.name:
-        kept = ("augment", "normalize", "image_size", "channels")
+        kept = ("augment", "normalize", "image_size", "channels", "workers")
         changes["data"] = DataConfig(
             name=f"python:{data.name}", **{key: getattr(recipe.data, key) for key in kept}
         )

@@ -73,6 +73,7 @@ def describe_provenance(
         data=data.name,
         network_fingerprint="" if teacher is None else fingerprint_network(teacher),
         data_fingerprint=fingerprint_data(data),
+        data_notes=data.notes,
         **weights_from(config.checkpoint),
         **{**circumstances(), "started": started},
     )

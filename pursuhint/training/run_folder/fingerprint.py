@@ -107,6 +107,7 @@ def describe_data(data: ImageData) -> dict[str, Any]:
         "image_size": list(data.image_size),
         "samples": {name: len(split) for name, split in data.splits.items()},
         "fingerprint": DataFingerprint.of(data).to_dict(),
+        "notes": list(data.notes),
     }
 
 
