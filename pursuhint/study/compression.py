@@ -13,8 +13,10 @@ from torch import nn
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.study.profile import Profile, profile_networks
+from pursuhint.study.same_setting import setting_of
 from pursuhint.training import RunRecord
 from pursuhint.training.recipe.received import check_code
+from pursuhint.training.recipe.schema import NetworkConfig
 
 _REPEATS = 20
 
@@ -30,7 +32,8 @@ class CompressedPair:
         losses: of the student, joined by ``+``.
         runs: folders, one a seed.
         profile: size and speed of both, at a batch of one image.
-        teacher_top1: accuracy of the teacher on the test images in percent; None if it is not known.
+        teachers: accuracy of the teacher on the test images in percent, by the file of its weights; without
+            those whose accuracy is not known.
         top1: of the student after the last epoch, one a run.
     """
 
@@ -40,7 +43,7 @@ class CompressedPair:
     losses: str
     runs: tuple[str, ...]
     profile: Profile
-    teacher_top1: float | None
+    teachers: dict[str, float]
     top1: tuple[float, ...]
 
     @property
@@ -59,7 +62,7 @@ class CompressedPair:
                 "parameters": teacher.parameters,
                 "seconds": teacher.latency[1],
                 "flops": teacher.flops,
-                "test_top1": self.teacher_top1,
+                "test_top1": list(self.teachers.values()),
             },
             "student": {
                 "network": self.student,
@@ -100,18 +103,17 @@ def compressed_pairs(
         check_code(run.recipe, f"the run {run.path}", trust_code=trust_code)
     groups: list[tuple[dict[str, Any], list[RunRecord]]] = []
     for run in runs:
-        recipe = {key: value for key, value in run.recipe.to_dict().items() if key != "seed"}
-        same = next((members for key, members in groups if key == recipe), None)
+        setting = setting_of(run)
+        same = next((members for known, members in groups if known == setting), None)
         if same is None:
-            groups.append((recipe, [run]))
+            groups.append((setting, [run]))
         else:
             same.append(run)
     profiles: dict[str, Profile] = {}
     pairs = []
     for _, members in groups:
         run = members[0]
-        teacher = run.recipe.teacher
-        assert teacher is not None
+        teacher = _config(run)
         sizes = run.environment["data"]
         shape = (sizes["in_channels"], *sizes["image_size"])
         key = f"{run.recipe.student.network} {run.recipe.student.options} {list(run.recipe.losses)} "
@@ -126,7 +128,10 @@ def compressed_pairs(
                 device=device,
                 names=(run.recipe.student.network, teacher.network),
             )
-        known = run.teacher_accuracy
+        accuracies = {str(_config(member).checkpoint): member.teacher_accuracy for member in members}
+        known = {
+            file: one.top1 for file, one in accuracies.items() if one is not None and one.top1 is not None
+        }
         pairs.append(
             CompressedPair(
                 run.recipe.data.name,
@@ -135,16 +140,21 @@ def compressed_pairs(
                 "+".join(name for name, loss in run.recipe.losses.items() if loss.weight != 0),
                 tuple(str(member.path) for member in members),
                 profiles[key],
-                None if known is None else known.top1,
+                known,
                 tuple(float(member.last["test_top1"]) for member in members),
             )
         )
     return pairs
 
 
+def _config(run: RunRecord) -> NetworkConfig:
+    """The teacher in the recipe of a run that has one."""
+    assert run.recipe.teacher is not None
+    return run.recipe.teacher
+
+
 def _untrained_teacher(run: RunRecord) -> nn.Module:
-    config = run.recipe.teacher
-    assert config is not None
+    config = _config(run)
     if config.network.startswith("python:"):
         raise PursuhintError(
             f"the teacher of {run.path} was passed from Python ({config.network}) and cannot be built again"

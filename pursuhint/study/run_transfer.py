@@ -13,6 +13,7 @@ from pursuhint._util.devices import choose_device
 from pursuhint.data import ImageData, check_dataset_name, load_dataset
 from pursuhint.errors import PursuhintError
 from pursuhint.study.linear_classifiers import FrozenStudent, learning_rate
+from pursuhint.study.same_setting import setting_of
 from pursuhint.study.transfer_result import LinearAccuracy, TransferredRun, TransferResult
 from pursuhint.study.transfer_settings import TransferSettings
 from pursuhint.training import RunRecord
@@ -64,7 +65,7 @@ def transfer(
     groups: list[dict[str, Any]] = []
     done = []
     for given, record in zip(runs, records):
-        group = _without_seed(record)
+        group = setting_of(record)
         if group not in groups:
             groups.append(group)
         student = record.load_student(settings.weights, trust_code=settings.trust_code).to(where)
@@ -97,10 +98,6 @@ def _load_runs(runs: Sequence[Path | str]) -> list[RunRecord]:
         seen.add(record.path.resolve())
         records.append(record)
     return records
-
-
-def _without_seed(record: RunRecord) -> dict[str, Any]:
-    return {key: value for key, value in record.recipe.to_dict().items() if key != "seed"}
 
 
 class _Targets:

@@ -30,6 +30,7 @@ from pursuhint.study.compression import compressed_pairs
 from pursuhint.study.embedding_map import choose_images, map_embeddings, read_embeddings
 from pursuhint.study.logit_correlation import CorrelationSum
 from pursuhint.study.run_networks import load_run_networks
+from pursuhint.study.same_setting import setting_of
 from pursuhint.training import Recipe, RunRecord, train
 from tests.helpers.figure_runs import SUBSET, two_weights
 from tests.helpers.study_runs import untrained
@@ -101,10 +102,18 @@ def test_logit_correlation_is_that_of_both_networks_on_all_test_images(runs, tmp
     assert found[0]["test_images"] == len(data.test)
 
 
-def test_a_run_without_a_teacher_is_refused(tmp_path):
-    train(Recipe.from_dict({"student": "resnet8", "epochs": 1, "data": SUBSET}), tmp_path, device="cpu")
-    with pytest.raises(PursuhintError, match="has no teacher"):
-        write_figure("logit-correlation", [tmp_path], tmp_path / "figures")
+def test_a_run_without_a_teacher_is_compared_with_that_of_another(runs, tmp_path):
+    alone = tmp_path / "alone"
+    train(Recipe.from_dict({"student": "resnet8", "epochs": 1, "data": SUBSET}), alone, device="cpu")
+    with pytest.raises(PursuhintError, match="has no teacher to compare its student with; add a run"):
+        write_figure("logit-correlation", [alone], tmp_path)
+    said: list[str] = []
+    first, _ = drawn("logit-correlation", [alone, runs[0]], tmp_path, watch=said.append)["runs"]
+    assert first["teacher"] == "resnet14"
+    assert "it had no teacher" in said[0]
+    assert "it had no teacher" not in said[1]
+    (control, own) = load_run_networks([alone, runs[0]], device="cpu")
+    assert control.teacher is own.teacher
 
 
 # -- weight curves
@@ -145,6 +154,21 @@ def test_the_weight_of_cross_entropy_may_follow_another(runs):
     ]
     key, (curve,) = find_curves(several)
     assert (key, curve.name, list(curve.means)) == ("losses.kd.weight", "", [0.1, 0.9])
+
+
+def test_a_teacher_of_its_own_for_every_seed_is_the_same_setting(runs):
+    run = RunRecord.load(runs[0])
+    several = [
+        with_accuracy(
+            run, 50.0, seed=seed, losses__at__weight=weight, teacher__checkpoint=f"t/seed-{seed}/x.pth"
+        )
+        for weight in (5.0, 50.0)
+        for seed in (1, 10)
+    ]
+    _, (curve,) = find_curves(several)
+    assert {number: len(values) for number, values in curve.accuracies.items()} == {5.0: 2, 50.0: 2}
+    other = with_accuracy(run, 50.0, losses__at__weight=5.0, teacher__checkpoint="t/seed-1/x.pth")
+    assert setting_of(other) != setting_of(several[0])  # of seed 0 with the teacher of seed 1
 
 
 def test_runs_that_differ_in_no_number_or_in_two_are_refused(runs):
@@ -325,7 +349,7 @@ def test_compression_counts_parameters_and_averages_seeds(runs, tmp_path):
     assert first["speed_up"] == first["teacher"]["seconds"] / first["student"]["seconds"]
     run = RunRecord.load(runs[0])
     assert first["student"]["test_top1"] == [run.last["test_top1"]]
-    assert first["teacher"]["test_top1"] == run.teacher_accuracy.top1
+    assert first["teacher"]["test_top1"] == [run.teacher_accuracy.top1]
     assert (first["runs"], second["runs"]) == ([str(runs[0])], [str(runs[1])])
     twin = replace(with_accuracy(run, 40.0, seed=1), path=Path("twin"))
     (pair,) = compressed_pairs([replace(run, metrics=({**run.last, "test_top1": 60.0},)), twin])

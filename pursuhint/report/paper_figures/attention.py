@@ -66,12 +66,11 @@ def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:
             len(networks.data.test), generator=derived_generator("attention", settings.seed)
         )
         shown = order[: settings.images].tolist()
-        settings.watch(f"{name}: attention at {count(len(some), 'pair')} of points")
+        settings.watch(f"{name}: attention at {count(len(some), 'pair')} of points{networks.about}")
         found, images, labels = attention_of(networks, some, shown)
         classes = tuple(networks.data.class_names[label] for label in labels)
         recipe = networks.run.recipe
-        assert recipe.teacher is not None
-        title = f"{name}: {recipe.teacher.network} and {recipe.student.network}"
+        title = f"{name}: {networks.teacher_name} and {recipe.student.network}"
         panels.append(Panel(title, visible(images, networks.data), classes, tuple(found)))
         numbers.append({"run": str(folder), "test_images": shown, "pairs": [_plain(pair) for pair in found]})
     caption = (

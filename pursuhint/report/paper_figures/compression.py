@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:
         "student does without; time is the median for one image, in alternation with the teacher, in float32 "
         f"on {profile.device} ({profile.threads} CPU threads), so a speed-up below 1 is a slower student. "
         "Accuracy is that of the last epoch, its mean where there are several seeds, with the difference to "
-        "the teacher. Bars are relative to the teacher."
+        "the teacher's. Bars are relative to the teacher."
     )
     names = dict(zip(map(str, folders), short_names(folders)))
     return DrawnFigure(
@@ -69,11 +70,13 @@ def rows_of(pairs: Sequence[CompressedPair], names: dict[str, str]) -> list[Row]
         pairs: at least one.
         names: of folders, for rows that network and losses do not tell apart.
     """
-    groups: dict[tuple[str, str, float | None], list[CompressedPair]] = {}
+    groups: dict[tuple[str, str], list[CompressedPair]] = {}
     for pair in pairs:
-        groups.setdefault((pair.teacher, pair.data, pair.teacher_top1), []).append(pair)
+        groups.setdefault((pair.teacher, pair.data), []).append(pair)
     rows = []
-    for (teacher, data, top1), own in groups.items():
+    for (teacher, data), own in groups.items():
+        known = {file: top1 for pair in own for file, top1 in pair.teachers.items()}
+        top1 = statistics.fmean(known.values()) if known else None
         large = own[0].profile.teacher
         assert large is not None
         accuracy = "unknown" if top1 is None else f"{top1:.2f}"

@@ -72,13 +72,12 @@ def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:
         shown = min(data.num_classes, _CLASSES)
         left_out = max(left_out, data.num_classes - shown)
         chosen = choose_images(data.test.labels, classes=shown, samples=settings.samples, seed=settings.seed)
-        settings.watch(f"{name}: embeddings of {len(chosen):,} test images")
+        settings.watch(f"{name}: embeddings of {len(chosen):,} test images{networks.about}")
         found = read_embeddings(networks, chosen)
-        assert recipe.teacher is not None
         drawn = [(f"{name}: {recipe.student.network}", found.student)]
         if (networks.teacher, data) not in seen:
             seen.append((networks.teacher, data))
-            drawn.insert(0, (f"teacher: {recipe.teacher.network}", found.teacher))
+            drawn.insert(0, (f"teacher: {networks.teacher_name}", found.teacher))
         for title, values in drawn:
             places, apart = map_embeddings(values, found.labels, settings.seed)
             panels.append(Panel(title, places, found.labels, apart, data.class_names[:shown]))

@@ -36,11 +36,10 @@ def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:
     pairs = []
     loaded = load_run_networks(folders, device=settings.device, trust_code=settings.trust_code)
     for name, networks in zip(names, loaded):
-        settings.watch(f"{name}: logits of {len(networks.data.test):,} test images")
+        settings.watch(f"{name}: logits of {len(networks.data.test):,} test images{networks.about}")
         found[name] = logit_correlations(networks)
         classes.append(networks.data.class_names)
-        recipe = networks.run.recipe
-        pairs.append((recipe.teacher.network if recipe.teacher else "", recipe.student.network))
+        pairs.append((networks.teacher_name, networks.run.recipe.student.network))
     caption = (
         "Correlation over all test images of the logits of two classes, teacher's minus student's; every "
         "cell is a pair of classes, and the number is the mean absolute difference over different classes. "

@@ -27,6 +27,7 @@ from pursuhint.report.figures.drawing import (
 )
 from pursuhint.report.paper_figures.drawn import DrawnFigure, FigureSettings
 from pursuhint.report.text import count, listed
+from pursuhint.study.same_setting import setting_of
 from pursuhint.training.run_folder.record import RunRecord
 
 _WIDE = 20.0  # largest over smallest number from which on the axis is logarithmic
@@ -110,7 +111,7 @@ def find_curves(runs: Sequence[RunRecord]) -> tuple[str, list[Curve]]:
     Raises:
         PursuhintError: they differ in no number of a loss, or in several.
     """
-    recipes = [flatten_keys(run.recipe.to_dict()) for run in runs]
+    recipes = [flatten_keys(setting_of(run)) for run in runs]
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     differing = [key for key in keys if len({str(recipe.get(key)) for recipe in recipes}) > 1]
     numbers = [
@@ -126,7 +127,7 @@ def find_curves(runs: Sequence[RunRecord]) -> tuple[str, list[Curve]]:
             + (f" (but in {', '.join(differing[:5])})" if differing and not varied else "")
         )
     (key,) = varied
-    rest = [other for other in differing if other not in (key, _OF_CE, "seed", *_PLACES)]
+    rest = [other for other in differing if other not in (key, _OF_CE, *_PLACES)]
     found: dict[str, dict[float, list[float]]] = {}
     for run, recipe in zip(runs, recipes):
         name = ", ".join(_named(other, recipe.get(other)) for other in rest)
