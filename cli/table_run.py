@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     short_help="Train what stands behind a table or figure of a paper.",
     epilog=examples(
         "pursuhint table run icd-1 --seeds 0-2 --out papers",
+        "pursuhint table run icd-1 --dry-run --seconds-per-step 0.05 --out papers",
         "pursuhint table run rrd-supplement-1 --part 3/16 --out papers",
         "pursuhint table run pursuhint-figure-3 --epochs 20 --set data.train_samples=5000 --out pilot",
         "pursuhint table run re-reviewkd-4 --teacher-weights resnet56=resnet56.pth --out papers",
@@ -69,6 +70,17 @@ if TYPE_CHECKING:
     metavar="I/N",
     help="Train this share of the cells, e.g. 3/16, and the teachers that it needs.  [default: all]",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say how many cells there are, how many hours and how much disk they take, and train nothing.",
+)
+@click.option(
+    "--seconds-per-step",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Speed for --dry-run, the same for all cells.  [default: measured]",
+)
 @apply("data_root", "download", "device", "out", "quiet", "json")
 def command(
     name: str,
@@ -78,6 +90,8 @@ def command(
     assignments: tuple[str, ...],
     teacher_weights: tuple[str, ...],
     part: str | None,
+    dry_run: bool,
+    seconds_per_step: float | None,
     data_root: Path | None,
     download: bool,
     device: str | None,
@@ -93,12 +107,14 @@ def command(
     beside the published ones.
     """
     record_command()
+    if seconds_per_step is not None and not dry_run:
+        raise PursuhintError("--seconds-per-step would be ignored: it goes with --dry-run")
     share = (1, 1) if part is None else parse_part(part)
     chosen = None if seeds is None else parse_seeds(seeds)
     files = dict(_weights(text) for text in teacher_weights)
 
     from pursuhint.published import find_grid
-    from pursuhint.study import GridOptions, run_grid
+    from pursuhint.study import GridOptions, estimate_grid, run_grid
 
     from .progress import TrainingProgress
 
@@ -114,6 +130,13 @@ def command(
     )
     if changed := options.lines():
         say(f"not as in the paper: {'; '.join(changed)}", quiet)
+    if dry_run:
+        cost = estimate_grid(grid, out, options, part=share, seconds_per_step=seconds_per_step, device=device)
+        if as_json:
+            click.echo(json.dumps(asdict(cost)))
+        for line in [] if as_json else cost.lines():
+            echo(line)
+        return
     progress = run_grid(
         grid,
         out,

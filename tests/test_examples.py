@@ -88,7 +88,10 @@ def folder(tmp_path, monkeypatch):
         for file in re.findall(r"--teacher-(?:checkpoint |weights \w+=)(\S+)", words):
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             Path(file).touch()
+    for words in EXAMPLES:  # those of docs/papers.md; patterns stand for themselves
+        runs += tuple(re.findall(r"(?<=\s)papers/[^\s.]+(?=\s)", words))
     for run in runs:
+        Path(run).mkdir(parents=True, exist_ok=True)
         Path(run, "recipe.yaml").touch()
     network, example = create_model("resnet8", num_classes=10, in_channels=1), torch.zeros(1, 1, 8, 8)
     HintPlan.explicit(find_hint_points(network, example), [1, 3]).save("analysis/hints.json")

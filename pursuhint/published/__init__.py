@@ -14,6 +14,7 @@ from pursuhint._util.lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from pursuhint.published.grids import Grid, GridRow, find_grid, paper_grids
     from pursuhint.published.improvement import relative_improvement
+    from pursuhint.published.page import papers_page
     from pursuhint.published.results import PAPERS, Paper, PublishedResult, published_results
     from pursuhint.published.table import Table, published_table
 

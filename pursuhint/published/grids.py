@@ -100,7 +100,7 @@ def find_grid(name: str) -> Grid:
         grid = lookup("table or figure", paper_grids(), name)
     if not grid.trains:
         how = "it is a drawing" if grid.drawing else "; ".join(grid.commands) or grid.remark
-        raise PursuhintError(f"nothing is trained for {name} ({grid.title}): {how}")
+        raise PursuhintError(f"nothing is trained for {name} ({grid.title}): {how.format(out='papers')}")
     return grid
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Watcher,
     )
     from pursuhint.study.grids.cells import GridCell, GridOptions
+    from pursuhint.study.grids.cost import GridCost, estimate_grid
     from pursuhint.study.grids.run import GridProgress, run_grid
     from pursuhint.study.improvement import Improvement, probability_of_improvement
     from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult

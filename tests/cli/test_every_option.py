@@ -322,6 +322,8 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--set": Changes("--set precision=bf16"),
         "--teacher-weights": Changes("--teacher-weights resnet56={weights}"),
         "--part": Changes("--part 3/16"),
+        "--dry-run": Shown("tests/study/test_grid_cost.py::test_a_dry_run_trains_nothing"),
+        "--seconds-per-step": Refused("--seconds-per-step 0.1", "--seconds-per-step would be ignored"),
         "--data-root": Changes("--data-root {tmp}"),
         "--download": Changes("--download"),
         "--device": Changes("--device meta", without="--device cpu"),
@@ -501,11 +503,18 @@ def test_it_changes_what_is_done(command, option, row, places, monkeypatch):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_it_is_refused(command, option, row, places):
-    first = {"train": "--out {tmp}/out", "analyze": "--out {tmp}/out", "points": "resnet14"}.get(command, "")
+    first = {
+        "table run": FIRST_WORDS["table run"],
+        "train": "--out {tmp}/out",
+        "analyze": "--out {tmp}/out",
+        "points": "resnet14",
+    }.get(command, "")
     if command in ("train", "compare", "pathways"):
         first = FIRST_WORDS[command]
     with pytest.raises(PursuhintError, match=re.escape(row.message)):
-        main.main(args=[command, *f"{first} {row.words}".format(**places).split()], standalone_mode=False)
+        main.main(
+            args=[*command.split(), *f"{first} {row.words}".format(**places).split()], standalone_mode=False
+        )
 
 
 @pytest.mark.parametrize("test", sorted({row.test for _, _, row in ROWS if isinstance(row, Shown)}))

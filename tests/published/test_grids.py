@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from pursuhint.errors import PursuhintError
-from pursuhint.published import PAPERS, find_grid, paper_grids, published_results
+from pursuhint.published import PAPERS, find_grid, paper_grids, papers_page, published_results
 from pursuhint.published.grids import ALONE, _figures
 from pursuhint.published.names import own_network, published_network
 from pursuhint.recipes import is_recipe
@@ -90,5 +91,18 @@ def test_what_is_wrong_with_a_file_is_one_line(text, message, tmp_path):
 
 
 def test_what_is_not_trained_says_what_to_call():
-    with pytest.raises(PursuhintError, match=r"nothing is trained for pursuhint-7 .*pursuhint profile"):
+    with pytest.raises(
+        PursuhintError, match=r"nothing is trained for pursuhint-7 .*pursuhint report papers/"
+    ):
         find_grid("pursuhint-7")
+
+
+def test_the_page_of_the_documentation_is_written_from_the_data():
+    """The page is what `pursuhint.published.papers_page` returns."""
+    page = Path(__file__).parents[2] / "docs" / "papers.md"
+    assert page.read_text(encoding="utf-8") == papers_page()
+
+
+def test_every_table_and_figure_says_what_to_call_or_why_nothing():
+    for grid in paper_grids().values():
+        assert grid.trains or grid.commands or grid.drawing or grid.remark, grid.name

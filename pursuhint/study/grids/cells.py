@@ -57,6 +57,9 @@ class GridOptions:
         return [*said, *self.assignments]
 
 
+AS_PUBLISHED = GridOptions()
+
+
 @dataclass(frozen=True)
 class GridCell:
     """One run of a grid.

@@ -19,7 +19,7 @@ from pursuhint._util.lease import Lease, exclusive, take_lease
 from pursuhint._util.output_folder import claim_folder
 from pursuhint.errors import PursuhintError
 from pursuhint.published.grids import Grid
-from pursuhint.study.grids.cells import WEIGHTS, GridCell, GridOptions, grid_cells, slug
+from pursuhint.study.grids.cells import AS_PUBLISHED, WEIGHTS, GridCell, GridOptions, grid_cells, slug
 from pursuhint.training import train
 from pursuhint.training.events import Event
 
@@ -95,7 +95,6 @@ class Patience:
     poll: float = 5.0
 
 
-AS_PUBLISHED = GridOptions()
 PATIENCE = Patience()
 
 
