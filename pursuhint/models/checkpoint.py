@@ -22,6 +22,7 @@ from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.models.checkpoint_file import open_checkpoint
 from pursuhint.models.mismatch import compare, explain, head_names
+from pursuhint.models.safetensors_header import sort_metadata
 from pursuhint.models.stored_tensor import StoredTensor
 
 __all__ = ["count_parameters", "load_weights", "read_state_dict", "save_weights"]
@@ -175,6 +176,8 @@ def save_weights(network: nn.Module, path: Path | str, *, metadata: Mapping[str,
     with atomic_path(path) as temporary:
         try:
             safetensors.torch.save_file(tensors, temporary, metadata={**(metadata or {}), "format": "pt"})
+            if metadata:
+                sort_metadata(temporary)
         except SafetensorError as error:  # a full disk, for example
             raise PursuhintError(f"cannot write {path}: {error}") from error
 

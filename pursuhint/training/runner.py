@@ -49,6 +49,7 @@ from pursuhint.training.normalization import images_line
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources, TeacherPass
 from pursuhint.training.run_folder.checkpoints import StateStore
+from pursuhint.training.run_folder.file_metadata import weights_metadata
 from pursuhint.training.run_folder.image_hits import save_hits
 from pursuhint.training.run_folder.record import best_epoch
 from pursuhint.training.run_folder.trackers import Trackers
@@ -322,7 +323,7 @@ class Trainer:
             if self.accelerator.is_main_process:
                 path = folder / "best.safetensors"
                 if best is not None:
-                    save_weights(best, path)
+                    save_weights(best, path, metadata=self._texts("best"))
                 elif self.metrics and previous is not None:
                     shutil.copyfile(previous / "best.safetensors", path)
 
@@ -343,9 +344,14 @@ class Trainer:
         )
 
     def _write_weights(self, *, is_best: bool) -> None:
-        save_weights(self.distiller.export(), self.folder / "student.safetensors")
+        path = self.folder / "student.safetensors"
+        save_weights(self.distiller.export(), path, metadata=self._texts("last"))
         if is_best:
             self._copy_best()
+
+    def _texts(self, weights: str) -> dict[str, str]:
+        """Images, classes and origin, in the header of a file of weights."""
+        return weights_metadata(self.recipe.student.network, self.data, weights)
 
     def _copy_best(self) -> None:
         assert self.state is not None

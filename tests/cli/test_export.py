@@ -95,6 +95,14 @@ def test_every_file_says_which_images_it_takes_and_which_classes_it_gives(runs, 
     with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
         weights = file.metadata()
     found = {"plain": weights}
+    for name, part in (("own", "student"), ("best", "best")):  # those that the run itself wrote
+        file = record.path / f"{part}.safetensors"
+        with safe_open(file, framework="pt") as opened:
+            found[name] = opened.metadata()
+        header = json.loads(file.read_bytes()[8 : 8 + int.from_bytes(file.read_bytes()[:8], "little")])
+        assert list(header["__metadata__"]) == sorted(found[name])  # equal runs write equal files
+    assert found["own"] == weights
+    assert found["best"] == weights | {"weights": "best epoch"}
     for name, included in (("program", False), ("scaled", True)):
         export_run(record, "pt2", tmp_path / "x.pt2", include_normalization=included)
         found[name] = dict.fromkeys(weights, "") | {"included_normalization": ""}

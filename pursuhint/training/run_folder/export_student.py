@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pursuhint._version import __version__
 from pursuhint.errors import PursuhintError
 from pursuhint.models.export import Exported, Normalized, export_network
+from pursuhint.training.run_folder.file_metadata import file_metadata, input_metadata
 
 if TYPE_CHECKING:
     from pursuhint.training.run_folder.record import RunRecord
@@ -56,12 +54,7 @@ def export_run(
     preprocessing = sizes.get("preprocessing") or _of_the_data(record)
     if include_normalization:
         network = Normalized(network, preprocessing["mean"], preprocessing["std"]).eval()
-    about = {
-        "producer": f"pursuhint {__version__}",
-        "network": record.recipe.student.network,
-        "data": sizes["name"],
-        "weights": f"{weights} epoch",
-    }
+    about = file_metadata(record.recipe.student.network, sizes["name"], weights)
     return export_network(
         network,
         path,
@@ -81,37 +74,3 @@ def _of_the_data(record: RunRecord) -> dict[str, Any]:
             f"{record.path} is of an older version and keeps no mean and deviation, so its data are needed: "
             f"{error} (pursuhint evaluate {record.path} --download fetches what can be fetched)"
         ) from None
-
-
-def input_metadata(
-    preprocessing: Mapping[str, Any], class_names: Sequence[str], *, normalizes: bool
-) -> dict[str, str]:
-    """What a program that reads an exported file has to know of images and classes.
-
-    ``preprocessing`` is that of `pursuhint.data.Preprocessing` as JSON, ``class_names`` a JSON list in the
-    order of the logits, ``images`` a sentence for people. A reader that subtracts ``preprocessing.mean`` and
-    divides by ``preprocessing.std`` is right in any case: where the file normalises by itself they are 0 and
-    1, and ``included_normalization`` has the constants inside.
-
-    Args:
-        preprocessing: of the data that the student was trained on, as `Preprocessing.to_dict` gives it.
-        class_names: in the order of the logits; empty if the run does not know them.
-        normalizes: whether the exported program begins with the normalisation.
-    """
-    scaled = preprocessing.get("value_range", (0.0, 1.0)) is not None
-    units = "scaled to [0, 1]" if scaled else "in the units of the training images"
-    metadata = {"images": units if normalizes else "normalised as in training"}
-    if normalizes:
-        constants = {key: preprocessing[key] for key in ("mean", "std")}
-        metadata["included_normalization"] = json.dumps(constants)
-        count = len(preprocessing["mean"])
-        preprocessing = {
-            **preprocessing,
-            "mean": [0.0] * count,
-            "std": [1.0] * count,
-            "source": "the program, which normalises by itself",
-        }
-    metadata["preprocessing"] = json.dumps(preprocessing)
-    if class_names:
-        metadata["class_names"] = json.dumps(list(class_names))
-    return metadata

@@ -1,0 +1,26 @@
+"""The header of a safetensors file: its texts in one order, so that equal weights give equal files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+__all__: list[str] = []
+
+_LENGTH_BYTES = 8  # a little-endian number before the header, which is JSON
+
+
+def sort_metadata(path: Path) -> None:
+    """Rewrite a file's header with its metadata sorted by name.
+
+    The library keeps them in a hash map, whose order changes from process to process. The header keeps its
+    length, because the offsets of the tensors count from its end.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:  # longer only where the library escapes less than JSON demands
+            file.seek(_LENGTH_BYTES)
+            file.write(text.ljust(size))
