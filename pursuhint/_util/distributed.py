@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 __all__ = [
+    "from_main_process",
     "gather",
     "is_distributed",
     "is_main_process",
@@ -50,6 +51,20 @@ def rank() -> int:
 def world_size() -> int:
     """Number of processes in the default process group; 1 without a group."""
     return dist.get_world_size() if is_distributed() else 1
+
+
+def from_main_process(values: Tensor) -> Tensor:
+    """The values of rank 0, on every rank. Collective call.
+
+    Args:
+        values: on the CPU or on the device of the rank, of one shape and type on all ranks.
+    """
+    if world_size() == 1:
+        return values
+    backend = str(dist.get_backend())
+    sent = values.cuda() if backend == "nccl" else values.clone()
+    dist.broadcast(sent, src=0)
+    return sent.to(values.device)
 
 
 def is_main_process() -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors, tensors_of
-from pursuhint.distillation.scheduled_hints import build_scheduled
+from pursuhint.distillation.build_scheduled import build_scheduled
 from pursuhint.distillation.terms import Term, TermOptions, check_teacher
 from pursuhint.distillation.token_maps import of_one_kind
 from pursuhint.errors import PursuhintError

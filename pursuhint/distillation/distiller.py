@@ -330,10 +330,25 @@ class Distiller(nn.Module):
         if self.changes_hints:
             self._attach_teacher()
 
+    def resume_epoch(self) -> None:
+        """The state of an unfinished epoch was loaded after `begin_epoch`, with its hint points."""
+        for loss in self._scheduled():
+            loss.resume_epoch()
+        if self.changes_hints:
+            self._attach_teacher()
+
+    @property
+    def restarted(self) -> int:
+        """The main stage's epoch, from 0, in which hints have begun the learning rate anew; 0 if none."""
+        return max((loss.restarted for loss in self._scheduled()), default=0)
+
+    def _scheduled(self) -> list[ScheduledHints]:
+        return [loss for loss in self.losses.values() if isinstance(loss, ScheduledHints)]
+
     @property
     def changes_hints(self) -> bool:
         """Whether the hint points of a loss change while the student trains."""
-        return any(isinstance(loss, ScheduledHints) for loss in self.losses.values())
+        return bool(self._scheduled())
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Parameters that the present stage trains: all in the main stage, those of the term in a warm-up."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
-from pursuhint.losses.base import HintLoss, HintSum, Loss, WarmUp
-from pursuhint.losses.context import FeatureShape, LossContext
+from pursuhint.losses.base import Loss, WarmUp
 
 if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
     from pursuhint.features.extractor import Features
-    from pursuhint.hints.schedules import DrawnEachEpoch
 
 __all__: list[str] = []
 
@@ -38,7 +36,7 @@ class ScheduledHints(Loss):
 
     Args:
         variants: the loss, once for each group of pairs that it learns for.
-        steps: what is at work in every epoch of the main stage.
+        steps: what is at work in every epoch of the main stage, or in every state of a subclass.
     """
 
     def __init__(self, variants: Sequence[Loss], steps: Sequence[tuple[Use, ...]]) -> None:
@@ -93,76 +91,36 @@ class ScheduledHints(Loss):
         """
         for variant in range(len(self.variants)):
             self._variant(variant).begin_epoch(epoch, epochs)
+        self._now = self.steps[self.step_of(epoch, epochs)]
+
+    def step_of(self, epoch: int, epochs: int) -> int:
+        """Which of the steps an epoch is.
+
+        Args:
+            epoch: from 0.
+            epochs: length of the main stage.
+
+        Raises:
+            PursuhintError: there are fewer steps than epochs.
+        """
         if epoch >= len(self.steps):
             raise PursuhintError(
                 f"the hint points are drawn for {len(self.steps)} epochs, and this is epoch {epoch + 1}"
             )
-        self._now = self.steps[epoch]
+        return epoch
+
+    def resume_epoch(self) -> None:
+        """The state of an unfinished epoch was loaded after `begin_epoch`."""
+
+    @property
+    def restarted(self) -> int:
+        """The epoch, from 0, in which the schedule of the learning rate began anew; 0 if it never did."""
+        return 0
 
     def _variant(self, index: int) -> Loss:
         variant = self.variants[index]
         assert isinstance(variant, Loss)
         return variant
-
-
-def build_scheduled(
-    kind: type[Loss], context: LossContext, schedule: DrawnEachEpoch, options: Mapping[str, Any]
-) -> ScheduledHints:
-    """A loss for the pairs of a plan that changes while the student trains.
-
-    Args:
-        kind: class of the loss.
-        context: with all pairs of the plan.
-        schedule: which teach when.
-        options: hyperparameters.
-
-    Raises:
-        PursuhintError: the loss chooses its points itself, changes the student, or has no main stage; as
-            `pursuhint.losses.Loss.build`.
-    """
-    _check(kind, context)
-    variants: list[Loss] = []
-    known: dict[Any, int] = {}
-    steps: list[tuple[Use, ...]] = []
-    for pairs in schedule.epochs:
-        keys: list[Any] = list(pairs) if issubclass(kind, HintLoss) else [_shapes(context, pairs)]
-        if not all(key in known for key in keys):
-            built = kind.build(_with_pairs(context, pairs), **options)
-            parts = (
-                [HintSum([cast(HintLoss, hint)]) for hint in built.hints]
-                if isinstance(built, HintSum)
-                else [built]
-            )
-            for key, part in zip(keys, parts, strict=True):
-                if key not in known:
-                    known[key] = len(variants)
-                    variants.append(part)
-        groups = [(pair,) for pair in pairs] if issubclass(kind, HintLoss) else [pairs]
-        steps.append(tuple(Use(known[key], group) for key, group in zip(keys, groups, strict=True)))
-    return ScheduledHints(variants, steps)
-
-
-def _check(kind: type[Loss], context: LossContext) -> None:
-    reasons = {
-        "chooses its hint points itself": context.chosen is not None,
-        "changes the student": kind.info.alters_student,
-        "ends before the main stage": kind.info.warm_up_only,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise PursuhintError(
-                f"{kind.info.title} {reason}, so its hint points cannot change from epoch to epoch; "
-                "take hint points that stay (--hints even), or give this loss its own (losses.NAME.hints)"
-            )
-
-
-def _with_pairs(context: LossContext, pairs: Sequence[int]) -> LossContext:
-    return replace(context, pairs=tuple(context.pairs[pair] for pair in pairs))
-
-
-def _shapes(context: LossContext, pairs: Sequence[int]) -> tuple[FeatureShape, ...]:
-    """The shapes of a draw: all that a loss on all points together is built from."""
-    return tuple(replace(shape, module="", point=None) for pair in pairs for shape in context.pairs[pair])
 
 
 def _prefixed(names: Sequence[Sequence[str]]) -> tuple[str, ...]:

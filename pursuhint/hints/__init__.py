@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pursuhint.hints.plan import HintPlan, choose_positions
     from pursuhint.hints.rules import RULES, Rule, choose_by_rule
     from pursuhint.hints.rules.source import RuleSource
-    from pursuhint.hints.schedules import SCHEDULES, DrawnEachEpoch, Schedule
+    from pursuhint.hints.schedules import SCHEDULES, Curriculum, DrawnEachEpoch, Schedule
     from pursuhint.hints.selection import (
         Resampled,
         StoredSimilarity,

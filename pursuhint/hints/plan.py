@@ -34,7 +34,7 @@ from pursuhint.features.hint_points import (
     stage_ends,
 )
 from pursuhint.hints.options import SelectionOptions, check_position
-from pursuhint.hints.schedules import DrawnEachEpoch
+from pursuhint.hints.schedules import Curriculum, DrawnEachEpoch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -143,7 +143,7 @@ class HintPlan:
     pairs: tuple[HintPair, ...]
     origin: dict[str, Any] = field(default_factory=dict)
     provenance: BaseProvenance | None = field(default=None, compare=False)
-    schedule: DrawnEachEpoch | None = None
+    schedule: DrawnEachEpoch | Curriculum | None = None
 
     def __post_init__(self) -> None:
         if not self.pairs:
@@ -511,4 +511,4 @@ class _PlanFile(BaseModel):
     origin: dict[str, Any]
     pairs: list[HintPair]
     provenance: BaseProvenance | None = None
-    schedule: DrawnEachEpoch | None = None
+    schedule: DrawnEachEpoch | Curriculum | None = None

@@ -25,6 +25,7 @@ from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.options import default_k
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES
+from pursuhint.hints.schedules import SCHEDULES
 from pursuhint.losses import get_loss
 from pursuhint.study.arms import DEFAULT_ARMS, GIVEN, SWEEP, Candidates, arm_folder, expand_sweep, find_arm
 from pursuhint.study.comparison import (
@@ -45,13 +46,12 @@ from pursuhint.study.study import Study, StudyOptions
 from pursuhint.study.until_decided import SequentialResult, check_plan, looks_of, seeds_in
 from pursuhint.training.final_plan import analyze_teacher
 from pursuhint.training.inputs import Inputs, Run
+from pursuhint.training.pairing import pair_with_student, scheduled_plan
 from pursuhint.training.prepare_training import (
     Parts,
     build_distiller,
-    pair_with_student,
     prepare,
     rule_source,
-    scheduled_plan,
 )
 from pursuhint.training.recipe.hint_keys import with_effect
 from pursuhint.training.recipe.hints_syntax import parse_hints
@@ -176,6 +176,8 @@ def comparison_steps(
     check_margin(margin)
     plan = None if max_seeds is None else SequentialPlan(len(seeds), max_seeds)
     judge = _Judge(margin, plan)
+    if recipe.hints is not None and recipe.hints.curriculum is not None and "curriculum" not in arms:
+        raise PursuhintError("hints.curriculum has no effect here: no arm has one; add --arm curriculum")
     shared = recipe.model_copy(update={"hints": _without_strategy(recipe), "seed": seeds[0]})
     shared = resolve_recipe(shared, passed, for_arms=True)
     if shared.hints is None:
@@ -345,7 +347,8 @@ class _HintPlacement:
 
     def by_schedule(self, name: str, seed: int) -> HintPlan:
         """The pairs of a schedule of `pursuhint.hints.SCHEDULES`, and which of them teach when."""
-        hints = _scheduled_hints(self.hints.model_copy(update={"k": self.k}), name, seed)
+        k = self.hints.k if name == "curriculum" else self.k  # a curriculum takes all layers by default
+        hints = _scheduled_hints(self.hints.model_copy(update={"k": k}), name, seed)
         recipe, parts = self.study.recipe, self.parts
         return scheduled_plan(hints, self.points, parts.student, example=parts.example, epochs=recipe.epochs)
 
@@ -497,7 +500,8 @@ def _make_run(study: Study, key: RunKey, plan: HintPlan | None) -> Run:
 
 def _scheduled_hints(hints: HintsConfig, strategy: str, seed: int) -> HintsConfig:
     """The hints of a recipe with a strategy that changes them while the student trains."""
-    values = with_effect(hints.model_dump() | {"strategy": strategy, "seed": seed})
+    drawn = {"seed": seed} if SCHEDULES[strategy].draws else {}
+    values = with_effect(hints.model_dump() | {"strategy": strategy, **drawn})
     return HintsConfig.model_validate(values)
 
 

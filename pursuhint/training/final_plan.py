@@ -14,7 +14,8 @@ from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.options import SelectionOptions
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES
-from pursuhint.training.prepare_training import pair_with_student, rule_source
+from pursuhint.training.pairing import pair_with_student
+from pursuhint.training.prepare_training import rule_source
 from pursuhint.training.recipe.resolve import needs_hints
 from pursuhint.training.run_folder.environment import stored_provenance
 from pursuhint.training.run_folder.files import read_environment

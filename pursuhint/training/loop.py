@@ -165,6 +165,7 @@ class TrainingLoop:
                     self.distiller.begin_epoch(epoch - first, stage.epochs)
                 if steps_done:
                     self.hooks.restore(progress)  # after everything that the beginning of an epoch changes
+                    self.distiller.resume_epoch()
                     steps_done = 0
                 metrics = yield from self._epoch(
                     stage, progress, steps_before=(epoch - first) * progress.steps
@@ -220,7 +221,7 @@ class TrainingLoop:
         for step in range(progress.step + 1, steps + 1):
             yield Position(progress.epoch, step)
             batch = next(batches)
-            rate = stage.learning_rate(steps_before + step - 1, steps)
+            rate = stage.learning_rate(steps_before + step - 1, steps, restarted=distiller.restarted)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             losses = self.model(batch, hooks.teacher_features(batch, Position(progress.epoch, step)))

@@ -5,7 +5,6 @@ Everything that can be wrong with a run is found here, before anything is writte
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -27,7 +26,6 @@ from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES, choose_by_rule, looks_at_teacher
 from pursuhint.hints.rules.source import RuleSource
 from pursuhint.hints.schedules import SCHEDULES
-from pursuhint.hints.schedules.random_each_epoch import check_draw, random_each_epoch
 from pursuhint.losses import get_loss
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
@@ -35,6 +33,7 @@ from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.loaders import load_data
 from pursuhint.training.normalization import converted_for, normalized_for
+from pursuhint.training.pairing import pair_with_student, scheduled_plan, with_named
 from pursuhint.training.recipe.resolve import needs_hints
 from pursuhint.training.recipe.schema import HintsConfig, NetworkConfig, Recipe
 from pursuhint.training.resources import Resources
@@ -285,31 +284,8 @@ def _plan(
     elif hints.strategy in RULES:
         plan = choose_by_rule(str(hints.strategy), rule_source(hints, points, networks.teacher_name, losses))
     else:
-        plan = HintPlan.explicit(_with_named(points, hints.points, teacher, example), hints.points)
+        plan = HintPlan.explicit(with_named(points, hints.points, teacher, example), hints.points)
     return pair_with_student(plan, hints, student, example)
-
-
-def scheduled_plan(
-    hints: HintsConfig, points: tuple[HintPoint, ...], student: nn.Module, *, example: Tensor, epochs: int
-) -> HintPlan:
-    """The pairs of a strategy of `pursuhint.hints.SCHEDULES`, and which of them teach when.
-
-    Args:
-        hints: of the recipe.
-        points: candidates of the teacher.
-        student: the network.
-        example: images of the size that both networks see.
-        epochs: length of the main stage.
-
-    Raises:
-        PursuhintError: k does not fit one of the networks.
-    """
-    k = default_k(points) if hints.k is None else hints.k
-    check_draw(len(points), k)
-    # Which layers of the teacher these are does not matter: the student's points follow from their order.
-    by_depth = pair_with_student(HintPlan.of(points[:k], {}), hints, student, example)
-    plan = random_each_epoch(points, by_depth.student_points, seed=hints.seed, epochs=epochs)
-    return plan.paired(plan.student_points, by_depth.origin["pairing"])
 
 
 def rule_source(
@@ -356,28 +332,6 @@ def _plan_by_rule(
     if hints.student_points or hints.pairing != "conventional" or len(alike) != len(plan):
         return pair_with_student(plan, hints, student, example)
     return plan.paired(alike, "conventional")
-
-
-def pair_with_student(plan: HintPlan, hints: HintsConfig, student: nn.Module, example: Tensor) -> HintPlan:
-    """Complete a plan with the student's points, as the recipe names or pairs them."""
-    activation = plan.teacher_points[0].activation
-    points = find_hint_points(student, example, activation=activation)
-    points = _with_named(points, hints.student_points, student, example)
-    rule = RULES.get(str(plan.origin.get("strategy")))
-    pairing = rule.pairing if rule is not None and rule.pairing else hints.pairing
-    return plan.with_student(points, student, pairing=hints.student_points or pairing)
-
-
-def _with_named(
-    points: tuple[HintPoint, ...], names: tuple[str, ...], network: nn.Module, example: Tensor
-) -> tuple[HintPoint, ...]:
-    """The candidate points, and modules that are no candidates by default but are named in the recipe."""
-    modules, known = dict(network.named_modules()), {point.module for point in points}
-    for name in names:
-        if name in modules and name not in known:
-            pattern = glob.escape(name)
-            points += find_hint_points(network, example, activation=points[0].activation, include=[pattern])
-    return points
 
 
 def _try_other_losses(recipe: Recipe, parts: Parts) -> None:

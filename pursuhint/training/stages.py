@@ -68,10 +68,21 @@ class Stage:
             return f"lower losses.{self.term}.warm_up_lr, the learning rate of this warm-up"
         return "lower optimizer.lr"
 
-    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """The learning rate of a step of this stage, counted from 0."""
+    def learning_rate(self, step: int, steps_per_epoch: int, *, restarted: int = 0) -> float:
+        """The learning rate of a step of this stage.
+
+        Args:
+            step: counted from 0.
+            steps_per_epoch: at least 1.
+            restarted: the epoch of the main stage in which the schedule began anew, from 0. It then takes the
+                epochs that are left, with milestones at the same shares of them and without a warm-up.
+        """
+        schedule = self.schedule
+        if restarted and self.warm_up is None:
+            schedule = schedule.model_copy(update={"warmup_epochs": 0})
+            step = (step - restarted * steps_per_epoch) * self.epochs // (self.epochs - restarted)
         factor = learning_rate_factor(
-            self.schedule, step=step, steps_per_epoch=steps_per_epoch, epochs=self.epochs
+            schedule, step=step, steps_per_epoch=steps_per_epoch, epochs=self.epochs
         )
         return self.optimizer.lr * factor
 

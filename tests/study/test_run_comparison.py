@@ -359,3 +359,17 @@ def test_an_arm_that_is_drawn_for_every_epoch_is_no_other_arm(data, teacher, tmp
         assert teachers == [draw(layers, 2, seed=run.seed, epoch=epoch) for epoch in range(2)]
         assert run.positions == tuple(sorted({layer + 1 for epoch in teachers for layer in epoch}))
     assert "in place" not in " ".join(found.notes)
+
+
+def test_a_curriculum_is_an_arm_of_all_layers_and_its_keys_need_it(data, teacher, tmp_path):
+    changed = recipe(teacher, epochs=3, hints={"curriculum": {"threshold": 1.0, "cap": 1}})
+    options = {"seeds": (0,), "data": data, "device": "cpu"}
+    with pytest.raises(PursuhintError, match="no arm has one; add --arm curriculum"):
+        compare(changed, tmp_path, arms=("alone", "even"), **options)
+    found = compare(changed, tmp_path, arms=("even", "curriculum"), **options)
+    (run,) = found.arms[1].runs
+    record = RunRecord.load(tmp_path / run.folder)
+    assert run.positions == (3, 6, 9)  # of nine layers, as many as there are epochs
+    assert record.recipe.hints.curriculum == changed.hints.curriculum
+    assert [line["train_at_target"] for line in record.metrics] == [1, 2, 3]
+    assert not found.notes

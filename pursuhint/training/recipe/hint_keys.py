@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.rules import RULES, Rule
+from pursuhint.hints.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import HintsConfig
 
 __all__: list[str] = []
 
-_CHOICE = ("k", "metric", "algorithm", "normalize", "position", "samples", "points", "seed")
+_CHOICE = ("k", "metric", "algorithm", "normalize", "position", "samples", "points", "seed", "curriculum")
 
 
 def _used_by(rule: Rule) -> tuple[str, ...]:
@@ -32,6 +33,7 @@ _USED: Mapping[str, tuple[str, ...]] = {
     "chosen": ("k", "metric", "algorithm", "normalize", "position", "samples", "seed"),
     "random": ("k", "seed"),
     "random-each-epoch": ("k", "seed"),
+    "curriculum": ("k", "curriculum"),
     "explicit": ("k", "points"),
     **{name: _used_by(rule) for name, rule in RULES.items()},
 }
@@ -54,8 +56,8 @@ def keys_without_effect(hints: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _pairing_of(strategy: object) -> str:
     """The pairing that belongs to a strategy; empty if any may go with it."""
-    rule = RULES.get(str(strategy))
-    return "" if rule is None else rule.pairing
+    way = RULES.get(str(strategy)) or SCHEDULES.get(str(strategy))
+    return "" if way is None else way.pairing
 
 
 def with_effect(hints: Mapping[str, Any]) -> dict[str, Any]:

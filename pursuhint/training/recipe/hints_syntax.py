@@ -85,6 +85,7 @@ def check_effect(
     for assignment in assignments:
         path, _, text = assignment.partition("=")
         section, _, key = path.strip().partition(".")
+        key = key.partition(".")[0]  # of hints.curriculum.threshold, the section
         if section != "hints" or key not in ignored or parse_value(text) in (None, []):
             continue
         if decided:

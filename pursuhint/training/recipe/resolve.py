@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import looks_at_teacher
+from pursuhint.hints.schedules import Curriculum
 from pursuhint.losses import get_loss
 from pursuhint.losses._parts.classification import add_classification, default_weights
 from pursuhint.training.inputs import NO_INPUTS, Inputs
@@ -132,7 +133,9 @@ def _as_in_paper(hints: HintsConfig, info: LossInfo) -> HintsConfig:
     """Hints with everything that is left open filled in as the loss's paper has it."""
     if hints.file is not None:
         hints = written_out(HintPlan.load(hints.file), hints)
-    update: dict[str, str] = {}
+    update: dict[str, object] = {}
+    if hints.strategy == "curriculum" and hints.curriculum is None:
+        update["curriculum"] = Curriculum()
     if hints.activation is None:
         update["activation"] = info.activation
     if hints.strategy is None:
@@ -220,10 +223,10 @@ def written_out(plan: HintPlan, hints: HintsConfig) -> HintsConfig:
     """
     if plan.schedule is not None:
         strategy = plan.origin.get("strategy")
+        seed = f" --set hints.seed={plan.origin['seed']}" if "seed" in plan.origin else ""
         raise PursuhintError(
             f"the points of this hint plan change while the student trains ({strategy}), and belong to the "
-            f"epochs of its own run; name the strategy and its seed (--hints {strategy} --set hints.seed="
-            f"{plan.origin.get('seed', 0)})"
+            f"epochs of its own run; name the strategy (--hints {strategy}{seed})"
         )
     activation = check_activation(plan, hints, hints.file)
     students = tuple(pair.student.module for pair in plan.pairs if pair.student is not None)

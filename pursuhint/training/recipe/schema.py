@@ -38,6 +38,7 @@ from pursuhint.data.class_list import parse_classes
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.options import SelectionOptions, check_position
 from pursuhint.hints.rules import looks_at_teacher
+from pursuhint.hints.schedules import Curriculum
 from pursuhint.losses import LOSSES
 from pursuhint.similarity import METRICS, check_normalized
 from pursuhint.training.recipe.hint_keys import with_effect
@@ -195,6 +196,7 @@ Strategy = Literal[
     "chosen",
     "random",
     "random-each-epoch",
+    "curriculum",
     "even",
     "first",
     "last",
@@ -220,12 +222,14 @@ class HintsConfig(_Section):
             ``last-map``, the end of the last stage; ``second-stage``, the end of the second;
             ``stem-and-stages``; ``all``, every sub-block of both networks, paired by relative depth;
             ``chosen``, by similarity and clustering; ``random``; ``random-each-epoch``, other ones in every
-            epoch, from ``seed`` and the epoch alone; a rule of `pursuhint.hints.RULES`;
+            epoch, from ``seed`` and the epoch alone; ``curriculum``, one after the other;
+            a rule of `pursuhint.hints.RULES`;
             ``explicit``, the ``points`` named here.
             None: ``explicit`` with ``points``, otherwise where each loss's paper looks
             (`pursuhint.losses.LossInfo`).
         k: number of hints; None for the number of resolution stages. Of ``chosen``, ``random``,
-            ``random-each-epoch`` and the rules but ``published``.
+            ``random-each-epoch`` and the rules but ``published``; of ``curriculum``, where None is all
+            layers, or as many as there are epochs.
         metric: similarity metric of ``chosen`` and of the rules that look at the similarity of layers.
         algorithm: clustering algorithm of ``chosen``.
         normalize: cluster R2CCA by rank in place of R2CCA; of ``chosen`` with metric ``r2cca``.
@@ -237,6 +241,9 @@ class HintsConfig(_Section):
         student_points: those of the student, in the same order; empty for ``pairing`` to decide.
         pairing: ``conventional``, ``even`` or ``reverse``; see `pursuhint.hints.HintPlan.with_student`.
         seed: of the draw of samples (``chosen``) or of points (``random``, ``random-each-epoch``).
+        curriculum: when ``curriculum`` turns to the next point: ``threshold``, ``smoothing``, ``cap``,
+            ``restart``; see `pursuhint.hints.Curriculum`. Every point of the teacher teaches the student's
+            last one, or the one of ``student_points`` in its place.
     """
 
     file: str | None = None
@@ -252,6 +259,7 @@ class HintsConfig(_Section):
     student_points: Points = ()
     pairing: Literal["conventional", "even", "reverse"] = "conventional"
     seed: int = Field(default=0, ge=0)
+    curriculum: Curriculum | None = None
 
     @model_validator(mode="before")
     @classmethod

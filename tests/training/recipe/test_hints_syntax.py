@@ -76,6 +76,7 @@ USED = {
         "chosen",
         "random",
         "random-each-epoch",
+        "curriculum",
         "even",
         "first",
         "last",
