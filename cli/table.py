@@ -12,7 +12,7 @@ from pursuhint.errors import PursuhintError
 
 from .options import apply, examples
 from .table_output import check_table_options, table_options, write_table
-from .terminal import echo
+from .terminal import echo, say
 
 
 @click.command(
@@ -53,9 +53,12 @@ def command(
     if number and not paper:
         raise PursuhintError(f"--table {number} needs --paper NAME, one of {', '.join(PAPERS)}")
     if runs:
-        from pursuhint.study.published_figures import beside_published
+        from pursuhint.study.published_figures import beside_published, not_as_published
 
         table = beside_published(runs)
+        for folder in runs:
+            if changes := not_as_published(folder):
+                say(f"{folder} is not as in the paper: {'; '.join(changes)}")
     elif paper and number:
         table = published_table(paper, number)
     else:

@@ -16,7 +16,7 @@ from . import early_checks
 from .command_line import record_command
 from .compare import parse_seeds
 from .early_checks import early
-from .options import apply, examples
+from .options import apply, examples, refuse_typed
 from .terminal import echo, say
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         "pursuhint table run icd-1 --dry-run --seconds-per-step 0.05 --out papers",
         "pursuhint table run rrd-supplement-1 --part 3/16 --out papers",
         "pursuhint table run pursuhint-figure-3 --epochs 20 --set data.train_samples=5000 --out pilot",
+        "pursuhint table run icd-2 --submit slurm --jobs 16 --job-setting slurm_partition=gpu \\",
+        "    --job-setting gpus_per_node=1 --job-setting timeout_min=600 --out papers",
         "pursuhint table run re-reviewkd-4 --teacher-weights resnet56=resnet56.pth --out papers",
     ),
 )
@@ -81,6 +83,20 @@ if TYPE_CHECKING:
     metavar="S",
     help="Speed for --dry-run, the same for all cells.  [default: measured]",
 )
+@click.option(
+    "--submit",
+    type=click.Choice(["slurm", "local"]),
+    help="Let workers train: jobs of Slurm, or processes of this machine (pip install 'pursuhint[slurm]').",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Number of workers to submit.  [default: 1]")
+@click.option(
+    "--job-setting",
+    "job_settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A setting of submitit's executor, e.g. slurm_partition=gpu, gpus_per_node=1, timeout_min=600. "
+    "Repeatable.",
+)
 @apply("data_root", "download", "device", "out", "quiet", "json")
 def command(
     name: str,
@@ -92,6 +108,9 @@ def command(
     part: str | None,
     dry_run: bool,
     seconds_per_step: float | None,
+    submit: str | None,
+    jobs: int | None,
+    job_settings: tuple[str, ...],
     data_root: Path | None,
     download: bool,
     device: str | None,
@@ -109,12 +128,17 @@ def command(
     record_command()
     if seconds_per_step is not None and not dry_run:
         raise PursuhintError("--seconds-per-step would be ignored: it goes with --dry-run")
+    if submit is None:
+        refuse_typed("jobs", "job_settings", because="they go with --submit")
+    elif dry_run:
+        refuse_typed("submit", because="--dry-run trains nothing")
     share = (1, 1) if part is None else parse_part(part)
     chosen = None if seeds is None else parse_seeds(seeds)
     files = dict(_weights(text) for text in teacher_weights)
 
     from pursuhint.published import find_grid
-    from pursuhint.study import GridOptions, estimate_grid, run_grid
+    from pursuhint.study import GridOptions, JobOptions, estimate_grid, run_grid, submit_grid
+    from pursuhint.study.grids.submit import job_setting
 
     from .progress import TrainingProgress
 
@@ -136,6 +160,15 @@ def command(
             click.echo(json.dumps(asdict(cost)))
         for line in [] if as_json else cost.lines():
             echo(line)
+        return
+    if submit is not None:
+        how = JobOptions(submit, jobs or 1, dict(map(job_setting, job_settings)))
+        submitted = submit_grid(grid, out, options, how, part=share, device=device)
+        numbers = [job.job_id for job in submitted]
+        if as_json:
+            click.echo(json.dumps({"jobs": numbers, "folder": str(out)}))
+        else:
+            echo(f"submitted to {submit}: {', '.join(numbers)}; their output is in {out / 'jobs'}")
         return
     progress = run_grid(
         grid,

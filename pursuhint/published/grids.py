@@ -192,6 +192,12 @@ def _figures(paper: str, table: str) -> list[PublishedResult]:
     ]
 
 
+def figures_of(name: str) -> list[PublishedResult]:
+    """The published accuracies of a table by the name of its grid."""
+    paper, _, table = name.rpartition("-")
+    return _figures(paper, table)
+
+
 def _networks(one: PublishedResult) -> tuple[str, str]:
     return own_network(one.teacher, one.dataset), own_network(one.student, one.dataset)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pursuhint.study.grids.cells import GridCell, GridOptions
     from pursuhint.study.grids.cost import GridCost, estimate_grid
     from pursuhint.study.grids.run import GridProgress, run_grid
+    from pursuhint.study.grids.submit import JobOptions, submit_grid
     from pursuhint.study.improvement import Improvement, probability_of_improvement
     from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult
     from pursuhint.study.multiplicity import holm

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from pursuhint.errors import PursuhintError
 from pursuhint.published import PublishedResult, Table, published_results, relative_improvement
 from pursuhint.published.names import DATASETS, method_parts, published_method, published_network
 from pursuhint.study.comparison import Comparison
+from pursuhint.study.grids.results import ALONE, GridResult, changed_settings, grid_results
 from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison
 from pursuhint.training import Recipe, RunRecord
 
 __all__ = ["beside_published"]
 
+_BEST = "best epoch"
 _PERCENT = ("top1", "mean accuracy", "top1 error")
 
 
@@ -32,6 +34,7 @@ class OwnResult:
         detail: what else distinguishes it, such as the arm of a comparison; may be empty.
         proposed: whether hint points were chosen by clustering.
         accuracies: top-1 after the last epoch in percent, one a seed.
+        figures: that are published for it; None to look for them by data, networks and method.
     """
 
     dataset: str
@@ -41,6 +44,7 @@ class OwnResult:
     detail: str
     proposed: bool
     accuracies: tuple[float, ...]
+    figures: tuple[PublishedResult, ...] | None = None
 
     @property
     def mean(self) -> float:
@@ -95,6 +99,11 @@ def beside_published(folders: Sequence[Path | str]) -> Table:
     return Table("Top-1 accuracy (%) after the last epoch, beside published figures", heads, tuple(rows))
 
 
+def not_as_published(folder: Path) -> tuple[str, ...]:
+    """What a grid's cells have that the papers have not, such as fewer epochs; empty for other folders."""
+    return changed_settings(folder) if kind_of(folder) == "grid" else ()
+
+
 def published_line(recipe: Recipe, *, methods: bool = True) -> str | None:
     """One line with the figures that papers publish for a recipe's data and networks; None without any.
 
@@ -124,6 +133,8 @@ def published_for(result: OwnResult) -> list[PublishedResult]:
     A student whose hint points were chosen is compared with figures of proposed positions, any other one
     with the rest.
     """
+    if result.figures is not None:
+        return list(result.figures)
     return [
         one
         for one in published_results()
@@ -147,7 +158,10 @@ def _is_proposed(one: PublishedResult) -> bool:
 def _gain(result: OwnResult, own: Sequence[OwnResult]) -> str:
     """The improvement over KD relative to that of KD, where own runs of both are there."""
     reference = {
-        one.method: one.mean for one in own if one.pair == result.pair and one.method in ("KD", "vanilla")
+        one.method: one.mean
+        for one in own
+        if (one.pair == result.pair and one.method == "KD")
+        or (one.method == "vanilla" and one.pair in (result.pair, (result.dataset, "", result.student)))
     }
     if len(reference) < 2 or result.method in reference or reference["KD"] == reference["vanilla"]:
         return ""
@@ -168,12 +182,29 @@ def _read(folder: Path) -> list[OwnResult]:
     if (folder / Comparison.FILE).exists():
         return _of_arms(Comparison.load(folder))
     if kind_of(folder) == "grid":
-        cells = sorted(file.parent for file in folder.rglob("result.json"))
-        return [one for cell in cells for one in _read(cell)]
+        return [one for result in grid_results(folder) for one in _of_grid(result)]
     if (folder / "settings.json").exists():
         raise PursuhintError(f"the study in {folder} is not finished; run its command again to resume it")
     run = RunRecord.load_finished(folder)
     return [_of_recipe(run.recipe, (run.metrics[-1]["test_top1"],))]
+
+
+def _of_grid(result: GridResult) -> Iterator[OwnResult]:
+    """The runs of a method in a grid, which know their figures: those of the best epoch, and all others."""
+    records = [RunRecord.load_finished(run) for run in result.runs]
+    method, _, note = result.row.partition(" | ")
+    own = _of_recipe(records[0].recipe, ())
+    if result.row != ALONE:
+        own = replace(own, method=method, detail=note)
+    figures = [one for one in result.figures if one.metric in _PERCENT and one.dataset == own.dataset]
+    best = tuple(one for one in figures if _BEST in one.note)
+    others = tuple(one for one in figures if _BEST not in one.note)
+    if best:
+        top1 = tuple(record.best["test_top1"] for record in records)
+        yield replace(own, detail=note or _BEST, accuracies=top1, figures=best)
+    if others or not best:
+        top1 = tuple(record.last["test_top1"] for record in records)
+        yield replace(own, accuracies=top1, figures=others)
 
 
 def _of_recipe(recipe: Recipe, accuracies: tuple[float, ...], detail: str = "") -> OwnResult:

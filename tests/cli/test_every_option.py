@@ -323,6 +323,11 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--teacher-weights": Changes("--teacher-weights resnet56={weights}"),
         "--part": Changes("--part 3/16"),
         "--dry-run": Shown("tests/study/test_grid_cost.py::test_a_dry_run_trains_nothing"),
+        "--submit": Refused(
+            "--submit local --dry-run", "--submit would be ignored: --dry-run trains nothing"
+        ),
+        "--jobs": Refused("--jobs 2", "--jobs would be ignored: they go with --submit"),
+        "--job-setting": Refused("--job-setting timeout_min=9", "--job-setting would be ignored"),
         "--seconds-per-step": Refused("--seconds-per-step 0.1", "--seconds-per-step would be ignored"),
         "--data-root": Changes("--data-root {tmp}"),
         "--download": Changes("--download"),

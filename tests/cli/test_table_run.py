@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
+import yaml
 
 TOY = """
 title: A toy
@@ -58,3 +60,51 @@ def test_a_cell_that_fails_is_named_and_the_others_are_trained(pursuhint, toy, t
     assert done.returncode == 1
     assert "2 of 3 cells finished, 2 of them here; 1 failed" in done.stdout
     assert done.stderr.splitlines()[-1].startswith("pursuhint: 1 cells failed: KD-")
+
+
+def test_every_cell_stands_beside_the_figures_of_its_own_row(pursuhint, toy, tmp_path):
+    """Re-ReviewKD's table 4 has five rows of one method; the runs are one of the toy's under other names."""
+    out, trained = tmp_path / "out", tmp_path / "trained"
+    done = pursuhint("table", "run", toy, *QUICK, "--out", trained, "--quiet")
+    assert done.returncode == 0, done.stderr
+    run = next(trained.glob("KD-*/resnet14-resnet8/seed-0"))
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["data"]["name"] = "cifar100"
+    for role, network in (("teacher", "resnet56"), ("student", "resnet20")):
+        recipe[role]["network"] = network
+
+    from pursuhint.published import find_grid
+    from pursuhint.study import GridOptions
+    from pursuhint.study.grids.cells import grid_cells
+    from pursuhint.study.grids.folder import claim
+    from pursuhint.study.grids.results import describe
+
+    options = GridOptions(seeds=(0, 1), epochs=1)
+    for name in ("re-reviewkd-4", "re-reviewkd-5", "pursuhint-4"):
+        grid = find_grid(name)
+        cells = grid_cells(grid, out, options)
+        claim(out, options, {name: describe(grid, cells, options)})
+        for cell in cells:
+            if cell.teacher is not None and name != "pursuhint-4":
+                shutil.copytree(run, out / cell.name, dirs_exist_ok=True)
+                (out / cell.name / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    shown = pursuhint("table", out, "--json")
+    assert shown.stderr.startswith(f"{out} is not as in the paper: 1 epochs")
+    table = json.loads(shown.stdout)
+    rows = [dict(zip(table["heads"], row)) for row in table["rows"]]
+    assert all(row["ours"].endswith("± 0.00 (2)") for row in rows)
+    figures = {(row["published"], row["source"]) for row in rows}
+    assert {value for value, source in figures if source == "re-reviewkd, table 4"} == {
+        "71.62", "71.79", "71.77", "71.91"
+    }  # fmt: skip
+    same = [row for row in rows if row["published"] == "71.79"]
+    assert {row["source"] for row in same} == {"re-reviewkd, table 4", "re-reviewkd, table 5"}
+    assert len(rows) == 5 + 3
+
+
+def test_a_damaged_description_of_the_folder_is_one_line(pursuhint, tmp_path):
+    (tmp_path / "grid.json").write_text('{"grids": [1]}')
+    refused = pursuhint("table", tmp_path)
+    assert refused.returncode == 1
+    assert "the description of the grid" in refused.stderr
+    assert refused.stderr.count("\n") == 1

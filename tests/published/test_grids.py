@@ -9,22 +9,17 @@ import pytest
 
 from pursuhint.errors import PursuhintError
 from pursuhint.published import PAPERS, find_grid, paper_grids, papers_page, published_results
-from pursuhint.published.grids import ALONE, _figures
+from pursuhint.published.grids import ALONE, figures_of
 from pursuhint.published.names import own_network, published_network
 from pursuhint.recipes import is_recipe
 
 TRAINED = [grid for grid in paper_grids().values() if grid.trains]
 
 
-def figures(grid):
-    paper, _, number = grid.name.rpartition("-")
-    return _figures(paper, number)
-
-
 @pytest.mark.parametrize("grid", TRAINED, ids=lambda grid: grid.name)
 def test_every_accuracy_of_a_table_is_a_cell_or_is_said_to_be_left_out(grid):
     cells = {(row.name, teacher, student) for row, teacher, student, _ in grid.cells}
-    for one in figures(grid):
+    for one in figures_of(grid.name):
         pair = own_network(one.teacher, one.dataset), own_network(one.student, one.dataset)
         if one.method == "teacher":
             assert pair[0] in grid.teachers
@@ -36,11 +31,11 @@ def test_every_accuracy_of_a_table_is_a_cell_or_is_said_to_be_left_out(grid):
 
 @pytest.mark.parametrize("grid", TRAINED, ids=lambda grid: grid.name)
 def test_cells_of_a_table_are_figures_of_it(grid):
-    if not figures(grid):  # a figure of the paper, whose numbers are not printed
+    if not figures_of(grid.name):  # a figure of the paper, whose numbers are not printed
         return
-    names = {name for one in figures(grid) for name in (one.method, f"{one.method} | {one.note}")}
+    names = {name for one in figures_of(grid.name) for name in (one.method, f"{one.method} | {one.note}")}
     assert {row.name for row, *_ in grid.cells} <= names
-    assert len(grid.cells) <= len(figures(grid))
+    assert len(grid.cells) <= len(figures_of(grid.name))
 
 
 def test_recipes_of_rows_exist():

@@ -19,7 +19,8 @@ from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.study.grids.cells import AS_PUBLISHED, GridCell, GridOptions, grid_cells
-from pursuhint.study.grids.run import is_finished, share
+from pursuhint.study.grids.folder import is_finished
+from pursuhint.study.grids.run import share
 from pursuhint.study.profile import profile_steps
 from pursuhint.training import RunRecord
 from pursuhint.training.recipe.resolve import resolve_recipe

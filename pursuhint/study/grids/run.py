@@ -12,21 +12,18 @@ from pathlib import Path
 import torch
 
 from pursuhint._util import lease as leases
-from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
-from pursuhint._util.lease import Lease, exclusive, take_lease
-from pursuhint._util.output_folder import claim_folder
+from pursuhint._util.lease import Lease, take_lease
 from pursuhint.errors import PursuhintError
 from pursuhint.published.grids import Grid
-from pursuhint.study.grids.cells import AS_PUBLISHED, WEIGHTS, GridCell, GridOptions, grid_cells, slug
+from pursuhint.study.grids.cells import AS_PUBLISHED, GridCell, GridOptions, grid_cells, slug
+from pursuhint.study.grids.folder import LEASES, claim, is_finished
+from pursuhint.study.grids.results import describe
 from pursuhint.training import train
 from pursuhint.training.events import Event
 
 __all__ = ["GridProgress", "run_grid"]
-
-FILE = "grid.json"
-LEASES = "leases"
 
 Watch = Callable[[GridCell], AbstractContextManager[Callable[[Event], None]]]
 
@@ -131,8 +128,9 @@ def run_grid(
             "the processes of torchrun would train one cell together; start a worker a device instead"
         )
     folder, where = Path(out), choose_device(device)
-    cells = share(grid_cells(grid, folder, options), *part)
-    claim(folder, grid, options)
+    everything = grid_cells(grid, folder, options)
+    cells = share(everything, *part)
+    claim(folder, options, {grid.name: describe(grid, everything, options)})
     worker = _Worker(folder, where, watch, PATIENCE, GridProgress(tuple(cell.name for cell in cells)))
     return worker.work(cells)
 
@@ -148,41 +146,6 @@ def share(cells: Sequence[GridCell], number: int, parts: int) -> tuple[GridCell,
     mine = cells[len(cells) * (number - 1) // parts : len(cells) * number // parts]
     needed = {cell.teacher for cell in mine} | {cell.name for cell in mine}
     return tuple(cell for cell in cells if cell.name in needed)
-
-
-def claim(folder: Path, grid: Grid, options: GridOptions) -> None:
-    """Make the folder and note in ``grid.json`` what is changed in all of its cells, and the grid.
-
-    Raises:
-        PursuhintError: the folder holds something else, or cells with other settings.
-    """
-    claim_folder(folder, "grid")
-    make_folder(folder)
-    changed = {
-        "data": options.data,
-        "epochs": options.epochs,
-        "assignments": list(options.assignments),
-        "teachers": {name: str(Path(file).absolute()) for name, file in options.teachers.items()},
-    }
-    with exclusive(folder / LEASES):
-        path = folder / FILE
-        known = read_json(path, "description of the grid") if path.exists() else {}
-        before = known.get("changed", changed)
-        if before != changed:
-            names = [name for name, value in changed.items() if before.get(name) != value]
-            raise PursuhintError(
-                f"the cells in {folder} were begun with other settings ({', '.join(names)}: "
-                f"{', '.join(str(before.get(name)) for name in names)}); give the same, or another "
-                "folder (--out)"
-            )
-        grids = {**known.get("grids", {}), grid.name: {"title": grid.title, "changes": options.lines()}}
-        if known != (values := {"changed": changed, "grids": grids}):
-            write_json(path, values)
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a cell has its result and its weights."""
-    return (folder / "result.json").is_file() and (folder / WEIGHTS).is_file()
 
 
 class _LeaseLost(PursuhintError):
