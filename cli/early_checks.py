@@ -111,6 +111,15 @@ def run_folder(path: Path) -> None:
         raise PursuhintError(f"{path} is not a run folder: it has no recipe.yaml")
 
 
+def predictor(path: Path) -> None:
+    if not any((path / name).is_file() for name in ("recipe.yaml", "model.onnx")) and (
+        path.is_dir() or path.suffix.lower() != ".onnx"
+    ):
+        raise PursuhintError(
+            f"{path} is neither a run folder (recipe.yaml), nor a bundle (model.onnx), nor an .onnx file"
+        )
+
+
 def pooling(name: str) -> None:
     from pursuhint.features.pooling import get_pooling
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from pursuhint.errors import PursuhintError
+
 from . import early_checks
 from .early_checks import early
-from .options import apply, examples, folder_argument
+from .options import apply, examples, folder_argument, refuse_typed
 from .terminal import echo
 
 # Written out, so that help needs no torch; a test compares them with pursuhint.models.export.FORMATS.
@@ -22,6 +24,7 @@ FORMATS = ("onnx", "pt2", "safetensors")
     epilog=examples(
         "pursuhint export runs/at --format onnx",
         "pursuhint export runs/at --format onnx --weights best --include-normalization --out student.onnx",
+        "pursuhint export runs/at --bundle --out flowers",
     ),
 )
 @folder_argument("run", callback=early(early_checks.run_folder))
@@ -46,11 +49,17 @@ FORMATS = ("onnx", "pt2", "safetensors")
     help="Let the program take images scaled to [0, 1]; otherwise they must be normalised as in training.",
 )
 @click.option(
+    "--bundle",
+    is_flag=True,
+    help="Write a folder that classifies images with onnxruntime and Pillow alone: model.onnx, "
+    "preprocess.json, labels.txt, predict.py, README.md.",
+)
+@click.option(
     "--out",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write.  [default: student.onnx or student.pt2 in the run folder, best.onnx for the best "
-    "epoch]",
+    metavar="FILE|DIR",
+    type=click.Path(path_type=Path),
+    help="File to write, or folder of a bundle.  [default: student.onnx, student.pt2 or bundle in the run "
+    "folder, best.onnx for the best epoch]",
 )
 @apply("trust_code", "json")
 def command(
@@ -58,6 +67,7 @@ def command(
     format: str,
     weights: str,
     include_normalization: bool,
+    bundle: bool,
     out: Path | None,
     trust_code: bool,
     as_json: bool,
@@ -67,17 +77,24 @@ def command(
     ONNX and PT2 programs take batches of any size and are compared with the network once they are written.
     Every file says in its metadata which images it takes (preprocessing) and names the classes (class_names).
     """
-    from pursuhint.training import RunRecord
-    from pursuhint.training.run_folder.export_student import export_run
+    if bundle:
+        refuse_typed("format", "include_normalization", because="a bundle holds ONNX and normalises itself")
+    if out is not None and out.exists() and out.is_dir() != bundle:
+        raise PursuhintError(f"{out} is a {'file' if bundle else 'folder'}; choose another name (--out)")
 
-    exported = export_run(
-        RunRecord.load(run),
-        format,
-        out,
-        weights=weights,
-        include_normalization=include_normalization,
-        trust_code=trust_code,
-    )
+    from pursuhint.training import RunRecord, export_bundle, export_run
+
+    if bundle:
+        exported = export_bundle(RunRecord.load(run), out, weights=weights, trust_code=trust_code)
+    else:
+        exported = export_run(
+            RunRecord.load(run),
+            format,
+            out,
+            weights=weights,
+            include_normalization=include_normalization,
+            trust_code=trust_code,
+        )
     if as_json:
         result = {
             "file": str(exported.path),
@@ -87,7 +104,8 @@ def command(
         }
         click.echo(json.dumps(result))
         return
-    echo(f"{exported.path}: {exported.parameters:,} parameters, {exported.path.stat().st_size:,} bytes")
+    program = exported.path / "model.onnx" if bundle else exported.path
+    echo(f"{exported.path}: {exported.parameters:,} parameters, {program.stat().st_size:,} bytes")
     if exported.deviation is not None:
         echo(
             f"compared with the network on random images: logits up to {exported.scale:.3g} differ by "
@@ -95,3 +113,5 @@ def command(
         )
     elif format == "onnx":
         echo("not compared with the network: onnxruntime is not installed")
+    if bundle:
+        echo(f"try it: python {exported.path / 'predict.py'} IMAGE   (pip install onnxruntime pillow)")

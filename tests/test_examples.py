@@ -93,6 +93,10 @@ def folder(tmp_path, monkeypatch):
     for run in runs:
         Path(run).mkdir(parents=True, exist_ok=True)
         Path(run, "recipe.yaml").touch()
+    Path("photos").mkdir()
+    Path("runs/at/bundle").mkdir()
+    for file in ("photo.jpg", "runs/at/bundle/model.onnx", "runs/at/student.onnx"):
+        Path(file).touch()
     network, example = create_model("resnet8", num_classes=10, in_channels=1), torch.zeros(1, 1, 8, 8)
     HintPlan.explicit(find_hint_points(network, example), [1, 3]).save("analysis/hints.json")
     HintPlan.explicit(find_hint_points(network, example, activation="pre"), [1, 3]).save("pre/hints.json")

@@ -15,7 +15,7 @@ from pursuhint.errors import PursuhintError
 
 __all__ = ["Kind", "claim_folder", "kind_of", "new_folder", "remove_leftovers"]
 
-Kind = Literal["demo", "study", "grid", "run", "analysis"]
+Kind = Literal["demo", "study", "grid", "run", "analysis", "bundle"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ _KINDS: Mapping[Kind, _Rules] = MappingProxyType(
             "an analysis",
             "analysis.json",
             {"state": "state", "pre": "pre", "analysis.npz": "analysis.npz", "hints.json": "analysis.npz"},
+        ),
+        "bundle": _Rules(
+            "a bundle",
+            "preprocess.json",
+            dict.fromkeys(("model.onnx", "labels.txt", "predict.py", "README.md"), "model.onnx"),
         ),
     }
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +100,29 @@ def list_images(
             stacklevel=2,
         )
     return FileSplit.whole(folder, np.array(paths), torch.tensor(labels))
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Image files that were named, and those at any depth of folders that were named, in the order of text.
+
+    Files of other kinds in a folder are left out; a warning counts them.
+
+    Raises:
+        PursuhintError: a folder cannot be read, or holds no images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        skipped: Counter[str] = Counter()
+        inside = sorted(_images(path, str(path), skipped))
+        if not inside:
+            kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+            raise PursuhintError(f"the folder {shown(path)} holds no images ({kinds})")
+        warn_of_skipped(path, skipped)
+        found += map(Path, inside)
+    return found
 
 
 def warn_of_skipped(folder: Path, skipped: Counter[str]) -> None:

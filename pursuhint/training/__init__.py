@@ -54,8 +54,10 @@ if TYPE_CHECKING:
         Recipe,
         ScheduleConfig,
     )
+    from pursuhint.training.run_folder.bundle import export_bundle
     from pursuhint.training.run_folder.environment import describe_environment
     from pursuhint.training.run_folder.export_student import export_run
+    from pursuhint.training.run_folder.load_predictor import load_predictor
     from pursuhint.training.run_folder.record import RunRecord
     from pursuhint.training.run_training import train
     from pursuhint.training.signals import RunStopped

@@ -64,6 +64,15 @@ RULE_TEST = "tests/cli/test_analysis.py::test_points_marks_and_writes_the_points
 FIGURES_TEST = "test_figures_of_one_folder_go_into_it_and_of_several_where_out_says"
 REPORT_TEST = "test_report_on_how_alike_teacher_and_student_are"
 PT2_TEST = "test_pt2_with_normalisation_takes_images_in_0_to_1"
+BUNDLE_TEST = "test_export_bundle_writes_where_it_is_told_and_nowhere_else"
+PREDICT_TESTS = {
+    "--top": "test_a_folder_is_classified_as_evaluate_says",
+    "--weights": "test_the_table_has_a_row_for_each_class",
+    "--batch-size": "test_a_folder_is_classified_as_evaluate_says",
+    "--trust-code": "test_bundles_and_onnx_files_predict_as_their_run_does",
+    "--quiet": "test_the_table_has_a_row_for_each_class",
+    "--json": "test_a_folder_is_classified_as_evaluate_says",
+}
 
 TEACHER = "--teacher resnet14 --teacher-checkpoint {weights}"
 RECIPE = f"--student resnet8 --data digits {TEACHER} --loss at"
@@ -289,10 +298,15 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
             *("--json", "--out"),
         )
     },
+    "predict": {
+        **{option: Shown(f"tests/cli/test_predict.py::{test}") for option, test in PREDICT_TESTS.items()},
+        "--device": Refused("{run} {photo} --device tpu7", "no device 'tpu7' here"),
+    },
     "export": {
         "--format": Shown("tests/cli/test_export.py::test_safetensors_copies_the_weights"),
         "--weights": Shown("tests/cli/test_export.py::test_safetensors_copies_the_weights"),
         "--include-normalization": Shown(f"tests/cli/test_export.py::{PT2_TEST}"),
+        "--bundle": Shown(f"tests/cli/test_predict.py::{BUNDLE_TEST}"),
         "--out": Shown("tests/cli/test_export.py::test_safetensors_copies_the_weights"),
         "--trust-code": Shown(
             "tests/training/recipe/test_received.py::test_a_trusted_recipe_runs_and_its_run_needs_trust_again"
@@ -445,10 +459,10 @@ def places(tmp_path):
             folder = tmp_path / "photos" / split / f"class{label}"
             folder.mkdir(parents=True)
             Image.new("L", (8, 8), 20 * label).save(folder / "0.png")
-    run = tmp_path / "run"
+    photos, run = tmp_path / "photos", tmp_path / "run"
     run.mkdir()
     (run / "recipe.yaml").write_text("student: resnet8\n")
-    return {"tmp": tmp_path, "photos": tmp_path / "photos", "run": run, **names}
+    return {"tmp": tmp_path, "photos": photos, "photo": photos / "val/class0/0.png", "run": run, **names}
 
 
 def call(command: str, words: str, places: Mapping[str, Path]) -> Any:

@@ -51,7 +51,7 @@ def export_run(
             raise PursuhintError(f"the run has its weights in {path} already; say where to copy them (--out)")
     network = record.load_student(weights, trust_code=trust_code)
     sizes = record.environment["data"]
-    preprocessing = sizes.get("preprocessing") or _of_the_data(record)
+    preprocessing = preprocessing_of(record)
     if include_normalization:
         network = Normalized(network, preprocessing["mean"], preprocessing["std"]).eval()
     about = file_metadata(record.recipe.student.network, sizes["name"], weights)
@@ -65,8 +65,14 @@ def export_run(
     )
 
 
-def _of_the_data(record: RunRecord) -> dict[str, Any]:
-    """How the images of a run become its input, for runs of old versions, which only their data say."""
+def preprocessing_of(record: RunRecord) -> dict[str, Any]:
+    """How the images of a run become its input; of a run of an old version, only its data say it.
+
+    Raises:
+        PursuhintError: the run is old, and its data are missing.
+    """
+    if known := record.environment["data"].get("preprocessing"):
+        return dict(known)
     try:
         return record.load_data().preprocessing.to_dict()
     except PursuhintError as error:

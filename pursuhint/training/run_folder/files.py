@@ -123,6 +123,21 @@ def checked_data(values: Any, what: str) -> dict[str, Any]:
     return checked(_Data, values, what).model_dump(exclude_unset=True) if values else {}
 
 
+def checked_preprocessing(values: Any, what: str) -> dict[str, Any]:
+    """How images become the input of a network, from a file.
+
+    Raises:
+        PursuhintError: an entry is missing, or of another type, or the numbers do not fit together.
+    """
+    found = checked(_Preprocessing, values, what)
+    height, width = found.size
+    if found.channels * height * width > _LARGEST_IMAGE or not 0.1 <= found.crop <= 10:
+        raise PursuhintError(f"{what} is not valid: images of {height} x {width} are larger than any")
+    if not len(found.mean) == len(found.std) == found.channels:
+        raise PursuhintError(f"{what} is not valid: mean and std need {found.channels} values each")
+    return found.model_dump()
+
+
 def checked_epoch(values: Any, what: str) -> dict[str, Any]:
     """One line of ``metrics.jsonl``.
 
