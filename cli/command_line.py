@@ -42,7 +42,8 @@ def pasteable(context: click.Context) -> str:
 
 def _words(parameter: click.Parameter, value: Any) -> Iterator[str]:
     if not isinstance(parameter, click.Option):
-        yield _absolute(str(parameter.name), value)
+        for each in value if parameter.nargs == -1 else (value,):
+            yield _absolute(str(parameter.name), each)
         return
     for each in value if parameter.multiple else (value,):
         if parameter.is_flag:
@@ -61,7 +62,7 @@ def _absolute(name: str, value: Any) -> str:
     if isinstance(value, tuple | list):  # a size, as in 256x128
         return "x".join(map(str, value))
     text = str(value)
-    if name == "data" and text.startswith(_FOLDER_OF_IMAGES):
+    if name in ("data", "targets") and text.startswith(_FOLDER_OF_IMAGES):
         folder = Path(text.removeprefix(_FOLDER_OF_IMAGES)).expanduser()
         return _FOLDER_OF_IMAGES + _from_root(folder)
     if name == "arms" and text.startswith(_GIVEN_POINTS):

@@ -32,7 +32,7 @@ COMMANDS = {
     "pathways": "Search the weights of DistPro's pathways, and write the recipe to train with.",
     "compare": "Compare hint positions, or methods, over seeds.",
     "profile": "Measure size and speed of networks, and where a training step's time goes.",
-    "report": "Write the HTML report of an analysis, run, comparison or demo.",
+    "report": "Write the HTML report of what a command wrote, or figures of the papers.",
     "table": "Print tables of papers, and your own results beside published ones.",
     "table run": "Train what stands behind a table or figure of a paper.",
     "transfer": "Measure what frozen students are worth on other data sets.",

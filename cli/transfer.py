@@ -9,6 +9,7 @@ import click
 from pursuhint.study.transfer_settings import CLASSIFIERS, TransferSettings
 
 from . import early_checks
+from .command_line import record_command
 from .early_checks import early
 from .options import apply, examples, folder_argument, refuse_typed
 from .table_output import check_table_options, table_options, write_table
@@ -21,6 +22,7 @@ from .terminal import say
     epilog=examples(
         "pursuhint transfer runs/kd runs/icd --to stl10 --to tiny-imagenet",
         "pursuhint transfer runs/kd --to folder:photos --classifier logistic",
+        "pursuhint transfer runs/kd runs/icd --to stl10 --save transfer",
         "pursuhint transfer runs/kd --to stl10 --augment --drift --format latex --out transfer.tex",
     ),
 )
@@ -69,6 +71,12 @@ from .terminal import say
     show_default=True,
     help="Which weights of the runs: of their last or of their best epoch.",
 )
+@click.option(
+    "--save",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also keep the result in this folder: transfer.json, table.md and a page, report.html.",
+)
 @table_options
 @apply("data_root", "download", "workers", "trust_code", "seed", "device", "quiet", "json")
 def command(
@@ -80,6 +88,7 @@ def command(
     augment: bool,
     drift: bool,
     weights: str,
+    save: Path | None,
     kind: str,
     out: Path | None,
     data_root: Path | None,
@@ -101,6 +110,11 @@ def command(
         because = "only the classifier sgd has them (--classifier)"
         refuse_typed("epochs", "lr", "augment", "drift", "seed", because=because)
     check_table_options(kind, as_json)
+    if save is not None:
+        from pursuhint.study.transfer_result import check_transfer_folder
+
+        check_transfer_folder(save, [str(run) for run in runs], targets)
+    record_command()
     settings = TransferSettings(
         classifiers=classifiers or tuple(CLASSIFIERS),
         epochs=epochs,
@@ -118,5 +132,10 @@ def command(
     from pursuhint.study import transfer
 
     result = transfer(runs, targets, settings=settings, device=device, watch=lambda line: say(line, quiet))
+    if save is not None:
+        from pursuhint.report import write_report
+
+        result.save(save)
+        say(f"report: {write_report(save)}", quiet)
     plain = result.to_dict() if as_json else None
     write_table(result.table(), plain, kind=kind, out=out, quiet=quiet)

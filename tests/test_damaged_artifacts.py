@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from pursuhint.cli.results import print_analysis, print_comparison, print_plan, print_run, print_selection
+from pursuhint.cli.terminal import echo
 
 from pursuhint._util.atomic_files import write_json
 from pursuhint.analysis import Analysis, analyze
@@ -23,7 +24,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints import HintPlan
 from pursuhint.models import create_model
-from pursuhint.study import Comparison
+from pursuhint.published.formats import FORMATS
+from pursuhint.report.sections.transfer import facts_of
+from pursuhint.study import Comparison, LinearAccuracy, TransferredRun, TransferResult, TransferSettings
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.step_memory import read_memory
 from pursuhint.study.until_decided import seeds_in
@@ -114,7 +117,23 @@ def make_recipe(folder: Path) -> None:
     resolve_recipe(Recipe.from_dict(values)).save(folder / "recipe.yaml")
 
 
+def make_transfer(folder: Path) -> None:
+    accuracies = tuple(LinearAccuracy.of("photos", name, 30, 40) for name in ("sgd", "logistic"))
+    runs = tuple(
+        TransferredRun(f"runs/{seed}", "resnet8", "digits", seed, 0, accuracies) for seed in range(3)
+    )
+    images = {"photos": [digits().preprocessing.to_dict()]}
+    TransferResult(runs, images, TransferSettings().plain()).save(folder)
+
+
+def use_transfer(folder: Path) -> None:
+    result = TransferResult.load(folder)
+    echo(FORMATS["text"](result.table()))
+    facts_of(result)
+
+
 ARTIFACTS = {
+    "transfer": Artifact("transfer.json", make_transfer, use_transfer),
     "analysis": Artifact("analysis.json", make_analysis, use_analysis),
     "plan": Artifact(
         "hints.json",

@@ -15,7 +15,7 @@ from pursuhint.errors import PursuhintError
 
 __all__ = ["Kind", "claim_folder", "kind_of", "new_folder", "remove_leftovers"]
 
-Kind = Literal["demo", "study", "grid", "run", "analysis", "bundle"]
+Kind = Literal["demo", "study", "grid", "run", "analysis", "bundle", "transfer"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ _KINDS: Mapping[Kind, _Rules] = MappingProxyType(
         "study": _Rules("a comparison", "settings.json", {}),
         "grid": _Rules("a grid of runs", "grid.json", {"leases": "leases"}),
         "run": _Rules("a run", "recipe.yaml", {".lock": ".lock", "environment.json": "environment.json"}),
+        "transfer": _Rules("a transfer", "transfer.json", {}),
         "analysis": _Rules(
             "an analysis",
             "analysis.json",

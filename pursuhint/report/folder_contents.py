@@ -10,13 +10,14 @@ from pursuhint.errors import PursuhintError
 from pursuhint.study.comparison import Comparison
 from pursuhint.study.crossed import CrossedComparison
 from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison
+from pursuhint.study.transfer_result import TransferResult
 from pursuhint.training.run_folder.record import RunRecord
 
 if TYPE_CHECKING:
     from pursuhint.analysis.result import Analysis
     from pursuhint.study.teacher_student import TeacherStudentSimilarity
 
-Kind = Literal["demo", "comparison", "crossed", "methods", "run", "analysis"]
+Kind = Literal["demo", "comparison", "crossed", "methods", "run", "analysis", "transfer"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Contents:
         arms: the runs of the comparison, by arm, one a seed.
         methods: a study of methods.
         crossed: a comparison with several sets of losses or lengths.
+        transfer: frozen students on other data.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class Contents:
     arms: dict[str, tuple[RunRecord, ...]] | None = None
     methods: MethodComparison | None = None
     crossed: CrossedComparison | None = None
+    transfer: TransferResult | None = None
 
     @classmethod
     def of(cls, folder: Path | str) -> Contents:
@@ -64,6 +67,8 @@ class Contents:
             return cls(folder, "methods", methods=MethodComparison.load(folder))
         if (folder / CrossedComparison.FILE).exists():
             return cls(folder, "crossed", crossed=CrossedComparison.load(folder))
+        if (folder / TransferResult.FILE).exists():
+            return cls(folder, "transfer", transfer=TransferResult.load(folder))
         if (folder / "settings.json").exists():
             return cls._of_comparison(folder)
         if (folder / "recipe.yaml").exists():
@@ -82,8 +87,9 @@ class Contents:
         if (folder / "analysis.json").exists():
             return cls(folder, "analysis", analysis=_analysis(folder))
         raise PursuhintError(
-            f"{folder} holds no analysis, run, comparison or demo (looked for analysis.json, recipe.yaml, "
-            "settings.json and demo.json); give the folder that a command wrote to"
+            f"{folder} holds no analysis, run, comparison, transfer or demo (looked for analysis.json, "
+            "recipe.yaml, settings.json, transfer.json and demo.json); give the folder that a command "
+            "wrote to"
         )
 
     @classmethod

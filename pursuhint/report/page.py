@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from pursuhint._util.atomic_files import make_folder, remove_halves, write_text
 from pursuhint._util.output_folder import remove_leftovers
+from pursuhint.published.formats import FORMATS
 from pursuhint.report.comparison_table import comparison_markdown
 from pursuhint.report.figures.interactive import script, script_hash
 from pursuhint.report.folder_contents import Contents
@@ -25,12 +26,13 @@ from pursuhint.report.sections.comparison import build_comparison_page
 from pursuhint.report.sections.crossed import build_crossed_page
 from pursuhint.report.sections.methods import build_methods_page
 from pursuhint.report.sections.run import build_run_page
+from pursuhint.report.sections.transfer import build_transfer_page
 
 __all__ = ["write_report"]
 
 
 def write_report(folder: Path | str) -> Path:
-    """Write the HTML report of an analysis, a run, a comparison or a demo.
+    """Write the HTML report of an analysis, a run, a comparison, a transfer or a demo.
 
     Args:
         folder: what a command, or `pursuhint.train`, `pursuhint.compare`, `pursuhint.demo.demo` or
@@ -38,7 +40,7 @@ def write_report(folder: Path | str) -> Path:
 
     Returns:
         The page, ``FOLDER/report.html``. Its pictures are embedded, and lie in ``FOLDER/figures`` as well.
-        Of a comparison, ``FOLDER/table.md`` has the table of accuracies and verdicts as Markdown.
+        Of a comparison or a transfer, ``FOLDER/table.md`` has the table of accuracies as Markdown.
 
     Raises:
         PursuhintError: the folder holds nothing known or something unfinished, or cannot be written.
@@ -54,6 +56,8 @@ def write_report(folder: Path | str) -> Path:
     write_text(path, render(build_page(contents, figure_folder)))
     if contents.methods is not None:
         write_text(contents.folder / "table.md", markdown_table(contents.methods))
+    elif contents.transfer is not None:
+        write_text(contents.folder / "table.md", FORMATS["markdown"](contents.transfer.table()))
     elif contents.comparison is not None:
         write_text(contents.folder / "table.md", comparison_markdown(contents.comparison))
     return path
@@ -70,6 +74,8 @@ def build_page(contents: Contents, figure_folder: FigureFolder) -> Page:
         return build_methods_page(contents.methods, figure_folder)
     if contents.crossed is not None:
         return build_crossed_page(contents.crossed, figure_folder)
+    if contents.transfer is not None:
+        return build_transfer_page(contents.transfer, contents.folder, figure_folder)
     if contents.comparison is not None:
         return build_comparison_page(contents, contents.comparison, figure_folder)
     if contents.run is not None:

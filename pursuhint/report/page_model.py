@@ -137,6 +137,15 @@ class CrossedSection:
 
 
 @dataclass(frozen=True)
+class TransferSection:
+    """Accuracies of linear classifiers on frozen students."""
+
+    design: str
+    plot: Picture
+    table: Grid
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything that a report shows, in the order of the page."""
 
@@ -159,6 +168,7 @@ class Page:
     run: RunSection | None = None
     comparison: ComparisonSection | None = None
     crossed: CrossedSection | None = None
+    transfer: TransferSection | None = None
 
     @property
     def interactive(self) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pursuhint._util.devices import choose_device
+from pursuhint._util.provenance import BaseProvenance, circumstances
 from pursuhint.data import ImageData, check_dataset_name, load_dataset
 from pursuhint.errors import PursuhintError
 from pursuhint.study.linear_classifiers import FrozenStudent, learning_rate
@@ -55,7 +55,7 @@ def transfer(
             be converted for a student, or a classifier diverged.
     """
     settings = TransferSettings() if settings is None else settings
-    where = choose_device(device)
+    where, begun = choose_device(device), circumstances()
     records = _load_runs(runs)
     targets = _Targets(to, settings)
     for record in records:
@@ -82,8 +82,10 @@ def transfer(
                 accuracies.append(one)
         about = (str(given), network, record.recipe.data.name, record.recipe.seed, groups.index(group))
         done.append(TransferredRun(*about, tuple(accuracies)))
-    plain = {**asdict(settings), "data_root": settings.data_root and str(settings.data_root)}
-    return TransferResult(tuple(done), targets.preprocessing(), plain)
+    made = BaseProvenance(
+        network=", ".join(dict.fromkeys(run.network for run in done)), data=", ".join(targets.names), **begun
+    )
+    return TransferResult(tuple(done), targets.preprocessing(), settings.plain(), made.finished())
 
 
 def _load_runs(runs: Sequence[Path | str]) -> list[RunRecord]:
@@ -114,7 +116,7 @@ class _Targets:
         names = [one if isinstance(one, str) else one.name for one in to]
         if twice := [name for name in names if names.count(name) > 1]:
             raise PursuhintError(f"the target {twice[0]} is named twice; name each target once")
-        self._to, self._settings = tuple(to), settings
+        self._to, self._settings, self.names = tuple(to), settings, tuple(names)
         self._entries = {one: check_dataset_name(one) for one in to if isinstance(one, str)}
         self._loaded: dict[tuple[int, tuple[int, int], int], ImageData] = {}
 

@@ -6,11 +6,20 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
+from pursuhint._util.atomic_files import make_folder, read_json, write_json
+from pursuhint._util.json_files import validated
+from pursuhint._util.output_folder import claim_folder, remove_leftovers
+from pursuhint._util.provenance import BaseProvenance
+from pursuhint.data.preprocessing import Preprocessing
+from pursuhint.errors import PursuhintError
 from pursuhint.published import Table
+from pursuhint.study.transfer_settings import TransferSettings
 
 __all__ = ["LinearAccuracy", "TransferResult", "TransferredRun"]
 
@@ -79,11 +88,26 @@ class TransferResult:
         preprocessing: how a target's images become the input of a student, by name; one entry for every size
             and number of channels that the students take.
         settings: epochs, augmentation and the like, as JSON has them.
+        provenance: command, versions and time.
     """
+
+    FILE: ClassVar[str] = "transfer.json"
 
     runs: tuple[TransferredRun, ...]
     preprocessing: dict[str, list[dict[str, Any]]]
     settings: dict[str, Any]
+    provenance: BaseProvenance | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the data on which the students are measured."""
+        return tuple(dict.fromkeys(one.target for one in self.runs[0].accuracies))
+
+    @property
+    def groups(self) -> tuple[tuple[TransferredRun, ...], ...]:
+        """The runs, those that differ by their seed alone together."""
+        numbers = dict.fromkeys(run.group for run in self.runs)
+        return tuple(tuple(run for run in self.runs if run.group == number) for number in numbers)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -97,8 +121,7 @@ class TransferResult:
         """
         heads = tuple(f"{one.target} ({one.classifier})" for one in self.runs[0].accuracies)
         rows = []
-        for group in dict.fromkeys(run.group for run in self.runs):
-            members = [run for run in self.runs if run.group == group]
+        for members in self.groups:
             rows += [(run.run, *map(_cell, run.accuracies)) for run in members]
             if len(members) > 1:
                 columns = zip(*(run.accuracies for run in members))
@@ -107,15 +130,86 @@ class TransferResult:
         title = "Top-1 accuracy (%) of linear classifiers on frozen students, with 95 % intervals"
         return Table(title, ("run", *heads), tuple(rows))
 
+    def save(self, folder: Path | str) -> None:
+        """Write ``transfer.json``.
+
+        Args:
+            folder: a folder of its own, or one that holds the transfer of the same runs to the same data.
+
+        Raises:
+            PursuhintError: the folder holds something else, or cannot be written.
+        """
+        folder = Path(folder)
+        check_transfer_folder(folder, [run.run for run in self.runs], self.targets)
+        make_folder(folder)
+        remove_leftovers(folder)
+        write_json(folder / self.FILE, {"schema": 1, **self.to_dict()})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> TransferResult:
+        """Read what `save` wrote.
+
+        Raises:
+            PursuhintError: the file is missing or damaged.
+        """
+        path = Path(folder) / cls.FILE
+        file = validated(_File, read_json(path, "transfer"), f"the transfer {path}")
+        images = {name: [each.to_dict() for each in several] for name, several in file.preprocessing.items()}
+        result = cls(file.runs, images, file.settings.plain(), file.provenance)
+        measured = [[(one.target, one.classifier) for one in run.accuracies] for run in result.runs]
+        if not measured[0] or any(each != measured[0] for each in measured):
+            raise PursuhintError(f"the transfer {path} is not valid: its runs have different accuracies")
+        return result
+
+
+class _File(BaseModel):
+    """The JSON file."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    runs: tuple[TransferredRun, ...] = Field(min_length=1)
+    preprocessing: dict[str, list[Preprocessing]]
+    settings: TransferSettings
+    provenance: BaseProvenance | None
+
+
+def check_transfer_folder(folder: Path, runs: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse a folder that holds anything but the transfer of these runs to these data. Nothing is written.
+
+    Args:
+        folder: which may be missing.
+        runs: their folders, as given.
+        targets: names of data sets.
+
+    Raises:
+        PursuhintError: it holds something else, or the transfer of other runs or to other data.
+    """
+    claim_folder(folder, "transfer")
+    if not (folder / TransferResult.FILE).exists():
+        return
+    known = TransferResult.load(folder)
+    places = [[Path(run).resolve() for run in each] for each in (runs, [one.run for one in known.runs])]
+    if places[0] != places[1] or set(targets) != set(known.targets):
+        raise PursuhintError(
+            f"{folder} holds the transfer of other runs or to other data; choose another folder"
+        )
+
 
 def _cell(one: LinearAccuracy) -> str:
     return f"{one.top1:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
 
 def _mean_cell(values: Sequence[float]) -> str:
+    mean, low, high = seed_interval(values)
+    return f"{mean:.2f}" if low is None else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def seed_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean over seeds and the ends of its 95 % t interval for other seeds; no ends below three seeds."""
     mean = statistics.fmean(values)
     if len(values) < _FEWEST_SEEDS:
-        return f"{mean:.2f}"
+        return mean, None, None
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
     half = quantile * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]"
+    return mean, mean - half, mean + half

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pursuhint._util.registry import lookup
 from pursuhint.errors import PursuhintError
@@ -54,6 +55,14 @@ class TransferSettings:
     data_root: Path | None = None
     download: bool = False
     workers: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            **asdict(self),
+            "classifiers": list(self.classifiers),
+            "data_root": None if self.data_root is None else str(self.data_root),
+        }
 
     def __post_init__(self) -> None:
         if not self.classifiers:

@@ -358,6 +358,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--augment": Changes("--augment"),
         "--drift": Changes("--drift"),
         "--weights": Changes("--weights best"),
+        "--save": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),
         "--format": Refused("{run} --to digits --format csv --json", "--json and --format csv exclude"),
         "--out": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),
         "--data-root": Changes("--data-root {tmp}"),

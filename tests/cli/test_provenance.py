@@ -66,6 +66,10 @@ def command_of(*words: str) -> str:
             "compare --student resnet8 --arm alone --arm hints:h.json --arm hints:1,2 --out c",
             "compare --student resnet8 --arm alone --arm hints:{here}/h.json --arm hints:1,2 --out {here}/c",
         ),
+        (
+            "transfer a w --to stl10 --to folder:p --save t",
+            "transfer {here}/a {here}/w --to stl10 --to folder:{here}/p --save {here}/t",
+        ),
         ("select a --k 3 --out h.json", "select {here}/a --k 3 --out {here}/h.json"),
     ],
 )
@@ -75,6 +79,8 @@ def test_a_recorded_command_has_absolute_paths(typed, expected, tmp_path, monkey
         Path(name).mkdir()
     for name in ("h.json", "w/t.pth"):
         Path(name).touch()
+    for name in ("a", "w"):
+        Path(name, "recipe.yaml").touch()
     Path("own.yaml").write_text("student: resnet8\nvariants: {wide: {epochs: 3}}\n")
     words = [word.format(here=tmp_path) for word in shlex.split(expected)]
     assert shlex.split(command_of(*shlex.split(typed))) == ["pursuhint", *words]

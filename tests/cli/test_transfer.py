@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pursuhint.study import TransferResult
 from tests.helpers.image_folders import write_folder
 
 
@@ -26,6 +27,16 @@ def test_table_json_and_file(pursuhint, run, tmp_path):
     found = json.loads(pursuhint(*words, "--json").stdout)
     assert [one["classifier"] for one in found["runs"][0]["accuracies"]] == ["sgd", "logistic"]
     assert found["settings"]["epochs"] == 2
+    saved = tmp_path / "saved"
+    done = pursuhint(*words, "--save", saved)
+    assert f"report: {saved / 'report.html'}" in done.stderr
+    (first,) = TransferResult.load(saved).runs
+    assert [one.top1 for one in first.accuracies] == [one["top1"] for one in found["runs"][0]["accuracies"]]
+    assert TransferResult.load(saved).provenance.command == (
+        f"pursuhint transfer {run} --to {to} --epochs 2 --save {saved} --device cpu"
+    )
+    assert pursuhint("report", saved).returncode == 0
+    assert "holds a run" in pursuhint(*words, "--save", run).stderr
     out = tmp_path / "table.md"
     assert "--epochs would be ignored" in pursuhint(*words, "--classifier", "logistic").stderr
     words = (*words[:4], *words[6:])  # the epochs are those of sgd

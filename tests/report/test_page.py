@@ -219,7 +219,7 @@ def test_the_page_is_the_same_when_written_again(comparison):
 
 
 def test_folders_with_nothing_known_are_refused(tmp_path):
-    with pytest.raises(PursuhintError, match="holds no analysis, run, comparison or demo"):
+    with pytest.raises(PursuhintError, match="holds no analysis, run, comparison, transfer or demo"):
         write_report(tmp_path)
     with pytest.raises(PursuhintError, match="no folder"):
         write_report(tmp_path / "missing")

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ import pursuhint
 from pursuhint._util.seeds import derived_generator
 from pursuhint.data import make_loader
 from pursuhint.errors import PursuhintError
-from pursuhint.study import LinearAccuracy, TransferSettings
+from pursuhint.report import write_report
+from pursuhint.study import LinearAccuracy, TransferResult, TransferSettings
 from pursuhint.study.linear_classifiers import FrozenStudent
 from pursuhint.training import Recipe, RunRecord, train
 from tests.helpers.image_folders import write_folder
@@ -191,6 +193,30 @@ def test_runs_that_differ_by_their_seed_are_averaged(runs):
     half = stats.t.ppf(0.975, 2) * statistics.stdev(values) / math.sqrt(3)
     mean = statistics.fmean(values)
     assert table.rows[3][1] == f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]"
+
+
+def test_a_saved_result_is_read_again_and_has_a_page(runs, tmp_path):
+    folders = [runs / "a0", runs / "a1", runs / "b"]
+    settings = quick(classifiers=("logistic",))
+    result = pursuhint.transfer(folders, [few_digits()], settings=settings, device="cpu")
+    out = tmp_path / "transfer"
+    result.save(out)
+    assert TransferResult.load(out) == result
+    assert result.provenance.network == "resnet8"
+    assert (result.provenance.data, bool(result.provenance.ended)) == ("few-digits", True)
+    page = write_report(out).read_text()
+    for run in result.runs:
+        assert f"{run.accuracies[0].top1:.2f} [" in page
+    mean = statistics.fmean(run.accuracies[0].top1 for run in result.runs[:2])
+    assert f"{mean:.2f} %" in page
+    assert f"| {result.runs[2].run} |" in (out / "table.md").read_text()
+    assert (out / "figures" / "transfer.png").exists()
+    result.save(out)  # of the same runs, again
+    other = replace(result, runs=result.runs[:2])
+    with pytest.raises(PursuhintError, match="transfer of other runs or to other data"):
+        other.save(out)
+    with pytest.raises(PursuhintError, match="holds a run, and a transfer needs a folder of its own"):
+        result.save(runs / "a0")
 
 
 def test_what_cannot_be_measured_is_one_line(runs, photos, tmp_path):
