@@ -208,7 +208,7 @@ def test_a_saved_result_is_read_again_and_has_a_page(runs, tmp_path):
     for run in result.runs:
         assert f"{run.accuracies[0].top1:.2f} [" in page
     mean = statistics.fmean(run.accuracies[0].top1 for run in result.runs[:2])
-    assert f"{mean:.2f} %" in page
+    assert f"{mean:.2f}\N{NO-BREAK SPACE}%" in page
     assert f"| {result.runs[2].run} |" in (out / "table.md").read_text()
     assert (out / "figures" / "transfer.png").exists()
     result.save(out)  # of the same runs, again
