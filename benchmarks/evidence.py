@@ -1,0 +1,256 @@
+"""Does it matter which layers teach? Pairs of networks on two data sets, with all arms, three losses, two lengths.
+
+    python benchmarks/evidence.py IMAGES                       # everything: days on a processor
+    python benchmarks/evidence.py IMAGES --data fashion-mnist --pair residual --seeds 1-8
+    python benchmarks/evidence.py IMAGES --landscape --seeds 1-3   # a single hint at every layer, in turn
+
+IMAGES is a folder with train/ and val/ in it, one folder a class. A block is one pair of networks on one data
+set: ``OUT/DATA-PAIR`` holds its teacher and a comparison as `pursuhint compare` writes it, with its report.
+Seeds are added a few at a time, so that what is finished is a whole comparison with fewer seeds. The same
+command resumes; with more seeds, pairs or data sets it adds them.
+
+What was fixed before the first student was trained:
+
+- The outcome is the test accuracy of the student after the last epoch, never the best one.
+- The question is one of every cell (pair, data set, loss, length): does the arm differ from ``conventional``,
+  hints at the end of every resolution stage (of a vision transformer: of every equal part of its depth)? Its
+  answer is the verdict of `pursuhint compare`: better, worse, equal within 0.5 points or undecided, corrected
+  (Holm) for the arms of the cell. Two intervals: for new seeds, and for new seeds and new images.
+- Over all cells: how many of the verdicts survive, against how many tests; and the probability that an arm
+  beats ``conventional`` on a cell drawn at random.
+- Whether what a loss, a length or a data set says about the arms is what another says: the rank correlation
+  of the arms' mean accuracies between cells of a block.
+- Every block that was finished is in the tables. A block is not dropped for what it shows.
+- Losses have no soft targets beside them; knowledge review's ramp of 20 of 240 epochs becomes one epoch. Their
+  weights are a tenth of the papers' (a fifth for knowledge review). They come from a pilot, one run each of four
+  epochs with ``conventional`` and seed 0 on the folder of images: at the papers' weights attention transfer and
+  FitNet outweighed cross-entropy four to thirty times. No arm but ``conventional`` was looked at, and the study
+  has other seeds. No learning rate was tuned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from pursuhint.acceleration import Acceleration, set_up_memory
+from pursuhint.data import ImageData, load_dataset
+from pursuhint.report import write_report
+from pursuhint.study import (
+    ARMS,
+    Comparison,
+    ComparisonRequest,
+    CrossedComparison,
+    Crossing,
+    PairedComparison,
+    StudyOptions,
+    compare_crossed,
+    first_of_same,
+    probability_of_improvement,
+)
+from pursuhint.training import Inputs, LossConfig, Recipe, RunRecord, train
+
+_RESNET = "pursuhint.models.resnet:CifarResNet"
+_VIT = "timm:vit_tiny_patch16_224"
+_BEGIN, _END = "<!-- tables: written by benchmarks/evidence.py -->", "<!-- end of tables -->"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A teacher and a student.
+
+    Attributes:
+        title: what a table calls them.
+        teacher: its network in a recipe.
+        student: its network in a recipe.
+        optimizer: of both; the learning rate is the student's and the teacher's.
+    """
+
+    title: str
+    teacher: Mapping[str, Any]
+    student: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+
+
+_SGD = {"lr": 0.1, "nesterov": True}
+_ADAMW = {"name": "adamw", "lr": 0.002, "weight_decay": 0.05}
+PAIRS = {
+    "residual": Pair(
+        "resnet20 (16, 32, 64 channels) to resnet8 (8, 16, 32)",
+        {"network": "resnet20"},
+        {"network": _RESNET, "options": {"depth": 8, "widths": [8, 8, 16, 32]}},
+        _SGD,
+    ),
+    "transformer": Pair(
+        "vision transformer of 8 blocks, width 64, to one of 4 blocks, width 24 (patches of 3 pixels)",
+        {
+            "network": _VIT,
+            "options": {"img_size": 12, "patch_size": 3, "embed_dim": 64, "depth": 8, "num_heads": 4},
+        },
+        {
+            "network": _VIT,
+            "options": {"img_size": 12, "patch_size": 3, "embed_dim": 24, "depth": 4, "num_heads": 3},
+        },
+        _ADAMW,
+    ),
+    "wide": Pair(
+        "wrn_16_2 to wrn_10_1", {"network": "wrn_16_2"}, {"network": "wrn_10_1"}, _SGD
+    ),
+}
+"""The pairs by name, the most important one first."""
+
+LOSS_SETS: dict[str, dict[str, LossConfig]] = {
+    "at": {"at": LossConfig(weight=100)},
+    "fitnet": {"fitnet": LossConfig(weight=10)},
+    "reviewkd": {"reviewkd": LossConfig(weight=1, options={"ramp_epochs": 1})},
+}
+"""Attention transfer, FitNet and knowledge review; see the head of the file for their weights."""
+
+ALL_ARMS = (*(name for name in ARMS if name != "published"), "r2cca:kmeans:last")
+"""Every arm, but the published positions, which none of these teachers has."""
+
+DATA = ("folder", "fashion-mnist")
+
+SEEDS_AT_A_TIME = (5, 8, 12)
+"""Numbers of seeds after which a comparison is complete and written."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One pair of networks on one data set, and where it is kept."""
+
+    data: str
+    pair: str
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """Of teacher and comparisons."""
+        return self.out / f"{self.data}-{self.pair}"
+
+    @property
+    def study(self) -> Path:
+        """Of the comparison of all arms."""
+        return self.folder / "arms"
+
+
+class _Watch:
+    """Prints the runs that finish, at most one line a minute, and the seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.began = self.said = time.monotonic()
+
+    def __call__(self, event: Any) -> None:
+        now = time.monotonic()
+        if type(event).__name__ in ("ArmFinished", "EpochFinished") and now - self.said > 60:
+            self.said = now
+            print(f"{now - self.began:6.0f} s: {event}"[:160], flush=True)
+
+
+def load_images(options: argparse.Namespace, data: str) -> ImageData:
+    """A data set at the size of the study, with a seeded subset of its training and the first test images."""
+    name = f"folder:{options.images}" if data == "folder" else data
+    few = options.train_samples if data == "fashion-mnist" else None
+    found = load_dataset(name, image_size=options.image_size, train_samples=few)
+    kept = torch.arange(min(options.test_samples, len(found.test)))
+    return replace(found, test=found.test.select(kept))
+
+
+def recipe_of(pair: Pair, data: ImageData, options: argparse.Namespace, **changes: Any) -> Recipe:
+    """What teacher and students of a block share."""
+    return Recipe.from_dict(
+        {
+            "data": {"name": data.name, "augment": options.augment},
+            "optimizer": pair.optimizer,
+            "schedule": "one-cycle",
+            "batch_size": 128,
+            "precision": options.precision,
+            **changes,
+        }
+    )
+
+
+def train_teacher(block: Block, data: ImageData, options: argparse.Namespace) -> RunRecord:
+    """The block's teacher, which all seeds share."""
+    pair = PAIRS[block.pair]
+    epochs = options.teacher_epochs
+    recipe = recipe_of(pair, data, options, student=pair.teacher, epochs=epochs)
+    return train(
+        recipe, block.folder / "teacher", data=data, device=options.device, on_event=_Watch()
+    )
+
+
+def run_block(block: Block, options: argparse.Namespace, seeds: Sequence[int]) -> None:
+    """Train what is missing of a block, seed by seed, and write its report."""
+    data, pair = load_images(options, block.data), PAIRS[block.pair]
+    teacher = train_teacher(block, data, options)
+    print(f"{block.folder.name}: the teacher reaches {teacher.last['test_top1']:.2f} %", flush=True)
+    taught = {"network": teacher.recipe.student.model_dump(mode="json")["network"]}
+    taught |= {"options": dict(pair.teacher.get("options", {}))}
+    taught |= {"checkpoint": str(teacher.path / "student.safetensors")}
+    recipe = recipe_of(
+        pair, data, options, student=pair.student, teacher=taught, losses={"at": None}, hints={"samples": 1000}
+    )
+    lengths = tuple(int(part) for part in options.lengths.split(","))
+    how = StudyOptions(torch.device(options.device), options.at_once, False, _Watch())
+    arms, out, sets = tuple(options.arms or ALL_ARMS), block.study, LOSS_SETS
+    if options.landscape:
+        arms, out, lengths = ("sweep",), block.folder / "landscape", lengths[-1:]
+        sets = {"at": LOSS_SETS["at"]}
+    for count in sorted({count for count in SEEDS_AT_A_TIME if count < len(seeds)} | {len(seeds)}):
+        began = time.monotonic()
+        request = ComparisonRequest(arms, tuple(seeds[:count]))
+        study = compare_crossed(
+            recipe, out, Crossing(sets, lengths), request=request, options=how, passed=Inputs(data=data)
+        )
+        print(f"{out}: {count} seeds, {time.monotonic() - began:.0f} s", flush=True)
+    write_report(study.path)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``"0-7"`` or ``"0,3"``."""
+    first, dash, last = text.partition("-")
+    return tuple(range(int(first), int(last) + 1)) if dash else tuple(int(part) for part in text.split(","))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("images", help="folder with train/ and val/ or test/, one folder a class")
+    parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--data", action="append", choices=DATA, help="only this one; repeatable")
+    parser.add_argument("--pair", action="append", choices=PAIRS, help="only this one; repeatable")
+    parser.add_argument("--arm", dest="arms", action="append", help="only these; repeatable")
+    parser.add_argument("--seeds", default="1-8")
+    parser.add_argument("--lengths", default="3,9", help="epochs of the students")
+    parser.add_argument("--teacher-epochs", type=int, default=40)
+    parser.add_argument("--image-size", type=int, default=12)
+    parser.add_argument("--train-samples", type=int, default=5000, help="of fashion-mnist")
+    parser.add_argument("--test-samples", type=int, default=2000)
+    parser.add_argument("--augment", default="standard")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--landscape", action="store_true", help="one hint at every layer in turn instead")
+    parser.add_argument("--at-once", type=int, default=None, help="students in training at the same time")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads of torch")
+    options = parser.parse_args(arguments)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    set_up_memory(Acceleration(), options.device)  # as the command line does
+    for pair in options.pair or PAIRS:
+        for data in options.data or DATA:
+            run_block(Block(data, pair, options.out), options, parse_seeds(options.seeds))
+
+
+if __name__ == "__main__":
+    main()
