@@ -1,0 +1,265 @@
+"""Write the tables of docs/evidence.md from what benchmarks/evidence.py left.
+
+    python benchmarks/evidence_page.py runs/evidence --write docs/evidence.md
+
+Without ``--write`` the tables are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from pursuhint.study import (
+    ArmResult,
+    Comparison,
+    CrossedComparison,
+    PairedComparison,
+    probability_of_improvement,
+)
+
+BEGIN, END = "<!-- tables: written by benchmarks/evidence_page.py -->", "<!-- end of tables -->"
+CONTROL = "conventional"
+WITHOUT_HINTS = ("alone", "kd")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison of the study.
+
+    Attributes:
+        block: name of the block's folder.
+        title: loss and length.
+        comparison: its arms and verdicts.
+    """
+
+    block: str
+    title: str
+    comparison: Comparison
+
+    @property
+    def pairs(self) -> Mapping[str, PairedComparison]:
+        """Every arm against the control."""
+        return {pair.arm: pair for pair in self.comparison.against[CONTROL]}
+
+    @property
+    def placed(self) -> tuple[ArmResult, ...]:
+        """The arms with hints, each set of runs once, under the name of the first arm that has it."""
+        hinted = [arm for arm in self.comparison.arms if arm.name not in WITHOUT_HINTS]
+        once = {tuple(run.folder for run in arm.runs): arm for arm in reversed(hinted)}
+        return tuple(arm for arm in hinted if arm in once.values())
+
+
+def blocks(folder: Path) -> dict[str, CrossedComparison]:
+    """The finished comparisons in the folder of the study, by the name of their block."""
+    found = sorted(folder.glob("*/arms/crossed.json"), key=lambda file: file.stat().st_ctime)
+    return {file.parent.parent.name: CrossedComparison.load(file.parent) for file in found}
+
+
+def cells_of(name: str, study: CrossedComparison) -> list[Cell]:
+    """The cells of a block."""
+    return [
+        Cell(name, cell.title, comparison)
+        for cell, comparison in zip(study.cells, study.comparisons, strict=True)
+    ]
+
+
+def marked(pair: PairedComparison) -> str:
+    """A mean difference with the marks of the tables."""
+    text = f"{pair.mean:+.1f}"
+    if pair.low is None or pair.high is None:
+        return f"{text} –" if any(pair.differences) else "same runs"
+    wide = pair.new_images
+    if pair.verdict == "equal":
+        text += " =" if pair.survives_correction else " (=)"
+    elif pair.verdict in ("better", "worse"):
+        text += " \\*\\*" if pair.survives_correction else " \\*"
+    return text + (" °" if wide is not None and (wide.low > 0 or wide.high < 0) else "")
+
+
+def friedman(cell: Cell) -> float | None:
+    """p-value of no difference between any two arms with different hint points; None with under 3 arms."""
+    values = [arm.last.values for arm in cell.placed]
+    if len(values) < 3 or len(values[0]) < 3:
+        return None
+    return float(stats.friedmanchisquare(*values).pvalue)
+
+
+def intervals(cell: Cell) -> list[str]:
+    """One row an arm: difference to the control with both intervals."""
+    rows = []
+    for name, pair in cell.pairs.items():
+        if pair.low is None or pair.high is None:
+            continue
+        wide = pair.new_images
+        new = "–" if wide is None else f"{wide.low:+.1f} to {wide.high:+.1f}"
+        rows.append(
+            f"| {name} | {pair.mean:+.1f} | {pair.low:+.1f} to {pair.high:+.1f} | {new} "
+            f"| {pair.verdict_in_short} |"
+        )
+    return rows
+
+
+def block_lines(name: str, study: CrossedComparison) -> Iterator[str]:
+    """Facts and the table of a block."""
+    cells = cells_of(name, study)
+    first = cells[0].comparison
+    data, recipe = first.data, first.recipe
+    yield f"### {name}"
+    yield ""
+    yield (
+        f"{first.student.name.rpartition(':')[2]} ({first.student.parameters:,} parameters) taught by "
+        f"{first.teacher.name.rpartition(':')[2]} ({first.teacher.parameters:,} parameters, "
+        f"{first.teacher.top1:.1f} %), {data.train:,} training and {data.test:,} test images of "
+        f"{data.image_size[0]} x {data.image_size[1]} pixels, {data.num_classes} classes, batches of "
+        f"{recipe['batch_size']}; seeds {', '.join(map(str, study.seeds))}; {first.k} hints "
+        "where their number is free."
+    )
+    yield ""
+    yield f"| arm | {' | '.join(cell.title for cell in cells)} |"
+    yield f"| --- |{' --- |' * len(cells)}"
+    absolute = ((CONTROL, True), *((arm, False) for arm in WITHOUT_HINTS))
+    for arm, control in absolute:
+        entries = []
+        for cell in cells:
+            found = {entry.name: entry for entry in cell.comparison.arms}.get(arm)
+            if found is None:
+                entries.append("–")
+                continue
+            mark = "" if control else f" ({marked(cell.pairs[arm])})"
+            entries.append(f"{found.last.mean:.1f} ± {found.last.std or 0:.1f}{mark}")
+        yield f"| {arm}, % | {' | '.join(entries)} |"
+    for arm in first.arms:
+        if arm.name != CONTROL and arm.name not in WITHOUT_HINTS:
+            yield f"| {arm.name} | {' | '.join(marked(cell.pairs[arm.name]) for cell in cells)} |"
+    places = ["–" if (p := friedman(cell)) is None else f"{p:.1g}" for cell in cells]
+    spreads = []
+    for cell in cells:
+        means = [arm.last.mean for arm in cell.placed]
+        spreads.append(f"{max(means) - min(means):.1f}")
+    detectable = []
+    for cell in cells:
+        seen = [pair.detectable for arm, pair in cell.pairs.items() if pair.detectable is not None]
+        detectable.append(f"{np.median(seen):.1f}" if seen else "–")
+    yield f"| *best minus worst place* | {' | '.join(spreads)} |"
+    yield f"| *smallest visible difference (median)* | {' | '.join(detectable)} |"
+    yield f"| *p of no difference between places* | {' | '.join(places)} |"
+    yield ""
+    yield f"Positions of the teacher's layers, {cells[0].title}:"
+    same = {arm.positions_text: [] for arm in first.arms}
+    for arm in first.arms:
+        same[arm.positions_text].append(arm.name)
+    yield "; ".join(f"{', '.join(arms)} {where}" for where, arms in same.items() if where != "none") + "."
+    yield ""
+
+
+def overall_lines(cells: Sequence[Cell]) -> Iterator[str]:
+    """Verdicts and probabilities of improvement over all cells, by arm."""
+    arms = list(dict.fromkeys(name for cell in cells for name in cell.pairs))
+    yield f"| arm | better | worse | equal | undecided | same runs | beats {CONTROL} with probability |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    total: Counter[str] = Counter()
+    for arm in arms:
+        counts: Counter[str] = Counter()
+        tasks = {}
+        for cell in cells:
+            pair = cell.pairs.get(arm)
+            if pair is None:
+                continue
+            by_name = {entry.name: entry.last.values for entry in cell.comparison.arms}
+            if not any(pair.differences):
+                counts["same"] += 1
+                continue
+            tasks[f"{cell.block} {cell.title}"] = (by_name[arm], by_name[CONTROL])
+            verdict = pair.verdict if pair.survives_correction else "undecided"
+            counts[verdict] += 1
+            if arm in {placed.name for placed in cell.placed}:
+                total[verdict] += 1
+        chance = "–"
+        if tasks:
+            found = probability_of_improvement(tasks, paired=True)
+            chance = f"{found.probability:.2f} ({found.low:.2f} to {found.high:.2f})"
+        numbers = " | ".join(str(counts[kind]) for kind in ("better", "worse", "equal", "undecided", "same"))
+        yield f"| {arm} | {numbers} | {chance} |"
+    numbers = " | ".join(str(total[kind]) for kind in ("better", "worse", "equal", "undecided"))
+    yield f"| *all places, each once a cell* | {numbers} | | |"
+    yield ""
+
+
+def agreement_lines(name: str, cells: Sequence[Cell]) -> Iterator[str]:
+    """How far the cells of a block order the arms alike."""
+    found: dict[str, list[float]] = {"another length, same loss": [], "another loss": []}
+    for one, other in combinations(cells, 2):
+        first, second = ({arm.name: arm.last.mean for arm in cell.placed} for cell in (one, other))
+        common = [arm for arm in first if arm in second]
+        if len(common) < 4:
+            continue
+        value = float(stats.spearmanr([first[a] for a in common], [second[a] for a in common]).statistic)
+        same_loss = one.title.partition(",")[0] == other.title.partition(",")[0]
+        found["another length, same loss" if same_loss else "another loss"].append(value)
+    for kind, values in found.items():
+        if values:
+            yield (
+                f"- {name}, {kind}: mean rank correlation of the arms {np.mean(values):+.2f} "
+                f"({min(values):+.2f} to {max(values):+.2f}, {len(values)} pairs of cells)"
+            )
+
+
+def tables(folder: Path) -> str:
+    """All tables, as Markdown."""
+    studies = blocks(folder)
+    lines, every = [], []
+    for name, study in studies.items():
+        every += cells_of(name, study)
+        lines += block_lines(name, study)
+    lines += ["### Over all cells", "", *overall_lines(every)]
+    lines += ["### Do the cells agree on the order of the arms?", ""]
+    for name in studies:
+        lines += agreement_lines(name, [cell for cell in every if cell.block == name])
+    lines += ["", "### Both intervals", ""]
+    for cell in every:
+        lines += [
+            f"{cell.block}, {cell.title}, minus {CONTROL}:",
+            "",
+            "| arm | mean | new seeds | new seeds and images | verdict |",
+            "| --- | --- | --- | --- | --- |",
+            *intervals(cell),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def write(path: Path, text: str) -> None:
+    """Put the tables between their marks in a document.
+
+    Raises:
+        ValueError: the document has no marks.
+    """
+    before = path.read_text(encoding="utf-8")
+    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    if not pattern.search(before):
+        raise ValueError(f"{path} has no place for the tables ({BEGIN} ... {END})")
+    path.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{text}\n{END}", before), encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, help="OUT of benchmarks/evidence.py")
+    parser.add_argument("--write", type=Path, default=None, help="document to put the tables into")
+    options = parser.parse_args(arguments)
+    text = tables(options.folder)
+    print(text)
+    if options.write is not None:
+        write(options.write, text)
+
+
+if __name__ == "__main__":
+    main()
