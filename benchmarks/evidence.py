@@ -23,13 +23,13 @@ What was fixed before the first student was trained:
   of the arms' mean accuracies between cells of a block.
 - Every block that was finished is in the tables. A block is not dropped for what it shows.
 - In every cell, whether the place matters at all: Friedman's test over the arms with different hint points.
-- Losses have no soft targets beside them; the ramp of knowledge review, 20 of 240 epochs, becomes one epoch.
-  Their weights are below the papers' and come from a pilot on the residual pair: ``conventional``, seed 0, one
-  run of three or four epochs a weight. On the folder attention transfer ended higher with 100 than with its
-  paper's 1000, which was 4 to 8 times the cross-entropy; FitNet higher with 10 than with 1 (its paper has 100;
-  at 10 its term is 13 to 20 times the cross-entropy); knowledge review higher with 1 than with 0.1 (its paper
-  has 5). So the weights suit ``conventional``, if any arm. The study has other seeds. No learning rate was
-  tuned, and the other pairs take the same weights without a pilot.
+- Losses have no soft targets beside them; the ramp of knowledge review, 20 of 240 epochs, becomes one
+  epoch. Their weights are below the papers' and come from a pilot on the residual pair: ``conventional``,
+  seed 0, one run of three or four epochs a weight. On the folder attention transfer ended higher with 100
+  than with its paper's 1000, which was 4 to 8 times the cross-entropy; FitNet higher with 10 than with 1
+  (its paper has 100; at 10 its term is 13 to 20 times the cross-entropy); knowledge review higher with 1
+  than with 0.1 (its paper has 5). So the weights suit ``conventional``, if any arm. The study has other
+  seeds. No learning rate was tuned, and the other pairs take the same weights without a pilot.
 """
 
 from __future__ import annotations
