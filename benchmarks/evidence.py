@@ -14,7 +14,7 @@ What was fixed before the first student was trained:
 
 - The outcome is the test accuracy of the student after the last epoch, never the best one.
 - The question is one of every cell (pair, data set, loss, length): does the arm differ from ``conventional``,
-  hints at the end of every resolution stage (of a vision transformer: of every equal part of its depth)? Its
+  hints at the end of every resolution stage (of a vision transformer: at its last block alone)? Its
   answer is the verdict of `pursuhint compare`: better, worse, equal within 0.5 points or undecided, corrected
   (Holm) for the arms of the cell. Two intervals: for new seeds, and for new seeds and new images.
 - Over all cells: how many of the verdicts survive, against how many tests; and the probability that an arm

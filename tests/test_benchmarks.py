@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +18,11 @@ from pursuhint.cli.main import main
 
 from pursuhint.data import load_dataset
 from pursuhint.losses import LOSSES
+from pursuhint.models import create_model
 from pursuhint.similarity import debiased_cka, linear_cka, r2cca, rbf_cka
+from pursuhint.training import Inputs
+from pursuhint.training.prepare_training import build_distiller, prepare
+from pursuhint.training.recipe.resolve import resolve_recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +37,8 @@ def script(name: str) -> ModuleType:
 
 
 analysis = script("analysis")
+evidence = script("evidence")
+evidence_page = script("evidence_page")
 networks = script("networks")
 losses = script("losses")
 preprocessing = script("preprocessing")
@@ -177,3 +185,79 @@ def test_the_reader_of_exported_files_needs_nothing_of_ours():
         r"^(?:import|from) (\w+)", (ROOT / "benchmarks" / "run_exported.py").read_text(), re.M
     )
     assert not {"pursuhint", "torch", "torchvision"} & set(imported)
+
+
+@pytest.fixture(scope="module")
+def evidence_folder(tmp_path_factory):
+    """A block of the evidence, with tiny networks on a few digits as PNG files."""
+    folder, reports = tmp_path_factory.mktemp("evidence"), []
+    data = load_dataset("digits").train
+    for split, chosen in (("train", range(80)), ("val", range(80, 120))):
+        for index in chosen:
+            where = folder / "images" / split / f"digit {int(data.labels[index])}"
+            where.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(data.images[index, 0].numpy()).save(where / f"{index}.png")
+    tiny = replace(evidence.PAIRS["residual"], teacher={"network": "resnet8"}, student={"network": "resnet8"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(evidence.PAIRS, "residual", tiny)
+        patch.setattr(evidence, "LOSS_SETS", {"at": evidence.LOSS_SETS["at"]})
+        patch.setattr(evidence, "write_report", reports.append)
+        arms = [word for arm in ("alone", "conventional", "even", "reverse") for word in ("--arm", arm)]
+        words = [
+            str(folder / "images"),
+            "--out",
+            str(folder / "out"),
+            "--data",
+            "folder",
+            "--pair",
+            "residual",
+        ]
+        words += ["--image-size", "8", "--teacher-epochs", "1", "--lengths", "1", "--seeds", "1-3", *arms]
+        evidence.main(words)
+    assert reports == [folder / "out" / "folder-residual" / "arms"]
+    return folder
+
+
+def test_the_evidence_of_a_block_is_a_comparison_and_its_tables(evidence_folder):
+    (study,) = evidence_page.blocks(evidence_folder / "out").values()
+    assert (study.seeds, study.lengths, study.loss_sets) == ((1, 2, 3), (1,), ("at",))
+    (cell,) = evidence_page.cells_of("folder-residual", study)
+    # The ends of the three stages of the teacher are all of its layers.
+    assert [arm.name for arm in cell.placed] == ["conventional", "reverse"]
+    assert evidence_page.marked(cell.pairs["even"]) == "same runs"
+    assert cell.pairs["reverse"].new_images is not None
+    text = evidence_page.tables(evidence_folder / "out")
+    (alone,) = [entry for entry in study.comparisons[0].arms if entry.name == "alone"]
+    assert f"| alone, % | {alone.last.mean:.1f} ± {alone.last.std:.1f} (" in text
+    assert "| even | 0 | 0 | 0 | 0 | 1 | – |" in text
+
+
+def test_the_tables_of_the_evidence_replace_those_of_a_document(evidence_folder, tmp_path):
+    document = tmp_path / "evidence.md"
+    document.write_text(f"before {evidence_page.BEGIN} stale {evidence_page.END} after")
+    evidence_page.main([str(evidence_folder / "out"), "--write", str(document)])
+    text = document.read_text()
+    assert text.startswith("before <!--")
+    assert text.endswith("--> after")
+    assert "stale" not in text
+    assert "### folder-residual" in text
+
+
+@pytest.mark.parametrize("name", evidence.PAIRS)
+def test_every_pair_of_the_evidence_can_have_every_loss(name):
+    if name == "transformer":
+        pytest.importorskip("timm")
+    options = argparse.Namespace(augment="none", precision="float32")
+    data = load_dataset("digits", image_size=12, channels=3)
+    pair = evidence.PAIRS[name]
+    teacher = create_model(
+        pair.teacher["network"], num_classes=10, in_channels=3, **pair.teacher.get("options", {})
+    )
+    inputs = Inputs(data=data, teacher=teacher)
+    changes = {"student": pair.student, "teacher": pair.teacher, "hints": {"strategy": "even", "k": 3}}
+    for losses_of in evidence.LOSS_SETS.values():
+        recipe = evidence.recipe_of(pair, data, options, losses=losses_of, **changes)
+        recipe = resolve_recipe(recipe, inputs)
+        parts = prepare(recipe, inputs)
+        assert len(parts.plan.pairs) == 3
+        build_distiller(recipe, parts, parts.plan)
