@@ -100,12 +100,16 @@ def get_loss(name: str) -> type[Loss]:
 
     Args:
         name: in `LOSSES`, or registered by another distribution in the entry-point group
-            ``pursuhint.losses``.
+            ``pursuhint.losses``; or ``python:NAME`` of one that was passed from Python to the present run.
 
     Raises:
         PursuhintError: no loss has this name (the message suggests the closest ones), two have it, or
             another distribution registers something that is no `Loss`.
     """
+    if name.startswith("python:"):
+        from pursuhint.losses.passed import passed_loss
+
+        return passed_loss(name)
     loss: type[Loss] = load("loss", LOSSES, name)
     if name not in LOSSES:
         from pursuhint.losses.base import Loss as Base  # imports torch, which listing names must not

@@ -13,6 +13,7 @@ from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
+from pursuhint.training.own_parts import NO_PARTS, OwnParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ class Inputs:
         data: the data set, as `pursuhint.data.as_data` takes it.
         plan: hint points.
         accuracy: of the teacher on the test split, if it has been measured.
+        own: losses, optimizer, scheduler and callbacks.
 
     Raises:
         PursuhintError: one is of another kind, a network is a program or unfinished, or the student is
@@ -47,6 +49,7 @@ class Inputs:
     data: ImageData | None = None
     plan: HintPlan | None = None
     accuracy: TeacherAccuracy | None = None
+    own: OwnParts = NO_PARTS
 
     def __post_init__(self) -> None:
         from pursuhint.data import ImageData, as_data  # imports torch
@@ -95,6 +98,7 @@ class Inputs:
             "student": _fingerprint(self.student, recipe.student if recipe is not None else None),
             "teacher": _fingerprint(self.teacher, recipe.teacher if recipe is not None else None),
         }
+        found |= {f"loss {name}": fingerprint_network(loss) for name, loss in self.own.modules().items()}
         return {name: value for name, value in found.items() if value is not None}
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
+from torch.optim.lr_scheduler import LRScheduler
 
 from pursuhint._util.seeds import derived_seed
 from pursuhint.data import Batch, Loader
@@ -18,7 +19,7 @@ from pursuhint.features.extractor import Features
 from pursuhint.training.devices import expect_idle_parameters
 from pursuhint.training.epoch_metrics import CHECK_EVERY, MetricSums
 from pursuhint.training.events import EpochStarted, Event, LossesSoFar, StepDone, ignore
-from pursuhint.training.stages import Stage, build_optimizer, check_that_all_learn
+from pursuhint.training.stages import Stage, check_that_all_learn
 
 T = TypeVar("T")
 
@@ -129,6 +130,7 @@ class TrainingLoop:
         self.hooks = hooks
         self.model: Any = None  # distiller and optimizer as the accelerator has prepared them
         self.optimizer: Any = None
+        self.scheduler: LRScheduler | None = None  # the user's, in the main stage
 
     def steps(
         self, stages: Sequence[Stage], *, epochs_done: int = 0, steps_done: int = 0
@@ -170,6 +172,8 @@ class TrainingLoop:
                 metrics = yield from self._epoch(
                     stage, progress, steps_before=(epoch - first) * progress.steps
                 )
+                if self.scheduler is not None:
+                    self.scheduler.step()
                 self.hooks.after_epoch({"epoch": epoch, "stage": stage.name, **metrics})
             first += stage.epochs
         if self.model is None:  # nothing was left to train
@@ -194,7 +198,10 @@ class TrainingLoop:
             accelerator.free_memory()
         parameters = stage.begin_stage(self.distiller)
         expect_idle_parameters(accelerator, stage.leaves_parameters_idle(self.distiller))
-        optimizer = build_optimizer(stage.optimizer, parameters, late=self.distiller.changes_hints)
+        optimizer = stage.new_optimizer(parameters, late=self.distiller.changes_hints)
+        self.scheduler = stage.new_scheduler(optimizer)
+        if self.scheduler is not None:
+            accelerator.register_for_checkpointing(self.scheduler)
         self.model, self.optimizer = accelerator.prepare(self.distiller, optimizer)
 
     def _epoch(
@@ -221,9 +228,12 @@ class TrainingLoop:
         for step in range(progress.step + 1, steps + 1):
             yield Position(progress.epoch, step)
             batch = next(batches)
-            rate = stage.learning_rate(steps_before + step - 1, steps, restarted=distiller.restarted)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            rate = stage.set_learning_rate(
+                self.optimizer.param_groups,
+                steps_before + step - 1,
+                steps,
+                restarted=distiller.restarted,
+            )
             losses = self.model(batch, hooks.teacher_features(batch, Position(progress.epoch, step)))
             # DDP averages gradients over ranks as if shards were equal; scale each by its share of the batch.
             share = accelerator.num_processes * len(batch) / self.loader.joint_size(step - 1)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from pursuhint._util.arguments import READ_RECIPE, expect
 from pursuhint._util.atomic_files import make_folder, write_json
@@ -19,9 +21,11 @@ from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.random_state import keep_random_state
 from pursuhint.data import DataLike
+from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
+from pursuhint.losses.passed import losses_passed
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.models.normalization import converted_to
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
@@ -30,12 +34,14 @@ from pursuhint.training.events import Event, HintsChosen, TeacherMeasured, ignor
 from pursuhint.training.final_plan import final_plan
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loop import READY, Position, last
+from pursuhint.training.own_parts import OwnParts
 from pursuhint.training.prepare_training import (
     Parts,
     build_distiller,
     check_plans,
     prepare,
 )
+from pursuhint.training.progress import shown
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
@@ -69,6 +75,11 @@ def train(
     data: DataLike | None = None,
     student: nn.Module | None = None,
     record_teacher: Path | str | None = None,
+    losses: Mapping[str, Any] | None = None,
+    optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
+    scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
+    callbacks: Sequence[Callable[[Event, Distiller], object]] = (),
+    progress: bool | None = None,
 ) -> RunRecord:
     """Train a student, alone or with a teacher, and write a run folder.
 
@@ -98,6 +109,21 @@ def train(
             batch size and seed alone: what is in it is replayed, and the rest is computed and recorded for
             other students, losses and weights. The result is that of the same recipe without a recording, up
             to the rounding of speed settings; ``acceleration.teacher_rounding`` makes recordings smaller.
+        losses: by name, losses beside the recipe's: a `pursuhint.losses.Loss` (an instance, of which a copy
+            is trained, or a class, built for the networks), or a function or module whose parameters are
+            named after what it looks at: ``student_logits``, ``teacher_logits``, ``student_maps``,
+            ``teacher_maps``, ``student_embedding``, ``teacher_embedding``, ``labels``, ``images``,
+            ``indices``. A pair is (loss, weight). In the run they are called ``python:NAME``.
+        optimizer: from the list of trained parameters to the optimizer of the main stage, such as
+            ``lambda parameters: torch.optim.Adam(parameters, 1e-3)``. The recipe's schedule scales its rates.
+        scheduler: from the optimizer to a scheduler in place of the recipe's schedule; it steps by epochs.
+        callbacks: called with every event and the `pursuhint.Distiller`.
+        progress: show a bar: True, False, or None for where somebody looks (a terminal, a notebook) and
+            ``on_event`` is not given.
+
+    A run with losses, optimizer, scheduler or callbacks of one's own says so in its ``recipe.yaml``
+    (``passed``), which alone does not repeat it. It resumes when they are passed again, and is refused when
+    they are missing.
 
     Returns:
         The record of the finished run.
@@ -116,10 +142,15 @@ def train(
     expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
     device = choose_device(device)
     stop = StopRequest()
-    with keep_random_state(device):
-        inputs = Inputs(student, teacher, data, plan)
+    own = OwnParts(losses or {}, optimizer, scheduler, tuple(callbacks))
+    with (
+        keep_random_state(device),
+        losses_passed(own.kinds()),
+        shown(progress, on_event) as watch,
+    ):
+        inputs = Inputs(student, teacher, data, plan, own=own)
         recording = None if record_teacher is None else Path(record_teacher)
-        steps = run_steps(Run(recipe, Path(out), inputs, on_event, recording), device=device, stop=stop)
+        steps = run_steps(Run(recipe, Path(out), inputs, watch, recording), device=device, stop=stop)
         try:
             next(steps)
         except StopIteration as finished:
@@ -182,6 +213,11 @@ def run_steps(
         recording = None
         if run.record_teacher is not None:
             _check_processes(accelerator)
+            if parts.data.train.private:
+                raise PursuhintError(
+                    f"the transform of {parts.data.name} draws random numbers of its own, so that a recorded "
+                    "teacher has seen other images; leave record_teacher out"
+                )
             recording = resources.recording(TeacherRecording.of_run(run.record_teacher, resolved, parts))
             stack.callback(resources.close)
         if parts.plan is not None or resolved.hints is None:
@@ -209,8 +245,9 @@ def run_steps(
         if pairs:
             tell(HintsChosen(pairs))
         trainer = Trainer(
-            folder, resolved, parts.data, distiller, accelerator, tell, resources, stop, recording
-        )
+            folder, resolved, parts.data, distiller, accelerator, tell, resources, stop, recording,
+            own=run.inputs.own,
+        )  # fmt: skip
         yield READY
         yield from trainer.steps()
         if accelerator.is_main_process:

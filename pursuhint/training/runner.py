@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import signal
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -46,6 +46,7 @@ from pursuhint.training.loaders import evaluation_loaders, training_loader, unch
 from pursuhint.training.loop import EpochProgress, LoopHooks, Position, TrainingLoop
 from pursuhint.training.loss_shares import dominant_of_run
 from pursuhint.training.normalization import images_line
+from pursuhint.training.own_parts import NO_PARTS, OwnParts
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources, TeacherPass
 from pursuhint.training.run_folder.checkpoints import StateStore
@@ -64,6 +65,10 @@ _WEIGHTS: Mapping[str, torch.dtype | None] = MappingProxyType(
 )
 
 
+_SCHEDULER = "scheduler.pt"
+"""File of a state with the state of the user's scheduler."""
+
+
 @dataclass
 class Trainer:
     """Trains, evaluates and saves a run whose parts have been built and checked.
@@ -78,6 +83,7 @@ class Trainer:
         resources: creates batches and teacher features, perhaps shared with other runs.
         stop: a request to save and stop; None for never.
         recording: of the teacher; None without.
+        own: optimizer, scheduler and callbacks of the user.
     """
 
     folder: Path
@@ -89,8 +95,10 @@ class Trainer:
     resources: Resources
     stop: StopRequest | None = None
     recording: TeacherRecording | None = None
+    own: OwnParts = NO_PARTS
     metrics: list[dict[str, Any]] = field(default_factory=list)
     state: Path | None = None  # folder of the last saved state
+    loop: TrainingLoop | None = None
 
     def __post_init__(self) -> None:
         accelerator = self.accelerator
@@ -107,6 +115,8 @@ class Trainer:
         if self.recipe.sync_batchnorm and accelerator.num_processes > 1:
             synchronize_batchnorms(self.distiller, accelerator.device)
         self.chosen_on = "val" if "val" in self.tests else "test"
+        if self.own.callbacks:
+            self.tell = _told_to(self.tell, self.own.callbacks, self.distiller)
         self.must_stop = synced_stop_signal(self.stop if self.stop is not None else StopRequest())
 
     def steps(self) -> Generator[Position, None, None]:
@@ -117,7 +127,7 @@ class Trainer:
             RunStopped: the run was asked to stop, and has been saved.
         """
         self._lay_out_weights()
-        stages = plan_stages(self.recipe, self.distiller)
+        stages = plan_stages(self.recipe, self.distiller, self.own)
         epochs = sum(stage.epochs for stage in stages)
         trainable = sum(p.numel() for p in self.distiller.student.parameters() if p.requires_grad)
         device = self.accelerator.device  # launchers number CPU devices too
@@ -136,6 +146,7 @@ class Trainer:
             loop = TrainingLoop(
                 self.accelerator, self.distiller, self.loader, seed=self.recipe.seed, hooks=self._hooks()
             )
+            self.loop = loop
             yield from loop.steps(stages, epochs_done=epochs_done, steps_done=steps_done)
         if self.accelerator.is_main_process:
             if epochs_done == epochs:
@@ -223,6 +234,8 @@ class Trainer:
         assert self.state is not None
         try:
             self.accelerator.load_state(str(self.state), load_kwargs={"weights_only": True})
+            if self.loop is not None and self.loop.scheduler is not None:
+                self.loop.scheduler.load_state_dict(torch.load(self.state / _SCHEDULER, weights_only=True))
         except Exception as error:
             if isinstance(error, MemoryError | torch.OutOfMemoryError):
                 raise
@@ -320,6 +333,8 @@ class Trainer:
                 sums = progress.sums.state()
                 content = {"step": progress.step, "seconds": progress.seconds, "sums": sums}
                 write_json(folder / self._progress_file, content)
+            if self.loop is not None and self.loop.scheduler is not None:
+                torch.save(self.loop.scheduler.state_dict(), folder / _SCHEDULER)
             if self.accelerator.is_main_process:
                 path = folder / "best.safetensors"
                 if best is not None:
@@ -357,6 +372,21 @@ class Trainer:
         assert self.state is not None
         with atomic_path(self.folder / "best.safetensors") as temporary:
             shutil.copyfile(self.state / "best.safetensors", temporary)
+
+
+def _told_to(
+    tell: Callable[[Event], None],
+    callbacks: Sequence[Callable[[Event, Distiller], object]],
+    distiller: Distiller,
+) -> Callable[[Event], None]:
+    """A handler of events that passes them, and the distiller, to callbacks too."""
+
+    def handle(event: Event) -> None:
+        tell(event)
+        for callback in callbacks:
+            callback(event, distiller)
+
+    return handle
 
 
 def _line(metrics: Mapping[str, Any]) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.losses.base import WarmUp
+from pursuhint.training.own_parts import NO_PARTS, OwnParts
 from pursuhint.training.recipe.schema import OptimizerConfig, Recipe, ScheduleConfig
 from pursuhint.training.schedules import learning_rate_factor
 
@@ -29,6 +32,7 @@ class Stage:
         schedule: of the learning rate, over the epochs of this stage.
         term: the only term of a warm-up; None for all of them.
         warm_up: the warm-up itself; None in the main stage.
+        own: optimizer and scheduler of the user, in the main stage.
     """
 
     name: str
@@ -37,6 +41,56 @@ class Stage:
     schedule: ScheduleConfig
     term: str | None = None
     warm_up: WarmUp | None = None
+    own: OwnParts = NO_PARTS
+
+    def new_optimizer(self, parameters: list[nn.Parameter], *, late: bool = False) -> torch.optim.Optimizer:
+        """The optimizer of the stage: the user's own, or that of its settings, see `build_optimizer`.
+
+        Raises:
+            PursuhintError: the user's function returned something else.
+        """
+        if self.own.optimizer is None:
+            return build_optimizer(self.optimizer, parameters, late=late)
+        optimizer = self.own.optimizer(parameters)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise PursuhintError(
+                f"optimizer must be a function that returns a torch.optim.Optimizer, got a "
+                f"{type(optimizer).__name__}"
+            )
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        return optimizer
+
+    def new_scheduler(self, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
+        """The user's scheduler; None where the recipe's schedule holds.
+
+        Raises:
+            PursuhintError: the user's function returned something else, or one that waits for a metric.
+        """
+        if self.own.scheduler is None:
+            return None
+        scheduler = self.own.scheduler(optimizer)
+        if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
+            raise PursuhintError(
+                "scheduler must be a function that returns a torch.optim.lr_scheduler.LRScheduler that steps "
+                f"by epochs, got a {type(scheduler).__name__}"
+            )
+        return scheduler
+
+    def set_learning_rate(
+        self, groups: list[dict[str, Any]], step: int, steps_per_epoch: int, *, restarted: int = 0
+    ) -> float:
+        """Set the learning rate of a step, see `learning_rate`; returns that of the first group.
+
+        A scheduler of the user sets it instead. The rates of the user's optimizer are scaled as the schedule
+        has it.
+        """
+        if self.own.scheduler is None:
+            rate = self.learning_rate(step, steps_per_epoch, restarted=restarted)
+            for group in groups:
+                of_recipe = self.own.optimizer is None
+                group["lr"] = rate if of_recipe else group["initial_lr"] * rate / self.optimizer.lr
+        return float(groups[0]["lr"])
 
     def begin_stage(self, distiller: Distiller) -> list[nn.Parameter]:
         """Set the distiller to this stage; returns the parameters that it trains."""
@@ -87,14 +141,14 @@ class Stage:
         return self.optimizer.lr * factor
 
 
-def plan_stages(recipe: Recipe, distiller: Distiller) -> tuple[Stage, ...]:
+def plan_stages(recipe: Recipe, distiller: Distiller, own: OwnParts = NO_PARTS) -> tuple[Stage, ...]:
     """The warm-ups of the losses, each with its own learning rate, and then the main stage."""
     warm_ups = []
     for term, warm_up in distiller.warm_ups():
         optimizer = recipe.optimizer.model_copy(update={"lr": warm_up.lr or recipe.optimizer.lr})
         schedule = ScheduleConfig(kind="cosine", floor=warm_up.lr_floor)
         warm_ups.append(Stage(f"{term}:{warm_up.name}", warm_up.epochs, optimizer, schedule, term, warm_up))
-    return (*warm_ups, Stage("main", recipe.epochs, recipe.optimizer, recipe.schedule))
+    return (*warm_ups, Stage("main", recipe.epochs, recipe.optimizer, recipe.schedule, own=own))
 
 
 def check_that_all_learn(distiller: Distiller) -> None:

@@ -56,7 +56,7 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
         changes["data"] = DataConfig(
             name=f"python:{data.name}", **{key: getattr(recipe.data, key) for key in kept}
         )
-    recipe = with_absolute_paths(recipe.model_copy(update=changes))
+    recipe = inputs.own.added_to(with_absolute_paths(recipe.model_copy(update=changes)))
     check_origin(recipe)
     losses = resolve_losses(recipe.losses)
     _check_teacher(recipe, losses)

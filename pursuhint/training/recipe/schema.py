@@ -423,6 +423,8 @@ class Recipe(_Section):
             not over each rank's shard.
         save_every_steps: steps between two states saved within an epoch; 0 for none.
         trackers: loggers of metrics beside ``metrics.jsonl``: ``tensorboard``, ``wandb``.
+        passed: what the run got from Python in place of parts of the recipe, by name, so that this recipe
+            alone does not repeat it; written by `pursuhint.training.train`.
     """
 
     student: NetworkConfig
@@ -440,6 +442,7 @@ class Recipe(_Section):
     sync_batchnorm: bool = False
     save_every_steps: int = Field(default=0, ge=0)
     trackers: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
@@ -452,7 +455,8 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         for name in self.losses:
-            check_name("loss", LOSSES, name)
+            if not name.startswith("python:"):  # which only its run can look up
+                check_name("loss", LOSSES, name)
         if self.acceleration.cache_teacher and self.data.augment:
             raise PursuhintError(
                 "acceleration.cache_teacher needs images that look the same in every epoch, but data.augment "

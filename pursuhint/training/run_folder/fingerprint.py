@@ -61,6 +61,12 @@ def check_same_run(
         for key in dict.fromkeys([*there, *here])
         if key not in _MAY_DIFFER | may_differ and there.get(key) != here.get(key)
     ]
+    if "passed" in keys:
+        raise PursuhintError(
+            f"{folder} holds a different run, with {'; '.join(there.get('passed') or ['nothing'])} passed "
+            f"from Python, and here are {'; '.join(here.get('passed') or ['none of these'])}; pass the same, "
+            "or choose another folder (--out)"
+        )
     if keys:
         shown = ", ".join(f"{key} is {there.get(key)!r} there and {here.get(key)!r} here" for key in keys[:3])
         more = f" and {len(keys) - 3} more keys differ" if len(keys) > 3 else ""
