@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         RunEnded,
         train_many,
     )
+    from pursuhint.training.own_parts import OwnParts
     from pursuhint.training.prepare_training import (
         Parts,
         build_distiller,
