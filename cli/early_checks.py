@@ -126,6 +126,12 @@ def pooling(name: str) -> None:
     get_pooling(name)
 
 
+def varied(text: str) -> None:
+    from pursuhint.study.search_space import parse_varied
+
+    parse_varied(text)
+
+
 def figure(name: str) -> None:
     from pursuhint._util.registry import lookup
     from pursuhint.report import FIGURES

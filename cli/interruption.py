@@ -11,7 +11,7 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit status after Ctrl-C, as in shells."""
 
 # Commands whose folder keeps what was finished; the same command continues from there.
-_RESUMABLE = ("train", "analyze", "compare", "demo", "table run")
+_RESUMABLE = ("train", "analyze", "compare", "demo", "search", "table run")
 
 
 # Where `remember_folder` keeps it for the contexts above the command's own.

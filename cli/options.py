@@ -287,6 +287,15 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help="Run the network in this type by automatic mixed precision: faster on a GPU, and less exact.  "
         "[default: no]",
     ),
+    "record_teacher": click.option(
+        "--record-teacher",
+        "recording",
+        metavar="DIR",
+        type=_path(file_okay=False),
+        help="Record the teacher's outputs in DIR, in float16 (or --set acceleration.teacher_rounding=bf16), "
+        "and replay what is there: the teacher then runs once for all students, losses and weights with its "
+        "data, augmentation, batch size and seed.",
+    ),
     "out": click.option("--out", metavar="DIR", type=_path(), required=True, help="Folder to write to."),
     "overwrite": click.option(
         "--overwrite", is_flag=True, help="Replace an analysis of another network or other data in OUT."

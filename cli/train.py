@@ -63,15 +63,7 @@ from .recipe_options import build_recipe, recipe_options, rounded_for_recording
     is_flag=True,
     help="With several processes, let batch norms see the whole batch, not each process's part of it.",
 )
-@click.option(
-    "--record-teacher",
-    "recording",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Record the teacher's outputs in DIR, in float16 (or --set acceleration.teacher_rounding=bf16), and "
-    "replay what is there: the teacher then runs once for all students, losses and weights with its data, "
-    "augmentation, batch size and seed.",
-)
+@apply("record_teacher")
 @click.option("--no-report", is_flag=True, help="Do not write report.html; `pursuhint report OUT` can later.")
 @apply("device", "out", "quiet", "json")
 def command(

@@ -48,7 +48,10 @@ if TYPE_CHECKING:
     from pursuhint.study.run_comparison import ComparisonRequest, compare
     from pursuhint.study.run_crossed import Crossing, compare_crossed
     from pursuhint.study.run_methods import compare_methods
+    from pursuhint.study.run_search import search
     from pursuhint.study.run_transfer import transfer
+    from pursuhint.study.search_result import Confirmation, Pruner, SearchOptions, SearchResult, SearchTrial
+    from pursuhint.study.search_space import Varied, parse_varied
     from pursuhint.study.sequential import SequentialPlan
     from pursuhint.study.sign_flips import sign_flip_p_value
     from pursuhint.study.study import StudyOptions

@@ -78,6 +78,8 @@ TEACHER = "--teacher resnet14 --teacher-checkpoint {weights}"
 RECIPE = f"--student resnet8 --data digits {TEACHER} --loss at"
 LAST_LINE = Shown("tests/cli/test_every_option.py::test_json_prints_json_and_quiet_nothing")
 
+SEARCH_TEST = Shown("tests/cli/test_search.py::test_json_quiet_and_the_recipe_of_the_best_trial")
+
 RECIPE_ROWS: Mapping[str, Row] = {
     "--recipe": Changes("--recipe digits-pursuhint"),
     "--loss": Changes("--loss kd"),
@@ -126,6 +128,21 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--out": Changes("--out {tmp}/b", without="--out {tmp}/a"),
         "--quiet": LAST_LINE,
         "--json": LAST_LINE,
+    },
+    "search": {
+        **RECIPE_ROWS,
+        "--vary": Changes("--vary losses.at.p=1,2"),
+        "--trials": Changes("--trials 3"),
+        "--pruner": Changes("--pruner hyperband"),
+        "--at-once": Changes("--at-once 2"),
+        "--confirm-seeds": Changes("--confirm-seeds 2"),
+        "--hints": Changes("--hints centers"),
+        "--seed": Changes("--seed 1"),
+        "--record-teacher": Changes("--record-teacher {tmp}/recording"),
+        "--device": Changes("--device meta", without="--device cpu"),
+        "--out": Changes("--out {tmp}/b", without="--out {tmp}/a"),
+        "--quiet": SEARCH_TEST,
+        "--json": SEARCH_TEST,
     },
     "compare": {
         **RECIPE_ROWS,
@@ -378,6 +395,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
 
 FIRST_WORDS = {
     "train": f"{RECIPE} --out {{tmp}}/out",
+    "search": f"{RECIPE} --vary losses.at=1..100:log --out {{tmp}}/out",
     "compare": f"{RECIPE} --out {{tmp}}/out",
     "pathways": f"{RECIPE} --loss distpro --out {{tmp}}/out.yaml",
     "analyze": "--teacher resnet14 --random-weights --data digits --out {tmp}/out",
@@ -391,6 +409,7 @@ FIRST_WORDS = {
 
 CALLED = {
     "train": "pursuhint.training:train",
+    "search": "pursuhint.study:search",
     "compare": "pursuhint.study:compare pursuhint.study:compare_methods pursuhint.study:compare_crossed",
     "pathways": "pursuhint.study.pathway_search:search_process",
     "analyze": "pursuhint.analysis.run_analysis:analyze",
@@ -505,7 +524,7 @@ def test_it_changes_what_is_done(command, option, row, places, monkeypatch):
         assert seen == ["resnet8", "resnet20"]
         return
     first = f"{row.first or FIRST_WORDS[command]} {row.base}"
-    if command in ("train", "compare") and option in ("--data", "--data-root", "--download"):
+    if command in ("train", "compare", "search") and option in ("--data", "--data-root", "--download"):
         first = first.replace("digits", "cifar100")
     if command == "compare" and option in ("--method", "--hints", "--loss-set"):
         first = first.replace("--loss at", "")  # methods bring their own losses
@@ -529,7 +548,7 @@ def test_it_is_refused(command, option, row, places):
         "analyze": "--out {tmp}/out",
         "points": "resnet14",
     }.get(command, "")
-    if command in ("train", "compare", "pathways"):
+    if command in ("train", "compare", "pathways", "search"):
         first = FIRST_WORDS[command]
     with pytest.raises(PursuhintError, match=re.escape(row.message)):
         main.main(
