@@ -17,6 +17,7 @@ from pursuhint.errors import PursuhintError
 if TYPE_CHECKING:
     from pursuhint.data.augment import Augmentation, CropFlip, ResizedCropFlip
     from pursuhint.data.batch import Batch
+    from pursuhint.data.class_splits import ClassSplit, class_order, class_split
     from pursuhint.data.dataset_split import DatasetSplit
     from pursuhint.data.fingerprint import DataFingerprint, fingerprint_data
     from pursuhint.data.folder import load_folder

@@ -52,6 +52,7 @@ class RelationshipMatchingLoss(Loss):
         strength: of the local distillation, at least 0.
         weighting: how the strength adapts to a sample, see `LocalDistillationLoss`.
         centers: ``"global"`` or ``"batch"``.
+        student_temperature: of the student's side of the local distillation; None for ``temperature``.
 
     Raises:
         PursuhintError: a value is out of its range.
@@ -87,6 +88,7 @@ class RelationshipMatchingLoss(Loss):
         strength: float = 2.0,
         weighting: Weighting = "teacher_max_prob",
         centers: Centers = "global",
+        student_temperature: float | None = None,
     ) -> None:
         super().__init__()
         check_non_negative(matching_epochs=matching_epochs)
@@ -101,6 +103,7 @@ class RelationshipMatchingLoss(Loss):
             strength=strength,
             weighting=weighting,
             centers=centers,
+            student_temperature=student_temperature,
         )
         self._stage: str | None = None
 

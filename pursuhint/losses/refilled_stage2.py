@@ -15,7 +15,13 @@ from pursuhint.losses.checks import check_choice, check_non_negative, check_posi
 from pursuhint.losses.context import LossContext
 
 Centers = Literal["global", "batch"]
-Weighting = Literal["teacher_max_prob", "teacher_exp_neg_entropy", "ncm_max_prob", "constant"]
+Weighting = Literal[
+    "teacher_max_prob",
+    "teacher_exp_neg_entropy",
+    "teacher_relative_confidence",
+    "ncm_max_prob",
+    "constant",
+]
 
 
 def class_sums(embedding: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -38,6 +44,30 @@ def class_centers(embedding: Tensor, labels: Tensor, num_classes: int) -> Tensor
     return unit_length(class_sums(embedding, labels, num_classes))
 
 
+@torch.no_grad()
+def relative_confidence(logits: Tensor) -> Tensor:
+    r"""How sure a network is of each sample, compared with the others of its batch over all ranks.
+
+    With :math:`h_i` the cross-entropy of the logits against the class that they find most probable, scaled
+    to :math:`w_i = (h_i - \min h) / (\max h - \min h)`, it is :math:`2 \sigma(-w_i)`: 1 for the surest sample
+    of a batch and 0.538 for the least sure one. Samples of equal confidence have 1 each.
+
+    Source: the authors' code of Ye, Lu and Zhan, Generalized Knowledge Distillation via Relationship
+    Matching, TPAMI 2023 (njulus/GKD).
+
+    Args:
+        logits: (N, classes).
+
+    Returns:
+        (N,), in [0.538, 1].
+    """
+    doubt = -logits.log_softmax(1).amax(1)
+    everyone = gather(doubt)
+    low, high = everyone.min(), everyone.max()
+    spread = (high - low).where(high > low, 1.0)
+    return 2 * torch.sigmoid((low - doubt) / spread)
+
+
 class LocalDistillationLoss(EmbeddingLoss):
     r"""Learn to classify from labels and from which class centre the teacher finds nearest.
 
@@ -55,14 +85,14 @@ class LocalDistillationLoss(EmbeddingLoss):
     adds samples to them; before they have been completed (`complete`) every batch adds its own. The CVPR
     version takes those of the batch (``"batch"``).
 
-    The strength :math:`\lambda_i` of a sample adapts to how well the teacher knows it. The formula is in
-    neither supplement nor code; only its behaviour is described. ``weighting`` is
+    The strength :math:`\lambda_i` of a sample adapts to how well the teacher knows it. ``weighting`` is
     ``"teacher_max_prob"``, :math:`\lambda` times the largest probability among the teacher's own classes
-    (default: larger for classes that the teacher was trained on, as described);
-    ``"teacher_exp_neg_entropy"``, :math:`\lambda e^{-H}` with the entropy of the same; ``"ncm_max_prob"``,
-    the largest of the local probabilities, for teachers without a classifier; or ``"constant"``, the
-    authors' code. That code has :math:`\lambda = 100`, while the study in the supplement finds 2 best and
-    little sensitivity: the default goes with the adaptive weights of the papers.
+    (default); ``"teacher_exp_neg_entropy"``, :math:`\lambda e^{-H}` with the entropy of the same;
+    ``"teacher_relative_confidence"``, see `relative_confidence`, as in the authors' code of the extended
+    paper (njulus/GKD); ``"ncm_max_prob"``, the largest of the local probabilities, for teachers without a
+    classifier; or ``"constant"``, the authors' code of the conference paper. That code has
+    :math:`\lambda = 100`, the one of the extended paper 1, and the study in the supplement finds 2 best and
+    little sensitivity.
 
     Reference: H.-J. Ye, S. Lu and D.-C. Zhan, Distilling Cross-Task Knowledge via Relationship Matching,
     CVPR 2020; extended in Generalized Knowledge Distillation via Relationship Matching, TPAMI 2023,
@@ -73,8 +103,10 @@ class LocalDistillationLoss(EmbeddingLoss):
         teacher_embedding: width of the teacher's embedding.
         temperature: :math:`\tau`, above 0.
         strength: :math:`\lambda`, at least 0.
-        weighting: one of the four names above.
+        weighting: one of the five names above.
         centers: ``"global"`` or ``"batch"``.
+        student_temperature: :math:`\tau` of the student's logits, above 0, where it differs; the code of the
+            extended paper has 1 for both, and its :math:`\tau_2` divides the teacher's scores only.
 
     Raises:
         PursuhintError: a value is out of its range.
@@ -107,9 +139,11 @@ class LocalDistillationLoss(EmbeddingLoss):
         strength: float = 2.0,
         weighting: Weighting = "teacher_max_prob",
         centers: Centers = "global",
+        student_temperature: float | None = None,
     ) -> None:
         super().__init__()
-        check_positive(temperature=temperature)
+        self.student_temperature = temperature if student_temperature is None else student_temperature
+        check_positive(temperature=temperature, student_temperature=self.student_temperature)
         check_choice(Weighting, weighting=weighting)
         check_choice(Centers, centers=centers)
         check_non_negative(strength=strength)
@@ -165,7 +199,7 @@ class LocalDistillationLoss(EmbeddingLoss):
         log_p = F.log_softmax(
             teacher @ self.class_centers(teacher, labels)[classes].T / self.temperature, dim=1
         )
-        log_q = F.log_softmax(student[:, classes] / self.temperature, dim=1)
+        log_q = F.log_softmax(student[:, classes] / self.student_temperature, dim=1)
         divergences = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
         weights = self.sample_weights(log_p, teacher_logits)
         return {
@@ -196,6 +230,8 @@ class LocalDistillationLoss(EmbeddingLoss):
         if self.weighting == "ncm_max_prob":
             return self.strength * log_local.exp().amax(1)
         assert teacher_logits is not None
+        if self.weighting == "teacher_relative_confidence":
+            return self.strength * relative_confidence(teacher_logits)
         probabilities = teacher_logits.softmax(1)
         if self.weighting == "teacher_max_prob":
             return self.strength * probabilities.amax(1)

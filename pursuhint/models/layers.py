@@ -7,14 +7,18 @@ import math
 from torch import Tensor, nn
 
 
-def conv3x3(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """3x3 convolution without bias that keeps the image size, up to its stride."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, groups=groups, bias=False)
+def conv3x3(
+    in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """3x3 convolution that keeps the image size, up to its stride."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, groups=groups, bias=bias)
 
 
-def conv1x1(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """1x1 convolution without bias."""
-    return nn.Conv2d(in_channels, out_channels, 1, stride=stride, groups=groups, bias=False)
+def conv1x1(
+    in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """1x1 convolution."""
+    return nn.Conv2d(in_channels, out_channels, 1, stride=stride, groups=groups, bias=bias)
 
 
 class ChannelShuffle(nn.Module):

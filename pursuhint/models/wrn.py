@@ -7,6 +7,8 @@ State-dict keys and numbers are those of RepDistiller and mdistiller.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from pursuhint._util.size_bounds import DEEPEST_NETWORK, WIDEST_NETWORK, check_at_most
@@ -24,20 +26,29 @@ class WideBlock(nn.Module):
         out_channels: channels of the output.
         stride: of the first convolution and of the shortcut.
         dropout: probability of zeroing an activation before the second convolution.
+        bias: whether convolutions have one.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: int = 1,
+        dropout: float = 0.0,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.relu1 = nn.ReLU(inplace=True)
-        self.conv1 = conv3x3(in_channels, out_channels, stride=stride)
+        self.conv1 = conv3x3(in_channels, out_channels, stride=stride, bias=bias)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu2 = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = conv3x3(out_channels, out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels, bias=bias)
         self.convShortcut: nn.Conv2d | None = None  # the name is that of the published state dicts
         if in_channels != out_channels:
-            self.convShortcut = conv1x1(in_channels, out_channels, stride=stride)
+            self.convShortcut = conv1x1(in_channels, out_channels, stride=stride, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (batch, in_channels, H, W) to (batch, out_channels, H / stride, W / stride)."""
@@ -52,11 +63,11 @@ class WideStage(nn.Module):
     """Blocks of one resolution, in ``layer``."""
 
     def __init__(
-        self, blocks: int, in_channels: int, out_channels: int, *, stride: int, dropout: float
+        self, blocks: int, in_channels: int, out_channels: int, *, stride: int, **options: Any
     ) -> None:
         super().__init__()
-        first = WideBlock(in_channels, out_channels, stride=stride, dropout=dropout)
-        rest = (WideBlock(out_channels, out_channels, dropout=dropout) for _ in range(blocks - 1))
+        first = WideBlock(in_channels, out_channels, stride=stride, **options)
+        rest = (WideBlock(out_channels, out_channels, **options) for _ in range(blocks - 1))
         self.layer = nn.Sequential(first, *rest)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -73,6 +84,7 @@ class WideResNet(nn.Module):
         num_classes: number of logits.
         in_channels: channels of the images.
         dropout: probability of zeroing an activation inside a block, in [0, 1).
+        bias: whether convolutions have one, as in the REFILLED papers' networks.
 
     Raises:
         PursuhintError: ``depth`` is not 6 n + 4 for an n of at least 1, ``width`` is below 1, ``dropout`` is
@@ -80,7 +92,14 @@ class WideResNet(nn.Module):
     """
 
     def __init__(
-        self, depth: int, width: int, *, num_classes: int, in_channels: int = 3, dropout: float = 0.0
+        self,
+        depth: int,
+        width: int,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         check_at_most(DEEPEST_NETWORK, depth=depth)
@@ -96,10 +115,11 @@ class WideResNet(nn.Module):
             raise PursuhintError(f"the width of a wide ResNet must be at least 1, got {width}")
         if not 0 <= dropout < 1:
             raise PursuhintError(f"dropout must be in [0, 1), got {dropout}")
-        self.conv1 = conv3x3(in_channels, 16)
-        self.block1 = WideStage(blocks, 16, 16 * width, stride=1, dropout=dropout)
-        self.block2 = WideStage(blocks, 16 * width, 32 * width, stride=2, dropout=dropout)
-        self.block3 = WideStage(blocks, 32 * width, 64 * width, stride=2, dropout=dropout)
+        inner = {"dropout": dropout, "bias": bias}
+        self.conv1 = conv3x3(in_channels, 16, bias=bias)
+        self.block1 = WideStage(blocks, 16, 16 * width, stride=1, **inner)
+        self.block2 = WideStage(blocks, 16 * width, 32 * width, stride=2, **inner)
+        self.block3 = WideStage(blocks, 32 * width, 64 * width, stride=2, **inner)
         self.bn1 = nn.BatchNorm2d(64 * width)
         self.relu = nn.ReLU(inplace=True)
         self.avgpool = nn.AdaptiveAvgPool2d(1)

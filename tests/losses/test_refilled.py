@@ -10,7 +10,11 @@ import torch
 
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.refilled import RelationshipMatchingLoss
-from pursuhint.losses.refilled_stage2 import LocalDistillationLoss, class_centers
+from pursuhint.losses.refilled_stage2 import (
+    LocalDistillationLoss,
+    class_centers,
+    relative_confidence,
+)
 
 CLASSES, WIDTH = 5, 3
 LABELS = torch.tensor([4, 1, 1, 0])
@@ -39,6 +43,13 @@ def make(**options) -> LocalDistillationLoss:
 def softmax(values):
     weights = [math.exp(value) for value in values]
     return [weight / sum(weights) for weight in weights]
+
+
+def relative(rows):
+    """2 sigma(-w) with w the doubts of a batch, scaled to 0..1."""
+    doubts = [-math.log(max(softmax(row))) for row in rows]
+    low, high = min(doubts), max(doubts)
+    return [2 / (1 + math.exp((doubt - low) / (high - low))) for doubt in doubts]
 
 
 WEIGHTS = {
@@ -73,6 +84,33 @@ def test_equals_the_formula_as_a_loop(inputs, training, weighting, centers):
     assert terms["ce"].item() == pytest.approx(ce)
     assert terms["local"].item() == pytest.approx(local)
     assert loss(*inputs).item() == pytest.approx(ce + local)
+
+
+def test_relative_confidence_equals_the_formula(inputs, training):
+    student, _, _, own = inputs
+    found = relative_confidence(own)
+    torch.testing.assert_close(found, torch.tensor(relative(own.tolist()), dtype=torch.float64))
+    assert found.max() == 1
+    assert found.min().item() == pytest.approx(2 / (1 + math.e))  # 0.538
+    loss = make(weighting="teacher_relative_confidence", strength=3.0)
+    weights = loss.sample_weights(student.log_softmax(1), own)
+    torch.testing.assert_close(weights, 3 * found)
+
+
+def test_equally_sure_samples_count_fully():
+    assert relative_confidence(torch.zeros(4, 3)).tolist() == [1, 1, 1, 1]
+    assert relative_confidence(1e4 * torch.eye(3)).isfinite().all()
+
+
+def test_the_temperature_of_one_side(inputs, training):
+    student, teacher, labels, _ = inputs
+    one = make(weighting="constant", temperature=2.0, student_temperature=1.0)
+    for loss in (one, other := make(weighting="constant", temperature=2.0)):
+        loss.see(*training)
+        loss.complete()
+    scaled = other.terms(2 * student, teacher, labels)["local"]
+    torch.testing.assert_close(one.terms(student, teacher, labels)["local"], scaled)
+    assert whole(temperature=1.0).local.student_temperature == 1.0
 
 
 def test_centers_are_directions_of_means(training):

@@ -192,7 +192,7 @@ def test_losses_that_need_equal_channels_list_the_pairs_that_have_them(name):
 
 # -- settings of the papers ------------------------------------------------------------------------------
 
-ITS_OWN_SCHEDULE = {"reviewkd", "distpro", "refilled", "crcd"}
+ITS_OWN_SCHEDULE = {"reviewkd", "distpro", "refilled", "refilled-supplement", "crcd"}
 
 
 @pytest.mark.parametrize(
@@ -341,6 +341,15 @@ def test_wide_and_deep_teachers():
     assert Recipe.load("imagenet-dkd:resnet50-mobilenet").losses["dkd"].options["beta"] == 2
     assert Recipe.load("imagenet-reviewkd:resnet50-mobilenet").losses["reviewkd"].weight == 8
     assert Recipe.load("imagenet-rrd-kd").losses["kd"].weight == 1
+
+
+def test_both_settings_of_refilled():
+    conference, extended = Recipe.load("cifar100-refilled"), Recipe.load("cifar100-refilled-supplement")
+    assert (conference.batch_size, conference.schedule.milestones) == (128, (100, 140, 180))
+    assert (extended.batch_size, extended.schedule.milestones) == (256, (50, 100, 150))
+    options = extended.losses["refilled"].options
+    assert (options["temperature"], options["strength"], options["k_hat"]) == (1, 1, "fewest")
+    assert extended.student.options == extended.teacher.options == {"dropout": 0.3, "bias": True}
 
 
 def test_imagenet_settings():
