@@ -361,7 +361,9 @@ def test_compression_counts_parameters_and_averages_seeds(runs, tmp_path):
 
 def test_names_tell_folders_apart():
     assert short_names([Path("/a/x/at"), Path("/b/x/at"), Path("/b/x/kd")]) == ["a/x/at", "b/x/at", "kd"]
-    assert short_names([Path("/")]) == ["/"]
+    assert short_names([Path("/a/at/pair/seed-0"), Path("/a/kd/pair/seed-0")]) == ["at", "kd"]
+    assert short_names([Path("/b/seed-0"), Path("/b/seed-1")]) == ["seed-0", "seed-1"]
+    assert (short_names([Path("/")]), short_names([Path("/a/at")])) == (["/"], ["at"])
 
 
 def test_a_folder_named_twice_and_none_are_refused(runs, tmp_path):

@@ -10,8 +10,10 @@ from pursuhint.errors import PursuhintError
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """The ends of paths that tell them apart: ``at``, or ``a/at`` and ``b/at``."""
+    """The ends of paths that tell them apart: ``at`` and ``kd``, also of ``at/seed-0`` and ``kd/seed-0``."""
     parts = [folder.resolve().parts[1:] or ("/",) for folder in folders]
+    while len(parts) > 1 and len({own[-1] for own in parts}) == 1 and min(map(len, parts)) > 1:
+        parts = [own[:-1] for own in parts]
     names = []
     for own in parts:
         length = 1
