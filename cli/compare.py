@@ -119,8 +119,9 @@ class Lengths(click.ParamType):
 @click.option(
     "--until-decided",
     is_flag=True,
-    help="Begin with --seeds and add seeds until every arm is better, worse or equal to the control; the "
-    "chance of a wrong answer is bounded over all looks.",
+    help="Begin with --seeds and add seeds until every arm is better, worse or equal to the control (every "
+    "method to KD); the chance of a wrong answer is bounded over all looks. With several sets of losses or "
+    "lengths, each of them by itself.",
 )
 @click.option(
     "--max-seeds",
@@ -175,18 +176,12 @@ def command(
 
         max_seeds = max_seeds or MOST_SEEDS
         SequentialPlan(len(parse_seeds(seeds)), max_seeds)  # fails before PyTorch is imported
-    if until_decided and methods:
-        raise PursuhintError("--until-decided goes with arms, not with --method; name the seeds by --seeds")
     lengths = options["epochs"] or ()
     options["epochs"] = lengths[0] if lengths else None
     crossed = bool(loss_sets) or len(lengths) > 1
     if crossed and methods:
         what = "--loss-set" if loss_sets else f"--epochs {','.join(map(str, lengths))}"
         raise PursuhintError(f"{what} is crossed with arms, not with --method; give one or the other")
-    if crossed and until_decided:
-        raise PursuhintError(
-            "--until-decided takes one set of losses and one length; name the seeds by --seeds"
-        )
     if loss_sets and options["losses"]:
         raise PursuhintError("--loss-set names all losses of its students; leave out --loss")
     if methods and options["losses"]:
@@ -240,6 +235,7 @@ def command(
                 at_once=at_once,
                 streams=streams,
                 margin=margin,
+                max_seeds=max_seeds,
                 on_event=progress,
             )
         elif crossed:
@@ -247,7 +243,7 @@ def command(
                 recipe,
                 out,
                 Crossing(parse_loss_sets(loss_sets), lengths),
-                request=ComparisonRequest(arms or DEFAULT_ARMS, numbers, margin),
+                request=ComparisonRequest(arms or DEFAULT_ARMS, numbers, margin, max_seeds),
                 options=StudyOptions(where, at_once, streams, progress),
             )
         else:

@@ -57,8 +57,7 @@ def repeat_comparison(comparison: Comparison, recipe: Recipe) -> str:
         f"{GIVEN}{folder / arm.runs[0].folder / 'hints.json'}" if arm.name.startswith(GIVEN) else arm.name
         for arm in comparison.arms
     ]
-    planned = comparison.sequential
-    seeds = comparison.seeds if planned is None else comparison.seeds[: planned.first]
+    seeds = _first_seeds(comparison)
     passed = passed_from_python(recipe)
     if passed:
         asked = f", arms={arms}, seeds={list(seeds)}{_in_python(comparison)}"
@@ -86,10 +85,10 @@ def repeat_methods(study: MethodComparison, recipe: Recipe) -> str:
     names = [_method(method, folder) for method in study.methods if method.name != "alone"]
     passed = passed_from_python(recipe)
     if passed:
-        asked = f", methods={names}, seeds={list(study.seeds)}{_in_python(study)}"
+        asked = f", methods={names}, seeds={list(_first_seeds(study))}{_in_python(study)}"
         return _call("compare_methods", folder / "recipe.yaml", asked, passed)
     words = [word for name in names for word in ("--method", name)]
-    words += [*_hints(recipe.hints), *_seeds(study.seeds), *_verdicts(study)]
+    words += [*_hints(recipe.hints), *_seeds(_first_seeds(study)), *_verdicts(study)]
     return _compare(folder, recipe, study.environment, words)
 
 
@@ -152,6 +151,11 @@ def _method(method: MethodResult, folder: Path) -> str:
     return f"{_RECIPE}{folder / method.runs[0].folder / 'recipe.yaml'}"
 
 
+def _first_seeds(study: Comparison | MethodComparison) -> tuple[int, ...]:
+    """The seeds that a study began with."""
+    return study.seeds if study.sequential is None else study.seeds[: study.sequential.first]
+
+
 def _seeds(seeds: Sequence[int]) -> list[str]:
     return ["--seeds", ",".join(map(str, seeds))]
 
@@ -159,7 +163,7 @@ def _seeds(seeds: Sequence[int]) -> list[str]:
 def _verdicts(study: Comparison | MethodComparison) -> list[str]:
     """The options for the margin, if it is not the usual one, and for adding seeds until decided."""
     words = [] if study.margin in (None, MARGIN) else ["--margin", f"{study.margin:g}"]
-    if isinstance(study, Comparison) and study.sequential is not None:
+    if study.sequential is not None:
         words += ["--until-decided", "--max-seeds", str(study.sequential.most)]
     return words
 
@@ -167,7 +171,7 @@ def _verdicts(study: Comparison | MethodComparison) -> list[str]:
 def _in_python(study: Comparison | MethodComparison) -> str:
     """The same as arguments of the call from Python."""
     text = "" if study.margin in (None, MARGIN) else f", margin={study.margin!r}"
-    if isinstance(study, Comparison) and study.sequential is not None:
+    if study.sequential is not None:
         text += f", max_seeds={study.sequential.most}"
     return text
 

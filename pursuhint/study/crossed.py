@@ -37,7 +37,7 @@ class CrossedComparison(FinishedStudy):
         path: its folder.
         outcome: by what arms are compared.
         recipe: settings shared by all cells, without losses and hints; its epochs and seed do not apply.
-        seeds: of every cell.
+        seeds: of every cell; where cells add seeds until they are decided, of the one with the most.
         cells: one for each set of losses and length, lengths within sets.
     """
 

@@ -20,6 +20,7 @@ from pursuhint.study.paired_statistics import (
     correct_for_multiplicity,
     summarize,
 )
+from pursuhint.study.until_decided import SequentialResult
 
 __all__ = ["METHODS_FILE", "MethodComparison", "MethodResult"]
 
@@ -83,6 +84,9 @@ class MethodComparison(FinishedStudy):
             primary outcome, corrected (Holm) for their number.
         sentences: by control: what each of these says, in words.
         failed: by method: why it could not be trained.
+        sequential: looks and outcome, if seeds are added until the study is decided; its intervals then have
+            the confidence of the last look. What counts is the difference to ``"kd"``, where it is among the
+            methods.
         environment: versions, device, command; see ``environment.json`` of a run.
     """
 
@@ -97,6 +101,7 @@ class MethodComparison(FinishedStudy):
     against: dict[str, tuple[PairedComparison, ...]]
     sentences: dict[str, tuple[str, ...]]
     failed: dict[str, str]
+    sequential: SequentialResult | None = None
     environment: dict[str, Any]
 
     def method(self, name: str) -> MethodResult:
@@ -122,6 +127,7 @@ def against(
     controls: Sequence[str],
     *,
     margin: float | None = MARGIN,
+    confidence: float = 0.95,
     hits: ImageHits = MappingProxyType({}),
 ) -> tuple[dict[str, tuple[PairedComparison, ...]], dict[str, tuple[str, ...]]]:
     """Compare every method with every control, seed by seed.
@@ -130,6 +136,7 @@ def against(
         methods: in the order of the tables.
         controls: names of some of them.
         margin: the smallest difference that matters, in points; None if nothing is to be called equal.
+        confidence: of the intervals, in (0, 1).
         hits: of the methods whose runs kept them, for intervals that hold for other test images too.
 
     Returns:
@@ -141,7 +148,12 @@ def against(
         raw = [
             with_new_images(
                 compare_pairs(
-                    method.name, method.last.values, control, by_name[control].last.values, margin=margin
+                    method.name,
+                    method.last.values,
+                    control,
+                    by_name[control].last.values,
+                    margin=margin,
+                    confidence=confidence,
                 ),
                 hits,
             )

@@ -18,10 +18,13 @@ from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.study.arms import DEFAULT_ARMS, arm_folder
 from pursuhint.study.comparison import Comparison
 from pursuhint.study.crossed import CrossedCell, CrossedComparison
+from pursuhint.study.events import PhaseStarted
 from pursuhint.study.run_arms import GroupOptions, RunKey, train_arms
 from pursuhint.study.run_comparison import ComparisonRequest, comparison_steps
+from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
+from pursuhint.study.until_decided import check_plan
 from pursuhint.training.events import ignore
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.prepare_training import prepare
@@ -100,7 +103,8 @@ def compare_crossed(
         recipe: student, teacher, data, schedule.
         out: folder of the study.
         crossing: the sets of losses and the lengths.
-        request: arms, seeds and margin; without ``max_seeds``.
+        request: arms, seeds and margin. With ``max_seeds``, every cell adds seeds until it is decided by
+            itself; the chance of a wrong answer is bounded in each, not in all together.
         options: how to train.
         passed: teacher and data to use instead of the recipe's.
 
@@ -108,9 +112,11 @@ def compare_crossed(
         PursuhintError: as `pursuhint.study.compare`, for any cell; before anything is trained.
     """
     expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
-    if request.max_seeds is not None:
-        raise PursuhintError("several sets of losses or lengths take a fixed number of seeds (--seeds)")
     out, cells = Path(out), crossing.cells(recipe)
+    plan = None if request.max_seeds is None else SequentialPlan(len(request.seeds), request.max_seeds)
+    for cell in cells:  # before the study's own settings list other seeds
+        if (out / cell.folder / Comparison.FILE).exists():
+            check_plan(Comparison.load(out / cell.folder), plan)
     with keep_random_state(options.device):
         study = _outer_study(recipe, out, cells, request, passed, options)
         watch = _Mutable(options.on_event or ignore)
@@ -132,18 +138,28 @@ def compare_crossed(
             comparing[cell] = steps
             if (out / cell.folder / "analysis" / "analysis.json").exists():
                 analyses.setdefault(activation, Analysis.load(out / cell.folder / "analysis"))
-        _train_together(runs, options)
-        study.wait()
         watch.muted = True
-        for steps in comparing.values():
-            for _ in steps:  # its runs are finished: it finds them, and compares
-                pass
+        while runs:
+            _train_together(runs, options)
+            study.wait()
+            # A cell finds its runs finished, and compares. With more seeds to come, it pauses again.
+            more = {cell: next(steps, {}) for cell, steps in comparing.items()}
+            runs = {
+                RunKey(f"{cell.title}: {key.arm}", key.seed): run
+                for cell, own in more.items()
+                for key, run in own.items()
+            }
+            if runs and options.on_event is not None:
+                left = sum(bool(own) for own in more.values())
+                text = f"{left} of {len(cells)} cells are not decided and get more seeds"
+                options.on_event(PhaseStarted("seeds", text))
+        compared = [Comparison.load(out / cell.folder) for cell in cells]
         result = CrossedComparison(
             path=out,
             recipe=study.recipe.to_dict(),
-            seeds=request.seeds,
+            seeds=max((found.seeds for found in compared), key=len),
             margin=request.margin,
-            provenance=Comparison.load(out / next(iter(cells)).folder).provenance,
+            provenance=compared[0].provenance,
             cells=tuple(cells),
         )
         if study.is_main_process:

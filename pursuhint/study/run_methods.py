@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,9 +23,11 @@ from pursuhint.study.image_differences import read_image_hits
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
 from pursuhint.study.method_comparison import MethodComparison, MethodResult, against
 from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
+from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.step_memory import read_memory, step_memory
 from pursuhint.study.study import Study, StudyOptions
+from pursuhint.study.until_decided import SequentialResult, check_plan, looks_of, seeds_in
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loaders import training_loader
 from pursuhint.training.multi_student.shared import SharedResources, SharedTeacher
@@ -61,6 +63,7 @@ def compare_methods(
     at_once: int | None = None,
     streams: bool = False,
     margin: float = MARGIN,
+    max_seeds: int | None = None,
     on_event: Watcher | None = None,
 ) -> MethodComparison:
     """Train the same student by several methods, over several seeds, and compare.
@@ -88,6 +91,10 @@ def compare_methods(
         streams: on a GPU, train them on streams of their own; see `pursuhint.training.train_many`.
         margin: the smallest difference that matters, in points: a method and a control are called equal if
             their difference is shown to be smaller. It affects verdicts, not runs.
+        max_seeds: begin with ``seeds``, at least three, and add the integers after them until every method is
+            better, worse or equal to KD (to the student alone, where KD is not among the methods) after the
+            correction, or there are so many; see `pursuhint.study.SequentialPlan` for the looks and their
+            error. None trains ``seeds`` and no more.
         on_event: receives `pursuhint.study.StudyEvent`.
 
     Returns:
@@ -101,6 +108,7 @@ def compare_methods(
     chosen = parse_methods(all_methods() if methods is None else methods)
     _check(recipe, teacher, seeds)
     check_margin(margin)
+    plan = None if max_seeds is None else SequentialPlan(len(seeds), max_seeds)
     recipe = with_absolute_paths(recipe)
     options = StudyOptions(choose_device(device), at_once, streams, on_event)
     with keep_random_state(options.device):
@@ -108,47 +116,67 @@ def compare_methods(
         trials = _Trials(study, SharedResources(SharedTeacher()))
         parts = trials.parts(Method.parse("kd"))
         assert parts.teacher is not None
-        settings = StudySettings(
-            "study of methods",
-            recipe,
-            inputs=Inputs(teacher=parts.teacher, data=parts.data).fingerprints(),
-            data=parts.data,
-            lists={"methods": [method.name for method in chosen], "seeds": list(seeds)},
-        )
-        settings.matches(study.out)
+        inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
+        looks = looks_of(plan, seeds, seeds_in(study.out) if plan else ())
+
+        def settings_with(seeds: Sequence[int]) -> StudySettings:
+            lists: dict[str, Sequence[Any]] = {
+                "methods": [method.name for method in chosen],
+                "seeds": list(seeds),
+            }
+            return StudySettings("study of methods", recipe, inputs=inputs, data=parts.data, lists=lists)
+
+        settings_with(looks[0]).matches(study.out)
         before = study.earlier(MethodComparison)
+        check_plan(before, plan)
         memory, unfit = trials.take((Method(ALONE, {}), *chosen))
         if unfit and methods is not None:
             raise PursuhintError("; ".join(f"method {name!r}: {why}" for name, why in unfit.items()))
-        study.claim(settings)
+        study.claim(settings_with(looks[0]))
         study.measure_teacher(parts, None if before is None else before.teacher)
         if study.is_main_process:
             write_json(study.out / _MEMORY, memory)
         fitting = [Method(ALONE, {}), *(method for method in chosen if method.name not in unfit)]
-        runs = {
-            RunKey(method.name, seed): trials.make_run(method, seed) for seed in seeds for method in fitting
-        }
-        results = study.train(runs, same={}, keep_going=True)
-        finished, failed = trials.results(fitting, seeds, results, memory=memory)
-        failed = unfit | failed
-        if ALONE in failed:
-            raise PursuhintError(f"the student alone could not be trained: {failed[ALONE]}")
-        controls = [name for name in (ALONE, "kd") if name in {method.name for method in finished}]
-        pairs, sentences = against(
-            finished, controls, margin=margin, hits=read_image_hits(study.out, finished)
-        )
         named = trials.resolved(Method.parse("kd")).teacher
         assert named is not None
-        return study.finish(
-            MethodComparison(
-                **study.facts(parts, teacher=named.network, seeds=seeds, before=before),
+        results: dict[RunKey, RunRecord | PursuhintError] = {}
+        for look in looks:
+            if look != looks[0]:
+                study.claim(settings_with(look))
+            keys = {RunKey(method.name, seed): method for seed in look for method in fitting}
+            runs = {key: trials.make_run(keys[key], key.seed) for key in keys if key not in results}
+            results |= study.train(runs, same={}, keep_going=True)
+            finished, failed = trials.results(fitting, look, results, memory=memory)
+            failed = unfit | failed
+            if ALONE in failed:
+                raise PursuhintError(f"the student alone could not be trained: {failed[ALONE]}")
+            controls = [name for name in (ALONE, "kd") if name in {method.name for method in finished}]
+            pairs, sentences = against(
+                finished,
+                controls,
                 margin=margin,
-                methods=finished,
-                against=pairs,
-                sentences=sentences,
-                failed=failed,
+                confidence=0.95 if plan is None else plan.confidence(len(look)),
+                hits=read_image_hits(study.out, finished),
             )
-        )
+            sequential = (
+                None if plan is None else SequentialResult.of(plan, finished, pairs, control=controls[-1])
+            )
+            result = study.finish(
+                MethodComparison(
+                    **study.facts(parts, teacher=named.network, seeds=look, before=before),
+                    margin=margin,
+                    methods=finished,
+                    against=pairs,
+                    sentences=sentences,
+                    failed=failed,
+                    sequential=sequential,
+                )
+            )
+            if sequential is None or sequential.decided or look == looks[-1]:
+                break
+            titles = {method.name: method.title for method in finished}
+            study.watch(PhaseStarted("seeds", sequential.sentence(titles)))
+        return result
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pursuhint.study.settings import SETTINGS
 
 if TYPE_CHECKING:
     from pursuhint.study.comparison import ArmResult, Comparison
+    from pursuhint.study.method_comparison import MethodComparison, MethodResult
 
 
 class SequentialResult(StudyModel):
@@ -44,14 +45,22 @@ class SequentialResult(StudyModel):
     def of(
         cls,
         plan: SequentialPlan,
-        arms: Sequence[ArmResult],
+        arms: Sequence[ArmResult] | Sequence[MethodResult],
         against: Mapping[str, Sequence[PairedComparison]],
+        *,
+        control: str = "",
     ) -> SequentialResult:
         """From the arms so far and their comparisons at the confidence of this look.
 
-        The first control counts. Arms that are the control's own runs need no verdict.
+        Arms that are the control's own runs need no verdict.
+
+        Args:
+            plan: of the looks.
+            arms: or methods, all with the same seeds.
+            against: comparisons by control.
+            control: the one that counts; empty for the first.
         """
-        control = next(iter(against))
+        control = control or next(iter(against))
         runs = {arm.name: [run.folder for run in arm.runs] for arm in arms}
         return cls(
             first=plan.first,
@@ -94,7 +103,7 @@ class SequentialResult(StudyModel):
         return f"not decided after {self.seeds} seeds, {how}: {names} against {control} ({chance})"
 
 
-def check_plan(before: Comparison | None, plan: SequentialPlan | None) -> None:
+def check_plan(before: Comparison | MethodComparison | None, plan: SequentialPlan | None) -> None:
     """Check that a folder's seeds are still added by the same plan, without which its error rate is void.
 
     Raises:
@@ -104,7 +113,7 @@ def check_plan(before: Comparison | None, plan: SequentialPlan | None) -> None:
         return
     known = before.sequential
     raise PursuhintError(
-        f"{before.path} holds a comparison that adds seeds until it is decided, from {known.first} to "
+        f"{before.path} holds a {before.KIND} that adds seeds until it is decided, from {known.first} to "
         f"{known.most}; another plan would void its error rate, so begin with {known.first} seeds and "
         f"repeat --until-decided --max-seeds {known.most}, or choose another folder (--out)"
     )

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from pursuhint._util.devices import choose_device
 from pursuhint.errors import PursuhintError
-from pursuhint.report.repeat import repeat_comparison
-from pursuhint.study import Comparison, compare
+from pursuhint.report import write_report
+from pursuhint.report.repeat import repeat_comparison, repeat_methods
+from pursuhint.study import (
+    Comparison,
+    ComparisonRequest,
+    Crossing,
+    SequentialPlan,
+    StudyOptions,
+    compare,
+    compare_crossed,
+    compare_methods,
+)
+from pursuhint.study.paired_statistics import compare_pairs
 from pursuhint.training import Recipe
+from pursuhint.training.inputs import Inputs
+from pursuhint.training.recipe.schema import LossConfig
 from tests.helpers.study_runs import few_digits, recipe, write_teacher
 
 
@@ -84,3 +98,93 @@ def test_its_page_repeats_it(undecided):
     found, _ = undecided
     line = repeat_comparison(found, Recipe.from_dict(found.recipe))
     assert "seeds=[0, 1, 2], margin=1e-06, max_seeds=5" in line
+
+
+@pytest.fixture(scope="module")
+def crossing(tmp_path_factory):
+    """Two sets of losses, of which the second moves the students far more."""
+    teacher, data = write_teacher(tmp_path_factory.mktemp("teacher")), few_digits(128, 300)
+    sets = {
+        "little": {"ce": LossConfig(weight=1), "at": LossConfig(weight=100)},
+        "much": {"ce": LossConfig(weight=1), "at": LossConfig(weight=10_000)},
+    }
+
+    def call(out, *, margin, max_seeds=5, seeds=(0, 1, 2), on_event=None):
+        request = ComparisonRequest(("centers", "conventional"), seeds, margin, max_seeds)
+        return compare_crossed(
+            recipe(teacher, losses={}),
+            out,
+            Crossing(sets),
+            request=request,
+            options=StudyOptions(choose_device("cpu"), None, False, on_event),
+            passed=Inputs(data=data),
+        )
+
+    return call
+
+
+def margin_of(found: Comparison, confidence: float) -> float:
+    """The smallest margin with which the two arms are equal at a confidence."""
+    first, second = (found.arm(name).last.values for name in ("centers", "conventional"))
+    for tenths in range(1, 10_000):
+        pair = compare_pairs(
+            "centers", first, "conventional", second, margin=tenths / 10, confidence=confidence
+        )
+        if pair.verdict == "equal":
+            return tenths / 10
+    raise AssertionError("no margin is wide enough")
+
+
+def test_every_cell_of_a_crossing_stops_when_it_is_decided_by_itself(crossing, tmp_path):
+    plan = SequentialPlan(3, 5)
+    fixed = crossing(tmp_path, margin=1e-6, max_seeds=None)
+    needed = [margin_of(cell, plan.confidence(3)) for cell in fixed.comparisons]
+    assert max(needed) > 1.2 * min(needed)
+    margin = (min(needed) * max(needed)) ** 0.5
+    events = []
+    found = crossing(tmp_path, margin=margin, on_event=events.append)
+    cells = dict(zip(needed, found.comparisons, strict=True))
+    one, other = cells[min(needed)], cells[max(needed)]
+    assert (one.seeds, one.against["conventional"][0].verdict) == ((0, 1, 2), "equal")
+    assert one.sequential.decided
+    assert (other.seeds, other.sequential.seeds) == ((0, 1, 2, 3, 4), 5)
+    assert other.against["conventional"][0].confidence == pytest.approx(plan.confidence(5))
+    assert found.seeds == (0, 1, 2, 3, 4)
+    ended = [event.source for event in events if type(event).__name__ == "ArmFinished"]
+    assert (ended.count("found"), ended.count("trained")) == (12, 4)
+    assert [event.text for event in events if getattr(event, "name", "") == "seeds"] == [
+        "1 of 2 cells are not decided and get more seeds"
+    ]
+    assert "3 to 5 seeds each" in write_report(tmp_path).read_text()
+    with pytest.raises(PursuhintError, match="another plan would void its error rate"):
+        crossing(tmp_path, margin=margin, seeds=(0, 1, 2, 3, 4, 5), max_seeds=None)
+    assert crossing(tmp_path, margin=margin) == found  # the refused call has changed nothing
+
+
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory):
+    teacher, data = write_teacher(tmp_path_factory.mktemp("teacher")), few_digits()
+    options = {"methods": ("kd", "at+kd"), "seeds": (0, 1, 2), "data": data, "device": "cpu"}
+    return lambda out, **more: compare_methods(recipe(teacher, losses={}), out, **{**options, **more})
+
+
+def test_methods_get_seeds_until_they_are_decided_against_kd(methods, tmp_path):
+    found = methods(tmp_path, max_seeds=5, margin=1e-6)
+    assert found.seeds == (0, 1, 2, 3, 4)
+    assert found.sequential.control == "kd"
+    assert "at+kd" in found.sequential.undecided
+    assert {len(method.runs) for method in found.methods} == {5}
+    confidences = [pair.confidence for pairs in found.against.values() for pair in pairs]
+    assert confidences == pytest.approx([1 - found.sequential.levels[1]] * 4)
+    assert "Not decided after 5 seeds" in write_report(tmp_path).read_text()
+    line = repeat_methods(found, Recipe.from_dict(found.recipe))
+    assert "--seeds 0,1,2 --margin 1e-06 --until-decided --max-seeds 5" in line
+    with pytest.raises(PursuhintError, match="study of methods that adds seeds"):
+        methods(tmp_path, max_seeds=8, margin=1e-6)
+    assert methods(tmp_path, max_seeds=5, margin=1e-6) == found
+
+
+def test_methods_that_are_decided_get_no_more_seeds(methods, tmp_path):
+    found = methods(tmp_path, max_seeds=5, margin=500.0, methods=("at",))
+    assert (found.seeds, found.sequential.control) == ((0, 1, 2), "alone")
+    assert found.sequential.decided

@@ -38,14 +38,18 @@ def build_crossed_page(crossed: CrossedComparison, figure_folder: FigureFolder) 
         figure_folder: where pictures go.
     """
     first = crossed.comparisons[0]
-    teacher, student, data, seeds = first.teacher, first.student, first.data, len(crossed.seeds)
+    teacher, student, data = first.teacher, first.student, first.data
+    fewest = min(len(comparison.seeds) for comparison in crossed.comparisons)
+    seeds = count(len(crossed.seeds), "seed")
+    if fewest < len(crossed.seeds):
+        seeds = f"{fewest} to {seeds}"
     recipe = Recipe.from_dict(crossed.recipe)
     arms = [arm for arm in first.arms if not is_of_sweep(arm.name)]
     return Page(
         title=f"Where should {teacher.name} teach {student.name}, by which losses and for how long?",
         subtitle=f"A comparison with PursuHint on {data.name}: {count(len(first.arms), 'arm')}, "
         f"{count(len(crossed.loss_sets), 'set')} of losses, {count(len(crossed.lengths), 'length')}, "
-        f"{count(seeds, 'seed')} each.",
+        f"{seeds} each.",
         summary=(*teacher_warning(teacher.accuracy), *_findings(crossed)),
         cards=(Card(percent(teacher.top1), f"{teacher.name}, the teacher"),),
         question=(
@@ -68,7 +72,7 @@ def build_crossed_page(crossed: CrossedComparison, figure_folder: FigureFolder) 
         ),
         crossed=_section(crossed, figure_folder),
         limits=(
-            f"{capital(count(seeds, 'seed'))} cannot show small differences, and of {len(crossed.cells)} "
+            f"{capital(seeds)} cannot show small differences, and of {len(crossed.cells)} "
             "comparisons some differ by chance: each is corrected for its own arms only.",
             "A single hint at a layer says what that layer teaches alone, not what it adds to others.",
             *grain_limit(data.test),

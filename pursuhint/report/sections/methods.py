@@ -117,6 +117,9 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
             f"{best.title}, at {percent(best.last.mean)}."
         )
     lines += [f"{capital(sentence)}." for sentence in few_seeds(len(study.seeds))]
+    if study.sequential is not None:
+        titles = {method.name: method.title for method in study.methods}
+        lines.append(f"{capital(study.sequential.sentence(titles))}.")
     lines += [f"{teacher_sentence(study.teacher)}, the student alone {mean_std(study.method('alone').last)}."]
     titles = {method.name: method.title for method in study.methods}
     # With many methods some differ by chance, so both sets are named: significant at 95 %, and after Holm's
