@@ -178,7 +178,8 @@ def test_snippets_run(folder, monkeypatch):
         exec(compile(text, "README.md", "exec"), names)
     assert names["taught"].last["test_top1"] > names["alone"].last["test_top1"]  # the teacher helped
     names["analysis"].save("FOLDER")
-    others = [(page, text) for page in PAGES[1:] for text in blocks(page, "python")]
+    pages = [page for page in PAGES[1:] if page.name != "own-loop.md"]  # which has a test of its own
+    others = [(page, text) for page in pages for text in blocks(page, "python")]
     for page, text in others:
         exec(compile(text, page.name, "exec"), names)
     assert names["similarity"].shape == (6, 6) == tuple(names["analysis"].similarities["cka"].values.shape)

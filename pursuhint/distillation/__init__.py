@@ -13,5 +13,6 @@ if TYPE_CHECKING:
     from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
     from pursuhint.distillation.teacher_fsdp import check_shardable, shard_teacher
     from pursuhint.distillation.terms import Losses, Term, TermOptions
+    from pursuhint.distillation.watched import WatchedStudent
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

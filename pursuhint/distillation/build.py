@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors, tensors_of
 from pursuhint.distillation.build_scheduled import build_scheduled
-from pursuhint.distillation.terms import Term, TermOptions, check_teacher
+from pursuhint.distillation.terms import Term, TermOptions, check_hints_only, check_teacher
 from pursuhint.distillation.token_maps import of_one_kind
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating, trace_calls
@@ -40,16 +40,16 @@ class Task:
     """The classification task of a student.
 
     Attributes:
-        num_classes: number of classes.
-        num_samples: size of the training set.
+        num_classes: number of classes; None for networks whose task is not known here.
+        num_samples: size of the training set; None likewise.
         example: images of the size that both networks will see, (N, C, H, W), or what else they take.
         labels: class of every training sample by its index, (num_samples,); -1 for samples that are held out
             of training. None if not known.
         batch_size: samples in a batch, over all ranks; None if not known.
     """
 
-    num_classes: int
-    num_samples: int
+    num_classes: int | None
+    num_samples: int | None
     example: NetworkInput
     labels: Tensor | None = None
     batch_size: int | None = None
@@ -97,7 +97,7 @@ def build_terms(
     task: Task,
 ) -> BuiltTerms:
     """Build every loss for two networks; see `pursuhint.distillation.Distiller.build`."""
-    asked = _read_losses(losses, teacher)
+    asked = _read_losses(losses, teacher, classifies=task.num_classes is not None)
     finder = _PointFinder(student, teacher, plan, task.example)
     points = {name: finder.find(name, entry) for name, entry in asked.items()}
     student_points = _unique(point for seen in points.values() for point in seen.student)
@@ -136,12 +136,21 @@ def _build(asked: _Asked, context: LossContext, plan: HintPlan | None) -> Loss:
 
 
 def _read_losses(
-    losses: Mapping[str, TermOptions | float | None], teacher: nn.Module | None
+    losses: Mapping[str, TermOptions | float | None], teacher: nn.Module | None, *, classifies: bool
 ) -> dict[str, _Asked]:
-    """Classes, weights and options by name, with cross-entropy added where it belongs."""
+    """Classes, weights and options by name, with cross-entropy added where it belongs.
+
+    Raises:
+        PursuhintError: a loss looks at more than hint points, and the networks' classes are not known.
+    """
     kinds = {name: get_loss(name) for name in losses}
     asked = {name: _weight_and_options(entry) for name, entry in losses.items()}
-    weights = add_classification(kinds, {name: weight for name, (weight, _) in asked.items()})
+    weights = {name: weight for name, (weight, _) in asked.items()}
+    if classifies:
+        weights = add_classification(kinds, weights)
+    else:
+        for name, kind in kinds.items():
+            check_hints_only(name, kind)
     kinds = {name: kinds.get(name) or get_loss(name) for name in weights}
     check_teacher(kinds, teacher)
     return {
@@ -257,14 +266,18 @@ def measure_networks(
         PursuhintError: the student's logits do not fit the number of classes, a point does not exist, or a
             network cannot run on the example.
     """
-    own = _features(student, points[0], task.example, embeddings)
-    assert own.logits is not None
-    if own.logits.shape[1] != task.num_classes:
+    classifies = task.num_classes is not None
+    own = _features(student, points[0], task.example, embeddings, logits=classifies)
+    if own.logits is not None and own.logits.shape[1] != task.num_classes:
         raise PursuhintError(
             f"the student gives {own.logits.shape[1]} scores a sample, "
             f"but the task has {task.num_classes} classes"
         )
-    other = Features() if teacher is None else _features(teacher, points[1], task.example, embeddings)
+    other = (
+        Features()
+        if teacher is None
+        else _features(teacher, points[1], task.example, embeddings, logits=classifies)
+    )
     classifier = None
     if teacher is not None and embeddings:
         trace = trace_calls(teacher, few_samples(_moved(task.example, teacher)))
@@ -272,8 +285,8 @@ def measure_networks(
         classifier = None if call is None else call.module
     return LossContext(
         pairs=(),
-        num_classes=task.num_classes,
-        num_samples=task.num_samples,
+        num_classes=task.num_classes or 0,
+        num_samples=task.num_samples or 0,
         student_embedding=_width(own.embedding),
         teacher_embedding=_width(other.embedding),
         teacher_classifier=classifier,
@@ -289,14 +302,14 @@ def measure_networks(
 
 @torch.no_grad()
 def _features(
-    network: nn.Module, points: Sequence[HintPoint], example: NetworkInput, embedding: bool
+    network: nn.Module, points: Sequence[HintPoint], example: NetworkInput, embedding: bool, *, logits: bool
 ) -> Features:
     """The features of two images; buffers, modes and random numbers of the network stay unchanged."""
     images = _moved(few_samples(example), network)
     device = tensors_of(images)[0].device
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), evaluating(network):
-        return FeatureExtractor(network, points, embedding=embedding)(images)
+        return FeatureExtractor(network, points, logits=logits, embedding=embedding)(images)
 
 
 def _shapes(points: Sequence[HintPoint], features: Features) -> tuple[FeatureShape, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -24,11 +24,13 @@ from pursuhint.distillation.terms import (
     Losses,
     Term,
     TermOptions,
+    check_hints_only,
     check_teacher,
     check_terms,
     selected_points,
     term_weights,
 )
+from pursuhint.distillation.watched import WatchedStudent
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.hint_points import HintPoint
@@ -59,6 +61,7 @@ class Distiller(nn.Module):
         student_points: hint points of the student, paired with the teacher's by their order.
         teacher_points: hint points of the teacher.
         acceleration: how the arithmetic is carried out.
+        logits: whether the student classifies; otherwise the losses look at features of hint points alone.
 
     Raises:
         PursuhintError: there is no term, none has a weight, or a weight is not a number of at least 0; a loss
@@ -80,8 +83,10 @@ class Distiller(nn.Module):
         student_points: Sequence[HintPoint] = (),
         teacher_points: Sequence[HintPoint] = (),
         acceleration: Acceleration | None = None,
+        logits: bool = True,
     ) -> None:
         super().__init__()
+        self._logits = logits
         self.acceleration = Acceleration() if acceleration is None else acceleration
         student, teacher = _checked(student, teacher)
         if student is teacher:
@@ -132,8 +137,8 @@ class Distiller(nn.Module):
         *,
         losses: Mapping[str, TermOptions | float | None],
         plan: HintPlan | Mapping[str, HintPlan] | None = None,
-        num_classes: int,
-        num_samples: int,
+        num_classes: int | None = None,
+        num_samples: int | None = None,
         example: NetworkInput,
         labels: Tensor | None = None,
         batch_size: int | None = None,
@@ -152,8 +157,10 @@ class Distiller(nn.Module):
             losses: by name (`pursuhint.losses.LOSSES`): weight and options, a weight, or None.
             plan: the pairs of hint points; one plan for each loss by name where they differ; None without
                 hints.
-            num_classes: classes of the task.
-            num_samples: size of the training set.
+            num_classes: classes of the task. None for parts of networks that do not classify, such as the
+                backbones of detectors: then all losses must look at hint points alone, none is added, and the
+                loss of the task is the caller's; see `watch`.
+            num_samples: size of the training set; may be left out for the same.
             example: images of the size that both networks will see, (N, C, H, W), or what else they take (a
                 tuple or mapping of tensors is passed by position or by name). Both are run on them once,
                 in evaluation mode, which leaves statistics and random numbers unchanged.
@@ -181,6 +188,7 @@ class Distiller(nn.Module):
             student_points=built.student_points,
             teacher_points=built.teacher_points,
             acceleration=acceleration,
+            logits=num_classes is not None,
         )
 
     # -- training ------------------------------------------------------------------------------------------
@@ -200,8 +208,8 @@ class Distiller(nn.Module):
         with twice_differentiable(differentiate):
             student = self._student_extractor(batch.images)
         student = replace(student, maps=tuple(map(channels_last_gradient, student.maps)))
-        assert student.logits is not None
-        logits = student.logits.detach()  # as the network gives them, before losses transform them
+        # as the network gives them, before losses transform them
+        logits = batch.labels.new_empty(len(batch), 0) if student.logits is None else student.logits.detach()
         if self._teacher_runner is None:
             teacher = None
         elif teacher is None or differentiate:
@@ -211,6 +219,38 @@ class Distiller(nn.Module):
             student = _transformed(student, loss)
             teacher = None if teacher is None else _transformed(teacher, loss)
         return self._weighted_sum(student, teacher, batch, logits=logits)
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[WatchedStudent]:
+        """Compute the hint losses of a forward pass that the caller's own loop starts.
+
+        The student may be a part of a larger network, such as the backbone of a detector, and runs once, in
+        that network. The teacher runs afterwards, on the images that the student got.
+
+        Raises:
+            PursuhintError: a loss looks at more than hint points, or the student is compiled.
+
+        Example:
+            >>> hints = Distiller.build(detector.backbone, other.backbone, losses={"at": 100}, plan=plan,
+            ...                         example=images)
+            >>> with hints.watch() as seen:
+            ...     losses = detector(pictures, targets)
+            >>> (sum(losses.values()) + seen.losses().total).backward()
+        """
+        for name in self._active:
+            check_hints_only(name, self.loss(name))
+        if not isinstance(self._student_extractor, FeatureExtractor):
+            raise PursuhintError("a compiled student cannot be watched; leave acceleration.compile off")
+
+        def compute(student: Features, batch: Batch) -> Losses:
+            student = replace(student, maps=tuple(map(channels_last_gradient, student.maps)))
+            assert self._teacher_runner is not None  # losses of hint points have a teacher
+            batch = self._prepare_images(batch, differentiate=False)
+            teacher = self._teacher_runner(batch.images)
+            return self._weighted_sum(student, teacher, batch, logits=batch.labels.new_empty(len(batch), 0))
+
+        with self._student_extractor.watching() as seen:
+            yield WatchedStudent(seen, compute)
 
     def _prepare_images(self, batch: Batch, differentiate: bool) -> Batch:
         """A batch in the memory layout of the networks, requiring gradients if losses need them."""
@@ -396,7 +436,9 @@ class Distiller(nn.Module):
                 self.student, self._student_points, embedding=embedding, mode=self.acceleration.compile_mode
             )
             if self.acceleration.compiles_student
-            else FeatureExtractor(self.student, self._student_points, embedding=embedding)
+            else FeatureExtractor(
+                self.student, self._student_points, logits=self._logits, embedding=embedding
+            )
         )
         self._teacher_runner: TeacherRunner | None = None
         self._attach_teacher()

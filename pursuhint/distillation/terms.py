@@ -53,7 +53,7 @@ class Losses:
     Attributes:
         total: weighted sum of the terms, to call ``backward`` on.
         parts: every term by name, unweighted and without gradient; shows which one is not finite.
-        logits: logits of the student, (N, classes), without gradient.
+        logits: logits of the student, (N, classes), without gradient; (N, 0) where only hints are compared.
         extra_metrics: further values that the losses report, as ``TERM_NAME``; see
             `pursuhint.losses.Loss.extra_metrics`.
     """
@@ -94,6 +94,24 @@ def check_teacher(losses: Mapping[str, Loss | type[Loss]], teacher: nn.Module | 
     for name, loss in losses.items():
         if loss.info.needs_teacher and teacher is None:
             raise PursuhintError(f"loss {name!r} needs a teacher, but there is none")
+
+
+def check_hints_only(name: str, loss: Loss | type[Loss]) -> None:
+    """Refuse a loss that looks at more than the features at the hint points of a plan.
+
+    Raises:
+        PursuhintError: it does.
+    """
+    info = loss.info
+    more: list[str] = [each for each in info.inputs if each not in ("student_maps", "teacher_maps")]
+    if info.at_last_map:
+        more.append("the map before the classifier")
+    if more or info.needs_teacher_classifier or info.alters_student:
+        what = more[0] if more else "the classifier"
+        raise PursuhintError(
+            f"loss {name!r} looks at {what}, and only features at hint points are known here; give "
+            "num_classes and num_samples if the networks classify, or take a loss of hint points (at, ...)"
+        )
 
 
 def term_weights(terms: Mapping[str, Term]) -> dict[str, float]:

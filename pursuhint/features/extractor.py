@@ -135,6 +135,24 @@ class FeatureExtractor:
                     output = None
         return self._features(output, seen.tensors(self.points), images)
 
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[WatchedPass]:
+        """Read the features of a forward pass that the caller starts, alone or within a larger network.
+
+        Example:
+            >>> with FeatureExtractor(detector.backbone, points).watching() as seen:
+            ...     losses = detector(images, targets)
+            >>> seen.features().maps
+        """
+        with original_modules(self.network) as inner:
+            watched = WatchedPass(self, _Seen(inner, self.taps, 0, stop=False))
+            handle = inner.register_forward_pre_hook(watched.begin, with_kwargs=True)
+            try:
+                with watched.seen.attached():
+                    yield watched
+            finally:
+                handle.remove()
+
     def _all_taps(self, images: NetworkInput) -> tuple[Tap, ...]:
         """Taps of the points, followed by the tap of the embedding if it is requested."""
         if not self.embedding:
@@ -154,6 +172,38 @@ class FeatureExtractor:
 
     def _output(self, output: Any, images: NetworkInput) -> Tensor | None:
         return self._logits.read(output, images) if self.logits else None
+
+
+class WatchedPass:
+    """One forward pass of a network that somebody else runs; see `FeatureExtractor.watching`.
+
+    Attributes:
+        images: the first argument of the network; None before it has run.
+    """
+
+    def __init__(self, extractor: FeatureExtractor, seen: _Seen) -> None:
+        self.extractor, self.seen = extractor, seen
+        self.images: Any = None
+        self.runs = 0
+
+    def begin(self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Hook of the network: note its input."""
+        self.runs += 1
+        self.images = next(iter((*arguments, *named.values())), None)
+        self.seen.samples = len(self.images) if isinstance(self.images, Tensor) else 0
+
+    def features(self) -> Features:
+        """The features at the points; no logits and no embedding.
+
+        Raises:
+            PursuhintError: the network ran never or more than once, or a point was not reached.
+        """
+        if self.runs != 1:
+            raise PursuhintError(
+                f"{type(self.extractor.network).__name__} ran {self.runs} times while it was watched, "
+                "expected once; watch every forward pass by itself"
+            )
+        return Features(maps=tuple(self.seen.tensors(self.extractor.points)))
 
 
 class _Seen:
