@@ -27,8 +27,8 @@ from .options import apply, examples, refuse_typed
     ),
 )
 @apply(
-    "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "data", "data_root", "download",
-    "image_size", "image_channels", "image_normalize", "exif", "metric", "k_or_auto", "algorithm",
+    "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "new_head", "data", "data_root",
+    "download", "image_size", "image_channels", "image_normalize", "exif", "metric", "k_or_auto", "algorithm",
     "normalize", "position", "activations", "pooling", "include", "samples", "batch_size", "stability",
     "memory_limit", "exact_median", "seed", "device", "autocast", "workers", "out", "overwrite", "quiet",
     "json",
@@ -47,6 +47,7 @@ from .options import apply, examples, refuse_typed
 def command(
     teacher: str | None,
     teacher_checkpoint: Path | None,
+    pretrained: bool,
     checkpoint_key: str | None,
     new_head: bool,
     data: str | None,
@@ -105,7 +106,7 @@ def command(
     from pursuhint.training.loaders import load_data
     from pursuhint.training.normalization import images_line, normalized_for
 
-    from .networks import Processes, Weights, data_config, load_network
+    from .networks import Processes, Weights, data_config, load_network, teacher_file
     from .progress import CountProgress
     from .results import print_analysis
     from .terminal import say
@@ -114,8 +115,9 @@ def command(
     for name in chosen:
         get_metric(name)
     get_pooling(pooling)
-    weights = Weights(teacher_checkpoint, checkpoint_key, new_head, random_weights)
     claim_folder(out, "analysis")
+    teacher_checkpoint = teacher_file(teacher, teacher_checkpoint, pretrained=pretrained)
+    weights = Weights(teacher_checkpoint, checkpoint_key, new_head, random_weights)
     config = data_config(
         name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
         normalize=image_normalize, exif=exif,

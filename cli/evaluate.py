@@ -34,8 +34,9 @@ from .terminal import echo
 )
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @apply(
-    "teacher", "teacher_checkpoint", "checkpoint_key", "data", "data_root", "download", "image_size",
-    "image_channels", "image_normalize", "exif", "batch_size", "workers", "trust_code", "device", "json",
+    "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "data", "data_root", "download",
+    "image_size", "image_channels", "image_normalize", "exif", "batch_size", "workers",
+    "trust_code", "device", "json",
 )  # fmt: skip
 def command(
     run: Path | None,
@@ -43,6 +44,7 @@ def command(
     split: str,
     teacher: str | None,
     teacher_checkpoint: Path | None,
+    pretrained: bool,
     checkpoint_key: str | None,
     data: str | None,
     data_root: Path | None,
@@ -66,9 +68,10 @@ def command(
         raise PursuhintError(
             "--trust-code needs a run folder, whose code it trusts; names typed here are run"
         )
-    if run is None and (teacher is None or teacher_checkpoint is None):
+    if run is None and (teacher is None or (teacher_checkpoint is None and not pretrained)):
         raise PursuhintError(
-            "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint"
+            "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint or "
+            "--pretrained"
         )
 
     from dataclasses import asdict
@@ -79,12 +82,12 @@ def command(
     from pursuhint.training.loaders import load_data
     from pursuhint.training.normalization import images_line, normalized_for
 
-    from .networks import Weights, data_config, data_of_run, load_network, warn_of_changed_data
+    from .networks import Weights, data_config, data_of_run, load_network, teacher_file, warn_of_changed_data
     from .terminal import say
 
     where = choose_device(device)
     if run is not None:
-        if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None:
+        if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None or pretrained:
             raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
         refuse_typed("image_normalize", because="a run's images are normalised as in its training")
         record = RunRecord.load(run)
@@ -99,16 +102,17 @@ def command(
         name = f"{record.recipe.student.network}, {weights} epoch of {run}"
     else:
         assert teacher is not None
-        assert teacher_checkpoint is not None
+        file = teacher_file(teacher, teacher_checkpoint, pretrained=pretrained)
+        assert file is not None
         refuse_typed("weights", because="a checkpoint holds one set of weights; give a run folder instead")
         config = data_config(
             name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
             normalize=image_normalize, exif=exif,
         )  # fmt: skip
         images = load_data(config)
-        network = load_network(teacher, Weights(teacher_checkpoint, checkpoint_key), images)
+        network = load_network(teacher, Weights(file, checkpoint_key), images)
         images = normalized_for(images, config, network, teacher)
-        name, line = f"{teacher}, {teacher_checkpoint}", images_line(images, config)
+        name, line = f"{teacher}, {'published weights' if pretrained else file}", images_line(images, config)
     if split == "val" and images.val is None:
         raise PursuhintError("there is no validation split; the run was made without --val-fraction")
     if run is not None and not changes:

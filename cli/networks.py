@@ -165,13 +165,15 @@ class Weights(NamedTuple):
             PursuhintError: there is no file of weights, or an option has no effect without or with one.
         """
         if self.file is not None and self.random:
-            raise PursuhintError("give either --teacher-checkpoint FILE or --random-weights, not both")
+            raise PursuhintError(
+                "give either weights (--teacher-checkpoint FILE, --pretrained) or --random-weights, not both"
+            )
         if self.file is None and (self.key is not None or self.new_head):
             raise PursuhintError("--checkpoint-key and --new-head need --teacher-checkpoint FILE")
         if self.file is None and not self.random:
             raise PursuhintError(
-                f"the teacher {network} has no weights; give --teacher-checkpoint FILE, or --random-weights "
-                "to analyze an untrained network"
+                f"the teacher {network} has no weights; give --teacher-checkpoint FILE, --pretrained for "
+                "those of torchvision or timm, or --random-weights to analyze an untrained network"
             )
 
     def known_accuracy(self, network: str, data: ImageData) -> TeacherAccuracy | None:
@@ -183,6 +185,32 @@ class Weights(NamedTuple):
                 network, data.name, reason="it has random weights (--random-weights)", random_weights=True
             )
         return TeacherAccuracy(network, data.name, reason=NEW_HEAD) if self.new_head else None
+
+
+def published_file(network: str) -> Path:
+    """The checkpoint that torchvision or timm publishes for a network; fetching it is said on stderr."""
+    from pursuhint._util.distributed import is_main_process
+    from pursuhint.models.published_weights import fetch_weights, weights_file
+
+    from .terminal import say
+
+    file = weights_file(network)
+    if not file.is_file():
+        say(f"fetching the published weights of {network} over the network", quiet=not is_main_process())
+    return fetch_weights(network)
+
+
+def teacher_file(network: str, file: Path | None, *, pretrained: bool) -> Path | None:
+    """The checkpoint of ``--teacher-checkpoint`` or ``--pretrained``.
+
+    Raises:
+        PursuhintError: both are given, or nobody publishes weights of this network; or as `published_file`.
+    """
+    if not pretrained:
+        return file
+    if file is not None:
+        raise PursuhintError("give either --teacher-checkpoint FILE or --pretrained, not both")
+    return published_file(network)
 
 
 def load_network(
@@ -209,5 +237,6 @@ def load_network(
         )
     weights.check(name)
     if weights.file is not None:
-        load_weights(network, weights.file, checkpoint_key=weights.key, new_head=weights.new_head)
+        loaded = load_weights(network, weights.file, checkpoint_key=weights.key, new_head=weights.new_head)
+        loaded.warn(f"the checkpoint {weights.file}")
     return network

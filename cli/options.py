@@ -111,6 +111,25 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         type=_path(),
         help="Weights of the teacher: safetensors, or a .pth of RepDistiller, mdistiller or torchvision.",
     ),
+    "pretrained": click.option(
+        "--pretrained",
+        is_flag=True,
+        help="Take the teacher's weights as torchvision or timm publish them. Needs the network the first "
+        "time; they are kept in PURSUHINT_WEIGHTS or the user's cache.",
+    ),
+    "student_checkpoint": click.option(
+        "--student-checkpoint",
+        callback=early(early_checks.checkpoint),
+        metavar="FILE",
+        type=_path(),
+        help="Weights to start the student from, as far as names and shapes fit; what does not is said.",
+    ),
+    "student_pretrained": click.option(
+        "--student-pretrained",
+        is_flag=True,
+        help="Start the student from the weights that torchvision or timm publish, as --pretrained; a "
+        "classifier for other classes starts anew.",
+    ),
     "checkpoint_key": click.option(
         "--checkpoint-key",
         metavar="NAME",

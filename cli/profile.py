@@ -154,7 +154,8 @@ def _refuse_ignored(
     """Refuse options that this measurement does not use."""
     if steps is None:
         refuse_typed(
-            "losses", "teacher_checkpoint", "checkpoint_key", "new_head", "epochs", "lr", "val_fraction",
+            "losses", "teacher_checkpoint", "pretrained", "student_checkpoint", "student_pretrained",
+            "checkpoint_key", "new_head", "epochs", "lr", "val_fraction",
             "train_samples", "only_classes", "precision", "assignments", "batch_size", "workers",
             "image_normalize", "exif",
             because="sizes and latency do not depend on it; add --steps N to measure training steps",

@@ -70,8 +70,9 @@ _OWN: dict[str, Callable[[Any], Any]] = {
 
 
 _SHARED = (
-    "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "student", "data", "data_root", "download",
-    "image_size", "image_channels", "image_normalize", "exif", "workers", "batch_size", "trust_code",
+    "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "new_head", "student",
+    "student_checkpoint", "student_pretrained", "data", "data_root", "download", "image_size",
+    "image_channels", "image_normalize", "exif", "workers", "batch_size", "trust_code",
 )  # fmt: skip
 
 
@@ -128,10 +129,15 @@ def build_recipe(
     put("teacher", "network", options["teacher"])
     if options["teacher_checkpoint"] is not None and not values.get("teacher"):
         raise PursuhintError("--teacher-checkpoint needs --teacher NAME, the network that it belongs to")
+    _check_published(options, values)
     if (options["checkpoint_key"] or options["new_head"]) and not (
-        options["teacher_checkpoint"] or (values.get("teacher") or {}).get("checkpoint")
+        options["teacher_checkpoint"]
+        or options["pretrained"]
+        or (values.get("teacher") or {}).get("checkpoint")
     ):
         raise PursuhintError("--checkpoint-key and --new-head need --teacher-checkpoint FILE")
+    put("student", "checkpoint", options["student_checkpoint"])
+    put("student", "partial", bool(options["student_checkpoint"] or options["student_pretrained"]))
     put("teacher", "checkpoint", options["teacher_checkpoint"])
     put("teacher", "checkpoint_key", options["checkpoint_key"])
     put("teacher", "new_head", options["new_head"])
@@ -161,6 +167,43 @@ def build_recipe(
     if file:
         typed = (options["student"], options["teacher"])
         check_code(recipe, f"the recipe {file}", trust_code=trust_code, typed=typed)
+    return _with_published(recipe, options)
+
+
+_PRETRAINED = {"teacher": "pretrained", "student": "student_pretrained"}
+
+
+def _check_published(options: dict[str, Any], values: dict[str, Any]) -> None:
+    """Refuse published weights where there can be none, or beside others.
+
+    Raises:
+        PursuhintError: no such network, a network that nobody publishes, or a checkpoint is given, too.
+    """
+    from pursuhint.errors import PursuhintError
+    from pursuhint.models.published_weights import check_published
+
+    for role, key in _PRETRAINED.items():
+        if not options[key]:
+            continue
+        option = f"--{key.replace('_', '-')}"
+        if options[f"{role}_checkpoint"] is not None:
+            raise PursuhintError(f"give either --{role}-checkpoint FILE or {option}, not both")
+        config = values.get(role) or {}
+        network = config if isinstance(config, str) else config.get("network")
+        if network is None:
+            raise PursuhintError(f"{option} needs --{role} NAME, such as torchvision:resnet18")
+        check_published(network)
+
+
+def _with_published(recipe: Recipe, options: dict[str, Any]) -> Recipe:
+    """The recipe with the files of published weights as its checkpoints, fetched if they are not there."""
+    from .networks import published_file
+
+    for role, key in _PRETRAINED.items():
+        if options[key]:
+            config = getattr(recipe, role)
+            update = {"checkpoint": str(published_file(config.network))}
+            recipe = recipe.model_copy(update={role: config.model_copy(update=update)})
     return recipe
 
 

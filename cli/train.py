@@ -19,6 +19,8 @@ from .recipe_options import build_recipe, recipe_options, rounded_for_recording
     short_help="Train a network, alone or distilled from a teacher.",
     epilog=examples(
         "pursuhint train --student resnet32 --data cifar100 --recipe cifar100-vanilla --out runs/teacher",
+        "pursuhint train --recipe finetune --student torchvision:resnet50 --student-pretrained \\",
+        "    --data folder:photos --out runs/tuned",
         "pursuhint train --teacher resnet32 --teacher-checkpoint runs/teacher/student.safetensors \\",
         "    --student resnet8 --data cifar100 --hints analysis/hints.json --loss kd --loss at --out runs/at",
         "pursuhint train --recipe cifar100-crd --teacher-checkpoint resnet32x4.pth --save-every-steps 500 \\",

@@ -129,6 +129,8 @@ def resolve(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         (pursuhint.study.pathway_search, "search_process"),
     ):
         monkeypatch.setattr(module, name, call)
+    published = "pursuhint.models.published_weights.fetch_weights"  # would ask the network
+    monkeypatch.setattr(published, lambda name: Path("published.safetensors"))
     with pytest.raises(Called) as found:
         main.main(args=words, standalone_mode=False)
     recipe = found.value.args[0]

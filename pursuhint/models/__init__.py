@@ -22,10 +22,17 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pursuhint.models.accuracy import measure_teacher
-    from pursuhint.models.checkpoint import count_parameters, load_weights, read_state_dict, save_weights
+    from pursuhint.models.checkpoint import (
+        LoadedWeights,
+        count_parameters,
+        load_weights,
+        read_state_dict,
+        save_weights,
+    )
     from pursuhint.models.evaluation import Evaluation, evaluate
     from pursuhint.models.export import Exported, Normalized, export_network
     from pursuhint.models.predictor import Prediction, Predictor
+    from pursuhint.models.published_weights import fetch_weights
     from pursuhint.models.teacher_accuracy import TeacherAccuracy
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, "MODELS", "create_model", "model_names")

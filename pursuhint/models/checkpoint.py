@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 from pursuhint._util.arguments import expect_network
 from pursuhint._util.atomic_files import atomic_path
+from pursuhint._util.distributed import is_main_process
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.models.checkpoint_file import open_checkpoint
-from pursuhint.models.mismatch import compare, explain, head_names
+from pursuhint.models.mismatch import compare, explain, head_names, is_counter
 from pursuhint.models.safetensors_header import sort_metadata
 from pursuhint.models.stored_tensor import StoredTensor
 
-__all__ = ["count_parameters", "load_weights", "read_state_dict", "save_weights"]
+__all__ = ["LoadedWeights", "count_parameters", "load_weights", "read_state_dict", "save_weights"]
 
 # Where training programs put the state dict among the other things that they save.
 _CONTAINERS = ("model", "state_dict", "model_state_dict", "student", "net")
@@ -98,10 +99,49 @@ def read_state_dict(path: Path | str, *, checkpoint_key: str | None = None) -> d
         return {name: _values(path, name, tensor) for name, tensor in state.items()}
 
 
+class LoadedWeights(NamedTuple):
+    """Which tensors of a network a checkpoint has filled.
+
+    Attributes:
+        new: names of tensors of the network that keep their values.
+        unused: names of tensors of the file that have no place in the network.
+    """
+
+    new: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    def warn(self, source: str) -> None:
+        """Issue a `PursuhintWarning` that names what was not filled, on rank 0; none if everything was.
+
+        Args:
+            source: what to call the file.
+        """
+        if self.new and is_main_process():
+            left = tuple(name for name in self.unused if name not in self.new)
+            unused = f"; {_some(left)} in it were not used" if left else ""
+            text = f"{source} does not fill {_some(self.new)}: new and untrained{unused}"
+            warnings.warn(PursuhintWarning(text), stacklevel=3)
+
+
+NOTHING_LEFT = LoadedWeights()
+"""Every tensor was filled, or there was no file."""
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """A few names, and how many more there are."""
+    shown = ", ".join(names[:4])
+    return shown + (f" and {len(names) - 4} more tensors" if len(names) > 4 else "")
+
+
 def load_weights(
-    network: nn.Module, path: Path | str, *, checkpoint_key: str | None = None, new_head: bool = False
-) -> None:
-    """Load a checkpoint into a network, exactly or not at all.
+    network: nn.Module,
+    path: Path | str,
+    *,
+    checkpoint_key: str | None = None,
+    new_head: bool = False,
+    partial: bool = False,
+) -> LoadedWeights:
+    """Load a checkpoint into a network, exactly or, if asked for, as far as it fits.
 
     Takes everything that `read_state_dict` reads, under any container and with any prefix of the names that
     makes it fit exactly. Names of wrappers (compiled, FSDP, activation checkpointing) are removed, counters
@@ -118,11 +158,16 @@ def load_weights(
         checkpoint_key: which part of the file to take, as named in the warning.
         new_head: accept a file without the last layer, or with one of another size, and keep the network's
             own.
+        partial: take every tensor whose name and shape fit, and keep the network's own elsewhere; of several
+            parts of the file, the one that fits best.
+
+    Returns:
+        The names that were not filled, and those that were not used.
 
     Raises:
         PursuhintError: the file cannot be read, belongs to another network, has no such part, or holds NaN,
-            infinity or tensors of an unsuitable type. The message says what is missing, what is too much,
-            and what is probably wrong.
+            infinity or tensors of an unsuitable type; or no weight of it fits. The message says what is
+            missing, what is too much, and what is probably wrong.
     """
     expect_network(network, "the network")
     path = Path(path)
@@ -142,6 +187,9 @@ def load_weights(
                 raise _no_such_part(path, checkpoint_key, labels)
         differences = [compare(one.state, expected).without(left_out) for one in found]
         fitting = [one for one, difference in zip(found, differences) if not len(difference)]
+        if partial and not fitting:
+            fullest = max(found, key=lambda one: _fitting_values(one.state, expected))
+            fitting = [fullest] if _fitting_values(fullest.state, expected) else []
         if not fitting:
             best = min(range(len(found)), key=lambda index: len(differences[index]))
             states = [one.state for one in found]
@@ -149,11 +197,24 @@ def load_weights(
         taken = fitting[0]
         weights = {}
         for name, tensor in taken.state.items():
-            if name in expected and not (name in left_out and tensor.shape != tuple(expected[name].shape)):
+            optional = partial or name in left_out
+            if name in expected and not (optional and tensor.shape != tuple(expected[name].shape)):
                 weights[name] = _checked(path, name, tensor, expected[name])
-    network.load_state_dict(weights, strict=False)  # counters and, if asked for, the head can be absent
+        unused = tuple(sorted(name for name in taken.state if name not in weights and not is_counter(name)))
+    network.load_state_dict(weights, strict=False)  # counters and, if asked for, others can be absent
     if checkpoint_key is None:
         _say_what_was_taken(path, taken, fitting)
+    new = tuple(name for name in expected if name not in weights and not is_counter(name))
+    return LoadedWeights(new, unused)
+
+
+def _fitting_values(state: Mapping[str, StoredTensor], expected: Mapping[str, Tensor]) -> int:
+    """Numbers in the weights that fit by name and shape."""
+    return sum(
+        tensor.numel()
+        for name, tensor in expected.items()
+        if name in state and not is_counter(name) and tuple(state[name].shape) == tuple(tensor.shape)
+    )
 
 
 def save_weights(network: nn.Module, path: Path | str, *, metadata: Mapping[str, str] | None = None) -> None:

@@ -60,13 +60,16 @@ class Differences:
         )
 
 
+def is_counter(name: str) -> bool:
+    """Whether a tensor is no weight, but a counter of a batch norm or of a profiler."""
+    return name.endswith((_COUNTER, *_PROFILED))
+
+
 def compare(state: Shapes, expected: Shapes) -> Differences:
     """Compare names and shapes. Counters of batch norms and of profilers may be absent or extra."""
     return Differences(
         missing=tuple(name for name in expected if name not in state and not name.endswith(_COUNTER)),
-        extra=tuple(
-            name for name in state if name not in expected and not name.endswith((_COUNTER, *_PROFILED))
-        ),
+        extra=tuple(name for name in state if name not in expected and not is_counter(name)),
         reshaped=tuple(
             name
             for name in expected

@@ -17,6 +17,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
     {
         "digits-vanilla": "a small network alone on the digits, for first tries",
         "digits-pursuhint": "AT + KD at chosen hint points on the digits, for first tries",
+        "finetune": "a network from published or own weights on your images, alone",
         "cifar100-vanilla": "a network alone on CIFAR-100",
         "cifar100-kd": "KD (Hinton et al.) on CIFAR-100",
         "cifar100-skd": "Spherical KD on CIFAR-100",

@@ -28,7 +28,7 @@ from pursuhint.hints.rules.source import RuleSource
 from pursuhint.hints.schedules import SCHEDULES
 from pursuhint.losses import get_loss
 from pursuhint.models import create_model
-from pursuhint.models.checkpoint import load_weights
+from pursuhint.models.checkpoint import NOTHING_LEFT, LoadedWeights, load_weights
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.loaders import load_data
@@ -60,6 +60,7 @@ class Parts:
         plan: hint points of both networks; None without hints, or while they are still to be chosen.
         plans: hint points of losses that do not look at those of ``plan``, by name.
         accuracy: of the teacher on the test split; None before it is measured, or without a teacher.
+        loaded: what the student's checkpoint has filled, and what not.
         example: two images' worth of zeros, of the data's size.
     """
 
@@ -70,6 +71,7 @@ class Parts:
     example: Tensor
     plans: Mapping[str, HintPlan] = field(default_factory=dict)
     accuracy: TeacherAccuracy | None = None
+    loaded: LoadedWeights = NOTHING_LEFT
 
     def with_provenance(self, made: BaseProvenance | None) -> Parts:
         """The same parts, with plans that lack a provenance getting that of this run."""
@@ -111,7 +113,11 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
             f"but {data.name} has {data.num_classes} classes"
         )
     torch.manual_seed(derived_seed(recipe.seed, "student"))
-    own = copy_network(student).cpu() if student is not None else _build(recipe.student, data, "student")
+    loaded = NOTHING_LEFT
+    if student is not None:
+        own = copy_network(student).cpu()
+    else:
+        own, loaded = _build(recipe.student, data, "student")
     if inputs.data is None or recipe.data.normalize is not None:
         data = normalized_for(data, recipe.data, own, recipe.student.network)
     other = None
@@ -134,7 +140,7 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
             f"the teacher {recipe.teacher.network} has no weights; "
             "give teacher.checkpoint (--teacher-checkpoint FILE)"
         )
-    parts = Parts(data, own, other, plan, example, plans)
+    parts = Parts(data, own, other, plan, example, plans, loaded=loaded)
     if recipe.hints is not None and plan is None:
         _try_other_losses(recipe, parts)
     return parts
@@ -204,7 +210,8 @@ def _training_labels(data: ImageData) -> Tensor:
     return labels
 
 
-def _build(config: NetworkConfig, data: ImageData, role: str) -> nn.Module:
+def _build(config: NetworkConfig, data: ImageData, role: str) -> tuple[nn.Module, LoadedWeights]:
+    """A network with the weights of its checkpoint; a warning names what they have not filled."""
     if config.network.startswith("python:"):
         raise PursuhintError(f"the {role} {config.network} was passed from Python; pass it again")
     network = create_model(
@@ -213,11 +220,17 @@ def _build(config: NetworkConfig, data: ImageData, role: str) -> nn.Module:
         in_channels=data.in_channels,
         **config.options,
     )
-    if config.checkpoint is not None:
-        load_weights(
-            network, config.checkpoint, checkpoint_key=config.checkpoint_key, new_head=config.new_head
-        )
-    return network
+    if config.checkpoint is None:
+        return network, NOTHING_LEFT
+    loaded = load_weights(
+        network,
+        config.checkpoint,
+        checkpoint_key=config.checkpoint_key,
+        new_head=config.new_head,
+        partial=config.partial,
+    )
+    loaded.warn(f"the {role}'s checkpoint {config.checkpoint}")
+    return network, loaded
 
 
 def _teacher(recipe: Recipe, inputs: Inputs, data: ImageData) -> nn.Module:
@@ -225,7 +238,7 @@ def _teacher(recipe: Recipe, inputs: Inputs, data: ImageData) -> nn.Module:
         network, name = copy_network(inputs.teacher).cpu(), ""
     else:
         assert recipe.teacher is not None
-        network, name = _build(recipe.teacher, data, "teacher"), recipe.teacher.network
+        network, name = _build(recipe.teacher, data, "teacher")[0], recipe.teacher.network
     return converted_for(network, name, data, recipe.data)
 
 

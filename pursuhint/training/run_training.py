@@ -327,6 +327,8 @@ def _describe(
     if parts.teacher is not None:
         parameters["teacher"] = count_parameters(parts.teacher)
     made = describe_provenance(recipe, parts.data, teacher=parts.teacher, started=now["started"])
+    if parts.loaded.new:
+        now["student_weights"] = {"new": list(parts.loaded.new), "unused": list(parts.loaded.unused)}
     description = {**now, "provenance": asdict(made), "data": data, "parameters": parameters}
     write_json(path, {**description, "inputs": dict(fingerprints), "resumed": []})
     stored = recipe.data.model_copy(update={"download": False})  # each command asks for its own downloads

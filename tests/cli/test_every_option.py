@@ -92,6 +92,9 @@ RECIPE_ROWS: Mapping[str, Row] = {
     "--set": Changes("--set optimizer.weight_decay=0.001"),
     "--teacher": Changes("--teacher resnet20"),
     "--teacher-checkpoint": Changes("--teacher-checkpoint {other}"),
+    "--pretrained": Refused("--pretrained", "either --teacher-checkpoint FILE or --pretrained"),
+    "--student-checkpoint": Changes("--student-checkpoint {other}"),
+    "--student-pretrained": Refused("--student-pretrained", "nobody publishes weights for 'resnet8'"),
     "--checkpoint-key": Changes("--checkpoint-key state_dict_ema"),
     "--new-head": Changes("--new-head"),
     "--student": Changes("--student resnet14"),
@@ -209,6 +212,9 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
                 "--precision": "--precision bf16",
                 "--set": "--set seed=3",
                 "--teacher-checkpoint": "--teacher resnet8 --teacher-checkpoint {weights}",
+                "--pretrained": "--teacher timm:resnet18 --pretrained",
+                "--student-checkpoint": "--student-checkpoint {weights}",
+                "--student-pretrained": "--student timm:resnet18 --student-pretrained",
                 "--checkpoint-key": "--checkpoint-key model",
                 "--new-head": "--new-head",
                 "--image-normalize": "--image-normalize data",
@@ -231,6 +237,9 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
             "--random-weights",
             without="--teacher-checkpoint {weights}",
             first="--teacher resnet14 --out {tmp}/out",
+        ),
+        "--pretrained": Refused(
+            f"{TEACHER} --pretrained", "either --teacher-checkpoint FILE or --pretrained"
         ),
         "--checkpoint-key": Refused(f"{TEACHER} --checkpoint-key other", "other"),
         "--new-head": Refused("--teacher resnet14 --new-head", "--new-head need --teacher-checkpoint"),
@@ -267,6 +276,9 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--split": Changes("--split train"),
         "--teacher": Refused("--teacher resnet14", "what is to be evaluated?"),
         "--teacher-checkpoint": Refused("--teacher-checkpoint {weights}", "what is to be evaluated?"),
+        "--pretrained": Refused(
+            f"{TEACHER} --pretrained", "either --teacher-checkpoint FILE or --pretrained"
+        ),
         "--checkpoint-key": Refused(f"{TEACHER} --checkpoint-key other", "other"),
         "--data": Changes("--data folder:{photos}"),
         "--data-root": Refused(f"{TEACHER} --data-root {{tmp}}", "leave data.root (--data-root) out"),

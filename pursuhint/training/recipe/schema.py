@@ -91,6 +91,8 @@ class NetworkConfig(_Section):
         checkpoint: file of weights; None keeps the initial weights.
         checkpoint_key: key of one of several state dicts in the checkpoint, e.g. ``state_dict_ema``.
         new_head: accept a checkpoint whose classifier is missing or has other classes; it stays untrained.
+        partial: take the tensors of the checkpoint that fit by name and shape; the others keep their initial
+            values.
         options: further arguments of the network, e.g. ``{width: 0.5}``.
         num_classes: number of classes of a teacher of another task; None for the data set's.
     """
@@ -99,6 +101,7 @@ class NetworkConfig(_Section):
     checkpoint: str | None = None
     checkpoint_key: str | None = None
     new_head: bool = False
+    partial: bool = False
     options: Options = {}
     num_classes: int | None = Field(default=None, ge=1, le=LARGEST_CLASSES)
 

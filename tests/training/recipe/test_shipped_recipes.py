@@ -161,7 +161,8 @@ def test_flow_runs_from_the_stem_through_the_stages(pair, points):
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_a_protocol_for_other_methods(name):
     options = dict.fromkeys(
-        ("student", "teacher_checkpoint", "checkpoint_key", "new_head", "data", "data_root", "download",
+        ("student", "teacher_checkpoint", "pretrained", "student_checkpoint", "student_pretrained",
+         "checkpoint_key", "new_head", "data", "data_root", "download",
          "image_size", "image_channels", "image_normalize", "exif", "workers", "val_fraction",
          "train_samples", "only_classes", "lr",
          "epochs", "batch_size", "precision")
