@@ -282,3 +282,16 @@ def test_what_float16_does_not_hold_is_an_error(data: ImageData, tmp_path: Path)
     with pytest.raises(PursuhintError, match="logits is not finite in float16"):
         teacher((1, 1), batch.indices, TeacherOutputs(logits=True), lambda: Features(logits))
     assert not list(tmp_path.rglob("*.*"))
+
+
+def test_hint_points_that_change_are_recorded_epoch_by_epoch(make, data, tmp_path, passes):
+    """Of each epoch the layers of its draw: another student with these draws needs no teacher."""
+    recipe = make(hints={"strategy": "random-each-epoch", "k": 2, "seed": 1})
+    options = {"device": "cpu", "data": data, "record_teacher": tmp_path / "recording"}
+    first = train(recipe, tmp_path / "first", **options)
+    files = [sorted((tmp_path / "recording" / f"epoch-{epoch}").glob("map-*")) for epoch in (1, 2)]
+    assert [len(maps) for maps in files] == [2, 2]
+    assert [maps.name for maps in files[0]] != [maps.name for maps in files[1]]
+    passes.clear()
+    assert same(first, train(recipe, tmp_path / "second", **options))
+    assert not passes
