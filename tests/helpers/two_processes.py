@@ -37,6 +37,11 @@ RUNS: dict[str, dict[str, Any]] = {
         "losses": {"fitnet": {"weight": 1, "norm": False, "two_stages": True, "warm_up_epochs": 1}, "kd": 1}
     },
     "chosen": {"losses": {"at": 10}, "hints": {"strategy": "chosen", "k": 2, "samples": 60}, "epochs": 1},
+    "drawn": {"losses": {"vid": 1}, "hints": {"strategy": "random-each-epoch", "k": 2, "seed": 1}},
+    "curriculum": {
+        "losses": {"at": 10},
+        "hints": {"strategy": "curriculum", "k": 2, "curriculum": {"threshold": 1.0}},
+    },
     "sharded": {
         "losses": {"kd": 0.9, "at": 10, "crd": 0.8},
         "acceleration": {"shard_teacher": True},
@@ -46,7 +51,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "apart": {"losses": {"ce": 0, "at": 10}},  # nothing reaches the classifier
 }
 STOPPED: dict[str, Any] = {"losses": {"kd": 1}, "epochs": 1, "batch_size": 16}
-WITHOUT_NORMS = ("plain", "bank", "warm-ups", "chosen", "sharded")
+WITHOUT_NORMS = ("plain", "bank", "warm-ups", "chosen", "drawn", "curriculum", "sharded")
 
 
 def odd_digits() -> ImageData:
