@@ -176,11 +176,11 @@ def command(
         options,
         part=share,
         device=device,
-        watch=lambda cell: TrainingProgress(cell.name, quiet=quiet),
+        watch=lambda cell: TrainingProgress(f"{cell.name}: ", quiet=quiet),
     )
     _print(progress, out, as_json)
     if progress.failed:
-        raise PursuhintError(f"{len(progress.failed)} cells failed: {progress.reasons()}")
+        raise PursuhintError(progress.reasons())
 
 
 def parse_part(text: str) -> tuple[int, int]:

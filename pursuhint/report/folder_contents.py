@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pursuhint._util.output_folder import kind_of
 from pursuhint.errors import PursuhintError
 from pursuhint.study.comparison import Comparison
 from pursuhint.study.crossed import CrossedComparison
@@ -86,6 +87,11 @@ class Contents:
             )
         if (folder / "analysis.json").exists():
             return cls(folder, "analysis", analysis=_analysis(folder))
+        if kind_of(folder) == "grid":
+            raise PursuhintError(
+                f"{folder} holds a grid of runs: 'pursuhint table {folder}' shows their results; give "
+                "one of its runs for a report"
+            )
         raise PursuhintError(
             f"{folder} holds no analysis, run, comparison, transfer or demo (looked for analysis.json, "
             "recipe.yaml, settings.json, transfer.json and demo.json); give the folder that a command "

@@ -30,7 +30,7 @@ def test_a_grid_is_trained_and_stands_beside_itself(pursuhint, toy, tmp_path):
     done = pursuhint("table", "run", toy, *QUICK, "--out", out)
     assert done.returncode == 0, done.stderr
     assert "3 of 3 cells finished, 3 of them here" in done.stdout
-    assert "not as in the paper: 1 epochs" in done.stderr
+    assert "not as in the paper: 1 epoch," in done.stderr
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     again = pursuhint("table", "run", toy, *QUICK, "--out", out, "--json", "--quiet")
     assert again.stderr == ""
@@ -59,7 +59,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_trained(pursuhint, toy, t
     done = pursuhint("table", "run", toy, *QUICK, "--out", tmp_path / "out")
     assert done.returncode == 1
     assert "2 of 3 cells finished, 2 of them here; 1 failed" in done.stdout
-    assert done.stderr.splitlines()[-1].startswith("pursuhint: 1 cells failed: KD-")
+    assert done.stderr.splitlines()[-1].startswith("pursuhint: 1 cell failed: KD-")
 
 
 def test_every_cell_stands_beside_the_figures_of_its_own_row(pursuhint, toy, tmp_path):
@@ -89,7 +89,7 @@ def test_every_cell_stands_beside_the_figures_of_its_own_row(pursuhint, toy, tmp
                 shutil.copytree(run, out / cell.name, dirs_exist_ok=True)
                 (out / cell.name / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     shown = pursuhint("table", out, "--json")
-    assert shown.stderr.startswith(f"{out} is not as in the paper: 1 epochs")
+    assert shown.stderr.startswith(f"{out} is not as in the paper: 1 epoch,")
     table = json.loads(shown.stdout)
     rows = [dict(zip(table["heads"], row)) for row in table["rows"]]
     assert all(row["ours"].endswith("± 0.00 (2)") for row in rows)

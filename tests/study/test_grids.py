@@ -19,6 +19,7 @@ from pursuhint.study.grids.cells import grid_cells
 from pursuhint.study.grids.run import share
 from pursuhint.training import RunRecord
 from pursuhint.training.recipe.resolve import resolve_recipe
+from pursuhint.training.run_folder.checkpoints import lock_folder
 from tests.helpers.grid_worker import work
 
 TOY = """
@@ -126,6 +127,7 @@ def test_a_grid_of_a_file_names_no_code(tmp_path):
         grid_cells(find_grid(str(file)), Path("p"), GridOptions())
 
 
+@pytest.mark.slow
 def test_two_workers_that_are_killed_at_random_end_complete_and_train_nothing_twice(toy, tmp_path):
     """Twelve cells. Whoever is killed is replaced; the numbers are those of a worker that nobody kills."""
     out, log = tmp_path / "out", tmp_path / "log"
@@ -221,3 +223,21 @@ def test_what_another_worker_holds_is_skipped_and_said(toy, tmp_path):
     assert len(progress.finished) == 5
     assert not (tmp_path / "out" / name).exists()
     assert lease.exists()
+
+
+def test_a_cell_that_was_taken_over_or_is_written_by_another_run_did_not_fail(toy, tmp_path, monkeypatch):
+    """It is the other worker's, as it would be if this one had come later."""
+    from pursuhint.study.grids import run
+
+    options = GridOptions(seeds=(0,), epochs=1, assignments=("data.train_samples=100", "batch_size=50"))
+    with monkeypatch.context() as lost:
+        lost.setattr(run.Lease, "is_lost", property(lambda lease: True))
+        progress = run_grid(toy, tmp_path / "lost", options, part=(1, 3), device="cpu")
+    assert not progress.failed
+    assert all("taken it over" in reason for reason in progress.held.values())
+    assert set(progress.held) == {f"digits-vanilla/{name}/seed-0" for name in ("resnet8", "resnet14")}
+
+    with lock_folder(tmp_path / "lost" / "digits-vanilla/resnet8/seed-0"):
+        progress = run_grid(toy, tmp_path / "lost", options, part=(1, 3), device="cpu")
+    assert not progress.failed
+    assert "another run is writing" in progress.held["digits-vanilla/resnet8/seed-0"]

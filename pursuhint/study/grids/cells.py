@@ -51,7 +51,8 @@ class GridOptions:
         if self.data is not None:
             said.append(f"data {self.data}")
         if self.epochs is not None:
-            said.append(f"{self.epochs} epochs, with milestones, stages and ramps in proportion")
+            number = f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
+            said.append(f"{number}, with milestones, stages and ramps in proportion")
         if self.seeds is not None:
             said.append(f"seeds {', '.join(map(str, self.seeds))}")
         return [*said, *self.assignments]

@@ -22,6 +22,7 @@ from pursuhint.study.grids.folder import LEASES, claim, is_finished
 from pursuhint.study.grids.results import describe
 from pursuhint.training import train
 from pursuhint.training.events import Event
+from pursuhint.training.run_folder.checkpoints import FolderInUse
 
 __all__ = ["GridProgress", "run_grid"]
 
@@ -67,14 +68,12 @@ class GridProgress:
         return "; ".join(parts)
 
     def reasons(self) -> str:
-        """Why cells failed, every reason once with its first cell."""
+        """How many cells failed and why, every reason once with its first cell."""
         first: dict[str, str] = {}
         for name, reason in self.failed.items():
             first.setdefault(reason, name)
-        more = len(self.failed) - len(first)
-        return "; ".join(
-            f"{name}: {reason}" for reason, name in first.items()
-        ) + f" (and {more} more)" * bool(more)
+        number = f"{len(self.failed)} cell{'s' * (len(self.failed) > 1)} failed"
+        return f"{number}: " + "; ".join(f"{name}: {reason}" for reason, name in first.items())
 
 
 @dataclass(frozen=True)
@@ -213,13 +212,16 @@ class _Worker:
         def check(event: Event) -> None:
             if lease.is_lost:
                 raise _LeaseLost(
-                    f"another worker took {cell.name} over, because this one stood still for too long"
+                    "another worker has taken it over, because this one stood still for too long"
                 )
             show(event)
 
         try:
             with self.watch(cell) as show:
                 train(cell.recipe, self.folder / cell.name, device=self.device, on_event=check)
+        except (_LeaseLost, FolderInUse) as error:
+            self.progress.held[cell.name] = str(error)
+            return False
         except PursuhintError as error:
             self.progress.failed[cell.name] = str(error)
             return False

@@ -57,7 +57,7 @@ class GridJob:
         """Train cells; returns what has become of them."""
         progress = run_grid(self.grid, self.out, self.options, part=self.part, device=self.device)
         if progress.failed:
-            raise PursuhintError(f"{len(progress.failed)} cells failed: {progress.reasons()}")
+            raise PursuhintError(progress.reasons())
         return progress.sentence()
 
     def checkpoint(self) -> Any:

@@ -20,6 +20,10 @@ _WEIGHTS = ("student.safetensors", "best.safetensors")
 _LOCKED: set[Path] = set()  # folders locked by this process: POSIX locks do not exclude their own process
 
 
+class FolderInUse(PursuhintError):
+    """Another run is writing the folder."""
+
+
 class StateStore(TwoSlots):
     """The ``state`` folder of a run.
 
@@ -72,12 +76,13 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """Keep other processes from writing the same run folder; the lock ends with the process at the latest.
 
     Raises:
-        PursuhintError: another run holds the lock.
+        FolderInUse: another run holds the lock.
+        PursuhintError: the folder cannot be written.
     """
     path = (folder / ".lock").resolve()
     refusal = f"another run is writing {folder}; wait for it to end, or choose another folder"
     if path in _LOCKED:
-        raise PursuhintError(refusal)
+        raise FolderInUse(refusal)
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
@@ -88,7 +93,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
                 # lockf and not flock: loader processes inherit the latter, and would hold it after a crash
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
-                raise PursuhintError(refusal) from None
+                raise FolderInUse(refusal) from None
             except OSError:
                 pass  # a file system without locks
         _LOCKED.add(path)
