@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(min=0), help="Seed of the trials and of their choice.  [default: 0]"
 )
 @apply("record_teacher")
+@click.option("--no-report", is_flag=True, help="Do not write report.html; `pursuhint report OUT` can later.")
 @apply("device", "out", "quiet", "json")
 def command(
     vary: tuple[str, ...],
@@ -90,6 +91,7 @@ def command(
     hints: str | None,
     seed: int | None,
     recording: Path | None,
+    no_report: bool,
     device: str | None,
     out: Path,
     quiet: bool,
@@ -121,6 +123,10 @@ def command(
     )
     found = search(recipe, out, vary, options=chosen, device=where, watch=lambda line: say(line, quiet))
     _print(found, as_json=as_json)
+    if found.finished and not no_report:
+        from pursuhint.report import write_report
+
+        say(f"written: {write_report(out)}", quiet)
 
 
 def _print(found: SearchResult, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.study.comparison import Comparison
 from pursuhint.study.crossed import CrossedComparison
 from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison
+from pursuhint.study.search_result import SearchResult
 from pursuhint.study.transfer_result import TransferResult
 from pursuhint.training.run_folder.record import RunRecord
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pursuhint.analysis.result import Analysis
     from pursuhint.study.teacher_student import TeacherStudentSimilarity
 
-Kind = Literal["demo", "comparison", "crossed", "methods", "run", "analysis", "transfer"]
+Kind = Literal["demo", "comparison", "crossed", "methods", "run", "analysis", "transfer", "search"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Contents:
         methods: a study of methods.
         crossed: a comparison with several sets of losses or lengths.
         transfer: frozen students on other data.
+        search: trials with other values of a recipe.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class Contents:
     methods: MethodComparison | None = None
     crossed: CrossedComparison | None = None
     transfer: TransferResult | None = None
+    search: SearchResult | None = None
 
     @classmethod
     def of(cls, folder: Path | str) -> Contents:
@@ -70,6 +73,8 @@ class Contents:
             return cls(folder, "crossed", crossed=CrossedComparison.load(folder))
         if (folder / TransferResult.FILE).exists():
             return cls(folder, "transfer", transfer=TransferResult.load(folder))
+        if (folder / SearchResult.FILE).exists():
+            return cls._of_search(folder)
         if (folder / "settings.json").exists():
             return cls._of_comparison(folder)
         if (folder / "recipe.yaml").exists():
@@ -111,6 +116,15 @@ class Contents:
         }
         analysis = _analysis(folder / "analysis")
         return cls(folder, "comparison", analysis=analysis, comparison=comparison, arms=arms)
+
+    @classmethod
+    def _of_search(cls, folder: Path) -> Contents:
+        search = SearchResult.load(folder)
+        if search.best is None:
+            raise PursuhintError(
+                f"no trial of the search in {folder} is complete; run the same command again to resume it"
+            )
+        return cls(folder, "search", search=search)
 
     @classmethod
     def _of_demo(cls, folder: Path) -> Contents:

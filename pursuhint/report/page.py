@@ -26,13 +26,14 @@ from pursuhint.report.sections.comparison import build_comparison_page
 from pursuhint.report.sections.crossed import build_crossed_page
 from pursuhint.report.sections.methods import build_methods_page
 from pursuhint.report.sections.run import build_run_page
+from pursuhint.report.sections.search import build_search_page
 from pursuhint.report.sections.transfer import build_transfer_page
 
 __all__ = ["write_report"]
 
 
 def write_report(folder: Path | str) -> Path:
-    """Write the HTML report of an analysis, a run, a comparison, a transfer or a demo.
+    """Write the HTML report of an analysis, a run, a comparison, a search, a transfer or a demo.
 
     Args:
         folder: what a command, or `pursuhint.train`, `pursuhint.compare`, `pursuhint.demo.demo` or
@@ -74,6 +75,8 @@ def build_page(contents: Contents, figure_folder: FigureFolder) -> Page:
         return build_methods_page(contents.methods, figure_folder)
     if contents.crossed is not None:
         return build_crossed_page(contents.crossed, figure_folder)
+    if contents.search is not None:
+        return build_search_page(contents.search, figure_folder)
     if contents.transfer is not None:
         return build_transfer_page(contents.transfer, contents.folder, figure_folder)
     if contents.comparison is not None:

@@ -146,6 +146,16 @@ class TransferSection:
 
 
 @dataclass(frozen=True)
+class SearchSection:
+    """The trials of a search; ``pictures`` have a heading each."""
+
+    design: str
+    pictures: tuple[tuple[str, Picture], ...]
+    table: Grid
+    confirmation: Grid | None
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything that a report shows, in the order of the page."""
 
@@ -168,6 +178,7 @@ class Page:
     run: RunSection | None = None
     comparison: ComparisonSection | None = None
     crossed: CrossedSection | None = None
+    search: SearchSection | None = None
     transfer: TransferSection | None = None
 
     @property

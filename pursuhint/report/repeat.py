@@ -18,6 +18,7 @@ from pursuhint.study.comparison import Comparison
 from pursuhint.study.crossed import CrossedComparison
 from pursuhint.study.equality import MARGIN
 from pursuhint.study.method_comparison import MethodComparison, MethodResult
+from pursuhint.study.search_result import SearchResult
 from pursuhint.training.recipe.hint_keys import keys_without_effect
 from pursuhint.training.recipe.hints_syntax import STRATEGIES
 from pursuhint.training.recipe.schema import HintsConfig, Recipe
@@ -72,6 +73,15 @@ def repeat_crossed(crossed: CrossedComparison) -> str:
     if words[:1] == ["pursuhint"]:
         return shlex.join(_with_out(words, _AGAIN))
     return f"pursuhint.study.compare_crossed(recipe, {_AGAIN!r}, crossing, request=request, options=options)"
+
+
+def repeat_search(search: SearchResult) -> str:
+    """The recorded command of a search with another folder, or the call from Python."""
+    words = [] if search.provenance is None else _words(search.provenance)
+    if words[:1] == ["pursuhint"]:
+        return shlex.join(_with_out(words, _AGAIN))
+    vary = ", ".join(map(repr, search.space))
+    return f"pursuhint.study.search(recipe, {_AGAIN!r}, [{vary}])"
 
 
 def repeat_methods(study: MethodComparison, recipe: Recipe) -> str:

@@ -78,7 +78,7 @@ TEACHER = "--teacher resnet14 --teacher-checkpoint {weights}"
 RECIPE = f"--student resnet8 --data digits {TEACHER} --loss at"
 LAST_LINE = Shown("tests/cli/test_every_option.py::test_json_prints_json_and_quiet_nothing")
 
-SEARCH_TEST = Shown("tests/cli/test_search.py::test_json_quiet_and_the_recipe_of_the_best_trial")
+SEARCH_TEST = Shown("tests/cli/test_search.py::test_json_quiet_report_and_the_recipe_of_the_best_trial")
 
 RECIPE_ROWS: Mapping[str, Row] = {
     "--recipe": Changes("--recipe digits-pursuhint"),
@@ -142,6 +142,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--hints": Changes("--hints centers"),
         "--seed": Changes("--seed 1"),
         "--record-teacher": Changes("--record-teacher {tmp}/recording"),
+        "--no-report": SEARCH_TEST,
         "--device": Changes("--device meta", without="--device cpu"),
         "--out": Changes("--out {tmp}/b", without="--out {tmp}/a"),
         "--quiet": SEARCH_TEST,

@@ -37,6 +37,7 @@ from pursuhint.report.figures import (
     training_curves,
 )
 from pursuhint.report.figures.layers import dendrogram, teacher_student_map
+from pursuhint.report.figures.search_history import Slice, importance_bars, search_history, search_slices
 from pursuhint.study.arms import ARMS, DEFAULT_ARMS
 
 
@@ -127,6 +128,18 @@ FIGURES = {
     "inertia": lambda: inertia_curves(
         {"kmeans": {2: 3.0, 3: 2.0}, "segments": {2: 2.5, 3: 1.5}}, chosen=3, title="CKA"
     ),
+    "search-history": lambda: search_history({0: 60.0, 1: 70.0, 3: 65.0}, {2: 40.0}),
+    "search-slices": lambda: search_slices(
+        [
+            Slice("losses.at", (1.0, 10.0, 1000.0), log=True),
+            Slice("hints.metric", ("cka", "r2cca", "cka")),
+            Slice("losses.kd.temperature", (2.0, 4.0, 8.0)),
+            Slice("optimizer.lr", (0.01, 0.02, 0.05)),
+        ],
+        [60.0, 70.0, 65.0],
+        1,
+    ),
+    "search-importances": lambda: importance_bars({"losses.at": 0.7, "losses.kd.temperature": 0.3}),
     "training-one": lambda: training_curves([Series("run", (curve(20),))]),
     "training-first-epoch": lambda: training_curves([Series("run", (curve(1),))]),
     "training-arms": lambda: training_curves(
@@ -330,6 +343,26 @@ def test_refuses_what_cannot_be_drawn(call, message):
 
 
 # -- crossed comparisons
+
+
+def test_the_history_of_a_search_has_the_best_so_far():
+    (axes,) = search_history({4: 65.0, 0: 60.0, 1: 70.0}, {2: 40.0}).axes
+    best, complete, ended = axes.lines
+    assert list(best.get_ydata()) == [60, 70, 70, 70]
+    assert list(complete.get_xdata()) == [0, 1, 4]
+    assert list(ended.get_ydata()) == [40]
+    with pytest.raises(PursuhintError, match="complete trial"):
+        search_history({}, {2: 40.0})
+
+
+def test_slices_of_a_search_mark_the_best_trial():
+    figure = search_slices([Slice("metric", ("b", "a")), Slice("lr", (0.1, 0.3))], [60.0, 70.0], 1)
+    first, second = figure.axes
+    assert [tick.get_text() for tick in first.get_xticklabels()] == ["a", "b"]
+    assert [list(line.get_xdata()) for line in first.lines] == [[1, 0], [0]]
+    assert [list(line.get_xdata()) for line in second.lines] == [[0.1, 0.3], [0.3]]
+    with pytest.raises(PursuhintError, match="as many values"):
+        search_slices([Slice("lr", (0.1,))], [60.0, 70.0], 1)
 
 
 def test_grouped_bars_have_a_bar_for_every_arm_and_group():

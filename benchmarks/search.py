@@ -1,0 +1,106 @@
+"""What a recorded teacher brings to a search of 20 trials.
+
+    python benchmarks/search.py OUT [--threads 1]
+
+The same search runs three times on each data set: as it is (plain), with the teacher's outputs recorded in
+float16 in the first trial and replayed in the others (recorded), and with outputs that are rounded to float16
+but computed in every trial (rounded). Seconds are those of the processor, so that other work on the machine
+does not count. Searches that are in OUT already are taken from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pursuhint.study import SearchOptions, search
+from pursuhint.training import Recipe, train
+
+DATA: dict[str, dict[str, Any]] = {
+    "digits": {"name": "digits", "train_samples": 600, "val_fraction": 0.2},
+    "fashion-mnist": {
+        "name": "fashion-mnist",
+        "train_samples": 500,
+        "val_fraction": 0.02,
+        "image_size": 16,
+    },
+}
+TEACHER, STUDENT, EPOCHS, TRIALS = "resnet56", "resnet20", 4, 20
+VARY = ("losses.at=1..1000:log", "losses.kd.temperature=1..8")
+COMMON = {"batch_size": 64, "schedule": "one-cycle", "optimizer": {"lr": 0.05}}
+
+
+def seconds(call: Any) -> tuple[Any, float, float]:
+    """The result of a call, its seconds of processor time, and those that passed."""
+    processor, wall = time.process_time(), time.perf_counter()
+    result = call()
+    return result, time.process_time() - processor, time.perf_counter() - wall
+
+
+def measure(out: Path, name: str, way: str, trials: int) -> dict[str, Any]:
+    """One of the searches on a data set."""
+    file = out / name / f"{way}.json"
+    if file.exists():
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
+    data = DATA[name]
+    teacher = train(
+        Recipe.from_dict({"student": TEACHER, "data": data, "epochs": 8, "seed": 100, **COMMON}),
+        out / name / "teacher",
+        device="cpu",
+    )
+    recipe = Recipe.from_dict(
+        {
+            "student": STUDENT,
+            "teacher": {"network": TEACHER, "checkpoint": str(teacher.path / "student.safetensors")},
+            "data": data,
+            "losses": {"at": 100.0, "kd": 0.9},
+            "acceleration": {"teacher_rounding": "none" if way == "plain" else "float16"},
+            "epochs": EPOCHS,
+            **COMMON,
+        }
+    )
+    recording = out / name / "recording" if way == "recorded" else None
+    options = SearchOptions(trials=trials, pruner="none", record_teacher=recording)
+    result, processor, wall = seconds(
+        lambda: search(recipe, out / name / way, VARY, options=options, device="cpu", watch=print)
+    )
+    size = sum(path.stat().st_size for path in recording.rglob("*.safetensors")) if recording else 0
+    line = {
+        "processor": processor,
+        "wall": wall,
+        "bytes": size,
+        "best": result.best,
+        "values": result.best_trial.values,
+        "top1": [trial.top1 for trial in result.trials],
+    }
+    file.write_text(json.dumps(line) + "\n")
+    return line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=TRIALS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    plain: dict[str, list[float]] = {}
+    for way in ("plain", "recorded", "rounded"):
+        for name in DATA:
+            line = measure(arguments.out, name, way, arguments.trials)
+            same = sum(a == b for a, b in zip(line["top1"], plain.setdefault(name, line["top1"])))
+            print(
+                f"| {name} | {way} | {line['processor']:.0f} s | {line['bytes'] / 1e6:.0f} MB "
+                f"| {line['best']} | {max(line['top1']):.2f} % | {same} of {len(line['top1'])} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
