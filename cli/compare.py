@@ -12,7 +12,7 @@ import click
 from pursuhint.errors import PursuhintError
 from pursuhint.study.arms import DEFAULT_ARMS, WITHOUT_HINTS, find_arm
 
-from . import early_checks
+from . import completion, early_checks
 from .command_line import record_command
 from .early_checks import early
 from .options import apply, examples, refuse_typed, typed
@@ -67,6 +67,7 @@ class Lengths(click.ParamType):
     "--arm",
     "arms",
     callback=early(early_checks.arm),
+    shell_complete=completion.arm,
     metavar="NAME",
     multiple=True,
     help="Which hint positions to compare, as 'pursuhint list arms' has them: a name such as even, "

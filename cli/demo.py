@@ -37,11 +37,9 @@ def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
 
     from .results import print_demo
     from .study_progress import StudyProgress
-    from .terminal import say
 
     where = choose_device(device)
     set_up_memory(Acceleration(), where)
     with StudyProgress(quiet=quiet) as progress:
         result = demo(out, device=where, on_event=progress)
     print_demo(result, as_json=as_json)
-    say(f"the report: {result.report}", quiet)

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from .options import apply, examples
-from .terminal import echo
+from .terminal import columns, echo
+from .titles import title_of
 
 
 def _from_others(kind: str, builtin: Iterable[str]) -> list[dict[str, Any]]:
@@ -29,7 +30,7 @@ def _from_others(kind: str, builtin: Iterable[str]) -> list[dict[str, Any]]:
 def _models(verbose: bool) -> list[dict[str, Any]]:
     from pursuhint.models import MODELS, create_model, model_names
 
-    rows: list[dict[str, Any]] = [{"name": name} for name in model_names()]
+    rows: list[dict[str, Any]] = [{"name": name, "about": title_of(MODELS[name])} for name in model_names()]
     if verbose:
         from torch import device
 
@@ -52,7 +53,9 @@ def _datasets(verbose: bool) -> list[dict[str, Any]]:
     from pursuhint._util.registry import resolve
     from pursuhint.data import DATASETS
 
-    rows: list[dict[str, Any]] = [{"name": name} for name in DATASETS]
+    rows: list[dict[str, Any]] = [
+        {"name": name, "about": title_of(DATASETS[name]).removeprefix("Load ")} for name in DATASETS
+    ]
     if verbose:
         for row in rows:
             row["about"] = (resolve(DATASETS[row["name"]]).__doc__ or "").strip().splitlines()[0]
@@ -62,11 +65,13 @@ def _datasets(verbose: bool) -> list[dict[str, Any]]:
 def _losses(verbose: bool) -> list[dict[str, Any]]:
     from pursuhint.losses import LOSSES
 
+    rows: list[dict[str, Any]]
     if not verbose:
-        return [{"name": name} for name in LOSSES] + _from_others("loss", LOSSES)
+        rows = [{"name": name, "about": title_of(LOSSES[name])} for name in LOSSES]
+        return rows + _from_others("loss", LOSSES)
     from pursuhint.distillation import summarize_losses
 
-    rows: list[dict[str, Any]] = [
+    rows = [
         {
             "name": loss.name,
             "title": loss.info.title,
@@ -125,7 +130,7 @@ def _plain(value: Any) -> str:
 def _metrics(verbose: bool) -> list[dict[str, Any]]:
     from pursuhint.similarity import METRICS, get_metric
 
-    rows: list[dict[str, Any]] = [{"name": name} for name in METRICS]
+    rows: list[dict[str, Any]] = [{"name": name, "about": title_of(METRICS[name])} for name in METRICS]
     if verbose:
         for row in rows:
             row["about"] = get_metric(row["name"]).title
@@ -227,9 +232,10 @@ def command(kind: str, verbose: bool, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     width = max(len(row["name"]) for row in rows)
+    room = max(min(columns() or 100, 100) - 2, width + 20)
     for row in rows:
         lines = _loss_lines(row) if "title" in row else _lines(row)
-        head, *rest = [part for line in lines for part in _wrapped(line, 98 - width)] or [""]
+        head, *rest = [part for line in lines for part in _wrapped(line, room - width)] or [""]
         echo(f"{row['name']:{width}}  {head}".rstrip())
         for line in rest:
             echo(" " * (width + 2) + line)

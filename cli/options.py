@@ -17,7 +17,7 @@ from pursuhint.features.pooling import POOLINGS
 from pursuhint.hints import POSITIONS
 from pursuhint.similarity import METRICS
 
-from . import early_checks
+from . import completion, early_checks
 from .early_checks import early
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -100,6 +100,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "teacher": click.option(
         "--teacher",
         callback=early(early_checks.network),
+        shell_complete=completion.network,
         metavar="NAME",
         help="Teacher: a name from 'pursuhint list models', torchvision:NAME, timm:NAME, or "
         "package.module:factory (which imports and runs that code).",
@@ -143,12 +144,14 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "student": click.option(
         "--student",
         callback=early(early_checks.network),
+        shell_complete=completion.network,
         metavar="NAME",
         help="Network to train, named as --teacher; see 'pursuhint list models'.",
     ),
     "data": click.option(
         "--data",
         callback=early(early_checks.data_set),
+        shell_complete=completion.data_set,
         metavar="NAME",
         help="Data set: digits (built in), cifar10, cifar100, fashion-mnist, stl10, tiny-imagenet, imagenet, "
         "cub200, or folder:PATH with train/ and val/ in it, one folder a class.  [default: digits]",
@@ -196,6 +199,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         "--metric",
         "metrics",
         callback=early(early_checks.metric),
+        shell_complete=completion.metric,
         metavar="NAME",
         multiple=True,
         help=f"Similarity of layers: {', '.join(METRICS)}. Repeat for several; the first one chooses.  "
@@ -251,6 +255,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "pooling": click.option(
         "--pooling",
         callback=early(early_checks.pooling),
+        shell_complete=completion.pooling,
         metavar="NAME",
         default="mean",
         show_default=True,

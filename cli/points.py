@@ -12,7 +12,7 @@ import click
 from pursuhint._util.text import printable
 from pursuhint.hints.rules import RULES
 
-from . import early_checks
+from . import completion, early_checks
 from .early_checks import early
 from .options import apply, examples, refuse_typed
 from .terminal import echo
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         "pursuhint points resnet110 --size 32 --rule published --out hints.json",
     ),
 )
-@click.argument("network", callback=early(early_checks.network))
+@click.argument("network", callback=early(early_checks.network), shell_complete=completion.network)
 @apply("data", "data_root", "download", "image_size", "activation", "include", "json")
 @click.option("--size", type=click.IntRange(min=1), help="Side of the images, so that no data are needed.")
 @click.option("--channels", type=click.IntRange(min=1), default=3, show_default=True, help="With --size.")

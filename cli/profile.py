@@ -13,7 +13,7 @@ import click
 from pursuhint._util.size_bounds import LARGEST_CHANNELS, LARGEST_CLASSES, LARGEST_SIDE
 from pursuhint.errors import PursuhintError
 
-from . import early_checks
+from . import completion, early_checks
 from .early_checks import early
 from .options import apply, examples, refuse_typed
 from .recipe_options import build_recipe, recipe_options
@@ -59,6 +59,7 @@ class ImageShape(click.ParamType):
     "--student",
     "students",
     callback=early(early_checks.network),
+    shell_complete=completion.network,
     metavar="NAME",
     multiple=True,
     help="Student, named as --teacher; see 'pursuhint list models'. Repeat to measure several.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import early_checks
+from . import completion, early_checks
 from .early_checks import early
 from .options import apply
 
@@ -19,6 +19,7 @@ _OWN: dict[str, Callable[[Any], Any]] = {
     "recipe": click.option(
         "--recipe",
         callback=early(early_checks.recipe),
+        shell_complete=completion.recipe,
         metavar="NAME|FILE",
         help="Settings to start from: a name of 'pursuhint list recipes' or a YAML file, with :VARIANT for "
         "one of its variants. Options override it.",
@@ -27,6 +28,7 @@ _OWN: dict[str, Callable[[Any], Any]] = {
         "--loss",
         "losses",
         callback=early(early_checks.loss),
+        shell_complete=completion.loss,
         metavar="NAME[=WEIGHT][:key=value,...]",
         multiple=True,
         help="A term of the total loss, e.g. kd, at=1000 or at=1000:p=1. Without a weight, the paper's. "

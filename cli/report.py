@@ -11,7 +11,7 @@ import click
 
 from pursuhint.errors import PursuhintError
 
-from . import early_checks
+from . import completion, early_checks
 from .early_checks import early
 from .options import apply, examples, folder_argument, refuse_typed, typed
 from .terminal import echo, say
@@ -41,6 +41,7 @@ _OF_FIGURES = ("images", "seed")
     "--figure",
     "figures",
     callback=early(early_checks.figure),
+    shell_complete=completion.figure,
     metavar="NAME",
     multiple=True,
     help="Draw this figure of the papers from the folders, instead of a page; see 'pursuhint list figures'. "

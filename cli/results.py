@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pursuhint._util.text import printable, ranges
-from pursuhint._util.text_tables import aligned
+from pursuhint._util.text_tables import aligned_within
 from pursuhint.hints.rules import RULES
 
-from .terminal import echo
+from .terminal import columns, echo
 
 if TYPE_CHECKING:
     from pursuhint.analysis.result import Analysis
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of a plain table: first column left, the others right. Names that no screen holds are cut."""
+    """Lines of a plain table: first column left, the others right. Names that no screen holds are cut.
+
+    A table that is wider than the terminal comes as blocks of columns below each other.
+    """
     header, *rows = [tuple(printable(cell, longest=120) for cell in row) for row in (header, *rows)]
-    return aligned([header, *rows])
+    return aligned_within([header, *rows], columns())
 
 
 def _positions(plan: HintPlan) -> str:
@@ -307,6 +310,9 @@ def print_demo(result: DemoResult, *, as_json: bool) -> None:
     _print_matrix(result.analysis)
     echo("")
     print_comparison(result.comparison, as_json=False)
+    echo("")
+    echo(f"In one sentence: {result.comparison.result}")
+    echo(f"With pictures: {result.report}", fold=False)
 
 
 def _print_matrix(analysis: Analysis) -> None:

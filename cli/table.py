@@ -10,6 +10,7 @@ import click
 
 from pursuhint.errors import PursuhintError
 
+from . import completion
 from .options import apply, examples
 from .table_output import check_table_options, table_options, write_table
 from .terminal import echo, say
@@ -27,7 +28,12 @@ from .terminal import echo, say
     ),
 )
 @click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--paper", metavar="NAME", help="The paper; see 'pursuhint table' for all of them.")
+@click.option(
+    "--paper",
+    metavar="NAME",
+    shell_complete=completion.paper,
+    help="The paper; see 'pursuhint table' for all of them.",
+)
 @click.option("--table", "number", metavar="NUMBER", help="Number of its table.")
 @table_options
 @apply("json")

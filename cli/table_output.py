@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pursuhint.errors import PursuhintError
-from pursuhint.published.formats import FORMATS
+from pursuhint.published.formats import FORMATS, as_text
 
-from .terminal import echo, say
+from .terminal import columns, echo, say
 
 if TYPE_CHECKING:
     from pursuhint.published import Table
@@ -57,10 +57,15 @@ def write_table(table: Table, plain: Any, *, kind: str, out: Path | None, quiet:
     """
     from pursuhint._util.atomic_files import write_text
 
-    written = FORMATS[kind](table) if plain is None else json.dumps(plain) + "\n"
+    if plain is not None:
+        written = json.dumps(plain) + "\n"
+    elif kind == "text" and out is None:
+        written = as_text(table, columns())
+    else:
+        written = FORMATS[kind](table)
     if out is None:
         for line in written.splitlines():
-            echo(line)
+            echo(line, fold=plain is None and kind == "text")
     else:
         write_text(out, written)
         say(f"written: {out}", quiet)

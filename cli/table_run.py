@@ -12,7 +12,7 @@ import click
 
 from pursuhint.errors import PursuhintError
 
-from . import early_checks
+from . import completion, early_checks
 from .command_line import record_command
 from .compare import parse_seeds
 from .early_checks import early
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     callback=early(early_checks.data_set),
+    shell_complete=completion.data_set,
     metavar="NAME",
     help="Another data set, named as --data of 'pursuhint train'.  [default: the paper's]",
 )

@@ -8,7 +8,7 @@ import click
 
 from pursuhint.study.transfer_settings import CLASSIFIERS, TransferSettings
 
-from . import early_checks
+from . import completion, early_checks
 from .command_line import record_command
 from .early_checks import early
 from .options import apply, examples, folder_argument, refuse_typed
@@ -31,6 +31,7 @@ from .terminal import say
     "--to",
     "targets",
     callback=early(early_checks.data_set),
+    shell_complete=completion.data_set,
     metavar="NAME",
     multiple=True,
     required=True,

@@ -49,6 +49,23 @@ def test_command_prints_what_it_found(shown, monkeypatch, capsys):
     assert found["hint_positions"] == [point.position for point in result.analysis.plan.teacher_points]
 
 
+def test_command_ends_with_one_sentence_and_the_path_within_80_columns(shown, monkeypatch, capsys):
+    result, _ = shown
+    monkeypatch.setattr("pursuhint.demo.demo", lambda *_, **__: result)
+    texts = []
+    for width in ("80", "9999"):
+        monkeypatch.setenv("COLUMNS", width)
+        main.main(args=["demo", "--quiet"], standalone_mode=False)
+        texts.append(capsys.readouterr().out)
+    narrow, wide = texts
+    *lines, sentence, path = wide.splitlines()
+    assert sentence == f"In one sentence: {result.comparison.result}"
+    assert path == f"With pictures: {result.report}"
+    assert narrow.splitlines()[-1] == path  # a path stays whole, to be copied
+    assert max(map(len, narrow.splitlines()[:-1])) <= 80 < max(map(len, lines))
+    assert set(narrow.split()) == set(wide.split())  # nothing is lost, and no number is broken
+
+
 def test_a_second_call_picks_up_everything(shown):
     result, _ = shown
     events, threads = [], torch.get_num_threads()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["capital", "file_size", "percent", "printable", "ranges"]
+__all__ = ["capital", "file_size", "folded", "percent", "printable", "ranges"]
 
 
 def capital(text: str) -> str:
@@ -38,6 +39,30 @@ def percent(share: float) -> str:
     if value == 0 and share > 0:
         value = 1
     return f"{value} %"
+
+
+_BESIDE_A_NUMBER = re.compile(r"(?<=\d) (?=[%±x]|s\b|ms\b|MB\b|GB\b|kB\b)|(?<=±) (?=\d)|(?<=k =) (?=\d)")
+_UNBREAKABLE = "\ue000"  # a character that no text has
+
+
+def folded(text: str, width: int) -> list[str]:
+    """A line in parts of at most ``width`` characters, broken between words.
+
+    Numbers and their units stay together, and a longer word (a path) stays whole. Parts after the first are
+    indented by two characters more than the line is.
+    """
+    if len(text) <= width:
+        return [text]
+    indent = text[: len(text) - len(text.lstrip(" "))]
+    parts = textwrap.wrap(
+        _BESIDE_A_NUMBER.sub(_UNBREAKABLE, text),
+        width,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+    return [part.replace(_UNBREAKABLE, " ") for part in parts]
 
 
 _REORDERING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # marks of writing direction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-__all__ = ["aligned", "pipe_table"]
+__all__ = ["aligned", "aligned_within", "pipe_table"]
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -21,6 +21,26 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for line in lines
     ]
+
+
+def aligned_within(lines: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Lines of `aligned`, in blocks of columns below each other where a table is wider than the terminal.
+
+    Args:
+        lines: heads and rows, equally many cells each. Every block repeats the first column.
+        width: of the terminal; None for any.
+    """
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    if width is None or sum(widths) + 2 * (len(widths) - 1) <= width:
+        return aligned(lines)
+    blocks: list[list[int]] = [[]]
+    for column in range(1, len(widths)):
+        taken = widths[0] + sum(2 + widths[other] for other in blocks[-1])
+        if blocks[-1] and taken + 2 + widths[column] > width:
+            blocks.append([])
+        blocks[-1].append(column)
+    parts = [aligned([[line[0], *(line[column] for column in block)] for line in lines]) for block in blocks]
+    return [line for number, part in enumerate(parts) for line in ([""] if number else []) + part]
 
 
 def pipe_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int]) -> str:

@@ -8,13 +8,13 @@ import io
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from pursuhint._util.text_tables import aligned, pipe_table
+from pursuhint._util.text_tables import aligned_within, pipe_table
 from pursuhint.published.table import Table
 
 
-def as_text(table: Table) -> str:
-    """Columns of equal width, figures to the right; columns that do not fit are not cut."""
-    return "\n".join([table.title, *aligned([table.heads, *table.rows])]) + "\n"
+def as_text(table: Table, width: int | None = None) -> str:
+    """Columns of equal width, figures to the right; those that do not fit into ``width`` stand below."""
+    return "\n".join([table.title, *aligned_within([table.heads, *table.rows], width)]) + "\n"
 
 
 def as_markdown(table: Table) -> str:

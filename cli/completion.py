@@ -1,0 +1,53 @@
+"""Completion of names by the shell, from the tables of the package. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import click
+from click.shell_completion import CompletionItem
+
+from pursuhint._util.registry import resolve
+
+from .titles import title_of
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def names_of(table: str, *more: str) -> Completer:
+    """A callback that completes the names of a table, each with its title where the table has references.
+
+    Args:
+        table: ``package.module:TABLE``, a mapping by name.
+        *more: further beginnings that are offered, such as ``torchvision:``.
+    """
+
+    def complete(context: click.Context, parameter: click.Parameter, beginning: str) -> list[CompletionItem]:
+        known = resolve(table)
+        names: Iterable[str] = [*known, *more]
+        return [
+            CompletionItem(name, help=_about(known.get(name)))
+            for name in names
+            if name.lower().startswith(beginning.lower())
+        ]
+
+    return complete
+
+
+def _about(entry: object) -> str | None:
+    """What a table says of a name: the text itself, or the title of what it refers to."""
+    if not isinstance(entry, str):
+        return None
+    module, colon, _ = entry.partition(":")
+    return title_of(entry) if colon and module.startswith("pursuhint.") else entry
+
+
+network = names_of("pursuhint.models:MODELS", "torchvision:", "timm:")
+data_set = names_of("pursuhint.data:DATASETS")
+loss = names_of("pursuhint.losses:LOSSES")
+metric = names_of("pursuhint.similarity:METRICS")
+recipe = names_of("pursuhint.recipes:RECIPES")
+pooling = names_of("pursuhint.features.pooling:POOLINGS")
+arm = names_of("pursuhint.study.arms:ARMS")
+figure = names_of("pursuhint.report:FIGURES")
+paper = names_of("pursuhint.published:PAPERS")
