@@ -59,12 +59,12 @@ def command(
     if number and not paper:
         raise PursuhintError(f"--table {number} needs --paper NAME, one of {', '.join(PAPERS)}")
     if runs:
-        from pursuhint.study.published_figures import beside_published, not_as_published
+        from pursuhint.study.published_figures import beside_published, remarks_on
 
         table = beside_published(runs)
         for folder in runs:
-            if changes := not_as_published(folder):
-                say(f"{folder} is not as in the paper: {'; '.join(changes)}")
+            for remark in remarks_on(folder):
+                say(remark)
     elif paper and number:
         table = published_table(paper, number)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Grid:
         remark: what else has to be known.
         left_out: methods of the table that cannot be trained.
         drawing: whether it is a drawing without any numbers.
+        folder: to which files of recipes are relative, for a grid of one's own.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Grid:
     remark: str = ""
     left_out: tuple[str, ...] = ()
     drawing: bool = False
+    folder: Path | None = None
 
     @property
     def trains(self) -> bool:
@@ -88,14 +90,15 @@ def find_grid(name: str) -> Grid:
     """A shipped grid by name, or that of a YAML file.
 
     A file has the keys of the shipped ones: ``alone`` (a recipe), ``pairs`` (a list of ``TEACHER-STUDENT``)
-    and ``rows`` (names and recipes).
+    and ``rows`` (names and recipes). Recipes are names, or files beside it.
 
     Raises:
         PursuhintError: there is no such grid, nothing has to be trained for it, or the file is not valid.
     """
     if Path(name).suffix in (".yaml", ".yml"):
         text = read_text(Path(name), "grid", largest=_LARGEST_GRID)
-        grid = _grid(Path(name).stem, parse_yaml(text, f"the grid {name}"), f"the grid {name}", "", "")
+        values = parse_yaml(text, f"the grid {name}")
+        grid = replace(_grid(Path(name).stem, values, f"the grid {name}", "", ""), folder=Path(name).parent)
     else:
         grid = lookup("table or figure", paper_grids(), name)
     if not grid.trains:

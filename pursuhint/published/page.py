@@ -30,7 +30,7 @@ KD, if they share a folder; `pursuhint table --paper PAPER --table NUMBER` print
   of a worker that died is resumed from its last epoch; a student waits for its teacher. Without a shared
   folder, `--part 3/16` trains a share, with the teachers that it needs. `--submit slurm --jobs 16` submits
   workers to Slurm through submitit; a job that is preempted, or whose time is over, is queued again.
-- **A grid of your own** is a YAML file in place of the name:
+- **A grid of your own** is a YAML file in place of the name; recipes are names, or files beside it:
 
 ```
 alone: digits-vanilla                  # how teachers, and students without one, are trained

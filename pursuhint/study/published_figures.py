@@ -12,7 +12,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.published import PublishedResult, Table, published_results, relative_improvement
 from pursuhint.published.names import DATASETS, method_parts, published_method, published_network
 from pursuhint.study.comparison import Comparison
-from pursuhint.study.grids.results import ALONE, GridResult, changed_settings, grid_results
+from pursuhint.study.grids.results import ALONE, GridResult, changed_settings, grid_results, unfinished_cells
 from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison
 from pursuhint.training import Recipe, RunRecord
 
@@ -99,9 +99,14 @@ def beside_published(folders: Sequence[Path | str]) -> Table:
     return Table("Top-1 accuracy (%) after the last epoch, beside published figures", heads, tuple(rows))
 
 
-def not_as_published(folder: Path) -> tuple[str, ...]:
-    """What a grid's cells have that the papers have not, such as fewer epochs; empty for other folders."""
-    return changed_settings(folder) if kind_of(folder) == "grid" else ()
+def remarks_on(folder: Path) -> list[str]:
+    """What has to be known of a grid's folder: what differs from the papers, and what is left out."""
+    if kind_of(folder) != "grid":
+        return []
+    changes, number = changed_settings(folder), unfinished_cells(folder)
+    said = [f"{folder} is not as in the paper: {'; '.join(changes)}"] * bool(changes)
+    left_out = f"{folder}: {number} unfinished cell{'s' * (number > 1)} left out"
+    return [*said, *[left_out] * bool(number)]
 
 
 def published_line(recipe: Recipe, *, methods: bool = True) -> str | None:

@@ -108,3 +108,19 @@ def test_a_damaged_description_of_the_folder_is_one_line(pursuhint, tmp_path):
     assert refused.returncode == 1
     assert "the description of the grid" in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_recipes_of_a_grid_are_files_beside_it_and_unfinished_cells_are_left_out(pursuhint, toy, tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: digits-vanilla\nteacher: resnet14\nlosses: {at: 5}\n")
+    toy.write_text("alone: digits-vanilla\npairs: [resnet14-resnet8]\nrows: {AT: mine.yaml}\n")
+    out = tmp_path / "out"
+    done = pursuhint("table", "run", toy, *QUICK, "--out", out)
+    assert done.returncode == 0, done.stderr
+    run = out / "mine" / "resnet14-resnet8" / "seed-0"
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["losses"]["at"]["weight"] == 5
+    methods = [row[0] for row in json.loads(pursuhint("table", out, "--json").stdout)["rows"]]
+    assert methods == ["vanilla", "vanilla", "AT"]
+    (run / "result.json").unlink()
+    shown = pursuhint("table", out, "--json")
+    assert f"{out}: 1 unfinished cell left out" in shown.stderr
+    assert [row[0] for row in json.loads(shown.stdout)["rows"]] == ["vanilla", "vanilla"]

@@ -138,7 +138,7 @@ def _template(
 ) -> tuple[str, dict[str, Any]]:
     """Folder without the seed, and the values of the recipe, of a row and a pair."""
     teacher, student, variant = pair
-    values, changes = _values(row.recipe, teacher, student, variant), dict(row.changes)
+    values, changes = _values(_place(grid, row.recipe), teacher, student, variant), dict(row.changes)
     if row is grid.alone:
         changes["teacher"] = None
     values = merged(values, changes)
@@ -151,6 +151,12 @@ def _template(
         label = f"{slug(row.name)}-{_short_hash([row.recipe, own])}"
     networks = slug(student) if not teacher else f"{slug(teacher)}-{slug(student)}"
     return f"{label}/{networks}", recipe.to_dict()
+
+
+def _place(grid: Grid, recipe: str) -> str:
+    """A recipe by name, or its file, which is relative to that of the grid."""
+    is_file = grid.folder is not None and recipe.endswith((".yaml", ".yml"))
+    return str(grid.folder / recipe) if is_file and grid.folder is not None else recipe
 
 
 def _values(name: str, teacher: str, student: str, variant: str) -> dict[str, Any]:

@@ -77,6 +77,12 @@ def changed_settings(folder: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, lines)))
 
 
+def unfinished_cells(folder: Path) -> int:
+    """How many cells of a folder were begun and are not finished."""
+    runs = (file.parent for file in folder.glob("*/*/seed-*/recipe.yaml"))
+    return sum(not is_finished(run) for run in runs)
+
+
 def _damaged(folder: Path) -> PursuhintError:
     return PursuhintError(
         f"the description of the grid {folder / FILE} is damaged; 'table run' writes it anew once it is gone"
