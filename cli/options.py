@@ -322,7 +322,10 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     ),
     "out": click.option("--out", metavar="DIR", type=_path(), required=True, help="Folder to write to."),
     "overwrite": click.option(
-        "--overwrite", is_flag=True, help="Replace an analysis of another network or other data in OUT."
+        "--overwrite",
+        is_flag=True,
+        help="Replace a result of other settings, networks or data in OUT. The "
+        "same one resumes, and files of others are never removed.",
     ),
     "quiet": click.option("--quiet", "-q", is_flag=True, help="No progress on stderr."),
     "json": click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for machines."),

@@ -67,7 +67,7 @@ from .recipe_options import build_recipe, recipe_options, rounded_for_recording
 )
 @apply("record_teacher")
 @click.option("--no-report", is_flag=True, help="Do not write report.html; `pursuhint report OUT` can later.")
-@apply("device", "out", "quiet", "json")
+@apply("device", "out", "overwrite", "quiet", "json")
 def command(
     hints: str | None,
     seed: int | None,
@@ -78,6 +78,7 @@ def command(
     no_report: bool,
     device: str | None,
     out: Path,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -112,7 +113,9 @@ def command(
     where = choose_device(device)
     set_up_memory(recipe.acceleration, where)
     with TrainingProgress(quiet=quiet or not is_main_process()) as progress:
-        record = train(recipe, out, device=where, on_event=progress, record_teacher=recording)
+        record = train(
+            recipe, out, device=where, on_event=progress, record_teacher=recording, overwrite=overwrite
+        )
     if is_main_process():
         written = [out / "student.safetensors"]
         if not no_report:

@@ -116,6 +116,7 @@ class Run:
         inputs: networks, data and hint points that replace the recipe's.
         on_event: receives the events of this run, see `pursuhint.training.Event`.
         record_teacher: folder of a recording of the teacher; what is in it is replayed, the rest recorded.
+        overwrite: replace a different run in the folder.
     """
 
     recipe: Recipe
@@ -123,6 +124,7 @@ class Run:
     inputs: Inputs = NO_INPUTS
     on_event: Callable[[Event], None] | None = None
     record_teacher: Path | None = None
+    overwrite: bool = False
 
 
 def _fingerprint(network: nn.Module | None, config: NetworkConfig | None) -> str | None:

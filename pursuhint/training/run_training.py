@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +20,7 @@ from pursuhint._util.distributed import is_main_process
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.random_state import keep_random_state
-from pursuhint.data import DataLike
+from pursuhint.data import DataLike, ImageData
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.errors import PursuhintError
@@ -53,8 +53,14 @@ from pursuhint.training.run_folder.environment import (
     stored_provenance,
 )
 from pursuhint.training.run_folder.files import read_environment
-from pursuhint.training.run_folder.fingerprint import check_same_run, data_moved, describe_data
+from pursuhint.training.run_folder.fingerprint import (
+    DifferentRun,
+    check_same_run,
+    data_moved,
+    describe_data,
+)
 from pursuhint.training.run_folder.record import RunRecord, hints_file
+from pursuhint.training.run_folder.replace_run import check_replaceable, remove_run
 from pursuhint.training.run_folder.trackers import check_trackers
 from pursuhint.training.runner import Trainer
 from pursuhint.training.signals import StopRequest, catch_signals
@@ -75,6 +81,7 @@ def train(
     data: DataLike | None = None,
     student: nn.Module | None = None,
     record_teacher: Path | str | None = None,
+    overwrite: bool = False,
     losses: Mapping[str, Any] | None = None,
     optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] | None = None,
     scheduler: Callable[[torch.optim.Optimizer], LRScheduler] | None = None,
@@ -109,6 +116,8 @@ def train(
             batch size and seed alone: what is in it is replayed, and the rest is computed and recorded for
             other students, losses and weights. The result is that of the same recipe without a recording, up
             to the rounding of speed settings; ``acceleration.teacher_rounding`` makes recordings smaller.
+        overwrite: replace a run of other settings, networks or data in the folder, once everything has been
+            checked; files that are not of a run are never removed. The same run resumes.
         losses: by name, losses beside the recipe's: a `pursuhint.losses.Loss` (an instance, of which a copy
             is trained, or a class, built for the networks), or a function or module whose parameters are
             named after what it looks at: ``student_logits``, ``teacher_logits``, ``student_maps``,
@@ -150,7 +159,9 @@ def train(
     ):
         inputs = Inputs(student, teacher, data, plan, own=own)
         recording = None if record_teacher is None else Path(record_teacher)
-        steps = run_steps(Run(recipe, Path(out), inputs, watch, recording), device=device, stop=stop)
+        steps = run_steps(
+            Run(recipe, Path(out), inputs, watch, recording, overwrite), device=device, stop=stop
+        )
         try:
             next(steps)
         except StopIteration as finished:
@@ -195,19 +206,20 @@ def run_steps(
     check_trackers(resolved.trackers)
     fingerprints = run.inputs.fingerprints(resolved)
     passed = run.inputs.data
-    finished = check_same_run(folder, resolved, fingerprints, passed) and (folder / "result.json").exists()
+    held = _held(run, resolved, fingerprints, passed)
+    finished = held == "this run" and (folder / "result.json").exists()
     if finished and (lost := missing_weights(folder)):
         check_restorable(folder, lost)  # from here on as a run whose state is that of its end
         finished = False
-    if finished and not data_moved(folder, resolved):
+    if finished and not run.overwrite and not data_moved(folder, resolved):
         return RunRecord.load(folder, is_main_process=is_main_process())
     with contextlib.ExitStack() as stack:
         accelerator = build_accelerator(device, resolved.precision)
         if resolved.acceleration.shard_teacher:
             check_shardable(resolved.losses, accelerator.num_processes)
         parts = prepare(resolved, run.inputs.with_plan_of(recipe), resources=resources)
-        check_same_run(folder, resolved, fingerprints, parts.data)
-        if finished:
+        held = _held(run, resolved, fingerprints, parts.data)
+        if finished and held == "this run":
             return RunRecord.load(folder, is_main_process=is_main_process())
         check_plans(recipe, run.inputs.plan, parts.teacher)
         recording = None
@@ -225,7 +237,8 @@ def run_steps(
         make_folder(folder)
         if accelerator.is_main_process:
             stack.enter_context(lock_folder(folder))
-            check_same_run(folder, resolved, fingerprints)  # again: nobody else can write from here on
+            if "another run" in (held, _held(run, resolved, fingerprints)):  # nobody else writes from here on
+                remove_run(folder)
             remove_leftovers(folder)
             made = _describe(folder, resolved, parts, fingerprints, accelerator)
             parts = parts.with_provenance(made)
@@ -253,6 +266,24 @@ def run_steps(
         if accelerator.is_main_process:
             _note_the_end(folder)
     return RunRecord.load(folder, is_main_process=accelerator.is_main_process)
+
+
+def _held(
+    run: Run, recipe: Recipe, inputs: Mapping[str, str], data: ImageData | None = None
+) -> Literal["nothing", "this run", "another run"]:
+    """What the folder of a run holds before it begins; see `check_same_run`.
+
+    Raises:
+        PursuhintError: something else, or another run that is not to be replaced, or that has strangers'
+            files beside it.
+    """
+    try:
+        return "this run" if check_same_run(run.out, recipe, inputs, data) else "nothing"
+    except DifferentRun:
+        if not run.overwrite:
+            raise
+        check_replaceable(run.out)
+        return "another run"
 
 
 def _measure_teacher(

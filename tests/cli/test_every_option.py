@@ -127,6 +127,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--sync-batchnorm": Changes("--sync-batchnorm"),
         "--record-teacher": Changes("--record-teacher {tmp}/recording"),
         "--no-report": Shown("tests/cli/test_every_option.py::test_without_a_report"),
+        "--overwrite": Changes("--overwrite"),
         "--device": Changes("--device meta", without="--device cpu"),
         "--out": Changes("--out {tmp}/b", without="--out {tmp}/a"),
         "--quiet": LAST_LINE,

@@ -21,6 +21,10 @@ _MAY_DIFFER = frozenset({"data.root", "data.download", "data.workers", "save_eve
 _LEFTOVERS = ("metrics.jsonl", "state", "student.safetensors", "best.safetensors", "result.json")
 
 
+class DifferentRun(PursuhintError):
+    """A folder holds a run of other settings, networks or data."""
+
+
 def check_same_run(
     folder: Path, recipe: Recipe, inputs: Mapping[str, str], data: ImageData | None = None
 ) -> bool:
@@ -40,7 +44,7 @@ def check_same_run(
 
     Raises:
         PursuhintError: it holds a different run; the message names the differing keys, or what differs in the
-            data.
+            data (`DifferentRun`), or something else.
     """
     path = folder / "recipe.yaml"
     if not path.exists():
@@ -70,18 +74,18 @@ def check_same_run(
     if keys:
         shown = ", ".join(f"{key} is {there.get(key)!r} there and {here.get(key)!r} here" for key in keys[:3])
         more = f" and {len(keys) - 3} more keys differ" if len(keys) > 3 else ""
-        advice = "choose another folder (--out)"
+        advice = "choose another folder (--out), or replace it (--overwrite)"
         if keys == ["epochs"]:
             advice += "; a run cannot be prolonged, since its learning rates follow from its length"
-        raise PursuhintError(f"{folder} holds a different run: {shown}{more}; {advice}")
+        raise DifferentRun(f"{folder} holds a different run: {shown}{more}; {advice}")
     if data is not None and (change := data_difference(described.get("data", {}), data)) is not None:
-        raise PursuhintError(
+        raise DifferentRun(
             f"{folder} holds a different run: {data.name} has changed since: {change}; put the data back, or "
             "choose another folder (--out)"
         )
     for name, value in inputs.items():
         if known.get(name, value) != value:
-            raise PursuhintError(
+            raise DifferentRun(
                 f"{folder} holds a different run: the {name} has changed since; choose another folder (--out)"
             )
     return True
