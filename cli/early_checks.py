@@ -74,6 +74,14 @@ def method(text: str) -> None:
         recipe(text.strip().removeprefix("recipe:"))
 
 
+def cross_task_method(text: str) -> None:
+    name, at, points = text.partition("@")
+    if at:
+        hints(points)
+    if name.partition("-")[0] != "refilled":
+        method(name)
+
+
 def arm(name: str) -> None:
     from pursuhint.study.arms import find_arm
 

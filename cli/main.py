@@ -32,6 +32,7 @@ COMMANDS = {
     "pathways": "Search the weights of DistPro's pathways, and write the recipe to train with.",
     "compare": "Compare hint positions, or methods, over seeds.",
     "search": "Search weights, temperatures and hint positions by validation accuracy.",
+    "crosstask": "Distil teachers of other classes, at several overlaps.",
     "profile": "Measure size and speed of networks, and where a training step's time goes.",
     "report": "Write the HTML report of what a command wrote, or figures of the papers.",
     "table": "Print tables of papers, and your own results beside published ones.",

@@ -214,9 +214,12 @@ class TrainingProgress:
             for key, value in metrics.items()
             if key.startswith("train_") and key != "train_top1"
         }
+        best = " (best so far)" if event.is_best else ""
+        result = f"{split} top-1 {metrics[f'{split}_top1']:.2f} %{best}"
+        if metrics["stage"] != "main":  # nothing has trained the classifier yet
+            result = f"stage {metrics['stage']}"
         self._line(
-            f"{self.title}epoch {self.epoch} of {self.epochs}: train loss {_terms(losses)}, "
-            f"{split} top-1 {metrics[f'{split}_top1']:.2f} %{' (best so far)' if event.is_best else ''}, "
+            f"{self.title}epoch {self.epoch} of {self.epochs}: train loss {_terms(losses)}, {result}, "
             f"{metrics['samples_per_second']:,.0f} images/s{self._end(self.epoch * self.steps)}"
         )
 

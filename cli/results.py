@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pursuhint.analysis.ways import ChoiceAgreement
     from pursuhint.clustering.stability import SelectionStability
     from pursuhint.hints.plan import HintPlan
-    from pursuhint.study import Comparison, CrossedComparison, DemoResult, MethodComparison
+    from pursuhint.study import Comparison, CrossedComparison, CrossTaskResult, DemoResult, MethodComparison
     from pursuhint.training import Recipe, RunRecord
 
 
@@ -264,6 +264,17 @@ def print_crossed(crossed: CrossedComparison, *, as_json: bool) -> None:
     for cell, comparison in zip(crossed.cells, comparisons):
         for sentence in (*comparison.findings, comparison.result):
             echo(f"{cell.title}: {sentence}")
+
+
+def print_cross_task(result: CrossTaskResult, *, as_json: bool) -> None:
+    """Accuracies by method and overlap, and all other measures."""
+    if as_json:
+        click.echo(result.model_dump_json(by_alias=True))
+        return
+    for found in (result.table(), result.measure_table()):
+        echo(found.title)
+        for line in table(found.heads, found.rows):
+            echo(line)
 
 
 def print_methods(study: MethodComparison, *, as_json: bool) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pursuhint.models.checkpoint import load_weights, save_weights
     from pursuhint.report import write_report
     from pursuhint.similarity import LayerMoments, LayerSimilarity, linear_cka, r2cca, r2cca_rank
-    from pursuhint.study import compare, transfer
+    from pursuhint.study import compare, crosstask, transfer
     from pursuhint.training import Recipe, RunRecord, evaluate, train
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, "__version__")

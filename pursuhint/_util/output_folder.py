@@ -15,7 +15,7 @@ from pursuhint.errors import PursuhintError
 
 __all__ = ["Kind", "claim_folder", "kind_of", "new_folder", "remove_leftovers"]
 
-Kind = Literal["demo", "study", "grid", "run", "analysis", "bundle", "transfer"]
+Kind = Literal["demo", "study", "crosstask", "grid", "run", "analysis", "bundle", "transfer"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ _KINDS: Mapping[Kind, _Rules] = MappingProxyType(
     {
         "demo": _Rules("a demo", "demo.json", {}),
         "study": _Rules("a comparison", "settings.json", {}),
+        "crosstask": _Rules("a cross-task study", "crosstask-plan.json", {}),
         "grid": _Rules("a grid of runs", "grid.json", {"leases": "leases"}),
         "run": _Rules("a run", "recipe.yaml", {".lock": ".lock", "environment.json": "environment.json"}),
         "transfer": _Rules("a transfer", "transfer.json", {}),

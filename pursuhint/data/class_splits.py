@@ -12,14 +12,14 @@ __all__ = ["ClassSplit", "class_order", "class_split"]
 
 _FEW_SHOT_TRAIN = (
     "apple aquarium_fish bear bee bottle bowl boy bridge bus can castle caterpillar chair clock cloud "
-    "cockroach couch cup dinosaur dolphin elephant forest girl hamster house kangaroo keyboard lawn_mower lion lizard "
-    "lobster mountain mouse mushroom oak_tree orange orchid palm_tree pear pine_tree plate porcupine "
-    "possum rabbit raccoon ray road seal shrew skunk skyscraper snake spider squirrel streetcar sunflower tank tiger "
-    "train trout tulip turtle willow_tree wolf"
+    "cockroach couch cup dinosaur dolphin elephant forest girl hamster house kangaroo keyboard lawn_mower "
+    "lion lizard lobster mountain mouse mushroom oak_tree orange orchid palm_tree pear pine_tree plate "
+    "porcupine possum rabbit raccoon ray road seal shrew skunk skyscraper snake spider squirrel streetcar "
+    "sunflower tank tiger train trout tulip turtle willow_tree wolf"
 )
 _FEW_SHOT_VAL = (
-    "beaver beetle butterfly camel cattle crab crocodile flatfish lamp maple_tree motorcycle otter sea shark "
-    "television tractor"
+    "beaver beetle butterfly camel cattle crab crocodile flatfish lamp maple_tree motorcycle otter sea "
+    "shark television tractor"
 )
 _FEW_SHOT_TEST = (
     "baby bed bicycle chimpanzee fox leopard man pickup_truck plain poppy rocket rose snail sweet_pepper "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 __all__: list[str] = []
 
 _LENGTH_BYTES = 8  # a little-endian number before the header, which is JSON
@@ -24,3 +26,22 @@ def sort_metadata(path: Path) -> None:
         if len(text) <= size:  # longer only where the library escapes less than JSON demands
             file.seek(_LENGTH_BYTES)
             file.write(text.ljust(size))
+
+
+def classes_of_weights(path: Path) -> tuple[str, ...] | None:
+    """The names of the classes that weights were trained on, as their file says.
+
+    Args:
+        path: a file of weights of any format.
+
+    Returns:
+        In the order of the logits; None if the file does not say.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            text = (file.metadata() or {}).get("class_names", "null")
+        names = json.loads(text)
+    except (OSError, ValueError, SafetensorError):
+        return None
+    strings = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if strings else None

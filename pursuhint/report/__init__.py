@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pursuhint.report.figures.landscape import position_landscape
     from pursuhint.report.figures.layers import dendrogram, teacher_student_map
     from pursuhint.report.figures.length_curves import length_curves
+    from pursuhint.report.figures.overlap_curves import overlap_curves, weight_histogram
     from pursuhint.report.figures.pairs_by_scheme import pairs_by_scheme
     from pursuhint.report.figures.positions import position_map
     from pursuhint.report.figures.training_curves import Series, series_colors, training_curves

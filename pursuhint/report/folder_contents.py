@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pursuhint._util.output_folder import kind_of
 from pursuhint.errors import PursuhintError
 from pursuhint.study.comparison import Comparison
+from pursuhint.study.cross_task_result import CrossTaskResult
 from pursuhint.study.crossed import CrossedComparison
 from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison
 from pursuhint.study.search_result import SearchResult
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from pursuhint.analysis.result import Analysis
     from pursuhint.study.teacher_student import TeacherStudentSimilarity
 
-Kind = Literal["demo", "comparison", "crossed", "methods", "run", "analysis", "transfer", "search"]
+Kind = Literal[
+    "demo", "comparison", "crossed", "methods", "run", "analysis", "transfer", "search", "crosstask"
+]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Contents:
         crossed: a comparison with several sets of losses or lengths.
         transfer: frozen students on other data.
         search: trials with other values of a recipe.
+        crosstask: students of a teacher of other classes.
     """
 
     folder: Path
@@ -53,6 +57,7 @@ class Contents:
     crossed: CrossedComparison | None = None
     transfer: TransferResult | None = None
     search: SearchResult | None = None
+    crosstask: CrossTaskResult | None = None
 
     @classmethod
     def of(cls, folder: Path | str) -> Contents:
@@ -67,6 +72,8 @@ class Contents:
             raise PursuhintError(f"no folder {folder} to report on")
         if (folder / "demo.json").exists():
             return cls._of_demo(folder)
+        if (folder / CrossTaskResult.FILE).exists():
+            return cls(folder, "crosstask", crosstask=CrossTaskResult.load(folder))
         if (folder / METHODS_FILE).exists():
             return cls(folder, "methods", methods=MethodComparison.load(folder))
         if (folder / CrossedComparison.FILE).exists():

@@ -23,6 +23,7 @@ from pursuhint.report.method_table import markdown_table
 from pursuhint.report.page_model import FigureFolder, Page
 from pursuhint.report.sections.analysis import build_analysis_page
 from pursuhint.report.sections.comparison import build_comparison_page
+from pursuhint.report.sections.cross_task import build_cross_task_page
 from pursuhint.report.sections.crossed import build_crossed_page
 from pursuhint.report.sections.methods import build_methods_page
 from pursuhint.report.sections.run import build_run_page
@@ -57,6 +58,8 @@ def write_report(folder: Path | str) -> Path:
     write_text(path, render(build_page(contents, figure_folder)))
     if contents.methods is not None:
         write_text(contents.folder / "table.md", markdown_table(contents.methods))
+    elif contents.crosstask is not None:
+        write_text(contents.folder / "table.md", FORMATS["markdown"](contents.crosstask.table()))
     elif contents.transfer is not None:
         write_text(contents.folder / "table.md", FORMATS["markdown"](contents.transfer.table()))
     elif contents.comparison is not None:
@@ -77,6 +80,8 @@ def build_page(contents: Contents, figure_folder: FigureFolder) -> Page:
         return build_crossed_page(contents.crossed, figure_folder)
     if contents.search is not None:
         return build_search_page(contents.search, figure_folder)
+    if contents.crosstask is not None:
+        return build_cross_task_page(contents.crosstask, figure_folder)
     if contents.transfer is not None:
         return build_transfer_page(contents.transfer, contents.folder, figure_folder)
     if contents.comparison is not None:

@@ -128,12 +128,14 @@ class ComparisonSection:
 
 @dataclass(frozen=True)
 class CrossedSection:
-    """Arms with several sets of losses and lengths; ``pictures`` have a heading each."""
+    """A table over two things that vary, and one of every cell; ``pictures`` have a heading each."""
 
     design: str
     table: Grid
     pictures: tuple[tuple[str, Picture], ...]
     cells: Grid
+    heading: str = "The students, by losses and length of training"
+    cells_heading: str = "Each comparison by itself"
 
 
 @dataclass(frozen=True)

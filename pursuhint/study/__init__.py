@@ -14,6 +14,14 @@ from pursuhint.study.arms import ARMS, CONTROLS, DEFAULT_ARMS, Arm
 if TYPE_CHECKING:
     from pursuhint.study.arms import ARMS, DEFAULT_ARMS, Arm
     from pursuhint.study.comparison import ArmResult, Comparison, SeedResult, first_of_same, title_of
+    from pursuhint.study.cross_task_methods import CROSS_TASK_METHODS, REFILLED_SETTINGS
+    from pursuhint.study.cross_task_result import (
+        CrossTaskCell,
+        CrossTaskOverlap,
+        CrossTaskResult,
+        StudentMeasures,
+        TeacherDoubt,
+    )
     from pursuhint.study.crossed import CrossedCell, CrossedComparison
     from pursuhint.study.equality import MARGIN, equality_p_value
     from pursuhint.study.events import (
@@ -46,6 +54,7 @@ if TYPE_CHECKING:
     from pursuhint.study.profile import Profile, StepProfile, profile_networks, profile_steps
     from pursuhint.study.published_figures import beside_published
     from pursuhint.study.run_comparison import ComparisonRequest, compare
+    from pursuhint.study.run_cross_task import CrossTaskRequest, crosstask
     from pursuhint.study.run_crossed import Crossing, compare_crossed
     from pursuhint.study.run_methods import compare_methods
     from pursuhint.study.run_search import search

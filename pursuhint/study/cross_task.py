@@ -1,7 +1,4 @@
-"""Measures of a student whose teacher was trained on other classes, as in REFILLED.
-
-The cross-task study uses them; it comes next, and until then only the tests call them.
-"""
+"""Measures of a student whose teacher was trained on other classes, as in REFILLED."""
 
 from __future__ import annotations
 

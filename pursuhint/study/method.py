@@ -28,11 +28,13 @@ class Method:
         name: as it was typed, without spaces: ``at``, ``crd+kd``, ``at=500``, ``recipe:cifar100-afd``.
         losses: the terms, as in a recipe; cross-entropy is added as there.
         hints: the hints of the recipe that was named; None for the hints of each loss's paper.
+        label: title in tables, where it does not follow from the losses.
     """
 
     name: str
     losses: dict[str, LossConfig]
     hints: HintsConfig | None = None
+    label: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Method:
@@ -76,6 +78,8 @@ class Method:
     @property
     def title(self) -> str:
         """Title in tables and figures: ``CRD + KD``."""
+        if self.label:
+            return self.label
         names = [name for name in self.losses if name != "ce"] or list(self.losses)
         return " + ".join(get_loss(name).info.title for name in names)
 
@@ -85,13 +89,13 @@ def all_methods() -> tuple[str, ...]:
     return tuple(name for name in LOSSES if name != "ce")
 
 
-def parse_methods(names: Sequence[str]) -> tuple[Method, ...]:
-    """Read several methods.
+def parse_methods(names: Sequence[str | Method]) -> tuple[Method, ...]:
+    """Read several methods, unless they have been read.
 
     Raises:
         PursuhintError: as `Method.parse`; there is none, or two are the same.
     """
-    methods = tuple(Method.parse(name) for name in names)
+    methods = tuple(Method.parse(name) if isinstance(name, str) else name for name in names)
     folders = [method.folder for method in methods]
     twice = sorted({method.name for method in methods if folders.count(method.folder) > 1})
     if not methods or twice:

@@ -55,7 +55,7 @@ def compare_methods(
     recipe: Recipe,
     out: Path | str,
     *,
-    methods: Sequence[str] | None = None,
+    methods: Sequence[str | Method] | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     device: torch.device | str | None = None,
     data: DataLike | None = None,

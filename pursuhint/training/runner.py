@@ -52,10 +52,10 @@ from pursuhint.training.resources import Resources, TeacherPass
 from pursuhint.training.run_folder.checkpoints import StateStore
 from pursuhint.training.run_folder.file_metadata import weights_metadata
 from pursuhint.training.run_folder.image_hits import save_hits
-from pursuhint.training.run_folder.record import best_epoch
+from pursuhint.training.run_folder.record import best_epoch, student_after
 from pursuhint.training.run_folder.trackers import Trackers
 from pursuhint.training.signals import RunStopped, StopRequest, synced_stop_signal
-from pursuhint.training.stages import plan_stages
+from pursuhint.training.stages import Stage, plan_stages
 from pursuhint.training.sync_batchnorm import synchronize_batchnorms
 from pursuhint.training.teacher_recording import RecordingUse, TeacherRecording, values_per_sample
 
@@ -140,6 +140,7 @@ class Trainer:
         steps_done = self._resume(saved) if saved is not None else 0
         epochs_done = len(self.metrics)
         self.epochs = epochs
+        self._kept_after = _ends_of_warm_ups(stages)
         watching = self.recipe.trackers if self.accelerator.is_main_process and epochs_done < epochs else ()
         self.trackers = Trackers(watching, self.folder, self.recipe, epochs_done)
         with contextlib.closing(self.trackers):
@@ -291,6 +292,9 @@ class Trainer:
         timings = {key: metrics.pop(key) for key in ("lr", "seconds", "samples_per_second")}
         self.metrics.append(metrics | timings)
         is_best = best_epoch(self.metrics, self.chosen_on) == len(self.metrics)
+        if (stage := self._kept_after.get(len(self.metrics))) and self.accelerator.is_main_process:
+            # Before the state: a run that is stopped in between repeats this epoch and writes it again.
+            save_weights(student, self.folder / student_after(stage), metadata=self._texts(f"last {stage}"))
         self._save(best=student if is_best else None)
         if self.accelerator.is_main_process:
             append_text(self.folder / "metrics.jsonl", _line(self.metrics[-1]))
@@ -387,6 +391,16 @@ def _told_to(
             callback(event, distiller)
 
     return handle
+
+
+def _ends_of_warm_ups(stages: Sequence[Stage]) -> dict[int, str]:
+    """The stages before the main one that train the student, by the number of their last epoch."""
+    ends, epoch = {}, 0
+    for stage in stages:
+        epoch += stage.epochs
+        if stage.warm_up is not None and stage.warm_up.trains_student:
+            ends[epoch] = stage.warm_up.name
+    return ends
 
 
 def _line(metrics: Mapping[str, Any]) -> str:

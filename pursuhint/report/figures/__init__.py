@@ -19,6 +19,7 @@ from pursuhint.report.figures.grouped_bars import grouped_bars
 from pursuhint.report.figures.heatmap import similarity_heatmap
 from pursuhint.report.figures.landscape import position_landscape
 from pursuhint.report.figures.length_curves import length_curves
+from pursuhint.report.figures.overlap_curves import overlap_curves, weight_histogram
 from pursuhint.report.figures.pairs_by_scheme import pairs_by_scheme
 from pursuhint.report.figures.positions import position_map
 from pursuhint.report.figures.training_curves import Series, series_colors, training_curves
@@ -30,6 +31,7 @@ __all__ = [
     "grouped_bars",
     "inertia_curves",
     "length_curves",
+    "overlap_curves",
     "pairs_by_scheme",
     "position_landscape",
     "position_map",
@@ -38,6 +40,7 @@ __all__ = [
     "silhouette_curves",
     "similarity_heatmap",
     "training_curves",
+    "weight_histogram",
 ]
 
 _DPI = 200

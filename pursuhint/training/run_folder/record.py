@@ -34,6 +34,11 @@ def hints_file(loss: str) -> str:
     return f"hints-{loss}.json"
 
 
+def student_after(stage: str) -> str:
+    """Name of the file with the student at the end of a stage before the main one."""
+    return f"student-{stage}.safetensors"
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """The contents of a run folder.
@@ -160,7 +165,8 @@ class RunRecord:
         """The trained student, on the CPU and in evaluation mode.
 
         Args:
-            weights: ``"last"`` or ``"best"``.
+            weights: ``"last"``, ``"best"``, or the name of a warm-up that trains the student (``"matching"``
+                of the loss ``refilled``) for the student at its end.
             trust_code: import and call the ``package.module:factory`` that the run names as its student.
 
         Raises:
@@ -174,6 +180,8 @@ class RunRecord:
         from pursuhint.models.checkpoint import load_weights, read_state_dict
 
         files = {"last": "student.safetensors", "best": "best.safetensors"}
+        if (self.path / student_after(weights)).is_file():
+            files[weights] = student_after(weights)
         if weights not in files:
             raise PursuhintError(f"weights must be 'last' or 'best', got {weights!r}")
         network = self.recipe.student.network
