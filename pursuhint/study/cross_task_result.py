@@ -106,7 +106,7 @@ class CrossTaskOverlap(StudyModel):
         folder: of the study of methods, relative to the whole study's folder.
         student_classes: names.
         cells: the student alone first.
-        weights: by way of weighting the samples, see `pursuhint.losses.LocalDistillationLoss`.
+        weights: by way of weighting the samples, as ``weighting`` of the loss ``refilled``.
     """
 
     overlap: float

@@ -581,7 +581,7 @@ def test_it_is_refused(command, option, row, places):
         "analyze": "--out {tmp}/out",
         "points": "resnet14",
     }.get(command, "")
-    if command in ("train", "compare", "pathways", "search"):
+    if command in ("train", "compare", "crosstask", "pathways", "search"):
         first = FIRST_WORDS[command]
     with pytest.raises(PursuhintError, match=re.escape(row.message)):
         main.main(

@@ -34,7 +34,7 @@ def overlap_curves(
     figure, axes = plain_axes(8.4, max(3.4, 0.24 * len(methods) + 1.2), title)
     for place, (name, results) in enumerate(methods.items()):
         overlaps = sorted(results)
-        spread = [np.std(results[x], ddof=1) if len(results[x]) > 1 else 0.0 for x in overlaps]
+        spread = [float(np.std(results[x], ddof=1)) if len(results[x]) > 1 else 0.0 for x in overlaps]
         axes.errorbar(
             [x + 0.5 * (place - (len(methods) - 1) / 2) for x in overlaps],  # bars do not hide each other
             [float(np.mean(results[x])) for x in overlaps],
