@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from pursuhint.data import Batch, ImageData, make_loader, sample_indices
+from pursuhint.data import Batch, ImageData, InputData, make_loader, sample_indices
 from pursuhint.features.call_trace import evaluating
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES, choose_by_rule
@@ -30,7 +30,7 @@ class TrainingImages:
         workers: processes that decode image files.
     """
 
-    data: ImageData
+    data: ImageData | InputData
     samples: int
     device: torch.device
     workers: int = 0

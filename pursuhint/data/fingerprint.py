@@ -13,7 +13,7 @@ from pursuhint._util.fingerprint import fingerprint_values
 from pursuhint._util.network_input import named_tensors
 from pursuhint.data.classes import class_difference
 from pursuhint.data.dataset_split import DatasetSplit
-from pursuhint.data.input_data import InputData
+from pursuhint.data.input_data import InputData, InputSplit
 from pursuhint.data.splits import FileSplit, MemorySplit, Split
 from pursuhint.errors import PursuhintError
 
@@ -71,7 +71,7 @@ class DataFingerprint:
     splits: Mapping[str, SplitFingerprint]
 
     @classmethod
-    def of(cls, data: ImageData) -> DataFingerprint:
+    def of(cls, data: ImageData | InputData) -> DataFingerprint:
         """The fingerprint of a data set.
 
         Data without files are hashed pixel by pixel. Of image files the relative paths count, the sizes in
@@ -83,6 +83,8 @@ class DataFingerprint:
         Raises:
             PursuhintError: a file is gone or cannot be read.
         """
+        if isinstance(data, InputData):
+            return cls(data.class_names, "", {name: fingerprint_inputs(s) for name, s in data.splits.items()})
         constants = [f"{value:.4g}" for value in (*data.mean, *data.std)]
         facts: tuple[Any, ...] = (data.in_channels, data.image_size, constants, data.augmentation)
         if data.given is not None:
@@ -141,11 +143,20 @@ def _fingerprint_inputs(data: InputData) -> str:
     return fingerprint_values(values)
 
 
+def fingerprint_inputs(split: InputSplit) -> SplitFingerprint:
+    """The fingerprint of samples that are no images."""
+    labels = fingerprint_values({"labels": split.labels, "indices": split.indices})
+    content = fingerprint_values(named_tensors(split.inputs, "inputs"))
+    return SplitFingerprint(len(split), labels, "", content)
+
+
 _known: WeakKeyDictionary[Split, tuple[int, SplitFingerprint]] = WeakKeyDictionary()
 
 
-def fingerprint_split(split: Split) -> SplitFingerprint:
+def fingerprint_split(split: Split | InputSplit) -> SplitFingerprint:
     """The fingerprint of a split; of one whose tensors have not changed since, the one known already."""
+    if isinstance(split, InputSplit):
+        return fingerprint_inputs(split)
     tensors = [split.labels, *([split.images] if isinstance(split, MemorySplit) else [])]
     # Inference tensors count no changes; changing them in place takes inference mode.
     version = sum(0 if tensor.is_inference() else tensor._version for tensor in tensors)

@@ -151,6 +151,10 @@ class ImageData:
             )
         return replace(self, mean=fitting.mean, std=fitting.std, normalization_source=fitting.source)
 
+    def example(self, count: int = 2) -> Tensor:
+        """Black images, as many as asked for, for looking at networks: zeros of shape (count, C, H, W)."""
+        return torch.zeros(count, self.in_channels, *self.image_size)
+
     @property
     def num_samples(self) -> int:
         """Size of the full training set (train and val together); training indices are below it."""

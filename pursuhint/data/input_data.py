@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pursuhint._util.network_input import NetworkInput, count_samples, map_tensors
+from pursuhint._util.network_input import NetworkInput, count_samples, first_samples, map_tensors
 from pursuhint.errors import PursuhintError
 
 __all__ = ["InputData"]
@@ -29,6 +29,8 @@ class InputSplit:
     inputs: NetworkInput
     labels: Tensor
     indices: Tensor
+
+    drawn = private = False  # the samples are the same at every reading, see `DatasetSplit`
 
     @classmethod
     def whole(cls, inputs: NetworkInput, labels: Any, where: str) -> InputSplit:
@@ -125,6 +127,12 @@ class InputData:
                 f"{int(labels.max())}"
             )
         return cls(name, first, second, tuple(class_names or map(str, range(count))))
+
+    preprocessing = None  # samples are given to networks as they are
+
+    def example(self, count: int = 2) -> NetworkInput:
+        """The first training samples, for looking at networks."""
+        return first_samples(self.train.inputs, count)
 
     @property
     def num_classes(self) -> int:

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pursuhint._util.distributed import is_distributed, world_size
+from pursuhint._util.network_input import NetworkInput, first_samples, in_precision_of, map_tensors
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.losses import get_loss
@@ -54,7 +55,7 @@ def is_sharded(network: nn.Module) -> bool:
 
 @torch.no_grad()
 def shard_teacher(
-    teacher: nn.Module, example: Tensor, device: torch.device, precision: torch.dtype | None = None
+    teacher: nn.Module, example: NetworkInput, device: torch.device, precision: torch.dtype | None = None
 ) -> None:
     """Shard a network's parameters over ranks, in place; each unit gathers its own for a forward pass.
 
@@ -81,7 +82,8 @@ def shard_teacher(
     if is_sharded(teacher):
         return
     like = next(teacher.parameters())
-    names = [point.module for point in find_hint_points(teacher, example[:1].to(like))]
+    example = map_tensors(first_samples(example, 1), lambda values: values.to(like.device))
+    names = [point.module for point in find_hint_points(teacher, in_precision_of(teacher, example))]
     modules = dict(teacher.named_modules())
     blocks = [module for name in names if not _shares_weights(module := modules[name], teacher)]
     for module in teacher.modules():

@@ -5,20 +5,21 @@ from __future__ import annotations
 import glob
 from typing import TYPE_CHECKING
 
+from pursuhint._util.network_input import NetworkInput
 from pursuhint._util.wrappers import unwrapped
 from pursuhint.features.hint_points import HintPoint, conventional_points, find_hint_points
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
 
 RULES = ("last-map", "second-stage", "stem-and-stages")
 """The rules of `points_by_rule`."""
 
 
 def points_by_rule(
-    rule: str, network: nn.Module, points: Sequence[HintPoint], example: Tensor
+    rule: str, network: nn.Module, points: Sequence[HintPoint], example: NetworkInput
 ) -> tuple[HintPoint, ...]:
     """The points of one network, by one of `RULES`.
 

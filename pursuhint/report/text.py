@@ -108,10 +108,10 @@ def network_text(name: str, parameters: int | None) -> str:
 
 def data_text(data: DataFacts) -> str:
     """The data of a study: name, size of the splits, images and classes."""
-    pixels = " x ".join(map(str, data.image_size))
+    pixels = " x ".join(map(str, data.image_size or ()))
+    samples = f"images of {pixels} pixels" if pixels else "samples"
     return (
-        f"{data.name}: {data.train:,} training and {data.test:,} test images of {pixels} pixels, "
-        f"{data.num_classes} classes"
+        f"{data.name}: {data.train:,} training and {data.test:,} test {samples}, {data.num_classes} classes"
     )
 
 

@@ -29,7 +29,7 @@ from pursuhint.study.until_decided import SequentialResult
 if TYPE_CHECKING:
     from torch import nn
 
-    from pursuhint.data import ImageData
+    from pursuhint.data import ImageData, InputData
     from pursuhint.hints.plan import HintPlan
     from pursuhint.training.run_folder.record import RunRecord
 
@@ -154,8 +154,8 @@ class DataFacts(StudyModel):
         train: number of training samples.
         test: number of test samples.
         num_classes: number of classes.
-        in_channels: channels of an image.
-        image_size: height and width in pixels.
+        in_channels: channels of an image; None for samples that are no images.
+        image_size: height and width in pixels; None likewise.
         preprocessing: how images become the input of the student; None in studies of older versions.
         teacher_normalization: what the images are converted to for the teacher, if it expects another
             normalisation.
@@ -165,13 +165,13 @@ class DataFacts(StudyModel):
     train: int
     test: int
     num_classes: int
-    in_channels: int
-    image_size: tuple[int, int]
+    in_channels: int | None
+    image_size: tuple[int, int] | None
     preprocessing: Preprocessing | None = None
     teacher_normalization: Normalization | None = None
 
     @classmethod
-    def of(cls, data: ImageData, teacher: nn.Module | None) -> DataFacts:
+    def of(cls, data: ImageData | InputData, teacher: nn.Module | None) -> DataFacts:
         """The facts of a data set, and the normalization that a teacher expects."""
         from pursuhint.models.normalization import converted_to  # imports torch
 
@@ -180,8 +180,8 @@ class DataFacts(StudyModel):
             train=len(data.train),
             test=len(data.test),
             num_classes=data.num_classes,
-            in_channels=data.in_channels,
-            image_size=data.image_size,
+            in_channels=getattr(data, "in_channels", None),
+            image_size=getattr(data, "image_size", None),
             preprocessing=data.preprocessing,
             teacher_normalization=None if teacher is None else converted_to(teacher),
         )

@@ -15,7 +15,7 @@ from pursuhint.training.run_folder.files import checked_data
 from pursuhint.training.run_folder.fingerprint import both_folders, data_difference, describe_data
 
 if TYPE_CHECKING:
-    from pursuhint.data import ImageData
+    from pursuhint.data import ImageData, InputData
     from pursuhint.training.recipe.schema import Recipe
 
 SETTINGS = "settings.json"
@@ -50,7 +50,7 @@ class StudySettings:
         recipe: Recipe,
         *,
         inputs: Mapping[str, str],
-        data: ImageData,
+        data: ImageData | InputData,
         lists: Mapping[str, Sequence[Any]],
     ) -> None:
         self.what = what

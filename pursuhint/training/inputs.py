@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pursuhint._util.arguments import LOAD_DATA, expect
+from pursuhint._util.arguments import expect
 from pursuhint._util.fingerprint import fingerprint_file, fingerprint_network
 from pursuhint._util.network_checks import check_network, check_trainable
 from pursuhint.data.fingerprint import fingerprint_data
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from pursuhint.data import ImageData
+    from pursuhint.data import ImageData, InputData
     from pursuhint.training.events import Event
     from pursuhint.training.recipe.schema import NetworkConfig, Recipe
 
@@ -46,13 +46,13 @@ class Inputs:
 
     student: nn.Module | None = None
     teacher: nn.Module | None = None
-    data: ImageData | None = None
+    data: ImageData | InputData | None = None
     plan: HintPlan | None = None
     accuracy: TeacherAccuracy | None = None
     own: OwnParts = NO_PARTS
 
     def __post_init__(self) -> None:
-        from pursuhint.data import ImageData, as_data  # imports torch
+        from pursuhint.data import as_data  # imports torch
 
         for role in ("student", "teacher"):
             if getattr(self, role) is not None:
@@ -67,7 +67,6 @@ class Inputs:
                     f"{data.name} has no images to evaluate on; pass (train, test), or "
                     "pursuhint.data.as_data(data, test_fraction=0.2)"
                 )
-            expect(data, ImageData, "the data", advice=LOAD_DATA)
         if self.plan is not None:
             expect(
                 self.plan, HintPlan, "the plan", advice="read one with pursuhint.hints.HintPlan.load(file)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pursuhint.data import ImageData, Loader, load_dataset, make_loader
+from pursuhint.data import ImageData, InputData, Loader, load_dataset, make_loader
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import DataConfig, Recipe
 
@@ -34,7 +34,9 @@ def load_data(config: DataConfig) -> ImageData:
     )
 
 
-def training_loader(recipe: Recipe, data: ImageData, device: torch.device, shard: tuple[int, int]) -> Loader:
+def training_loader(
+    recipe: Recipe, data: ImageData | InputData, device: torch.device, shard: tuple[int, int]
+) -> Loader:
     """Training batches. A last batch of one sample is dropped: batch norms have no variance over it."""
     return make_loader(
         data,
@@ -50,7 +52,7 @@ def training_loader(recipe: Recipe, data: ImageData, device: torch.device, shard
     )
 
 
-def unchanging_loader(recipe: Recipe, data: ImageData, device: torch.device) -> Loader:
+def unchanging_loader(recipe: Recipe, data: ImageData | InputData, device: torch.device) -> Loader:
     """Every training sample once, in the order of the split and without augmentation, on every rank."""
     return make_loader(
         data,
@@ -63,7 +65,7 @@ def unchanging_loader(recipe: Recipe, data: ImageData, device: torch.device) -> 
 
 
 def evaluation_loaders(
-    recipe: Recipe, data: ImageData, device: torch.device, shard: tuple[int, int]
+    recipe: Recipe, data: ImageData | InputData, device: torch.device, shard: tuple[int, int]
 ) -> dict[str, Loader]:
     """Batches of the validation split, if there is one, and of the test split."""
     return {

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import overload
 
 from torch import nn
 
-from pursuhint.data import ImageData
+from pursuhint.data import ImageData, InputData
 from pursuhint.data.preprocessing import ASKED_FOR, IMAGENET, Normalization
 from pursuhint.errors import PursuhintError
 from pursuhint.models.normalization import BY_NETWORK, convert_images, converted_to, expected_normalization
 from pursuhint.training.recipe.schema import DataConfig
 
 
-def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name: str) -> ImageData:
+@overload
+def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name: str) -> ImageData: ...
+
+
+@overload
+def normalized_for(data: InputData, config: DataConfig, network: nn.Module, name: str) -> InputData: ...
+
+
+def normalized_for(
+    data: ImageData | InputData, config: DataConfig, network: nn.Module, name: str
+) -> ImageData | InputData:
     """The data, normalised as the recipe says and the network that is trained on them expects.
 
     Args:
@@ -26,6 +37,8 @@ def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name
         PursuhintError: ``model`` with a network that does not say what it expects, or constants of another
             number of channels.
     """
+    if isinstance(data, InputData):
+        return data
     choice = config.normalize
     if data.preprocessing.value_range is None:
         return data
@@ -49,7 +62,9 @@ def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name
     return data.normalized_with(expected)
 
 
-def converted_for(teacher: nn.Module, name: str, data: ImageData, config: DataConfig) -> nn.Module:
+def converted_for(
+    teacher: nn.Module, name: str, data: ImageData | InputData, config: DataConfig
+) -> nn.Module:
     """The teacher, made to take the run's images even if it was trained on images normalised otherwise.
 
     Args:
@@ -58,6 +73,8 @@ def converted_for(teacher: nn.Module, name: str, data: ImageData, config: DataCo
         data: normalised as the run's batches are.
         config: of the recipe; constants that it names hold for the teacher, too.
     """
+    if isinstance(data, InputData):
+        return teacher
     if config.normalize not in (None, "model") or data.preprocessing.value_range is None:
         return teacher
     expected = expected_normalization(teacher, name)
@@ -67,7 +84,7 @@ def converted_for(teacher: nn.Module, name: str, data: ImageData, config: DataCo
     return convert_images(teacher, Normalization(data.mean, data.std, "the data"), fitting)
 
 
-def images_line(data: ImageData, config: DataConfig, teacher: nn.Module | None = None) -> str:
+def images_line(data: ImageData | InputData, config: DataConfig, teacher: nn.Module | None = None) -> str:
     """How images become the input of the networks, and how to change that, in one line for people.
 
     Args:
@@ -75,6 +92,8 @@ def images_line(data: ImageData, config: DataConfig, teacher: nn.Module | None =
         config: of the recipe.
         teacher: whose images `converted_for` may have converted.
     """
+    if isinstance(data, InputData):
+        return "samples: given to the networks as they are"
     line = data.preprocessing.line()
     other = None if teacher is None else converted_to(teacher)
     if other is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 
-from torch import Tensor, nn
+from torch import nn
 
+from pursuhint._util.network_input import NetworkInput
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points, resolve_point
 from pursuhint.hints.options import default_k
@@ -19,7 +20,9 @@ from pursuhint.training.recipe.schema import HintsConfig
 __all__: list[str] = []
 
 
-def pair_with_student(plan: HintPlan, hints: HintsConfig, student: nn.Module, example: Tensor) -> HintPlan:
+def pair_with_student(
+    plan: HintPlan, hints: HintsConfig, student: nn.Module, example: NetworkInput
+) -> HintPlan:
     """Complete a plan with the student's points, as the recipe names or pairs them."""
     activation = plan.teacher_points[0].activation
     points = find_hint_points(student, example, activation=activation)
@@ -30,7 +33,12 @@ def pair_with_student(plan: HintPlan, hints: HintsConfig, student: nn.Module, ex
 
 
 def scheduled_plan(
-    hints: HintsConfig, points: tuple[HintPoint, ...], student: nn.Module, *, example: Tensor, epochs: int
+    hints: HintsConfig,
+    points: tuple[HintPoint, ...],
+    student: nn.Module,
+    *,
+    example: NetworkInput,
+    epochs: int,
 ) -> HintPlan:
     """The pairs of a strategy of `pursuhint.hints.SCHEDULES`, and which of them teach when.
 
@@ -57,7 +65,7 @@ def scheduled_plan(
     return plan.paired(plan.student_points, by_depth.origin["pairing"])
 
 
-def _learners(hints: HintsConfig, student: nn.Module, example: Tensor, targets: int) -> list[HintPoint]:
+def _learners(hints: HintsConfig, student: nn.Module, example: NetworkInput, targets: int) -> list[HintPoint]:
     """The student's points of a curriculum: those that the recipe names, or its last one for all targets.
 
     Raises:
@@ -74,7 +82,7 @@ def _learners(hints: HintsConfig, student: nn.Module, example: Tensor, targets: 
 
 
 def with_named(
-    points: tuple[HintPoint, ...], names: tuple[str, ...], network: nn.Module, example: Tensor
+    points: tuple[HintPoint, ...], names: tuple[str, ...], network: nn.Module, example: NetworkInput
 ) -> tuple[HintPoint, ...]:
     """The candidate points, and modules that are no candidates by default but are named in the recipe."""
     modules, known = dict(network.named_modules()), {point.module for point in points}

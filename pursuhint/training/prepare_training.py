@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.seeds import derived_seed
 from pursuhint._util.wrappers import copy_network
-from pursuhint.data import ImageData
+from pursuhint.data import ImageData, InputData
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
@@ -61,14 +62,14 @@ class Parts:
         plans: hint points of losses that do not look at those of ``plan``, by name.
         accuracy: of the teacher on the test split; None before it is measured, or without a teacher.
         loaded: what the student's checkpoint has filled, and what not.
-        example: two images' worth of zeros, of the data's size.
+        example: two samples, for looking at the networks: black images, or the first of other data.
     """
 
-    data: ImageData
+    data: ImageData | InputData
     student: nn.Module
     teacher: nn.Module | None
     plan: HintPlan | None
-    example: Tensor
+    example: NetworkInput
     plans: Mapping[str, HintPlan] = field(default_factory=dict)
     accuracy: TeacherAccuracy | None = None
     loaded: LoadedWeights = NOTHING_LEFT
@@ -98,7 +99,7 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
     student, teacher, data, plan = inputs.student, inputs.teacher, inputs.data, inputs.plan
     if data is None:
         data = resources.data(recipe, lambda: load_data(recipe.data))
-    else:
+    elif isinstance(data, ImageData):
         data = data if recipe.data.channels is None else data.with_channels(recipe.data.channels)
         data = data if recipe.data.image_size is None else data.resized(recipe.data.image_size)
     if recipe.acceleration.cache_teacher and (data.train.drawn or data.train.private):
@@ -106,7 +107,7 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
             "acceleration.cache_teacher needs images that look the same in every epoch, but the transform of "
             f"{data.name} changes them; leave one of them out"
         )
-    example = torch.zeros(2, data.in_channels, *data.image_size)
+    example = data.example()
     if recipe.student.num_classes not in (None, data.num_classes):
         raise PursuhintError(
             f"student.num_classes is {recipe.student.num_classes}, "
@@ -203,17 +204,22 @@ def plan_of_each_loss(
     return {name: plan for name, plan in plans.items() if plan is not None}
 
 
-def _training_labels(data: ImageData) -> Tensor:
+def _training_labels(data: ImageData | InputData) -> Tensor:
     """Class of every training sample by its index; -1 for those of the validation split."""
     labels = torch.full((data.num_samples,), -1)
     labels[data.train.indices] = data.train.labels
     return labels
 
 
-def _build(config: NetworkConfig, data: ImageData, role: str) -> tuple[nn.Module, LoadedWeights]:
+def _build(config: NetworkConfig, data: ImageData | InputData, role: str) -> tuple[nn.Module, LoadedWeights]:
     """A network with the weights of its checkpoint; a warning names what they have not filled."""
     if config.network.startswith("python:"):
         raise PursuhintError(f"the {role} {config.network} was passed from Python; pass it again")
+    if isinstance(data, InputData):
+        raise PursuhintError(
+            f"the {role} {config.network} takes images, and the samples of {data.name} are none; pass the "
+            f"network from Python ({role}=...)"
+        )
     network = create_model(
         config.network,
         num_classes=config.num_classes or data.num_classes,
@@ -233,7 +239,7 @@ def _build(config: NetworkConfig, data: ImageData, role: str) -> tuple[nn.Module
     return network, loaded
 
 
-def _teacher(recipe: Recipe, inputs: Inputs, data: ImageData) -> nn.Module:
+def _teacher(recipe: Recipe, inputs: Inputs, data: ImageData | InputData) -> nn.Module:
     if inputs.teacher is not None:
         network, name = copy_network(inputs.teacher).cpu(), ""
     else:
@@ -248,7 +254,7 @@ class _Networks:
 
     student: nn.Module
     teacher: nn.Module
-    example: Tensor
+    example: NetworkInput
     teacher_name: str
     epochs: int
 
@@ -334,7 +340,7 @@ def _plan_by_rule(
     points: Sequence[HintPoint],
     student: nn.Module,
     teacher: nn.Module,
-    example: Tensor,
+    example: NetworkInput,
 ) -> HintPlan:
     """One of the places that papers name, in teacher and student alike unless the recipe pairs otherwise."""
     assert hints.strategy is not None

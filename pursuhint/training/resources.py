@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pursuhint.data import Batch, ImageData, Loader
+from pursuhint.data import Batch, ImageData, InputData, Loader
 from pursuhint.features.extractor import Features
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Resources:
 
     _recording: TeacherRecording | None = None
 
-    def data(self, recipe: Recipe, load: Callable[[], ImageData]) -> ImageData:
+    def data(self, recipe: Recipe, load: Callable[[], ImageData | InputData]) -> ImageData | InputData:
         """The data of a run; ``load`` reads them."""
         return load()
 

@@ -28,7 +28,7 @@ from pursuhint._util.atomic_files import (
 )
 from pursuhint._util.two_slots import SavedState
 from pursuhint.acceleration.channels_last import channels_last_weights
-from pursuhint.data import Batch, ImageData, Loader
+from pursuhint.data import Batch, ImageData, InputData, Loader
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import shard_teacher
 from pursuhint.errors import PursuhintError
@@ -88,7 +88,7 @@ class Trainer:
 
     folder: Path
     recipe: Recipe
-    data: ImageData
+    data: ImageData | InputData
     distiller: Distiller
     accelerator: Accelerator
     tell: Callable[[Event], None]
@@ -193,7 +193,7 @@ class Trainer:
             if acceleration.teacher_precision == "same"
             else acceleration.teacher_precision
         )
-        example = torch.zeros(1, self.data.in_channels, *self.data.image_size)
+        example = self.data.example(1)
         shard_teacher(teacher, example, self.accelerator.device, _WEIGHTS[precision])
 
     def _begin_stage(self) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from pursuhint._util.atomic_files import make_folder, read_json, remove_halves, write_json
 from pursuhint._util.fingerprint import fingerprint_network, flatten_keys
+from pursuhint._util.network_input import map_tensors
 from pursuhint._util.text import file_size
 from pursuhint.data.fingerprint import fingerprint_split
 from pursuhint.distillation.recorded_teacher import RecordedTeacher, output_names
@@ -27,7 +28,7 @@ from pursuhint.training.run_folder.checkpoints import lock_folder
 if TYPE_CHECKING:
     from torch import nn
 
-    from pursuhint.data import ImageData, Loader
+    from pursuhint.data import ImageData, InputData, Loader
     from pursuhint.training.prepare_training import Parts
     from pursuhint.training.recipe.schema import Recipe
 
@@ -200,7 +201,7 @@ class TeacherRecording:
         return self._locked
 
 
-def describe(recipe: Recipe, data: ImageData, teacher: nn.Module) -> dict[str, Any]:
+def describe(recipe: Recipe, data: ImageData | InputData, teacher: nn.Module) -> dict[str, Any]:
     """Everything that the outputs of a teacher in training depend on, but for rounding."""
     converted = converted_to(teacher)
     split = asdict(fingerprint_split(data.train))
@@ -214,9 +215,7 @@ def describe(recipe: Recipe, data: ImageData, teacher: nn.Module) -> dict[str, A
         "data": {
             "name": data.name.partition(":")[0],
             "images": {key: split[key] for key in ("samples", "labels", "content")},
-            "size": list(data.image_size),
-            "mean": list(data.mean),
-            "std": list(data.std),
+            **_image_facts(data),
         },
         "augment": list(recipe.data.augment),
         "seed": recipe.seed,
@@ -227,15 +226,25 @@ def describe(recipe: Recipe, data: ImageData, teacher: nn.Module) -> dict[str, A
     }
 
 
+def _image_facts(data: ImageData | InputData) -> dict[str, list[float]]:
+    """Size and normalisation; nothing for samples that are no images."""
+    if data.preprocessing is None:
+        return {}
+    shown = data.preprocessing
+    return {"size": list(shown.size), "mean": list(shown.mean), "std": list(shown.std)}
+
+
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 @torch.no_grad()
-def values_per_sample(teacher: nn.Module, outputs: TeacherOutputs, data: ImageData) -> dict[str, int]:
+def values_per_sample(
+    teacher: nn.Module, outputs: TeacherOutputs, data: ImageData | InputData
+) -> dict[str, int]:
     """Number of values of every output of a teacher for one image."""
     like = next((p for p in teacher.parameters() if p.is_floating_point()), torch.zeros(()))
-    images = torch.zeros(2, data.in_channels, *data.image_size).to(like)
+    images = map_tensors(data.example(), lambda v: v.to(like) if v.is_floating_point() else v.to(like.device))
     with evaluating(teacher):
         features = FeatureExtractor(teacher, outputs.points, embedding=outputs.embedding)(images)
     parts = [features.logits] * outputs.logits + [features.embedding] * outputs.embedding + [*features.maps]

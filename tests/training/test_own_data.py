@@ -92,6 +92,18 @@ def test_a_cached_teacher_needs_images_that_stay_the_same(tmp_path: Path) -> Non
         train(cached, tmp_path / "run", data=(Digits(RANDOM), Digits()), teacher=teacher, device="cpu")
 
 
+def test_columns_of_hugging_face_are_read() -> None:
+    datasets = pytest.importorskip("datasets")
+    names = datasets.ClassLabel(names=list(Digits.classes))
+    features = datasets.Features({"image": datasets.Image(), "label": names})
+    columns = {"image": [Image.fromarray(image) for image in PIXELS], "label": LABELS}
+    pictures = datasets.Dataset.from_dict(columns, features=features)
+    data = as_data(datasets.DatasetDict({"train": pictures, "validation": pictures}))
+    assert data.class_names == Digits.classes
+    assert torch.equal(data.train.images[:, 0], torch.from_numpy(PIXELS))
+    assert data.test.labels.tolist() == LABELS
+
+
 def test_evaluate_takes_data(tmp_path: Path) -> None:
     network = create_model("resnet8", num_classes=10, in_channels=1)
     found = pursuhint.evaluate(network, Digits())
@@ -126,3 +138,58 @@ def test_images_are_converted_for_a_network_that_expects_others() -> None:
     assert one.provenance.preprocessing.mean == (0.5,)
     between = pursuhint.compare_networks(network, network, Digits(), samples=60, device="cpu")
     torch.testing.assert_close(between["cka"].values, one.similarities["cka"].values)
+
+
+class Reader(torch.nn.Module):
+    """Classifies short texts by the mean of their words' vectors."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.words = torch.nn.Embedding(12, width)
+        self.layers = torch.nn.Sequential(*(Block(width) for _ in range(3)))
+        self.classifier = torch.nn.Linear(width, 2)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        found = self.layers(self.words(input_ids))
+        mask = attention_mask[:, :, None].to(found.dtype)
+        return self.classifier((found * mask).sum(1) / mask.sum(1))
+
+
+class Block(torch.nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear, self.activation = torch.nn.Linear(width, width), torch.nn.ReLU()
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values + self.activation(self.linear(values))
+
+
+def texts(seed: int, count: int = 60) -> dict[str, torch.Tensor]:
+    """Class 1 if one of the words is number 3."""
+    generator = torch.Generator().manual_seed(seed)
+    words = torch.randint(4, 12, (count, 6), generator=generator)
+    labels = torch.arange(count) % 2
+    words[labels == 1, 0] = 3
+    mask = (torch.arange(6) < 4).expand(count, 6).long()
+    return {"input_ids": words, "attention_mask": mask, "labels": labels}
+
+
+def test_networks_of_named_tensors_are_trained_and_resumed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher, student = Reader(16), Reader(8)
+    data = (texts(0), texts(1))
+    of_text = recipe(losses={"fitnet": 1}, hints={"strategy": "even", "k": 2}, epochs=8, batch_size=10)
+    record = train(of_text, tmp_path / "run", data=data, teacher=teacher, student=student, device="cpu")
+    first, last = record.metrics[0], record.last
+    assert last["train_fitnet"] < first["train_fitnet"]
+    assert last["test_top1"] > max(first["test_top1"], 80)
+    assert record.environment["data"]["image_size"] is None
+    again = train(of_text, tmp_path / "run", data=data, teacher=teacher, student=student, device="cpu")
+    assert again.metrics == record.metrics
+    with pytest.raises(PursuhintError, match="different run"):
+        train(of_text, tmp_path / "run", data=(texts(2), texts(1)), teacher=teacher, student=student)
+    with pytest.raises(PursuhintError, match="takes images"):
+        train(recipe(), tmp_path / "named", data=data)
+    with pytest.raises(PursuhintError, match="no images"):
+        train(recipe(data={"name": "x", "augment": "cutmix"}), tmp_path / "mixed", data=data, student=student)
+    assert pursuhint.evaluate(student, data).count == 60

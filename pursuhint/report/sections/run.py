@@ -138,8 +138,9 @@ def _setting(run: RunRecord) -> tuple[tuple[str, str], ...]:
     data = recipe.data.name
     if sizes:
         counts = listed([f"{number:,} {split}" for split, number in sizes["samples"].items()])
-        pixels = " x ".join(map(str, sizes["image_size"]))
-        data += f": {counts} images of {pixels} pixels, {sizes['num_classes']} classes"
+        pixels = " x ".join(map(str, sizes["image_size"] or ()))
+        samples = f"images of {pixels} pixels" if pixels else "samples"
+        data += f": {counts} {samples}, {sizes['num_classes']} classes"
     images = image_rows(
         Preprocessing.from_dict(sizes["preprocessing"]) if sizes.get("preprocessing") else None,
         Normalization(**sizes["teacher_normalization"]) if sizes.get("teacher_normalization") else None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pursuhint._util.network_input import tensors_of
-from pursuhint.data import Batch, ImageData, Loader
+from pursuhint.data import Batch, ImageData, InputData, Loader
 from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
@@ -41,8 +41,8 @@ class SharedTeacher:
         data: loaded data sets by recipe section, shared by successive groups; new ones are added.
     """
 
-    def __init__(self, data: dict[str, ImageData] | None = None) -> None:
-        self._data: dict[str, ImageData] = {} if data is None else data
+    def __init__(self, data: dict[str, ImageData | InputData] | None = None) -> None:
+        self._data: dict[str, ImageData | InputData] = {} if data is None else data
         self._teachers: dict[str, nn.Module] = {}
         self._accuracies: dict[str, TeacherAccuracy] = {}
         self._loader: Loader | None = None
@@ -61,7 +61,7 @@ class SharedTeacher:
         """The recording of a teacher, the same one for all runs that use it."""
         return self._recordings.setdefault(json.dumps([str(recording.folder), recording.identity]), recording)
 
-    def data(self, key: str, load: Callable[[], ImageData]) -> ImageData:
+    def data(self, key: str, load: Callable[[], ImageData | InputData]) -> ImageData | InputData:
         """The data set of a recipe section, loaded once."""
         if key not in self._data:
             self._data[key] = load()
@@ -186,7 +186,7 @@ class SharedResources(Resources):
 
     # -- requested by the run -----------------------------------------------------------------------------
 
-    def data(self, recipe: Recipe, load: Callable[[], ImageData]) -> ImageData:
+    def data(self, recipe: Recipe, load: Callable[[], ImageData | InputData]) -> ImageData | InputData:
         return self._shared.data(recipe.data.model_dump_json(), load)
 
     def teacher(self, recipe: Recipe, build: Callable[[], nn.Module]) -> nn.Module:

@@ -34,7 +34,7 @@ import torch
 
 from pursuhint._util.devices import choose_device
 from pursuhint._util.random_state import RandomState, keep_random_state
-from pursuhint.data import ImageData
+from pursuhint.data import ImageData, InputData
 from pursuhint.errors import PursuhintError
 from pursuhint.training.events import EpochStarted, Event, ignore
 from pursuhint.training.inputs import Run
@@ -152,7 +152,7 @@ def train_many(
         raise PursuhintError(f"at least 1 student must train concurrently, got {at_once}")
     report = on_event if on_event is not None else ignore
     records: dict[int, RunRecord | PursuhintError] = {}
-    data: dict[str, ImageData] = {}
+    data: dict[str, ImageData | InputData] = {}
     stop = StopRequest()
     with keep_random_state(where):
         for group in _groups(runs, at_once):

@@ -45,6 +45,8 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
             an unknown hyperparameter, a hint key that the strategy ignores, or a hint plan that cannot be
             read; or the recipe is that of a file which names code and is not trusted.
     """
+    from pursuhint.data import ImageData  # imports torch
+
     student, teacher, data, plan = inputs.student, inputs.teacher, inputs.data, inputs.plan
     changes: dict[str, object] = {}
     if student is not None:
@@ -53,9 +55,8 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
         changes["teacher"] = NetworkConfig(network=f"python:{type(teacher).__name__}")
     if data is not None and data.name != recipe.data.name:
         kept = ("augment", "normalize", "image_size", "channels", "workers")
-        changes["data"] = DataConfig(
-            name=f"python:{data.name}", **{key: getattr(recipe.data, key) for key in kept}
-        )
+        config = DataConfig(name=f"python:{data.name}", **{key: getattr(recipe.data, key) for key in kept})
+        changes["data"] = config if isinstance(data, ImageData) else _without_images(config)
     recipe = inputs.own.added_to(with_absolute_paths(recipe.model_copy(update=changes)))
     check_origin(recipe)
     losses = resolve_losses(recipe.losses)
@@ -63,6 +64,20 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     check_rounding(recipe)
     hints, losses = _resolve_hints(recipe, losses, plan, for_arms=for_arms)
     return recipe.model_copy(update={"losses": losses, "hints": hints})
+
+
+def _without_images(config: DataConfig) -> DataConfig:
+    """The section of data that are no images, which have no augmentation.
+
+    Raises:
+        PursuhintError: a key asks for something that only images have.
+    """
+    for key in ("normalize", "image_size", "channels"):
+        if getattr(config, key) is not None:
+            raise PursuhintError(f"the samples of {config.name} are no images; leave data.{key} out")
+    if config.augment not in ((), ("standard",)):
+        raise PursuhintError(f"the samples of {config.name} are no images; leave data.augment out")
+    return config.model_copy(update={"augment": ()})
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:

@@ -21,7 +21,7 @@ from pursuhint.training.recipe.schema import NetworkConfig
 if TYPE_CHECKING:
     from torch import nn
 
-    from pursuhint.data import ImageData
+    from pursuhint.data import ImageData, InputData
     from pursuhint.training.recipe.schema import Recipe
 
 __all__ = ["describe_environment"]
@@ -55,7 +55,7 @@ def describe_environment(device: torch.device, *, seed: int, processes: int = 1)
 
 
 def describe_provenance(
-    recipe: Recipe, data: ImageData, *, teacher: nn.Module | None, started: str
+    recipe: Recipe, data: ImageData | InputData, *, teacher: nn.Module | None, started: str
 ) -> BaseProvenance:
     """Which command, network and data a run comes from.
 

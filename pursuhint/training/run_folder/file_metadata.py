@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pursuhint._version import __version__
 
 if TYPE_CHECKING:
-    from pursuhint.data import ImageData
+    from pursuhint.data import ImageData, InputData
 
 __all__: list[str] = []
 
@@ -30,9 +30,11 @@ def file_metadata(network: str, data: str, weights: str) -> dict[str, str]:
     }
 
 
-def weights_metadata(network: str, data: ImageData, weights: str) -> dict[str, str]:
+def weights_metadata(network: str, data: ImageData | InputData, weights: str) -> dict[str, str]:
     """The texts of a file of weights that a run writes: those of an exported one."""
     about = file_metadata(network, data.name, weights)
+    if data.preprocessing is None:  # samples that are no images
+        return about | {"class_names": json.dumps(list(data.class_names))}
     return about | input_metadata(data.preprocessing.to_dict(), data.class_names, normalizes=False)
 
 

@@ -66,8 +66,8 @@ class _Data(BaseModel):
     preprocessing: _Preprocessing | None = None
     teacher_normalization: _Normalization | None = None
     num_classes: int = Field(ge=1, le=LARGEST_CLASSES)
-    in_channels: int = Field(ge=1, le=LARGEST_CHANNELS)
-    image_size: list[Side] = Field(min_length=2, max_length=2)
+    in_channels: int | None = Field(ge=1, le=LARGEST_CHANNELS)  # None for samples that are no images
+    image_size: list[Side] | None = Field(min_length=2, max_length=2)
     samples: dict[str, Annotated[int, Field(ge=0)]] = {}
     fingerprint: _Fingerprint | None = None
 
@@ -106,8 +106,8 @@ def read_environment(folder: Path) -> dict[str, Any]:
     path = folder / ENVIRONMENT
     what = f"the description of the run {path}"
     found = checked(_Environment, read_json(path, "description of the run"), what)
-    height, width = found.data.image_size
-    if found.data.in_channels * height * width > _LARGEST_IMAGE:
+    height, width = found.data.image_size or (1, 1)
+    if (found.data.in_channels or 1) * height * width > _LARGEST_IMAGE:
         raise PursuhintError(
             f"{what} is not valid: data.image_size: images of {height} x {width} are larger than any"
         )

@@ -14,7 +14,7 @@ from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.files import read_environment
 
 if TYPE_CHECKING:
-    from pursuhint.data import ImageData
+    from pursuhint.data import ImageData, InputData
 
 # Keys that do not affect results: location, speed, saving, logging.
 _MAY_DIFFER = frozenset({"data.root", "data.download", "data.workers", "save_every_steps", "trackers"})
@@ -26,7 +26,7 @@ class DifferentRun(PursuhintError):
 
 
 def check_same_run(
-    folder: Path, recipe: Recipe, inputs: Mapping[str, str], data: ImageData | None = None
+    folder: Path, recipe: Recipe, inputs: Mapping[str, str], data: ImageData | InputData | None = None
 ) -> bool:
     """Check whether a folder holds the run that is about to be written into it.
 
@@ -106,22 +106,24 @@ def data_moved(folder: Path, recipe: Recipe) -> bool:
     return Recipe.read(folder / "recipe.yaml").data.name != recipe.data.name
 
 
-def describe_data(data: ImageData) -> dict[str, Any]:
+def describe_data(data: ImageData | InputData) -> dict[str, Any]:
     """The data of a run as ``environment.json`` keeps them: sizes, classes, preprocessing and fingerprint."""
     return {
         "name": data.name,
         "num_classes": data.num_classes,
         "class_names": list(data.class_names),
-        "in_channels": data.in_channels,
-        "preprocessing": data.preprocessing.to_dict(),
-        "image_size": list(data.image_size),
+        "in_channels": None if data.preprocessing is None else data.preprocessing.channels,
+        "preprocessing": None if data.preprocessing is None else data.preprocessing.to_dict(),
+        "image_size": None if data.preprocessing is None else list(data.preprocessing.size),
         "samples": {name: len(split) for name, split in data.splits.items()},
         "fingerprint": DataFingerprint.of(data).to_dict(),
         "notes": list(data.notes),
     }
 
 
-def data_difference(described: Mapping[str, Any], data: ImageData, split: str | None = None) -> str | None:
+def data_difference(
+    described: Mapping[str, Any], data: ImageData | InputData, split: str | None = None
+) -> str | None:
     """What distinguishes the data now from those of a run, in words; None if nothing does.
 
     Args:
