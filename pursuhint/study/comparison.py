@@ -12,11 +12,11 @@ from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.errors import PursuhintError
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.study.arms import CONTROLS, WITHOUT_HINTS, Arm, find_arm, is_of_sweep
+from pursuhint.study.bounds import FEWEST_SEEDS
 from pursuhint.study.equality import MARGIN
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
 from pursuhint.study.image_differences import ImageHits, with_new_images
 from pursuhint.study.paired_statistics import (
-    FEWEST_SEEDS,
     PairedComparison,
     Summary,
     compare_pairs,

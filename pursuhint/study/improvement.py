@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pursuhint.errors import PursuhintError
-from pursuhint.study.power import check_fraction
+from pursuhint.study.bounds import check_fraction
 
 __all__ = ["Improvement", "probability_of_improvement"]
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from pursuhint.errors import PursuhintError
-from pursuhint.study.power import check_fraction
+from pursuhint.study.bounds import check_fraction
 
 __all__ = ["TwoWayInterval", "two_way_interval"]
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from scipy import stats
 
 from pursuhint.errors import PursuhintError
+from pursuhint.study.bounds import FEWEST_SEEDS, check_fraction
 from pursuhint.study.equality import check_margin, equality_p_value
 from pursuhint.study.multiplicity import holm
 from pursuhint.study.new_images import TwoWayInterval
-from pursuhint.study.power import check_fraction, detectable_difference
+from pursuhint.study.power import detectable_difference
 from pursuhint.study.sign_flips import sign_flip_p_value
 
 __all__ = [
@@ -34,9 +35,6 @@ __all__ = [
 # Differences of decimal numbers carry rounding noise: three differences of exactly 0.3 points have a
 # computed spread of about 1e-15, which is a spread of zero and must not become an interval that wide.
 _NOISE = 1e-12
-
-FEWEST_SEEDS = 3
-"""Fewest seeds for an interval: the t quantile of two is 12.7, and their spread is known to no digit."""
 
 DECIDED = ("better", "worse", "equal")
 """The verdicts that answer the question."""

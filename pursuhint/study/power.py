@@ -7,6 +7,7 @@ import math
 from scipy import optimize, stats
 
 from pursuhint.errors import PursuhintError
+from pursuhint.study.bounds import check_fraction
 
 __all__ = ["detectable_difference"]
 
@@ -52,9 +53,3 @@ def detectable_difference(std: float, n: int, *, confidence: float = 0.95, power
         upper *= 2
     noncentrality = optimize.brentq(shortfall, 0.0, upper, xtol=1e-10, rtol=1e-10)
     return float(noncentrality) * std / math.sqrt(n)
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Refuse a confidence, power or level outside of (0, 1)."""
-    if not 0 < value < 1:
-        raise PursuhintError(f"{name} must lie strictly between 0 and 1, got {value}")

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pursuhint.errors import PursuhintError
-from pursuhint.study.paired_statistics import FEWEST_SEEDS
-from pursuhint.study.power import check_fraction
+from pursuhint.study.bounds import FEWEST_SEEDS, check_fraction
 
 __all__ = ["SequentialPlan"]
 

@@ -112,7 +112,7 @@ for words in json.load(sys.stdin):
             run(words)
         except SystemExit as stop:
             status = stop.code
-    heavy = sorted({"torch", "torchvision", "timm", "matplotlib"} & set(sys.modules))
+    heavy = sorted({"torch", "torchvision", "timm", "matplotlib", "scipy", "sklearn"} & set(sys.modules))
     answers.append((status, out.getvalue(), heavy))
 print(json.dumps(answers))
 """

@@ -55,8 +55,9 @@ from pursuhint.report.text import (
     zoom_note,
 )
 from pursuhint.study.arms import WITHOUT_HINTS, is_of_sweep
+from pursuhint.study.bounds import FEWEST_SEEDS
 from pursuhint.study.comparison import ArmResult, Comparison, description_of, first_of_same, title_of
-from pursuhint.study.paired_statistics import FEWEST_SEEDS, PairedComparison
+from pursuhint.study.paired_statistics import PairedComparison
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
 

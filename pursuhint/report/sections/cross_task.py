@@ -6,8 +6,9 @@ from pursuhint._util.text import capital
 from pursuhint.report.figures import Series, overlap_curves, training_curves, weight_histogram
 from pursuhint.report.page_model import Card, CrossedSection, FigureFolder, Grid, Page, Picture
 from pursuhint.report.text import count, environment_rows, footer, percent, toy_limit
+from pursuhint.study.bounds import FEWEST_SEEDS
 from pursuhint.study.cross_task_result import CrossTaskOverlap, CrossTaskResult
-from pursuhint.study.paired_statistics import DECIDED, FEWEST_SEEDS
+from pursuhint.study.paired_statistics import DECIDED
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
 

@@ -30,9 +30,10 @@ from pursuhint.report.text import (
     toy_limit,
     training_rows,
 )
+from pursuhint.study.bounds import FEWEST_SEEDS
 from pursuhint.study.comparison import few_seeds
 from pursuhint.study.method_comparison import MethodComparison
-from pursuhint.study.paired_statistics import DECIDED, FEWEST_SEEDS, PairedComparison
+from pursuhint.study.paired_statistics import DECIDED, PairedComparison
 from pursuhint.training.recipe.schema import Recipe
 
 __all__ = ["findings"]
