@@ -17,6 +17,7 @@ __all__ = [
     "mean_over_processes",
     "own_part",
     "rank",
+    "wait_for_everyone",
     "world_size",
 ]
 
@@ -74,6 +75,12 @@ def is_main_process() -> bool:
     ``accelerate launch``) decides; a process without it runs alone.
     """
     return rank() == 0 if is_distributed() else os.environ.get("RANK", "0") == "0"
+
+
+def wait_for_everyone() -> None:
+    """A barrier of all ranks; nothing on a single one."""
+    if is_distributed():
+        dist.barrier()
 
 
 def gather(values: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ def class_centers(embedding: Tensor, labels: Tensor, num_classes: int) -> Tensor
 
 
 @torch.no_grad()
-def relative_confidence(logits: Tensor) -> Tensor:
-    r"""How sure a network is of each sample, compared with the others of its batch over all ranks.
+def relative_confidence(logits: Tensor, batch: Tensor | None = None) -> Tensor:
+    r"""How sure a network is of each sample, compared with the others of its batch.
 
     With :math:`h_i` the cross-entropy of the logits against the class that they find most probable, scaled
     to :math:`w_i = (h_i - \min h) / (\max h - \min h)`, it is :math:`2 \sigma(-w_i)`: 1 for the surest sample
@@ -57,13 +57,15 @@ def relative_confidence(logits: Tensor) -> Tensor:
 
     Args:
         logits: (N, classes).
+        batch: logits of the whole batch, (M, classes), if ``logits`` are a part of it.
 
     Returns:
         (N,), in [0.538, 1].
     """
-    doubt = -logits.log_softmax(1).amax(1)
-    everyone = gather(doubt)
-    low, high = everyone.min(), everyone.max()
+    doubt, others = (
+        -values.log_softmax(1).amax(1) for values in (logits, logits if batch is None else batch)
+    )
+    low, high = others.min(), others.max()
     spread = (high - low).where(high > low, 1.0)
     return 2 * torch.sigmoid((low - doubt) / spread)
 
@@ -231,7 +233,7 @@ class LocalDistillationLoss(EmbeddingLoss):
             return self.strength * log_local.exp().amax(1)
         assert teacher_logits is not None
         if self.weighting == "teacher_relative_confidence":
-            return self.strength * relative_confidence(teacher_logits)
+            return self.strength * relative_confidence(teacher_logits, gather(teacher_logits))
         probabilities = teacher_logits.softmax(1)
         if self.weighting == "teacher_max_prob":
             return self.strength * probabilities.amax(1)

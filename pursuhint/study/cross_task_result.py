@@ -12,7 +12,7 @@ from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.json_files import validated
 from pursuhint.errors import PursuhintError
 from pursuhint.published import Table, published_results
-from pursuhint.published.names import DATASETS, published_network
+from pursuhint.published.names import DATASETS
 from pursuhint.study.finished_study import StudyModel
 from pursuhint.study.paired_statistics import PairedComparison, Summary
 
@@ -211,11 +211,11 @@ def published_accuracy(data: str, networks: Sequence[str], method: str, *, overl
 
     Args:
         data: name of the data set.
-        networks: teacher and student, by our names.
+        networks: teacher and student, as the table calls them.
         method: name of the method.
         overlap: in percent.
     """
-    teacher, student = map(published_network, networks)
+    teacher, student = networks
     for one in published_results():
         found = (one.source, one.dataset, one.teacher, one.student, one.method, one.note)
         wanted = (_PAPER, DATASETS.get(data), teacher, student, _PUBLISHED.get(method))

@@ -9,11 +9,12 @@ from pathlib import Path
 from pursuhint._util.arguments import READ_RECIPE, expect
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.devices import choose_device
-from pursuhint._util.distributed import is_main_process
+from pursuhint._util.distributed import is_main_process, wait_for_everyone
 from pursuhint._util.output_folder import claim_folder, remove_leftovers
 from pursuhint.data import ClassSplit, ImageData, class_order, class_split
 from pursuhint.errors import PursuhintError
 from pursuhint.models.safetensors_header import classes_of_weights
+from pursuhint.published.names import published_network
 from pursuhint.study.cross_task_measures import Measuring, teacher_doubt
 from pursuhint.study.cross_task_methods import cross_task_methods
 from pursuhint.study.cross_task_result import (
@@ -280,6 +281,41 @@ class _Plan:
     ) -> CrossTaskOverlap:
         """The methods of a split with all measures; those of finished runs are kept in its folder."""
         path = self.out / _folder(split) / _MEASURES
+        if is_main_process():
+            self._measure(path, split, study, teacher, options)
+        wait_for_everyone()
+        kept = read_json(path, "measures of the students")
+        networks = tuple(map(_published_name, (teacher, self.recipe.student)))
+        overlap = 100 * split.overlap
+        cells = tuple(
+            CrossTaskCell(
+                method=method.name,
+                title=method.title,
+                last=method.last,
+                against_alone=study.difference(method.name, "alone"),
+                measures=tuple(StudentMeasures.model_validate(kept[run.folder]) for run in method.runs),
+                folders=tuple(f"{_folder(split)}/{run.folder}" for run in method.runs),
+                published=published_accuracy(self.recipe.data.name, networks, method.name, overlap=overlap),
+            )
+            for method in study.methods
+        )
+        return CrossTaskOverlap(
+            overlap=overlap,
+            folder=_folder(split),
+            student_classes=self.names(split.student),
+            cells=cells,
+            weights={name: TeacherDoubt.model_validate(one) for name, one in kept["weights"].items()},
+        )
+
+    def _measure(
+        self,
+        path: Path,
+        split: ClassSplit,
+        study: MethodComparison,
+        teacher: NetworkConfig,
+        options: StudyOptions,
+    ) -> None:
+        """Measure the runs of a split that have not been measured."""
         kept = read_json(path, "measures of the students") if path.exists() else {}
         measuring: Measuring | None = None
         device = choose_device(options.device)
@@ -292,26 +328,11 @@ class _Plan:
         if "weights" not in kept:
             found = teacher_doubt(self.students(split, teacher), split, device)
             kept["weights"] = {name: one.model_dump(mode="json") for name, one in found.items()}
-        if is_main_process():
-            write_json(path, kept)
-        networks = (teacher.network, self.recipe.student.network)
-        overlap = 100 * split.overlap
-        cells = tuple(
-            CrossTaskCell(
-                method=method.name,
-                title=method.title,
-                last=method.last,
-                against_alone=study.difference(method.name, "alone"),
-                measures=tuple(StudentMeasures.model_validate(kept[run.folder]) for run in method.runs),
-                folders=tuple(f"{_folder(split)}/{run.folder}" for run in method.runs),
-                published=published_accuracy(self.data.name, networks, method.name, overlap=overlap),
-            )
-            for method in study.methods
-        )
-        return CrossTaskOverlap(
-            overlap=overlap,
-            folder=_folder(split),
-            student_classes=self.names(split.student),
-            cells=cells,
-            weights={name: TeacherDoubt.model_validate(one) for name, one in kept["weights"].items()},
-        )
+        write_json(path, kept)
+
+
+def _published_name(config: NetworkConfig) -> str:
+    """The network as the papers' tables call it."""
+    if config.network == "MobileNetV1":
+        return f"MobileNet-{config.options.get('width', 1.0):g}"
+    return published_network(config.network)

@@ -1,0 +1,234 @@
+"""Students of a teacher of other classes: what is trained, measured, refused and resumed."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import pytest
+import torch
+
+from pursuhint import crosstask
+from pursuhint._util.seeds import derived_seed
+from pursuhint.data import load_dataset
+from pursuhint.errors import PursuhintError
+from pursuhint.features.extractor import FeatureExtractor
+from pursuhint.losses.refilled_stage2 import relative_confidence
+from pursuhint.models import create_model, load_weights
+from pursuhint.study import CrossTaskRequest, CrossTaskResult, StudyOptions
+from pursuhint.study.cross_task_methods import cross_task_methods
+from pursuhint.study.cross_task_result import published_accuracy
+from pursuhint.training import GroupStep, Recipe, RunRecord
+from tests.helpers.interrupted_runs import Interrupted
+
+REQUEST = CrossTaskRequest(overlaps=(0.5,), methods=("refilled", "at@even"), seeds=(0,), task_classes=4)
+
+
+def recipe(**changes) -> Recipe:
+    values = {
+        "student": "resnet8",
+        "teacher": {"network": "resnet8"},
+        "data": {"name": "digits", "train_samples": 80},
+        "epochs": 1,
+        "batch_size": 20,
+    }
+    return Recipe.from_dict(values | changes)
+
+
+def options(watch=None) -> StudyOptions:
+    return StudyOptions(torch.device("cpu"), None, False, watch)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> CrossTaskResult:
+    return crosstask(recipe(), tmp_path_factory.mktemp("cross") / "out", REQUEST, options=options())
+
+
+def folder_of(study, method):
+    return study.path / study.cell(50, method).folders[0]
+
+
+def test_the_classes_are_in_every_run(study):
+    teacher = RunRecord.load_finished(study.path / "teacher")
+    assert teacher.recipe.data.classes == (0, 1, 2, 3)
+    assert study.teacher_top1 == teacher.last["test_top1"]
+    for method in ("alone", "refilled", "at@even"):
+        record = RunRecord.load_finished(folder_of(study, method))
+        assert record.recipe.data.classes == (2, 3, 4, 5)
+        assert record.environment["data"]["class_names"] == ["2", "3", "4", "5"]
+        accuracy = record.teacher_accuracy
+        assert (accuracy is None) == (method == "alone")
+        assert accuracy is None or (accuracy.top1 is None and "it knows 2" in accuracy.reason)
+    assert RunRecord.load(folder_of(study, "at@even")).plan.origin["strategy"] == "even"
+
+
+def embeddings(network, classes, split):
+    """Images of each class one by one, as the network describes them."""
+    data = load_dataset("digits", classes=classes, train_samples=80 * len(classes) // 4)
+    read = FeatureExtractor(network.eval(), logits=False, embedding=True)
+    found = defaultdict(list)
+    part = data.split(split)
+    images = (part.images.float() / 255 if part.images.dtype == torch.uint8 else part.images) - torch.tensor(
+        data.mean
+    )[:, None, None]
+    images = images / torch.tensor(data.std)[:, None, None]
+    with torch.no_grad():
+        for row, label in zip(read(images).embedding, part.labels.tolist()):
+            found[classes[label]].append(row)
+    return found
+
+
+def nearest(train, test, candidates, classes):
+    """Accuracy in percent of the nearest direction of a class mean, image by image."""
+    centers = {c: torch.stack(train[c]).mean(0) for c in candidates}
+    hits = total = 0
+    for label in classes:
+        for row in test[label]:
+            scores = {c: float(row @ center / center.norm()) for c, center in centers.items()}
+            hits += max(scores, key=scores.get) == label
+            total += 1
+    return 100 * hits / total
+
+
+@pytest.mark.parametrize("method", ["alone", "refilled"])
+def test_measures_equal_a_slow_reference(study, method):
+    (measures,) = study.cell(50, method).measures
+    record = RunRecord.load(folder_of(study, method))
+    joint, mine = (0, 1, 2, 3, 4, 5), (2, 3, 4, 5)
+    train, test = (embeddings(record.load_student(), joint, split) for split in ("train", "test"))
+    assert measures.nearest_mean == pytest.approx(nearest(train, test, mine, mine))
+    assert measures.nearest_mean_of_test == pytest.approx(nearest(test, test, mine, mine))
+    old, current = nearest(train, test, joint, (0, 1, 2, 3)), nearest(train, test, joint, (4, 5))
+    assert (measures.joint_old, measures.joint_current) == (pytest.approx(old), pytest.approx(current))
+    assert measures.joint_mean == pytest.approx(2 * old * current / (old + current))
+    if method == "alone":
+        assert measures.nearest_mean_after_matching is None
+    else:
+        first = record.load_student("matching")
+        train, test = (embeddings(first, joint, split) for split in ("train", "test"))
+        assert measures.nearest_mean_after_matching == pytest.approx(nearest(train, test, mine, mine))
+
+
+def test_the_student_after_matching_is_kept_with_an_untrained_classifier(study):
+    record = RunRecord.load(folder_of(study, "refilled"))
+    before, after = record.load_student("matching"), record.load_student()
+    alone = RunRecord.load(folder_of(study, "alone")).load_student()
+    torch.manual_seed(derived_seed(0, "student"))
+    initial = create_model("resnet8", num_classes=4, in_channels=1)
+    assert torch.equal(before.fc.weight, initial.fc.weight)
+    assert not torch.equal(before.fc.weight, after.fc.weight)
+    assert not torch.equal(before.conv1.weight, alone.conv1.weight)
+    with pytest.raises(PursuhintError, match="'last' or 'best'"):
+        RunRecord.load(folder_of(study, "alone")).load_student("matching")
+
+
+def test_weights_tell_known_classes_as_a_loop_does(study):
+    network = create_model("resnet8", num_classes=4, in_channels=1)
+    load_weights(network, study.path / "teacher/student.safetensors")
+    data = load_dataset("digits", classes=(2, 3, 4, 5), train_samples=80)
+    images = (
+        data.train.images.float() / 255 if data.train.images.dtype == torch.uint8 else data.train.images
+    ) - torch.tensor(data.mean)[:, None, None]
+    with torch.no_grad():
+        logits = network.eval()(images / torch.tensor(data.std)[:, None, None])
+    sure = logits.softmax(1).amax(1).tolist()
+    pairs = [
+        (a > b) + (a == b) / 2
+        for a, known in zip(sure, data.train.labels < 2)
+        for b, other in zip(sure, data.train.labels < 2)
+        if known and not other
+    ]
+    found = study.overlaps[0].weights["teacher_max_prob"]
+    assert found.auc == pytest.approx(sum(pairs) / len(pairs), abs=1e-4)
+    assert (sum(found.seen), sum(found.unseen)) == (40, 40)
+    assert relative_confidence(logits).min().item() == pytest.approx(2 / (1 + math.e))
+    relative = study.overlaps[0].weights["teacher_relative_confidence"]
+    assert sum(relative.seen[:10]) + sum(relative.unseen[:10]) == 0  # none below 0.5
+
+
+@pytest.mark.parametrize("step", [2, 6], ids=["first-stage", "main-stage"])
+def test_a_stopped_study_resumes_to_the_same_result(study, tmp_path, step):
+    seen = 0
+
+    def watch(event):
+        nonlocal seen
+        seen += isinstance(event, GroupStep)
+        if seen == step:
+            raise Interrupted
+
+    request = CrossTaskRequest(**{**vars(REQUEST), "methods": ("refilled",)})
+    changes = {"save_every_steps": 1}
+    with pytest.raises(Interrupted):
+        crosstask(recipe(**changes), tmp_path / "out", request, options=options(watch))
+    again = crosstask(recipe(**changes), tmp_path / "out", request, options=options())
+    for method in ("alone", "refilled"):
+        assert again.cell(50, method).measures == study.cell(50, method).measures
+        assert again.cell(50, method).last.values == study.cell(50, method).last.values
+
+
+@pytest.mark.parametrize(
+    ("changes", "request_", "message"),
+    [
+        ({}, {"overlaps": (0.3,)}, "no whole number of 5 classes"),
+        ({}, {"overlaps": (0.2, 0.2)}, "each once"),
+        ({}, {"task_classes": 6}, "at most 5"),
+        ({}, {"methods": ("kd",)}, "needs a teacher of the same classes"),
+        ({}, {"methods": ("refilled-embed",)}, "refilled"),
+        ({}, {"methods": ("refilled@even",)}, "no hint points"),
+        ({}, {"settings": "thesis"}, "supplement or conference"),
+        ({"teacher": None}, {}, "needs a teacher"),
+        ({"losses": {"kd": 1}}, {}, "names losses"),
+        ({"data": {"name": "digits", "classes": "0-3"}}, {}, "data.classes"),
+    ],
+    ids=[
+        "fraction",
+        "twice",
+        "too-many",
+        "kd",
+        "variant",
+        "hints",
+        "settings",
+        "teacher",
+        "losses",
+        "classes",
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, changes, request_, message):
+    request = CrossTaskRequest(**{"overlaps": (0.0,), "methods": ("rkd",), "seeds": (0,), **request_})
+    with pytest.raises(PursuhintError, match=message):
+        crosstask(recipe(**changes), tmp_path / "out", request, options=options())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_keeps_its_classes(study):
+    other = CrossTaskRequest(**{**vars(REQUEST), "order": "seed"})
+    with pytest.raises(PursuhintError, match="another teacher classes"):
+        crosstask(recipe(), study.path, other, options=options())
+    with pytest.raises(PursuhintError, match="holds a run"):
+        crosstask(recipe(), study.path / "teacher", REQUEST, options=options())
+
+
+def test_kd_is_a_method_where_the_teacher_knows_all_classes():
+    (method,) = cross_task_methods(("kd",), settings="supplement", matching_epochs=1, whole=True)
+    assert set(method.losses) == {"kd"}
+
+
+def test_names_stand_for_the_variants_of_the_papers():
+    names = ("refilled", "refilled-minus", "refilled-emb", "refilled-k5", "refilled-lambda0.5", "rkd")
+    methods = cross_task_methods(names, settings="supplement", matching_epochs=7, whole=False)
+    found = [method.losses["refilled"].options for method in methods[:5]]
+    assert {one["matching_epochs"] for one in found} == {7}
+    assert [one["strength"] for one in found] == [1, 1, 0, 1, 0.5]
+    assert [one["k_hat"] for one in found] == ["fewest", "fewest", "fewest", 5, "fewest"]
+    assert [one["weighting"] == "constant" for one in found] == [False, True, False, False, False]
+    (plain,) = cross_task_methods(("refilled",), settings="conference", matching_epochs=7, whole=False)
+    assert plain.losses["refilled"].options == {"matching_epochs": 7}
+
+
+def test_published_figures_stand_beside():
+    wide, small = ("WRN-40-2", "WRN-16-2"), ("MobileNet-1", "MobileNet-0.5")
+    assert published_accuracy("cifar100", wide, "refilled", overlap=60.0) == 76.66
+    assert published_accuracy("cifar100", wide, "alone", overlap=0.0) == 78.94
+    assert published_accuracy("cub200", small, "refilled-minus", overlap=25.0) == 72.33
+    assert published_accuracy("cifar100", wide, "at", overlap=60.0) is None
+    assert published_accuracy("digits", wide, "refilled", overlap=60.0) is None
