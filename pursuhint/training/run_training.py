@@ -20,7 +20,7 @@ from pursuhint._util.distributed import is_main_process
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.random_state import keep_random_state
-from pursuhint.data import DataLike, ImageData
+from pursuhint.data import DataLike, ImageData, InputData
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.errors import PursuhintError
@@ -269,7 +269,7 @@ def run_steps(
 
 
 def _held(
-    run: Run, recipe: Recipe, inputs: Mapping[str, str], data: ImageData | None = None
+    run: Run, recipe: Recipe, inputs: Mapping[str, str], data: ImageData | InputData | None = None
 ) -> Literal["nothing", "this run", "another run"]:
     """What the folder of a run holds before it begins; see `check_same_run`.
 

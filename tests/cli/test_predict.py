@@ -205,6 +205,15 @@ def test_tensors_in_units_of_their_own_are_refused(tmp_path):
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_run_on_samples_that_are_no_images_is_refused(run, tmp_path):
+    other = shutil.copytree(run.path, tmp_path / "texts")
+    described = json.loads((other / "environment.json").read_text())
+    described["data"] |= {"preprocessing": None, "in_channels": None, "image_size": None}
+    (other / "environment.json").write_text(json.dumps(described))
+    with pytest.raises(PursuhintError, match="samples that are no images"):
+        load_predictor(other)
+
+
 def test_an_onnx_file_without_texts_says_what_it_lacks(bundle, tmp_path):
     onnx = pytest.importorskip("onnx")
     program = onnx.load(bundle / "model.onnx")

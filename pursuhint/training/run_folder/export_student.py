@@ -69,10 +69,16 @@ def preprocessing_of(record: RunRecord) -> dict[str, Any]:
     """How the images of a run become its input; of a run of an old version, only its data say it.
 
     Raises:
-        PursuhintError: the run is old, and its data are missing.
+        PursuhintError: its samples are no images; or the run is old, and its data are missing.
     """
-    if known := record.environment["data"].get("preprocessing"):
-        return dict(known)
+    described = record.environment["data"]
+    if described.get("preprocessing"):
+        return dict(described["preprocessing"])
+    if "preprocessing" in described:
+        raise PursuhintError(
+            f"the run {record.path} was trained on samples that are no images; load its weights "
+            "(student.safetensors) into the network yourself"
+        )
     try:
         return record.load_data().preprocessing.to_dict()
     except PursuhintError as error:
