@@ -17,7 +17,10 @@ from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
 from pursuhint.models import create_model
 from pursuhint.similarity import get_metric
+from pursuhint.study.search_space import parse_varied
+from pursuhint.study.search_values import check_space
 from pursuhint.training import Recipe
+from pursuhint.training.inputs import NO_INPUTS
 from pursuhint.training.recipe.resolve import resolve_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +85,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with what the examples name: runs, an analysis, recipes."""
     monkeypatch.chdir(tmp_path)
     runs = ("runs/at", "runs/kd", "runs/icd", "runs/resnet20")
-    for name in (*runs, "runs/at-fast", "analysis", "pre", "FOLDER"):
+    for name in (*runs, "runs/at-fast", "runs/search", "analysis", "pre", "FOLDER"):
         Path(name).mkdir(parents=True)
     for words in EXAMPLES:
         for file in re.findall(r"--teacher-(?:checkpoint |weights \w+=)(\S+)", words):
@@ -102,6 +105,7 @@ def folder(tmp_path, monkeypatch):
     HintPlan.explicit(find_hint_points(network, example, activation="pre"), [1, 3]).save("pre/hints.json")
     for recipe, name in (
         ("digits-vanilla", "runs/at-fast/recipe.yaml"),
+        ("digits-vanilla", "runs/search/best.yaml"),
         ("cifar100-distpro", "distpro.yaml"),
     ):
         Recipe.load(recipe).save(name)
@@ -118,14 +122,15 @@ def resolve(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     import pursuhint.study.pathway_search
     import pursuhint.training
 
-    def call(recipe: Recipe, *_: Any, **__: Any) -> None:
-        raise Called(recipe)
+    def call(recipe: Recipe, *more: Any, **_: Any) -> None:
+        raise Called(recipe, *more)
 
     for module, name in (
         (pursuhint.training, "train"),
         (pursuhint.study, "compare"),
         (pursuhint.study, "compare_methods"),
         (pursuhint.study, "compare_crossed"),
+        (pursuhint.study, "search"),
         (pursuhint.study.pathway_search, "search_process"),
     ):
         monkeypatch.setattr(module, name, call)
@@ -136,6 +141,8 @@ def resolve(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = found.value.args[0]
     if "--method" not in words or words[0] == "pathways":  # methods bring their own losses
         resolve_recipe(recipe, for_arms=words[0] == "compare")
+    if words[0] == "search":
+        check_space(recipe, [parse_varied(text) for text in found.value.args[2]], NO_INPUTS, recorded=False)
 
 
 def check(name: str, values: dict[str, Any]) -> None:
@@ -155,7 +162,7 @@ def check(name: str, values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("words", EXAMPLES)
 def test_it_resolves(words, folder, monkeypatch):
     name, rest = command_of(shlex.split(words, comments=True))
-    if name in ("train", "compare", "pathways"):
+    if name in ("train", "compare", "pathways", "search"):
         resolve([name, *rest], monkeypatch)
         return
     command = main.get_command(click.Context(main), name)

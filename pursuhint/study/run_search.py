@@ -220,6 +220,7 @@ class _Search:
 
     def _train(self, opened: Sequence[OpenTrial]) -> None:
         """Train trials side by side and write down what became of them."""
+        opened = [one for one in opened if not self._repeated(one)]
         runs = [
             Run(
                 with_values(self.recipe, one.values),
@@ -242,6 +243,16 @@ class _Search:
             if not begun:
                 raise PursuhintError(f"trial {one.number} ({_text(one.values)}): {result}")
             self._say_end(one, result)
+
+    def _repeated(self, one: OpenTrial) -> bool:
+        """Whether a trial has the values of a complete one; it then has its result, since the seed is one."""
+        for earlier in self.store.trials():
+            if earlier.state == "complete" and earlier.values == one.values:
+                self.store.repeat(one, earlier)
+                what = f"validation top-1 {earlier.top1:.2f} %, as trial {earlier.number}"
+                self.watch(f"trial {self._place(one)}: {_text(one.values)}: {what}")
+                return True
+        return False
 
     def _say(self, one: OpenTrial, top1: float) -> None:
         best = self.best_so_far is None or top1 > self.best_so_far

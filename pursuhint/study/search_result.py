@@ -63,7 +63,8 @@ class SearchTrial(StudyModel):
         epochs: that were judged, from 1 over all stages.
         curve: validation accuracy after each of them.
         error: why it failed.
-        folder: of its run, relative to the search.
+        folder: of its run, relative to the search; that of an earlier trial with the same values, if there is
+            one.
     """
 
     number: int

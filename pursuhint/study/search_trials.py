@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pursuhint.study.search_space import Varied
 
 _JOURNAL = "trials.journal"
-_VALUES, _ERROR = "values", "error"  # user attributes of a trial
+_VALUES, _ERROR, _SAME = "values", "error", "same"  # user attributes of a trial
 _FEWEST = 4  # complete trials from which importances are estimated
 _PATIENCE = 600.0  # seconds for another process to choose its next trials
 _State = Literal["complete", "pruned", "failed", "running"]
@@ -231,6 +231,14 @@ class TrialStore:
             self._study.tell(opened.trial, top1, state=state)
         opened.lock.close()
 
+    def repeat(self, opened: OpenTrial, earlier: SearchTrial) -> None:
+        """End a trial with the result of an earlier one that has the same values, and so is the same run."""
+        with quiet_optuna():
+            opened.trial.set_user_attr(_SAME, earlier.number)
+            for epoch, top1 in zip(earlier.epochs, earlier.curve):
+                opened.trial.report(top1, epoch)
+        self.end(opened, earlier.top1, None)
+
     def trials(self) -> tuple[SearchTrial, ...]:
         """All trials that have begun."""
         with quiet_optuna():
@@ -244,7 +252,7 @@ class TrialStore:
                 epochs=tuple(sorted(one.intermediate_values)),
                 curve=tuple(one.intermediate_values[epoch] for epoch in sorted(one.intermediate_values)),
                 error=one.user_attrs.get(_ERROR),
-                folder=str(self._run_of(one.number).relative_to(self.folder)),
+                folder=str(self._run_of(one.user_attrs.get(_SAME, one.number)).relative_to(self.folder)),
             )
             for one in frozen
             if one.state.name in _STATES and _VALUES in one.user_attrs

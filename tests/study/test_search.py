@@ -183,6 +183,12 @@ def test_a_diverging_trial_stops_nothing_and_trials_train_side_by_side(
     result = search(short, tmp_path / "out", ["optimizer.lr=0.05,1e9"], options=options, device="cpu")
     states = {one.values["optimizer.lr"]: one.state for one in result.trials}
     assert states == {"0.05": "complete", "1e9": "failed"}
+    longer = replace(options, trials=6, at_once=1)
+    result = search(short, tmp_path / "out", ["optimizer.lr=0.05,1e9"], options=longer, device="cpu")
+    again = [one for one in result.trials[4:] if one.state == "complete"]
+    assert again  # with the values of an earlier trial, which is not trained again
+    assert {one.folder for one in again} <= {one.folder for one in result.trials[:4]}
+    assert {one.top1 for one in again} == {result.best_trial.top1}
     assert "finite" in str(result.of_state("failed")[0].error)
     assert result.best_trial.values == {"optimizer.lr": "0.05"}
 
