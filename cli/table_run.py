@@ -164,7 +164,7 @@ def command(
         return
     if submit is not None:
         how = JobOptions(submit, jobs or 1, dict(map(job_setting, job_settings)))
-        submitted = submit_grid(grid, out, options, how, part=share, device=device)
+        submitted = submit_grid(grid, out, options, jobs=how, part=share, device=device)
         numbers = [job.job_id for job in submitted]
         if as_json:
             click.echo(json.dumps({"jobs": numbers, "folder": str(out)}))

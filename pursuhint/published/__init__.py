@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from pursuhint.published.grids import Grid, GridRow, find_grid, paper_grids
+    from pursuhint.published.grids import Grid, GridRow, NetworkPair, find_grid, paper_grids
     from pursuhint.published.improvement import relative_improvement
     from pursuhint.published.page import papers_page
     from pursuhint.published.results import PAPERS, Paper, PublishedResult, published_results

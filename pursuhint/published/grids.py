@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pursuhint._util.input_files import read_text
 from pursuhint._util.registry import lookup
@@ -16,12 +17,15 @@ from pursuhint.errors import PursuhintError
 from pursuhint.published.names import own_network
 from pursuhint.published.results import PAPERS, PublishedResult, published_results
 
-__all__ = ["Grid", "GridRow", "find_grid", "paper_grids"]
+__all__ = ["Grid", "GridRow", "NetworkPair", "find_grid", "paper_grids"]
 
 ALONE = ("teacher", "vanilla")
 """Methods of the tables that are a network trained alone."""
 
 _ACCURACIES = ("top1", "top1 error", "mean accuracy", "linear probe top1")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+_MOST_SEEDS = 1000
 _LARGEST_GRID = 1 << 18  # bytes of a file
 _KEYS = frozenset(
     {"title", "seeds", "alone", "recipe", "settings", "pairs", "rows", "then", "commands", "left_out"}
@@ -44,6 +48,20 @@ class GridRow:
     changes: Mapping[str, Any]
 
 
+class NetworkPair(NamedTuple):
+    """Teacher and student of a cell, and the variant of the recipe for them.
+
+    Attributes:
+        teacher: empty for a network alone.
+        student: the network that is trained.
+        variant: empty for none.
+    """
+
+    teacher: str
+    student: str
+    variant: str = ""
+
+
 @dataclass(frozen=True)
 class Grid:
     """What stands behind a table or figure: pairs of networks, methods, and what to call afterwards.
@@ -53,8 +71,7 @@ class Grid:
         title: what the table or figure shows.
         alone: how teachers, and students without one, are trained; None without a grid.
         rows: the methods; empty where nothing has to be trained.
-        cells: row, teacher, student and variant of the recipe, in the order of pairs; without the networks
-            that are trained alone.
+        cells: a row and a pair each, in the order of pairs; without the networks that are trained alone.
         students: the networks that are also trained alone.
         teachers: the networks that are trained first, to teach.
         seeds: how many the paper averages over, as far as it says so.
@@ -70,7 +87,7 @@ class Grid:
     title: str
     alone: GridRow | None = None
     rows: tuple[GridRow, ...] = ()
-    cells: tuple[tuple[GridRow, str, str, str], ...] = ()
+    cells: tuple[tuple[GridRow, NetworkPair], ...] = ()
     students: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
     seeds: int = 1
@@ -98,7 +115,7 @@ def find_grid(name: str) -> Grid:
     if Path(name).suffix in (".yaml", ".yml"):
         text = read_text(Path(name), "grid", largest=_LARGEST_GRID)
         values = parse_yaml(text, f"the grid {name}")
-        grid = replace(_grid(Path(name).stem, values, f"the grid {name}", "", ""), folder=Path(name).parent)
+        grid = replace(_grid(Path(name).stem, values, f"the grid {name}"), folder=Path(name).parent)
     else:
         grid = lookup("table or figure", paper_grids(), name)
     if not grid.trains:
@@ -117,11 +134,11 @@ def paper_grids() -> Mapping[str, Grid]:
         for number, one in values.items():
             name = f"{paper}-{number}"
             title = one.get("title") or entry.tables[number]
-            found[name] = _grid(name, {**one, "title": title}, f"the grid {name}", paper, number)
+            found[name] = _grid(name, {**one, "title": title}, f"the grid {name}", paper=paper, table=number)
     return found
 
 
-def _grid(name: str, values: Any, source: str, paper: str, table: str) -> Grid:
+def _grid(name: str, values: Any, source: str, *, paper: str = "", table: str = "") -> Grid:
     if not isinstance(values, Mapping):
         raise PursuhintError(f"{source} must be a mapping of keys to values, got {type(values).__name__}")
     if unknown := sorted(map(str, set(values) - _KEYS)):
@@ -130,28 +147,28 @@ def _grid(name: str, values: Any, source: str, paper: str, table: str) -> Grid:
     alone = values.get("alone")
     if not paper and (alone is None or not rows or not values.get("pairs")):
         raise PursuhintError(f"{source} needs the keys alone, pairs and rows")
-    cells: tuple[tuple[GridRow, str, str, str], ...] = ()
+    cells: tuple[tuple[GridRow, NetworkPair], ...] = ()
     students: tuple[str, ...] = ()
     if rows:
         figures = _figures(paper, table)
         pairs = _pairs(values, figures, source)
         wanted = _wanted(figures)
         cells = tuple(
-            (row, teacher, student, variant)
-            for (teacher, student), variant in pairs.items()
+            (row, pair)
+            for pair in pairs
             for row in rows
-            if not wanted or (row.name, teacher, student) in wanted
+            if not wanted or (row.name, pair.teacher, pair.student) in wanted
         )
-        students = tuple(dict.fromkeys(student for _, student in pairs))
+        students = tuple(dict.fromkeys(pair.student for pair in pairs))
     return Grid(
         name,
         str(values.get("title") or name),
-        None if alone is None else _row("alone", alone, None, {}, source),
+        None if alone is None else _row("alone", alone, source),
         rows,
         cells,
         students,
-        tuple(dict.fromkeys(teacher for _, teacher, _, _ in cells)),
-        int(values.get("seeds") or 1),
+        tuple(dict.fromkeys(pair.teacher for _, pair in cells)),
+        _seeds(values.get("seeds", 1), source),
         tuple(values.get("then") or values.get("commands") or ()),
         str(values.get("remark") or ""),
         tuple(values.get("left_out") or ()),
@@ -159,21 +176,33 @@ def _grid(name: str, values: Any, source: str, paper: str, table: str) -> Grid:
     )
 
 
+def _seeds(number: Any, source: str) -> int:
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= _MOST_SEEDS:
+        return number
+    raise PursuhintError(f"{source}: seeds must be a number from 1 to {_MOST_SEEDS}, got {number!r}")
+
+
 def _rows(values: Mapping[str, Any], source: str) -> Iterator[GridRow]:
-    rows = values.get("rows") or {}
+    rows, settings = values.get("rows") or {}, values.get("settings") or {}
     if not isinstance(rows, Mapping):
         raise PursuhintError(f"{source}: rows must be a mapping of names to recipes")
+    if not isinstance(settings, Mapping):
+        raise PursuhintError(f"{source}: settings must be a mapping of keys to values")
     for name, value in rows.items():
-        yield _row(str(name), value, values.get("recipe"), values.get("settings") or {}, source)
+        yield _row(str(name), value, source, recipe=values.get("recipe"), settings=settings)
 
 
-def _row(name: str, value: Any, recipe: str | None, settings: Mapping[str, Any], source: str) -> GridRow:
+def _row(
+    name: str, value: Any, source: str, *, recipe: str | None = None, settings: Mapping[str, Any] = NOTHING
+) -> GridRow:
     if isinstance(value, str):
         return GridRow(name, value, settings)
-    if isinstance(value, Mapping) and isinstance(value.get("recipe"), str):
-        return GridRow(name, value["recipe"], merged_changes(settings, value.get("set") or {}))
-    if isinstance(value, Mapping) and recipe is not None:
-        return GridRow(name, recipe, merged_changes(settings, value))
+    if isinstance(value, Mapping):
+        own, changes = value.get("recipe"), value.get("set") or {}
+        if isinstance(own, str) and isinstance(changes, Mapping):
+            return GridRow(name, own, merged_changes(settings, changes))
+        if own is None and isinstance(recipe, str):
+            return GridRow(name, recipe, merged_changes(settings, value))
     raise PursuhintError(f"{source}: {name!r} must be a recipe's name, or a mapping with recipe and set")
 
 
@@ -205,25 +234,24 @@ def _networks(one: PublishedResult) -> tuple[str, str]:
     return own_network(one.teacher, one.dataset), own_network(one.student, one.dataset)
 
 
-def _pairs(
-    values: Mapping[str, Any], figures: list[PublishedResult], source: str
-) -> dict[tuple[str, str], str]:
-    """Teacher and student with the recipe's variant; by default that of the pair's name."""
+def _pairs(values: Mapping[str, Any], figures: list[PublishedResult], source: str) -> list[NetworkPair]:
+    """The pairs that are given, or those of the figures; by default the variant is named as the pair."""
     given = values.get("pairs")
     if given is None:
-        return {pair: "-".join(pair) for pair in map(_networks, figures)}
+        pairs = dict.fromkeys(map(_networks, figures))
+        return [NetworkPair(*pair, "-".join(pair)) for pair in pairs]
     if isinstance(given, list):
         given = {name: name for name in given}
     if not isinstance(given, Mapping):
         raise PursuhintError(f"{source}: pairs must be a list of TEACHER-STUDENT")
-    found = {}
+    found = []
     for name, variant in given.items():
         teacher, dash, student = str(name).partition("-")
         if not (dash and teacher and student):
             raise PursuhintError(
                 f"{source}: {name!r} is no pair; write TEACHER-STUDENT, as resnet56-resnet20"
             )
-        found[teacher, student] = str(variant)
+        found.append(NetworkPair(teacher, student, str(variant)))
     return found
 
 

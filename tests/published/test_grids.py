@@ -18,7 +18,7 @@ TRAINED = [grid for grid in paper_grids().values() if grid.trains]
 
 @pytest.mark.parametrize("grid", TRAINED, ids=lambda grid: grid.name)
 def test_every_accuracy_of_a_table_is_a_cell_or_is_said_to_be_left_out(grid):
-    cells = {(row.name, teacher, student) for row, teacher, student, _ in grid.cells}
+    cells = {(row.name, teacher, student) for row, (teacher, student, _) in grid.cells}
     for one in figures_of(grid.name):
         pair = own_network(one.teacher, one.dataset), own_network(one.student, one.dataset)
         if one.method == "teacher":
@@ -62,8 +62,8 @@ def test_a_grid_of_ones_own(tmp_path):
     file.write_text("alone: digits-vanilla\npairs: [resnet14-resnet8]\nrows: {AT: cifar100-at}\n")
     grid = find_grid(str(file))
     assert (grid.name, grid.teachers, grid.students) == ("mine", ("resnet14",), ("resnet8",))
-    assert [(row.recipe, pair) for row, *pair in grid.cells] == [
-        ("cifar100-at", ["resnet14", "resnet8", "resnet14-resnet8"])
+    assert [(row.recipe, pair) for row, pair in grid.cells] == [
+        ("cifar100-at", ("resnet14", "resnet8", "resnet14-resnet8"))
     ]
 
 
@@ -76,6 +76,12 @@ def test_a_grid_of_ones_own(tmp_path):
         ("alone: digits-vanilla\npairs: [resnet8]\nrows: {AT: cifar100-at}", "'resnet8' is no pair"),
         ("alone: digits-vanilla\npairs: [a-b]\nrows: {AT: 3}", "'AT' must be a recipe's name"),
         ("alone: digits-vanilla\npairs: [a-b]\nrows: [AT]", "rows must be a mapping"),
+        (
+            "alone: digits-vanilla\npairs: [a-b]\nrows: {AT: {recipe: x, set: 3}}",
+            "'AT' must be a recipe's name",
+        ),
+        ("alone: digits-vanilla\npairs: [a-b]\nsettings: 3\nrows: {AT: x}", "settings must be a mapping"),
+        ("alone: digits-vanilla\npairs: [a-b]\nseeds: many\nrows: {AT: x}", "seeds must be a number"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(text, message, tmp_path):

@@ -25,7 +25,7 @@ def toy(tmp_path):
 
 def test_two_workers_train_a_grid(toy, tmp_path):
     pytest.importorskip("submitit")
-    jobs = submit_grid(toy, tmp_path / "out", OPTIONS, JobOptions("local", 2), device="cpu")
+    jobs = submit_grid(toy, tmp_path / "out", OPTIONS, jobs=JobOptions("local", 2), device="cpu")
     said = [job.result() for job in jobs]
     assert len({job.job_id for job in jobs}) == 2
     here = [int(text.split(" of them here")[0].rsplit(" ", 1)[1]) for text in said]
@@ -57,12 +57,12 @@ def test_what_a_scheduler_refuses_is_one_line(toy, tmp_path, jobs, message, monk
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", "")  # where no sbatch is
     with pytest.raises(PursuhintError, match=message) as refused:
-        submit_grid(toy, tmp_path / "out", OPTIONS, jobs)
+        submit_grid(toy, tmp_path / "out", OPTIONS, jobs=jobs)
     assert "\n" not in str(refused.value)
 
 
 def test_without_submitit_the_extra_is_named(toy, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
     with pytest.raises(PursuhintError, match=r"pip install 'pursuhint\[slurm\]'"):
-        submit_grid(toy, tmp_path / "out", OPTIONS, JobOptions())
+        submit_grid(toy, tmp_path / "out", OPTIONS, jobs=JobOptions())
     assert not (tmp_path / "out").exists()

@@ -127,6 +127,14 @@ def test_a_grid_of_a_file_names_no_code(tmp_path):
         grid_cells(find_grid(str(file)), Path("p"), GridOptions())
 
 
+def test_a_network_that_is_not_there_is_named_before_anything_is_trained(tmp_path):
+    file = tmp_path / "grid.yaml"
+    file.write_text("alone: digits-vanilla\npairs: [resnet14-resnt8]\nrows: {KD: cifar100-kd}\n")
+    with pytest.raises(PursuhintError, match="did you mean 'resnet8'"):
+        run_grid(find_grid(str(file)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_two_workers_that_are_killed_at_random_end_complete_and_train_nothing_twice(toy, tmp_path):
     """Twelve cells. Whoever is killed is replaced; the numbers are those of a worker that nobody kills."""

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pursuhint.errors import PursuhintError
-from pursuhint.published.grids import Grid, GridRow, merged_changes
+from pursuhint.models import MODELS
+from pursuhint.models.names import check_network_name
+from pursuhint.published.grids import Grid, GridRow, NetworkPair, merged_changes
 from pursuhint.training.recipe.inheritance import merged, read_recipe, variant_names
 from pursuhint.training.recipe.received import check_code
 from pursuhint.training.recipe.schema import Recipe
@@ -89,29 +91,29 @@ def grid_cells(grid: Grid, out: Path, options: GridOptions) -> tuple[GridCell, .
     Raises:
         PursuhintError: a recipe does not exist or is not valid, or names code.
     """
-    assert grid.alone is not None
+    alone = grid.alone
+    assert alone is not None
     cells: dict[str, GridCell] = {}
     files = dict(options.teachers)
     if unknown := sorted(set(files) - set(grid.teachers)):
         raise PursuhintError(
             f"{grid.name} has no teacher {unknown[0]!r}; there are {', '.join(grid.teachers)}"
         )
-    templates: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
+    templates: dict[tuple[str, NetworkPair], tuple[str, dict[str, Any]]] = {}
 
-    def template(row: GridRow, teacher: str, student: str, variant: str) -> tuple[str, dict[str, Any]]:
-        key = (row.name, teacher, student)
-        if key not in templates:
-            templates[key] = _template(grid, row, (teacher, student, variant), options)
-        return templates[key]
+    def template(row: GridRow, pair: NetworkPair) -> tuple[str, dict[str, Any]]:
+        if (row.name, pair) not in templates:
+            templates[row.name, pair] = _template(grid, row, pair, options=options)
+        return templates[row.name, pair]
 
-    def add(row: GridRow, teacher: str, student: str, variant: str, seed: int) -> None:
-        folder, values = template(row, teacher, student, variant)
+    def add(row: GridRow, pair: NetworkPair, seed: int) -> None:
+        folder, values = template(row, pair)
         values, before = {**values, "seed": seed}, None
-        if teacher:
-            if teacher in files:
-                file = Path(files[teacher]).absolute()
+        if pair.teacher:
+            if pair.teacher in files:
+                file = Path(files[pair.teacher]).absolute()
             else:
-                before = f"{template(_alone(grid), '', teacher, '')[0]}/seed-{seed}"
+                before = f"{template(alone, NetworkPair('', pair.teacher))[0]}/seed-{seed}"
                 file = (out / before / WEIGHTS).absolute()
             values["teacher"] = {**values["teacher"], "checkpoint": str(file)}
         name = f"{folder}/seed-{seed}"
@@ -120,25 +122,22 @@ def grid_cells(grid: Grid, out: Path, options: GridOptions) -> tuple[GridCell, .
     for seed in options.seeds if options.seeds is not None else range(grid.seeds):
         for teacher in grid.teachers:
             if teacher not in files:
-                add(grid.alone, "", teacher, "", seed)
+                add(alone, NetworkPair("", teacher), seed)
         for student in grid.students:
-            add(grid.alone, "", student, "", seed)
-        for row, teacher, student, variant in grid.cells:
-            add(row, teacher, student, variant, seed)
+            add(alone, NetworkPair("", student), seed)
+        for row, pair in grid.cells:
+            add(row, pair, seed)
     return tuple(cells.values())
 
 
-def _alone(grid: Grid) -> GridRow:
-    assert grid.alone is not None
-    return grid.alone
-
-
 def _template(
-    grid: Grid, row: GridRow, pair: tuple[str, str, str], options: GridOptions
+    grid: Grid, row: GridRow, pair: NetworkPair, *, options: GridOptions
 ) -> tuple[str, dict[str, Any]]:
     """Folder without the seed, and the values of the recipe, of a row and a pair."""
-    teacher, student, variant = pair
-    values, changes = _values(_place(grid, row.recipe), teacher, student, variant), dict(row.changes)
+    teacher, student, _ = pair
+    for network in filter(None, (teacher, student)):
+        check_network_name(network, MODELS)
+    values, changes = _values(_place(grid, row.recipe), pair), dict(row.changes)
     if row is grid.alone:
         changes["teacher"] = None
     values = merged(values, changes)
@@ -159,14 +158,14 @@ def _place(grid: Grid, recipe: str) -> str:
     return str(grid.folder / recipe) if is_file and grid.folder is not None else recipe
 
 
-def _values(name: str, teacher: str, student: str, variant: str) -> dict[str, Any]:
+def _values(name: str, pair: NetworkPair) -> dict[str, Any]:
     """Plain values of a recipe for a pair: its own, one of its variants, or with other networks."""
     values, _ = read_recipe(name)
     known = variant_names(name)
-    asked = variant if teacher else student
+    asked = pair.variant if pair.teacher else pair.student
     if asked in known:
         values, _ = read_recipe(f"{name}:{asked}")
-    for role, network in (("student", student), ("teacher", teacher)):
+    for role, network in (("student", pair.student), ("teacher", pair.teacher)):
         if not network:
             continue
         config = values.get(role)
@@ -209,7 +208,7 @@ def _without(changes: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _short_hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:6]
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:6]
 
 
 def slug(text: str) -> str:

@@ -56,7 +56,7 @@ def grid_results(folder: Path) -> list[GridResult]:
         for name, entry in values["grids"].items():
             for place, (row, teacher, student) in entry["cells"].items():
                 known = found.setdefault(place, (str(row), []))
-                known[1].extend(_figures(name, str(row), str(teacher), str(student)))
+                known[1].extend(_figures(name, str(row), (str(teacher), str(student))))
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _damaged(folder) from None
     results = []
@@ -94,13 +94,13 @@ def _seed(run: Path) -> tuple[int, str]:
     return (int(number) if number.isdigit() else -1), number
 
 
-def _figures(name: str, row: str, teacher: str, student: str) -> Iterator[PublishedResult]:
+def _figures(name: str, row: str, pair: tuple[str, str]) -> Iterator[PublishedResult]:
     grids: Mapping[str, Grid] = paper_grids()
     for one in figures_of(name) if name in grids else ():
         networks = own_network(one.teacher, one.dataset), own_network(one.student, one.dataset)
         if row == ALONE:
             role = {"teacher": 0, "vanilla": 1}.get(one.method)
-            if role is not None and networks[role] == student:
+            if role is not None and networks[role] == pair[1]:
                 yield one
-        elif networks == (teacher, student) and row in (one.method, f"{one.method} | {one.note}"):
+        elif networks == pair and row in (one.method, f"{one.method} | {one.note}"):
             yield one

@@ -71,8 +71,8 @@ def submit_grid(
     grid: Grid,
     out: Path | str,
     options: GridOptions,
-    jobs: JobOptions,
     *,
+    jobs: JobOptions,
     part: tuple[int, int] = (1, 1),
     device: str | None = None,
 ) -> tuple[Any, ...]:
