@@ -130,6 +130,7 @@ def _train_teacher(
         metrics=METRICS,
         device=device,
         network_name=teacher.recipe.student.network,
+        progress=False,
     )
     analysis.save(folder)
     return teacher, analysis

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pursuhint._util.devices import choose_device
+from pursuhint._util.progress_bars import counted
 from pursuhint.analysis.collection import collect, pooled_widths
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.data import Batch, DataLike, make_loader, sample_indices
@@ -44,6 +45,7 @@ def compare_networks(
     memory_limit: int | None = None,
     exact_median: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    progress: bool | None = None,
 ) -> dict[str, NetworkSimilarity]:
     """Compute the similarity of every layer of a teacher to every layer of a student.
 
@@ -70,6 +72,7 @@ def compare_networks(
             `pursuhint.similarity.choose_layout`.
         exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
         on_progress: called after each batch with the number of samples done and in total.
+        progress: as for `pursuhint.analysis.analyze`.
 
     Returns:
         By metric, the similarities of shape (teacher layers, student layers).
@@ -117,11 +120,13 @@ def compare_networks(
         device=device,
     )
 
-    def on_batch(done: int) -> None:
-        if on_progress is not None:
-            on_progress(done, len(indices))
+    with counted(progress, on_progress, "comparing networks") as watch:
 
-    layers = collect(networks, batches(), options, layout=layout, on_batch=on_batch)
+        def on_batch(done: int) -> None:
+            if watch is not None:
+                watch(done, len(indices))
+
+        layers = collect(networks, batches(), options, layout=layout, on_batch=on_batch)
     (_, of_teacher), (_, of_student) = networks
     found_values = similarities_between(layers, len(of_teacher), computed)
     return {

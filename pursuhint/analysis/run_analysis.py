@@ -16,6 +16,7 @@ from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
 from pursuhint._util.fingerprint import fingerprint_network
 from pursuhint._util.network_input import named_tensors
+from pursuhint._util.progress_bars import counted
 from pursuhint._util.provenance import circumstances, weights_from
 from pursuhint.analysis.collection import pooled_widths
 from pursuhint.analysis.collection_plan import CollectionPlan
@@ -48,7 +49,7 @@ __all__ = ["analyze"]
 # Arguments that do not change the result, or that the provenance has in other fields.
 _NOT_RECORDED = frozenset(
     ("network", "data", "device", "state", "save_every", "network_name", "checkpoint", "accuracy")
-) | {"on_accuracy", "on_progress"}
+) | {"on_accuracy", "on_progress", "progress"}
 
 
 @takes_any_data("network")
@@ -80,6 +81,7 @@ def analyze(
     accuracy: TeacherAccuracy | None = None,
     on_accuracy: Callable[[TeacherAccuracy], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    progress: bool | None = None,
 ) -> Analysis:
     """Compute the similarity of all layers of a network, cluster the layers, and choose hint points.
 
@@ -143,6 +145,8 @@ def analyze(
             `pursuhint.errors.PursuhintWarning` says if it is near chance.
         on_accuracy: called with the accuracy before the pass begins.
         on_progress: called after each batch with the number of samples done and in total, of this rank.
+        progress: show a bar: True, False, or None for where somebody looks (a terminal, a notebook) and
+            ``on_progress`` is not given.
 
     Raises:
         PursuhintError: a name is unknown, a number is out of range, there are fewer than two layers, the
@@ -227,7 +231,8 @@ def analyze(
         accuracy = measure_teacher(network, data, name=shown, device=device, workers=workers, keep=keep)
     if on_accuracy is not None:
         on_accuracy(accuracy)
-    gathered, spent = plan.collect(states=states, on_progress=on_progress)
+    with counted(progress, on_progress, f"analyzing {shown}") as watch:
+        gathered, spent = plan.collect(states=states, on_progress=watch)
     request = AnalysisRequest(asked, tuple(computed), selection, no_stability, scarce)
     provenance = Provenance(
         network=shown,

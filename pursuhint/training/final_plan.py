@@ -121,6 +121,7 @@ def analyze_teacher(
         network_name=network.network if network is not None else None,
         checkpoint=network.checkpoint if network is not None else None,
         accuracy=accuracy,
+        progress=False,  # the caller shows one
     )
 
 
