@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +21,10 @@ __all__ = ["fetch_weights"]
 
 ROOT_VARIABLE = "PURSUHINT_WEIGHTS"
 
-_ADVICE = "download them where there is a network, and give the file with --teacher-checkpoint"
+_ADVICE = (
+    "download them where there is a network, and give the file (--teacher-checkpoint, --student-checkpoint)"
+)
+_PATIENCE = 10.0  # seconds to wait for an answer of the hub before it counts as out of reach
 
 
 def weights_folder() -> Path:
@@ -117,10 +125,36 @@ def _from_timm(name: str) -> nn.Module:
             f"timm has no network {name!r}; {did_you_mean(name, timm.list_models(), shown=6)}"
         )
     try:
-        network: nn.Module = timm.create_model(name, pretrained=True)
+        with _quiet_hub():
+            network: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises classes of its own
         raise _failed(label, error) from error
     return network
+
+
+@contextlib.contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Let the hub's client look into its cache alone where the hub is out of reach.
+
+    It would retry for more than half a minute for every file, with a line on stderr each time.
+    """
+    from huggingface_hub import constants
+
+    logger, offline = logging.getLogger("huggingface_hub"), constants.HF_HUB_OFFLINE
+    level = logger.level
+    try:
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        urllib.request.urlopen(request, timeout=_PATIENCE).close()
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        logger.setLevel(level)
 
 
 def _failed(label: str, error: Exception) -> PursuhintError:

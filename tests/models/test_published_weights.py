@@ -25,6 +25,7 @@ def no_network(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("PURSUHINT_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
     return tmp_path
 
 
@@ -64,11 +65,14 @@ def test_without_a_network_one_line_says_what_to_do(no_network):
 
 def test_weights_of_timm_by_its_own_names(no_network, monkeypatch):
     timm = pytest.importorskip("timm")
+    from huggingface_hub import constants
+
     torch.manual_seed(4)
     published = timm.create_model("test_resnet")
     answers = [published.state_dict(), None]
 
     def from_hub(*_, **__):
+        assert constants.HF_HUB_OFFLINE  # or it would try again and again
         if answers[0] is None:
             raise ConnectionError("the hub\ncannot be reached")
         return answers.pop(0)
@@ -79,6 +83,7 @@ def test_weights_of_timm_by_its_own_names(no_network, monkeypatch):
     assert same(network, published)
     with pytest.raises(PursuhintError, match=r"timm:test_vit \(the hub cannot be reached"):
         fetch_weights("timm:test_vit")
+    assert not constants.HF_HUB_OFFLINE
 
 
 @pytest.mark.parametrize(
