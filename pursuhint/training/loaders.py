@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from pursuhint.data import ImageData, InputData, Loader, load_dataset, make_loader
+from pursuhint.data import DatasetSplit, ImageData, InputData, Loader, load_dataset, make_loader
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import DataConfig, Recipe
 
@@ -38,6 +38,9 @@ def training_loader(
     recipe: Recipe, data: ImageData | InputData, device: torch.device, shard: tuple[int, int]
 ) -> Loader:
     """Training batches. A last batch of one sample is dropped: batch norms have no variance over it."""
+    count = len(data.train)
+    if isinstance(data.train, DatasetSplit) and data.train.sampler is not None:
+        count = len(data.train.sampled(recipe.seed, 0))
     return make_loader(
         data,
         "train",
@@ -47,7 +50,7 @@ def training_loader(
         seed=recipe.seed,
         device=device,
         workers=recipe.data.workers,
-        drop_last=len(data.train) > recipe.batch_size > 1 and len(data.train) % recipe.batch_size == 1,
+        drop_last=count > recipe.batch_size > 1 and count % recipe.batch_size == 1,
         shard=shard,
     )
 

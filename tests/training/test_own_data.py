@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from torchvision import transforms
 
 import pursuhint
@@ -102,6 +102,28 @@ def test_columns_of_hugging_face_are_read() -> None:
     assert data.class_names == Digits.classes
     assert torch.equal(data.train.images[:, 0], torch.from_numpy(PIXELS))
     assert data.test.labels.tolist() == LABELS
+
+
+def test_a_comparison_on_own_data_is_repeated_from_its_folder(tmp_path: Path) -> None:
+    teacher = create_model("resnet8", num_classes=10, in_channels=1)
+    of_arms = recipe(losses={"at": 100}, epochs=1, hints={"samples": 40})
+    options: dict[str, Any] = {"arms": ["alone", "first"], "seeds": (0,), "device": "cpu", "teacher": teacher}
+    first = pursuhint.compare(of_arms, tmp_path, data=(Digits(RANDOM), Digits()), **options)
+    assert first.data.preprocessing is not None
+    assert first.data.preprocessing.mean == (0.3,)
+    notes = json.loads((tmp_path / "settings.json").read_text())["data"]["notes"]
+    assert any("at random" in note for note in notes)
+    again = pursuhint.compare(of_arms, tmp_path, data=(Digits(RANDOM), Digits()), **options)
+    assert again.arms == first.arms
+    with pytest.raises(PursuhintError, match="another comparison"):
+        pursuhint.compare(of_arms, tmp_path, data=(Digits(), Digits()), **options)
+
+
+def test_a_last_batch_of_one_drawn_sample_is_left_out(tmp_path: Path) -> None:
+    sampler = WeightedRandomSampler([1.0] * len(PIXELS), 33)
+    loader = DataLoader(Digits(), sampler=sampler)
+    record = train(recipe(epochs=1), tmp_path / "run", data=(loader, Digits()), device="cpu")
+    assert record.finished
 
 
 def test_evaluate_takes_data(tmp_path: Path) -> None:
