@@ -184,6 +184,25 @@ class Page:
     transfer: TransferSection | None = None
 
     @property
+    def sections(self) -> tuple[tuple[str, str], ...]:
+        """Anchor and heading of every section that it has, in the order of the page."""
+        found: tuple[tuple[str, str, object], ...] = (
+            ("summary", "In short", True),
+            ("question", "What was asked", True),
+            ("setting", self.setting_title, True),
+            ("layers", "How the layers resemble each other", self.analysis),
+            ("positions", "Which positions were chosen, and how stable the choice is", self.analysis),
+            ("run", "The run", self.run),
+            ("comparison", "The students, compared", self.comparison),
+            ("crossed", "" if self.crossed is None else self.crossed.heading, self.crossed),
+            ("trials", "The trials", self.search),
+            ("transfer", "Accuracy on the other data", self.transfer),
+            ("limits", "What this cannot show", True),
+            ("repeat", "How to repeat it", True),
+        )
+        return tuple((anchor, title) for anchor, title, there in found if there)
+
+    @property
     def interactive(self) -> bool:
         """Whether it has a picture that needs a script."""
         metrics = self.analysis.metrics if self.analysis is not None else ()

@@ -66,14 +66,20 @@ class Links(HTMLParser):
         super().__init__()
         self.loads: list[str] = []
         self.tags: list[str] = []
+        self.anchors: set[str] = set()
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.loads += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
+        self.anchors |= {value or "" for name, value in attrs if name == "id"}
         assert not [name for name, _ in attrs if name.startswith("on")]
         if tag not in ("img", "meta", "br"):
             self.open.append(tag)
+
+    @property
+    def pictures(self) -> list[str]:
+        return [link for link in self.loads if not link.startswith("#")]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -94,7 +100,8 @@ def scripts_of(source: str) -> list[str]:
 
 
 def check_self_contained(source: str, links: Links) -> None:
-    assert not [link for link in links.loads if not link.startswith("data:image/png;base64,")]
+    assert not [link for link in links.loads if not link.startswith(("data:image/png;base64,", "#"))]
+    assert {link[1:] for link in links.loads if link.startswith("#")} <= links.anchors
     assert not {"link", "iframe", "object", "form", "base"} & set(links.tags)
     assert scripts_of(source) in ([], [script()])  # nothing runs but our own
     policy = f"script-src '{script_hash()}'" if scripts_of(source) else "default-src 'none'"
@@ -114,7 +121,7 @@ def test_comparison(comparison):
     figures = {path.stem for path in (comparison.path / "figures").glob("*.png")}
     of_layers = {f"{name}-cka" for name in ("similarity", "inertia", "silhouette", "tree")}
     assert figures == of_layers | {"comparison", "positions", "training-students"}
-    assert len(links.loads) == len(figures)
+    assert len(links.pictures) == len(figures)
     for arm in comparison.arms:
         assert f"{arm.last.mean:.2f} ± {arm.last.std:.2f} %" in text
         assert arm.positions_text in text
@@ -169,7 +176,7 @@ def test_analysis(analysis, tmp_path):
     source, text, links = read(write_report(tmp_path / "a"))
     check_self_contained(source, links)
     of_a_metric = ("similarity", "inertia", "silhouette", "tree")
-    assert len(links.loads) == len(of_a_metric) * len(analysis.similarities.keys() & {"cka", "r2cca"})
+    assert len(links.pictures) == len(of_a_metric) * len(analysis.similarities.keys() & {"cka", "r2cca"})
     assert ", ".join(str(point.position) for point in analysis.plan.teacher_points) in text
     assert f"{analysis.clusters.clusterings['cka']['kmeans'].inertia:.3f}" in text
     assert "R²CCA" in text

@@ -4,7 +4,7 @@
 (() => {
   const INK = "#222222", GRAY = "#767676", BAND = ["#cfcfcf", "#ededed"];
   const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
-  const STRIP = 14, GAP = 3, MARKS = 30;
+  const STRIP = 14, GAP = 3, MARKS = 30, SHEET = 18;  // SHEET: padding and border of the light sheet
 
   for (const box of document.querySelectorAll("[data-heatmap]")) {
     start(box, JSON.parse(box.dataset.heatmap));
@@ -18,6 +18,7 @@
     const top = MARKS + (clustered ? STRIP + GAP : 0);
     const left = 58, right = bars + 66;
     const canvas = document.createElement("canvas"), readout = document.createElement("output");
+    const sheet = document.createElement("div");
     const base = document.createElement("canvas");
     let map = 0, row = -1, column = -1, pinned = false, width = 0, height = 0;
 
@@ -27,7 +28,9 @@
     canvas.setAttribute("aria-label", data.label + ". Arrow keys move, Enter pins, Escape lets go.");
     readout.setAttribute("aria-live", "polite");
     if (data.maps.length > 1) box.append(choices());
-    box.append(canvas, readout);
+    sheet.className = "sheet";
+    sheet.append(canvas);
+    box.append(sheet, readout);
     box.closest("figure").classList.add("live");
     layOut();
     new ResizeObserver(layOut).observe(box);
@@ -93,7 +96,7 @@
     }
 
     function layOut() {
-      const room = Math.min(box.clientWidth || 640, 760) - left - right;
+      const room = Math.min(box.clientWidth || 640, 760) - SHEET - left - right;
       width = Math.max(2, Math.min(44, Math.floor(room / columns.length)));
       const tall = Math.max(2, Math.min(44, Math.floor(620 / rows.length)));
       height = data.columns ? tall : width;
