@@ -115,7 +115,7 @@ def test_nothing_is_wider_than_the_window(browser, pages, width):
         assert browser.ask("document.documentElement.scrollWidth") <= width, page
         wide = browser.ask(
             "[...document.querySelectorAll('h1,h2,h3,p,li,nav,.card,.sheet,.wide,.heatmap')]"
-            ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
+            ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML)"
         )
         assert wide == [], page
         assert browser.problems() == []
