@@ -196,7 +196,7 @@ def _row(
     name: str, value: Any, source: str, *, recipe: str | None = None, settings: Mapping[str, Any] = NOTHING
 ) -> GridRow:
     if isinstance(value, str):
-        return GridRow(name, value, settings)
+        return GridRow(name, value, dict(settings))
     if isinstance(value, Mapping):
         own, changes = value.get("recipe"), value.get("set") or {}
         if isinstance(own, str) and isinstance(changes, Mapping):

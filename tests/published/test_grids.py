@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -107,3 +108,8 @@ def test_the_page_of_the_documentation_is_written_from_the_data():
 def test_every_table_and_figure_says_what_to_call_or_why_nothing():
     for grid in paper_grids().values():
         assert grid.trains or grid.commands or grid.drawing or grid.remark, grid.name
+
+
+@pytest.mark.parametrize("grid", TRAINED[:3], ids=lambda grid: grid.name)
+def test_grids_are_sent_to_other_processes(grid):
+    assert pickle.loads(pickle.dumps(grid)) == grid
