@@ -131,6 +131,7 @@ def resolve(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         (pursuhint.study, "compare_methods"),
         (pursuhint.study, "compare_crossed"),
         (pursuhint.study, "search"),
+        (pursuhint.study, "crosstask"),
         (pursuhint.study.pathway_search, "search_process"),
     ):
         monkeypatch.setattr(module, name, call)
@@ -139,7 +140,7 @@ def resolve(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Called) as found:
         main.main(args=words, standalone_mode=False)
     recipe = found.value.args[0]
-    if "--method" not in words or words[0] == "pathways":  # methods bring their own losses
+    if words[0] != "crosstask" and ("--method" not in words or words[0] == "pathways"):  # their own losses
         resolve_recipe(recipe, for_arms=words[0] == "compare")
     if words[0] == "search":
         check_space(recipe, [parse_varied(text) for text in found.value.args[2]], NO_INPUTS, recorded=False)
@@ -162,7 +163,7 @@ def check(name: str, values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("words", EXAMPLES)
 def test_it_resolves(words, folder, monkeypatch):
     name, rest = command_of(shlex.split(words, comments=True))
-    if name in ("train", "compare", "pathways", "search"):
+    if name in ("train", "compare", "crosstask", "pathways", "search"):
         resolve([name, *rest], monkeypatch)
         return
     command = main.get_command(click.Context(main), name)

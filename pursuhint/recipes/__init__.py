@@ -77,6 +77,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "cifar100-jacobian-attention": "Jacobian matching of attention maps + AT on CIFAR-100",
         "cifar100-refilled": "Relationship matching on CIFAR-100, then local distillation",
         "cifar100-refilled-supplement": "The same with the settings of the extended paper",
+        "cub200-refilled-supplement": "Relationship matching on CUB-200, settings of the extended paper",
         "pursuhint-pre-at": "PURSUhInT, pre-activation AT + KD, resnet110 -> resnet20, CIFAR-100",
         "pursuhint-pre-fitnet": "PURSUhInT, pre-activation FitNet + KD, resnet110 -> resnet20, CIFAR-100",
         "pursuhint-pre-vid": "PURSUhInT, pre-activation VID + KD, resnet110 -> resnet20, CIFAR-100",
