@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pursuhint.report.figures import save_figure
+from pursuhint.report.glosses import glosses_for
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,11 @@ class Page:
     transfer: TransferSection | None = None
 
     @property
+    def words(self) -> tuple[tuple[str, str], ...]:
+        """Terms that it uses, and what they mean."""
+        return glosses_for(self)
+
+    @property
     def sections(self) -> tuple[tuple[str, str], ...]:
         """Anchor and heading of every section that it has, in the order of the page."""
         found: tuple[tuple[str, str, object], ...] = (
@@ -199,6 +205,7 @@ class Page:
             ("transfer", "Accuracy on the other data", self.transfer),
             ("limits", "What this cannot show", True),
             ("repeat", "How to repeat it", True),
+            ("words", "Words on this page", self.words),
         )
         return tuple((anchor, title) for anchor, title, there in found if there)
 

@@ -268,6 +268,17 @@ def test_crowded_hints_do_not_overlap(hints):
     test_nothing_is_cut_off(heatmap(54, hints=hints))
 
 
+def test_many_seeds_are_a_band():
+    run = [{"epoch": e, "test_top1": 50.0 + e, "test_loss": 1.0 / e} for e in (1, 2, 3)]
+    other = [{**line, "test_top1": line["test_top1"] + 2} for line in run]
+    figure = training_curves([Series(name, (run, other) * 3) for name in "ab"])
+    accuracy = figure.axes[0]
+    assert [line.get_label() for line in accuracy.get_lines()] == ["a", "b"]
+    for band in accuracy.collections:
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert (heights.min(), heights.max()) == (51, 55)
+
+
 def test_several_seeds_show_each_and_their_mean():
     accuracy = training_curves([Series("a", (curve(4, 96.0), curve(4, 98.0)))]).axes[0]
     mean = [line for line in accuracy.get_lines() if line.get_label() == "a"]

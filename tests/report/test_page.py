@@ -152,6 +152,11 @@ def test_run(comparison):
     assert "layer1.2 (position 3 of 9, post)" in text
     assert "last sub-block of every resolution stage" in text
     assert "AT (at)" in text
+    alone = RunRecord.load(comparison.path / "arms/alone/seed-1")
+    assert f"{alone.last['test_top1']:.2f} % the student alone, same seed" in text
+    assert f"{comparison.teacher.parameters / comparison.student.parameters:.1f} x compression" in text
+    assert f"{run.teacher_accuracy.top1:.2f} % test accuracy of the teacher" in text
+    assert "without its teacher was not measured" not in text
     assert f"{run.metrics[0]['train_at']:.4g}" in text
 
 
@@ -159,6 +164,13 @@ def test_run_without_a_teacher(comparison):
     _, text, _ = read(write_report(comparison.path / "arms/alone/seed-0"))
     assert "resnet8 trained alone" in text
     assert "The hint points were" not in text
+
+
+def test_a_run_by_itself_says_that_the_student_alone_is_not_known(comparison, tmp_path):
+    shutil.copytree(comparison.path / "arms/conventional/seed-1", tmp_path / "run")
+    _, text, _ = read(write_report(tmp_path / "run"))
+    assert "without its teacher was not measured" in text
+    assert "the student alone, same seed" not in text
 
 
 def test_unfinished_run_says_so(comparison, tmp_path):
@@ -275,6 +287,16 @@ def test_numbers_as_people_write_them():
         "0.001 s", "0.03 s", "1.0 s", "12.3 s", "10 min"
     ]  # fmt: skip
     assert (duration(45), duration(600), duration(9000)) == ("45 s", "10 min", "2.5 h")
+
+
+def test_terms_are_explained_where_they_occur():
+    def page(summary: str) -> Page:
+        return Page("t", "s", (summary,), ("q",), "setting", (), (), (), (), (), (), "footer")
+
+    assert [term for term, _ in page("By CKA, and by hints.").words] == ["CKA", "hint"]
+    assert 'id="words"' in render(page("By CKA."))
+    assert page("Chinese CKAs").words == ()
+    assert "words" not in dict(page("Nothing.").sections)
 
 
 def test_every_metric_is_explained():

@@ -58,7 +58,7 @@ def live_map_of_layers(
         errors: standard error of every value; None leaves them out.
     """
     matrix = np.asarray(values, dtype=float)
-    entry = _map("", matrix, _scale([matrix]))
+    entry = _map("", matrix, color_range([matrix]))
     if errors is not None:
         entry["errors"] = _rounded(np.asarray(errors, dtype=float))
     return _as_json([entry], metric=metric, label=label, rows=[_layer_facts(layer) for layer in layers])
@@ -86,7 +86,7 @@ def live_map_of_networks(
         pairs: indices from 0 of the layers of each hint, teacher first.
     """
     maps = [np.asarray(values, dtype=float) for values in moments.values()]
-    scale = _scale(maps)
+    scale = color_range(maps)
     entries = [_map(heading, matrix, scale) for heading, matrix in zip(moments, maps)]
     if len(maps) == 2:
         change = maps[1] - maps[0]
@@ -132,7 +132,7 @@ def _as_json(
     return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 
-def _scale(maps: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+def color_range(maps: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     """From the smallest value, rounded down to a tenth, to 1, as in the pictures."""
     known = np.concatenate([matrix[np.isfinite(matrix)] for matrix in maps])
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)

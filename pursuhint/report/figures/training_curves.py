@@ -20,6 +20,8 @@ from pursuhint.report.figures.plain_text import PlainTextFigure
 
 __all__ = ["Series", "series_colors", "training_curves"]
 
+MOST_THIN_LINES = 10  # more cannot be told apart
+
 
 @dataclass(frozen=True)
 class Series:
@@ -51,8 +53,9 @@ def training_curves(
     """Accuracy and loss by epoch.
 
     One run shows its training curve too (dashed). Of several seeds every one is drawn thinly and their mean
-    boldly. The accuracy axis leaves out the first quarter of training, where every curve is far below what
-    follows; the loss axis is logarithmic and holds everything.
+    boldly; with more than `MOST_THIN_LINES` of these a band from the lowest to the highest seed takes the
+    place of its thin lines. The accuracy axis leaves out the first quarter of training, where every curve is
+    far below what follows; the loss axis is logarithmic and holds everything.
 
     Args:
         series: the runs or arms.
@@ -70,6 +73,7 @@ def training_curves(
     accuracy, loss = figure.subplots(1, 2)
     alone = len(series) == 1 and len(series[0].runs) == 1
     palette = colors or series_colors([entry.name for entry in series])
+    banded = sum(len(entry.runs) for entry in series) > MOST_THIN_LINES
     lowest: list[float] = []
     longest = 0
     for index, entry in enumerate(series):
@@ -92,7 +96,10 @@ def training_curves(
                     )
                     if kind == "top1":
                         lowest.append(values[len(values) // 4])
-            if len(curves) > 1:
+            if len(curves) > 1 and banded:
+                epochs, (low, high) = _extremes(curves)
+                axes.fill_between(epochs, low, high, color=color, alpha=0.13, linewidth=0)
+            elif len(curves) > 1:
                 for epochs, values in curves:
                     axes.plot(epochs, values, color=color, linewidth=0.6, alpha=0.35)
             epochs, mean = _mean_curve(curves)
@@ -142,6 +149,15 @@ def _mean_curve(
     shortest = min(len(values) for _, values in curves)
     epochs = curves[0][0][:shortest]
     return epochs, np.mean([values[:shortest] for _, values in curves], axis=0)
+
+
+def _extremes(
+    curves: Sequence[tuple[list[float], list[float]]],
+) -> tuple[list[float], tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Lowest and highest value over runs of the epochs that all of them have."""
+    shortest = min(len(values) for _, values in curves)
+    values = np.asarray([values[:shortest] for _, values in curves], dtype=float)
+    return curves[0][0][:shortest], (values.min(axis=0), values.max(axis=0))
 
 
 def _readable_log(axes: Axes) -> None:

@@ -12,7 +12,7 @@ from pursuhint.clustering.hierarchical import linkage_tree
 from pursuhint.features.hint_points import HintPoint, stage_ends
 from pursuhint.hints.plan import choose_positions
 from pursuhint.report.figures import inertia_curves, silhouette_curves, similarity_heatmap
-from pursuhint.report.figures.interactive import Layer, live_map_of_layers
+from pursuhint.report.figures.interactive import Layer, color_range, live_map_of_layers
 from pursuhint.report.figures.layers import dendrogram
 from pursuhint.report.page_model import AnalysisSection, FigureFolder, Grid, MetricSection, Page, Picture
 from pursuhint.report.repeat import repeat_analysis, train_with
@@ -312,6 +312,8 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
         f"{', which are the chosen ones' if metric == analysis.metrics[0] else ''}, open ones the "
         "conventional ones; the grey band shows the resolution stages."
     )
+    low, high = color_range([similarity.values.numpy()])
+    caption += f" The colors run from {low:g} (dark) to {high:.4g} (bright)."
     if stability is not None:
         caption += (
             f" The bars beside the map show in how many of {stability.halves} random halves of the images "

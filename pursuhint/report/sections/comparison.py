@@ -293,8 +293,9 @@ def _comparison_section(
             "training-students",
             _curves(comparison, runs, colors),
             "Test accuracy and loss of the students by epoch",
-            "Test accuracy and test loss of the students by epoch: thin lines are seeds, bold lines their "
-            f"means. {zoom_note(longest)}",
+            "Test accuracy and test loss of the students by epoch: bold lines are means over "
+            "the seeds; thin lines are seeds, or shades reach from the lowest seed to the highest. "
+            f" {zoom_note(longest)}",
         ),
     )
 

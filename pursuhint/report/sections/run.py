@@ -77,6 +77,7 @@ def build_run_page(
         analysis=None if analysis is None else build_analysis_section(analysis, figure_folder),
         run=_run_section(run, teacher_student, figure_folder),
         limits=(
+            *_alone_limit(run),
             "One run has one seed. How much the accuracy would change with another seed, a single run cannot "
             "say; a comparison over several seeds can (pursuhint compare).",
             *best_limit(run.chosen_on),
@@ -122,10 +123,40 @@ def _cards(run: RunRecord) -> tuple[Card, ...]:
         Card(percent(run.last["test_top1"]), "test accuracy, last epoch"),
         Card(percent(run.best["test_top1"]), f"test accuracy, best epoch ({run.best['epoch']})"),
     ]
+    teacher, alone = run.teacher_accuracy, _alone(run)
+    if teacher is not None and teacher.top1 is not None:
+        cards.append(Card(percent(teacher.top1), "test accuracy of the teacher"))
+    if alone is not None:
+        cards.append(Card(percent(alone.last["test_top1"]), "the student alone, same seed, last epoch"))
     for role in ("student", "teacher"):
         if role in parameters:
             cards.append(Card(thousands(parameters[role]), f"parameters of the {role}"))
+    if {"student", "teacher"} <= parameters.keys() and parameters["student"]:
+        ratio = parameters["teacher"] / parameters["student"]
+        cards.append(Card(f"{ratio:.1f} x", "compression: parameters of teacher by student"))
+    cards.append(Card(f"{run.last['samples_per_second']:,.0f}", "training images a second, last epoch"))
     return tuple(cards)
+
+
+def _alone(run: RunRecord) -> RunRecord | None:
+    """The student that a comparison trained without a teacher with the seed of this run, if there is one."""
+    own = run.path.resolve()
+    folder = own.parent.parent / "alone" / own.name
+    if run.recipe.teacher is None or not (folder / "recipe.yaml").is_file():
+        return None
+    found = RunRecord.load(folder)
+    same = found.recipe.student == run.recipe.student and found.recipe.seed == run.recipe.seed
+    return found if same and found.metrics and found.finished and found.recipe.teacher is None else None
+
+
+def _alone_limit(run: RunRecord) -> tuple[str, ...]:
+    """Says where the accuracy of the student alone is missing."""
+    if run.recipe.teacher is None or _alone(run) is not None:
+        return ()
+    return (
+        "How accurate the student would be without its teacher was not measured here, so what the teacher "
+        "gave is not known; a comparison trains the student alone too (pursuhint compare).",
+    )
 
 
 def _setting(run: RunRecord) -> tuple[tuple[str, str], ...]:

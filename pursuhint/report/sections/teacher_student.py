@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pursuhint._util.text import capital
 from pursuhint.features.hint_points import HintPoint
-from pursuhint.report.figures.interactive import Layer, live_map_of_networks
+from pursuhint.report.figures.interactive import Layer, color_range, live_map_of_networks
 from pursuhint.report.figures.layers import teacher_student_map
 from pursuhint.report.page_model import FigureFolder, Picture
 from pursuhint.report.text import metric_title
@@ -40,10 +40,12 @@ def build_teacher_student_section(
     teacher = "teacher" if run.recipe.teacher is None else run.recipe.teacher.network
     student = run.recipe.student.network
     alt = f"{capital(title)} of every layer of the teacher and every layer of the student"
+    low, high = color_range([before.values.numpy(), after.values.numpy()])
     caption = (
         f"{alt} on {before.num_samples:,} training images, before training and after it. "
         + ("Circles mark the pairs of a hint. " if known else "")
-        + "Brighter after than before: training made the two layers more similar."
+        + f"The colors of both run from {low:g} (dark) to {high:.4g} (bright). "
+        "Brighter after than before: training made the two layers more similar."
     )
     return figure_folder.add(
         f"teacher-student-{teacher_student.metric}",
