@@ -118,6 +118,8 @@ def test_nothing_is_wider_than_the_window(browser, pages, width):
             ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML)"
         )
         assert wide == [], page
+        broken = "[...document.querySelectorAll('.card b')].filter(b => b.getClientRects()[0].height > 40)"
+        assert browser.ask(f"{broken}.map(b => b.textContent)") == [], page
         assert browser.problems() == []
 
 

@@ -280,7 +280,8 @@ def _comparison_section(
             "comparison",
             plot,
             "Accuracy of every run by arm, and differences to the control with intervals",
-            "Left: every dot is one student, thin lines join those of the same seed, bars are means. Right: "
+            "Left: every dot is one student, thin lines (of up to ten seeds) join those of the same seed, "
+            "bars are means. Right: "
             f"mean difference to {title_of(control)} within a seed and its {level}, in percentage "
             "points; a filled mark has an interval without zero, and the band is the margin of "
             "equality. The intervals are not corrected for their "

@@ -191,7 +191,8 @@ def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) ->
             "methods",
             plot,
             "Accuracy of every run by method, and differences to the student alone with intervals",
-            "Left: every dot is one student, thin lines join those of the same seed, bars are means. Right: "
+            "Left: every dot is one student, thin lines (of up to ten seeds) join those of the same seed, "
+            "bars are means. Right: "
             "mean difference to the student alone within a seed and its 95 % interval, in percentage points; "
             "a filled mark has an interval without zero, and the band is the margin of equality. The "
             "intervals are not corrected for their number.",
