@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections import defaultdict
 
 import pytest
@@ -232,3 +235,24 @@ def test_published_figures_stand_beside():
     assert published_accuracy("cub200", small, "refilled-minus", overlap=25.0) == 72.33
     assert published_accuracy("cifar100", wide, "at", overlap=60.0) is None
     assert published_accuracy("digits", wide, "refilled", overlap=60.0) is None
+
+
+def test_two_processes_make_one_study(tmp_path):
+    out = tmp_path / "out"
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    words = "--data digits --train-samples 80 --teacher resnet8 --student resnet8 --epochs 1 --batch-size 20"
+    more = "--seeds 0 --device cpu --method refilled --overlap 40 --quiet --out"
+    done = subprocess.run(
+        [*torchrun, "-m", "pursuhint", "crosstask", *words.split(), *more.split(), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    joint = CrossTaskResult.load(out)
+    for method in ("alone", "refilled"):
+        record = RunRecord.load_finished(out / joint.cell(40, method).folders[0])
+        assert record.environment["processes"] == 2
+    assert joint.cell(40, "refilled").measures[0].nearest_mean_after_matching is not None

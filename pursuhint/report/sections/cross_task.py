@@ -46,7 +46,7 @@ def build_cross_task_page(study: CrossTaskResult, figure_folder: FigureFolder) -
                 for one in study.overlaps
             ),
             ("Training", f"{recipe.epochs} epochs in batches of {recipe.batch_size}"),
-            ("REFILLED", f"settings of the {study.settings} paper"),
+            ("REFILLED", f"hyperparameters called {study.settings!r}"),
             ("Seeds", ", ".join(map(str, study.seeds))),
         ),
         crossed=CrossedSection(
