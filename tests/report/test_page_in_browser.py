@@ -1,7 +1,7 @@
 """Every kind of page on a screen, a tablet and a phone, in light and dark: nothing is cut, all can be read.
 
-With axe-core (``npm install axe-core`` in the root of the repository, or its file in ``AXE_CORE``) its rules
-on accessibility are checked too.
+With axe-core (``npm install --no-save axe-core`` in the root of the repository, or its file in ``AXE_CORE``),
+its rules on accessibility are checked too.
 """
 
 from __future__ import annotations
