@@ -193,7 +193,7 @@ def test_snippets_run(folder, monkeypatch):
     for page, text in others:
         exec(compile(text, page.name, "exec"), names)
     assert names["similarity"].shape == (6, 6) == tuple(names["analysis"].similarities["cka"].values.shape)
-    assert [page.name for page, _ in others] == ["analysis.md", "statistics.md"]
+    assert [page.name for page, _ in others] == ["analysis.md", "notebook.md", "statistics.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.output_folder import remove_leftovers
+from pursuhint._util.shown import Shown
 from pursuhint.analysis.findings import AnalysisSeconds, AnalyzedLayers, ChoiceRobustness, LayerClusters
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.selector import HintSelector
@@ -28,11 +29,14 @@ from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.selection import StoredSimilarity
 from pursuhint.similarity.layer_similarity import LayerSimilarity
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["Analysis"]
 
 
-@dataclass(frozen=True, eq=False)
-class Analysis(HintSelector):
+@dataclass(frozen=True, eq=False, repr=False)
+class Analysis(Shown, HintSelector):
     """Similarity and clusters of a network's layers, and the hint points chosen from them.
 
     Attributes:
@@ -56,6 +60,41 @@ class Analysis(HintSelector):
     seconds: AnalysisSeconds
     samples: Tensor
     pre: Analysis | None = None
+
+    def _headline(self) -> str:
+        hints = ", ".join(str(point.position) for point in self.plan.teacher_points)
+        return (
+            f"{self.provenance.network} on {self.provenance.data}, {self.provenance.num_samples} images, "
+            f"{len(self.candidates)} layers, {', '.join(self.metrics)}; hints at {hints}"
+        )
+
+    def _draw(self, axes: Axes) -> None:
+        similarity = self.similarities[self.metrics[0]]
+        similarity._draw(axes)
+        positions = [point.position for point in similarity.points]
+        at = [positions.index(p.position) for p in self.plan.teacher_points if p.position in positions]
+        axes.plot(at, at, "o", color="white", markeredgecolor="black", label="hints")
+        axes.legend(loc="lower right")
+
+    def _rows(self) -> list[dict[str, Any]]:
+        hints = {point.position for point in self.plan.teacher_points}
+        clusterings = {
+            f"cluster_{metric}_{name}": found.labels
+            for metric, algorithms in self.clusters.clusterings.items()
+            for name, found in algorithms.items()
+        }
+        return [
+            {
+                "position": point.position,
+                "module": point.module,
+                "activation": point.activation,
+                "channels": point.channels,
+                "stage": point.stage,
+                "hint": point.position in hints,
+                **{name: labels[index] for name, labels in clusterings.items()},
+            }
+            for index, point in enumerate(self.candidates)
+        ]
 
     @property
     def images_per_second(self) -> float:

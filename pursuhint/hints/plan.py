@@ -22,6 +22,7 @@ from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.json_files import validated
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.registry import did_you_mean, lookup
+from pursuhint._util.shown import Shown
 from pursuhint.clustering import Clustering
 from pursuhint.clustering.inertia import Similarity, checked_similarity, squared_distances, tie_width
 from pursuhint.clustering.result import check_k
@@ -37,6 +38,7 @@ from pursuhint.hints.options import SelectionOptions, check_position
 from pursuhint.hints.schedules import Curriculum, DrawnEachEpoch
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from torch import nn
 
     from pursuhint._util.network_input import NetworkInput
@@ -117,8 +119,8 @@ class HintPair:
     student: HintPoint | None = None
 
 
-@dataclass(frozen=True)
-class HintPlan:
+@dataclass(frozen=True, repr=False)
+class HintPlan(Shown):
     """Pairs of hint points, and how they were chosen.
 
     Attributes:
@@ -162,6 +164,34 @@ class HintPlan:
             raise PursuhintError(
                 "some hint points have a student's point and others do not; name all or none"
             )
+
+    def _headline(self) -> str:
+        pairs = [
+            str(pair.teacher.position) + (f" -> {pair.student.position}" if pair.student else "")
+            for pair in self.pairs
+        ]
+        return f"{self.origin.get('strategy', 'unknown')} hints at {', '.join(pairs)}"
+
+    def _draw(self, axes: Axes) -> None:
+        for name, points, y in (("teacher", self.teacher_points, 1), ("student", self.student_points, 0)):
+            if points:
+                axes.plot(range(1, points[0].total + 1), [y] * points[0].total, "o", color="#BBBBBB")
+                axes.plot([point.position for point in points], [y] * len(points), "o", label=name)
+        for pair in self.pairs:
+            if pair.student is not None:
+                axes.plot([pair.teacher.position, pair.student.position], [1, 0], color="#767676", zorder=0)
+        axes.set(xlabel="layer", ylim=(-0.5, 1.5), title="hint points")
+        axes.set_yticks([0, 1], ["student", "teacher"])
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                f"{side}_{key}": None if point is None else getattr(point, key)
+                for side, point in (("teacher", pair.teacher), ("student", pair.student))
+                for key in ("position", "module", "activation", "channels")
+            }
+            for pair in self.pairs
+        ]
 
     def __len__(self) -> int:
         return len(self.pairs)

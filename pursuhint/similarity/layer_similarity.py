@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from pursuhint._util.shown import Shown, draw_matrix
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.similarity.archive import read_archive, write_archive
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["LayerSimilarity"]
 
 SCHEMA = 1
 
 
-@dataclass(frozen=True, eq=False)
-class LayerSimilarity:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerSimilarity(Shown):
     """Similarity of every pair of layers, in depth order.
 
     Attributes:
@@ -51,6 +56,22 @@ class LayerSimilarity:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def _headline(self) -> str:
+        return f"{self.metric} of {len(self)} layers, {self.num_samples} images"
+
+    def _draw(self, axes: Axes) -> None:
+        positions = [point.position for point in self.points]
+        draw_matrix(axes, self.values, positions, positions)
+        axes.set(xlabel="layer", ylabel="layer", title=self.metric)
+        axes.title.set_parse_math(False)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {"first": a.position, "second": b.position, "similarity": float(self.values[i, j])}
+            for i, a in enumerate(self.points)
+            for j, b in enumerate(self.points)
+        ]
 
     def subset(self, indices: Sequence[int]) -> LayerSimilarity:
         """The similarity of some of the layers, given by index from 0."""

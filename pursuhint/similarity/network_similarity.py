@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from pursuhint._util.shown import Shown, draw_matrix
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.similarity.archive import read_archive, write_archive
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["NetworkSimilarity"]
 
@@ -18,8 +23,8 @@ SCHEMA = 1
 KIND = "network similarity"
 
 
-@dataclass(frozen=True, eq=False)
-class NetworkSimilarity:
+@dataclass(frozen=True, eq=False, repr=False)
+class NetworkSimilarity(Shown):
     """Similarity of every layer of a teacher to every layer of a student, both in depth order.
 
     Attributes:
@@ -46,6 +51,23 @@ class NetworkSimilarity:
                 f"{len(self.teacher_points)} layers of the teacher and {len(self.student_points)} of the "
                 f"student, but similarities of shape {tuple(self.values.shape)}"
             )
+
+    def _headline(self) -> str:
+        teacher, student = self.values.shape
+        return f"{self.metric} of {teacher} x {student} layers, {self.num_samples} images"
+
+    def _draw(self, axes: Axes) -> None:
+        teacher = [point.position for point in self.teacher_points]
+        draw_matrix(axes, self.values, teacher, [point.position for point in self.student_points])
+        axes.set(xlabel="layer of the student", ylabel="layer of the teacher", title=self.metric)
+        axes.title.set_parse_math(False)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {"teacher": a.position, "student": b.position, "similarity": float(self.values[i, j])}
+            for i, a in enumerate(self.teacher_points)
+            for j, b in enumerate(self.student_points)
+        ]
 
     def save(self, path: Path | str) -> None:
         """Write an ``.npz`` file: the array ``values`` and a JSON text ``header`` with everything else.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pursuhint._util.shown import Shown
 from pursuhint._util.text import capital, percent
 from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.errors import PursuhintError
@@ -27,6 +28,7 @@ from pursuhint.study.paired_statistics import (
 from pursuhint.study.until_decided import SequentialResult
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from torch import nn
 
     from pursuhint.data import ImageData, InputData
@@ -187,7 +189,7 @@ class DataFacts(StudyModel):
         )
 
 
-class Comparison(FinishedStudy):
+class Comparison(Shown, FinishedStudy):
     """A finished comparison.
 
     Attributes:
@@ -230,6 +232,33 @@ class Comparison(FinishedStudy):
     notes: tuple[str, ...]
     environment: dict[str, Any]
     sequential: SequentialResult | None = None
+
+    def _headline(self) -> str:
+        return f"{len(self.arms)} arms, {len(self.seeds)} seeds on {self.data.name}: {self.result}"
+
+    def _draw(self, axes: Axes) -> None:
+        for y, arm in enumerate(self.arms):
+            values = [run.last_top1 for run in arm.runs]
+            axes.plot(values, [y] * len(values), "o", color="#0072B2", alpha=0.5)
+            axes.plot([arm.last.mean], [y], "|", color="black", markersize=18)
+        axes.set_yticks(range(len(self.arms)), [arm.title for arm in self.arms])
+        axes.invert_yaxis()
+        axes.set_xlabel("test accuracy after the last epoch, % (line: mean)")
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "arm": arm.name,
+                "seed": run.seed,
+                "positions": run.positions,
+                "last_top1": run.last_top1,
+                "best_top1": run.best_top1,
+                "best_epoch": run.best_epoch,
+                "seconds": run.seconds,
+            }
+            for arm in self.arms
+            for run in arm.runs
+        ]
 
     @property
     def result(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pursuhint._util.atomic_files import LARGEST_JSON
 from pursuhint._util.input_files import read_text
 from pursuhint._util.json_text import parse_json
+from pursuhint._util.shown import Shown
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.training.loss_shares import DominantTerm, dominant_of_run
@@ -20,6 +21,7 @@ from pursuhint.training.run_folder.image_hits import load_hits
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
     from torch import nn
 
@@ -39,8 +41,8 @@ def student_after(stage: str) -> str:
     return f"student-{stage}.safetensors"
 
 
-@dataclass(frozen=True)
-class RunRecord:
+@dataclass(frozen=True, repr=False)
+class RunRecord(Shown):
     """The contents of a run folder.
 
     Attributes:
@@ -66,6 +68,28 @@ class RunRecord:
     finished: bool
     is_main_process: bool = True
     plans: Mapping[str, HintPlan] = field(default_factory=dict)
+
+    def _headline(self) -> str:
+        state = "finished" if self.finished else "unfinished"
+        reached = f", test accuracy {self.last['test_top1']:.2f} %" if self.metrics else ""
+        return (
+            f"{self.recipe.student.network} on {self.recipe.data.name}, {state}, "
+            f"{len(self.metrics)} epochs{reached}, in {self.path}"
+        )
+
+    def _draw(self, axes: Axes) -> None:
+        epochs = range(1, len(self.metrics) + 1)
+        for split in ("train", "val", "test"):
+            top1 = [line.get(f"{split}_top1") for line in self.metrics]
+            if any(value is not None for value in top1):
+                values = [float("nan") if value is None else value for value in top1]
+                axes.plot(epochs, values, ".-", label=split)
+        if axes.lines:
+            axes.legend()
+        axes.set(xlabel="epoch", ylabel="accuracy (top-1), %")
+
+    def _rows(self) -> tuple[dict[str, Any], ...]:
+        return self.metrics
 
     @classmethod
     def load(cls, folder: Path | str, *, is_main_process: bool = True) -> RunRecord:
