@@ -199,10 +199,10 @@ def run_block(block: Block, options: argparse.Namespace, seeds: Sequence[int]) -
     )
     lengths = tuple(int(part) for part in options.lengths.split(","))
     how = StudyOptions(torch.device(options.device), options.at_once, False, _Watch())
-    arms, out, sets = tuple(options.arms or ALL_ARMS), block.study, LOSS_SETS
+    arms, out = tuple(options.arms or ALL_ARMS), block.study
+    sets = {name: LOSS_SETS[name] for name in options.losses or LOSS_SETS}
     if options.landscape:
         arms, out, lengths = ("sweep",), block.folder / "landscape", lengths[-1:]
-        sets = {"at": LOSS_SETS["at"]}
     for count in sorted({count for count in SEEDS_AT_A_TIME if count < len(seeds)} | {len(seeds)}):
         began = time.monotonic()
         request = ComparisonRequest(arms, tuple(seeds[:count]))
@@ -226,6 +226,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", action="append", choices=DATA, help="only this one; repeatable")
     parser.add_argument("--pair", action="append", choices=PAIRS, help="only this one; repeatable")
     parser.add_argument("--arm", dest="arms", action="append", help="only these; repeatable")
+    parser.add_argument(
+        "--loss", dest="losses", action="append", choices=LOSS_SETS, help="only this one; repeatable"
+    )
     parser.add_argument("--seeds", default="1-8")
     parser.add_argument("--lengths", default="3,9", help="epochs of the students")
     parser.add_argument("--teacher-epochs", type=int, default=40)
@@ -234,7 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--test-samples", type=int, default=2000)
     parser.add_argument("--augment", default="standard")
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--landscape", action="store_true", help="one hint at every layer in turn instead")
+    parser.add_argument(
+        "--landscape", action="store_true", help="one hint at every layer in turn instead, the longest length"
+    )
     parser.add_argument("--at-once", type=int, default=None, help="students in training at the same time")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of torch")

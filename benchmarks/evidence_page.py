@@ -227,11 +227,13 @@ def tables(folder: Path) -> str:
     lines += ["", "### Both intervals", ""]
     for cell in every:
         lines += [
-            f"{cell.block}, {cell.title}, minus {CONTROL}:",
+            f"<details><summary>{cell.block}, {cell.title}, minus {CONTROL}</summary>",
             "",
             "| arm | mean | new seeds | new seeds and images | verdict |",
             "| --- | --- | --- | --- | --- |",
             *intervals(cell),
+            "",
+            "</details>",
             "",
         ]
     return "\n".join(lines)
