@@ -35,6 +35,7 @@ What was fixed before the first student was trained:
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -180,6 +181,12 @@ def train_teacher(block: Block, data: ImageData, options: argparse.Namespace) ->
     return train(recipe, block.folder / "teacher", data=data, device=options.device, on_event=_Watch())
 
 
+def begun_seeds(folder: Path) -> int:
+    """How many seeds a comparison has, begun ones included: they cannot be dropped. 0 without one."""
+    settings = folder / "settings.json"
+    return len(json.loads(settings.read_text(encoding="utf-8"))["seeds"]) if settings.exists() else 0
+
+
 def run_block(block: Block, options: argparse.Namespace, seeds: Sequence[int]) -> None:
     """Train what is missing of a block, seed by seed, and write its report."""
     data, pair = load_images(options, block.data), PAIRS[block.pair]
@@ -203,7 +210,8 @@ def run_block(block: Block, options: argparse.Namespace, seeds: Sequence[int]) -
     sets = {name: LOSS_SETS[name] for name in options.losses or LOSS_SETS}
     if options.landscape:
         arms, out, lengths = ("sweep",), block.folder / "landscape", lengths[-1:]
-    for count in sorted({count for count in SEEDS_AT_A_TIME if count < len(seeds)} | {len(seeds)}):
+    begun = begun_seeds(out)
+    for count in sorted({count for count in SEEDS_AT_A_TIME if begun <= count < len(seeds)} | {len(seeds)}):
         began = time.monotonic()
         request = ComparisonRequest(arms, tuple(seeds[:count]))
         study = compare_crossed(

@@ -46,6 +46,11 @@ class Cell:
     comparison: Comparison
 
     @property
+    def loss(self) -> str:
+        """Name of its set of losses."""
+        return self.title.rpartition(", ")[0]
+
+    @property
     def pairs(self) -> Mapping[str, PairedComparison]:
         """Every arm against the control."""
         return {pair.arm: pair for pair in self.comparison.against[CONTROL]}
@@ -194,16 +199,38 @@ def overall_lines(cells: Sequence[Cell]) -> Iterator[str]:
     yield ""
 
 
+def rank_correlation(one: Cell, other: Cell) -> float | None:
+    """Of the arms' mean accuracies in two cells; None with fewer than four arms in common."""
+    first, second = ({arm.name: arm.last.mean for arm in cell.placed} for cell in (one, other))
+    common = [arm for arm in first if arm in second]
+    if len(common) < 4:
+        return None
+    return float(stats.spearmanr([first[arm] for arm in common], [second[arm] for arm in common]).statistic)
+
+
+def agreement_between_blocks(studies: Mapping[str, CrossedComparison]) -> Iterator[str]:
+    """How far blocks order the arms alike, by loss; the lengths are matched by their order."""
+    for one, other in combinations(studies, 2):
+        for loss in studies[one].loss_sets:
+            pairs = zip(
+                [cell for cell in cells_of(one, studies[one]) if cell.loss == loss],
+                [cell for cell in cells_of(other, studies[other]) if cell.loss == loss],
+                strict=False,
+            )
+            found = [value for cells in pairs if (value := rank_correlation(*cells)) is not None]
+            if found:
+                listed = ", ".join(f"{value:+.2f}" for value in found)
+                yield f"- {loss}, {one} and {other}, from the shortest length on: {listed}"
+
+
 def agreement_lines(name: str, cells: Sequence[Cell]) -> Iterator[str]:
     """How far the cells of a block order the arms alike."""
     found: dict[str, list[float]] = {"another length, same loss": [], "another loss": []}
     for one, other in combinations(cells, 2):
-        first, second = ({arm.name: arm.last.mean for arm in cell.placed} for cell in (one, other))
-        common = [arm for arm in first if arm in second]
-        if len(common) < 4:
+        value = rank_correlation(one, other)
+        if value is None:
             continue
-        value = float(stats.spearmanr([first[a] for a in common], [second[a] for a in common]).statistic)
-        same_loss = one.title.partition(",")[0] == other.title.partition(",")[0]
+        same_loss = one.loss == other.loss
         found["another length, same loss" if same_loss else "another loss"].append(value)
     for kind, values in found.items():
         if values:
@@ -224,6 +251,7 @@ def tables(folder: Path) -> str:
     lines += ["### Do the cells agree on the order of the arms?", ""]
     for name in studies:
         lines += agreement_lines(name, [cell for cell in every if cell.block == name])
+    lines += agreement_between_blocks(studies)
     lines += ["", "### Both intervals", ""]
     for cell in every:
         lines += [
