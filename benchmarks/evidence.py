@@ -10,7 +10,7 @@ Seeds are added a few at a time, so that what is finished is a whole comparison 
 command resumes; with more seeds, pairs or data sets it adds them. ``benchmarks/evidence_page.py`` writes the
 tables of docs/evidence.md from OUT.
 
-What was fixed before the first student was trained:
+What was fixed before the first student of the study was trained:
 
 - The outcome is the test accuracy of the student after the last epoch, never the best one.
 - The question is one of every cell (pair, data set, loss, length): does the arm differ from ``conventional``,
@@ -22,7 +22,8 @@ What was fixed before the first student was trained:
 - Whether what a loss, a length or a data set says about the arms is what another says: the rank correlation
   of the arms' mean accuracies between cells of a block.
 - Every block that was finished is in the tables. A block is not dropped for what it shows.
-- In every cell, whether the place matters at all: Friedman's test over the arms with different hint points.
+- In every cell, whether the place matters at all: Friedman's test over the arms with different hint points
+  (added minutes after the first run had begun, before any comparison had finished).
 - Losses have no soft targets beside them; the ramp of knowledge review, 20 of 240 epochs, becomes one
   epoch. Their weights are below the papers' and come from a pilot on the residual pair: ``conventional``,
   seed 0, one run of three or four epochs a weight. On the folder attention transfer ended higher with 100
