@@ -313,7 +313,7 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
         "conventional ones; the grey band shows the resolution stages."
     )
     low, high = color_range([similarity.values.numpy()])
-    caption += f" The colors run from {low:g} (dark) to {high:.4g} (bright)."
+    caption += f" The colours run from {low:g} (dark) to {high:.4g} (bright)."
     if stability is not None:
         caption += (
             f" The bars beside the map show in how many of {stability.halves} random halves of the images "

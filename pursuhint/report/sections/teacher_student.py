@@ -44,7 +44,7 @@ def build_teacher_student_section(
     caption = (
         f"{alt} on {before.num_samples:,} training images, before training and after it. "
         + ("Circles mark the pairs of a hint. " if known else "")
-        + f"The colors of both run from {low:g} (dark) to {high:.4g} (bright). "
+        + f"The colours of both run from {low:g} (dark) to {high:.4g} (bright). "
         "Brighter after than before: training made the two layers more similar."
     )
     return figure_folder.add(
