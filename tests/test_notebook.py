@@ -1,9 +1,11 @@
-"""The notebook runs from top to bottom."""
+"""The notebooks run from top to bottom."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,3 +28,19 @@ def test_quickstart_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     assert alone < taught
     pictures = [output for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
     assert any("image/png" in picture["data"] for picture in pictures)
+
+
+@pytest.mark.filterwarnings("ignore:arrays. classes have no names")
+def test_notebook_of_ones_own_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its cells are plain Python, so no kernel is started for them."""
+    from matplotlib import pyplot
+
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: str(tmp_path))
+    names: dict[str, Any] = {}
+    for cell in json.loads(NOTEBOOK.with_name("own_network.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    pyplot.close("all")
+    assert len(names["analysis"].candidates) == 5
+    assert len(names["run"].plan.pairs) == len(names["analysis"].plan)
+    assert names["run"].last["test_top1"] > 50
