@@ -181,6 +181,7 @@ class HintPlan(Shown):
             if pair.student is not None:
                 axes.plot([pair.teacher.position, pair.student.position], [1, 0], color="#767676", zorder=0)
         axes.set(xlabel="layer", ylim=(-0.5, 1.5), title="hint points")
+        axes.locator_params(axis="x", integer=True)
         axes.set_yticks([0, 1], ["student", "teacher"])
 
     def _rows(self) -> list[dict[str, Any]]:

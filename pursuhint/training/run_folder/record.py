@@ -87,6 +87,7 @@ class RunRecord(Shown):
         if axes.lines:
             axes.legend()
         axes.set(xlabel="epoch", ylabel="accuracy (top-1), %")
+        axes.locator_params(axis="x", integer=True)
 
     def _rows(self) -> tuple[dict[str, Any], ...]:
         return self.metrics
