@@ -267,3 +267,16 @@ def test_a_file_that_is_something_else_is_one_line(content, restored):
     with pytest.raises(PursuhintError) as caught:
         artifact.use(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_study_of_a_version_with_fewer_keys_goes_on(tmp_path):
+    study = study_settings()
+    study.save(tmp_path)
+    stored = json.loads((tmp_path / "settings.json").read_text())
+    del stored["recipe"]["student"]["partial"]
+    (tmp_path / "settings.json").write_text(json.dumps(stored))
+    assert study.matches(tmp_path)
+    stored["recipe"]["epochs"] += 1
+    (tmp_path / "settings.json").write_text(json.dumps(stored))
+    with pytest.raises(PursuhintError, match="epochs is"):
+        study.matches(tmp_path)

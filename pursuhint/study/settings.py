@@ -11,6 +11,7 @@ from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.output_folder import claim_folder
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.renamed import refuse_old_names
+from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.files import checked_data
 from pursuhint.training.run_folder.fingerprint import both_folders, data_difference, describe_data
 
@@ -127,7 +128,9 @@ class StudySettings:
 
     def _check_recipe(self, folder: Path, there: dict[str, Any]) -> None:
         refuse_old_names(there, str(folder / SETTINGS))
-        old, new = flatten_keys(there), flatten_keys(self.recipe)
+        complete = Recipe.from_dict(there).to_dict()  # with keys that came later than the study
+        old = {key: value for key, value in flatten_keys(complete).items() if key != "seed"}
+        new = flatten_keys(self.recipe)
         for key in dict.fromkeys([*old, *new]):
             # Whether two folders of images differ is seen in the data themselves.
             moved = key == "data.name" and both_folders(old.get(key), new.get(key))
