@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -11,7 +12,7 @@ from pursuhint.cli.study_progress import StudyProgress
 
 from pursuhint.models import TeacherAccuracy
 from pursuhint.study import ArmFinished, ArmResumed, ArmsStarted, PhaseStarted, StudyEvent
-from pursuhint.training import DominantTerm, GroupStep
+from pursuhint.training import DominantTerm, GroupStep, RecordingUse
 from pursuhint.training.events import Event
 
 # A value for every annotation of an event's fields.
@@ -25,6 +26,7 @@ VALUES = {
     "tuple[str, ...]": ("x",),
     "tuple[int, ...]": (0,),
     "Mapping[str, float]": {"loss": 1.0},
+    "RecordingUse": RecordingUse(Path("x"), epochs=2, replayed=1, size=1, rounding="none", records=True),
     "TeacherAccuracy": TeacherAccuracy("x", "y", reason="z"),
     "Mapping[str, Any]": {"train_loss": 1.0, "test_top1": 50.0, "samples_per_second": 1.0},
 }
