@@ -28,7 +28,7 @@ VALUES = {
     "Mapping[str, float]": {"loss": 1.0},
     "RecordingUse": RecordingUse(Path("x"), epochs=2, replayed=1, size=1, rounding="none", records=True),
     "TeacherAccuracy": TeacherAccuracy("x", "y", reason="z"),
-    "Mapping[str, Any]": {"train_loss": 1.0, "test_top1": 50.0, "samples_per_second": 1.0},
+    "Mapping[str, Any]": {"stage": "main", "train_loss": 1.0, "test_top1": 50.0, "samples_per_second": 1.0},
 }
 
 
