@@ -43,7 +43,7 @@ LOGGED = {  # beside what is logged of every method: at its first epoch, at its 
     "ipwd": ({"train_ipwd_median_weight"}, {"test_ipwd_kd_top1", "val_ipwd_kd_top1"}),
     "refilled": ({"train_refilled_comparisons"}, set()),
 }
-THROUGH_A_PROCESS = ("crd", "reviewkd", "simkd")
+THROUGH_A_PROCESS = ("simkd",)  # whose student is altered
 
 
 def pursuhint(*words: Any) -> str:
