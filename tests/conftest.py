@@ -14,6 +14,9 @@ import torch
 # Small networks gain nothing from a second thread, and results then do not depend on the number of cores.
 torch.set_num_threads(1)
 
+# GNU readline, which pytest loads, says in the environment of the test processes that a terminal is 80 wide.
+os.environ.pop("COLUMNS", None)
+
 PROCESSES = 2
 
 Finished = subprocess.CompletedProcess[str]

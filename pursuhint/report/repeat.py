@@ -32,7 +32,7 @@ _OF_TEACHER_AND_DATA = (
     "--teacher", "--teacher-checkpoint", "--checkpoint-key", "--data", "--data-root", "--image-size",
     "--image-channels", "--image-normalize",
 )  # fmt: skip
-_FLAGS_OF_TEACHER_AND_DATA = ("--new-head", "--download", "--exif", "--no-exif")
+_FLAGS_OF_TEACHER_AND_DATA = ("--pretrained", "--new-head", "--download", "--exif", "--no-exif")
 
 
 def repeat_run(run: RunRecord) -> str:
@@ -121,7 +121,7 @@ def train_with(analysis: Analysis, folder: Path) -> str | None:
         folder: where it is.
     """
     words = _words(analysis.provenance)
-    if words[:2] != ["pursuhint", "analyze"] or "--teacher-checkpoint" not in words:
+    if words[:2] != ["pursuhint", "analyze"] or not {"--teacher-checkpoint", "--pretrained"} & {*words}:
         return None
     kept: list[str] = []
     for word, following in zip(words, [*words[1:], ""]):

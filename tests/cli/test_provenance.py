@@ -117,7 +117,17 @@ def test_the_command_that_trains_with_an_analysis_takes_all_that_it_says_of_teac
         }
         for command in ("analyze", "train")
     )
-    of_the_pass = {"--batch-size", "--workers", "--seed", "--device", "--out", "--quiet", "-q", "--json"}
+    of_the_pass = {
+        "--batch-size",
+        "--workers",
+        "--seed",
+        "--device",
+        "--out",
+        "--overwrite",
+        "--quiet",
+        "-q",
+        "--json",
+    }
     assert analyze & train == of_the_pass | {*_OF_TEACHER_AND_DATA, *_FLAGS_OF_TEACHER_AND_DATA}
 
 

@@ -62,9 +62,10 @@ def call(words: list[str]) -> None:
 
 def commands_of(page: Path) -> list[str]:
     """The lines of the page's last section that stand by themselves."""
-    section = page.read_text(encoding="utf-8").split("How to repeat it")[1]
+    section = page.read_text(encoding="utf-8").split("How to repeat it")[-1]
     return [
-        html.unescape(line) for line in re.findall(r"^<pre>(.*?)</pre>", section, re.DOTALL | re.MULTILINE)
+        html.unescape(line)
+        for line in re.findall(r"^<pre[^>]*>(.*?)</pre>", section, re.DOTALL | re.MULTILINE)
     ]
 
 

@@ -207,8 +207,9 @@ def test_benchmark_settings(name):
         assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 5e-4)
         assert optimizer.nesterov == (name in ("cifar100-rrd", "cifar100-rrd-kd"))
         assert optimizer.lr == (0.01 if recipe.student.network in SMALL else 0.05)
-        if variant:
-            assert recipe.teacher is not None
+        if variant and recipe.teacher is None:
+            assert variant == f":{recipe.student.network}"
+        elif variant:
             assert variant == f":{recipe.teacher.network}-{recipe.student.network}"
 
 
@@ -411,7 +412,7 @@ def test_mistakes_in_files_that_extend(tmp_path, files, message):
             "cifar100-at:resnet110-resnet30",
             "no variant 'resnet110-resnet30'; did you mean 'resnet110-resnet32'",
         ),
-        ("cifar100-vanilla:x", "has no variant 'x'; there are none"),
+        ("digits-vanilla:x", "has no variant 'x'; there are none"),
         ("cifar100-ta:resnet110-resnet20", "no recipe named 'cifar100-ta:resnet110-resnet20'"),
     ],
 )
