@@ -8,7 +8,6 @@ Without ``--write`` the tables are printed.
 from __future__ import annotations
 
 import argparse
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from marked_text import write_between
 from scipy import stats
 
 from pursuhint.study import (
@@ -267,19 +267,6 @@ def tables(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def write(path: Path, text: str) -> None:
-    """Put the tables between their marks in a document.
-
-    Raises:
-        ValueError: the document has no marks.
-    """
-    before = path.read_text(encoding="utf-8")
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    if not pattern.search(before):
-        raise ValueError(f"{path} has no place for the tables ({BEGIN} ... {END})")
-    path.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{text}\n{END}", before), encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path, help="OUT of benchmarks/evidence.py")
@@ -288,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = tables(options.folder)
     print(text)
     if options.write is not None:
-        write(options.write, text)
+        write_between(options.write, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,8 @@ from typing import Any
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks
 
 import torch
-from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from loss_formulas import FORMULAS
+from torch import Tensor, nn
 
 from pursuhint._util.text_tables import pipe_table
 from pursuhint.data import Batch

@@ -12,7 +12,6 @@ command resumes when it is given again.
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from marked_text import write_between
 
 from pursuhint.acceleration import Acceleration, set_up_memory
 from pursuhint.data import ImageData, load_dataset
@@ -172,19 +172,6 @@ def document(study: MethodComparison, teacher: RunRecord, command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(path: Path, text: str) -> None:
-    """Put the table between its marks in a document.
-
-    Raises:
-        ValueError: the document has no marks.
-    """
-    before = path.read_text(encoding="utf-8")
-    pattern = re.compile(re.escape(_BEGIN) + ".*?" + re.escape(_END), re.DOTALL)
-    if not pattern.search(before):
-        raise ValueError(f"{path} has no place for the table ({_BEGIN} ... {_END})")
-    path.write_text(pattern.sub(lambda _: f"{_BEGIN}\n\n{text}\n{_END}", before), encoding="utf-8")
-
-
 def command_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
     """The command that gives the same numbers: what differs from the defaults, apart from places."""
     words = ["python benchmarks/methods.py IMAGES"]
@@ -249,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = document(study, teacher, command_of(parser, options))
     print(text)
     if options.write is not None:
-        write(options.write, text)
+        write_between(options.write, _BEGIN, _END, text)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pursuhint.training.prepare_training import build_distiller, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))  # as Python does for a script
 
 
 def script(name: str) -> ModuleType:

@@ -12,13 +12,13 @@ from pursuhint._util.seeds import stable_permutation
 from pursuhint.data import ClassSplit, ImageData, make_loader
 from pursuhint.data.preprocessing import Normalization
 from pursuhint.features.call_trace import evaluating
-from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.features.logits import LogitsReader
 from pursuhint.losses.refilled_stage2 import class_centers, relative_confidence
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
 from pursuhint.study.cross_task import area_under_curve, joint_accuracy, nearest_center_accuracy
 from pursuhint.study.cross_task_result import StudentMeasures, TeacherDoubt
+from pursuhint.study.embeddings import Embedded, embed_split
 from pursuhint.training.loaders import load_data
 from pursuhint.training.recipe.schema import DataConfig, NetworkConfig, Recipe
 from pursuhint.training.run_folder.record import RunRecord
@@ -29,11 +29,8 @@ _MATCHING = "matching"
 
 
 @dataclass(frozen=True)
-class _Embedded:
-    """A split of the joint classes as the embedding of one student."""
-
-    features: Tensor
-    labels: Tensor
+class _Embedded(Embedded):
+    """A split of the joint classes as the embedding of one student, on the CPU."""
 
     def of_classes(self, classes: Tensor) -> _Embedded:
         """The samples of some classes, which are numbered anew in this order."""
@@ -95,25 +92,14 @@ class Measuring:
 
     def _embed(self, student: nn.Module, data: ImageData) -> tuple[_Embedded, _Embedded]:
         """Training and test images of the joint classes, without augmentation."""
-        read = FeatureExtractor(student.to(self.device), logits=False, embedding=True)
+        student = student.to(self.device)
         found = []
-        with evaluating(student), torch.no_grad():
-            for split in ("train", "test"):
-                loader = make_loader(
-                    data,
-                    split,
-                    batch_size=_BATCH,
-                    training=False,
-                    device=self.device,
-                    workers=self.workers,
-                )
-                features, labels = [], []
-                for batch in loader.epoch(0):
-                    embedding = read(batch.images).embedding
-                    assert embedding is not None
-                    features.append(embedding.float().cpu())
-                    labels.append(batch.labels.cpu())
-                found.append(_Embedded(torch.cat(features), torch.cat(labels)))
+        for split in ("train", "test"):
+            loader = make_loader(
+                data, split, batch_size=_BATCH, training=False, device=self.device, workers=self.workers
+            )
+            embedded = embed_split(student, loader)
+            found.append(_Embedded(embedded.features.float().cpu(), embedded.labels.cpu()))
         return found[0], found[1]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,7 @@ from pursuhint.data import ImageData, Loader, make_loader
 from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.extractor import FeatureExtractor
+from pursuhint.study.embeddings import Embedded, embed_split
 from pursuhint.study.transfer_settings import TransferSettings
 
 BATCH = 64
@@ -29,19 +29,6 @@ _LR_OF_SMALL_NETWORKS = 0.01
 _SMALL_NETWORKS = ("MobileNetV2", "ShuffleV1", "ShuffleV2")
 _EVALUATION_BATCH = 256
 _SOLVER_STEPS = 1000
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A split as embeddings.
-
-    Attributes:
-        features: (samples, width).
-        labels: int64, (samples,).
-    """
-
-    features: Tensor
-    labels: Tensor
 
 
 def learning_rate(network: str, lr: float | None) -> float:
@@ -70,7 +57,7 @@ class FrozenStudent:
     def embedded(self, split: str) -> Embedded:
         """``train`` or ``test`` in the order of the split, in evaluation mode."""
         if split not in self._cached:
-            self._cached[split] = _embed(self.network, self._loader(split))
+            self._cached[split] = embed_split(self.network, self._loader(split))
         return self._cached[split]
 
     def sgd(self, settings: TransferSettings, lr: float) -> Tensor:
@@ -106,7 +93,7 @@ class FrozenStudent:
                 f"the linear layer on {self.data.name} diverged with a learning rate of {lr:g}; give a lower "
                 "one (--lr)"
             )
-        test = _embed(network, self._loader("test")) if settings.drift else self.embedded("test")
+        test = embed_split(network, self._loader("test")) if settings.drift else self.embedded("test")
         with torch.no_grad():
             return head(test.features).argmax(dim=1).cpu()
 
@@ -189,16 +176,3 @@ class FrozenStudent:
             device=self.device,
             workers=self.workers,
         )
-
-
-@torch.no_grad()
-def _embed(network: nn.Module, loader: Loader) -> Embedded:
-    read = FeatureExtractor(network, logits=False, embedding=True)
-    features, labels = [], []
-    with evaluating(network):
-        for batch in loader.epoch(0):
-            embedding = read(batch.images).embedding
-            assert embedding is not None
-            features.append(embedding)
-            labels.append(batch.labels)
-    return Embedded(torch.cat(features), torch.cat(labels))
