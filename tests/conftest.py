@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.helpers import processes
 
 # Small networks gain nothing from a second thread, and results then do not depend on the number of cores.
 torch.set_num_threads(1)
@@ -49,8 +50,6 @@ def process() -> Callable[..., Finished]:
     """Call ``python -m pursuhint`` as a process of its own."""
 
     def call(*arguments: str | Path, cwd: Path | None = None) -> Finished:
-        words = [sys.executable, "-m", "pursuhint", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240)
+        return processes.finished("-m", "pursuhint", *arguments, cwd=cwd)
 
     return call

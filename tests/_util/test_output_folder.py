@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from pursuhint.models import create_model
 from pursuhint.study.settings import StudySettings
 from pursuhint.training import Recipe, train
 from pursuhint.training.run_folder.checkpoints import StateStore
+from tests.helpers.processes import finished
 
 MARKS = {"demo": "demo.json", "study": "settings.json", "run": "recipe.yaml", "analysis": "analysis.json"}
 SHORT = Recipe.from_dict({"student": "resnet8", "epochs": 1})
@@ -113,11 +112,10 @@ def test_a_killed_export_leaves_nothing_once_it_is_repeated(tmp_path: Path) -> N
         "    network, example = create_model('resnet8', num_classes=2), torch.zeros(1, 3, 8, 8)\n"
         "    export_network(network, 'w.safetensors', format='safetensors', example=example)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", program, "kill"], cwd=tmp_path, check=False)
-    assert killed.returncode == 9
+    assert finished("-c", program, "kill", cwd=tmp_path).returncode == 9
     (left,) = tmp_path.iterdir()
     assert left.name.endswith(".pursuhint.tmp")
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    assert finished("-c", program, cwd=tmp_path).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 

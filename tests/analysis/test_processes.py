@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from datetime import timedelta
 
 import pytest
 import torch
 from torch import distributed
-from torch.multiprocessing import spawn
 
 from pursuhint._util.atomic_files import watch_writes
 from pursuhint.analysis.result import Analysis
@@ -22,6 +19,7 @@ from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.models import create_model
 from tests.helpers.analysis_networks import noise_images, plain_network
+from tests.helpers.processes import launched, spawn
 
 OTHER_PASS = "is of another network, other data or other settings; the pass begins anew"
 BOTH = ("cka", "r2cca")
@@ -110,7 +108,7 @@ def share_and_be_killed(rank, folder, images):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
-    spawn(share, (folder,), nprocs=2)
+    spawn(share, folder, processes=2)
     return folder
 
 
@@ -131,32 +129,25 @@ def test_two_processes_equal_one(shared, name):
 
 def test_two_processes_go_on_after_one_was_killed(tmp_path):
     with pytest.raises(torch.multiprocessing.ProcessExitedException):
-        spawn(share_and_be_killed, (tmp_path, 30), nprocs=2)
+        spawn(share_and_be_killed, tmp_path, 30, processes=2)
     (tmp_path / "meeting").unlink(missing_ok=True)
     assert len(list((tmp_path / "state").glob("process-*-of-2/latest"))) == 2
-    spawn(share_and_be_killed, (tmp_path, None), nprocs=2)
+    spawn(share_and_be_killed, tmp_path, None, processes=2)
     for rank in range(2):
         assert_alike(Analysis.load(tmp_path / f"by {rank}"), alone(), 1e-9)
     assert not (tmp_path / "state").exists()
 
 
 def test_the_command_under_a_launcher(tmp_path):
-    # On machines without a GPU this switch, too, means no more than several processes.
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launcher += ["--main_process_port", "0"]
     words = ["-m", "pursuhint", "analyze", "--teacher", "resnet8", "--random-weights"]
     words += ["--samples", "150", "--device", "cpu"]
-    done = subprocess.run(
-        [*launcher, *words, "--metric", "cka", "--batch-size", "32", "--json", "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["samples"] == 150, "one process speaks"
-    assert done.stderr.count("report.html") == 1
+    words += ["--metric", "cka", "--batch-size", "32", "--json", "--out", str(tmp_path)]
+    first, second = launched(*words)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert json.loads(first.stdout)["samples"] == 150
+    assert first.stderr.count("report.html") == 1
+    assert second.stdout == "", "one process speaks"
+    assert "report.html" not in second.stderr
     found = Analysis.load(tmp_path)
     assert found.provenance.processes == 2
     torch.manual_seed(0)  # the teacher has random weights, and yet all processes looked at the same network
@@ -175,7 +166,7 @@ def be_killed(rank, folder):
 
 def test_goes_on_after_kill_9(tmp_path):
     with pytest.raises(torch.multiprocessing.ProcessExitedException, match="SIGKILL"):
-        spawn(be_killed, (tmp_path,), nprocs=1)
+        spawn(be_killed, tmp_path, processes=1)
     seen = []
     found = alone(state=tmp_path / "state", on_progress=lambda *numbers: seen.append(numbers))
     assert seen[0] == (56, 100), "it begins where the last state left off"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -152,21 +150,19 @@ def test_analyze_as_a_process_from_another_folder(process, tmp_path):
     assert (tmp_path / "here" / "report.html").stat().st_size > 10_000
 
 
-def test_a_part_of_a_checkpoint_is_chosen_and_said(tmp_path: Path) -> None:
+def test_a_part_of_a_checkpoint_is_chosen_and_said(process, tmp_path: Path) -> None:
     """In a process of its own: the note is printed by the entry point."""
     networks = [create_model("resnet8", num_classes=10, in_channels=1).state_dict() for _ in range(2)]
     torch.save({"state_dict": networks[0], "state_dict_ema": networks[1]}, tmp_path / "w.pth")
     command = [
-        sys.executable, "-m", "pursuhint", "evaluate", "--teacher", "resnet8", "--data", "digits", "--device",
-        "cpu", "--teacher-checkpoint", str(tmp_path / "w.pth"), "--json",
+        "evaluate", "--teacher", "resnet8", "--data", "digits", "--device", "cpu",
+        "--teacher-checkpoint", tmp_path / "w.pth", "--json",
     ]  # fmt: skip
-    first = subprocess.run(command, capture_output=True, text=True, check=True)
+    first = process(*command)
     assert re.fullmatch(
         r"note: .*w.pth holds several weights that fit: state_dict was taken, not state_dict_ema; .*\n",
         first.stderr,
     )
-    second = subprocess.run(
-        [*command, "--checkpoint-key", "state_dict_ema"], capture_output=True, text=True, check=True
-    )
+    second = process(*command, "--checkpoint-key", "state_dict_ema")
     assert second.stderr == ""
     assert first.stdout != second.stdout

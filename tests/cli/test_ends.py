@@ -12,13 +12,20 @@ from pathlib import Path
 import pytest
 from pursuhint.cli.main import run
 
+from tests.helpers.processes import Process
+
 LONG = "n" * 300
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background processes ignore it
 from pursuhint.cli.main import run
 run(sys.argv[1:])
+"""
+ON_ITS_TERMINAL = """
+import fcntl, os, signal, termios
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
+os.setsid()
+fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 """
 TRAIN = "train --student resnet8x4 --train-samples 60 --epochs 1 --device cpu --out"
 
@@ -39,10 +46,8 @@ INTERRUPTED = {
 }
 
 
-def start(words: str, folder: Path, **streams: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *words.split()], cwd=folder, env=ENVIRONMENT, text=True, **streams
-    )
+def start(words: str, folder: Path, **streams: int) -> Process:
+    return Process("-c", PROGRAM, *words.split(), cwd=folder, **streams)
 
 
 def ended(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, list[str]]:
@@ -84,7 +89,7 @@ def test_the_line_says_what_is_kept(here, monkeypatch, capsys) -> None:
 
 def test_an_interrupt_in_the_middle_of_an_analysis_leaves_nothing(tmp_path: Path) -> None:
     words = "analyze --teacher resnet110 --random-weights --samples 1500 --device cpu --out out"
-    with start(words, tmp_path, stderr=subprocess.PIPE) as child:
+    with start(words, tmp_path) as child:
         assert child.stderr is not None
         while not child.stderr.readline().startswith("note: the teacher"):
             assert child.poll() is None
@@ -97,8 +102,7 @@ def test_an_interrupt_in_the_middle_of_an_analysis_leaves_nothing(tmp_path: Path
 
 
 def test_training_goes_on_without_the_reader_of_stderr(tmp_path: Path) -> None:
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with start(f"{TRAIN} out --json", tmp_path, **streams) as child:
+    with start(f"{TRAIN} out --json", tmp_path) as child:
         assert child.stdout is not None
         assert child.stderr is not None
         assert "training" in child.stderr.readline()
@@ -110,8 +114,7 @@ def test_training_goes_on_without_the_reader_of_stderr(tmp_path: Path) -> None:
 
 
 def test_without_the_reader_of_stdout_a_finished_run_ends_quietly(tmp_path: Path) -> None:
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with start(f"{TRAIN} out --no-report", tmp_path, **streams) as child:
+    with start(f"{TRAIN} out --no-report", tmp_path) as child:
         assert child.stdout is not None
         assert child.stderr is not None
         child.stdout.close()
@@ -124,10 +127,7 @@ def test_without_the_reader_of_stdout_a_finished_run_ends_quietly(tmp_path: Path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is full")
 def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path) -> None:
-    with (
-        open("/dev/full", "w") as full,
-        start("list models", tmp_path, stdout=full.fileno(), stderr=-1) as child,
-    ):
+    with open("/dev/full", "w") as full, start("list models", tmp_path, stdout=full.fileno()) as child:
         assert child.stderr is not None
         said = child.stderr.read()
     assert child.returncode == 1
@@ -184,16 +184,14 @@ def test_control_an_error_of_the_system_that_names_no_file_keeps_its_traceback(h
 
 def test_a_run_whose_terminal_is_closed_is_saved(tmp_path: Path) -> None:
     words = "train --student resnet8x4 --train-samples 60 --epochs 2000 --device cpu --out out"
-    child, terminal = pty.fork()
-    if child == 0:  # pragma: no cover
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
-        os.chdir(tmp_path)
-        os.execve(sys.executable, [sys.executable, "-c", PROGRAM, *words.split()], ENVIRONMENT)
-    shown = b""
-    while b"epoch 2 of" not in shown:
-        shown += os.read(terminal, 4096)
-    os.close(terminal)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 129
+    ours, theirs = pty.openpty()
+    program = ON_ITS_TERMINAL + PROGRAM
+    with Process("-c", program, *words.split(), cwd=tmp_path, stdout=theirs, stderr=theirs) as child:
+        os.close(theirs)
+        shown = b""
+        while b"epoch 2 of" not in shown:
+            shown += os.read(ours, 4096)
+        os.close(ours)
+        assert child.wait(120) == 129
     assert (tmp_path / "out" / "state" / "latest").exists()
     assert not (tmp_path / "out" / "result.json").exists()

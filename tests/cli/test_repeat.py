@@ -8,12 +8,10 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
 from cli.main import main
@@ -21,6 +19,7 @@ from pursuhint.analysis import Analysis
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import save_weights
 from pursuhint.training import RunRecord
+from tests.helpers.processes import finished
 
 pytestmark = pytest.mark.slow
 
@@ -73,16 +72,10 @@ def paste(line: str, place: Path) -> None:
     """Run a line in a shell, in another folder."""
     program, rest = line.split(" ", 1)
     assert program == "pursuhint"
-    python = shlex.quote(sys.executable)
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"{python} -m pursuhint {rest}"],
-        cwd=place,
-        env={**os.environ, **threads},
-        capture_output=True,
-        text=True,
-        check=False,
+    shown = subprocess.run(
+        ["/bin/sh", "-c", f"printf '%s\\0' {rest}"], cwd=place, capture_output=True, text=True, check=True
     )
+    done = finished("-m", "pursuhint", *shown.stdout.split("\0")[:-1], cwd=place)
     assert done.returncode == 0, done.stderr
 
 

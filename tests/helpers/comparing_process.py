@@ -1,4 +1,4 @@
-"""A comparison as one of two processes; started by `torchrun` in test_comparison_processes.py."""
+"""A comparison as one of two processes; started by test_comparison_processes.py."""
 
 from __future__ import annotations
 

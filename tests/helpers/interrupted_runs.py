@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import torch
 from pursuhint.data import ImageData, load_dataset
 from pursuhint.training import Recipe
 from pursuhint.training import train as train_on
+from tests.helpers.processes import Process
 
 
 def few_digits() -> ImageData:
@@ -91,10 +89,8 @@ interrupted_runs.train(interrupted_runs.Recipe.load(sys.argv[2]), sys.argv[3], o
 """
 
 
-def start(recipe: Recipe, folder: Path) -> subprocess.Popen[str]:
+def start(recipe: Recipe, folder: Path) -> Process:
     """Train in a process of its own, which says every event in a line."""
     file = folder.with_suffix(".yaml")
     recipe.save(file)
-    command = [sys.executable, "-c", _CHILD, str(Path(__file__).parents[2]), str(file), str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    return Process("-c", _CHILD, Path(__file__).parents[2], file, folder, stderr=2)

@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from pursuhint._util import distributed
@@ -23,6 +22,7 @@ from pursuhint.testing.loss_setting import (
     teacher_features,
     tensors,
 )
+from tests.helpers.processes import spawn
 from tests.losses.test_contract import build
 
 pytestmark = pytest.mark.slow
@@ -98,7 +98,7 @@ def _run(rank, folder):
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    mp.spawn(_run, args=(folder,), nprocs=PROCESSES)
+    spawn(_run, folder, processes=PROCESSES)
     return [torch.load(folder / str(rank)) for rank in range(PROCESSES)]
 
 

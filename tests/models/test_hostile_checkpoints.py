@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import subprocess
-import sys
 import textwrap
 import time
 import zipfile
@@ -22,6 +20,7 @@ from torch import nn
 from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights, read_state_dict
+from tests.helpers.processes import finished
 
 
 def _program(content: Any) -> bytes:
@@ -294,12 +293,7 @@ def test_damaged_files_never_end_the_process(tmp_path: Path) -> None:
         print(read, refused, grown)
         """
     )
-    run = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "w.pth"), "."],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    run = finished("-c", program, tmp_path / "w.pth", ".")
     assert run.returncode == 0, run.stderr[-2000:]
     read, refused, grown = map(int, run.stdout.split())
     assert read > 20

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 from pursuhint.study import Comparison, compare
+from tests.helpers import comparing_process
+from tests.helpers.processes import ROOT, launched
 from tests.helpers.study_runs import few_digits, recipe, write_teacher
 
 
 def test_two_processes_make_one_comparison_and_the_first_writes_it(tmp_path):
-    weights, here = write_teacher(tmp_path), Path(__file__).parents[1] / "helpers"
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(here.parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    out = tmp_path / "c"
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    done = subprocess.run(
-        [*torchrun, str(here / "comparing_process.py"), str(weights), str(out)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    weights, out = write_teacher(tmp_path), tmp_path / "c"
+    for done in launched(comparing_process.__file__, weights, out, PYTHONPATH=str(ROOT)):
+        assert done.returncode == 0, done.stderr[-3000:]
     first, second = [json.loads((out / f"seen-by-{rank}.json").read_text()) for rank in (0, 1)]
     assert first["arms"] == second["arms"]
     joint = Comparison.load(out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from pursuhint.training import RunRecord
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.run_folder.checkpoints import lock_folder
 from tests.helpers.grid_worker import work
+from tests.helpers.processes import server
 
 TOY = """
 title: A toy
@@ -140,8 +140,7 @@ def test_two_workers_that_are_killed_at_random_end_complete_and_train_nothing_tw
     """Twelve cells. Whoever is killed is replaced; the numbers are those of a worker that nobody kills."""
     out, log = tmp_path / "out", tmp_path / "log"
     log.touch()
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.helpers.grid_worker", "pursuhint.training.run_training"])
+    context = server()
     draw, workers, killed = random.Random(0), [], 0
 
     def start():

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections import defaultdict
 
 import pytest
@@ -23,6 +20,7 @@ from pursuhint.study.cross_task_methods import cross_task_methods
 from pursuhint.study.cross_task_result import published_accuracy
 from pursuhint.training import GroupStep, Recipe, RunRecord
 from tests.helpers.interrupted_runs import Interrupted
+from tests.helpers.processes import launched
 
 REQUEST = CrossTaskRequest(overlaps=(0.5,), methods=("refilled", "at@even"), seeds=(0,), task_classes=4)
 
@@ -239,18 +237,10 @@ def test_published_figures_stand_beside():
 
 def test_two_processes_make_one_study(tmp_path):
     out = tmp_path / "out"
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     words = "--data digits --train-samples 80 --teacher resnet8 --student resnet8 --epochs 1 --batch-size 20"
     more = "--seeds 0 --device cpu --method refilled --overlap 40 --quiet --out"
-    done = subprocess.run(
-        [*torchrun, "-m", "pursuhint", "crosstask", *words.split(), *more.split(), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    for done in launched("-m", "pursuhint", "crosstask", *words.split(), *more.split(), out):
+        assert done.returncode == 0, done.stderr[-3000:]
     joint = CrossTaskResult.load(out)
     for method in ("alone", "refilled"):
         record = RunRecord.load_finished(out / joint.cell(40, method).folders[0])

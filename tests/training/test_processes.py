@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 
 from pursuhint.data import make_loader
@@ -20,6 +19,7 @@ from pursuhint.models.checkpoint import load_weights, read_state_dict
 from pursuhint.models.evaluation import evaluate
 from pursuhint.training.run_folder.image_hits import load_hits
 from pursuhint.training.sync_batchnorm import SynchronizedBatchNorm, synchronize_batchnorms
+from tests.helpers import processes
 from tests.helpers.interrupted_runs import hints_of
 from tests.helpers.two_processes import RUNS, WITHOUT_NORMS, odd_digits, run, work
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("together")
-    mp.spawn(work, args=(folder,), nprocs=2)
+    processes.spawn(work, folder, processes=2)
     return folder
 
 

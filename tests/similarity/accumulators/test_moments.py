@@ -10,6 +10,7 @@ from torch import distributed as dist
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity import LayerMoments, PooledFeatures, get_metric
 from tests.helpers.hard_features import hard_set
+from tests.helpers.processes import spawn
 from tests.helpers.statistics_layouts import LINEAR_METRICS
 
 
@@ -193,4 +194,4 @@ def _reduce_in_process(rank: int, folder: str) -> None:
 
 
 def test_processes_add_up_to_one(tmp_path):
-    torch.multiprocessing.spawn(_reduce_in_process, (str(tmp_path),), nprocs=3)
+    spawn(_reduce_in_process, str(tmp_path), processes=3)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +14,13 @@ from pursuhint.errors import PursuhintError
 from pursuhint.training import Recipe
 from pursuhint.training.run_folder.fingerprint import check_same_run
 from tests.helpers.interrupted_runs import assert_same, interrupt_at, train
+from tests.helpers.processes import Process
 
 LOCKER = """
 import sys, time
 from pathlib import Path
 from pursuhint.training.run_folder.checkpoints import lock_folder
+from tests.helpers.processes import Process
 with lock_folder(Path(sys.argv[1])):
     print("locked", flush=True)
     time.sleep(100)
@@ -200,8 +200,7 @@ class TestSameRun:
     def test_another_process_in_the_folder_is_refused(self, recipe, tmp_path):
         folder = tmp_path / "run"
         folder.mkdir()
-        command = [sys.executable, "-c", LOCKER, str(folder)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        with Process("-c", LOCKER, folder, stderr=2) as child:
             child.stdout.readline()
             with pytest.raises(PursuhintError, match=r"another run is writing .*; wait for it to end"):
                 train(recipe, folder)
