@@ -6,9 +6,9 @@
 
 IMAGES is a folder with train/ and val/ in it, one folder a class. A block is one pair of networks on one data
 set: ``OUT/DATA-PAIR`` holds its teacher and a comparison as `pursuhint compare` writes it, with its report.
-Seeds are added a few at a time to all blocks, so that what is finished is a whole comparison with fewer seeds.
-The same command resumes; with more seeds, pairs or data sets it adds them. ``benchmarks/evidence_page.py`` writes the
-tables of docs/evidence.md from OUT.
+Seeds are added a few at a time to all blocks, so that what is finished is a whole comparison with fewer
+seeds. The same command resumes; with more seeds, pairs or data sets it adds them.
+``benchmarks/evidence_page.py`` writes the tables of docs/evidence.md from OUT.
 
 What was fixed before the first student of the study was trained:
 
@@ -25,7 +25,7 @@ What was fixed before the first student of the study was trained:
 - Every block that was finished is in the tables. A block is not dropped for what it shows.
 - In every cell, whether the place matters at all: Friedman's test over the arms with different hint points
   (added minutes after the first run had begun, before any comparison had finished).
-- Eight seeds a block, unless time ends first; then all blocks have five or three of them, and the page says so.
+- Eight seeds a block, unless time ends first; then blocks have five or three of them, and the page says so.
 - Losses have no soft targets beside them; the ramp of knowledge review, 20 of 240 epochs, becomes one
   epoch. Their weights are below the papers' and come from a pilot on the residual pair: ``conventional``,
   seed 0, one run of three or four epochs a weight. On the folder attention transfer ended higher with 100
@@ -213,7 +213,7 @@ def begun_seeds(folder: Path) -> int:
 
 
 def run_block(block: Block, options: argparse.Namespace, seeds: Sequence[int], *, report: bool) -> None:
-    """Train what is missing of a block for these seeds, if it has no more yet, and perhaps write its report."""
+    """Train what a block misses of these seeds, if it has no more yet, and perhaps write its report."""
     data, pair = load_images(options, block.data), PAIRS[block.pair]
     teacher = train_teacher(block, data, options)
     print(f"{block.folder.name}: the teacher reaches {teacher.last['test_top1']:.2f} %", flush=True)

@@ -27,7 +27,8 @@ from pursuhint.study import (
 )
 
 BEGIN, END = "<!-- tables: written by benchmarks/evidence_page.py -->", "<!-- end of tables -->"
-CONTROL = "conventional"
+CONTROLS = ("conventional", "even")
+"""What the arms of a block are compared with: the first of them that is a control of its comparison."""
 WITHOUT_HINTS = ("alone", "kd")
 
 
@@ -51,9 +52,14 @@ class Cell:
         return self.title.rpartition(", ")[0]
 
     @property
+    def control(self) -> str:
+        """Name of the arm that the others are compared with."""
+        return next(name for name in CONTROLS if name in self.comparison.against)
+
+    @property
     def pairs(self) -> Mapping[str, PairedComparison]:
         """Every arm against the control."""
-        return {pair.arm: pair for pair in self.comparison.against[CONTROL]}
+        return {pair.arm: pair for pair in self.comparison.against[self.control]}
 
     @property
     def placed(self) -> tuple[ArmResult, ...]:
@@ -131,7 +137,8 @@ def block_lines(name: str, study: CrossedComparison) -> Iterator[str]:
     yield ""
     yield f"| arm | {' | '.join(cell.title for cell in cells)} |"
     yield f"| --- |{' --- |' * len(cells)}"
-    absolute = ((CONTROL, True), *((arm, False) for arm in WITHOUT_HINTS))
+    against = cells[0].control
+    absolute = ((against, True), *((arm, False) for arm in WITHOUT_HINTS))
     for arm, control in absolute:
         entries = []
         for cell in cells:
@@ -143,7 +150,7 @@ def block_lines(name: str, study: CrossedComparison) -> Iterator[str]:
             entries.append(f"{found.last.mean:.1f} ± {found.last.std or 0:.1f}{mark}")
         yield f"| {arm}, % | {' | '.join(entries)} |"
     for arm in first.arms:
-        if arm.name != CONTROL and arm.name not in WITHOUT_HINTS:
+        if arm.name != against and arm.name not in WITHOUT_HINTS:
             yield f"| {arm.name} | {' | '.join(marked(cell.pairs[arm.name]) for cell in cells)} |"
     places = ["–" if (p := friedman(cell)) is None else f"{p:.1g}" for cell in cells]
     spreads = []
@@ -169,7 +176,7 @@ def block_lines(name: str, study: CrossedComparison) -> Iterator[str]:
 def overall_lines(cells: Sequence[Cell]) -> Iterator[str]:
     """Verdicts and probabilities of improvement over all cells, by arm."""
     arms = list(dict.fromkeys(name for cell in cells for name in cell.pairs))
-    yield f"| arm | better | worse | equal | undecided | same runs | beats {CONTROL} with probability |"
+    yield "| arm | better | worse | equal | undecided | same runs | beats the control with probability |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     total: Counter[str] = Counter()
     for arm in arms:
@@ -183,7 +190,7 @@ def overall_lines(cells: Sequence[Cell]) -> Iterator[str]:
             if not any(pair.differences):
                 counts["same"] += 1
                 continue
-            tasks[f"{cell.block} {cell.title}"] = (by_name[arm], by_name[CONTROL])
+            tasks[f"{cell.block} {cell.title}"] = (by_name[arm], by_name[cell.control])
             verdict = pair.verdict if pair.survives_correction else "undecided"
             counts[verdict] += 1
             if arm in {placed.name for placed in cell.placed}:
@@ -255,7 +262,7 @@ def tables(folder: Path) -> str:
     lines += ["", "### Both intervals", ""]
     for cell in every:
         lines += [
-            f"<details><summary>{cell.block}, {cell.title}, minus {CONTROL}</summary>",
+            f"<details><summary>{cell.block}, {cell.title}, minus {cell.control}</summary>",
             "",
             "| arm | mean | new seeds | new seeds and images | verdict |",
             "| --- | --- | --- | --- | --- |",

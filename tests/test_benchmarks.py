@@ -8,7 +8,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -244,12 +244,33 @@ def test_the_tables_of_the_evidence_replace_those_of_a_document(evidence_folder,
     assert "### folder-residual" in text
 
 
+@pytest.mark.parametrize(
+    ("controls", "expected"), [(("conventional", "centers"), "conventional"), (("even",), "even")]
+)
+def test_a_block_without_conventional_hints_is_compared_with_even_ones(controls, expected):
+    comparison = SimpleNamespace(against=dict.fromkeys(controls, ()))
+    assert evidence_page.Cell("block", "at, 1 epoch", comparison).control == expected
+
+
+def test_every_block_has_few_seeds_before_one_has_many(monkeypatch):
+    begun = []
+    monkeypatch.setattr(evidence, "set_up_memory", lambda *_: None)
+    monkeypatch.setattr(
+        evidence,
+        "run_block",
+        lambda block, options, seeds, report: begun.append((block.data, block.pair, len(seeds), report)),
+    )
+    evidence.main(["images", "--seeds", "1-4"])
+    blocks = [(data, pair) for pair in evidence.PAIRS for data in evidence.LENGTHS]
+    assert begun == [(*block, 3, False) for block in blocks] + [(*block, 4, True) for block in blocks]
+
+
 @pytest.mark.parametrize("name", evidence.PAIRS)
 def test_every_pair_of_the_evidence_can_have_every_loss(name):
     if name == "transformer":
         pytest.importorskip("timm")
-    options = argparse.Namespace(augment="none", precision="float32")
-    data = load_dataset("digits", image_size=12, channels=3)
+    options = argparse.Namespace(precision="float32")
+    data = load_dataset("digits", image_size=8, channels=3)
     pair = evidence.PAIRS[name]
     teacher = create_model(
         pair.teacher["network"], num_classes=10, in_channels=3, **pair.teacher.get("options", {})
