@@ -131,7 +131,9 @@ class Lengths(click.ParamType):
     help="With --until-decided: the most seeds.  [default: 20]",
 )
 @click.option("--seeds", default="0-4", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")
-@apply("metric", "k", "position", "activation_of_hints", "samples", "device", "out", "quiet", "json")
+@apply(
+    "metric", "k", "position", "activation_of_hints", "samples", "device", "out", "overwrite", "quiet", "json"
+)
 def command(
     arms: tuple[str, ...],
     loss_sets: tuple[str, ...],
@@ -150,6 +152,7 @@ def command(
     samples: int,
     device: str | None,
     out: Path,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -238,6 +241,7 @@ def command(
                 margin=margin,
                 max_seeds=max_seeds,
                 on_event=progress,
+                overwrite=overwrite,
             )
         elif crossed:
             crossing = compare_crossed(
@@ -245,7 +249,7 @@ def command(
                 out,
                 Crossing(parse_loss_sets(loss_sets), lengths),
                 request=ComparisonRequest(arms or DEFAULT_ARMS, numbers, margin, max_seeds),
-                options=StudyOptions(where, at_once, streams, progress),
+                options=StudyOptions(where, at_once, streams, progress, overwrite),
             )
         else:
             comparison = compare(
@@ -259,6 +263,7 @@ def command(
                 margin=margin,
                 max_seeds=max_seeds,
                 on_event=progress,
+                overwrite=overwrite,
             )
     if not is_main_process():
         return

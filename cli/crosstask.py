@@ -112,7 +112,7 @@ class Overlaps(click.ParamType):
     help="The smallest difference that matters.",
 )
 @click.option("--seeds", default="0-2", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")
-@apply("device", "out", "quiet", "json")
+@apply("device", "out", "overwrite", "quiet", "json")
 def command(
     overlaps: tuple[float, ...],
     methods: tuple[str, ...],
@@ -126,6 +126,7 @@ def command(
     seeds: str,
     device: str | None,
     out: Path,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -172,7 +173,7 @@ def command(
     set_up_memory(recipe.acceleration, where)
     with StudyProgress(quiet=quiet or not is_main_process()) as progress:
         result = crosstask(
-            recipe, out, request, options=StudyOptions(where, at_once, streams=False, on_event=progress)
+            recipe, out, request, options=StudyOptions(where, at_once, False, progress, overwrite)
         )
     if not is_main_process():
         return

@@ -23,8 +23,8 @@ from .options import apply, examples
     metavar="DIR",
     help="Folder to write to; finished parts in it are reused.",
 )
-@apply("device", "quiet", "json")
-def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
+@apply("device", "overwrite", "quiet", "json")
+def command(out: Path, device: str | None, overwrite: bool, quiet: bool, as_json: bool) -> None:
     """The whole story on scikit-learn's handwritten digits, which need no download.
 
     Trains a teacher, compares its layers, chooses hint positions, trains students with hints at
@@ -41,5 +41,5 @@ def command(out: Path, device: str | None, quiet: bool, as_json: bool) -> None:
     where = choose_device(device)
     set_up_memory(Acceleration(), where)
     with StudyProgress(quiet=quiet) as progress:
-        result = demo(out, device=where, on_event=progress)
+        result = demo(out, device=where, on_event=progress, overwrite=overwrite)
     print_demo(result, as_json=as_json)

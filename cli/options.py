@@ -324,8 +324,8 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "overwrite": click.option(
         "--overwrite",
         is_flag=True,
-        help="Replace a result of other settings, networks or data in OUT. The "
-        "same one resumes, and files of others are never removed.",
+        help="Replace a result of other settings, networks or data in the folder. The same one resumes, and "
+        "files of others are never removed.",
     ),
     "quiet": click.option("--quiet", "-q", is_flag=True, help="No progress on stderr."),
     "json": click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for machines."),

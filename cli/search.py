@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 )
 @apply("record_teacher")
 @click.option("--no-report", is_flag=True, help="Do not write report.html; `pursuhint report OUT` can later.")
-@apply("device", "out", "quiet", "json")
+@apply("device", "out", "overwrite", "quiet", "json")
 def command(
     vary: tuple[str, ...],
     trials: int,
@@ -94,6 +94,7 @@ def command(
     no_report: bool,
     device: str | None,
     out: Path,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -120,6 +121,7 @@ def command(
         at_once=at_once,
         confirm_seeds=confirm_seeds or 0,
         record_teacher=recording,
+        overwrite=overwrite,
     )
     found = search(recipe, out, vary, options=chosen, device=where, watch=lambda line: say(line, quiet))
     _print(found, as_json=as_json)

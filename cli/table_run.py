@@ -98,7 +98,7 @@ if TYPE_CHECKING:
     help="A setting of submitit's executor, e.g. slurm_partition=gpu, gpus_per_node=1, timeout_min=600. "
     "Repeatable.",
 )
-@apply("data_root", "download", "device", "out", "quiet", "json")
+@apply("data_root", "download", "device", "out", "overwrite", "quiet", "json")
 def command(
     name: str,
     seeds: str | None,
@@ -116,6 +116,7 @@ def command(
     download: bool,
     device: str | None,
     out: Path,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -133,6 +134,8 @@ def command(
         refuse_typed("jobs", "job_settings", because="they go with --submit")
     elif dry_run:
         refuse_typed("submit", because="--dry-run trains nothing")
+    if dry_run:
+        refuse_typed("overwrite", because="--dry-run writes nothing")
     share = (1, 1) if part is None else parse_part(part)
     chosen = None if seeds is None else parse_seeds(seeds)
     files = dict(_weights(text) for text in teacher_weights)
@@ -152,6 +155,7 @@ def command(
         download=download,
         assignments=assignments,
         teachers=files,
+        overwrite=overwrite,
     )
     if changed := options.lines():
         say(f"not as in the paper: {'; '.join(changed)}", quiet)

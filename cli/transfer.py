@@ -79,7 +79,7 @@ from .terminal import say
     help="Also keep the result in this folder: transfer.json, table.md and a page, report.html.",
 )
 @table_options
-@apply("data_root", "download", "workers", "trust_code", "seed", "device", "quiet", "json")
+@apply("data_root", "download", "workers", "trust_code", "seed", "device", "overwrite", "quiet", "json")
 def command(
     runs: tuple[Path, ...],
     targets: tuple[str, ...],
@@ -98,6 +98,7 @@ def command(
     trust_code: bool,
     seed: int,
     device: str | None,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -114,7 +115,9 @@ def command(
     if save is not None:
         from pursuhint.study.transfer_result import check_transfer_folder
 
-        check_transfer_folder(save, [str(run) for run in runs], targets)
+        check_transfer_folder(save, [str(run) for run in runs], targets, overwrite=overwrite)
+    else:
+        refuse_typed("overwrite", because="it goes with --save")
     record_command()
     settings = TransferSettings(
         classifiers=classifiers or tuple(CLASSIFIERS),
@@ -136,7 +139,7 @@ def command(
     if save is not None:
         from pursuhint.report import write_report
 
-        result.save(save)
+        result.save(save, overwrite=overwrite)
         say(f"report: {write_report(save)}", quiet)
     plain = result.to_dict() if as_json else None
     write_table(result.table(), plain, kind=kind, out=out, quiet=quiet)

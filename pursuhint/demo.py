@@ -12,10 +12,11 @@ import torch
 
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.devices import choose_device
+from pursuhint._util.fingerprint import fingerprint_network
 from pursuhint._util.output_folder import claim_folder, remove_leftovers
+from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
-from pursuhint.errors import PursuhintError
 from pursuhint.report import write_report
 from pursuhint.study.arms import DEFAULT_ARMS
 from pursuhint.study.comparison import Comparison
@@ -65,6 +66,7 @@ def demo(
     student_epochs: int = 30,
     device: torch.device | str | None = None,
     on_event: Watcher | None = None,
+    overwrite: bool = False,
 ) -> DemoResult:
     """Show the whole method on scikit-learn's 1,797 digits; nothing is downloaded.
 
@@ -84,6 +86,8 @@ def demo(
         student_epochs: epochs of every student.
         device: where to run; None for the best there is.
         on_event: receives the events of the demo, of the comparison and of every run.
+        overwrite: replace what a demo of other settings, or of another version, has left in the folder; the
+            same one continues, and files of others are never removed.
 
     Raises:
         PursuhintError: the folder cannot be written, or holds something else.
@@ -92,12 +96,14 @@ def demo(
     out = Path(out)
     watch: Watcher = (lambda event: None) if on_event is None else on_event
     where = choose_device(device)
-    _check_folder(out)
+    _check_folder(out, overwrite=overwrite)
     make_folder(out)
     write_json(out / DEMO_FILE, {"schema": 1})
 
     with _one_thread():
-        teacher, analysis = _train_teacher(out, teacher_epochs, device=where, watch=watch)
+        teacher, analysis = _train_teacher(
+            out, teacher_epochs, device=where, watch=watch, overwrite=overwrite
+        )
         watch(PhaseStarted("comparison", f"training resnet8 students, {len(arms)} ways x {len(seeds)} seeds"))
         comparison = compare(
             student_recipe(student_epochs, teacher.path / "student.safetensors"),
@@ -107,6 +113,7 @@ def demo(
             device=where,
             analysis=analysis,
             on_event=watch,
+            overwrite=overwrite,
         )
         watch(PhaseStarted("report", "writing the report"))
         report = write_report(out)
@@ -114,25 +121,30 @@ def demo(
 
 
 def _train_teacher(
-    out: Path, epochs: int, *, device: torch.device, watch: Watcher
+    out: Path, epochs: int, *, device: torch.device, watch: Watcher, overwrite: bool
 ) -> tuple[RunRecord, Analysis]:
     """The trained teacher and the analysis of its layers; what ``out`` holds of them is reused."""
     watch(PhaseStarted("teacher", f"training the teacher, a resnet32, for {epochs} epochs"))
-    teacher = train(teacher_recipe(epochs), out / "teacher", device=device, on_event=watch)
+    teacher = train(
+        teacher_recipe(epochs), out / "teacher", device=device, on_event=watch, overwrite=overwrite
+    )
+    network = teacher.load_student()
 
     watch(PhaseStarted("analysis", "comparing the teacher's layers"))
     folder = out / "analysis"
     if (folder / "analysis.json").exists():
-        return teacher, Analysis.load(folder)
+        analysis = Analysis.load(folder)
+        if analysis.provenance.network_fingerprint == fingerprint_network(network):
+            return teacher, analysis
     analysis = analyze(
-        teacher.load_student(),
+        network,
         teacher.load_data(),
         metrics=METRICS,
         device=device,
         network_name=teacher.recipe.student.network,
         progress=False,
     )
-    analysis.save(folder)
+    analysis.save(folder, overwrite=overwrite)
     return teacher, analysis
 
 
@@ -184,7 +196,7 @@ def student_recipe(epochs: int, teacher: Path) -> Recipe:
     )
 
 
-def _check_folder(out: Path) -> None:
+def _check_folder(out: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds anything but a demo; remove what a killed one left half written.
 
     Raises:
@@ -194,8 +206,12 @@ def _check_folder(out: Path) -> None:
     if marker.exists():
         found = read_json(marker, "demo")
         if not isinstance(found, dict) or found.get("schema") != 1:
-            raise PursuhintError(
-                f"{marker} was not written by this version of PursuHint; choose another folder"
-            )
+            if not overwrite:
+                raise DifferentResult(
+                    f"{marker} was not written by this version of PursuHint; choose another folder (--out), "
+                    "or replace it (--overwrite)"
+                )
+            check_replaceable(out, "demo")
+            remove_result(out, "demo")
     claim_folder(out, "demo")
     remove_leftovers(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -80,6 +81,20 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
     with pytest.raises(PursuhintError, match=r"holds something else \(letter\.txt\), not a demo"):
         demo(tmp_path, **SHORT)
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_overwrite_replaces_the_demo_of_another_version(shown, tmp_path):
+    old = shutil.copytree(shown[0].path, tmp_path / "old")
+    (old / "demo.json").write_text('{"schema": 0}')
+    with pytest.raises(PursuhintError, match=r"not written by this version.*--overwrite"):
+        demo(old, **SHORT)
+
+    def stop(event):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo(old, **SHORT, overwrite=True, on_event=stop)
+    assert [path.name for path in old.iterdir()] == ["demo.json"]
 
 
 def test_the_recipes_differ_in_nothing_but_what_they_are_for(tmp_path):

@@ -43,7 +43,7 @@ from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
 from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
-from pursuhint.study.until_decided import SequentialResult, check_plan, looks_of, seeds_in
+from pursuhint.study.until_decided import SequentialResult
 from pursuhint.training.final_plan import analyze_teacher
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.pairing import pair_with_student, scheduled_plan
@@ -82,6 +82,7 @@ def compare(
     margin: float = MARGIN,
     max_seeds: int | None = None,
     on_event: Watcher | None = None,
+    overwrite: bool = False,
 ) -> Comparison:
     """Train the same student with hints at different places, over several seeds, and compare.
 
@@ -116,6 +117,9 @@ def compare(
             better, worse or equal to the control after the correction, or there are so many; see
             `pursuhint.study.SequentialPlan` for the looks and their error. None trains ``seeds`` and no more.
         on_event: receives `pursuhint.study.StudyEvent`.
+        overwrite: replace a comparison of other settings, networks or data in the folder, or one with more
+            arms or seeds, once everything has been checked; the same one continues, and files of others are
+            never removed.
 
     Returns:
         The comparison, which is also in ``OUT/compare.json``.
@@ -125,7 +129,7 @@ def compare(
             recipe, or a folder that holds another comparison; all before anything is trained.
     """
     request = ComparisonRequest(tuple(arms), tuple(seeds), margin, max_seeds, analysis)
-    options = StudyOptions(choose_device(device), at_once, streams, on_event)
+    options = StudyOptions(choose_device(device), at_once, streams, on_event, overwrite)
     with keep_random_state(options.device):
         steps = comparison_steps(recipe, Path(out), request, Inputs(teacher=teacher, data=data), options)
         while True:
@@ -178,17 +182,12 @@ def comparison_steps(
     judge = _Judge(margin, plan)
     if recipe.hints is not None and recipe.hints.curriculum is not None and "curriculum" not in arms:
         raise PursuhintError("hints.curriculum has no effect here: no arm has one; add --arm curriculum")
-    shared = recipe.model_copy(update={"hints": _without_strategy(recipe), "seed": seeds[0]})
-    shared = resolve_recipe(shared, passed, for_arms=True)
-    if shared.hints is None:
-        raise PursuhintError(
-            f"no loss of the recipe looks at hint points ({', '.join(shared.losses)}), so their place "
-            "cannot matter; add one, e.g. at"
-        )
+    shared = resolved_for_arms(recipe, passed, seed=seeds[0])
     study = Study(shared, out, passed, options)
     parts = prepare(shared, passed)
     assert parts.teacher is not None
-    assert shared.hints.activation is not None  # resolved
+    assert shared.hints is not None
+    assert shared.hints.activation is not None
     points = find_hint_points(parts.teacher, parts.example, activation=shared.hints.activation)
     k = default_k(points) if shared.hints.k is None else shared.hints.k
     placement = _HintPlacement(study, shared.hints, parts, points, k)
@@ -203,15 +202,13 @@ def comparison_steps(
         lists: dict[str, Sequence[Any]] = {"arms": asked, "seeds": seeds}
         return StudySettings("comparison", shared, inputs=inputs, data=parts.data, lists=lists)
 
-    looks = looks_of(plan, seeds, seeds_in(study.out) if plan else ())
-    again = settings_with(looks[0]).matches(study.out)
-    before = study.earlier(Comparison)
-    check_plan(before, plan)
+    begun = study.begin(Comparison, settings_with, seeds=seeds, plan=plan)
+    looks, before = begun.looks, begun.before
     study.claim(settings_with(looks[0]))
     study.measure_teacher(parts, None if before is None else before.teacher)
     metrics = placement.metrics(arms)
     if metrics:
-        analysis = placement.analysis(analysis, metrics, again=again)
+        analysis = placement.analysis(analysis, metrics, again=begun.again)
     candidates = placement.candidates(analysis, given)
     results: dict[RunKey, SeedResult] = {}
     for look in looks:
@@ -534,6 +531,27 @@ def _checked(arms: Sequence[str], seeds: Sequence[int]) -> tuple[tuple[str, ...]
         )
     check_seeds(seeds)
     return tuple(arms), tuple(seeds)
+
+
+def resolved_for_arms(recipe: Recipe, passed: Inputs, *, seed: int) -> Recipe:
+    """What all arms share, complete.
+
+    Args:
+        recipe: of the comparison.
+        passed: teacher and data, where they do not come from the recipe.
+        seed: of the first runs.
+
+    Raises:
+        PursuhintError: no loss looks at hint points, the recipe fixes them, or something else is wrong.
+    """
+    shared = recipe.model_copy(update={"hints": _without_strategy(recipe), "seed": seed})
+    shared = resolve_recipe(shared, passed, for_arms=True)
+    if shared.hints is None:
+        raise PursuhintError(
+            f"no loss of the recipe looks at hint points ({', '.join(shared.losses)}), so their place "
+            "cannot matter; add one, e.g. at"
+        )
+    return shared
 
 
 def _without_strategy(recipe: Recipe) -> HintsConfig | None:

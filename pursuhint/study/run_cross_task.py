@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pursuhint._util.arguments import READ_RECIPE, expect
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import is_main_process, wait_for_everyone
 from pursuhint._util.output_folder import claim_folder, remove_leftovers
+from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
 from pursuhint.data import ClassSplit, ImageData, class_order, class_split
 from pursuhint.errors import PursuhintError
 from pursuhint.models.safetensors_header import classes_of_weights
@@ -114,7 +116,7 @@ def crosstask(
     request = CrossTaskRequest() if request is None else request
     options = StudyOptions(choose_device(None), None, False, None) if options is None else options
     plan = _Plan.of(with_absolute_paths(recipe), Path(out), request)
-    plan.claim()
+    plan.claim(overwrite=options.overwrite)
     watch = ignore if options.on_event is None or not is_main_process() else options.on_event
     watch(PhaseStarted("teacher", f"a teacher of {len(plan.splits[0].teacher)} classes"))
     weights, top1 = plan.teacher(options)
@@ -132,6 +134,7 @@ def crosstask(
             streams=options.streams,
             margin=request.margin,
             on_event=options.on_event,
+            overwrite=options.overwrite,
         )
         watch(PhaseStarted("report", "embeddings, joint label space and weights of samples"))
         overlaps.append(plan.measured(split, study, weights, options))
@@ -226,26 +229,36 @@ class _Plan:
                 "--teacher-checkpoint out to train one, or give the same --order and --task-classes"
             )
 
-    def claim(self) -> None:
+    def claim(self, *, overwrite: bool) -> None:
         """Take the folder and write the plan, which lists the classes by name.
+
+        Args:
+            overwrite: replace a study of other data or classes of the teacher.
 
         Raises:
             PursuhintError: it holds something else, or a study of other classes.
         """
         claim_folder(self.out, "crosstask")
         wanted = {"data": self.data.name, "teacher_classes": list(self.names(self.splits[0].teacher))}
-        path, earlier = self.out / PLAN, {}
+        path, replaces = self.out / PLAN, False
+        earlier: dict[str, Any] = {}
         if path.exists():
             there = read_json(path, "plan of the cross-task study")
             for key, value in wanted.items():
                 if not isinstance(there, dict) or there.get(key) != value:
-                    raise PursuhintError(
-                        f"{self.out} holds a cross-task study with another {key.replace('_', ' ')}; choose "
-                        "another folder (--out)"
-                    )
-            earlier = there.get("student_classes", {})
+                    if not overwrite:
+                        raise DifferentResult(
+                            f"{self.out} holds a cross-task study with another {key.replace('_', ' ')}; "
+                            "choose another folder (--out), or replace it (--overwrite)"
+                        )
+                    check_replaceable(self.out, "crosstask")
+                    replaces = True
+            earlier = {} if replaces else there.get("student_classes", {})
+        wait_for_everyone()  # every process has read the plan before the first one writes
         mine = {_folder(split): list(self.names(split.student)) for split in self.splits}
         if is_main_process():
+            if replaces:
+                remove_result(self.out, "crosstask")
             make_folder(self.out)
             remove_leftovers(self.out)
             order = {"order": self.request.order, "order_seed": self.request.order_seed}
@@ -267,7 +280,9 @@ class _Plan:
             }
         )
         watch = options.on_event if is_main_process() else None
-        record = train(own, self.out / _TEACHER, device=options.device, on_event=watch)
+        record = train(
+            own, self.out / _TEACHER, device=options.device, on_event=watch, overwrite=options.overwrite
+        )
         file = str((record.path / "student.safetensors").resolve())
         return config.model_copy(update={"checkpoint": file}), record.last["test_top1"]
 

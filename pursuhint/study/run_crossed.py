@@ -20,7 +20,7 @@ from pursuhint.study.comparison import Comparison
 from pursuhint.study.crossed import CrossedCell, CrossedComparison
 from pursuhint.study.events import PhaseStarted
 from pursuhint.study.run_arms import GroupOptions, RunKey, train_arms
-from pursuhint.study.run_comparison import ComparisonRequest, comparison_steps
+from pursuhint.study.run_comparison import ComparisonRequest, comparison_steps, resolved_for_arms
 from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
@@ -115,7 +115,7 @@ def compare_crossed(
     out, cells = Path(out), crossing.cells(recipe)
     plan = None if request.max_seeds is None else SequentialPlan(len(request.seeds), request.max_seeds)
     for cell in cells:  # before the study's own settings list other seeds
-        if (out / cell.folder / Comparison.FILE).exists():
+        if (out / cell.folder / Comparison.FILE).exists() and not options.overwrite:
             check_plan(Comparison.load(out / cell.folder), plan)
     with keep_random_state(options.device):
         study = _outer_study(recipe, out, cells, request, passed, options)
@@ -187,7 +187,9 @@ def _outer_study(
     }
     study = Study(shared, out, passed, options)
     settings = StudySettings("crossed comparison", shared, inputs={}, data=parts.data, lists=lists)
-    settings.matches(out)
+    if not study.holds(settings):
+        for own in cells.values():  # what is wrong with a cell is said before its folder is touched
+            resolved_for_arms(own, passed, seed=request.seeds[0])
     study.claim(settings)
     return study
 

@@ -27,7 +27,7 @@ from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.step_memory import read_memory, step_memory
 from pursuhint.study.study import Study, StudyOptions
-from pursuhint.study.until_decided import SequentialResult, check_plan, looks_of, seeds_in
+from pursuhint.study.until_decided import SequentialResult
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loaders import training_loader
 from pursuhint.training.multi_student.shared import SharedResources, SharedTeacher
@@ -65,6 +65,7 @@ def compare_methods(
     margin: float = MARGIN,
     max_seeds: int | None = None,
     on_event: Watcher | None = None,
+    overwrite: bool = False,
 ) -> MethodComparison:
     """Train the same student by several methods, over several seeds, and compare.
 
@@ -96,6 +97,9 @@ def compare_methods(
             correction, or there are so many; see `pursuhint.study.SequentialPlan` for the looks and their
             error. None trains ``seeds`` and no more.
         on_event: receives `pursuhint.study.StudyEvent`.
+        overwrite: replace a study of other settings, networks or data in the folder, or one with more methods
+            or seeds, once everything has been checked; the same one continues, and files of others are never
+            removed.
 
     Returns:
         The study, which is also in ``OUT/methods.json``.
@@ -110,14 +114,13 @@ def compare_methods(
     check_margin(margin)
     plan = None if max_seeds is None else SequentialPlan(len(seeds), max_seeds)
     recipe = with_absolute_paths(recipe)
-    options = StudyOptions(choose_device(device), at_once, streams, on_event)
+    options = StudyOptions(choose_device(device), at_once, streams, on_event, overwrite)
     with keep_random_state(options.device):
         study = Study(recipe, Path(out), Inputs(teacher=teacher, data=data), options)
         trials = _Trials(study, SharedResources(SharedTeacher()))
         parts = trials.parts(Method.parse("kd"))
         assert parts.teacher is not None
         inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
-        looks = looks_of(plan, seeds, seeds_in(study.out) if plan else ())
 
         def settings_with(seeds: Sequence[int]) -> StudySettings:
             lists: dict[str, Sequence[Any]] = {
@@ -126,9 +129,8 @@ def compare_methods(
             }
             return StudySettings("study of methods", recipe, inputs=inputs, data=parts.data, lists=lists)
 
-        settings_with(looks[0]).matches(study.out)
-        before = study.earlier(MethodComparison)
-        check_plan(before, plan)
+        begun = study.begin(MethodComparison, settings_with, seeds=seeds, plan=plan)
+        looks, before = begun.looks, begun.before
         memory, unfit = trials.take((Method(ALONE, {}), *chosen))
         if unfit and methods is not None:
             raise PursuhintError("; ".join(f"method {name!r}: {why}" for name, why in unfit.items()))
@@ -237,7 +239,7 @@ class _Trials:
             Bytes that a step keeps, by method; and for methods that do not fit the networks, why.
         """
         path = self.study.out / _MEMORY
-        known = read_memory(path) if path.exists() else {}
+        known = read_memory(path) if path.exists() and not self.study.replaces else {}
         memory: dict[str, int] = {}
         unfit: dict[str, str] = {}
         new = [method for method in methods if method.name not in known]

@@ -14,6 +14,7 @@ from pursuhint._util.atomic_files import read_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
 from pursuhint._util.random_state import keep_random_state
+from pursuhint._util.replace_folder import DifferentResult
 from pursuhint.errors import PursuhintError
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.study.comparison import DataFacts, NetworkFacts
@@ -134,7 +135,10 @@ class _Search:
         self.space = check_space(self.recipe, space, self.inputs, recorded=recorded)
         self.defaults = default_values(self.recipe, self.space, self.inputs)
         self.study = Study(
-            self.recipe, self.out, self.inputs, StudyOptions(self.device, options.at_once, False, None)
+            self.recipe,
+            self.out,
+            self.inputs,
+            StudyOptions(self.device, options.at_once, False, None, options.overwrite),
         )
         parts = self._claim()
         self.store = TrialStore(
@@ -195,21 +199,35 @@ class _Search:
         settings = StudySettings(
             "search", self.recipe, inputs=self.inputs.fingerprints(resolved), data=parts.data, lists=asked
         )
-        if settings.matches(self.out):
-            there = read_json(self.out / SETTINGS, "settings of the search")
-            if any(there[name] != values for name, values in asked.items()):
-                raise PursuhintError(
-                    f"{self.out} holds a search of {', '.join(there['varied'])} with the pruner "
-                    f"{there['pruner'][0]}, and this one is of {', '.join(asked['varied'])} with "
-                    f"{self.options.pruner}; choose another folder (--out)"
-                )
-        else:
+        try:
+            again = self._is_there(settings, asked)
+        except DifferentResult as found:
+            self.study.replace(found)
+            again = False
+        if not again:
             self.study.claim(settings)
         if parts.teacher is not None and self.inputs.accuracy is None:
             accuracy = accuracy_of_teacher(resolved, parts, device=self.device, keep=self.out / TEACHER)
             self.inputs = replace(self.inputs, accuracy=accuracy)
             self.watch(accuracy.line())
         return parts
+
+    def _is_there(self, settings: StudySettings, asked: Mapping[str, list[str]]) -> bool:
+        """Whether the folder holds this search.
+
+        Raises:
+            DifferentResult: it holds another one.
+        """
+        if not settings.matches(self.out):
+            return False
+        there = read_json(self.out / SETTINGS, "settings of the search")
+        if any(there[name] != values for name, values in asked.items()):
+            raise DifferentResult(
+                f"{self.out} holds a search of {', '.join(there['varied'])} with the pruner "
+                f"{there['pruner'][0]}, and this one is of {', '.join(asked['varied'])} with "
+                f"{self.options.pruner}; choose another folder (--out), or replace it (--overwrite)"
+            )
+        return True
 
     def _longest(self) -> int:
         """Epochs of the longest trial."""

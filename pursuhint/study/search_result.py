@@ -33,6 +33,8 @@ class SearchOptions:
         at_once: trials that train side by side; they share batches and the pass of the teacher.
         confirm_seeds: new seeds on which the best trial and the recipe itself are trained at the end.
         record_teacher: folder of a recording of the teacher that all trials use.
+        overwrite: replace a search of other keys, settings, networks or data in the folder, once everything
+            has been checked; the same one continues, and files of others are never removed.
 
     Raises:
         PursuhintError: a number is out of range, or there is no such rule.
@@ -43,6 +45,7 @@ class SearchOptions:
     at_once: int = 1
     confirm_seeds: int = 0
     record_teacher: Path | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("trials", 1), ("at_once", 1), ("confirm_seeds", 0)):

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pursuhint._util.atomic_files import make_folder
+from pursuhint._util.folder_lock import lock_folder
 from pursuhint._util.seeds import derived_seed
 from pursuhint.errors import PursuhintError
 from pursuhint.study.search_result import SearchTrial
-from pursuhint.training.run_folder.checkpoints import lock_folder
 from pursuhint.training.run_folder.record import read_metrics
 
 if TYPE_CHECKING:

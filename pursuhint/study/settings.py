@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.output_folder import claim_folder
+from pursuhint._util.replace_folder import DifferentResult
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.renamed import refuse_old_names
 from pursuhint.training.recipe.schema import Recipe
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import Recipe
 
 SETTINGS = "settings.json"
+_ADVICE = "choose another folder (--out), or replace it (--overwrite)"
 _JSON_NAMES = {dict: "mapping", list: "list"}
 _MAY_DIFFER = frozenset(
     {
@@ -82,8 +84,8 @@ class StudySettings:
             folder: it need not exist.
 
         Raises:
-            PursuhintError: it holds another study, something else, or arms or seeds that are not asked
-                for now.
+            DifferentResult: it holds another study, or arms or seeds that are not asked for now.
+            PursuhintError: it holds something else.
         """
         claim_folder(folder, "study")
         path = folder / SETTINGS
@@ -91,9 +93,7 @@ class StudySettings:
             return False
         there = read_json(path, f"settings of the {self.what}")
         if not isinstance(there, dict) or there.get("schema") != 1:
-            raise PursuhintError(
-                f"{path} was not written by this version of PursuHint; choose another folder (--out)"
-            )
+            raise DifferentResult(f"{path} was not written by this version of PursuHint; {_ADVICE}")
         for name, kind in {
             "recipe": dict,
             "inputs": dict,
@@ -107,22 +107,21 @@ class StudySettings:
         self._check_recipe(folder, there.get("recipe", {}))
         described = checked_data(there.get("data", {}), f"the data in {path}")
         if (change := data_difference(described, self._data)) is not None:
-            raise PursuhintError(
+            raise DifferentResult(
                 f"{folder} holds another {self.what}: {self._data.name} has changed since: {change}; put the "
-                "data back, or choose another folder (--out)"
+                f"data back, or {_ADVICE}"
             )
         for name, value in self.inputs.items():
             if there.get("inputs", {}).get(name) != value:
-                raise PursuhintError(
-                    f"{folder} holds another {self.what}: the {name} has changed since; "
-                    "choose another folder (--out)"
+                raise DifferentResult(
+                    f"{folder} holds another {self.what}: the {name} has changed since; {_ADVICE}"
                 )
         for name, now in self.lists.items():
             dropped = [str(entry) for entry in there[name] if entry not in now]
             if dropped:
-                raise PursuhintError(
+                raise DifferentResult(
                     f"{folder} holds a {self.what} that also has the {name} {', '.join(dropped)}; {name} can "
-                    "be added but not dropped, so name them too or choose another folder (--out)"
+                    f"be added but not dropped, so name them too or {_ADVICE}"
                 )
         return True
 
@@ -135,7 +134,7 @@ class StudySettings:
             # Whether two folders of images differ is seen in the data themselves.
             moved = key == "data.name" and both_folders(old.get(key), new.get(key))
             if key not in _MAY_DIFFER and not moved and old.get(key) != new.get(key):
-                raise PursuhintError(
+                raise DifferentResult(
                     f"{folder} holds another {self.what}: {key} is {old.get(key)!r} there and "
-                    f"{new.get(key)!r} here; choose another folder (--out)"
+                    f"{new.get(key)!r} here; {_ADVICE}"
                 )

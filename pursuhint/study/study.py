@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.provenance import BaseProvenance, now
+from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.study.comparison import DataFacts, NetworkFacts
 from pursuhint.study.finished_study import FinishedStudy
 from pursuhint.study.run_arms import GroupOptions, RunKey, train_arms
+from pursuhint.study.until_decided import check_plan, looks_of, seeds_in
 from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import TeacherMeasured, ignore
 from pursuhint.training.run_folder.environment import describe_environment, describe_provenance
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pursuhint.study.comparison import Comparison
     from pursuhint.study.events import Watcher
     from pursuhint.study.method_comparison import MethodComparison
+    from pursuhint.study.sequential import SequentialPlan
     from pursuhint.study.settings import StudySettings
     from pursuhint.training.inputs import Inputs, Run
     from pursuhint.training.prepare_training import Parts
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 TEACHER = "teacher.json"
 
 _Finished = TypeVar("_Finished", bound=FinishedStudy)
+_Compared = TypeVar("_Compared", "Comparison", "MethodComparison")
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,30 @@ class StudyOptions:
         at_once: at most so many students train concurrently; None for all of a seed.
         streams: see `pursuhint.training.train_many`.
         on_event: receives the events of the study, on the main process.
+        overwrite: replace a study of other settings, networks or data in the folder, once everything has been
+            checked; the same one continues, and files of others are never removed.
     """
 
     device: torch.device
     at_once: int | None
     streams: bool
     on_event: Watcher | None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Begun(Generic[_Compared]):
+    """What the folder of a study holds before it begins.
+
+    Attributes:
+        looks: the seeds at every look that is left.
+        before: the result of an earlier call, perhaps with fewer arms or seeds.
+        again: whether the folder holds this study.
+    """
+
+    looks: list[tuple[int, ...]]
+    before: _Compared | None
+    again: bool
 
 
 class Study:
@@ -67,12 +89,14 @@ class Study:
     Attributes:
         watch: receives the events of the study; ignores them on all ranks but 0.
         accuracy: of the teacher; None before `measure_teacher`.
+        replaces: whether `claim` removes the study that the folder holds.
     """
 
     def __init__(self, recipe: Recipe, out: Path, passed: Inputs, options: StudyOptions) -> None:
         self.recipe, self.out, self.passed, self.options = recipe, out, passed, options
         self.started = now()
         self._before: FinishedStudy | None = None
+        self.replaces = False
         self.accuracy: TeacherAccuracy | None = None
         self.accelerator = build_accelerator(options.device, recipe.precision)
         silent = options.on_event is None or not self.accelerator.is_main_process
@@ -92,6 +116,59 @@ class Study:
         """Collective call: a barrier of all processes."""
         self.accelerator.wait_for_everyone()
 
+    def holds(self, settings: StudySettings) -> bool:
+        """Whether the folder holds this study, perhaps with fewer arms or seeds.
+
+        Raises:
+            PursuhintError: it holds another one that is not to be replaced, or something else.
+        """
+        try:
+            return settings.matches(self.out)
+        except DifferentResult as found:
+            self.replace(found)
+            return False
+
+    def begin(
+        self,
+        kind: type[_Compared],
+        settings_with: Callable[[Sequence[int]], StudySettings],
+        *,
+        seeds: Sequence[int],
+        plan: SequentialPlan | None,
+    ) -> Begun[_Compared]:
+        """Compare the folder with what is asked for. Nothing is written.
+
+        Args:
+            kind: of the result.
+            settings_with: the settings of the study with these seeds.
+            seeds: to begin with.
+            plan: adds seeds; None for ``seeds`` and no more.
+
+        Raises:
+            PursuhintError: as `holds`; or the folder's seeds are added by another plan.
+        """
+        try:
+            looks = looks_of(plan, seeds, seeds_in(self.out) if plan else ())
+            again = settings_with(looks[0]).matches(self.out)
+            before = self.earlier(kind)
+            check_plan(before, plan)
+        except DifferentResult as found:
+            self.replace(found)
+            return Begun(looks_of(plan, seeds, ()), None, False)
+        return Begun(looks, before, again)
+
+    def replace(self, found: DifferentResult) -> None:
+        """Note that this study replaces the one in the folder when it claims it.
+
+        Raises:
+            PursuhintError: it is not to be replaced, has files of others beside it, or is being written.
+        """
+        if not self.options.overwrite:
+            raise found
+        self._before = None
+        check_replaceable(self.out, "study")
+        self.replaces = True
+
     def earlier(self, kind: type[_Finished]) -> _Finished | None:
         """The result of an earlier call, perhaps with fewer arms or seeds; None if there is none.
 
@@ -106,6 +183,10 @@ class Study:
         """Make the folder and write the settings into it. Collective call."""
         self.wait()  # every process has read the folder before the first one writes
         if self.is_main_process:
+            if self.replaces:
+                check_replaceable(self.out, "study")
+                remove_result(self.out, "study")
+            self.replaces = False
             make_folder(self.out)
             remove_leftovers(self.out)
             settings.save(self.out)  # first: it marks the folder as a study

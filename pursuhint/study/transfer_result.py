@@ -16,6 +16,7 @@ from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.json_files import validated
 from pursuhint._util.output_folder import claim_folder, remove_leftovers
 from pursuhint._util.provenance import BaseProvenance
+from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
 from pursuhint.data.preprocessing import Preprocessing
 from pursuhint.errors import PursuhintError
 from pursuhint.published import Table
@@ -130,17 +131,20 @@ class TransferResult:
         title = "Top-1 accuracy (%) of linear classifiers on frozen students, with 95 % intervals"
         return Table(title, ("run", *heads), tuple(rows))
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
         """Write ``transfer.json``.
 
         Args:
             folder: a folder of its own, or one that holds the transfer of the same runs to the same data.
+            overwrite: replace a transfer of other runs or to other data.
 
         Raises:
             PursuhintError: the folder holds something else, or cannot be written.
         """
         folder = Path(folder)
-        check_transfer_folder(folder, [run.run for run in self.runs], self.targets)
+        runs = [run.run for run in self.runs]
+        if check_transfer_folder(folder, runs, self.targets, overwrite=overwrite):
+            remove_result(folder, "transfer")
         make_folder(folder)
         remove_leftovers(folder)
         write_json(folder / self.FILE, {"schema": 1, **self.to_dict()})
@@ -174,26 +178,38 @@ class _File(BaseModel):
     provenance: BaseProvenance | None
 
 
-def check_transfer_folder(folder: Path, runs: Sequence[str], targets: Sequence[str]) -> None:
+def check_transfer_folder(
+    folder: Path, runs: Sequence[str], targets: Sequence[str], *, overwrite: bool
+) -> bool:
     """Refuse a folder that holds anything but the transfer of these runs to these data. Nothing is written.
 
     Args:
         folder: which may be missing.
         runs: their folders, as given.
         targets: names of data sets.
+        overwrite: whether the transfer of other runs or to other data is to be replaced.
+
+    Returns:
+        Whether there is something to replace.
 
     Raises:
-        PursuhintError: it holds something else, or the transfer of other runs or to other data.
+        PursuhintError: it holds something else, or the transfer of other runs or to other data that is not to
+            be replaced or has files of others beside it.
     """
     claim_folder(folder, "transfer")
     if not (folder / TransferResult.FILE).exists():
-        return
+        return False
     known = TransferResult.load(folder)
     places = [[Path(run).resolve() for run in each] for each in (runs, [one.run for one in known.runs])]
-    if places[0] != places[1] or set(targets) != set(known.targets):
-        raise PursuhintError(
-            f"{folder} holds the transfer of other runs or to other data; choose another folder"
+    if places[0] == places[1] and set(targets) == set(known.targets):
+        return False
+    if not overwrite:
+        raise DifferentResult(
+            f"{folder} holds the transfer of other runs or to other data; choose another folder, or "
+            "replace it (--overwrite)"
         )
+    check_replaceable(folder, "transfer")
+    return True
 
 
 def _cell(one: LinearAccuracy) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pursuhint._util.atomic_files import read_json
-from pursuhint.errors import PursuhintError
+from pursuhint._util.replace_folder import DifferentResult
 from pursuhint.study.finished_study import StudyModel
 from pursuhint.study.paired_statistics import PairedComparison
 from pursuhint.study.sequential import SequentialPlan
@@ -107,15 +107,16 @@ def check_plan(before: Comparison | MethodComparison | None, plan: SequentialPla
     """Check that a folder's seeds are still added by the same plan, without which its error rate is void.
 
     Raises:
-        PursuhintError: they are not.
+        DifferentResult: they are not.
     """
     if before is None or before.sequential is None or before.sequential.plan == plan:
         return
     known = before.sequential
-    raise PursuhintError(
+    raise DifferentResult(
         f"{before.path} holds a {before.KIND} that adds seeds until it is decided, from {known.first} to "
         f"{known.most}; another plan would void its error rate, so begin with {known.first} seeds and "
-        f"repeat --until-decided --max-seeds {known.most}, or choose another folder (--out)"
+        f"repeat --until-decided --max-seeds {known.most}, choose another folder (--out), or "
+        "replace it (--overwrite)"
     )
 
 

@@ -17,9 +17,11 @@ from pursuhint._util.arguments import READ_RECIPE, expect
 from pursuhint._util.atomic_files import make_folder, write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import is_main_process
+from pursuhint._util.folder_lock import lock_folder
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.random_state import keep_random_state
+from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
 from pursuhint.data import DataLike, ImageData, InputData
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import check_shardable
@@ -45,7 +47,7 @@ from pursuhint.training.progress import shown
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
-from pursuhint.training.run_folder.checkpoints import check_restorable, lock_folder, missing_weights
+from pursuhint.training.run_folder.checkpoints import check_restorable, missing_weights
 from pursuhint.training.run_folder.environment import (
     ENVIRONMENT,
     describe_environment,
@@ -54,13 +56,11 @@ from pursuhint.training.run_folder.environment import (
 )
 from pursuhint.training.run_folder.files import read_environment
 from pursuhint.training.run_folder.fingerprint import (
-    DifferentRun,
     check_same_run,
     data_moved,
     describe_data,
 )
 from pursuhint.training.run_folder.record import RunRecord, hints_file
-from pursuhint.training.run_folder.replace_run import check_replaceable, remove_run
 from pursuhint.training.run_folder.trackers import check_trackers
 from pursuhint.training.runner import Trainer
 from pursuhint.training.signals import StopRequest, catch_signals
@@ -238,7 +238,7 @@ def run_steps(
         if accelerator.is_main_process:
             stack.enter_context(lock_folder(folder))
             if "another run" in (held, _held(run, resolved, fingerprints)):  # nobody else writes from here on
-                remove_run(folder)
+                remove_result(folder, "run")
             remove_leftovers(folder)
             made = _describe(folder, resolved, parts, fingerprints, accelerator)
             parts = parts.with_provenance(made)
@@ -279,10 +279,10 @@ def _held(
     """
     try:
         return "this run" if check_same_run(run.out, recipe, inputs, data) else "nothing"
-    except DifferentRun:
+    except DifferentResult:
         if not run.overwrite:
             raise
-        check_replaceable(run.out)
+        check_replaceable(run.out, "run", locked=True)
         return "another run"
 
 

@@ -13,6 +13,7 @@ import torch
 
 from pursuhint._util.atomic_files import make_folder, read_json, remove_halves, write_json
 from pursuhint._util.fingerprint import fingerprint_network, flatten_keys
+from pursuhint._util.folder_lock import lock_folder
 from pursuhint._util.network_input import map_tensors
 from pursuhint._util.text import file_size
 from pursuhint.data.fingerprint import fingerprint_split
@@ -23,7 +24,6 @@ from pursuhint.features.call_trace import evaluating
 from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.models.normalization import converted_to
 from pursuhint.training.recipe.recordable import check_recordable
-from pursuhint.training.run_folder.checkpoints import lock_folder
 
 if TYPE_CHECKING:
     from torch import nn

@@ -140,6 +140,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--pruner": Changes("--pruner hyperband"),
         "--at-once": Changes("--at-once 2"),
         "--confirm-seeds": Changes("--confirm-seeds 2"),
+        "--overwrite": Changes("--overwrite"),
         "--hints": Changes("--hints centers"),
         "--seed": Changes("--seed 1"),
         "--record-teacher": Changes("--record-teacher {tmp}/recording"),
@@ -159,6 +160,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--at-once": Changes("--at-once 2"),
         "--streams": Refused("--streams --device cpu", "--streams would be ignored: only a GPU has streams"),
         "--margin": Changes("--margin 1"),
+        "--overwrite": Changes("--overwrite"),
         "--until-decided": Changes("--until-decided"),
         "--max-seeds": Changes("--max-seeds 9", base="--until-decided"),
         "--seeds": Changes("--seeds 3"),
@@ -347,6 +349,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
     "demo": {
         "--out": Changes("--out {tmp}/b", without="--out {tmp}/a"),
         "--device": Changes("--device meta", without="--device cpu"),
+        "--overwrite": Changes("--overwrite"),
         "--quiet": Changes("--quiet"),
         "--json": Shown("tests/test_demo.py::test_command_prints_what_it_found"),
     },
@@ -367,6 +370,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--set": Changes("--set precision=bf16"),
         "--teacher-weights": Changes("--teacher-weights resnet56={weights}"),
         "--part": Changes("--part 3/16"),
+        "--overwrite": Changes("--overwrite"),
         "--dry-run": Shown("tests/study/test_grid_cost.py::test_a_dry_run_trains_nothing"),
         "--submit": Refused(
             "--submit local --dry-run", "--submit would be ignored: --dry-run trains nothing"
@@ -388,6 +392,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--settings": Changes("--settings conference"),
         "--matching-epochs": Changes("--matching-epochs 3"),
         "--order": Changes("--order labels"),
+        "--overwrite": Changes("--overwrite"),
         "--order-seed": Changes("--order seed --order-seed 1", without="--order seed"),
         "--task-classes": Changes("--task-classes 3"),
         "--at-once": Changes("--at-once 1"),
@@ -406,6 +411,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--augment": Changes("--augment"),
         "--drift": Changes("--drift"),
         "--weights": Changes("--weights best"),
+        "--overwrite": Refused("{run} --to digits --overwrite", "--overwrite would be ignored"),
         "--save": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),
         "--format": Refused("{run} --to digits --format csv --json", "--json and --format csv exclude"),
         "--out": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),

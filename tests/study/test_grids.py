@@ -6,19 +6,22 @@ import json
 import random
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from pursuhint._util.atomic_files import write_json
+from pursuhint._util.folder_lock import lock_folder
 from pursuhint.errors import PursuhintError
 from pursuhint.published import find_grid, paper_grids
 from pursuhint.study import GridOptions, run_grid
 from pursuhint.study.grids.cells import grid_cells
+from pursuhint.study.grids.folder import claim
 from pursuhint.study.grids.run import share
 from pursuhint.training import RunRecord
 from pursuhint.training.recipe.resolve import resolve_recipe
-from pursuhint.training.run_folder.checkpoints import lock_folder
 from tests.helpers.grid_worker import work
 from tests.helpers.processes import server
 
@@ -57,6 +60,29 @@ def test_all_cells_of_all_tables_and_figures_resolve_to_recipes():
         assert taught == (cell.teacher is not None)
         if taught:
             assert cell.recipe.teacher.checkpoint.endswith(f"{cell.teacher}/student.safetensors")
+
+
+def test_overwrite_replaces_cells_of_other_settings_that_nobody_trains(tmp_path):
+    cell = tmp_path / "digits-vanilla/resnet8/seed-0"
+    cell.mkdir(parents=True)
+    (cell / "recipe.yaml").write_text("student: resnet8")
+    grid = {"toy": {"cells": {"digits-vanilla/resnet8": ["KD", "", "resnet8"]}}}
+    write_json(tmp_path / "grid.json", {"grids": grid})
+    claim(tmp_path, OPTIONS, grid)
+    other = replace(OPTIONS, epochs=5)
+    with pytest.raises(PursuhintError, match=r"begun with other settings.*--overwrite"):
+        claim(tmp_path, other, grid)
+    other = replace(other, overwrite=True)
+    with lock_folder(cell), pytest.raises(PursuhintError, match="another run is writing"):
+        claim(tmp_path, other, grid)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(PursuhintError, match="holds mine, which is not of a grid"):
+        claim(tmp_path, other, grid)
+    assert (cell / "recipe.yaml").exists()
+    (tmp_path / "mine").rmdir()
+    claim(tmp_path, other, grid)
+    assert not cell.exists()
+    assert json.loads((tmp_path / "grid.json").read_text())["changed"]["epochs"] == 5
 
 
 def test_cells_that_tables_share_have_one_folder():

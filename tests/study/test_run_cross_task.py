@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import defaultdict
 
 import pytest
@@ -207,6 +208,24 @@ def test_a_folder_keeps_its_classes(study):
         crosstask(recipe(), study.path, other, options=options())
     with pytest.raises(PursuhintError, match="holds a run"):
         crosstask(recipe(), study.path / "teacher", REQUEST, options=options())
+
+
+def test_overwrite_replaces_a_study_of_other_classes_and_leaves_files_of_others(study, tmp_path):
+    old = shutil.copytree(study.path, tmp_path / "old")
+    other = CrossTaskRequest(**{**vars(REQUEST), "order": "seed"})
+    how = StudyOptions(torch.device("cpu"), None, False, stop_at_once, overwrite=True)
+    notes = old / "teacher" / "notes.txt"
+    notes.write_text("dear")
+    with pytest.raises(PursuhintError, match=r"holds teacher/notes\.txt, which is not of a cross-task study"):
+        crosstask(recipe(), old, other, options=how)
+    notes.unlink()
+    with pytest.raises(Interrupted):
+        crosstask(recipe(), old, other, options=how)
+    assert [path.name for path in old.iterdir()] == ["crosstask-plan.json"]
+
+
+def stop_at_once(event):
+    raise Interrupted
 
 
 def test_kd_is_a_method_where_the_teacher_knows_all_classes():

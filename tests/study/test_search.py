@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,16 @@ def test_a_folder_of_another_search_is_refused(searched: SearchResult, recipe: R
     ):
         with pytest.raises(PursuhintError, match=message):
             search(changed, searched.path, vary, options=OPTIONS, device="cpu")
+
+
+def test_overwrite_replaces_another_search(searched: SearchResult, recipe: Recipe, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(searched.path, tmp_path / "old"))
+    options = replace(OPTIONS, trials=1, overwrite=True)
+    found = search(recipe, old, ["losses.at=1..2000:log"], options=options, device="cpu")
+    assert len(found.trials) == 1
+    assert {path.name for path in (old / "trials").iterdir()} == {"0000"}
+    assert not (old / "confirm").exists()
+    assert search(recipe, old, ["losses.at=1..2000:log"], options=options, device="cpu") == found
 
 
 def test_whole_numbers_stay_whole(recipe: Recipe) -> None:

@@ -215,6 +215,13 @@ def test_a_saved_result_is_read_again_and_has_a_page(runs, tmp_path):
     other = replace(result, runs=result.runs[:2])
     with pytest.raises(PursuhintError, match="transfer of other runs or to other data"):
         other.save(out)
+    (out / "notes.txt").write_text("dear")
+    with pytest.raises(PursuhintError, match=r"holds notes\.txt, which is not of a transfer"):
+        other.save(out, overwrite=True)
+    (out / "notes.txt").unlink()
+    other.save(out, overwrite=True)
+    assert [path.name for path in out.iterdir()] == ["transfer.json"]
+    result.save(out, overwrite=True)
     with pytest.raises(PursuhintError, match="holds a run, and a transfer needs a folder of its own"):
         result.save(runs / "a0")
 

@@ -37,6 +37,7 @@ class GridOptions:
         download: download missing data.
         assignments: ``KEY=VALUE`` for every recipe, as `pursuhint.training.Recipe.override` reads them.
         teachers: files of weights of teachers that are at hand, by network; the others are cells.
+        overwrite: replace cells of other settings in the folder, unless a worker trains one of them.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -46,6 +47,7 @@ class GridOptions:
     download: bool = False
     assignments: tuple[str, ...] = ()
     teachers: Mapping[str, str] = field(default_factory=dict)
+    overwrite: bool = False
 
     def lines(self) -> list[str]:
         """What differs from the paper, one clause each."""

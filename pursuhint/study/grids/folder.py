@@ -9,6 +9,7 @@ from typing import Any
 from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.lease import exclusive
 from pursuhint._util.output_folder import claim_folder
+from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
 from pursuhint.errors import PursuhintError
 from pursuhint.study.grids.cells import WEIGHTS, GridOptions
 
@@ -46,13 +47,25 @@ def claim(folder: Path, options: GridOptions, grid: Mapping[str, Any]) -> None:
         if not isinstance(known, dict) or not isinstance(known.get("changed", {}), dict):
             raise PursuhintError(f"the description of the grid {path} is damaged; remove it to write it anew")
         before = known.get("changed", changed)
-        if before != changed:
+        if before != changed and options.overwrite:
+            check_replaceable(folder, "grid", cells=_folders_of_cells(known))
+            remove_result(folder, "grid", keep=(LEASES,))
+            known = {}
+        elif before != changed:
             names = [name for name, value in changed.items() if before.get(name) != value]
             were = ", ".join(f"{name}: {before.get(name)}" for name in names)
-            raise PursuhintError(
+            raise DifferentResult(
                 f"the cells in {folder} were begun with other settings ({were}); give the same, or another "
-                "folder (--out)"
+                "folder (--out), or replace them (--overwrite)"
             )
         values = {"changed": changed, "grids": {**known.get("grids", {}), **grid}}
         if known != values:
             write_json(path, values)
+
+
+def _folders_of_cells(known: Mapping[str, Any]) -> frozenset[str]:
+    """Names of the folders that hold the cells of all grids of ``grid.json``."""
+    grids = known.get("grids")
+    entries = grids.values() if isinstance(grids, dict) else ()
+    cells = [entry.get("cells") for entry in entries if isinstance(entry, dict)]
+    return frozenset(str(place).split("/")[0] for each in cells if isinstance(each, dict) for place in each)

@@ -14,6 +14,7 @@ import torch
 from pursuhint._util import lease as leases
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import world_size
+from pursuhint._util.folder_lock import FolderInUse
 from pursuhint._util.lease import Lease, take_lease
 from pursuhint.errors import PursuhintError
 from pursuhint.published.grids import Grid
@@ -22,7 +23,6 @@ from pursuhint.study.grids.folder import LEASES, claim, is_finished
 from pursuhint.study.grids.results import describe
 from pursuhint.training import train
 from pursuhint.training.events import Event
-from pursuhint.training.run_folder.checkpoints import FolderInUse
 
 __all__ = ["GridProgress", "run_grid"]
 
@@ -130,7 +130,8 @@ def run_grid(
     everything = grid_cells(grid, folder, options)
     cells = share(everything, *part)
     claim(folder, options, {grid.name: describe(grid, everything, options)})
-    worker = _Worker(folder, where, watch, PATIENCE, GridProgress(tuple(cell.name for cell in cells)))
+    progress = GridProgress(tuple(cell.name for cell in cells))
+    worker = _Worker(folder, where, watch, PATIENCE, progress, options.overwrite)
     return worker.work(cells)
 
 
@@ -160,6 +161,7 @@ class _Worker:
     watch: Watch
     patience: Patience
     progress: GridProgress
+    overwrite: bool
 
     def work(self, cells: Sequence[GridCell]) -> GridProgress:
         """Train what can be trained."""
@@ -218,7 +220,13 @@ class _Worker:
 
         try:
             with self.watch(cell) as show:
-                train(cell.recipe, self.folder / cell.name, device=self.device, on_event=check)
+                train(
+                    cell.recipe,
+                    self.folder / cell.name,
+                    device=self.device,
+                    on_event=check,
+                    overwrite=self.overwrite,
+                )
         except (_LeaseLost, FolderInUse) as error:
             self.progress.held[cell.name] = str(error)
             return False

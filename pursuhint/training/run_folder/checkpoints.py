@@ -1,27 +1,16 @@
-"""The resumable states of a run, in ``state/0`` and ``state/1``, and the lock of its folder."""
+"""The resumable states of a run, in ``state/0`` and ``state/1``."""
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pursuhint._util.two_slots import TwoSlots
 from pursuhint.errors import PursuhintError, PursuhintWarning
 
-try:
-    import fcntl
-except ImportError:  # no POSIX locks on this system: folders are not guarded there
-    fcntl = None  # type: ignore[assignment]
-
 _WEIGHTS = ("student.safetensors", "best.safetensors")
-_LOCKED: set[Path] = set()  # folders locked by this process: POSIX locks do not exclude their own process
-
-
-class FolderInUse(PursuhintError):
-    """Another run is writing the folder."""
 
 
 class StateStore(TwoSlots):
@@ -69,35 +58,3 @@ def check_restorable(folder: Path, lost: tuple[str, ...]) -> None:
         PursuhintWarning,
         stacklevel=2,
     )
-
-
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing the same run folder; the lock ends with the process at the latest.
-
-    Raises:
-        FolderInUse: another run holds the lock.
-        PursuhintError: the folder cannot be written.
-    """
-    path = (folder / ".lock").resolve()
-    refusal = f"another run is writing {folder}; wait for it to end, or choose another folder"
-    if path in _LOCKED:
-        raise FolderInUse(refusal)
-    try:
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise PursuhintError(f"cannot write into the folder {folder}: {error.strerror or error}") from error
-    with file:
-        if fcntl is not None:
-            try:
-                # lockf and not flock: loader processes inherit the latter, and would hold it after a crash
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                raise FolderInUse(refusal) from None
-            except OSError:
-                pass  # a file system without locks
-        _LOCKED.add(path)
-        try:
-            yield
-        finally:
-            _LOCKED.discard(path)

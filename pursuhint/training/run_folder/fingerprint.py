@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.output_folder import claim_folder
+from pursuhint._util.replace_folder import DifferentResult
 from pursuhint.data.fingerprint import DataFingerprint, fingerprint_split
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.schema import Recipe
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 # Keys that do not affect results: location, speed, saving, logging.
 _MAY_DIFFER = frozenset({"data.root", "data.download", "data.workers", "save_every_steps", "trackers"})
 _LEFTOVERS = ("metrics.jsonl", "state", "student.safetensors", "best.safetensors", "result.json")
-
-
-class DifferentRun(PursuhintError):
-    """A folder holds a run of other settings, networks or data."""
 
 
 def check_same_run(
@@ -44,7 +41,7 @@ def check_same_run(
 
     Raises:
         PursuhintError: it holds a different run; the message names the differing keys, or what differs in the
-            data (`DifferentRun`), or something else.
+            data (`DifferentResult`), or something else.
     """
     path = folder / "recipe.yaml"
     if not path.exists():
@@ -77,15 +74,15 @@ def check_same_run(
         advice = "choose another folder (--out), or replace it (--overwrite)"
         if keys == ["epochs"]:
             advice += "; a run cannot be prolonged, since its learning rates follow from its length"
-        raise DifferentRun(f"{folder} holds a different run: {shown}{more}; {advice}")
+        raise DifferentResult(f"{folder} holds a different run: {shown}{more}; {advice}")
     if data is not None and (change := data_difference(described.get("data", {}), data)) is not None:
-        raise DifferentRun(
+        raise DifferentResult(
             f"{folder} holds a different run: {data.name} has changed since: {change}; put the data back, or "
             "choose another folder (--out)"
         )
     for name, value in inputs.items():
         if known.get(name, value) != value:
-            raise DifferentRun(
+            raise DifferentResult(
                 f"{folder} holds a different run: the {name} has changed since; choose another folder (--out)"
             )
     return True

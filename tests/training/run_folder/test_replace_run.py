@@ -75,7 +75,7 @@ def test_killed_while_it_removes_it_can_be_repeated(old, monkeypatch):
     def die(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pursuhint.training.run_folder.replace_run.shutil.rmtree", die)
+    monkeypatch.setattr("pursuhint._util.replace_folder.shutil.rmtree", die)
     with pytest.raises(KeyboardInterrupt):
         train(recipe(seed=1), old, device="cpu", overwrite=True)
     monkeypatch.undo()

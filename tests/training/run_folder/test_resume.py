@@ -19,7 +19,7 @@ from tests.helpers.processes import Process
 LOCKER = """
 import sys, time
 from pathlib import Path
-from pursuhint.training.run_folder.checkpoints import lock_folder
+from pursuhint._util.folder_lock import lock_folder
 from tests.helpers.processes import Process
 with lock_folder(Path(sys.argv[1])):
     print("locked", flush=True)
