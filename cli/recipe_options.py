@@ -210,7 +210,8 @@ def _with_published(recipe: Recipe, options: dict[str, Any]) -> Recipe:
 
 
 def rounded_for_recording(recipe: Recipe, recording: Path | None, options: dict[str, Any]) -> Recipe:
-    """The recipe for ``--record-teacher``: the teacher's outputs in float16 unless ``--set`` says otherwise.
+    """The recipe for ``--record-teacher``: the teacher's outputs in float16, and maps that attention transfer
+    alone reads with one channel, unless ``--set`` says otherwise.
 
     Raises:
         PursuhintError: no teacher, or a loss that differentiates it.
@@ -220,8 +221,8 @@ def rounded_for_recording(recipe: Recipe, recording: Path | None, options: dict[
     from pursuhint.training.recipe.recordable import check_recordable
 
     check_recordable(recipe)
-    key = "acceleration.teacher_rounding"
-    chosen = any(text.partition("=")[0].strip() == key for text in options["assignments"])
-    if chosen or recipe.acceleration.teacher_rounding != "none":
-        return recipe
-    return recipe.override(f"{key}=float16")
+    chosen = {text.partition("=")[0].strip() for text in options["assignments"]}
+    defaults = {"acceleration.reduce_teacher": "true"}
+    if recipe.acceleration.teacher_rounding == "none":
+        defaults["acceleration.teacher_rounding"] = "float16"
+    return recipe.override(*(f"{key}={value}" for key, value in defaults.items() if key not in chosen))

@@ -42,6 +42,9 @@ class Acceleration:
         teacher_rounding: round the teacher's outputs to ``float16`` or ``bf16``, in which a recording stores
             them (``--record-teacher``), so that runs that record, replay or compute them are equal; ``none``
             leaves them as they are computed.
+        reduce_teacher: of the teacher's maps that attention transfer alone reads, keep the one channel that
+            it looks at: caches and recordings are smaller by the number of channels. Not where the teacher's
+            map is the larger one, for other exponents than 2, or for hints that change in training.
         cache_teacher: run the teacher once over the training set and keep what it says; only where every
             sample looks the same in every epoch.
         shard_teacher: with several processes, let each hold a share of the teacher's weights; see
@@ -64,6 +67,7 @@ class Acceleration:
     winograd: bool = False
     teacher_precision: TeacherPrecision = "same"
     teacher_rounding: TeacherRounding = "none"
+    reduce_teacher: bool = False
     cache_teacher: bool = False
     shard_teacher: bool = False
     keep_memory: bool = True

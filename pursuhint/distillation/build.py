@@ -95,11 +95,14 @@ def build_terms(
     losses: Mapping[str, TermOptions | float | None],
     plan: HintPlan | Mapping[str, HintPlan] | None,
     task: Task,
+    reduce_teacher: bool = False,
 ) -> BuiltTerms:
     """Build every loss for two networks; see `pursuhint.distillation.Distiller.build`."""
     asked = _read_losses(losses, teacher, classifies=task.num_classes is not None)
     finder = _PointFinder(student, teacher, plan, task.example)
     points = {name: finder.find(name, entry) for name, entry in asked.items()}
+    if reduce_teacher:
+        points = _reduced(points, [name for name, entry in asked.items() if finder.reads_energy(name, entry)])
     student_points = _unique(point for seen in points.values() for point in seen.student)
     teacher_points = _unique(point for seen in points.values() for point in seen.teacher)
     kinds = [entry.kind for entry in asked.values()]
@@ -197,6 +200,14 @@ class _PointFinder:
         teacher = tuple(other for _, other in pairs) if chosen is None else tuple(chosen[1])
         return PointsSeen(*of_one_kind(student, teacher, self.example), paired=chosen is None)
 
+    def reads_energy(self, name: str, asked: _Asked) -> bool:
+        """Whether of the teacher's maps a loss reads the mean square of the channels alone.
+
+        With hints that change in training it is not: a curriculum compares the channels of both networks.
+        """
+        plan = self.plan_of(name)
+        return asked.kind.reads_energy(asked.options) and (plan is None or plan.schedule is None)
+
     def plan_of(self, name: str) -> HintPlan | None:
         """The hint plan of a loss; None without hints."""
         return self.plan.get(name) if isinstance(self.plan, Mapping) else self.plan
@@ -230,6 +241,37 @@ class _PointFinder:
             return find_hint_points(network, _moved(self.example, network), activation=activation)
 
         return find
+
+
+def _reduced(points: Mapping[str, PointsSeen], names: Sequence[str]) -> dict[str, PointsSeen]:
+    """The points of all losses, with one channel where no loss reads more of the teacher's map.
+
+    Args:
+        points: of every loss, by name.
+        names: of the losses that read the mean square of the channels alone. They read all of a map that has
+            to be averaged down first.
+    """
+
+    def enough(name: str, index: int) -> bool:
+        seen = points[name]
+        return name in names and seen.paired and _no_larger(seen.teacher[index], seen.student[index])
+
+    every = [(name, index) for name, seen in points.items() for index in range(len(seen.teacher))]
+    whole = {points[name].teacher[index] for name, index in every if not enough(name, index)}
+    return {
+        name: replace(
+            seen, teacher=tuple(point if point in whole else point.reduced() for point in seen.teacher)
+        )
+        for name, seen in points.items()
+    }
+
+
+def _no_larger(teacher: HintPoint, student: HintPoint) -> bool:
+    """Whether the teacher's map need not be averaged down to the size of the student's."""
+    if teacher.spatial == student.spatial:
+        return True
+    two = len(teacher.spatial) == len(student.spatial) == 2
+    return two and all(side <= other for side, other in zip(teacher.spatial, student.spatial))
 
 
 def _unique(points: Iterable[HintPoint]) -> tuple[HintPoint, ...]:

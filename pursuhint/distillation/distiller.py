@@ -180,7 +180,10 @@ class Distiller(nn.Module):
         """
         student, teacher = _checked(student, teacher)
         task = Task(num_classes, num_samples, example, labels, batch_size)
-        built = build_terms(student, teacher, losses=losses, plan=plan, task=task)
+        reduce_teacher = acceleration is not None and acceleration.reduce_teacher
+        built = build_terms(
+            student, teacher, losses=losses, plan=plan, task=task, reduce_teacher=reduce_teacher
+        )
         return cls(
             student,
             built.terms,

@@ -23,6 +23,7 @@ from pursuhint.distillation.teacher import TeacherOutputs
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
 from pursuhint.features.hint_points import HintPoint
+from pursuhint.features.tap import ReducedTap
 
 _TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 _BY_NAME = {str(kind).removeprefix("torch."): kind for kind in _TYPES}
@@ -39,7 +40,8 @@ def output_names(outputs: TeacherOutputs) -> tuple[str, ...]:
 def _point_name(point: HintPoint) -> str:
     """Name of the tensor at a point: two points with the same tap are the same tensor."""
     tap = point.tap
-    text = json.dumps([tap.module, tap.kind, tap.call, tap.axes, tap.grid])
+    reduced = ["reduced"] * isinstance(tap, ReducedTap)
+    text = json.dumps([tap.module, tap.kind, tap.call, tap.axes, tap.grid, *reduced])
     return f"map-{point.position}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
 
 

@@ -20,7 +20,7 @@ from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.call_trace import Call, CallTrace
 from pursuhint.features.layers import adapted_layer, as_convolution, is_linear
 from pursuhint.features.module_rules import inner_calls, is_norm, weighted_calls
-from pursuhint.features.tap import Tap
+from pursuhint.features.tap import ReducedTap, Tap
 
 if TYPE_CHECKING:
     from pursuhint.features.blocks import SubBlock
@@ -51,11 +51,21 @@ class Reading(NamedTuple):
 
 
 def features_at(tap: Tap, values: Tensor) -> Tensor:
-    """The features at a tap, axes in one of the usual orders, and tokens laid out as a map if it says so."""
+    """The features at a tap, axes in one of the usual orders; tokens laid out as a map, and channels reduced
+    to one, if it says so.
+    """
     values = arrange(values, tap.axes)
-    if tap.grid is None:
-        return values
-    return values[:, -math.prod(tap.grid) :].transpose(1, 2).unflatten(2, tap.grid)
+    if tap.grid is not None:
+        values = values[:, -math.prod(tap.grid) :].transpose(1, 2).unflatten(2, tap.grid)
+    return _root_mean_square(values) if isinstance(tap, ReducedTap) else values
+
+
+def _root_mean_square(values: Tensor) -> Tensor:
+    """One channel, (N, 1, H, W), (N, T, 1) or (N, 1): the root of the mean square of all of them."""
+    axis = 2 if values.ndim == 3 else 1
+    precise = torch.promote_types(values.dtype, torch.float32)
+    length = torch.linalg.vector_norm(values, dim=axis, keepdim=True, dtype=precise)
+    return (length / math.sqrt(values.shape[axis])).to(values.dtype)
 
 
 def arrange(values: Tensor, axes: str) -> Tensor:

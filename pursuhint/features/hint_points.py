@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
-from pursuhint.features.tap import Tap
+from pursuhint.features.tap import ReducedTap, Tap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -76,6 +76,10 @@ class HintPoint:
         if self.grid is None or len(self.spatial) != 1:
             return self
         return replace(self, spatial=self.grid, tap=replace(self.tap, grid=self.grid))
+
+    def reduced(self) -> HintPoint:
+        """The same point with one channel, the root of the mean square of all of them."""
+        return replace(self, channels=1, tap=ReducedTap(**vars(self.tap)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -54,6 +54,14 @@ class Tap:
         return core_schema.no_info_before_validator_function(plain_values, handler(source))
 
 
+@dataclass(frozen=True)
+class ReducedTap(Tap):
+    """A tap of which `FeatureExtractor` gives one channel: the root of the mean square of all of them.
+
+    It is all that a loss looks at which compares energies; see `pursuhint.losses.Loss.reads_energy`.
+    """
+
+
 def plain_values(values: Any) -> Any:
     """The values of a stored tap; earlier versions said ``channels_last`` instead of naming the axes."""
     if not isinstance(values, Mapping) or "channels_last" not in values:

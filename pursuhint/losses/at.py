@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -102,6 +103,11 @@ class AttentionTransferLoss(HintLoss):
         self.p = p
         self.absolute = absolute
         self.distance = distance
+
+    @classmethod
+    def reads_energy(cls, hyperparameters: Mapping[str, Any]) -> bool:
+        """Attention maps of exponent 2 do, unless the teacher's map is averaged down first."""
+        return hyperparameters.get("p", 2) == 2
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare the features of one hint point.

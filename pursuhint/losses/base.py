@@ -137,6 +137,18 @@ class Loss(nn.Module):
         return "student_maps" in cls.info.inputs and not cls.info.at_last_map
 
     @classmethod
+    def reads_energy(cls, hyperparameters: Mapping[str, Any]) -> bool:
+        """Whether of the teacher's maps the loss reads the mean square over the channels alone.
+
+        A map with one channel, the root of that, then gives the same value, and takes less room in a shared,
+        cached or recorded pass of the teacher (``acceleration.reduce_teacher``).
+
+        Args:
+            hyperparameters: of the loss, those that are not the default.
+        """
+        return False
+
+    @classmethod
     def choose_points(
         cls,
         pairs: Sequence[tuple[HintPoint, HintPoint]],

@@ -22,6 +22,7 @@ from pursuhint.distillation.teacher import ROUNDINGS, TeacherOutputs
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.extractor import FeatureExtractor
+from pursuhint.features.tap import ReducedTap
 from pursuhint.models.normalization import converted_to
 from pursuhint.training.recipe.recordable import check_recordable
 
@@ -49,6 +50,7 @@ class RecordingUse:
         size: bytes that the others need; 0 if another process is recording.
         rounding: as in `pursuhint.acceleration.Acceleration`.
         records: whether the run records the others.
+        reduced: hint points of which one channel is enough.
     """
 
     folder: Path
@@ -57,10 +59,13 @@ class RecordingUse:
     size: int
     rounding: str
     records: bool
+    reduced: int = 0
 
     def line(self) -> str:
         """All of it in one line, without a full stop."""
         rounded = "" if self.rounding == "none" else f", rounded to {self.rounding}"
+        if self.reduced:
+            rounded += f", {self.reduced} of the maps reduced to one channel"
         start = f"teacher: {self.replayed} of {self.epochs} epochs replayed from {self.folder}{rounded}"
         if self.replayed == self.epochs:
             return start
@@ -164,7 +169,8 @@ class TeacherRecording:
                 "free; make room, choose another folder, or leave --record-teacher out"
             )
         rounding = next(name for name, kind in ROUNDINGS.items() if kind == self.stored)
-        return RecordingUse(self.folder, epochs, replayed, missing, rounding, records)
+        reduced = sum(isinstance(point.tap, ReducedTap) for point in wanted.points)
+        return RecordingUse(self.folder, epochs, replayed, missing, rounding, records, reduced)
 
     def open(self, loader: Loader) -> RecordedTeacher:
         """The recorded teacher for the batches of a loader; see `close`."""

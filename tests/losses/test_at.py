@@ -9,6 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
+from pursuhint.features.axes import features_at
+from pursuhint.features.tap import ReducedTap
 from pursuhint.losses.at import AttentionTransferLoss, attention_map
 
 
@@ -118,3 +120,22 @@ def test_equal_maps_have_a_euclidean_gradient_of_zero(features):
     student = features[0].clone().requires_grad_()
     AttentionTransferLoss(distance="euclidean")(student, features[0]).backward()
     assert not student.grad.any()
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 4, 4), (3, 16, 6), (3, 6)], ids=["map", "tokens", "vector"])
+def test_the_root_mean_square_of_the_teachers_channels_is_all_that_is_read(shape):
+    generator = torch.Generator().manual_seed(1)
+    student, teacher = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    reduced = features_at(ReducedTap("layer"), teacher)
+    assert reduced.numel() * 6 == teacher.numel()
+    for options in ({}, {"absolute": True}, {"distance": "euclidean"}):
+        loss = AttentionTransferLoss(**options)
+        assert AttentionTransferLoss.reads_energy(options)
+        torch.testing.assert_close(loss(student, reduced), loss(student, teacher))
+    assert not AttentionTransferLoss.reads_energy({"p": 4})
+
+
+def test_the_root_mean_square_is_that_of_the_formula_in_half_precision_too():
+    values = torch.full((1, 8, 1, 1), 6e4, dtype=torch.float16)
+    values[:, ::2] = 0
+    assert features_at(ReducedTap("layer"), values).item() == pytest.approx(6e4 / math.sqrt(2), rel=1e-3)

@@ -152,6 +152,46 @@ def test_other_students_losses_and_lengths_replay_what_is_there(
     assert passes == []
 
 
+@pytest.mark.parametrize(("p", "channels"), [(2, {1}), (4, {16, 32, 64})])
+def test_of_maps_that_attention_transfer_reads_one_channel_is_recorded(
+    make: Callable[..., Recipe], data: ImageData, tmp_path: Path, p: int, channels: set[int]
+) -> None:
+    uses = []
+    recipe = make(
+        epochs=1,
+        losses={"at": {"weight": 100.0, "p": p}},
+        acceleration={"teacher_rounding": "none", "reduce_teacher": True},
+    )
+    reduced = train(
+        recipe,
+        tmp_path / "reduced",
+        device="cpu",
+        data=data,
+        record_teacher=tmp_path / "recording",
+        on_event=lambda event: uses.append(event.use) if isinstance(event, TeacherReplayed) else None,
+    )
+    files = [load_file(file)["values"] for file in (tmp_path / "recording" / "epoch-1").iterdir()]
+    assert {values.shape[1] for values in files} == channels
+    assert uses[0].size == sum(values.nbytes for values in files)
+    assert uses[0].reduced == (3 if p == 2 else 0)
+    whole = recipe.override("acceleration.reduce_teacher=false")
+    whole_run = train(whole, tmp_path / "whole", device="cpu", data=data)
+    assert reduced.metrics[0]["train_at"] == pytest.approx(whole_run.metrics[0]["train_at"], rel=1e-4)
+
+
+def test_maps_that_another_loss_reads_stay_whole(
+    make: Callable[..., Recipe], data: ImageData, tmp_path: Path
+) -> None:
+    recipe = make(
+        epochs=1,
+        losses={"at": 100.0, "fitnet": 1.0},
+        acceleration={"teacher_rounding": "float16", "reduce_teacher": True},
+    )
+    train(recipe, tmp_path / "run", device="cpu", data=data, record_teacher=tmp_path / "recording")
+    files = [load_file(file)["values"] for file in (tmp_path / "recording" / "epoch-1").iterdir()]
+    assert sorted(values.shape[1] for values in files) == [1, 1, 32]  # FitNet has the middle one
+
+
 def test_size_estimate_is_that_of_the_files(
     make: Callable[..., Recipe], data: ImageData, tmp_path: Path
 ) -> None:
