@@ -140,7 +140,14 @@ def srd(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
     return 2 * ((own - other).abs() ** 4).sum().log()
 
 
+def vkd(loss: Any, student: Tensor, teacher: Tensor) -> Tensor:
+    mean, var = teacher.mean(1, keepdim=True), teacher.var(1, keepdim=True, unbiased=False)
+    difference = (student @ loss.project.matrix.T - (teacher - mean) / (var + 1e-5).sqrt()).abs()
+    return torch.where(difference < 1, difference.square() / 2, difference - 0.5).mean()
+
+
 FORMULAS = {
+    "vkd": vkd,
     "srd": srd,
     "cc": cc,
     "rkd": rkd,

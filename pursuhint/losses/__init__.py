@@ -88,6 +88,7 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "rld": "pursuhint.losses.rld:RefinedLogitLoss",
         "ofa": "pursuhint.losses.ofa:OneForAllLoss",
         "srd": "pursuhint.losses.srd:SimpleRecipeLoss",
+        "vkd": "pursuhint.losses.vkd:OrthogonalProjectionLoss",
         "cwd": "pursuhint.losses.cwd:ChannelWiseLoss",
         "pkd": "pursuhint.losses.pkd:PearsonLoss",
         "mgd": "pursuhint.losses.mgd:MaskedGenerativeLoss",

@@ -11,10 +11,12 @@ from torch.nn import functional as F
 from pursuhint.losses._parts.connectors import ConvRegressor
 from pursuhint.losses._parts.maps import Size, as_maps, pool_to_smaller
 from pursuhint.losses.base import HintLoss, WarmUp
-from pursuhint.losses.checks import check_positive
+from pursuhint.losses.checks import check_choice, check_positive
 from pursuhint.losses.context import FeatureShape
 
 __all__ = ["FitNetLoss"]
+
+Connector = Literal["convolution", "orthogonal"]
 
 
 class FitNetLoss(HintLoss):
@@ -33,7 +35,9 @@ class FitNetLoss(HintLoss):
     ``warm_up_epochs`` at the base learning rate, and is left out of the main stage, which is usually given
     the term ``kd``. The paper's regressor has no batch norm and ends in maxout, of two pieces for its
     networks (``norm=False, relu=False, maxout_pieces=2``), and its loss is half the sum of the squares of a
-    sample (``reduction="half-sum"``).
+    sample (``reduction="half-sum"``). With ``connector="orthogonal"`` the convolution is a semi-orthogonal
+    matrix, which keeps distances and learns little by itself (Miles, Elezi and Deng, VkD, CVPR 2024); theirs
+    has neither norm nor ReLU behind it (``norm=False, relu=False``).
 
     Reference: A. Romero, N. Ballas, S. E. Kahou, A. Chassang, C. Gatta and Y. Bengio, FitNets: Hints for Thin
     Deep Nets, ICLR 2015, https://arxiv.org/abs/1412.6550.
@@ -47,6 +51,8 @@ class FitNetLoss(HintLoss):
             the teacher and off for pre-activation ones. Turn it off for the outputs of residual blocks that
             end in the sum (wide ResNets), which may be negative too.
         norm: batch norm in the regressor.
+        connector: ``"convolution"``, or ``"orthogonal"``: the student's map, averaged down to the smaller
+            size of both, times a semi-orthogonal matrix.
         maxout_pieces: how many values the convolution gives for each of the teacher's channels, of which the
             largest counts; 1 for a plain convolution.
         reduction: ``"mean"`` of the squares over all elements, or ``"half-sum"``: half their sum over
@@ -82,12 +88,14 @@ class FitNetLoss(HintLoss):
         *,
         relu: bool = True,
         norm: bool = True,
+        connector: Connector = "convolution",
         maxout_pieces: int = 1,
         reduction: Literal["mean", "half-sum"] = "mean",
         two_stages: bool = False,
         warm_up_epochs: int = 30,
     ) -> None:
         super().__init__()
+        check_choice(Connector, connector=connector)
         check_positive(warm_up_epochs=warm_up_epochs, maxout_pieces=maxout_pieces)
         self.reduction = reduction
         self.info = self.info.replace(warm_up_only=two_stages)
@@ -100,6 +108,7 @@ class FitNetLoss(HintLoss):
             relu=relu,
             norm=norm,
             pieces=maxout_pieces,
+            orthogonal=connector == "orthogonal",
         )
 
     @classmethod

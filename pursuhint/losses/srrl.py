@@ -22,6 +22,7 @@ __all__ = ["SoftmaxRegressionLoss"]
 pool = MeanPooling()
 
 Variant = Literal["embedding", "feature_map"]
+Connector = Literal["convolution", "orthogonal"]
 PredictionDistance = Literal["squared", "cross_entropy"]
 
 
@@ -45,7 +46,9 @@ class SoftmaxRegressionLoss(HintsLoss):
     Sizes and widths may differ; for networks that average no map into their embedding both are the same. The
     paper treats the second term as any distance between two predictions and discusses the cross-entropy of
     their probabilities, ``prediction_distance="cross_entropy"``; both implementations take the squared error
-    of the logits, which is the default. Beside it the benchmark uses KD with weight 1, the authors none.
+    of the logits, which is the default. In place of the connector's convolution stands a semi-orthogonal
+    matrix, which keeps distances, with ``connector="orthogonal"`` (Miles, Elezi and Deng, VkD, CVPR 2024).
+    Beside it the benchmark uses KD with weight 1, the authors none.
 
     Reference: J. Yang, B. Martinez, A. Bulat and G. Tzimiropoulos, Knowledge Distillation via Softmax
     Regression Representation Learning, ICLR 2021, https://openreview.net/forum?id=ZzwDy_wiWv.
@@ -57,6 +60,7 @@ class SoftmaxRegressionLoss(HintsLoss):
         variant: ``"embedding"`` or ``"feature_map"``.
         logit_weight: :math:`\lambda`, at least 0.
         prediction_distance: ``"squared"`` or ``"cross_entropy"``, see above.
+        connector: ``"convolution"`` or ``"orthogonal"``, see above.
 
     Raises:
         PursuhintError: ``logit_weight`` is negative.
@@ -86,15 +90,19 @@ class SoftmaxRegressionLoss(HintsLoss):
         variant: Variant = "embedding",
         logit_weight: float = 1.0,
         prediction_distance: PredictionDistance = "squared",
+        connector: Connector = "convolution",
     ) -> None:
         super().__init__()
         check_choice(Variant, variant=variant)
+        check_choice(Connector, connector=connector)
         check_choice(PredictionDistance, prediction_distance=prediction_distance)
         check_non_negative(logit_weight=logit_weight)
         self.variant = variant
         self.logit_weight = logit_weight
         self.prediction_distance = prediction_distance
-        self.connector = NormalizedConv(student_channels, teacher_channels)
+        self.connector = NormalizedConv(
+            student_channels, teacher_channels, orthogonal=connector == "orthogonal"
+        )
         if not isinstance(teacher_classifier, nn.Module):
             raise PursuhintError("SRRL needs the classifier of the teacher, which returns features")
         self.teacher_classifier = copy_network(teacher_classifier).requires_grad_(False)

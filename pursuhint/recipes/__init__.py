@@ -51,6 +51,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "cifar100-norm-kd": "NORM + KD on CIFAR-100",
         "cifar100-norm-crd": "NORM + CRD on CIFAR-100",
         "cifar100-distpro": "Distillation process on CIFAR-100, pathways",
+        "cifar100-vkd": "VkD, orthogonal projection of the embedding, + KD on CIFAR-100",
         "cifar100-srd": "Simple recipe distillation + KD on CIFAR-100",
         "cifar100-cc": "Correlation congruence on CIFAR-100",
         "cifar100-rkd": "Relational KD on CIFAR-100",

@@ -195,7 +195,13 @@ def _srd(loss, features, labels):
     return 2 * math.log(loss.eps)
 
 
+def _vkd(loss, features, labels):
+    normalized = F.layer_norm(features.embedding, features.embedding.shape[1:])
+    return F.smooth_l1_loss(features.embedding @ loss.project.matrix.T, normalized)
+
+
 FROM_THE_DATA = {
+    "vkd": _vkd,
     "nkd": _nkd,
     "ttm": _ttm,
     "wttm": _wttm,

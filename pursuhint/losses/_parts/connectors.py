@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pursuhint.errors import PursuhintError
+from pursuhint.losses._parts.orthogonal import OrthogonalProjection
 
 __all__ = [
     "Bottleneck",
@@ -43,9 +44,11 @@ class ConvRegressor(nn.Module):
         norm: batch norm behind the convolution.
         pieces: above 1, the convolution gives so many values for each of the teacher's channels, of which the
             largest is kept (maxout).
+        orthogonal: in place of the convolution, average both maps down to the smaller size of both, as in the
+            last case, and multiply by a semi-orthogonal matrix, see `OrthogonalProjection`.
 
     Attributes:
-        output_size: height and width that go out: ``teacher_size``, but in the last case.
+        output_size: height and width that go out: ``teacher_size``, but in the last case and ``orthogonal``.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class ConvRegressor(nn.Module):
         relu: bool = True,
         norm: bool = True,
         pieces: int = 1,
+        orthogonal: bool = False,
     ) -> None:
         super().__init__()
         (height, width), (target_height, target_width) = student_size, teacher_size
@@ -66,8 +70,12 @@ class ConvRegressor(nn.Module):
         self.pieces = pieces
         channels = teacher_channels * pieces
         # The first case that fits, in the order of the class's docstring.
-        if (height, (width + 1) // 2) == (2 * target_height, target_width):
-            self.conv: nn.Module = nn.Conv2d(student_channels, channels, kernel_size=3, stride=2, padding=1)
+        if orthogonal:
+            self.output_size = (min(height, target_height), min(width, target_width))
+            self.pool = nn.AdaptiveAvgPool2d(self.output_size)
+            self.conv: nn.Module = OrthogonalProjection(student_channels, channels)
+        elif (height, (width + 1) // 2) == (2 * target_height, target_width):
+            self.conv = nn.Conv2d(student_channels, channels, kernel_size=3, stride=2, padding=1)
         elif (2 * height, 2 * width) == (target_height, target_width):
             self.conv = nn.ConvTranspose2d(student_channels, channels, kernel_size=4, stride=2, padding=1)
         elif height >= target_height and width >= target_width:
@@ -158,14 +166,22 @@ class NormalizedConv(nn.Module):
         student_channels: channels that come in.
         teacher_channels: channels that go out.
         kernel_size: odd sizes keep height and width, even ones take one position away from each.
+        orthogonal: multiply by a semi-orthogonal matrix at every position in place of the convolution, see
+            `OrthogonalProjection`; not with a ``kernel_size``.
     """
 
-    def __init__(self, student_channels: int, teacher_channels: int, kernel_size: int = 1) -> None:
+    def __init__(
+        self, student_channels: int, teacher_channels: int, kernel_size: int = 1, *, orthogonal: bool = False
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            student_channels, teacher_channels, kernel_size, padding=(kernel_size - 1) // 2, bias=False
-        )
-        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        if orthogonal:
+            self.conv: nn.Module = OrthogonalProjection(student_channels, teacher_channels)
+        else:
+            conv = nn.Conv2d(
+                student_channels, teacher_channels, kernel_size, padding=(kernel_size - 1) // 2, bias=False
+            )
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            self.conv = conv
         self.bn = nn.BatchNorm2d(teacher_channels)
 
     def forward(self, features: Tensor) -> Tensor:
