@@ -110,6 +110,7 @@ def build_recipe(
     from pursuhint.training import Recipe, parse_losses
     from pursuhint.training.recipe.hints_syntax import check_effect, with_hints
     from pursuhint.training.recipe.received import check_code
+    from pursuhint.training.recipe.schema import PASSED
 
     file, trust_code = options["recipe"], options["trust_code"]
     if trust_code and not file:
@@ -160,7 +161,7 @@ def build_recipe(
     values |= more
     if hints is not None:
         values = with_hints(values, hints)
-    if "student" not in values:
+    if (values.get("student") or {}).get("network") in (None, PASSED):
         raise PursuhintError(
             "which network is to be trained? give --student NAME, or a --recipe that names one"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 from pursuhint.errors import PursuhintError
@@ -13,7 +13,7 @@ from pursuhint.errors import PursuhintError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Shown", "draw_matrix"]
+__all__ = ["Shown", "counted", "draw_matrix"]
 
 
 class Shown:
@@ -82,6 +82,11 @@ class Shown:
         except ImportError:
             raise PursuhintError("to_frame() needs pandas; install it with: pip install pandas") from None
         return pandas.DataFrame(list(self._rows()))
+
+
+def counted(things: Sized, noun: str) -> str:
+    """``"1 seed"`` or ``"3 seeds"``."""
+    return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
 
 
 def draw_matrix(axes: Axes, values: Any, rows: Sequence[int], columns: Sequence[int]) -> None:

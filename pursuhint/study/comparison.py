@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pursuhint._util.shown import Shown
+from pursuhint._util.shown import Shown, counted
 from pursuhint._util.text import capital, percent
 from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.errors import PursuhintError
@@ -234,7 +234,7 @@ class Comparison(Shown, FinishedStudy):
     sequential: SequentialResult | None = None
 
     def _headline(self) -> str:
-        return f"{len(self.arms)} arms, {len(self.seeds)} seeds on {self.data.name}: {self.result}"
+        return f"{len(self.arms)} arms, {counted(self.seeds, 'seed')} on {self.data.name}: {self.result}"
 
     def _draw(self, axes: Axes) -> None:
         for y, arm in enumerate(self.arms):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.json_files import validated
+from pursuhint._util.shown import Shown, counted
 from pursuhint.errors import PursuhintError
 from pursuhint.published import Table, published_results
 from pursuhint.published.names import DATASETS
 from pursuhint.study.finished_study import StudyModel
 from pursuhint.study.paired_statistics import PairedComparison, Summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["CrossTaskCell", "CrossTaskOverlap", "CrossTaskResult", "StudentMeasures", "TeacherDoubt"]
 
@@ -116,7 +120,7 @@ class CrossTaskOverlap(StudyModel):
     weights: dict[str, TeacherDoubt]
 
 
-class CrossTaskResult(StudyModel):
+class CrossTaskResult(Shown, StudyModel):
     """A finished cross-task study.
 
     Attributes:
@@ -145,6 +149,32 @@ class CrossTaskResult(StudyModel):
     settings: str
     overlaps: tuple[CrossTaskOverlap, ...]
     recipe: dict[str, Any]
+
+    def _headline(self) -> str:
+        overlaps = ", ".join(f"{one.overlap:.3g}" for one in self.overlaps)
+        best = max(self.overlaps[0].cells, key=lambda cell: cell.last.mean)
+        return (
+            f"{self.teacher} -> {self.student} on {self.data}, overlaps {overlaps} %, "
+            f"{len(self.overlaps[0].cells)} methods, {counted(self.seeds, 'seed')}; highest mean at "
+            f"{self.overlaps[0].overlap:.3g} %: {best.title}, {best.last.mean:.2f} %"
+        )
+
+    def _draw(self, axes: Axes) -> None:
+        overlaps = sorted(self.overlaps, key=lambda one: one.overlap)
+        for first in overlaps[0].cells:
+            means = [self.cell(one.overlap, first.method).last.mean for one in overlaps]
+            axes.plot([one.overlap for one in overlaps], means, "o-", label=first.title)
+        axes.set_xlabel("classes that the teacher knows, % of the student's")
+        axes.set_ylabel("test accuracy after the last epoch, %, mean")
+        axes.legend(fontsize="small")
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {"overlap": one.overlap, "method": cell.method, "seed": seed, "last_top1": top1}
+            for one in self.overlaps
+            for cell in one.cells
+            for seed, top1 in zip(self.seeds, cell.last.values)
+        ]
 
     def save(self) -> None:
         """Write ``crosstask.json`` into the folder.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from pursuhint._util.shown import Shown, counted
 from pursuhint.study.comparison import DataFacts, NetworkFacts, SeedResult
 from pursuhint.study.equality import MARGIN
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
@@ -21,6 +22,9 @@ from pursuhint.study.paired_statistics import (
     summarize,
 )
 from pursuhint.study.until_decided import SequentialResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["METHODS_FILE", "MethodComparison", "MethodResult"]
 
@@ -67,7 +71,7 @@ class MethodResult(StudyModel):
         )
 
 
-class MethodComparison(FinishedStudy):
+class MethodComparison(Shown, FinishedStudy):
     """A finished study of methods.
 
     Attributes:
@@ -103,6 +107,37 @@ class MethodComparison(FinishedStudy):
     failed: dict[str, str]
     sequential: SequentialResult | None = None
     environment: dict[str, Any]
+
+    def _headline(self) -> str:
+        best = self.ranked[0]
+        failed = f", {len(self.failed)} could not be trained" * bool(self.failed)
+        return (
+            f"{len(self.methods)} methods{failed}, {counted(self.seeds, 'seed')} on {self.data.name}; "
+            f"highest mean: {best.title}, {best.last.mean:.2f} %"
+        )
+
+    def _draw(self, axes: Axes) -> None:
+        for y, method in enumerate(self.ranked):
+            values = [run.last_top1 for run in method.runs]
+            axes.plot(values, [y] * len(values), "o", color="#0072B2", alpha=0.5)
+            axes.plot([method.last.mean], [y], "|", color="black", markersize=18)
+        axes.set_yticks(range(len(self.methods)), [method.title for method in self.ranked])
+        axes.invert_yaxis()
+        axes.set_xlabel("test accuracy after the last epoch, % (line: mean)")
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "method": method.name,
+                "seed": run.seed,
+                "last_top1": run.last_top1,
+                "best_top1": run.best_top1,
+                "best_epoch": run.best_epoch,
+                "seconds": run.seconds,
+            }
+            for method in self.methods
+            for run in method.runs
+        ]
 
     def method(self, name: str) -> MethodResult:
         """A method by name.

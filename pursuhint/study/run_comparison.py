@@ -27,6 +27,7 @@ from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES
 from pursuhint.hints.schedules import SCHEDULES
 from pursuhint.losses import get_loss
+from pursuhint.losses.passed import losses_passed
 from pursuhint.study.arms import DEFAULT_ARMS, GIVEN, SWEEP, Candidates, arm_folder, expand_sweep, find_arm
 from pursuhint.study.comparison import (
     ArmResult,
@@ -39,6 +40,7 @@ from pursuhint.study.comparison import (
 from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.image_differences import read_image_hits
+from pursuhint.study.progress import shown_study
 from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
 from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
@@ -46,6 +48,7 @@ from pursuhint.study.study import Study, StudyOptions
 from pursuhint.study.until_decided import SequentialResult
 from pursuhint.training.final_plan import analyze_teacher
 from pursuhint.training.inputs import Inputs, Run
+from pursuhint.training.own_parts import OwnParts
 from pursuhint.training.pairing import pair_with_student, scheduled_plan
 from pursuhint.training.prepare_training import (
     Parts,
@@ -83,6 +86,8 @@ def compare(
     max_seeds: int | None = None,
     on_event: Watcher | None = None,
     overwrite: bool = False,
+    losses: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
 ) -> Comparison:
     """Train the same student with hints at different places, over several seeds, and compare.
 
@@ -120,6 +125,10 @@ def compare(
         overwrite: replace a comparison of other settings, networks or data in the folder, or one with more
             arms or seeds, once everything has been checked; the same one continues, and files of others are
             never removed.
+        losses: by name, losses of your own beside the recipe's, as `pursuhint.training.train` takes them. An
+            arm without hints has those that look at no hint point, the student alone has none.
+        progress: show a bar: True, False, or None for where somebody looks (a terminal, a notebook) and
+            ``on_event`` is not given.
 
     Returns:
         The comparison, which is also in ``OUT/compare.json``.
@@ -129,9 +138,15 @@ def compare(
             recipe, or a folder that holds another comparison; all before anything is trained.
     """
     request = ComparisonRequest(tuple(arms), tuple(seeds), margin, max_seeds, analysis)
-    options = StudyOptions(choose_device(device), at_once, streams, on_event, overwrite)
-    with keep_random_state(options.device):
-        steps = comparison_steps(recipe, Path(out), request, Inputs(teacher=teacher, data=data), options)
+    where, own = choose_device(device), OwnParts(losses or {})
+    with (
+        keep_random_state(where),
+        losses_passed(own.kinds()),
+        shown_study(progress, on_event) as watch,
+    ):
+        options = StudyOptions(where, at_once, streams, watch, overwrite)
+        passed = Inputs(teacher=teacher, data=data, own=own)
+        steps = comparison_steps(recipe, Path(out), request, passed, options)
         while True:
             try:
                 next(steps)
@@ -196,7 +211,7 @@ def comparison_steps(
     asked, arms = arms, expand_sweep(arms, len(points))
     if len({arm_folder(arm) for arm in arms}) != len(arms):
         raise PursuhintError("an arm of a single layer is named twice: sweep contains every sweep:N")
-    inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
+    inputs = Inputs(teacher=parts.teacher, data=parts.data, own=passed.own).fingerprints()
 
     def settings_with(seeds: Sequence[int]) -> StudySettings:
         lists: dict[str, Sequence[Any]] = {"arms": asked, "seeds": seeds}
@@ -491,7 +506,9 @@ def _make_run(study: Study, key: RunKey, plan: HintPlan | None) -> Run:
         update["teacher"] = None
     teacher = study.passed.teacher if taught else None
     accuracy = study.accuracy if taught else None
-    inputs = Inputs(teacher=teacher, data=study.passed.data, plan=plan, accuracy=accuracy)
+    own = study.passed.own.only(update.get("losses", recipe.losses))
+    inputs = Inputs(teacher=teacher, data=study.passed.data, plan=plan, accuracy=accuracy, own=own)
+    update["passed"] = own.names()
     return Run(recipe.model_copy(update=update), study.out / run_folder(*key), inputs)
 
 
@@ -544,6 +561,7 @@ def resolved_for_arms(recipe: Recipe, passed: Inputs, *, seed: int) -> Recipe:
     Raises:
         PursuhintError: no loss looks at hint points, the recipe fixes them, or something else is wrong.
     """
+    recipe = passed.own.added_to(recipe)
     shared = recipe.model_copy(update={"hints": _without_strategy(recipe), "seed": seed})
     shared = resolve_recipe(shared, passed, for_arms=True)
     if shared.hints is None:

@@ -36,7 +36,7 @@ from pursuhint.study.run_methods import compare_methods
 from pursuhint.study.study import StudyOptions
 from pursuhint.training.events import ignore
 from pursuhint.training.loaders import load_data
-from pursuhint.training.recipe.resolve import with_absolute_paths
+from pursuhint.training.recipe.resolve import check_has_student, with_absolute_paths
 from pursuhint.training.recipe.schema import LossConfig, NetworkConfig, Recipe
 from pursuhint.training.run_folder.record import RunRecord
 from pursuhint.training.run_training import train
@@ -195,6 +195,7 @@ class _Plan:
                 f"the recipe names {what}, which a cross-task study decides itself: by its methods and "
                 "overlaps; leave it out"
             )
+        check_has_student(recipe)
         check_seeds(request.seeds)
         check_margin(request.margin)
         if not request.overlaps or len(set(request.overlaps)) < len(request.overlaps):

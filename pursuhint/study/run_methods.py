@@ -22,6 +22,7 @@ from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.image_differences import read_image_hits
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
 from pursuhint.study.method_comparison import MethodComparison, MethodResult, against
+from pursuhint.study.progress import shown_study
 from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
 from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
@@ -66,6 +67,7 @@ def compare_methods(
     max_seeds: int | None = None,
     on_event: Watcher | None = None,
     overwrite: bool = False,
+    progress: bool | None = None,
 ) -> MethodComparison:
     """Train the same student by several methods, over several seeds, and compare.
 
@@ -100,6 +102,8 @@ def compare_methods(
         overwrite: replace a study of other settings, networks or data in the folder, or one with more methods
             or seeds, once everything has been checked; the same one continues, and files of others are never
             removed.
+        progress: show a bar: True, False, or None for where somebody looks (a terminal, a notebook) and
+            ``on_event`` is not given.
 
     Returns:
         The study, which is also in ``OUT/methods.json``.
@@ -114,8 +118,9 @@ def compare_methods(
     check_margin(margin)
     plan = None if max_seeds is None else SequentialPlan(len(seeds), max_seeds)
     recipe = with_absolute_paths(recipe)
-    options = StudyOptions(choose_device(device), at_once, streams, on_event, overwrite)
-    with keep_random_state(options.device):
+    where = choose_device(device)
+    with keep_random_state(where), shown_study(progress, on_event) as watch:
+        options = StudyOptions(where, at_once, streams, watch, overwrite)
         study = Study(recipe, Path(out), Inputs(teacher=teacher, data=data), options)
         trials = _Trials(study, SharedResources(SharedTeacher()))
         parts = trials.parts(Method.parse("kd"))

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from pursuhint._util.shown import Shown
 from pursuhint.errors import PursuhintError
 from pursuhint.study.comparison import DataFacts, NetworkFacts
 from pursuhint.study.equality import MARGIN
 from pursuhint.study.finished_study import FinishedStudy, StudyModel
 from pursuhint.study.paired_statistics import PairedComparison, compare_pairs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Confirmation", "Pruner", "SearchOptions", "SearchResult", "SearchTrial"]
 
@@ -99,7 +103,7 @@ class Confirmation(StudyModel):
         return compare_pairs("the best trial", self.best, "the default", self.default, margin=MARGIN)
 
 
-class SearchResult(FinishedStudy):
+class SearchResult(Shown, FinishedStudy):
     """A search, finished or not.
 
     Attributes:
@@ -133,6 +137,41 @@ class SearchResult(FinishedStudy):
     teacher: NetworkFacts | None
     student: NetworkFacts
     environment: dict[str, Any]
+
+    def _headline(self) -> str:
+        counts = {state: len(self.of_state(state)) for state in ("complete", "pruned", "failed", "running")}
+        ended = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        if self.best is None:
+            return f"{len(self.trials)} trials ({ended})"
+        best = self.best_trial
+        values = ", ".join(f"{key} = {value}" for key, value in best.values.items())
+        return (
+            f"{len(self.trials)} trials ({ended}), the best one is {best.number} with a validation top-1 of "
+            f"{best.top1:.2f} %: {values}"
+        )
+
+    def _draw(self, axes: Axes) -> None:
+        for states, marker, color in (("complete", "o", "#0072B2"), ("pruned", "x", "#999999")):
+            shown = [trial for trial in self.of_state(states) if trial.curve]
+            heights = [trial.curve[-1] for trial in shown]
+            axes.plot([trial.number for trial in shown], heights, marker, color=color, label=states)
+        if self.best is not None:
+            axes.plot([self.best], [self.best_trial.curve[-1]], "o", color="#D55E00", label="best")
+        axes.set_xlabel("trial")
+        axes.set_ylabel("validation accuracy at its end, %")
+        axes.legend()
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "trial": trial.number,
+                "state": trial.state,
+                "val_top1": trial.top1,
+                "epochs": len(trial.curve),
+                **trial.values,
+            }
+            for trial in self.trials
+        ]
 
     @property
     def finished(self) -> bool:

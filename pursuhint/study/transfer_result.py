@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
@@ -17,10 +17,14 @@ from pursuhint._util.json_files import validated
 from pursuhint._util.output_folder import claim_folder, remove_leftovers
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
+from pursuhint._util.shown import Shown
 from pursuhint.data.preprocessing import Preprocessing
 from pursuhint.errors import PursuhintError
 from pursuhint.published import Table
 from pursuhint.study.transfer_settings import TransferSettings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["LinearAccuracy", "TransferResult", "TransferredRun"]
 
@@ -80,8 +84,8 @@ class TransferredRun:
     accuracies: tuple[LinearAccuracy, ...]
 
 
-@dataclass(frozen=True)
-class TransferResult:
+@dataclass(frozen=True, repr=False)
+class TransferResult(Shown):
     """Frozen students on other data.
 
     Attributes:
@@ -98,6 +102,35 @@ class TransferResult:
     preprocessing: dict[str, list[dict[str, Any]]]
     settings: dict[str, Any]
     provenance: BaseProvenance | None = None
+
+    def _headline(self) -> str:
+        best = max(((run, one) for run in self.runs for one in run.accuracies), key=lambda pair: pair[1].top1)
+        count = f"{len(self.runs)} frozen student{'s' * (len(self.runs) > 1)}"
+        return (
+            f"{count} on {', '.join(self.targets)}; the highest is {best[0].run} with {best[1].top1:.2f} % "
+            f"on {best[1].target} ({best[1].classifier})"
+        )
+
+    def _draw(self, axes: Axes) -> None:
+        columns = list(zip(*(run.accuracies for run in self.runs)))
+        for number, column in enumerate(columns):
+            tops = [one.top1 for one in column]
+            ends = [[one.top1 - one.low for one in column], [one.high - one.top1 for one in column]]
+            shift = (number - (len(columns) - 1) / 2) * 0.6 / len(columns)
+            heights = [row + shift for row in range(len(tops))]
+            name = f"{column[0].target} ({column[0].classifier})"
+            axes.errorbar(tops, heights, xerr=ends, fmt="o", label=name)
+        axes.set_yticks(range(len(self.runs)), [run.run for run in self.runs])
+        axes.invert_yaxis()
+        axes.set_xlabel("test accuracy of the linear classifier, %")
+        axes.legend(fontsize="small")
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {"run": run.run, "network": run.network, "trained_on": run.data, "seed": run.seed, **asdict(one)}
+            for run in self.runs
+            for one in run.accuracies
+        ]
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pursuhint.errors import PursuhintError
@@ -94,6 +94,15 @@ class OwnParts:
         }
         losses = {**recipe.losses, **configs}
         return recipe.model_copy(update={"losses": losses, "passed": named})
+
+    def only(self, losses: Container[str]) -> OwnParts:
+        """These parts with some of the losses.
+
+        Args:
+            losses: their names in recipes.
+        """
+        kept = {name: loss for name, loss in self.losses.items() if f"{PREFIX}{name}" in losses}
+        return replace(self, losses=kept)
 
     def names(self) -> tuple[str, ...]:
         """What the parts are called in recipes: ``"optimizer torch.optim.adam.Adam"``."""

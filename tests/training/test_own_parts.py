@@ -16,6 +16,7 @@ from pursuhint.data import ImageData, load_dataset
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import HintsLoss, get_loss
 from pursuhint.models import create_model
+from pursuhint.study import compare
 from pursuhint.training import EpochFinished, Recipe, RunRecord, RunStopped, StepDone, train
 from tests.helpers.interrupted_runs import without_wall_times
 
@@ -75,6 +76,19 @@ def test_a_function_gives_what_the_loss_of_the_table_gives(tmp_path: Path, data:
     assert torch.equal(weights(own), weights(table))
     assert own.recipe.passed == (f"loss mine {__name__}.{entropy.__qualname__}",)
     assert own.last["train_python:mine"] == pytest.approx(table.last["train_ce"])
+
+
+def test_a_recipe_may_leave_the_student_out_where_a_network_is_passed(
+    tmp_path: Path, data: ImageData
+) -> None:
+    short = Recipe.from_dict({"epochs": 1, "batch_size": 32})
+    with pytest.raises(PursuhintError, match="names no student"):
+        run(tmp_path / "none", data, of=short)
+    assert not (tmp_path / "none").exists()
+    passed = run(tmp_path / "passed", data, of=short, student=TEACHER)
+    assert passed.recipe.student.network == "python:CifarResNet"
+    with pytest.raises(PursuhintError, match="names no student"):
+        compare(Recipe.from_dict({"teacher": "resnet8", "losses": {"at": 1}}), tmp_path / "none", data=data)
 
 
 def test_losses_of_every_form_are_trained_and_weighted(tmp_path: Path, data: ImageData) -> None:

@@ -46,7 +46,7 @@ from pursuhint.training.signals import RunStopped, StopRequest, catch_signals
 
 __all__ = ["GroupEvent", "GroupStarted", "GroupStep", "RunEnded", "train_many"]
 
-_OWN = ("student", "teacher", "hints", "losses", "optimizer", "schedule", "epochs")
+_OWN = ("student", "teacher", "hints", "losses", "optimizer", "schedule", "epochs", "passed")
 """Sections of a recipe in which runs of one group may differ: they do not affect the batches."""
 
 _NOT_BEGUN = Position(-1, 0)

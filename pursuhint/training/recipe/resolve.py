@@ -17,7 +17,14 @@ from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.recipe.hint_keys import check_keys
 from pursuhint.training.recipe.received import check_origin
 from pursuhint.training.recipe.recordable import check_rounding
-from pursuhint.training.recipe.schema import DataConfig, HintsConfig, LossConfig, NetworkConfig, Recipe
+from pursuhint.training.recipe.schema import (
+    PASSED,
+    DataConfig,
+    HintsConfig,
+    LossConfig,
+    NetworkConfig,
+    Recipe,
+)
 
 if TYPE_CHECKING:
     from pursuhint.losses.base import Loss
@@ -51,6 +58,8 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     changes: dict[str, object] = {}
     if student is not None:
         changes["student"] = NetworkConfig(network=f"python:{type(student).__name__}")
+    else:
+        check_has_student(recipe)
     if teacher is not None:
         changes["teacher"] = NetworkConfig(network=f"python:{type(teacher).__name__}")
     if data is not None and data.name != recipe.data.name:
@@ -64,6 +73,19 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     check_rounding(recipe)
     hints, losses = _resolve_hints(recipe, losses, plan, for_arms=for_arms)
     return recipe.model_copy(update={"losses": losses, "hints": hints})
+
+
+def check_has_student(recipe: Recipe) -> None:
+    """Check that a recipe names the network to train.
+
+    Raises:
+        PursuhintError: it does not.
+    """
+    if recipe.student.network == PASSED:
+        raise PursuhintError(
+            "the recipe names no student; add one, such as student: resnet8 (--student resnet8), or pass a "
+            "network from Python"
+        )
 
 
 def _without_images(config: DataConfig) -> DataConfig:

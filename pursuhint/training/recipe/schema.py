@@ -1,9 +1,10 @@
 """The recipe: all settings of a run, as data.
 
-A recipe is a YAML file with the keys below; every key but ``student`` has a default. It may extend another
-recipe and hold variants of itself, see `Recipe.load`. Short forms are allowed where they are obvious:
-``student: resnet8`` for ``student: {network: resnet8}``, ``data: digits``, ``losses: {at: 1000}``. An unknown
-key is an error that suggests the nearest one.
+A recipe is a YAML file with the keys below; every key but ``student`` has a default, and that one may be left
+out where a network is passed from Python. It may extend another recipe and hold variants of itself, see
+`Recipe.load`. Short forms are allowed where they are obvious: ``student: resnet8`` for
+``student: {network: resnet8}``, ``data: digits``, ``losses: {at: 1000}``. An unknown key is an error that
+suggests the nearest one.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ class _Section(BaseModel):
     """A section of a recipe: immutable, unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+PASSED = "python:"
+"""In the place of a student's name: the network is passed to the function that trains."""
 
 
 class NetworkConfig(_Section):
@@ -409,7 +414,7 @@ class Recipe(_Section):
     """How to train one student.
 
     Attributes:
-        student: the network to train.
+        student: the network to train; may be left out where a network is passed to the function that trains.
         teacher: the network to learn from; None trains the student alone.
         data: the data set.
         hints: hint points; None for the conventional ones if a loss needs any.
@@ -430,7 +435,7 @@ class Recipe(_Section):
             alone does not repeat it; written by `pursuhint.training.train`.
     """
 
-    student: NetworkConfig
+    student: NetworkConfig = NetworkConfig(network=PASSED)
     teacher: NetworkConfig | None = None
     data: DataConfig = DataConfig()
     hints: HintsConfig | None = None
@@ -476,7 +481,7 @@ class Recipe(_Section):
             source: name of the recipe in error messages.
 
         Raises:
-            PursuhintError: an unknown key (with the nearest one), a wrong value, or a missing student.
+            PursuhintError: an unknown key (with the nearest one), or a wrong value.
         """
         if not isinstance(values, Mapping):
             raise PursuhintError(f"{source} must be a mapping of keys to values, got {type(values).__name__}")

@@ -58,7 +58,6 @@ def test_saved_recipe_is_loaded_from_its_file(tmp_path):
         ("student: resnet8\noptimizer: {lrr: 1}", "unknown key 'optimizer.lrr'; did you mean 'lr'"),
         ("student: resnet8\nhints: {stratgy: chosen}", "'hints.stratgy'; did you mean 'strategy'"),
         ("student: {nework: resnet8}", "'student.network' is missing; unknown key 'student.nework'"),
-        ("data: digits", "'student' is missing"),
         ("student: resnet8\noptimizer: {lr: -1}", "'optimizer.lr' must be greater than 0, got -1"),
         ("student: resnet8\noptimizer: {lr: .nan}", "'optimizer.lr' must be a finite number, got nan"),
         ("student: resnet8\nepochs: many", "'epochs' must be a valid integer, got 'many'"),
