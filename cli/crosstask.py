@@ -66,7 +66,8 @@ class Overlaps(click.ParamType):
     multiple=True,
     help="refilled, refilled-minus (equal weights), refilled-emb (first stage, then labels), refilled-kN "
     "(at most N negatives), refilled-lambdaX (strength); a loss as --loss takes it that looks at no classes "
-    "of the teacher: rkd, aml, at=500; METHOD@HINTS with other hint points. Repeatable; the student alone "
+    "of the teacher: rkd, aml, at=500; METHOD@HINTS with other hint points, at@chosen by an analysis of "
+    "the teacher on the student's images. Repeatable; the student alone "
     "is always there.  "
     "[default: rkd, aml and the first three]",
 )
@@ -81,6 +82,20 @@ class Overlaps(click.ParamType):
     "--matching-epochs",
     type=click.IntRange(min=1),
     help="Epochs of refilled's first stage.  [default: as --epochs]",
+)
+@click.option(
+    "--keep-matching",
+    type=click.Choice(["best", "last", "best-of-test"]),
+    help="Student of that stage with which the second begins. best: the one with the most accurate nearest "
+    "class means, on the validation split (--val-fraction) or else on training images, each left out of its "
+    "class's mean; best-of-test: on the test split, as the authors do, which is optimistic.  [default: best]",
+)
+@click.option(
+    "--score-every",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Epochs between two measurements for --keep-matching; its last epoch is always measured.  "
+    "[default: 10]",
 )
 @click.option(
     "--order",
@@ -118,6 +133,8 @@ def command(
     methods: tuple[str, ...],
     settings: str,
     matching_epochs: int | None,
+    keep_matching: Any,
+    score_every: int | None,
     order: str,
     order_seed: int,
     task_classes: int | None,
@@ -167,6 +184,8 @@ def command(
         task_classes=task_classes,
         settings=settings,
         matching_epochs=matching_epochs,
+        keep_matching=keep_matching,
+        score_every=score_every,
         margin=margin,
     )
     where = choose_device(device)

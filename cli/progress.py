@@ -217,7 +217,7 @@ class TrainingProgress:
         best = " (best so far)" if event.is_best else ""
         result = f"{split} top-1 {metrics[f'{split}_top1']:.2f} %{best}"
         if metrics["stage"] != "main":  # nothing has trained the classifier yet
-            result = f"stage {metrics['stage']}"
+            result = f"stage {metrics['stage']}{_kept(metrics)}"
         self._line(
             f"{self.title}epoch {self.epoch} of {self.epochs}: train loss {_terms(losses)}, {result}, "
             f"{metrics['samples_per_second']:,.0f} images/s{self._end(self.epoch * self.steps)}"
@@ -231,6 +231,17 @@ class TrainingProgress:
         seconds = left * (time.monotonic() - self.started) / (done - self.first)
         end = datetime.now() + timedelta(seconds=seconds)
         return f", {clock_time(seconds)} left, until {end:{'%H:%M' if seconds < 43200 else '%d %B %H:%M'}}"
+
+
+def _kept(metrics: Mapping[str, Any]) -> str:
+    """How good nearest class means are in a stage that keeps its best student, and which one that is."""
+    text = "".join(
+        f", nearest means {value:.2f} % of {key.removeprefix('nearest_mean_')} images"
+        for key, value in metrics.items()
+        if key.startswith("nearest_mean_")
+    )
+    kept = metrics.get("kept_epoch")
+    return text if kept is None else f"{text}, the student of epoch {kept} is kept"
 
 
 def _terms(losses: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddingLoss", "HintLoss", "HintSum", "HintsLoss", "LabelLoss", "LogitLoss", "Loss", "WarmUp"]
 
+Keep = Literal["last", "best", "best-of-test"]
+
 _BATCH_FIELDS = frozenset({"images", "labels", "indices"})
 
 
@@ -47,6 +49,12 @@ class WarmUp:
             gradient keep their values in either case.
         lr: learning rate at the start; None for the base rate of the main stage.
         lr_floor: share of it at the end, where half a cosine leads to; 1 for a constant rate.
+        keep: the student with which the next stage begins. ``"last"``, that of the last epoch; ``"best"``,
+            that of the measured epoch with the most accurate nearest class means, with means of training
+            images and scored on the validation split, or without one on the training images, each left out
+            of the mean of its own class; ``"best-of-test"``, scored on the test split, which makes the
+            accuracy there optimistic.
+        score_every: epochs between two measurements for ``keep``; the last epoch is always measured.
     """
 
     name: str
@@ -54,6 +62,8 @@ class WarmUp:
     trains_student: bool
     lr: float | None = None
     lr_floor: float = 1.0
+    keep: Keep = "last"
+    score_every: int = 10
 
 
 class Loss(nn.Module):

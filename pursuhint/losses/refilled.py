@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pursuhint.losses.base import Loss, WarmUp
-from pursuhint.losses.checks import check_non_negative
+from pursuhint.losses.base import Keep, Loss, WarmUp
+from pursuhint.losses.checks import check_choice, check_non_negative, check_positive
 from pursuhint.losses.context import LossContext
 from pursuhint.losses.refilled_stage1 import ComparisonMatchingLoss, Mode, MostNegatives
 from pursuhint.losses.refilled_stage2 import Centers, LocalDistillationLoss, Weighting
@@ -30,9 +30,10 @@ class RelationshipMatchingLoss(Loss):
     .. math:: L = L_{matching} \text{ in the warm-up, then } L = \mathrm{CE}(z, y) + L_{local} .
 
     The variants of the paper: "REFILLED-" has ``weighting="constant"``; "REFILLED-EMB", which the paper does
-    not define, is taken as ``strength=0``. The authors keep the epoch of the warm-up with the best accuracy
-    on what turns out to be the test set; here training continues from the last one. As theirs, the learning
-    rate falls to a tenth along a cosine in the warm-up.
+    not define, is taken as ``strength=0``. As theirs, the learning rate falls to a tenth along a cosine in
+    the warm-up. The authors' code continues from the measured epoch of the warm-up whose nearest class means
+    are the most accurate on the test images (``keep_matching="best-of-test"``); ``"best"`` does so without
+    looking at these, and the default takes the last epoch, since the papers do not speak of it.
 
     Reference: H.-J. Ye, S. Lu and D.-C. Zhan, Distilling Cross-Task Knowledge via Relationship Matching,
     CVPR 2020; extended in Generalized Knowledge Distillation via Relationship Matching, TPAMI 2023,
@@ -53,6 +54,10 @@ class RelationshipMatchingLoss(Loss):
         weighting: how the strength adapts to a sample, see `LocalDistillationLoss`.
         centers: ``"global"`` or ``"batch"``.
         student_temperature: of the student's side of the local distillation; None for ``temperature``.
+        keep_matching: the student of the warm-up with which the main stage begins: ``"last"``, ``"best"`` or
+            ``"best-of-test"``, see `pursuhint.losses.WarmUp`.
+        score_every: epochs of the warm-up between two measurements for ``keep_matching``, at least 1; the
+            last epoch is always measured.
 
     Raises:
         PursuhintError: a value is out of its range.
@@ -89,10 +94,21 @@ class RelationshipMatchingLoss(Loss):
         weighting: Weighting = "teacher_max_prob",
         centers: Centers = "global",
         student_temperature: float | None = None,
+        keep_matching: Keep = "last",
+        score_every: int = 10,
     ) -> None:
         super().__init__()
         check_non_negative(matching_epochs=matching_epochs)
-        self.matching_epochs = matching_epochs
+        check_choice(Keep, keep_matching=keep_matching)
+        check_positive(score_every=score_every)
+        self.warm_up = WarmUp(
+            _MATCHING,
+            matching_epochs,
+            trains_student=True,
+            lr_floor=0.1,
+            keep=keep_matching,
+            score_every=score_every,
+        )
         self.matching = ComparisonMatchingLoss(
             mode=mode, temperature=matching_temperature, margin=margin, k_hat=k_hat, scale=scale
         )
@@ -114,8 +130,7 @@ class RelationshipMatchingLoss(Loss):
 
     def stages(self) -> Sequence[WarmUp]:
         """The warm-up, unless it has no epochs."""
-        stage = WarmUp(_MATCHING, self.matching_epochs, trains_student=True, lr_floor=0.1)
-        return [stage] if self.matching_epochs else []
+        return [self.warm_up] if self.warm_up.epochs else []
 
     def begin_stage(self, stage: str | None) -> None:
         """Match comparisons in the warm-up, distil locally in the main stage."""

@@ -88,6 +88,7 @@ class Measuring:
             joint_old=None if joint is None else 100 * joint.old,
             joint_current=None if joint is None else 100 * joint.current,
             joint_mean=None if joint is None else 100 * joint.harmonic_mean,
+            kept_epoch=next((line["kept_epoch"] for line in record.metrics if "kept_epoch" in line), None),
         )
 
     def _embed(self, student: nn.Module, data: ImageData) -> tuple[_Embedded, _Embedded]:

@@ -23,9 +23,10 @@ REFILLED_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "temperature": 1.0,
                 "strength": 1.0,
                 "weighting": "teacher_relative_confidence",
+                "keep_matching": "best",
             }
         ),
-        "conference": MappingProxyType({}),
+        "conference": MappingProxyType({"keep_matching": "best"}),
     }
 )
 """Hyperparameters of REFILLED by paper: the extended one with its supplement, and that of the conference."""
@@ -38,7 +39,7 @@ CROSS_TASK_METHODS: Mapping[str, str] = MappingProxyType(
         "refilled-kN": "at most N negatives in a comparison: refilled-k1 for triplets, refilled-k5",
         "refilled-lambdaX": "with the strength X of the second stage: refilled-lambda2",
         "LOSS": "a loss without the teacher's classes, as --loss takes it: rkd, aml, at=500, crd+at",
-        "METHOD@HINTS": "with these hint points: at@conventional, at@3,5,7, at@hints.json",
+        "METHOD@HINTS": "with these hint points: at@conventional, at@chosen, at@3,5,7, at@hints.json",
     }
 )
 """Names of ways to learn from a teacher of other classes."""
@@ -51,14 +52,15 @@ _TITLES = {"emb": "REFILLED^EMB", "minus": "REFILLED-", None: "REFILLED"}
 
 
 def cross_task_methods(
-    names: Sequence[str], *, settings: str, matching_epochs: int, whole: bool
+    names: Sequence[str], *, settings: str, matching: Mapping[str, Any], whole: bool
 ) -> tuple[Method, ...]:
     """Read methods for a teacher of other classes.
 
     Args:
         names: see `CROSS_TASK_METHODS`.
         settings: a key of `REFILLED_SETTINGS`.
-        matching_epochs: length of REFILLED's first stage.
+        matching: hyperparameters of REFILLED's first stage that are not those of the settings; None for
+            these.
         whole: whether the teacher knows all of the student's classes in every split.
 
     Raises:
@@ -67,7 +69,8 @@ def cross_task_methods(
     """
     if settings not in REFILLED_SETTINGS:
         raise PursuhintError(f"the settings are those of {' or '.join(REFILLED_SETTINGS)}, got {settings!r}")
-    options = {**REFILLED_SETTINGS[settings], "matching_epochs": matching_epochs}
+    typed = {name: value for name, value in matching.items() if value is not None}
+    options = {**REFILLED_SETTINGS[settings], **typed}
     methods = parse_methods([_method(name.strip(), options) for name in names])
     for method in methods:
         for name in method.losses:

@@ -44,6 +44,7 @@ class StudentMeasures(StudyModel):
         nearest_mean: accuracy of that classifier on the student's classes after training, with means of
             training images.
         nearest_mean_after_matching: the same after REFILLED's first stage; None for other methods.
+        kept_epoch: the epoch of that stage whose student went on; None for other methods, or for the last.
         nearest_mean_of_test: as ``nearest_mean``, but with means of the very test images, as in the authors'
             code, which is optimistic.
         joint_old: accuracy on images of the teacher's classes, among the classes of teacher and student; None
@@ -59,6 +60,7 @@ class StudentMeasures(StudyModel):
     joint_old: float | None
     joint_current: float | None
     joint_mean: float | None
+    kept_epoch: int | None = None
 
 
 class CrossTaskCell(StudyModel):
@@ -72,6 +74,7 @@ class CrossTaskCell(StudyModel):
         measures: one a seed.
         folders: of the runs, relative to the study's folder.
         published: the accuracy in the supplement's tables for the same networks; None where there is none.
+        taps: what each of its losses looks at in the teacher, in words.
     """
 
     method: str
@@ -81,6 +84,7 @@ class CrossTaskCell(StudyModel):
     measures: tuple[StudentMeasures, ...]
     folders: tuple[str, ...]
     published: float | None = None
+    taps: dict[str, str] = Field(default_factory=dict)
 
     def mean_of(self, name: str) -> float | None:
         """The mean of a measure over the seeds; None where it is not known."""

@@ -15,10 +15,12 @@ from pursuhint._util.output_folder import claim_folder, remove_leftovers
 from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
 from pursuhint.data import ClassSplit, ImageData, class_order, class_split
 from pursuhint.errors import PursuhintError
+from pursuhint.losses.base import Keep
 from pursuhint.models.safetensors_header import classes_of_weights
 from pursuhint.published.names import published_network
 from pursuhint.study.cross_task_measures import Measuring, teacher_doubt
 from pursuhint.study.cross_task_methods import cross_task_methods
+from pursuhint.study.cross_task_points import with_chosen_points
 from pursuhint.study.cross_task_result import (
     CrossTaskCell,
     CrossTaskOverlap,
@@ -46,6 +48,7 @@ __all__ = ["CrossTaskRequest", "crosstask"]
 PLAN = "crosstask-plan.json"
 _MEASURES = "crosstask-measures.json"
 _TEACHER = "teacher"
+_POINTS = "points"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,9 @@ class CrossTaskRequest:
         task_classes: classes of teacher and of student; None for half of all.
         settings: of REFILLED, a key of `pursuhint.study.REFILLED_SETTINGS`.
         matching_epochs: of REFILLED's first stage; None for as many as the recipe's epochs.
+        keep_matching: the student of that stage with which the second begins: ``"best"``, ``"last"`` or
+            ``"best-of-test"``, see `pursuhint.losses.WarmUp`; None for that of the settings, ``"best"``.
+        score_every: epochs of that stage between two measurements for it; None for the loss's 10.
         margin: the smallest difference that matters, in points.
     """
 
@@ -72,6 +78,8 @@ class CrossTaskRequest:
     task_classes: int | None = None
     settings: str = "supplement"
     matching_epochs: int | None = None
+    keep_matching: Keep | None = None
+    score_every: int | None = None
     margin: float = MARGIN
 
 
@@ -124,10 +132,13 @@ def crosstask(
     for split in plan.splits:
         known = f"{len(split.shared)} of {len(split.student)} classes that the teacher knows"
         watch(PhaseStarted("comparison", f"students of {known}"))
+        students = plan.students(split, weights)
+        points = plan.out / _POINTS / _folder(split)
+        methods = with_chosen_points(plan.methods, students, points, options=options, watch=watch)
         study = compare_methods(
-            plan.students(split, weights),
+            students,
             plan.out / _folder(split),
-            methods=plan.methods,
+            methods=methods,
             seeds=request.seeds,
             device=options.device,
             at_once=options.at_once,
@@ -198,12 +209,17 @@ class _Plan:
         check_has_student(recipe)
         check_seeds(request.seeds)
         check_margin(request.margin)
+        _check_matching(request)
         if not request.overlaps or len(set(request.overlaps)) < len(request.overlaps):
             raise PursuhintError(f"a study needs an overlap or more, each once, got {list(request.overlaps)}")
         methods = cross_task_methods(
             request.methods,
             settings=request.settings,
-            matching_epochs=recipe.epochs if request.matching_epochs is None else request.matching_epochs,
+            matching={
+                "matching_epochs": request.matching_epochs or recipe.epochs,
+                "keep_matching": request.keep_matching,
+                "score_every": request.score_every,
+            },
             whole=all(overlap == 1 for overlap in request.overlaps),
         )
         data = load_data(recipe.data.model_copy(update={"train_samples": None, "val_fraction": 0.0}))
@@ -311,6 +327,7 @@ class _Plan:
                 against_alone=study.difference(method.name, "alone"),
                 measures=tuple(StudentMeasures.model_validate(kept[run.folder]) for run in method.runs),
                 folders=tuple(f"{_folder(split)}/{run.folder}" for run in method.runs),
+                taps=method.taps,
                 published=published_accuracy(self.recipe.data.name, networks, method.name, overlap=overlap),
             )
             for method in study.methods
@@ -345,6 +362,30 @@ class _Plan:
             found = teacher_doubt(self.students(split, teacher), split, device)
             kept["weights"] = {name: one.model_dump(mode="json") for name, one in found.items()}
         write_json(path, kept)
+
+
+def _check_matching(request: CrossTaskRequest) -> None:
+    """Refuse settings of REFILLED's first stage that decide nothing.
+
+    Raises:
+        PursuhintError: there are some.
+    """
+    typed = {
+        name: getattr(request, name)
+        for name in ("matching_epochs", "keep_matching", "score_every")
+        if getattr(request, name) is not None
+    }
+    if typed and not any(name.strip().startswith("refilled") for name in request.methods):
+        first = next(iter(typed))
+        raise PursuhintError(
+            f"{first} (--{first.replace('_', '-')}) belongs to the first stage of refilled; add --method "
+            "refilled"
+        )
+    if request.keep_matching == "last" and request.score_every is not None:
+        raise PursuhintError(
+            "score_every (--score-every) has no effect, since the student of the last epoch is kept "
+            "(--keep-matching last); leave one of them out"
+        )
 
 
 def _published_name(config: NetworkConfig) -> str:

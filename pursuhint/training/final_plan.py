@@ -17,7 +17,7 @@ from pursuhint.hints.rules import RULES
 from pursuhint.training.pairing import pair_with_student
 from pursuhint.training.prepare_training import rule_source
 from pursuhint.training.recipe.resolve import needs_hints
-from pursuhint.training.run_folder.environment import stored_provenance
+from pursuhint.training.run_folder.environment import ENVIRONMENT, stored_provenance
 from pursuhint.training.run_folder.files import read_environment
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelera
         if accelerator.is_main_process:
             if rule is not None:
                 plan = _by_rule(recipe, parts, analysis, accelerator)
-                made = stored_provenance(read_environment(folder))
-                plan = replace(plan, provenance=made)
+                if (folder / ENVIRONMENT).exists():
+                    plan = replace(plan, provenance=stored_provenance(read_environment(folder)))
             else:
                 assert analysis is not None
                 plan = analysis.plan

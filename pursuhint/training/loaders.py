@@ -55,8 +55,13 @@ def training_loader(
     )
 
 
-def unchanging_loader(recipe: Recipe, data: ImageData | InputData, device: torch.device) -> Loader:
-    """Every training sample once, in the order of the split and without augmentation, on every rank."""
+def unchanging_loader(
+    recipe: Recipe, data: ImageData | InputData, device: torch.device, shard: tuple[int, int] = (0, 1)
+) -> Loader:
+    """Every training sample once, in the order of the split and without augmentation.
+
+    By default on every rank, with a shard this rank's share.
+    """
     return make_loader(
         data,
         "train",
@@ -64,6 +69,7 @@ def unchanging_loader(recipe: Recipe, data: ImageData | InputData, device: torch
         training=False,
         device=device,
         workers=recipe.data.workers,
+        shard=shard,
     )
 
 

@@ -42,6 +42,7 @@ from pursuhint.training.events import (
     RunStarted,
     TeacherReplayed,
 )
+from pursuhint.training.kept_student import StudentKeeper, kept_students
 from pursuhint.training.loaders import evaluation_loaders, training_loader, unchanging_loader
 from pursuhint.training.loop import EpochProgress, LoopHooks, Position, TrainingLoop
 from pursuhint.training.loss_shares import dominant_of_run
@@ -141,6 +142,7 @@ class Trainer:
         epochs_done = len(self.metrics)
         self.epochs = epochs
         self._kept_after = _ends_of_warm_ups(stages)
+        self._keeper = self._student_keeper(stages)
         watching = self.recipe.trackers if self.accelerator.is_main_process and epochs_done < epochs else ()
         self.trackers = Trackers(watching, self.folder, self.recipe, epochs_done)
         with contextlib.closing(self.trackers):
@@ -270,6 +272,7 @@ class Trainer:
     def _finish_epoch(self, metrics: dict[str, Any]) -> None:
         """Evaluate and save, and only then report the epoch as finished."""
         self._same_statistics()
+        metrics |= self._keeper.finish_epoch(self.metrics, self.state)
         student = self.distiller.export()
         for split, loader in self.tests.items():
             result = evaluate(student, loader, reduce=lambda sums: self.accelerator.reduce(sums, "sum"))
@@ -309,6 +312,19 @@ class Trainer:
         if asked and len(self.metrics) < self.epochs:
             raise self._stopped(asked, f"after epoch {len(self.metrics)} of {self.epochs}")
 
+    def _student_keeper(self, stages: Sequence[Stage]) -> StudentKeeper:
+        """Keeps the best student of a warm-up that asks for it."""
+        recipe, data, accelerator = self.recipe, self.data, self.accelerator
+        shard = (accelerator.process_index, accelerator.num_processes)
+        return StudentKeeper(
+            kept_students(stages, validation="val" in self.tests),
+            self.distiller,
+            accelerator,
+            lambda: unchanging_loader(recipe, data, accelerator.device, shard),
+            self.tests,
+            data.num_classes,
+        )
+
     def _keep_hits(self, result: Evaluation) -> None:
         """Write which test images are classified correctly after the last epoch. Collective call."""
         if result.indices is None or result.hits is None:
@@ -340,6 +356,7 @@ class Trainer:
             if self.loop is not None and self.loop.scheduler is not None:
                 torch.save(self.loop.scheduler.state_dict(), folder / _SCHEDULER)
             if self.accelerator.is_main_process:
+                self._keeper.save(folder, self.metrics, previous, in_epoch=progress is not None)
                 path = folder / "best.safetensors"
                 if best is not None:
                     save_weights(best, path, metadata=self._texts("best"))

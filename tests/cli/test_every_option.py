@@ -391,6 +391,8 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--method": Changes("--method rkd"),
         "--settings": Changes("--settings conference"),
         "--matching-epochs": Changes("--matching-epochs 3"),
+        "--keep-matching": Changes("--keep-matching last"),
+        "--score-every": Changes("--score-every 3"),
         "--order": Changes("--order labels"),
         "--overwrite": Changes("--overwrite"),
         "--order-seed": Changes("--order seed --order-seed 1", without="--order seed"),

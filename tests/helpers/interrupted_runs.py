@@ -32,7 +32,7 @@ class Interrupted(BaseException):
     """Not an Exception, as KeyboardInterrupt is not."""
 
 
-def interrupt_at(recipe: Recipe, folder: Path, kind: str, count: int) -> None:
+def interrupt_at(recipe: Recipe, folder: Path, kind: str, count: int, **arguments: Any) -> None:
     """Stop a run when an event of a kind comes for the n-th time."""
     seen = 0
 
@@ -43,7 +43,7 @@ def interrupt_at(recipe: Recipe, folder: Path, kind: str, count: int) -> None:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        train(recipe, folder, on_event=watch)
+        train(recipe, folder, on_event=watch, **arguments)
 
 
 def without_wall_times(folder: Path) -> list[dict[str, Any]]:
@@ -71,7 +71,8 @@ def assert_same(folder: Path, uninterrupted: Path) -> None:
     assert without_wall_times(folder) == without_wall_times(uninterrupted)
     for name in ("student.safetensors", "best.safetensors"):
         assert (folder / name).read_bytes() == (uninterrupted / name).read_bytes()
-    assert hints_of(folder) == hints_of(uninterrupted)
+    if (uninterrupted / "hints.json").exists():
+        assert hints_of(folder) == hints_of(uninterrupted)
     assert recipe_of(folder) == recipe_of(uninterrupted)
     assert (folder / "result.json").exists()
     assert not list(folder.rglob("*.tmp"))

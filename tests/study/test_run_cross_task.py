@@ -11,9 +11,11 @@ import torch
 
 from pursuhint import crosstask
 from pursuhint._util.seeds import derived_seed
+from pursuhint.analysis import Analysis
 from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import FeatureExtractor
+from pursuhint.hints import HintPlan
 from pursuhint.losses.refilled_stage2 import relative_confidence
 from pursuhint.models import create_model, load_weights
 from pursuhint.study import CrossTaskRequest, CrossTaskResult, StudyOptions
@@ -23,7 +25,7 @@ from pursuhint.training import GroupStep, Recipe, RunRecord
 from tests.helpers.interrupted_runs import Interrupted
 from tests.helpers.processes import launched
 
-REQUEST = CrossTaskRequest(overlaps=(0.5,), methods=("refilled", "at@even"), seeds=(0,), task_classes=4)
+REQUEST = CrossTaskRequest(overlaps=(0.5,), methods=("refilled", "at@chosen"), seeds=(0,), task_classes=4)
 
 
 def recipe(**changes) -> Recipe:
@@ -54,14 +56,30 @@ def test_the_classes_are_in_every_run(study):
     teacher = RunRecord.load_finished(study.path / "teacher")
     assert teacher.recipe.data.classes == (0, 1, 2, 3)
     assert study.teacher_top1 == teacher.last["test_top1"]
-    for method in ("alone", "refilled", "at@even"):
+    for method in ("alone", "refilled", "at@chosen"):
         record = RunRecord.load_finished(folder_of(study, method))
         assert record.recipe.data.classes == (2, 3, 4, 5)
         assert record.environment["data"]["class_names"] == ["2", "3", "4", "5"]
         accuracy = record.teacher_accuracy
         assert (accuracy is None) == (method == "alone")
         assert accuracy is None or (accuracy.top1 is None and "it knows 2" in accuracy.reason)
-    assert RunRecord.load(folder_of(study, "at@even")).plan.origin["strategy"] == "even"
+
+
+def test_points_are_chosen_once_in_the_foreign_teacher_on_the_students_images(study):
+    folder = study.path / "points/overlap-50/at_chosen"
+    plan, analysis = HintPlan.load(folder / "hints.json"), Analysis.load(folder / "analysis")
+    assert plan.origin["strategy"] == "chosen"
+    assert plan.provenance is not None
+    assert (len(analysis.samples), analysis.provenance.accuracy.top1) == (80, None)
+    assert "it knows 2" in analysis.provenance.accuracy.reason
+    run = RunRecord.load(folder_of(study, "at@chosen"))
+    assert run.plan.teacher_points == plan.teacher_points
+    assert run.plan.pairs == plan.pairs
+    assert plan.teacher_points[0].module in study.cell(50, "at@chosen").taps["at"]
+    before = (folder / "hints.json").stat().st_mtime_ns
+    again = crosstask(recipe(), study.path, REQUEST, options=options())
+    assert (folder / "hints.json").stat().st_mtime_ns == before
+    assert again == study
 
 
 def embeddings(network, classes, split):
@@ -104,8 +122,9 @@ def test_measures_equal_a_slow_reference(study, method):
     assert (measures.joint_old, measures.joint_current) == (pytest.approx(old), pytest.approx(current))
     assert measures.joint_mean == pytest.approx(2 * old * current / (old + current))
     if method == "alone":
-        assert measures.nearest_mean_after_matching is None
+        assert measures.nearest_mean_after_matching is measures.kept_epoch is None
     else:
+        assert measures.kept_epoch == 1
         first = record.load_student("matching")
         train, test = (embeddings(first, joint, split) for split in ("train", "test"))
         assert measures.nearest_mean_after_matching == pytest.approx(nearest(train, test, mine, mine))
@@ -178,6 +197,8 @@ def test_a_stopped_study_resumes_to_the_same_result(study, tmp_path, step):
         ({}, {"methods": ("refilled-embed",)}, "refilled"),
         ({}, {"methods": ("refilled@even",)}, "no hint points"),
         ({}, {"settings": "thesis"}, "supplement or conference"),
+        ({}, {"keep_matching": "best"}, "first stage of refilled"),
+        ({}, {"methods": ("refilled",), "keep_matching": "last", "score_every": 2}, "leave one of them out"),
         ({"teacher": None}, {}, "needs a teacher"),
         ({"losses": {"kd": 1}}, {}, "names losses"),
         ({"data": {"name": "digits", "classes": "0-3"}}, {}, "data.classes"),
@@ -190,6 +211,8 @@ def test_a_stopped_study_resumes_to_the_same_result(study, tmp_path, step):
         "variant",
         "hints",
         "settings",
+        "keep-without-refilled",
+        "interval-of-last",
         "teacher",
         "losses",
         "classes",
@@ -229,20 +252,21 @@ def stop_at_once(event):
 
 
 def test_kd_is_a_method_where_the_teacher_knows_all_classes():
-    (method,) = cross_task_methods(("kd",), settings="supplement", matching_epochs=1, whole=True)
+    (method,) = cross_task_methods(("kd",), settings="supplement", matching={}, whole=True)
     assert set(method.losses) == {"kd"}
 
 
 def test_names_stand_for_the_variants_of_the_papers():
     names = ("refilled", "refilled-minus", "refilled-emb", "refilled-k5", "refilled-lambda0.5", "rkd")
-    methods = cross_task_methods(names, settings="supplement", matching_epochs=7, whole=False)
+    methods = cross_task_methods(names, settings="supplement", matching={"matching_epochs": 7}, whole=False)
     found = [method.losses["refilled"].options for method in methods[:5]]
     assert {one["matching_epochs"] for one in found} == {7}
     assert [one["strength"] for one in found] == [1, 1, 0, 1, 0.5]
     assert [one["k_hat"] for one in found] == ["fewest", "fewest", "fewest", 5, "fewest"]
     assert [one["weighting"] == "constant" for one in found] == [False, True, False, False, False]
-    (plain,) = cross_task_methods(("refilled",), settings="conference", matching_epochs=7, whole=False)
-    assert plain.losses["refilled"].options == {"matching_epochs": 7}
+    matching = {"keep_matching": None, "score_every": 5}
+    (plain,) = cross_task_methods(("refilled",), settings="conference", matching=matching, whole=False)
+    assert plain.losses["refilled"].options == {"keep_matching": "best", "score_every": 5}
 
 
 def test_published_figures_stand_beside():

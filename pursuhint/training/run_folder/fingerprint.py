@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from pursuhint._util.output_folder import claim_folder
 from pursuhint._util.replace_folder import DifferentResult
 from pursuhint.data.fingerprint import DataFingerprint, fingerprint_split
 from pursuhint.errors import PursuhintError
+from pursuhint.losses import get_loss
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.files import read_environment
 
@@ -50,7 +52,7 @@ def check_same_run(
         claim_folder(folder, "run")
         return False
     claim_folder(folder, "run")
-    there, here = flatten_keys(Recipe.read(path).to_dict()), flatten_keys(recipe.to_dict())
+    there, here = flatten_keys(_complete(Recipe.read(path)).to_dict()), flatten_keys(recipe.to_dict())
     environment = folder / "environment.json"
     described = read_environment(folder) if environment.exists() else {}
     known = described.get("inputs", {})
@@ -86,6 +88,21 @@ def check_same_run(
                 f"{folder} holds a different run: the {name} has changed since; choose another folder (--out)"
             )
     return True
+
+
+def _complete(recipe: Recipe) -> Recipe:
+    """A stored recipe with the hyperparameters that its losses have got since."""
+    losses = {
+        name: loss.model_copy(update={"options": {**_defaults(name), **loss.options}})
+        for name, loss in recipe.losses.items()
+    }
+    return recipe.model_copy(update={"losses": losses})
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """Defaults of the hyperparameters of a loss of the table; none of one that was passed from Python."""
+    known = {} if name.startswith("python:") else get_loss(name).hyperparameters()
+    return {key: value for key, value in known.items() if value is not inspect.Parameter.empty}
 
 
 def both_folders(there: Any, here: Any) -> bool:
