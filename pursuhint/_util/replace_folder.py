@@ -61,7 +61,7 @@ _KINDS: Mapping[str, _Contents] = MappingProxyType(
         ),
         "crosstask": _Contents(
             re.compile(r"crosstask(-plan)?\.json" + _REPORT),
-            _FOLDERS,
+            _FOLDERS | {"points"},
             re.compile(r"teacher|overlap-[0-9.e+-]+"),
             ("crosstask-plan.json",),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +52,7 @@ def with_chosen_points(
 def _chosen(method: Method, recipe: Recipe, folder: Path, *, options: StudyOptions, watch: Watcher) -> Method:
     path = folder / "hints.json"
     accelerator = build_accelerator(options.device, recipe.precision)
-    there = path.exists()
+    there = path.exists() and not options.overwrite  # which may be of another teacher
     accelerator.wait_for_everyone()  # all ranks look before one writes
     if not there:
         watch(PhaseStarted("analysis", f"choosing the hint points of {method.name} in the teacher"))
@@ -61,6 +62,8 @@ def _chosen(method: Method, recipe: Recipe, folder: Path, *, options: StudyOptio
             parts = prepare(resolved)
             accuracy = accuracy_of_teacher(resolved, parts, device=options.device)
             if accelerator.is_main_process:
+                if options.overwrite:
+                    shutil.rmtree(folder, ignore_errors=True)
                 make_folder(folder)
             accelerator.wait_for_everyone()
             plan = final_plan(folder, resolved, replace(parts, accuracy=accuracy), accelerator)

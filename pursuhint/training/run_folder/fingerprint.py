@@ -52,7 +52,7 @@ def check_same_run(
         claim_folder(folder, "run")
         return False
     claim_folder(folder, "run")
-    there, here = flatten_keys(_complete(Recipe.read(path)).to_dict()), flatten_keys(_complete(recipe).to_dict())
+    there, here = (flatten_keys(_complete(one).to_dict()) for one in (Recipe.read(path), recipe))
     environment = folder / "environment.json"
     described = read_environment(folder) if environment.exists() else {}
     known = described.get("inputs", {})
