@@ -76,6 +76,7 @@ def collect(
             done += len(indices)
             if on_batch is not None:
                 on_batch(done)
+    statistics.settle()
     watch.settle()
     return statistics
 

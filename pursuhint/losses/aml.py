@@ -54,7 +54,8 @@ class AsymmetricMetricLoss(EmbeddingLoss):
     for every ordered pair of different samples of one class, with the negatives that the teacher has
     nearest to the anchor, so that nothing is drawn at random. A batch without such a pair gives zero. The
     classes of the teacher may be others than the task's. Where the widths differ a linear map without bias,
-    learned, takes the student's embedding to the teacher's; the paper has equal widths.
+    learned, takes the student's embedding to the teacher's; the paper has equal widths. How many tuples there
+    are depends on the labels, so finding them makes the host of a GPU wait once a step.
 
     The baseline "AML" of REFILLED comes without a citation. This is asymmetric metric learning, which distils
     embeddings without common classes. The other method of that name, adversarial metric learning (Chen et

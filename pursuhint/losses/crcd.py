@@ -316,7 +316,8 @@ class ComplementaryRelationLoss(EmbeddingLoss):
 
     Each memory takes 4 bytes a number: both 51 MB for CIFAR-100 and 1.3 GB for ImageNet at a width of 128
     (twice that with gradients in contrast), half with ``bank_precision="half"``, no GPU memory with
-    ``bank_on_host``. Negatives are compared a few samples of the batch at a time.
+    ``bank_on_host``. Negatives are compared a few samples of the batch at a time. Drawing them makes the host
+    of a GPU wait a few times a step, see `ContrastiveRepresentationLoss`; the constants, at first.
 
     Reference: J. Zhu, S. Tang, D. Chen, S. Yu, Y. Liu, M. Rong, A. Yang and X. Wang, Complementary Relation
     Contrastive Distillation, CVPR 2021, https://arxiv.org/abs/2103.16367.

@@ -45,7 +45,8 @@ class SingularVectorLoss(HintsLoss):
     constant map has them, give NaN gradients there; here the directions that they leave undefined get none.
     mdistiller reads the map as a matrix of c h rows and w columns, whose vectors lie along the width: not
     this method. The weight 1 is mdistiller's. The paper also clips the gradients of several tasks against
-    each other, which is not part of the loss. One decomposition a sample makes the method slow.
+    each other, which is not part of the loss. One decomposition a sample makes the method slow, and each hint
+    point makes the host of a GPU wait once for either network: PyTorch reads whether they succeeded.
 
     Reference: S. H. Lee, D. H. Kim and B. C. Song, Self-supervised Knowledge Distillation Using Singular
     Value Decomposition, ECCV 2018, https://arxiv.org/abs/1807.06819.

@@ -125,7 +125,9 @@ class ComparisonMatchingLoss(EmbeddingLoss):
 
     The samples :math:`k` are semi-hard in the student's embedding: farther from the anchor than the positive,
     by at most ``margin``. Pairs without one are left out; a batch without any gives zero, so the log has the
-    mean number of ``comparisons``. All comparisons weigh the same. Widths may differ. Nothing is learned.
+    mean number of ``comparisons``. How many there are depends on the embeddings, so finding them makes
+    the host of a GPU wait a few times a step. All comparisons weigh the same. Widths may differ. Nothing is
+    learned.
 
     ``k_hat`` limits the number of negatives to :math:`K = \min(K', \hat K)`, as the paper writes; which of
     them stay is not published: here the nearest to the anchor in the student's embedding. The supplement also

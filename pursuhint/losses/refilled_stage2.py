@@ -195,23 +195,25 @@ class LocalDistillationLoss(EmbeddingLoss):
             PursuhintError: the batch sizes differ.
         """
         check_same_batch(student, teacher)
-        classes = self.classes(labels)
+        absent = ~self.present(labels)
         if self.centers == "global":
             self.see(teacher, labels)
-        log_p = F.log_softmax(
-            teacher @ self.class_centers(teacher, labels)[classes].T / self.temperature, dim=1
-        )
-        log_q = F.log_softmax(student[:, classes] / self.student_temperature, dim=1)
-        divergences = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
+        scores = teacher @ self.class_centers(teacher, labels).T / self.temperature
+        log_p = scores.masked_fill(absent, -torch.inf).log_softmax(1)
+        log_q = (student / self.student_temperature).masked_fill(absent, -torch.inf).log_softmax(1)
+        divergences = F.kl_div(
+            log_q.masked_fill(absent, 0.0), log_p.masked_fill(absent, 0.0), reduction="none", log_target=True
+        ).sum(1)
         weights = self.sample_weights(log_p, teacher_logits)
         return {
             "ce": gather(F.cross_entropy(student, labels, reduction="none")).mean(),
             "local": gather(weights * divergences).mean(),
         }
 
-    def classes(self, labels: Tensor) -> Tensor:
-        """Classes of a batch over all ranks, ascending."""
-        return gather(labels).unique()
+    def present(self, labels: Tensor) -> Tensor:
+        """Which classes a batch has over all ranks, (classes of the task,)."""
+        none = torch.zeros(len(self.sums), dtype=torch.bool, device=labels.device)
+        return none.index_fill(0, gather(labels), True)
 
     def class_centers(self, teacher: Tensor, labels: Tensor) -> Tensor:
         """The centres that a batch is compared with, (classes of the task, D_t), without gradient."""
@@ -224,7 +226,7 @@ class LocalDistillationLoss(EmbeddingLoss):
         r"""The strengths :math:`\lambda_i`, (N,), in (0, ``strength``].
 
         Args:
-            log_local: logarithms of the local probabilities, (N, classes of the batch).
+            log_local: logarithms of the local probabilities, (N, classes); -inf for those not in the batch.
             teacher_logits: (N, classes of the teacher).
         """
         if self.weighting == "constant":

@@ -137,7 +137,8 @@ class WassersteinContrastLoss(EmbeddingLoss):
 
     The memory takes 4 bytes a number: 26 MB for CIFAR-100 and 656 MB for ImageNet at a width of 128, half
     of that with ``bank_precision="half"``, and no GPU memory with ``bank_on_host``. Negatives are
-    scored a few rows of the batch at a time.
+    scored a few rows of the batch at a time. Drawing them makes the host of a GPU wait a few times a step,
+    see `ContrastiveRepresentationLoss`.
 
     Reference: L. Chen, D. Wang, Z. Gan, J. Liu, R. Henao and L. Carin, Wasserstein Contrastive Representation
     Distillation, CVPR 2021, https://arxiv.org/abs/2012.08674.

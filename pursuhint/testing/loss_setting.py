@@ -233,8 +233,8 @@ class _ThroughImages(_Around):
         def depending(tensor: Tensor) -> Tensor:
             generator = torch.Generator().manual_seed(tensor[0].numel())
             flat = tensor.flatten(1).to(images.dtype)
-            first = torch.randn(images[0].numel(), flat.shape[1], generator=generator).to(images.dtype)
-            second = torch.randn(flat.shape[1], flat.shape[1], generator=generator).to(images.dtype)
+            first = torch.randn(images[0].numel(), flat.shape[1], generator=generator).to(images)
+            second = torch.randn(flat.shape[1], flat.shape[1], generator=generator).to(images)
             return (torch.tanh(images.flatten(1) @ first + flat) @ second).view_as(tensor)
 
         with torch.autocast("cpu", enabled=False):

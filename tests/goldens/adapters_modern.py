@@ -454,9 +454,8 @@ def _local_distillation(setup: Setup) -> Prepared:
     of_teacher = [setup.role("teacher_logits")] if "teacher_logits" in setup.roles else []
 
     def state() -> dict[str, Tensor]:
-        present = torch.zeros(student.shape[1])
-        present[loss.classes(labels)] = 1
-        return {"class_centers": loss.class_centers(teacher, labels), "classes_in_batch": present}
+        present = loss.present(labels)
+        return {"class_centers": loss.class_centers(teacher, labels), "classes_in_batch": present.float()}
 
     return Prepared(
         loss,

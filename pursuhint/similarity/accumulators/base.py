@@ -28,6 +28,11 @@ __all__ = ["LayerStatistics"]
 
 Derived = TypeVar("Derived")
 
+CHECK_EVERY = 50
+"""Batches between two checks on a GPU that all features are finite; each forces one GPU sync."""
+
+_NEVER = 2**62
+
 
 class Basis:
     """An orthonormal basis of the span of a layer's centered features.
@@ -152,6 +157,8 @@ class LayerStatistics(ABC):
         self.eps = [0.0] * len(self.widths)
         """Machine epsilon of each layer's input dtype (the coarsest one seen)."""
         self._batches = 0
+        self._first_bad: Tensor | None = None  # on a GPU: for each column its first batch that is not finite
+        self._unread = 0  # batches since it was read
         self._derived: dict[Callable[..., Any], Any] = {}
 
     def __len__(self) -> int:
@@ -195,18 +202,21 @@ class LayerStatistics(ABC):
         Raises:
             PursuhintError: the number of layers, a shape or a dtype is wrong, or a value is not finite or
                 outside the range of fourth powers in float64 (the message names the layer). The statistics
-                are unchanged then.
+                are unchanged then. On a GPU, whose host would wait for every batch, values that are not
+                finite are found after at most `CHECK_EVERY` batches, or by `settle`, and stay in the sums.
         """
         self._check(features)
         if len(features[0]) == 0:
             return
         z = self._side_by_side(features)
-        if not bool(torch.isfinite(z).all()):
+        number = self._batches + 1 if batch is None else batch
+        if self.device.type == "cuda":
+            self._note_finite(z, number)
+        elif not bool(torch.isfinite(z).all()):
             bad = next(
                 i for i, block in enumerate(self.blocks) if not bool(torch.isfinite(z[:, block]).all())
             )
-            number = self._batches + 1 if batch is None else batch
-            raise PursuhintError(f"the features of {self.names[bad]} hold NaN or infinity in batch {number}")
+            raise self._not_finite(bad, number)
         for name, layer in zip(self.names, features):
             _check_range(name, layer)
         self._derived.clear()
@@ -214,6 +224,32 @@ class LayerStatistics(ABC):
         self.count += len(z)
         self._batches += 1
         self.eps = [max(eps, torch.finfo(layer.dtype).eps) for eps, layer in zip(self.eps, features)]
+
+    def _note_finite(self, z: Tensor, number: int) -> None:
+        """Note which columns of a batch are not finite; read every `CHECK_EVERY` batches."""
+        if self._first_bad is None:
+            self._first_bad = torch.full((self.total_width,), _NEVER, device=self.device)
+        bad = ~z.isfinite().all(0) & (self._first_bad == _NEVER)
+        self._first_bad.masked_fill_(bad, number)
+        self._unread += 1
+        if self._unread == CHECK_EVERY:
+            self.settle()
+
+    def settle(self) -> None:
+        """Check that all features so far were finite, where `update` has put that off; forces a GPU sync.
+
+        Raises:
+            PursuhintError: they were not; the message names the layer and the batch.
+        """
+        if self._first_bad is None or not self._unread:
+            return
+        firsts = torch.stack([self._first_bad[block].min() for block in self.blocks]).tolist()
+        if (number := min(firsts)) != _NEVER:
+            raise self._not_finite(firsts.index(number), int(number))
+        self._unread = 0
+
+    def _not_finite(self, i: int, number: int) -> PursuhintError:
+        return PursuhintError(f"the features of {self.names[i]} hold NaN or infinity in batch {number}")
 
     def _check(self, features: Sequence[Tensor]) -> None:
         if len(features) != len(self):
@@ -244,8 +280,9 @@ class LayerStatistics(ABC):
         """Check the number of samples.
 
         Raises:
-            PursuhintError: fewer than ``samples``.
+            PursuhintError: fewer than ``samples``, or they were not finite; see `settle`.
         """
+        self.settle()
         if self.count < samples:
             raise PursuhintError(f"similarity needs at least {samples} samples, got {self.count}")
 
@@ -372,7 +409,10 @@ _FOURTH_POWERS = (1e-70, 1e70)  # magnitudes whose fourth powers, summed, float6
 
 
 def _check_range(name: str, features: Tensor) -> None:
-    """Refuse float64 features whose statistics would overflow or vanish; other types cannot reach so far."""
+    """Refuse float64 features whose statistics would overflow or vanish; other types cannot reach so far.
+
+    The size of float64 features is read at once, which forces a GPU sync for every layer.
+    """
     if features.dtype != torch.float64:
         return
     largest, (lower, upper) = float(features.detach().abs().max()), _FOURTH_POWERS

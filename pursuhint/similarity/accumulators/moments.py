@@ -309,6 +309,7 @@ class LayerMoments(LayerStatistics):
         that the sums are additive. Does nothing without a process group. A rank may have no samples; the
         widths must be equal on all ranks.
         """
+        self.settle()
         world = world_size()
         if world == 1:
             return

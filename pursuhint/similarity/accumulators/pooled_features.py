@@ -58,7 +58,7 @@ class PooledFeatures(LayerStatistics):
         super().__init__(widths, names=names, device=device)
         self._capacity = capacity
         self._store: Tensor | None = None
-        self._numbers = torch.empty(0, dtype=torch.int64)
+        self._arrived: list[Tensor] = []  # numbers of the samples, where the batches were
 
     # -- accumulating ----------------------------------------------------------------------------------------
 
@@ -76,11 +76,11 @@ class PooledFeatures(LayerStatistics):
             self._store = self._store.to(dtype)
         if end > len(self._store):
             grown = self._store.new_empty(max(end, 2 * len(self._store)), self.total_width)
-            grown[: self.count] = self.rows
+            grown[: self.count] = self._store[: self.count]
             self._store = grown
         self._store[self.count : end] = z
-        numbers = torch.arange(self.count, end) if samples is None else samples.to("cpu", torch.int64)
-        self._numbers = torch.cat([self._numbers, numbers])
+        numbers = torch.arange(self.count, end) if samples is None else samples.to(torch.int64, copy=True)
+        self._arrived.append(numbers)
 
     def merge(self, other: PooledFeatures) -> None:
         """Add the features of other samples of the same layers.
@@ -93,7 +93,7 @@ class PooledFeatures(LayerStatistics):
         if not other.count:
             return
         self._derived.clear()
-        self._add(other.rows.to(self.device), other._numbers)
+        self._add(other.rows.to(self.device), other.numbers)
         self.count += other.count
         self._batches += other._batches
         self.eps = [max(pair) for pair in zip(self.eps, other.eps)]
@@ -104,6 +104,7 @@ class PooledFeatures(LayerStatistics):
         Does nothing without a process group. A rank may have no samples; the widths must be equal on all
         ranks.
         """
+        self.settle()
         if world_size() == 1:
             return
         shares: list[Any] = [None] * world_size()
@@ -119,7 +120,7 @@ class PooledFeatures(LayerStatistics):
         numbers = torch.zeros(largest, dtype=torch.int64, device=self.device)
         if self._store is not None:
             own[: self.count] = self.rows
-            numbers[: self.count] = self._numbers.to(self.device)
+            numbers[: self.count] = self.numbers.to(self.device)
         self._derived.clear()
         total = sum(counts)
         store, all_numbers, start = own.new_empty(total, self.total_width), numbers.new_empty(total), 0
@@ -131,7 +132,7 @@ class PooledFeatures(LayerStatistics):
             store[start : start + count] = theirs[:count]
             all_numbers[start : start + count] = their_numbers[:count]
             start += count
-        self._store, self._numbers = store, all_numbers.cpu()
+        self._store, self._arrived = store, [all_numbers.cpu()]
         self.count, self._batches = total, sum(share[1] for share in shares)
         self.eps = [max(values) for values in zip(*(share[2] for share in shares))]
 
@@ -150,13 +151,16 @@ class PooledFeatures(LayerStatistics):
 
     @property
     def numbers(self) -> Tensor:
-        """Identifying number of each sample, as passed to `update`; default: its position."""
-        return self._numbers
+        """Identifying number of each sample, as passed to `update`; default: its position. On the CPU."""
+        if len(self._arrived) != 1 or self._arrived[0].device.type != "cpu":
+            parts = [part.cpu() for part in self._arrived] or [torch.empty(0, dtype=torch.int64)]
+            self._arrived = [torch.cat(parts)]
+        return self._arrived[0]
 
     def select(self, samples: Tensor) -> PooledFeatures:
         """The features of some samples, given by position (from 0)."""
         part = PooledFeatures(self.widths, names=self.names, capacity=len(samples), device=self.device)
-        part._add(self.rows[samples.to(self.device)], self._numbers[samples.cpu()])
+        part._add(self.rows[samples.to(self.device)], self.numbers[samples.cpu()])
         part.count, part._batches, part.eps = len(samples), self._batches, list(self.eps)
         return part
 

@@ -149,6 +149,7 @@ class MomentShards:
             # A single shard was never moved out of `moments`; its shift may differ between ranks.
             self.moments.all_reduce()
             return self.moments
+        self.moments.settle()
         self._close()
         if self.moments.shift is None:
             # A rank without batches must take part in the broadcast all the same.
@@ -213,6 +214,7 @@ class MomentShards:
             prefix: folder and beginning of the file names of finished shards.
             slot: folder of this state; its file is named after the prefix.
         """
+        self.moments.settle()
         for shard, sums in enumerate(self._shards):
             if sums is not None and shard not in self._written:
                 _write(Path(f"{prefix}.shard-{shard + 1}.safetensors"), self._sums(shard))
@@ -296,6 +298,7 @@ class RowShards:
 
     def write(self, prefix: str, slot: Path) -> None:
         """Save the state; see `MomentShards.write`."""
+        self.rows.settle()
         start = sum(self._written)
         if start < self.rows.count:
             tensors = {
