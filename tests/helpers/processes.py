@@ -74,7 +74,8 @@ class Process:
     """``python ...`` as a process; used as :class:`subprocess.Popen` with text streams.
 
     Args:
-        *words: what stands behind ``python``: ``-m module``, ``-c code`` or a file, and arguments.
+        *words: what stands behind ``python``: ``-m module``, ``-c code`` or a file, and arguments; ``-P``
+            before ``-c`` leaves the current folder out of the path.
         cwd: its folder; the current one by default.
         environment: its environment, beside one thread for OpenMP; the present one by default.
         stdout: ``subprocess.PIPE`` or a file number.
@@ -241,14 +242,15 @@ def _become(start: _Start, streams: list[int]) -> NoReturn:
     sys.stderr = sys.__stderr__ = _writer(2, "backslashreplace")
     own = [path for path in sys.path if path not in ("", str(ROOT))]
     named = [path for path in start.environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    first, *rest = start.words
+    here = [] if start.words[0] == "-P" else [""]
+    first, *rest = start.words if here else start.words[1:]
     status: object = 0
     try:
         if first == "-m":
             sys.argv, sys.path = rest, [start.folder, *named, *own]
             runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
         elif first == "-c":
-            sys.argv, sys.path = ["-c", *rest[1:]], ["", *named, *own]
+            sys.argv, sys.path = ["-c", *rest[1:]], [*here, *named, *own]
             sys.modules["__main__"] = types.ModuleType("__main__")
             exec(compile(rest[0], "<string>", "exec"), vars(sys.modules["__main__"]))
         else:

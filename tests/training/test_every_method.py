@@ -57,19 +57,20 @@ def pursuhint(*words: Any) -> str:
 def teacher(tmp_path_factory) -> Path:
     """Weights of a teacher of another family than the student, twice as wide."""
     run = tmp_path_factory.mktemp("teacher") / "run"
-    short = ("--val-fraction", 0.7, "--epochs", 1, "--quiet")
-    pursuhint("train", "--student", "wrn_16_2", *short, "--out", run)
+    short = ("--val-fraction", 0.7, "--epochs", 1, "--quiet", "--no-report")
+    pursuhint("train", "--student", "wrn_10_2", *short, "--out", run)
     return run / "student.safetensors"
 
 
 def command(losses: Sequence[str], teacher: Path, out: Path) -> list[Any]:
-    words: list[Any] = ["train", "--student", "resnet8", "--data", "digits", "--val-fraction", 0.85]
+    words: list[Any] = ["train", "--student", "resnet8", "--data", "digits"]
+    words += ["--train-samples", 216, "--val-fraction", 0.1]
     words += ["--epochs", 2, "--batch-size", 64, "--out", out, "--quiet", "--json", "--no-report"]
     for loss in losses:
         words += ["--loss", loss]
     methods = [loss.partition("=")[0].partition(":")[0] for loss in losses]
     if any(get_loss(method).info.needs_teacher for method in methods):
-        words += ["--teacher", "wrn_16_2", "--teacher-checkpoint", teacher]
+        words += ["--teacher", "wrn_10_2", "--teacher-checkpoint", teacher]
     if set(methods) & set(BEFORE_ACTIVATION):
         words += ["--set", "hints.activation=pre"]
     return words

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pursuhint import training
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import LOSSES
 from pursuhint.losses.base import EmbeddingLoss, WarmUp
-from pursuhint.training import Recipe, train
+from pursuhint.training import Recipe
 from pursuhint.training.stages import plan_stages
+from tests.helpers.interrupted_runs import interrupt_at, train
 
 
 class Warming(EmbeddingLoss):
@@ -40,16 +42,12 @@ def recipe(monkeypatch, make_recipe) -> Recipe:
     table = {**LOSSES, "warming": f"{__name__}:Warming"}
     monkeypatch.setattr("pursuhint.losses.LOSSES", table)
     monkeypatch.setattr("pursuhint.training.recipe.schema.LOSSES", table)
-    return make_recipe(losses={"warming": 1}, epochs=2, batch_size=256)
-
-
-class Interrupted(BaseException):
-    pass
+    return make_recipe(losses={"warming": 1}, epochs=2, batch_size=64)
 
 
 def test_warm_up_comes_first_and_counts_as_epochs(recipe, tmp_path):
     events: list = []
-    record = train(recipe, tmp_path / "run", device="cpu", on_event=events.append)
+    record = train(recipe, tmp_path / "run", on_event=events.append)
     assert [line["stage"] for line in record.metrics] == ["warming:projection"] * 2 + ["main"] * 2
     assert [line["epoch"] for line in record.metrics] == [1, 2, 3, 4]
     assert [line["lr"] for line in record.metrics] == [0.2, 0.2, 0.05, 0.05]
@@ -69,19 +67,14 @@ def test_the_rate_of_a_warm_up_may_fall_along_a_cosine(recipe):
     assert rates == pytest.approx([0.2, 0.11, 0.02])
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3, 4])
-def test_resumes_in_every_stage_and_between_them(recipe, tmp_path, epoch):
-    def stop(event) -> None:
-        if type(event).__name__ == "EpochFinished" and event.metrics["epoch"] == epoch:
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        train(recipe, tmp_path / "run", device="cpu", on_event=stop)
-    (tmp_path / "run" / "student.safetensors").unlink()
-    train(recipe, tmp_path / "run", device="cpu")
-    train(recipe, tmp_path / "whole", device="cpu")
-    weights = [(tmp_path / name / "student.safetensors").read_bytes() for name in ("run", "whole")]
-    assert weights[0] == weights[1]
+def test_resumes_in_every_stage_and_between_them(recipe, tmp_path):
+    whole = train(recipe, tmp_path / "whole").path / "student.safetensors"
+    for epoch in range(1, 5):
+        run = tmp_path / str(epoch)
+        interrupt_at(recipe, run, "EpochFinished", epoch)
+        (run / "student.safetensors").unlink()
+        train(recipe, run)
+        assert (run / "student.safetensors").read_bytes() == whole.read_bytes()
 
 
 def test_parameters_that_the_caller_has_frozen_stay_frozen(alone, tmp_path):
@@ -91,7 +84,7 @@ def test_parameters_that_the_caller_has_frozen_stay_frozen(alone, tmp_path):
     torch.manual_seed(0)
     student = create_model("resnet8", num_classes=10, in_channels=1)
     student.conv1.weight.requires_grad_(False)
-    record = train(alone.override("epochs=1"), tmp_path / "run", device="cpu", student=student)
+    record = train(alone.override("epochs=1"), tmp_path / "run", student=student)
     trained = read_state_dict(record.path / "student.safetensors")
     assert torch.equal(trained["conv1.weight"], student.conv1.weight)
     assert not torch.equal(trained["fc.weight"], student.fc.weight)
@@ -116,6 +109,6 @@ def test_a_warm_up_that_diverges_names_the_setting_that_matters(
     monkeypatch.setattr(Warming, "stages", lambda self: diverging)
     changed = make_recipe(losses=losses, epochs=1, batch_size=256)
     with pytest.raises(PursuhintError, match="is not finite at epoch 1") as failed:
-        train(changed, tmp_path / "run", device="cpu")
+        training.train(changed, tmp_path / "run", device="cpu")
     assert f"lower {setting}" in str(failed.value)
     assert "weight" not in str(failed.value)

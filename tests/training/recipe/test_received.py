@@ -16,6 +16,7 @@ from pursuhint.models import create_model
 from pursuhint.study.teacher_student import teacher_student_similarity
 from pursuhint.training import Recipe, RunRecord, train
 from pursuhint.training.recipe.received import check_code
+from tests.helpers.processes import finished
 
 MODULE = "received_networks"
 OWN = """
@@ -195,21 +196,31 @@ def test_a_run_does_not_store_the_download(tmp_path: Path, monkeypatch: pytest.M
     assert train(recipe, tmp_path / "run", device="cpu").recipe.data.download is False
 
 
-@pytest.mark.parametrize("start", [["-m", "pursuhint"], ["-c", "from pursuhint.cli.main import run; run()"]])
-def test_the_current_folder_is_not_on_the_path(start: list[str], tmp_path: Path) -> None:
-    (tmp_path / "yaml.py").write_text("raise SystemExit('the wrong yaml')")
+STARTS = (["-m", "pursuhint"], ["-P", "-c", "from pursuhint.cli.main import run; run()"])
+
+
+@pytest.mark.parametrize("start", STARTS, ids=["module", "script"])
+def test_a_network_in_the_current_folder_is_not_imported(start: list[str], tmp_path: Path) -> None:
     (tmp_path / "lying_here.py").write_text("raise SystemExit('imported')")
     (tmp_path / "weights.pth").write_bytes(b"not read before the network is built")
-    command = [sys.executable, *(["-P"] if start[0] == "-c" else []), *start]
-    arguments = ["evaluate", "--teacher", "lying_here:net", "--teacher-checkpoint", "weights.pth"]
+    words = [*start, "evaluate", "--teacher", "lying_here:net", "--teacher-checkpoint", "weights.pth"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = finished(*words, cwd=tmp_path, environment=environment)
     assert done.returncode == 1
     assert "cannot import 'lying_here'" in done.stderr
-    allowed = subprocess.run(
-        [*command, *arguments], cwd=tmp_path, env={**environment, "PYTHONPATH": "."}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert "imported" in allowed.stderr or "the wrong yaml" in allowed.stderr
+    assert "imported" in finished(*words, cwd=tmp_path, environment=environment | {"PYTHONPATH": "."}).stderr
+
+
+@pytest.mark.parametrize("start", STARTS, ids=["module", "script"])
+def test_the_current_folder_is_not_on_the_path(start: list[str], tmp_path: Path) -> None:
+    """In a fresh interpreter, which has yet to import libraries."""
+    (tmp_path / "yaml.py").write_text("raise SystemExit('the wrong yaml')")
+    (tmp_path / "mine.yaml").write_text("extends: there-is-none")
+    words = [sys.executable, *start, "train", "--recipe", "mine.yaml", "--out", "out"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for given, expected in (({}, "there-is-none"), ({"PYTHONPATH": "."}, "the wrong yaml")):
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment | given, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert expected in done.stderr

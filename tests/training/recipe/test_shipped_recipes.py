@@ -15,6 +15,7 @@ from torch import nn
 
 from pursuhint.data import ImageData
 from pursuhint.errors import PursuhintError
+from pursuhint.hints.plan import HintPlan
 from pursuhint.losses import LOSSES, get_loss
 from pursuhint.models import create_model
 from pursuhint.recipes import BASES, RECIPES, is_recipe, recipe_text
@@ -92,13 +93,11 @@ def tiny_data(name: str) -> ImageData:
     )
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in SHIPPED if ":" not in name or name.startswith(POINTS_BY_PAIR)]
-)
-def test_networks_hint_points_and_losses_fit_each_other(name):
+@functools.cache
+def built(name: str) -> tuple[Recipe, HintPlan | None, dict[str, float]]:
+    """A recipe with a teacher, its hint points, and the weights of the losses that were built for them."""
     recipe = Recipe.load(name)
-    if recipe.teacher is None:
-        return
+    assert recipe.teacher is not None
     if recipe.hints is not None and recipe.hints.strategy == "chosen":  # any choice of as many points
         recipe = recipe.override("hints=random")
     recipe = resolve_recipe(recipe)
@@ -108,8 +107,16 @@ def test_networks_hint_points_and_losses_fit_each_other(name):
         for config in (recipe.student, recipe.teacher)
     )
     parts = prepare(recipe, Inputs(student, teacher, data))
-    distiller = build_distiller(recipe, parts, parts.plan)
-    assert distiller.weights == {name: config.weight for name, config in recipe.losses.items()}
+    return recipe, parts.plan, build_distiller(recipe, parts, parts.plan).weights
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SHIPPED if ":" not in name or name.startswith(POINTS_BY_PAIR)]
+)
+def test_networks_hint_points_and_losses_fit_each_other(name):
+    if Recipe.load(name).teacher is not None:
+        recipe, _, weights = built(name)
+        assert weights == {loss: config.weight for loss, config in recipe.losses.items()}
 
 
 # The points that the benchmark's code takes: the end of a stage by family of networks.
@@ -131,10 +138,9 @@ STUDENTS = {
 
 @pytest.mark.parametrize("name", [n for n in SHIPPED if n.startswith(("cifar100-sp", "cifar100-fitnet"))])
 def test_points_by_stage_are_those_of_the_benchmark(name):
-    recipe, method = resolve_recipe(Recipe.load(name)), name.partition(":")[0]
-    data = tiny_data("cifar100")
-    networks = [network(config.network, 100, 3) for config in (recipe.student, recipe.teacher)]
-    (pair,) = prepare(recipe, Inputs(*networks, data)).plan.pairs
+    method = name.partition(":")[0]
+    recipe, plan, _ = built(name)
+    (pair,) = plan.pairs
     assert pair.teacher.module == ENDS[method][recipe.teacher.network]
     assert pair.student.module == STUDENTS[method][recipe.student.network]
 
@@ -151,9 +157,7 @@ def test_points_by_stage_are_those_of_the_benchmark(name):
 )
 def test_flow_runs_from_the_stem_through_the_stages(pair, points):
     name = "cifar100-fsp" + (f":{pair}" if pair in variant_names("cifar100-fsp") else "")
-    recipe = resolve_recipe(Recipe.load(name))
-    networks = [network(config.network, 100, 3) for config in (recipe.student, recipe.teacher)]
-    plan = prepare(recipe, Inputs(*networks, tiny_data("cifar100"))).plan
+    _, plan, _ = built(name)
     assert [point.module for point in plan.teacher_points] == points
     assert len(variant_names("cifar100-fsp")) == 5  # six pairs with the recipe itself
 
