@@ -163,8 +163,8 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
     echo(
         f"{len(analysis.candidates)} layers of {source.network} on {source.num_samples:,} images of "
         f"{source.data}: {analysis.images_per_second:,.0f} images/s; similarity and clustering took "
-        f"{seconds.over_forward:.3f} of the forward pass"
-        + (f", of which {stability:.2f} s for stability" if seconds.stability else "")
+        f"{seconds.over_forward:.2g} times as long as the forward pass"
+        + (f", {stability:.2f} s of it for stability" if seconds.stability else "")
     )
     for point in analysis.layers.excluded:
         echo(f"left out, since its features do not vary: {point}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_examples_are_found():
 def folder(tmp_path, monkeypatch):
     """A folder with what the examples name: runs, an analysis, recipes."""
     monkeypatch.chdir(tmp_path)
-    runs = ("runs/at", "runs/kd", "runs/icd", "runs/resnet20")
+    runs = ("runs/at", "runs/kd", "runs/icd", "runs/resnet20", "runs/student")
     for name in (*runs, "runs/at-fast", "runs/search", "analysis", "pre", "FOLDER"):
         Path(name).mkdir(parents=True)
     for words in EXAMPLES:
@@ -96,9 +97,15 @@ def folder(tmp_path, monkeypatch):
     for run in runs:
         Path(run).mkdir(parents=True, exist_ok=True)
         Path(run, "recipe.yaml").touch()
-    Path("photos").mkdir()
-    Path("runs/at/bundle").mkdir()
-    for file in ("photo.jpg", "runs/at/bundle/model.onnx", "runs/at/student.onnx"):
+    for name in ("photos/val/digit-3", "runs/at/bundle", "bundle"):
+        Path(name).mkdir(parents=True)
+    for file in (
+        "photo.jpg",
+        "photos/val/digit-3/519.png",
+        "bundle/model.onnx",
+        "runs/at/bundle/model.onnx",
+        "runs/at/student.onnx",
+    ):
         Path(file).touch()
     network, example = create_model("resnet8", num_classes=10, in_channels=1), torch.zeros(1, 1, 8, 8)
     HintPlan.explicit(find_hint_points(network, example), [1, 3]).save("analysis/hints.json")
@@ -188,12 +195,35 @@ def test_snippets_run(folder, monkeypatch):
         exec(compile(text, "README.md", "exec"), names)
     assert names["taught"].last["test_top1"] > names["alone"].last["test_top1"]  # the teacher helped
     names["analysis"].save("FOLDER")
-    pages = [page for page in PAGES[1:] if page.name != "own-loop.md"]  # which has a test of its own
+    own = ("own-loop.md", "folder-to-onnx.md")  # which have tests of their own
+    pages = [page for page in PAGES[1:] if page.name not in own]
     others = [(page, text) for page in pages for text in blocks(page, "python")]
     for page, text in others:
         exec(compile(text, page.name, "exec"), names)
     assert names["similarity"].shape == (6, 6) == tuple(names["analysis"].similarities["cka"].values.shape)
     assert [page.name for page, _ in others] == ["analysis.md", "notebook.md", "statistics.md"]
+
+
+def test_from_a_folder_of_images_to_onnx(tmp_path, monkeypatch, capsys):
+    """The blocks of that page one after the other, with an epoch in place of twenty."""
+    monkeypatch.chdir(tmp_path)
+    page, names = (ROOT / "docs" / "folder-to-onnx.md").read_text(encoding="utf-8"), {}
+    for kind, text in re.findall(r"^```(python|bash)\n(.*?)^```", page, re.M | re.S):
+        if kind == "python":
+            exec(compile(text, "folder-to-onnx.md", "exec"), names)
+            continue
+        for words in commands_in(text):
+            assert "--epochs" not in words or "--epochs 20" in words
+            fewer = words.replace("--epochs 20", "--epochs 1 --train-samples 100")
+            main.main(args=shlex.split(fewer), standalone_mode=False)
+    last = capsys.readouterr().out.splitlines()[-1]
+    predicted = json.loads(predict(["bundle", "photos/val/digit-3/519.png"], capsys))
+    assert last == predicted["predictions"][0]["classes"][0]
+
+
+def predict(words, capsys):
+    main.main(args=["predict", *words, "--json"], standalone_mode=False)
+    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS
+from torchvision.models.detection import FCOS, FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign
 
 from pursuhint import Batch, Distiller, HintPlan, find_hint_points, load_dataset
 from pursuhint.errors import PursuhintError, PursuhintWarning
@@ -36,11 +39,30 @@ class Segmenter(nn.Module):
         return F.interpolate(self.head(self.encoder(images)), size=images.shape[-2:], mode="bilinear")
 
 
-def detector(width: int) -> FCOS:
+def backbone_of(width: int) -> nn.Sequential:
     backbone = nn.Sequential(stage(3, width), stage(width, 2 * width))
     backbone.out_channels = 2 * width  # type: ignore[assignment]
+    return backbone
+
+
+def fcos(width: int) -> FCOS:
+    """Without proposals: every place of the map is a class and a box."""
     anchors = AnchorGenerator(sizes=((16,),), aspect_ratios=((1.0,),))
-    return FCOS(backbone, 10, min_size=SIDE, max_size=SIDE, anchor_generator=anchors)
+    return FCOS(backbone_of(width), 11, min_size=SIDE, max_size=SIDE, anchor_generator=anchors)
+
+
+def faster_rcnn(width: int) -> FasterRCNN:
+    """With proposals, which a second stage pools and classifies."""
+    backbone, pool = backbone_of(width), MultiScaleRoIAlign(["0"], output_size=4, sampling_ratio=1)
+    return FasterRCNN(
+        backbone,
+        min_size=SIDE,
+        max_size=SIDE,
+        rpn_anchor_generator=AnchorGenerator(sizes=((16,),), aspect_ratios=((1.0,),)),
+        box_roi_pool=pool,
+        box_head=TwoMLPHead(2 * width * 16, 64),
+        box_predictor=FastRCNNPredictor(64, 11),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +85,10 @@ def hints_between(student: nn.Module, teacher: nn.Module, example: Tensor, **los
     return Distiller.build(student, teacher, losses=losses, plan=plan, example=example)
 
 
-def test_a_detector_learns_its_task_and_the_hints(pictures: tuple[Tensor, Tensor, Tensor]) -> None:
+@pytest.mark.parametrize("detector", [fcos, faster_rcnn], ids=lambda build: build.__name__)
+def test_a_detector_learns_its_task_and_the_hints(
+    detector: Callable[[int], FCOS | FasterRCNN], pictures: tuple[Tensor, Tensor, Tensor]
+) -> None:
     torch.manual_seed(0)
     canvas, boxes, labels = pictures
     teacher, student = detector(32), detector(16)
@@ -71,7 +96,7 @@ def test_a_detector_learns_its_task_and_the_hints(pictures: tuple[Tensor, Tensor
     assert list(hints.losses) == ["fitnet"]  # no cross-entropy is added
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     optimizer = torch.optim.Adam([*student.parameters(), *hints.losses.parameters()], lr=0.01)
-    targets = [{"boxes": box[None], "labels": label[None]} for box, label in zip(boxes, labels)]
+    targets = [{"boxes": box[None], "labels": label[None]} for box, label in zip(boxes, labels + 1)]
     student.train()
     seen_losses = []
     for _ in range(12):
