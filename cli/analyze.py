@@ -28,7 +28,8 @@ from .options import apply, examples, refuse_typed
 )
 @apply(
     "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "new_head", "data", "data_root",
-    "download", "image_size", "image_channels", "image_normalize", "exif", "metric", "k_or_auto", "algorithm",
+    "tokenizer", "download", "image_size", "image_channels", "image_normalize", "exif", "metric",
+    "k_or_auto", "algorithm",
     "normalize", "position", "activations", "pooling", "include", "samples", "batch_size", "stability",
     "memory_limit", "exact_median", "seed", "device", "autocast", "workers", "out", "overwrite", "quiet",
     "json",
@@ -52,6 +53,7 @@ def command(
     new_head: bool,
     data: str | None,
     data_root: Path | None,
+    tokenizer: str | None,
     download: bool,
     image_size: int | tuple[int, int] | None,
     image_channels: int | None,
@@ -106,7 +108,7 @@ def command(
     from pursuhint.training.loaders import load_data
     from pursuhint.training.normalization import images_line, normalized_for
 
-    from .networks import Processes, Weights, data_config, load_network, teacher_file
+    from .networks import Processes, Weights, data_config, load_network, teacher_file, text_of
     from .progress import CountProgress
     from .results import print_analysis
     from .terminal import say
@@ -120,7 +122,7 @@ def command(
     weights = Weights(teacher_checkpoint, checkpoint_key, new_head, random_weights)
     config = data_config(
         name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
-        normalize=image_normalize, exif=exif,
+        normalize=image_normalize, exif=exif, text=text_of(tokenizer),
     )  # fmt: skip
     with Processes(choose_device(device)) as processes:
         quiet = quiet or not processes.main

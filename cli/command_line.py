@@ -10,13 +10,20 @@ from typing import Any
 import click
 
 from pursuhint._util.command_line import running_command
+from pursuhint.models.names import absolute_network
 
 from .interruption import remember_folder
 
-_FOLDER_OF_IMAGES = "folder:"
+_PATHS_OF_DATA = ("folder:", "text:")
 _GIVEN_POINTS = "hints:"
 _RECIPE = "recipe:"
-_KEYS_OF_PATHS = ("data.root", "teacher.checkpoint", "student.checkpoint", "hints.file")
+_KEYS_OF_PATHS = (
+    "data.root",
+    "teacher.checkpoint",
+    "student.checkpoint",
+    "hints.file",
+    "data.text.tokenizer",
+)
 
 
 def record_command() -> None:
@@ -62,9 +69,13 @@ def _absolute(name: str, value: Any) -> str:
     if isinstance(value, tuple | list):  # a size, as in 256x128
         return "x".join(map(str, value))
     text = str(value)
-    if name in ("data", "targets") and text.startswith(_FOLDER_OF_IMAGES):
-        folder = Path(text.removeprefix(_FOLDER_OF_IMAGES)).expanduser()
-        return _FOLDER_OF_IMAGES + _from_root(folder)
+    if name in ("data", "targets") and text.startswith(_PATHS_OF_DATA):
+        kind, colon, path = text.partition(":")
+        return kind + colon + _from_root(Path(path).expanduser())
+    if name == "tokenizer" and Path(text).expanduser().exists():
+        return _from_root(Path(text).expanduser())
+    if name in ("teacher", "student", "network"):
+        return absolute_network(text)
     if name == "arms" and text.startswith(_GIVEN_POINTS):
         return _GIVEN_POINTS + _if_file(text.removeprefix(_GIVEN_POINTS))
     if name == "methods" and text.startswith(_RECIPE):

@@ -42,7 +42,7 @@ def _about(entry: object) -> str | None:
     return title_of(entry) if colon and module.startswith("pursuhint.") else entry
 
 
-network = names_of("pursuhint.models:MODELS", "torchvision:", "timm:")
+network = names_of("pursuhint.models:MODELS", "torchvision:", "timm:", "hf:")
 data_set = names_of("pursuhint.data:DATASETS")
 loss = names_of("pursuhint.losses:LOSSES")
 metric = names_of("pursuhint.similarity:METRICS")

@@ -40,6 +40,13 @@ def data_set(name: str) -> None:
     check_dataset_name(name)
 
 
+def tokenizer(text: str) -> None:
+    place = Path(text).expanduser()
+    file = place / "tokenizer.json" if place.is_dir() else place
+    if not file.is_file() and (place.exists() or text.startswith((".", "/", "~")) or text.count("/") != 1):
+        raise PursuhintError(f"no tokenizer {file}; name a tokenizer.json, a folder with one, or OWNER/NAME")
+
+
 def metric(name: str) -> None:
     from pursuhint._util.registry import check_name
     from pursuhint.similarity import METRICS

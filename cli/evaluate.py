@@ -34,8 +34,8 @@ from .terminal import echo
 )
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @apply(
-    "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "data", "data_root", "download",
-    "image_size", "image_channels", "image_normalize", "exif", "batch_size", "workers",
+    "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "data", "data_root", "tokenizer",
+    "download", "image_size", "image_channels", "image_normalize", "exif", "batch_size", "workers",
     "trust_code", "device", "json",
 )  # fmt: skip
 def command(
@@ -48,6 +48,7 @@ def command(
     checkpoint_key: str | None,
     data: str | None,
     data_root: Path | None,
+    tokenizer: str | None,
     download: bool,
     image_size: int | tuple[int, int] | None,
     image_channels: int | None,
@@ -82,7 +83,15 @@ def command(
     from pursuhint.training.loaders import load_data
     from pursuhint.training.normalization import images_line, normalized_for
 
-    from .networks import Weights, data_config, data_of_run, load_network, teacher_file, warn_of_changed_data
+    from .networks import (
+        Weights,
+        data_config,
+        data_of_run,
+        load_network,
+        teacher_file,
+        text_of,
+        warn_of_changed_data,
+    )
     from .terminal import say
 
     where = choose_device(device)
@@ -90,6 +99,7 @@ def command(
         if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None or pretrained:
             raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
         refuse_typed("image_normalize", because="a run's images are normalised as in its training")
+        refuse_typed("tokenizer", because="a run has its own")
         record = RunRecord.load(run)
         network = record.load_student(weights, trust_code=trust_code)
         given = {
@@ -98,7 +108,7 @@ def command(
         }  # fmt: skip
         changes = {key: value for key, value in given.items() if value is not None}
         images = data_of_run(record, changes, download=download)
-        line = images.preprocessing.line()
+        line = images_line(images, record.recipe.data)
         name = f"{record.recipe.student.network}, {weights} epoch of {run}"
     else:
         assert teacher is not None
@@ -107,7 +117,7 @@ def command(
         refuse_typed("weights", because="a checkpoint holds one set of weights; give a run folder instead")
         config = data_config(
             name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
-            normalize=image_normalize, exif=exif,
+            normalize=image_normalize, exif=exif, text=text_of(tokenizer),
         )  # fmt: skip
         images = load_data(config)
         network = load_network(teacher, Weights(file, checkpoint_key), images)
@@ -123,10 +133,11 @@ def command(
     result = evaluate(network.to(where), loader)
     if as_json:
         about = {"network": name, "data": images.name, "split": split}
-        more = {"preprocessing": images.preprocessing.to_dict()}
+        more = {} if images.preprocessing is None else {"preprocessing": images.preprocessing.to_dict()}
         figures = {name: value for name, value in asdict(result).items() if name not in ("indices", "hits")}
         click.echo(json.dumps({**about, **figures, **more}))
         return
     say(line)
-    echo(f"{name} on {images.name} ({split}, {result.count:,} images)")
+    kind = "images" if images.preprocessing is not None else "texts"
+    echo(f"{name} on {images.name} ({split}, {result.count:,} {kind})")
     echo(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   cross-entropy {result.loss:.4f}")

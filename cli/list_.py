@@ -44,6 +44,7 @@ def _models(verbose: bool) -> list[dict[str, Any]]:
         {"name": "wrn_DEPTH_WIDTH", "about": "any wide ResNet of depth 6n + 4"},
         {"name": "torchvision:NAME", "about": "any classification network of torchvision"},
         {"name": "timm:NAME", "about": "any network of timm (pip install 'pursuhint[timm]')"},
+        {"name": "hf:NAME", "about": "any network of transformers (pip install 'pursuhint[hf]')"},
         {"name": "package.module:factory", "about": "your own code, imported and called"},
     ]
     return rows

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from pursuhint.data import ImageData
+    from pursuhint.data import ImageData, TextData
     from pursuhint.models.teacher_accuracy import TeacherAccuracy
     from pursuhint.training import DataConfig, RunRecord
 
@@ -84,7 +84,12 @@ def data_config(**options: Any) -> DataConfig:
     )
 
 
-def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> ImageData:
+def text_of(tokenizer: str | None) -> dict[str, str] | None:
+    """The recipe's section on texts, of ``--tokenizer``."""
+    return None if tokenizer is None else {"tokenizer": tokenizer}
+
+
+def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> ImageData | TextData:
     """The data to evaluate a run's student on: its own, or others of the same classes.
 
     Args:
@@ -102,12 +107,15 @@ def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> I
     """
     from dataclasses import replace
 
+    from pursuhint.data import ImageData
     from pursuhint.data.classes import class_difference, matched_by_name
-    from pursuhint.training.loaders import load_data as load_config
+    from pursuhint.training.loaders import load_images as load_config
 
     own = run.load_data(download=download and not changes)
     if not changes:
         return own
+    if not isinstance(own, ImageData):
+        raise PursuhintError(f"the run {run.path} was trained on {own.name}; it is evaluated on that alone")
     config = run.recipe.data
     if changes.get("name", config.name) != config.name:
         # Another data set: the place of the run's data says nothing of it, the size of its images does.
@@ -134,7 +142,7 @@ def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> I
     return replace(other, mean=own.mean, std=own.std, normalization_source=own.normalization_source)
 
 
-def warn_of_changed_data(run: RunRecord, data: ImageData, split: str) -> None:
+def warn_of_changed_data(run: RunRecord, data: ImageData | TextData, split: str) -> None:
     """Say that a split of the run's own data is not the one that the run has seen, if so."""
     from pursuhint.training.run_folder.fingerprint import data_difference
 
@@ -176,7 +184,7 @@ class Weights(NamedTuple):
                 "those of torchvision or timm, or --random-weights to analyze an untrained network"
             )
 
-    def known_accuracy(self, network: str, data: ImageData) -> TeacherAccuracy | None:
+    def known_accuracy(self, network: str, data: ImageData | TextData) -> TeacherAccuracy | None:
         """The accuracy of a network that need not be measured; None if it must be."""
         from pursuhint.models.teacher_accuracy import NEW_HEAD, TeacherAccuracy
 
@@ -187,17 +195,23 @@ class Weights(NamedTuple):
         return TeacherAccuracy(network, data.name, reason=NEW_HEAD) if self.new_head else None
 
 
-def published_file(network: str) -> Path:
-    """The checkpoint that torchvision or timm publishes for a network; fetching it is said on stderr."""
+def published_file(network: str, *, classifier: bool | None = None) -> Path:
+    """The checkpoint that is published for a network; fetching it over the network is said on stderr.
+
+    Args:
+        network: the name.
+        classifier: as for `pursuhint.models.fetch_weights`.
+    """
     from pursuhint._util.distributed import is_main_process
     from pursuhint.models.published_weights import fetch_weights, weights_file
 
     from .terminal import say
 
-    file = weights_file(network)
-    if not file.is_file():
+    file = weights_file(network, classifier=classifier)
+    local = Path(network.partition(":")[2]).expanduser().is_dir()
+    if not file.is_file() and not local:
         say(f"fetching the published weights of {network} over the network", quiet=not is_main_process())
-    return fetch_weights(network)
+    return fetch_weights(network, classifier=classifier)
 
 
 def teacher_file(network: str, file: Path | None, *, pretrained: bool) -> Path | None:
@@ -216,7 +230,7 @@ def teacher_file(network: str, file: Path | None, *, pretrained: bool) -> Path |
 def load_network(
     name: str,
     weights: Weights,
-    data: ImageData,
+    data: ImageData | TextData,
     *,
     num_classes: int | None = None,
     seed: int = 0,
@@ -227,14 +241,18 @@ def load_network(
     """
     import torch
 
+    from pursuhint.data import ImageData
     from pursuhint.models import create_model
     from pursuhint.models.checkpoint import load_weights
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = create_model(
-            name, num_classes=num_classes or data.num_classes, in_channels=data.in_channels
+        sizes = (
+            {"in_channels": data.in_channels}
+            if isinstance(data, ImageData)
+            else {"vocab_size": data.vocab_size}
         )
+        network = create_model(name, num_classes=num_classes or data.num_classes, **sizes)
     weights.check(name)
     if weights.file is not None:
         loaded = load_weights(network, weights.file, checkpoint_key=weights.key, new_head=weights.new_head)

@@ -102,8 +102,8 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         callback=early(early_checks.network),
         shell_complete=completion.network,
         metavar="NAME",
-        help="Teacher: a name from 'pursuhint list models', torchvision:NAME, timm:NAME, or "
-        "package.module:factory (which imports and runs that code).",
+        help="Teacher: a name from 'pursuhint list models', torchvision:NAME, timm:NAME, hf:NAME or "
+        "hf:FOLDER (transformers), or package.module:factory (which imports and runs that code).",
     ),
     "teacher_checkpoint": click.option(
         "--teacher-checkpoint",
@@ -115,8 +115,9 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "pretrained": click.option(
         "--pretrained",
         is_flag=True,
-        help="Take the teacher's weights as torchvision or timm publish them. Needs the network the first "
-        "time; they are kept in PURSUHINT_WEIGHTS or the user's cache.",
+        help="Take the teacher's weights as torchvision, timm or the hub of transformers publish them, or "
+        "those in hf:FOLDER. Needs the network the first time; they are kept in PURSUHINT_WEIGHTS or the "
+        "user's cache.",
     ),
     "student_checkpoint": click.option(
         "--student-checkpoint",
@@ -128,7 +129,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "student_pretrained": click.option(
         "--student-pretrained",
         is_flag=True,
-        help="Start the student from the weights that torchvision or timm publish, as --pretrained; a "
+        help="Start the student from the weights that are published, as --pretrained; a "
         "classifier for other classes starts anew.",
     ),
     "checkpoint_key": click.option(
@@ -154,7 +155,15 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         shell_complete=completion.data_set,
         metavar="NAME",
         help="Data set: digits (built in), cifar10, cifar100, fashion-mnist, stl10, tiny-imagenet, imagenet, "
-        "cub200, or folder:PATH with train/ and val/ in it, one folder a class.  [default: digits]",
+        "cub200, folder:PATH with train/ and val/ in it, one folder a class, or text:PATH of labels and "
+        "texts (.csv, .tsv, .jsonl).  [default: digits]",
+    ),
+    "tokenizer": click.option(
+        "--tokenizer",
+        callback=early(early_checks.tokenizer),
+        metavar="FILE|DIR",
+        help="Of text:PATH: a tokenizer.json, a folder with one (a run, hf:FOLDER), or OWNER/NAME.  "
+        "[default: pairs of bytes of the training texts]",
     ),
     "data_root": click.option(
         "--data-root",

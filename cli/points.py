@@ -73,7 +73,7 @@ def command(
     from pursuhint.hints.rules import choose_by_rule
     from pursuhint.hints.rules.source import RuleSource
     from pursuhint.models import create_model
-    from pursuhint.training.loaders import load_data
+    from pursuhint.training.loaders import load_images
 
     from .networks import data_config, example_image
 
@@ -95,7 +95,7 @@ def command(
         example = torch.zeros(1, channels, size, size)
         model = create_model(network, num_classes=10, in_channels=channels)
     else:
-        images = load_data(data_config(name=data, root=data_root, download=download, image_size=image_size))
+        images = load_images(data_config(name=data, root=data_root, download=download, image_size=image_size))
         example = example_image(images)
         model = create_model(network, num_classes=images.num_classes, in_channels=images.in_channels)
     points = find_hint_points(model, example, activation=activation, include=include)  # type: ignore[arg-type]

@@ -158,7 +158,7 @@ def _refuse_ignored(
             "losses", "teacher_checkpoint", "pretrained", "student_checkpoint", "student_pretrained",
             "checkpoint_key", "new_head", "epochs", "lr", "val_fraction",
             "train_samples", "only_classes", "precision", "assignments", "batch_size", "workers",
-            "image_normalize", "exif",
+            "image_normalize", "exif", "tokenizer",
             because="sizes and latency do not depend on it; add --steps N to measure training steps",
         )  # fmt: skip
         if shape is not None and classes is not None:
@@ -178,9 +178,9 @@ def _sizes(
 ) -> tuple[tuple[int, int, int], int]:
     """Settings from the options; those that were not typed come from the data."""
     if shape is None or classes is None:
-        from pursuhint.training.loaders import load_data
+        from pursuhint.training.loaders import load_images
 
-        data = load_data(recipe.data)
+        data = load_images(recipe.data)
         shape = (data.in_channels, *data.image_size) if shape is None else shape
         classes = data.num_classes if classes is None else classes
     return shape, classes

@@ -73,7 +73,7 @@ _OWN: dict[str, Callable[[Any], Any]] = {
 
 _SHARED = (
     "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "new_head", "student",
-    "student_checkpoint", "student_pretrained", "data", "data_root", "download", "image_size",
+    "student_checkpoint", "student_pretrained", "data", "data_root", "tokenizer", "download", "image_size",
     "image_channels", "image_normalize", "exif", "workers", "batch_size", "trust_code",
 )  # fmt: skip
 
@@ -150,6 +150,9 @@ def build_recipe(
         ("val_fraction", "val_fraction"), ("train_samples", "train_samples"), ("classes", "only_classes"),
     ):  # fmt: skip
         put("data", key, options[option])
+    if options["tokenizer"] is not None:
+        data = values.get("data") or {}
+        put("data", "text", {**(data.get("text") or {}), "tokenizer": options["tokenizer"]})
     if options["exif"] is not None:
         values["data"] = {**(values.get("data") or {}), "exif": options["exif"]}
     put("optimizer", "lr", options["lr"])
@@ -205,7 +208,8 @@ def _with_published(recipe: Recipe, options: dict[str, Any]) -> Recipe:
     for role, key in _PRETRAINED.items():
         if options[key]:
             config = getattr(recipe, role)
-            update = {"checkpoint": str(published_file(config.network))}
+            classifier = True if role == "student" else None
+            update = {"checkpoint": str(published_file(config.network, classifier=classifier))}
             recipe = recipe.model_copy(update={role: config.model_copy(update=update)})
     return recipe
 

@@ -138,7 +138,7 @@ def _train_teacher(
             return teacher, analysis
     analysis = analyze(
         network,
-        teacher.load_data(),
+        teacher.load_images(),
         metrics=METRICS,
         device=device,
         network_name=teacher.recipe.student.network,

@@ -162,7 +162,7 @@ def check(name: str, values: dict[str, Any]) -> None:
     for metric in values.get("metrics") or ():
         get_metric(metric)
     if values.get("data") is not None:
-        assert values["data"].partition(":")[0] in {*DATASETS, "folder"}
+        assert values["data"].partition(":")[0] in {*DATASETS, "folder", "text"}
     if values.get("recipe") is not None:
         Recipe.read(values["recipe"])
 

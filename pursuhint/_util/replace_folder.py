@@ -41,7 +41,8 @@ class _Contents:
 
 _NONE = re.compile(r"(?!)")
 _RUN = (
-    r"(recipe\.yaml|environment\.json|metrics\.jsonl|result\.json|correct\.json|report\.html|table\.md)"
+    r"(recipe\.yaml|environment\.json|metrics\.jsonl|result\.json|correct\.json|tokenizer\.json)"
+    r"|(report\.html|table\.md)"
     r"|hints(-.+)?\.json|(student|best)\.(safetensors|onnx|onnx\.data|pt2)|student-matching\.safetensors|\.lock"
 )
 _STUDY = (

@@ -1,4 +1,4 @@
-"""Image data: data sets by name, splits, augmentation and loaders.
+"""Data sets by name, of images and of texts; splits, augmentation and loaders.
 
 Importing this package imports no torch; the names below are resolved when they are first used.
 """
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pursuhint.data.preprocessing import ImageSize, Preprocessing
     from pursuhint.data.sample_order import SampleOrder, Step
     from pursuhint.data.splits import FileSplit, MemorySplit, Split
+    from pursuhint.data.text import TextData, load_text
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__, "AUGMENTATIONS", "DATASETS", "check_augmentations", "check_dataset_name", "load_dataset"
@@ -44,6 +45,7 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "imagenet": "pursuhint.data.imagenet:load_imagenet",
         "cub200": "pursuhint.data.cub200:load_cub200",
         "folder:PATH": "pursuhint.data.folder:load_folder",
+        "text:PATH": "pursuhint.data.text:load_text",
     }
 )
 
@@ -84,7 +86,7 @@ def check_dataset_name(name: str) -> str:
         name: as for `load_dataset`.
 
     Returns:
-        Its entry: ``"folder:PATH"`` for any folder, else the name.
+        Its entry: ``"folder:PATH"`` for any folder, ``"text:PATH"`` for any texts, else the name.
 
     Raises:
         PursuhintError: there is none. The message suggests the closest names, or ``folder:`` for a path.
@@ -96,6 +98,13 @@ def check_dataset_name(name: str) -> str:
                 "folder: needs the path of a folder with train/ and val/, as in folder:photos/birds"
             )
         return "folder:PATH"
+    if colon and kind == "text":
+        if path in ("", "PATH"):
+            raise PursuhintError(
+                "text: needs the path of a file with labels and texts (.csv, .tsv, .jsonl), or of a folder "
+                "with train and test, as in text:reviews.csv"
+            )
+        return "text:PATH"
     registered = {plugin.name for plugin in plugins("data set")}
     if name not in DATASETS and name not in registered:
         looks_like_path = "/" in name or name.startswith((".", "~")) or Path(name).is_dir()
@@ -118,7 +127,7 @@ def load_dataset(
     classes: Sequence[int] | None = None,
     train_samples: int | None = None,
 ) -> ImageData:
-    """Load a data set by name.
+    """Load a data set of images by name; texts are loaded by `load_text`.
 
     Args:
         name: a name that another distribution registers in the entry-point group ``pursuhint.datasets``, or
@@ -155,6 +164,8 @@ def load_dataset(
 
     entry = check_dataset_name(name)
     path = name.partition(":")[2]
+    if entry == "text:PATH":
+        raise PursuhintError(f"{name} is text, and images are needed; pursuhint.data.load_text loads it")
     load_split = load("data set", DATASETS, entry)
     if not 0 <= val_fraction < 1:
         raise PursuhintError(f"the validation fraction must be at least 0 and below 1, got {val_fraction}")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.maps import map_sizes
-from pursuhint.losses.checks import different_classes
+from pursuhint.losses.checks import check_teacher_classifies, different_classes
 from pursuhint.losses.context import FeatureShape, LossContext, Network
 from pursuhint.losses.info import Input, LossInfo
 
@@ -139,6 +139,7 @@ class Loss(nn.Module):
                 "give a hint plan with a pair or more"
             )
         if cls.info.needs_teacher_classifier and context.teacher_classifier is None:
+            check_teacher_classifies(cls.info.title, context, "classifier")
             raise PursuhintError(f"{cls.info.title} uses the teacher's classifier, but there is no teacher")
 
     @classmethod
@@ -370,6 +371,7 @@ class LogitLoss(Loss):
     def check_context(cls, context: LossContext) -> None:
         super().check_context(context)
         if context.teacher_classes not in (None, context.num_classes):
+            check_teacher_classifies(cls.info.title, context)
             raise PursuhintError(
                 different_classes(cls.info.title, context.teacher_classes, context.num_classes)
             )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import typing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors
+from pursuhint._util.wrappers import unwrapped
 from pursuhint.errors import PursuhintError
+
+if TYPE_CHECKING:
+    from pursuhint.losses.context import LossContext
 
 __all__ = ["check_choice", "check_non_negative", "check_positive", "check_same_batch", "check_same_classes"]
 
@@ -17,6 +23,36 @@ def different_classes(title: str, teacher: int | None, student: int) -> str:
         f"teacher has {teacher} classes, student {student}; {title} compares logits and needs the same "
         "classes: use a teacher of this task, or a loss that compares features"
     )
+
+
+def check_teacher_classifies(title: str, context: LossContext, looks_at: str = "logits") -> None:
+    """Refuse a teacher that returns features: it has no classifier.
+
+    Args:
+        title: of the loss.
+        context: of the loss; without a teacher nothing is checked.
+        looks_at: what the loss needs of the teacher.
+
+    Raises:
+        PursuhintError: it is so.
+    """
+    if context.teacher is None or context.example is None:
+        return
+    from pursuhint.features.call_trace import trace_calls
+    from pursuhint.features.module_rules import classifier_of
+
+    if classifier_of(trace_calls(context.teacher, _on_device_of(context.teacher, context.example))) is None:
+        name = type(unwrapped(context.teacher)).__name__
+        raise PursuhintError(
+            f"the teacher {name} has no classifier, it returns features, and {title} looks at its "
+            f"{looks_at}; take a loss of hint points or embeddings (at, fitnet, crd), or a teacher that "
+            "classifies"
+        )
+
+
+def _on_device_of(network: nn.Module, example: NetworkInput) -> NetworkInput:
+    device = next((weights.device for weights in network.parameters()), torch.device("cpu"))
+    return map_tensors(few_samples(example), lambda values: values.to(device))
 
 
 def check_same_classes(title: str, student: Tensor, teacher: Tensor) -> None:

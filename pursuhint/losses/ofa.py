@@ -12,7 +12,12 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, stage_ends
 from pursuhint.losses._parts.connectors import check_can_normalize
 from pursuhint.losses.base import LogitLoss
-from pursuhint.losses.checks import check_positive, check_same_classes, different_classes
+from pursuhint.losses.checks import (
+    check_positive,
+    check_same_classes,
+    check_teacher_classifies,
+    different_classes,
+)
 from pursuhint.losses.context import LossContext, Network
 
 __all__ = ["OneForAllLoss"]
@@ -100,6 +105,7 @@ class OneForAllLoss(LogitLoss):
         if not context.student_shapes:
             raise PursuhintError("OFA puts exits behind points of the student, but there are none")
         if context.teacher_classes not in (None, context.num_classes):
+            check_teacher_classifies(cls.info.title, context)
             raise PursuhintError(
                 different_classes(cls.info.title, context.teacher_classes, context.num_classes)
             )

@@ -77,23 +77,28 @@ MODELS: Mapping[str, str] = MappingProxyType(
 def model_names() -> list[str]:
     """Names of the networks that come with PursuHint, family by family.
 
-    ``create_model`` also takes any ``wrn_DEPTH_WIDTH``, ``torchvision:NAME``, ``timm:NAME`` and
+    ``create_model`` also takes any ``wrn_DEPTH_WIDTH``, ``torchvision:NAME``, ``timm:NAME``, ``hf:NAME`` and
     ``package.module:factory``.
     """
     return list(MODELS)
 
 
-def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
+def create_model(
+    name: str, *, num_classes: int, in_channels: int = 3, vocab_size: int | None = None, **options: Any
+) -> nn.Module:
     """Build a network with random weights, drawn from PyTorch's global generator.
 
     Args:
         name: one of ``MODELS`` (case does not matter); ``wrn_DEPTH_WIDTH`` with a depth of 6 n + 4;
             ``torchvision:NAME`` or ``timm:NAME`` for a classification network of those packages (timm is an
-            extra); a name that another distribution registers in the entry-point group
-            ``pursuhint.models``; or ``package.module:factory`` for your own. The last two import and call
-            that code; it is passed ``num_classes`` and ``in_channels`` if its signature has them.
+            extra); ``hf:NAME`` for a network of transformers (extra ``hf``), where NAME is a folder of
+            ``save_pretrained``, a type such as ``vit`` or ``bert``, or ``OWNER/NAME`` on its hub; a name that
+            another distribution registers in the entry-point group ``pursuhint.models``; or
+            ``package.module:factory`` for your own. The last two import and call that code; it is
+            passed ``num_classes`` and ``in_channels`` if its signature has them.
         num_classes: number of logits, 1 to 1,000,000.
         in_channels: channels of the images, 1 to 4,096.
+        vocab_size: numbers of tokens of a text, for networks that take text (``hf:NAME`` and your own).
         **options: further keywords of the network, such as ``width`` of the MobileNets.
 
     Returns:
@@ -116,13 +121,19 @@ def create_model(name: str, *, num_classes: int, in_channels: int = 3, **options
         check_network_name(name, MODELS)
         from pursuhint.models.external import external_model  # imports PyTorch
 
-        return external_model(name, num_classes=num_classes, in_channels=in_channels, **options)
+        return external_model(
+            name, num_classes=num_classes, in_channels=in_channels, vocab_size=vocab_size, **options
+        )
     sizes = {"num_classes": num_classes, "in_channels": in_channels}
     if wide := _WIDE_RESNET_NAME.fullmatch(name):
         sizes |= {"depth": int(wide[1]), "width": int(wide[2])}
         return call_factory(name, resolve(_WIDE_RESNET), sizes, options)
     check_network_name(name, MODELS)
     known = {listed.lower(): listed for listed in MODELS}.get(name.lower(), name)
+    if vocab_size is not None:
+        from pursuhint.models.external import no_text  # imports PyTorch
+
+        raise no_text(name)
     if plugin := check_name("network", MODELS, known):
         from pursuhint.models.external import imported_model  # imports PyTorch
 

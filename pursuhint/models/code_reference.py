@@ -11,7 +11,12 @@ from typing import Any
 
 from pursuhint.errors import PursuhintError
 
-_NO_IMPORT = ("torchvision", "timm", "python")  # sources of networks, and the mark of a module from Python
+_NO_IMPORT = (
+    "torchvision",
+    "timm",
+    "hf",
+    "python",
+)  # sources of networks, and the mark of a module from Python
 
 
 def names_code(network: str) -> bool:

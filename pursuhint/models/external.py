@@ -1,4 +1,4 @@
-"""Networks from torchvision, from timm and from the user's own code."""
+"""Networks from torchvision, from timm, from transformers and from the user's own code."""
 
 from __future__ import annotations
 
@@ -23,24 +23,46 @@ _PLAIN_OUTPUT: Mapping[str, Mapping[str, bool]] = {
 }
 
 
-def external_model(name: str, *, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
-    """Build ``torchvision:NAME``, ``timm:NAME`` or ``package.module:factory``.
+def external_model(
+    name: str, *, num_classes: int, in_channels: int = 3, vocab_size: int | None = None, **options: Any
+) -> nn.Module:
+    """Build ``torchvision:NAME``, ``timm:NAME``, ``hf:NAME`` or ``package.module:factory``.
 
     Args:
-        name: one of the three forms.
+        name: one of the four forms.
         num_classes: number of logits.
         in_channels: channels of the images.
+        vocab_size: numbers of tokens of a text, for the last two.
         **options: further keywords of the network.
 
     Raises:
-        PursuhintError: as `torchvision_model`, `timm_model` and `imported_model` raise.
+        PursuhintError: as `torchvision_model`, `timm_model`, `transformers_model` and `imported_model` raise,
+            or a network of images is given a vocabulary.
     """
     source, _, rest = name.partition(":")
+    if source == "hf":
+        from pursuhint.models.transformers_network import transformers_model
+
+        return transformers_model(
+            rest, num_classes=num_classes, in_channels=in_channels, vocab_size=vocab_size, **options
+        )
+    if vocab_size is not None and source in ("torchvision", "timm"):
+        raise no_text(name)
     if source == "torchvision":
         return torchvision_model(rest, num_classes=num_classes, in_channels=in_channels, **options)
     if source == "timm":
         return timm_model(rest, num_classes=num_classes, in_channels=in_channels, **options)
-    return imported_model(name, num_classes=num_classes, in_channels=in_channels, **options)
+    return imported_model(
+        name, num_classes=num_classes, in_channels=in_channels, vocab_size=vocab_size, **options
+    )
+
+
+def no_text(name: str) -> PursuhintError:
+    """The error for a network of images that is asked to take text."""
+    return PursuhintError(
+        f"{name} takes images, and the data are text; networks of text are hf:NAME (hf:bert), "
+        "package.module:factory, or passed from Python"
+    )
 
 
 def torchvision_model(name: str, *, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
@@ -99,13 +121,16 @@ def timm_model(name: str, *, num_classes: int, in_channels: int = 3, **options: 
     return _build(label, timm.create_model, name, usual, options)
 
 
-def imported_model(reference: str, *, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
+def imported_model(
+    reference: str, *, num_classes: int, in_channels: int = 3, vocab_size: int | None = None, **options: Any
+) -> nn.Module:
     """Import ``package.module:factory`` and call it. This runs the imported code.
 
     Args:
         reference: import path of the function or class. Errors of its own code keep their traceback.
         num_classes: passed if the factory takes it.
         in_channels: passed if the factory takes it.
+        vocab_size: of data that are text; passed if the factory takes it.
         **options: passed unchanged.
 
     Raises:
@@ -136,6 +161,8 @@ def imported_model(reference: str, *, num_classes: int, in_channels: int = 3, **
         raise PursuhintError(f"{reference} is {kind}, not a function or class that builds a network")
     check_factory(reference, factory)
     sizes = {"num_classes": num_classes, "in_channels": in_channels}
+    if vocab_size is not None:
+        sizes["vocab_size"] = vocab_size
     network = call_factory(reference, factory, sizes, options)
     if not isinstance(network, nn.Module):
         raise PursuhintError(f"{reference} returned a {type(network).__name__}, not a torch.nn.Module")

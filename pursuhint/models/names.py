@@ -37,6 +37,8 @@ def check_network_name(name: str, table: Mapping[str, str]) -> None:
             f"{name!r} is a file; write the module and put its folder on PYTHONPATH: "
             f"PYTHONPATH={Path(source).parent} pursuhint ... {module}:{rest or 'FUNCTION'}"
         )
+    if source == "hf":
+        _check_transformers(rest)
     if colon or _WIDE_RESNET_NAME.fullmatch(name):
         return
     known = {listed.lower(): listed for listed in table}.get(name.lower(), name)
@@ -44,11 +46,28 @@ def check_network_name(name: str, table: Mapping[str, str]) -> None:
     if known in table or name in registered:
         check_name("network", table, known)
         return
+    if (Path(name).expanduser() / "config.json").is_file():
+        raise PursuhintError(f"no network named {name!r}; did you mean 'hf:{name}'?")
     if "." in name:
         raise PursuhintError(
             f"no network named {name!r}; for a function of your own write package.module:function"
         )
     raise PursuhintError(f"no network named {name!r}; {_suggestion(name, [*table, *registered])}")
+
+
+def _check_transformers(name: str) -> None:
+    """Make sure that there may be a network ``hf:NAME``; transformers is not imported.
+
+    Raises:
+        PursuhintError: no name, no such folder, or one without a network.
+    """
+    folder = Path(name).expanduser()
+    if not name:
+        raise PursuhintError("hf: needs a folder of save_pretrained, a type such as hf:vit, or OWNER/NAME")
+    if (name.startswith((".", "/", "~")) or folder.is_dir()) and not (folder / "config.json").is_file():
+        raise PursuhintError(f"hf:{name} is no folder of save_pretrained: it has no config.json")
+    if find_spec("transformers") is None:
+        raise PursuhintError(f"hf:{name} needs transformers: pip install 'pursuhint[hf]'")
 
 
 def _suggestion(name: str, known: Collection[str]) -> str:
@@ -62,6 +81,13 @@ def _suggestion(name: str, known: Collection[str]) -> str:
         if close:
             return did_you_mean(name, close, choices=close)
     return did_you_mean(name, known)
+
+
+def absolute_network(name: str) -> str:
+    """The name with an absolute path, if it is that of a folder (``hf:FOLDER``)."""
+    source, _, rest = name.partition(":")
+    folder = Path(rest).expanduser()
+    return f"{source}:{folder.absolute()}" if source == "hf" and folder.is_dir() else name
 
 
 @functools.cache

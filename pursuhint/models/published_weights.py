@@ -1,17 +1,13 @@
-"""Weights that torchvision and timm publish for their networks, as a checkpoint on the disk."""
+"""Weights that torchvision, timm and transformers publish or have saved, as a checkpoint on the disk."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import re
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pursuhint._util.hub import quiet_hub
 from pursuhint.errors import PursuhintError
 
 if TYPE_CHECKING:
@@ -24,7 +20,6 @@ ROOT_VARIABLE = "PURSUHINT_WEIGHTS"
 _ADVICE = (
     "download them where there is a network, and give the file (--teacher-checkpoint, --student-checkpoint)"
 )
-_PATIENCE = 10.0  # seconds to wait for an answer of the hub before it counts as out of reach
 
 
 def weights_folder() -> Path:
@@ -33,40 +28,52 @@ def weights_folder() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "pursuhint" / "weights"
 
 
-def weights_file(network: str) -> Path:
+def weights_file(network: str, *, classifier: bool | None = None) -> Path:
     """Where the published weights of a network are kept, whether they are there or not.
+
+    Args:
+        network: as for `fetch_weights`.
+        classifier: as for `fetch_weights`.
 
     Raises:
         PursuhintError: as `check_published`.
     """
     check_published(network)
     source, _, name = network.partition(":")
-    return weights_folder() / f"{source}--{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.safetensors"
+    parts = [source, re.sub(r"[^A-Za-z0-9._-]", "_", name)]
+    if source == "hf":
+        from pursuhint.models.transformers_network import saved_state
+
+        parts += [part for part in (saved_state(name), "classifier" if classifier else "") if part]
+    return weights_folder() / f"{'--'.join(parts)}.safetensors"
 
 
 def check_published(network: str) -> None:
     """Check that somebody publishes weights for networks of this kind. Imports neither PyTorch nor timm.
 
     Raises:
-        PursuhintError: the name is not ``torchvision:NAME`` or ``timm:NAME``.
+        PursuhintError: the name is not ``torchvision:NAME``, ``timm:NAME`` or ``hf:NAME``.
     """
     source, colon, rest = network.partition(":")
-    if not colon or source not in ("torchvision", "timm") or not rest:
+    if not colon or source not in ("torchvision", "timm", "hf") or not rest:
         raise PursuhintError(
             f"nobody publishes weights for {network!r} that could be fetched; pretrained weights are those "
-            "of torchvision:NAME and timm:NAME (for others give a checkpoint file)"
+            "of torchvision:NAME, timm:NAME and hf:NAME (for others give a checkpoint file)"
         )
 
 
-def fetch_weights(network: str) -> Path:
-    """The checkpoint that torchvision or timm publishes for a network, downloaded when it is not there yet.
+def fetch_weights(network: str, *, classifier: bool | None = None) -> Path:
+    """The checkpoint that is published for a network, downloaded when it is not there yet.
 
     It is kept as safetensors in ``$PURSUHINT_WEIGHTS`` (``~/.cache/pursuhint/weights``), with the classifier
     that it was published with, and read as data by `pursuhint.load_weights`.
 
     Args:
         network: ``torchvision:NAME``, whose default weights are taken, or ``timm:NAME``, which may name a tag
-            as in ``timm:resnet18.a1_in1k``.
+            as in ``timm:resnet18.a1_in1k``, or ``hf:OWNER/NAME`` on the hub of transformers, or
+            ``hf:FOLDER`` of a network that its ``save_pretrained`` wrote.
+        classifier: of ``hf:`` names, whether the weights are for the network with a classifier, which stays
+            out of them if none was saved. Default: as the network was saved.
 
     Raises:
         PursuhintError: another kind of name, an unknown network, one without published weights, or they
@@ -76,13 +83,18 @@ def fetch_weights(network: str) -> Path:
         >>> load_weights(create_model("torchvision:resnet18", num_classes=1000),
         ...              fetch_weights("torchvision:resnet18"))
     """
-    path = weights_file(network)
+    path = weights_file(network, classifier=classifier)
     source, _, name = network.partition(":")
     if path.is_file():
         return path
     from pursuhint.models.checkpoint import save_weights
 
-    published = _from_torchvision(name) if source == "torchvision" else _from_timm(name)
+    if source == "hf":
+        from pursuhint.models.transformers_network import pretrained_model
+
+        published = pretrained_model(name, classifier=classifier)
+    else:
+        published = _from_torchvision(name) if source == "torchvision" else _from_timm(name)
     save_weights(published, path, metadata={"network": network, "weights": f"as {source} publishes them"})
     return path
 
@@ -125,36 +137,11 @@ def _from_timm(name: str) -> nn.Module:
             f"timm has no network {name!r}; {did_you_mean(name, timm.list_models(), shown=6)}"
         )
     try:
-        with _quiet_hub():
+        with quiet_hub():
             network: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises classes of its own
         raise _failed(label, error) from error
     return network
-
-
-@contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Let the hub's client look into its cache alone where the hub is out of reach.
-
-    It would retry for more than half a minute for every file, with a line on stderr each time.
-    """
-    from huggingface_hub import constants
-
-    logger, offline = logging.getLogger("huggingface_hub"), constants.HF_HUB_OFFLINE
-    level = logger.level
-    try:
-        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-        urllib.request.urlopen(request, timeout=_PATIENCE).close()
-    except urllib.error.HTTPError:
-        pass  # it answers
-    except OSError:
-        constants.HF_HUB_OFFLINE = True
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = offline
-        logger.setLevel(level)
 
 
 def _failed(label: str, error: Exception) -> PursuhintError:

@@ -19,7 +19,7 @@ from pursuhint.models.checkpoint import load_weights
 from pursuhint.study.cross_task import area_under_curve, joint_accuracy, nearest_center_accuracy
 from pursuhint.study.cross_task_result import StudentMeasures, TeacherDoubt
 from pursuhint.study.embeddings import Embedded, embed_split
-from pursuhint.training.loaders import load_data
+from pursuhint.training.loaders import load_images
 from pursuhint.training.recipe.schema import DataConfig, NetworkConfig, Recipe
 from pursuhint.training.run_folder.record import RunRecord
 
@@ -60,7 +60,7 @@ class Measuring:
         samples = config.train_samples
         if samples is not None:  # as many images a class as the students had
             samples = samples * len(joint) // len(split.student)
-        self._data = load_data(config.model_copy(update={"classes": joint, "train_samples": samples}))
+        self._data = load_images(config.model_copy(update={"classes": joint, "train_samples": samples}))
         self._old = torch.arange(len(split.teacher))
         self._student = torch.tensor([joint.index(label) for label in split.student])
 
@@ -120,7 +120,7 @@ def teacher_doubt(recipe: Recipe, split: ClassSplit, device: torch.device) -> di
         device: where to run the teacher.
     """
     assert recipe.teacher is not None
-    data = load_data(recipe.data)
+    data = load_images(recipe.data)
     logits, labels = _teacher_logits(recipe.teacher, data, len(split.teacher), device)
     known = torch.isin(labels, torch.tensor([split.student.index(label) for label in split.shared]))
     order = stable_permutation(len(labels), 0)

@@ -37,7 +37,7 @@ from pursuhint.study.run_arms import check_seeds
 from pursuhint.study.run_methods import compare_methods
 from pursuhint.study.study import StudyOptions
 from pursuhint.training.events import ignore
-from pursuhint.training.loaders import load_data
+from pursuhint.training.loaders import load_images
 from pursuhint.training.recipe.resolve import check_has_student, with_absolute_paths
 from pursuhint.training.recipe.schema import LossConfig, NetworkConfig, Recipe
 from pursuhint.training.run_folder.record import RunRecord
@@ -222,7 +222,7 @@ class _Plan:
             },
             whole=all(overlap == 1 for overlap in request.overlaps),
         )
-        data = load_data(recipe.data.model_copy(update={"train_samples": None, "val_fraction": 0.0}))
+        data = load_images(recipe.data.model_copy(update={"train_samples": None, "val_fraction": 0.0}))
         order = class_order(recipe.data.name, data.class_names, order=request.order, seed=request.order_seed)
         splits = tuple(class_split(order, one, size=request.task_classes) for one in request.overlaps)
         plan = cls(recipe, out, request, data, splits, methods)

@@ -90,7 +90,7 @@ class _Shared:
         used = run.environment["data"].get("preprocessing")
         key = f"{run.recipe.data.model_dump_json()} {used} {run.environment['data'].get('class_names')}"
         if key not in self.images:
-            self.images[key] = run.load_data()
+            self.images[key] = run.load_images()
         return self.images[key]
 
     def teacher_for(self, run: RunRecord, config: NetworkConfig, data: ImageData) -> nn.Module:

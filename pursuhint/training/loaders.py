@@ -4,20 +4,64 @@ from __future__ import annotations
 
 import torch
 
-from pursuhint.data import DatasetSplit, ImageData, InputData, Loader, load_dataset, make_loader
+from pursuhint.data import (
+    DatasetSplit,
+    ImageData,
+    InputData,
+    Loader,
+    TextData,
+    load_dataset,
+    load_text,
+    make_loader,
+)
 from pursuhint.errors import PursuhintError
-from pursuhint.training.recipe.schema import DataConfig, Recipe
+from pursuhint.training.recipe.schema import DataConfig, Recipe, TextConfig
 
 __all__ = ["evaluation_loaders", "load_data", "training_loader"]
+
+TEXT = "text:"
 
 _EVALUATION_BATCH = 256
 
 
-def load_data(config: DataConfig) -> ImageData:
-    """The data set of a recipe. Its validation split is the same for every seed of a run.
+def load_data(config: DataConfig) -> ImageData | TextData:
+    """The data set of a recipe, images or texts. Its validation split is the same for every seed of a run.
 
     Raises:
-        PursuhintError: it is not there or damaged, or was passed from Python.
+        PursuhintError: it is not there or damaged, was passed from Python, or a key does not apply to it.
+    """
+    if not config.name.startswith(TEXT):
+        return load_images(config)
+    for key, asked in _KEYS_OF_IMAGES.items():
+        if getattr(config, key) not in (None, False):
+            raise PursuhintError(f"{config.name} is text; leave {asked} out")
+    options = config.text or TextConfig()
+    return load_text(
+        config.name.removeprefix(TEXT),
+        tokenizer=options.tokenizer,
+        vocabulary=options.vocabulary,
+        max_tokens=options.max_tokens,
+        val_fraction=config.val_fraction,
+    )
+
+
+_KEYS_OF_IMAGES = {
+    "root": "data.root (--data-root)",
+    "download": "data.download (--download)",
+    "image_size": "data.image_size (--image-size)",
+    "channels": "data.channels (--image-channels)",
+    "exif": "data.exif (--exif)",
+    "normalize": "data.normalize (--image-normalize)",
+    "classes": "data.classes (--only-classes)",
+    "train_samples": "data.train_samples (--train-samples)",
+}
+
+
+def load_images(config: DataConfig) -> ImageData:
+    """The data set of a recipe, where it must be images.
+
+    Raises:
+        PursuhintError: it is text, or as `load_data`.
     """
     if config.name.startswith("python:"):
         raise PursuhintError(f"the data {config.name} were passed from Python; pass them again")

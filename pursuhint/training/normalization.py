@@ -7,7 +7,7 @@ from typing import overload
 
 from torch import nn
 
-from pursuhint.data import ImageData, InputData
+from pursuhint.data import ImageData, InputData, TextData
 from pursuhint.data.preprocessing import ASKED_FOR, IMAGENET, Normalization
 from pursuhint.errors import PursuhintError
 from pursuhint.models.normalization import BY_NETWORK, convert_images, converted_to, expected_normalization
@@ -16,6 +16,10 @@ from pursuhint.training.recipe.schema import DataConfig
 
 @overload
 def normalized_for(data: ImageData, config: DataConfig, network: nn.Module, name: str) -> ImageData: ...
+
+
+@overload
+def normalized_for(data: TextData, config: DataConfig, network: nn.Module, name: str) -> TextData: ...
 
 
 @overload
@@ -92,6 +96,8 @@ def images_line(data: ImageData | InputData, config: DataConfig, teacher: nn.Mod
         config: of the recipe.
         teacher: whose images `converted_for` may have converted.
     """
+    if isinstance(data, TextData):
+        return f"texts: {data.notes[0]}"
     if isinstance(data, InputData):
         return "samples: given to the networks as they are"
     line = data.preprocessing.line()

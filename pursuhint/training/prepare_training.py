@@ -16,7 +16,7 @@ from pursuhint._util.network_input import NetworkInput
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.seeds import derived_seed
 from pursuhint._util.wrappers import copy_network
-from pursuhint.data import ImageData, InputData
+from pursuhint.data import ImageData, InputData, TextData
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
@@ -215,17 +215,16 @@ def _build(config: NetworkConfig, data: ImageData | InputData, role: str) -> tup
     """A network with the weights of its checkpoint; a warning names what they have not filled."""
     if config.network.startswith("python:"):
         raise PursuhintError(f"the {role} {config.network} was passed from Python; pass it again")
-    if isinstance(data, InputData):
+    if isinstance(data, InputData) and not isinstance(data, TextData):
         raise PursuhintError(
             f"the {role} {config.network} takes images, and the samples of {data.name} are none; pass the "
             f"network from Python ({role}=...)"
         )
-    network = create_model(
-        config.network,
-        num_classes=config.num_classes or data.num_classes,
-        in_channels=data.in_channels,
-        **config.options,
+    sizes = (
+        {"vocab_size": data.vocab_size} if isinstance(data, TextData) else {"in_channels": data.in_channels}
     )
+    options = {**sizes, **config.options}
+    network = create_model(config.network, num_classes=config.num_classes or data.num_classes, **options)
     if config.checkpoint is None:
         return network, NOTHING_LEFT
     loaded = load_weights(

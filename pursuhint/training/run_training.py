@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from pursuhint._util.arguments import READ_RECIPE, expect
-from pursuhint._util.atomic_files import make_folder, write_json
+from pursuhint._util.atomic_files import make_folder, write_json, write_text
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import is_main_process
 from pursuhint._util.folder_lock import lock_folder
@@ -22,7 +22,8 @@ from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.provenance import BaseProvenance
 from pursuhint._util.random_state import keep_random_state
 from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
-from pursuhint.data import DataLike, ImageData, InputData
+from pursuhint.data import DataLike, ImageData, InputData, TextData
+from pursuhint.data.tokenizer import FILE as TOKENIZER
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.errors import PursuhintError
@@ -360,6 +361,8 @@ def _describe(
     made = describe_provenance(recipe, parts.data, teacher=parts.teacher, started=now["started"])
     if parts.loaded.new:
         now["student_weights"] = {"new": list(parts.loaded.new), "unused": list(parts.loaded.unused)}
+    if isinstance(parts.data, TextData):
+        write_text(folder / TOKENIZER, parts.data.tokenizer)
     description = {**now, "provenance": asdict(made), "data": data, "parameters": parameters}
     write_json(path, {**description, "inputs": dict(fingerprints), "resumed": []})
     stored = recipe.data.model_copy(update={"download": False})  # each command asks for its own downloads

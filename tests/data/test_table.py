@@ -27,6 +27,7 @@ def test_the_table_lists_the_data_sets_of_the_documentation() -> None:
         "imagenet",
         "cub200",
         "folder:PATH",
+        "text:PATH",
     ]
 
 

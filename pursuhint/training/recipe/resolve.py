@@ -13,6 +13,7 @@ from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.hints.schedules import Curriculum
 from pursuhint.losses import get_loss
 from pursuhint.losses._parts.classification import add_classification, default_weights
+from pursuhint.models.names import absolute_network
 from pursuhint.training.inputs import NO_INPUTS, Inputs
 from pursuhint.training.recipe.hint_keys import check_keys
 from pursuhint.training.recipe.received import check_origin
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["needs_hints", "resolve_recipe"]
 
 _FOLDER = "folder:"
+_TEXT = "text:"
 
 
 def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool = False) -> Recipe:
@@ -66,7 +68,9 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
         kept = ("augment", "normalize", "image_size", "channels", "workers")
         config = DataConfig(name=f"python:{data.name}", **{key: getattr(recipe.data, key) for key in kept})
         changes["data"] = config if isinstance(data, ImageData) else _without_images(config)
-    recipe = inputs.own.added_to(with_absolute_paths(recipe.model_copy(update=changes)))
+    elif recipe.data.name.startswith("text:"):
+        changes["data"] = _without_images(recipe.data)
+    recipe = inputs.own.added_to(with_absolute_paths(_classifying(recipe.model_copy(update=changes))))
     check_origin(recipe)
     losses = resolve_losses(recipe.losses)
     _check_teacher(recipe, losses)
@@ -88,13 +92,22 @@ def check_has_student(recipe: Recipe) -> None:
         )
 
 
+def _classifying(recipe: Recipe) -> Recipe:
+    """The recipe whose student has a classifier, also if the network was saved without one."""
+    options = recipe.student.options
+    if not recipe.student.network.startswith("hf:") or "classifier" in options:
+        return recipe
+    student = recipe.student.model_copy(update={"options": {**options, "classifier": True}})
+    return recipe.model_copy(update={"student": student})
+
+
 def _without_images(config: DataConfig) -> DataConfig:
     """The section of data that are no images, which have no augmentation.
 
     Raises:
         PursuhintError: a key asks for something that only images have.
     """
-    for key in ("normalize", "image_size", "channels"):
+    for key in ("normalize", "image_size", "channels", "exif", "classes", "train_samples"):
         if getattr(config, key) is not None:
             raise PursuhintError(f"the samples of {config.name} are no images; leave data.{key} out")
     if config.augment not in ((), ("standard",)):
@@ -106,17 +119,25 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with absolute paths of data and checkpoints, whatever folder it is used in."""
     changes: dict[str, object] = {}
     for role, config in (("student", recipe.student), ("teacher", recipe.teacher)):
-        if config is not None and config.checkpoint is not None:
-            file = Path(config.checkpoint).absolute()
-            changes[role] = config.model_copy(update={"checkpoint": str(file)})
+        if config is None:
+            continue
+        update = {"network": absolute_network(config.network)}
+        if config.checkpoint is not None:
+            update["checkpoint"] = str(Path(config.checkpoint).absolute())
+        changes[role] = config.model_copy(update=update)
     if recipe.hints is not None and recipe.hints.file is not None:
         file = Path(recipe.hints.file).absolute()
         changes["hints"] = recipe.hints.model_copy(update={"file": str(file)})
-    data = {}
+    data: dict[str, object] = {}
     if recipe.data.root is not None:
         data["root"] = str(Path(recipe.data.root).expanduser().absolute())
-    if recipe.data.name.startswith(_FOLDER):
-        data["name"] = f"{_FOLDER}{Path(recipe.data.name.removeprefix(_FOLDER)).expanduser().absolute()}"
+    for kind in (_FOLDER, _TEXT):
+        if recipe.data.name.startswith(kind):
+            data["name"] = f"{kind}{Path(recipe.data.name.removeprefix(kind)).expanduser().absolute()}"
+    if recipe.data.text is not None and recipe.data.text.tokenizer is not None:
+        file = Path(recipe.data.text.tokenizer).expanduser()
+        if file.exists():
+            data["text"] = recipe.data.text.model_copy(update={"tokenizer": str(file.absolute())})
     if data:
         changes["data"] = recipe.data.model_copy(update=data)
     return recipe.model_copy(update=changes)

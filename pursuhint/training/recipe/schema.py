@@ -128,6 +128,21 @@ class ChannelConstants(_Section):
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
 
 
+class TextConfig(_Section):
+    """How the texts of ``text:PATH`` become tokens.
+
+    Attributes:
+        tokenizer: a ``tokenizer.json``, a folder with one (a run, ``save_pretrained``), or ``OWNER/NAME`` on
+            the hub of transformers; None learns pairs of bytes from the training texts.
+        vocabulary: tokens of a tokenizer that is trained, at most; all bytes are among them.
+        max_tokens: tokens of a text at most; None for what a saved tokenizer says, and for 64.
+    """
+
+    tokenizer: str | None = None
+    vocabulary: int = Field(default=8_000, ge=300, le=1_000_000)
+    max_tokens: int | None = Field(default=None, ge=3, le=100_000)
+
+
 Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 
 
@@ -135,7 +150,7 @@ class DataConfig(_Section):
     """The data set.
 
     Attributes:
-        name: a name for `pursuhint.data.load_dataset`, e.g. ``cifar100`` or ``folder:PATH``.
+        name: a name for `pursuhint.data.load_dataset`, e.g. ``cifar100``, ``folder:PATH`` or ``text:PATH``.
         root: folder that holds the data; None for the default folder.
         download: download missing data.
         val_fraction: share of the training split held out to choose the best epoch, in [0, 1).
@@ -156,6 +171,7 @@ class DataConfig(_Section):
             converted for a teacher that says otherwise; ``data``, the data set's mean and deviation;
             ``imagenet``; or ``{mean: [...], std: [...]}``, on the scale [0, 1], for both networks. Default:
             ``model`` for networks that say what they expect, ``data`` for the others.
+        text: tokens of ``text:PATH``; see `TextConfig`.
     """
 
     name: str = "digits"
@@ -170,6 +186,7 @@ class DataConfig(_Section):
     train_samples: int | None = Field(default=None, ge=1)
     augment: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("standard",)
     normalize: Literal["data", "imagenet", "model"] | ChannelConstants | None = None
+    text: TextConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -179,6 +196,11 @@ class DataConfig(_Section):
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
         check_augmentations(self.augment)
+        if self.text is not None and not self.name.startswith("text:"):
+            raise PursuhintError(
+                f"data.text (--tokenizer) says how texts become tokens, and {self.name} is no text:PATH; "
+                "leave it out"
+            )
         return self
 
 

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_environment"]
 
-_PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "safetensors", "timm")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "accelerate",
+    "numpy",
+    "safetensors",
+    "timm",
+    "transformers",
+    "tokenizers",
+)
 
 ENVIRONMENT = "environment.json"
 """File of a run that says where, when and with what it was made."""

@@ -80,7 +80,7 @@ def preprocessing_of(record: RunRecord) -> dict[str, Any]:
             "(student.safetensors) into the network yourself"
         )
     try:
-        return record.load_data().preprocessing.to_dict()
+        return record.load_images().preprocessing.to_dict()
     except PursuhintError as error:
         raise PursuhintError(
             f"{record.path} is of an older version and keeps no mean and deviation, so its data are needed: "

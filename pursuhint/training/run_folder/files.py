@@ -68,6 +68,8 @@ class _Data(BaseModel):
     num_classes: int = Field(ge=1, le=LARGEST_CLASSES)
     in_channels: int | None = Field(ge=1, le=LARGEST_CHANNELS)  # None for samples that are no images
     image_size: list[Side] | None = Field(min_length=2, max_length=2)
+    vocab_size: int | None = Field(default=None, ge=1, le=1 << 24)  # of texts
+    tokens: int | None = Field(default=None, ge=1, le=1 << 20)
     samples: dict[str, Annotated[int, Field(ge=0)]] = {}
     fingerprint: _Fingerprint | None = None
 

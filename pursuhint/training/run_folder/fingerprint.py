@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pursuhint._util.fingerprint import flatten_keys
 from pursuhint._util.output_folder import claim_folder
 from pursuhint._util.replace_folder import DifferentResult
+from pursuhint.data import TextData
 from pursuhint.data.fingerprint import DataFingerprint, fingerprint_split
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
@@ -106,8 +107,8 @@ def _defaults(name: str) -> dict[str, Any]:
 
 
 def both_folders(there: Any, here: Any) -> bool:
-    """Whether two names of data sets are folders of images, which may be one folder that was moved."""
-    return all(str(name).startswith("folder:") for name in (there, here))
+    """Whether two names of data sets are folders of images, or texts, which may have been moved."""
+    return any(all(str(name).startswith(kind) for name in (there, here)) for kind in ("folder:", "text:"))
 
 
 def data_moved(folder: Path, recipe: Recipe) -> bool:
@@ -123,6 +124,7 @@ def data_moved(folder: Path, recipe: Recipe) -> bool:
 def describe_data(data: ImageData | InputData) -> dict[str, Any]:
     """The data of a run as ``environment.json`` keeps them: sizes, classes, preprocessing and fingerprint."""
     return {
+        **({"vocab_size": data.vocab_size, "tokens": data.tokens} if isinstance(data, TextData) else {}),
         "name": data.name,
         "num_classes": data.num_classes,
         "class_names": list(data.class_names),

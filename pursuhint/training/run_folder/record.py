@@ -15,7 +15,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.training.loss_shares import DominantTerm, dominant_of_run
 from pursuhint.training.recipe.received import check_code
-from pursuhint.training.recipe.schema import Recipe
+from pursuhint.training.recipe.schema import Recipe, TextConfig
 from pursuhint.training.run_folder.files import checked_epoch, read_environment
 from pursuhint.training.run_folder.image_hits import load_hits
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from pursuhint.data import ImageData
+    from pursuhint.data import ImageData, TextData
     from pursuhint.models.teacher_accuracy import TeacherAccuracy
 
 __all__ = ["RunRecord"]
@@ -200,6 +200,7 @@ class RunRecord(Shown):
         """
         import torch
 
+        from pursuhint.data.text import text_example
         from pursuhint.losses import get_loss
         from pursuhint.models import create_model
         from pursuhint.models.checkpoint import load_weights, read_state_dict
@@ -218,14 +219,18 @@ class RunRecord(Shown):
         alone = self.recipe.model_copy(update={"teacher": None})  # which is not built here
         check_code(alone, f"the run {self.path}", trust_code=trust_code)
         sizes = self.environment["data"]
-        student = create_model(
-            network,
-            num_classes=sizes["num_classes"],
-            in_channels=sizes["in_channels"],
-            **self.recipe.student.options,
+        tokens = sizes.get("tokens")
+        of_data = (
+            {"in_channels": sizes["in_channels"]} if tokens is None else {"vocab_size": sizes["vocab_size"]}
         )
+        options = {**of_data, **self.recipe.student.options}
+        student = create_model(network, num_classes=sizes["num_classes"], **options)
         trained = read_state_dict(self.path / files[weights])
-        example = torch.zeros(1, sizes["in_channels"], *sizes["image_size"])
+        example: Any = (
+            torch.zeros(1, sizes["in_channels"], *sizes["image_size"])
+            if tokens is None
+            else text_example(tokens)
+        )
         for loss in self.recipe.losses:
             if loss.startswith("python:"):
                 continue  # known in its run only
@@ -233,8 +238,23 @@ class RunRecord(Shown):
         load_weights(student, self.path / files[weights])
         return student.eval()
 
-    def load_data(self, *, download: bool = False) -> ImageData:
-        """Load the data that the run used.
+    def load_images(self, *, download: bool = False) -> ImageData:
+        """Load the data that the run used, where they must be images.
+
+        Raises:
+            PursuhintError: they are texts, or as `load_data`.
+        """
+        from pursuhint.data import ImageData
+
+        data = self.load_data(download=download)
+        if not isinstance(data, ImageData):
+            raise PursuhintError(
+                f"the run {self.path} was trained on {data.name}, and images are needed here"
+            )
+        return data
+
+    def load_data(self, *, download: bool = False) -> ImageData | TextData:
+        """Load the data that the run used: images, or texts with the tokenizer of the run.
 
         Args:
             download: fetch them when they are not there.
@@ -243,11 +263,18 @@ class RunRecord(Shown):
             PursuhintError: the data are missing, were passed from Python, or have other classes than the run
                 was trained on, by name and order.
         """
+        from pursuhint.data import ImageData
         from pursuhint.data.classes import class_difference
         from pursuhint.data.preprocessing import Normalization
+        from pursuhint.data.tokenizer import FILE as TOKENIZER
         from pursuhint.training.loaders import load_data
 
-        data = load_data(self.recipe.data.model_copy(update={"download": download}))
+        config = self.recipe.data.model_copy(update={"download": download})
+        tokenizer = self.path / TOKENIZER
+        if config.name.startswith("text:") and tokenizer.is_file():
+            text = (config.text or TextConfig()).model_copy(update={"tokenizer": str(tokenizer)})
+            config = config.model_copy(update={"text": text})
+        data = load_data(config)
         names = self.environment["data"].get("class_names") or data.class_names
         if (change := class_difference(names, data.class_names)) is not None:
             raise PursuhintError(
@@ -255,7 +282,7 @@ class RunRecord(Shown):
                 "back, or name other data (--data)"
             )
         used = self.environment["data"].get("preprocessing")
-        if used is None:
+        if used is None or not isinstance(data, ImageData):
             return data
         return data.normalized_with(Normalization.from_mapping(used, used["source"]))
 

@@ -1,0 +1,186 @@
+"""Texts as data of analyses and runs, with small networks of transformers."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from pursuhint.cli.main import main
+
+import pursuhint
+from pursuhint.data import TextData, load_text
+from pursuhint.errors import PursuhintError
+
+pytest.importorskip("tokenizers")
+pytest.importorskip("transformers")
+
+WORDS = {"games": "puzzle arcade level player chess", "net": "protocol server client packet socket"}
+FILLER = "the a library for tool of small fast"
+
+
+def texts(count: int, seed: int) -> list[tuple[str, str]]:
+    """Labels and texts; each has a word of its class."""
+    draw = random.Random(seed)
+    found = []
+    for _ in range(count):
+        label = draw.choice(list(WORDS))
+        words = [*draw.choices(FILLER.split(), k=draw.randint(2, 6)), draw.choice(WORDS[label].split())]
+        found.append((label, " ".join(words)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    for seed, (name, count) in enumerate({"train": 192, "test": 64}.items()):
+        lines = ["label\ttext", *("\t".join(row) for row in texts(count, seed))]
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_tokens_are_those_of_the_texts(corpus: Path) -> None:
+    from tokenizers import Tokenizer
+
+    data = load_text(corpus)
+    assert data.class_names == ("games", "net")
+    assert (len(data.train), len(data.test)) == (192, 64)
+    rows = [line.split("\t") for line in (corpus / "test.tsv").read_text().splitlines()[1:]]
+    assert [data.class_names[label] for label in data.test.labels.tolist()] == [label for label, _ in rows]
+    tokenizer = Tokenizer.from_str(data.tokenizer)
+    assert tokenizer.get_vocab_size() == data.vocab_size
+    ids, mask = data.test.inputs["input_ids"], data.test.inputs["attention_mask"]  # type: ignore[call-overload, index]
+    assert data.tokens == ids.shape[1] == 9  # seven words between [CLS] and [SEP]
+    for row, real, (_, text) in zip(ids, mask, rows):
+        assert tokenizer.decode(row.tolist()).strip() == text
+        assert int(real.sum()) == len(text.split()) + 2
+    assert torch.equal(ids[mask == 0], torch.zeros(int((mask == 0).sum()), dtype=torch.int64))
+
+
+def test_a_saved_tokenizer_gives_the_same_tokens_and_length(corpus: Path, tmp_path: Path) -> None:
+    first = load_text(corpus, vocabulary=300, max_tokens=6)
+    assert first.vocab_size <= 300
+    assert first.tokens == 6
+    assert load_text(corpus, vocabulary=300, max_tokens=6).tokenizer == first.tokenizer
+    (tmp_path / "tokenizer.json").write_text(first.tokenizer)
+    for name in (tmp_path, tmp_path / "tokenizer.json"):
+        again = load_text(corpus, tokenizer=str(name))
+        assert torch.equal(again.train.inputs["input_ids"], first.train.inputs["input_ids"])  # type: ignore[call-overload, index]
+
+
+def test_splits_are_held_out(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(PursuhintError, match="--val-fraction"):
+        load_text(corpus / "train.tsv")
+    alone = load_text(corpus / "train.tsv", val_fraction=0.25)
+    assert (len(alone.train), len(alone.test), alone.val) == (144, 48, None)
+    with_val = load_text(corpus, val_fraction=0.25)
+    assert with_val.val is not None
+    together = torch.cat([with_val.train.indices, with_val.val.indices]).sort().values
+    assert torch.equal(together, torch.arange(192))
+    (tmp_path / "train.csv").write_text("label,text\n10,a\n9,b\n")
+    (tmp_path / "test.csv").write_text("label,text\n10,a\n")
+    assert load_text(tmp_path).class_names == ("9", "10")
+    (tmp_path / "test.csv").write_text("label,text\n11,a\n")
+    with pytest.raises(PursuhintError, match="no training text has the label '11'"):
+        load_text(tmp_path)
+
+
+def call(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, [*map(str, words)])
+
+
+def sizes(role: str, width: int, layers: int) -> list[str]:
+    options = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    return [word for key, value in options.items() for word in ("--set", f"{role}.options.{key}={value}")]
+
+
+@pytest.mark.filterwarnings("ignore::pursuhint.errors.PursuhintWarning")
+def test_a_teacher_and_a_student_of_text(corpus: Path, tmp_path: Path) -> None:
+    """Trained, taught at chosen points, evaluated with the run's tokenizer, and resumed as the same run."""
+    shared = [
+        "--data",
+        f"text:{corpus}",
+        "--set",
+        "optimizer.name=adamw",
+        "--batch-size",
+        "16",
+        "--no-report",
+    ]
+    teacher = ["--student", "hf:bert", *sizes("student", 32, 3), "--lr", "0.003", "--epochs", "4"]
+    first = call("train", *teacher, *shared, "--out", tmp_path / "teacher")
+    assert first.exit_code == 0, first.exception
+    assert pursuhint.RunRecord.load(tmp_path / "teacher").last["test_top1"] > 80
+    student = [
+        "--student", "hf:bert", *sizes("student", 16, 2), "--teacher", "hf:bert", *sizes("teacher", 32, 3),
+        "--teacher-checkpoint", tmp_path / "teacher/student.safetensors", "--tokenizer", tmp_path / "teacher",
+        "--loss", "fitnet", "--loss", "kd", "--hints", "chosen", "--set", "hints.k=2", "--epochs", "1",
+    ]  # fmt: skip
+    out = tmp_path / "student"
+    second = call("train", *student, *shared, "--out", out)
+    assert second.exit_code == 0, second.exception
+    assert (out / "tokenizer.json").read_text() == (tmp_path / "teacher/tokenizer.json").read_text()
+    record = pursuhint.RunRecord.load(out)
+    assert record.plan is not None
+    assert [pair.teacher.module.rpartition(".")[0] for pair in record.plan.pairs] == [
+        "bert.encoder.layer"
+    ] * 2
+    data = record.load_data()
+    assert isinstance(data, TextData)
+    result = pursuhint.evaluate(record.load_student(), data)
+    assert result.top1 == record.last["test_top1"]
+    printed = json.loads(call("evaluate", out, "--json").output.splitlines()[-1])
+    assert printed["top1"] == result.top1
+    before = (out / "metrics.jsonl").read_bytes()
+    assert call("train", *student, *shared, "--out", out).exit_code == 0
+    assert (out / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(PursuhintError, match="images are needed"):
+        record.load_images()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--student", "resnet8"], "takes images"),
+        (["--student", "hf:vit"], "takes no text"),
+        (["--student", "hf:bert", "--image-size", "8"], "image_size"),
+        (["--student", "hf:bert", "--tokenizer", "none.json"], "no tokenizer"),
+        (["--student", "hf:bert", "--only-classes", "0,1"], "classes"),
+    ],
+    ids=["own", "vision", "size", "tokenizer", "classes"],
+)
+def test_what_does_not_fit_texts_is_one_line(
+    words: list[str], message: str, corpus: Path, tmp_path: Path
+) -> None:
+    found = call("train", *words, "--data", f"text:{corpus}", "--epochs", "1", "--out", tmp_path / "run")
+    assert isinstance(found.exception, PursuhintError)
+    assert message in str(found.exception)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore::pursuhint.errors.PursuhintWarning")
+def test_analysis_of_a_decoder(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder is analyzed; its block influence is a rule."""
+    import transformers
+
+    options: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
+    data = load_text(corpus)
+    config = transformers.LlamaConfig(
+        vocab_size=data.vocab_size, intermediate_size=32, bos_token_id=2, eos_token_id=3, **options
+    )
+    torch.manual_seed(0)
+    analysis = pursuhint.analyze(transformers.LlamaModel(config), data, samples=60, k=2, stability=False)
+    analysis.save(tmp_path / "analysis")
+    chosen = call(
+        "select", tmp_path / "analysis", "--rule", "influence", "--k", "2", "--out", tmp_path / "hints.json"
+    )
+    assert chosen.exit_code == 0, chosen.exception
+    assert len(pursuhint.HintPlan.load(tmp_path / "hints.json").pairs) == 2
