@@ -201,7 +201,50 @@ def mgd(loss: Any, students: Maps, teachers: Maps, indices: Tensor) -> Tensor:
     return total
 
 
+def wkd_f(loss: Any, students: Maps, teachers: Maps) -> Tensor:
+    total = 0
+    for hint, s, t in zip(loss.hints, students, teachers):
+        own = hint.connector(s)
+        means = (own.mean((2, 3)) - t.mean((2, 3))).square().sum()
+        deviations = [(x.var((2, 3)) + 1e-5).sqrt() for x in (own, t)]
+        total = total + (4 * means + (deviations[0] - deviations[1]).square().sum()) / len(t)
+    return total
+
+
+def _class_maps(loss: Any, maps: Tensor, layer: Any, *, bias: bool) -> Tensor:
+    found = torch.einsum("kc,nchw->nkhw", layer.weight, maps)
+    return found + layer.bias[:, None, None] if bias else found
+
+
+def cat_kd(loss: Any, students: Maps, teachers: Maps) -> Tensor:
+    layers = loss.class_maps._student[0], loss.class_maps.teacher
+    found = [
+        _class_maps(loss, maps[0], layer, bias=False) for maps, layer in zip((students, teachers), layers)
+    ]
+    own, other = (F.adaptive_avg_pool2d(x, 2) for x in found)
+    return (own - other).square().mean()
+
+
+def sdd(loss: Any, students: Maps, teachers: Maps, labels: Tensor) -> Tensor:
+    layers = loss.class_maps._student[0], loss.class_maps.teacher
+    own, other = (
+        _class_maps(loss, maps[0], layer, bias=True) for maps, layer in zip((students, teachers), layers)
+    )
+    right = other.mean((2, 3)).argmax(1) == labels
+    total = 0
+    for scale in (1, 2, 4):
+        z, t = (F.adaptive_avg_pool2d(x, scale) for x in (own, other))
+        p, q = (t / 4).softmax(1), (z / 4).softmax(1)
+        here = t.argmax(1) == labels[:, None, None]
+        weights = 1 + (here != right[:, None, None]).to(p.dtype)
+        total = total + (weights * (p * (p / q).log()).sum(1)).sum()
+    return 16 * total / (21 * len(labels))
+
+
 FORMULAS = {
+    "wkd-f": wkd_f,
+    "cat-kd": cat_kd,
+    "sdd": sdd,
     "cwd": cwd,
     "pkd": pkd,
     "mgd": mgd,

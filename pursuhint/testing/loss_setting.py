@@ -187,6 +187,7 @@ class _AtLastMap(_Around):
     def info(self) -> LossInfo:
         """The loss's traits; what of the student lies behind the taps receives no gradient."""
         tapped = tuple(f"{name}." for name in self.loss.info.extra_taps)
+        tapped += tuple(f"classifier.{name}" for name in self.loss.info.classifier_parameters)
         own = [f"loss.{name}" for name in self.loss.info.no_grad_parameters]
         others = [
             f"student.{name}"

@@ -120,6 +120,8 @@ SQUARES = {  # squared errors or products of features, beyond float32 or just be
         "fsp",
         "ofd",
         "mgd",
+        "wkd-f",
+        "cat-kd",
     ),
     *("fsp initialisation", "ft paraphraser"),
 }

@@ -48,6 +48,9 @@ NUMBERS = {  # forms that are chosen by a number
     "mgd": ({"mask_ratio": 0.0}, {"mask_ratio": 0.65, "masked": "positions"}),
     "srd": ({"power": 2.0}, {"variant": "correlation", "eps": 1e-3}),
     "ofa": ({"gamma": 1.5, "final_gamma": 1.0}, {"temperature": 2.0}),
+    "wkd-f": ({"grid": 2}, {"mean_weight": 0.0}),
+    "cat-kd": ({"resolution": 1},),
+    "sdd": ({"scales": (1, 2), "complementary_weight": 1.0},),
     "rld": ({"alpha": 0.0}, {"beta": 0.0}),
 }
 
