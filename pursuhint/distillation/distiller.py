@@ -278,7 +278,7 @@ class Distiller(nn.Module):
         constant = None if teacher is None else _detached(teacher)
         parts: dict[str, Tensor] = {}
         extra_metrics: dict[str, Tensor] = {}
-        addends = []
+        addends: dict[str, Tensor] = {}
         for name in self._active:
             loss = self.loss(name)
             weight = self.weights[name] if self._warm_up is None else 1.0
@@ -293,8 +293,8 @@ class Distiller(nn.Module):
             parts[name] = value.detach()
             extra_metrics |= {f"{name}_{key}": metric for key, metric in loss.extra_metrics.items()}
             if weight:  # 0 times infinity would spoil the total
-                addends.append(weight * value)
-        return Losses(torch.stack(addends).sum(), parts, logits, extra_metrics)
+                addends[name] = weight * value
+        return Losses(torch.stack(list(addends.values())).sum(), parts, logits, extra_metrics, addends)
 
     def train(self, mode: bool = True) -> Distiller:
         """Set student and losses to training mode; the teacher stays in evaluation mode.

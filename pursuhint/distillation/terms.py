@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -56,12 +56,14 @@ class Losses:
         logits: logits of the student, (N, classes), without gradient; (N, 0) where only hints are compared.
         extra_metrics: further values that the losses report, as ``TERM_NAME``; see
             `pursuhint.losses.Loss.extra_metrics`.
+        addends: the terms of ``total`` by name, weighted and with their gradients.
     """
 
     total: Tensor
     parts: dict[str, Tensor]
     logits: Tensor
     extra_metrics: dict[str, Tensor]
+    addends: dict[str, Tensor] = field(default_factory=dict)
 
 
 def check_terms(terms: Mapping[str, Term]) -> None:

@@ -152,7 +152,7 @@ def training_rows(recipe: Recipe) -> tuple[tuple[str, str], ...]:
     """Rows on epochs, batches, optimizer and schedule of a recipe."""
     optimizer, schedule = recipe.optimizer, recipe.schedule
     steps = f" at {listed([str(m) for m in schedule.milestones])}" if schedule.milestones else ""
-    name = {"sgd": "SGD", "adamw": "AdamW"}.get(optimizer.name, optimizer.name)
+    name = {"sgd": "SGD", "adamw": "AdamW", "dot": "DOT"}.get(optimizer.name, optimizer.name)
     return (
         ("Training", f"{count(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}, {recipe.precision}"),
         (

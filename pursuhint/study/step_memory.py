@@ -16,7 +16,7 @@ from pursuhint.data import Batch
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.features.extractor import Features
 
-_STATES = {"sgd": 1, "adamw": 2}
+_STATES = {"sgd": 1, "adamw": 2, "dot": 2}
 """Numbers that an optimiser keeps for every parameter."""
 
 

@@ -17,6 +17,7 @@ from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
 from pursuhint.training.devices import expect_idle_parameters
+from pursuhint.training.dot import backward
 from pursuhint.training.epoch_metrics import CHECK_EVERY, MetricSums
 from pursuhint.training.events import EpochStarted, Event, LossesSoFar, StepDone, ignore
 from pursuhint.training.stages import Stage, check_that_all_learn
@@ -237,7 +238,7 @@ class TrainingLoop:
             losses = self.model(batch, hooks.teacher_features(batch, Position(progress.epoch, step)))
             # DDP averages gradients over ranks as if shards were equal; scale each by its share of the batch.
             share = accelerator.num_processes * len(batch) / self.loader.joint_size(step - 1)
-            accelerator.backward(losses.total if share == 1 else losses.total * share)
+            backward(accelerator, losses, self.optimizer, share=share)
             if step == 1 and accelerator.num_processes > 1 and not stage.leaves_parameters_idle(distiller):
                 check_that_all_learn(distiller)
             self.optimizer.step()

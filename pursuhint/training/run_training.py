@@ -45,6 +45,7 @@ from pursuhint.training.prepare_training import (
     prepare,
 )
 from pursuhint.training.progress import shown
+from pursuhint.training.recipe.dot_terms import check_processes
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
@@ -218,6 +219,7 @@ def run_steps(
         accelerator = build_accelerator(device, resolved.precision)
         if resolved.acceleration.shard_teacher:
             check_shardable(resolved.losses, accelerator.num_processes)
+        check_processes(resolved, accelerator.num_processes)
         parts = prepare(resolved, run.inputs.with_plan_of(recipe), resources=resources)
         held = _held(run, resolved, fingerprints, parts.data)
         if finished and held == "this run":

@@ -14,6 +14,7 @@ from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.losses.base import WarmUp
+from pursuhint.training.dot import DistillationOrientedSGD
 from pursuhint.training.own_parts import NO_PARTS, OwnParts
 from pursuhint.training.recipe.schema import OptimizerConfig, Recipe, ScheduleConfig
 from pursuhint.training.schedules import learning_rate_factor
@@ -184,6 +185,14 @@ def build_optimizer(
         betas = (config.momentum, 0.999)
         return torch.optim.AdamW(
             parameters, lr=config.lr, betas=betas, weight_decay=config.weight_decay, fused=fused
+        )
+    if config.name == "dot":
+        return DistillationOrientedSGD(
+            parameters,
+            lr=config.lr,
+            momentum=config.momentum,
+            delta=config.delta_of_dot,
+            weight_decay=config.weight_decay,
         )
     optimizer = torch.optim.SGD(
         parameters,

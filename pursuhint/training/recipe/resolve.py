@@ -15,6 +15,7 @@ from pursuhint.losses import get_loss
 from pursuhint.losses._parts.classification import add_classification, default_weights
 from pursuhint.models.names import absolute_network
 from pursuhint.training.inputs import NO_INPUTS, Inputs
+from pursuhint.training.recipe.dot_terms import check_dot
 from pursuhint.training.recipe.hint_keys import check_keys
 from pursuhint.training.recipe.received import check_origin
 from pursuhint.training.recipe.recordable import check_rounding
@@ -75,6 +76,7 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     losses = resolve_losses(recipe.losses)
     _check_teacher(recipe, losses)
     check_rounding(recipe)
+    check_dot(recipe.model_copy(update={"losses": losses}))
     hints, losses = _resolve_hints(recipe, losses, plan, for_arms=for_arms)
     return recipe.model_copy(update={"losses": losses, "hints": hints})
 

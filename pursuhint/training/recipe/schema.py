@@ -366,16 +366,19 @@ class OptimizerConfig(_Section):
     """The optimiser of the student's and the losses' parameters.
 
     Attributes:
-        name: ``sgd`` or ``adamw``.
+        name: ``sgd``, ``adamw``, or ``dot``: SGD with a momentum for cross-entropy and another for the other
+            losses, see `pursuhint.training.dot`; it takes two backward passes a step.
         lr: base learning rate, which the schedule multiplies.
-        momentum: momentum of SGD; the first beta of AdamW.
+        momentum: momentum of SGD, and the mean of both of ``dot``; the first beta of AdamW.
+        delta: of ``dot``, half the difference of its momenta; None for 0.075, the paper's for CIFAR-100.
         nesterov: use Nesterov momentum; SGD only.
         weight_decay: on all parameters, as in the reference implementations. SGD adds it to the gradient.
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw", "dot"] = "sgd"
     lr: FiniteFloat = Field(default=0.05, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    delta: FiniteFloat | None = Field(default=None, ge=0)
     nesterov: bool = False
     weight_decay: FiniteFloat = Field(default=5e-4, ge=0)
 
@@ -383,7 +386,23 @@ class OptimizerConfig(_Section):
     def _check(self) -> OptimizerConfig:
         if self.nesterov and (self.name != "sgd" or self.momentum == 0):
             raise PursuhintError("optimizer.nesterov needs optimizer.name 'sgd' and a momentum above 0")
+        if self.delta is not None and self.name != "dot":
+            raise PursuhintError(
+                f"optimizer.delta is of optimizer.name 'dot', not {self.name!r}; set optimizer.name=dot, or "
+                "optimizer.delta=null"
+            )
+        if self.name == "dot" and not self.delta_of_dot <= min(self.momentum, 0.9999 - self.momentum):
+            raise PursuhintError(
+                f"optimizer 'dot' has the momenta {self.momentum - self.delta_of_dot:g} and "
+                f"{self.momentum + self.delta_of_dot:g}, which must be at least 0 and below 1; change "
+                "optimizer.delta"
+            )
         return self
+
+    @property
+    def delta_of_dot(self) -> float:
+        """``delta``, or its default."""
+        return 0.075 if self.delta is None else self.delta
 
 
 class ScheduleConfig(_Section):
@@ -487,6 +506,11 @@ class Recipe(_Section):
         for name in self.losses:
             if not name.startswith("python:"):  # which only its run can look up
                 check_name("loss", LOSSES, name)
+        if self.optimizer.name == "dot" and self.precision == "fp16":
+            raise PursuhintError(
+                "optimizer 'dot' keeps two gradients, but the loss scaling of precision 'fp16' knows one; "
+                "use precision bf16 or float32"
+            )
         if self.acceleration.cache_teacher and self.data.augment:
             raise PursuhintError(
                 "acceleration.cache_teacher needs images that look the same in every epoch, but data.augment "
