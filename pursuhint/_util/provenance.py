@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
@@ -64,11 +65,17 @@ class BaseProvenance:
 
 def circumstances() -> dict[str, Any]:
     """The fields that follow from the process alone: command, versions and the time at which work begins."""
-    try:
-        version = metadata.version("torch")
-    except metadata.PackageNotFoundError:  # an installation without metadata
-        version = ""
+    version = installed_version("torch") or ""
     return {"command": current_command(), "pursuhint": __version__, "torch": version, "started": now()}
+
+
+@cache
+def installed_version(package: str) -> str | None:
+    """The version of a package; None where it is not installed, or without its metadata."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def weights_from(checkpoint: Path | str | None) -> Mapping[str, str]:

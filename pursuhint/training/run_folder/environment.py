@@ -6,14 +6,13 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pursuhint._util.command_line import current_command
 from pursuhint._util.fingerprint import fingerprint_network
-from pursuhint._util.provenance import BaseProvenance, circumstances, now, weights_from
+from pursuhint._util.provenance import BaseProvenance, circumstances, installed_version, now, weights_from
 from pursuhint._version import __version__
 from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.training.recipe.schema import NetworkConfig
@@ -50,7 +49,7 @@ def describe_environment(device: torch.device, *, seed: int, processes: int = 1)
         "started": now(),
         "pursuhint": __version__,
         "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in _PACKAGES if (version := installed_version(name))},
         "platform": platform.platform(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
@@ -97,13 +96,6 @@ def stored_provenance(environment: Mapping[str, Any]) -> BaseProvenance | None:
     """The provenance in the content of an ``environment.json``; None where an older version wrote it."""
     found = environment.get("provenance")
     return None if found is None else BaseProvenance(**found)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _git_state() -> dict[str, Any] | None:
