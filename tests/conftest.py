@@ -18,6 +18,10 @@ torch.set_num_threads(1)
 # GNU readline, which pytest loads, says in the environment of the test processes that a terminal is 80 wide.
 os.environ.pop("COLUMNS", None)
 
+# Waiting for the disk is a third of the time of a small run, and no test cuts the power. Commands that tests
+# start as processes do wait.
+os.fsync = lambda descriptor: None
+
 PROCESSES = 2
 
 Finished = subprocess.CompletedProcess[str]
