@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from pursuhint.similarity.accumulators.moments import LayerMoments
     from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
     from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
+    from pursuhint.similarity.angular import (
+        angular_procrustes_distance,
+        angular_procrustes_matrix,
+        angular_procrustes_similarity,
+    )
     from pursuhint.similarity.archive import read_archive, write_archive
     from pursuhint.similarity.cca import r2cca, r2cca_matrix, r2cca_rank, r2cca_rank_matrix
     from pursuhint.similarity.cka import linear_cka, linear_cka_matrix
@@ -28,11 +33,20 @@ if TYPE_CHECKING:
     from pursuhint.similarity.gcd import yanai_gcd, yanai_gcd_matrix
     from pursuhint.similarity.kernel import rbf_cka, rbf_cka_matrix, rbf_cka_pairs, with_exact_median
     from pursuhint.similarity.layer_similarity import LayerSimilarity
+    from pursuhint.similarity.linear_regression import linear_r2, linear_r2_matrix
     from pursuhint.similarity.metric import Metric, similarities_between, similarity_matrices
+    from pursuhint.similarity.neighbors import mutual_knn, mutual_knn_matrix
     from pursuhint.similarity.network_similarity import NetworkSimilarity
     from pursuhint.similarity.procrustes import procrustes_matrix, procrustes_similarity
     from pursuhint.similarity.projection_weighted import pwcca, pwcca_matrix
     from pursuhint.similarity.resampling import SHARDS, SMALLEST_SHARD, Resampled, resample
+    from pursuhint.similarity.ridge import (
+        gulp_distance,
+        gulp_distances,
+        ridge_cca,
+        ridge_cca_matrix,
+        ridge_cca_sweep,
+    )
     from pursuhint.similarity.singular_vectors import svcca, svcca_matrix
 
 __getattr__, __dir__, __all__ = lazy_exports(
@@ -51,6 +65,10 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "svcca": "pursuhint.similarity.singular_vectors:SVCCA",
         "pwcca": "pursuhint.similarity.projection_weighted:PWCCA",
         "procrustes": "pursuhint.similarity.procrustes:PROCRUSTES",
+        "angular-procrustes": "pursuhint.similarity.angular:ANGULAR_PROCRUSTES",
+        "ridge-cca": "pursuhint.similarity.ridge:RIDGE_CCA",
+        "linear-r2": "pursuhint.similarity.linear_regression:LINEAR_R2",
+        "mutual-knn": "pursuhint.similarity.neighbors:MUTUAL_KNN",
     }
 )
 """Metric names, as typed on the command line, and references to their `Metric`."""

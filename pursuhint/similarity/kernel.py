@@ -23,7 +23,7 @@ from torch import Tensor
 from pursuhint._util.arrays import as_tensor
 from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.base import LayerStatistics
-from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
+from pursuhint.similarity.accumulators.pooled_features import PooledFeatures, stored_rows
 from pursuhint.similarity.accumulators.shards import RowShards
 from pursuhint.similarity.bandwidth import MEDIAN_ROWS, Over, bandwidths
 from pursuhint.similarity.checks import centered_pair, scaled_to_one
@@ -110,7 +110,7 @@ def rbf_cka_matrix(
         PursuhintError: these are not `PooledFeatures`, there are fewer than two samples, or a number is out
             of range.
     """
-    rows = _rows(layers)
+    rows = stored_rows(layers, "RBF CKA")
     groups = torch.zeros(rows.count, dtype=torch.int64)
     chosen = torch.ones(1, 1, dtype=torch.bool)
     return rbf_cka_matrices(rows, groups, chosen, fraction=fraction, over=over, median_rows=median_rows)[0]
@@ -143,7 +143,7 @@ def rbf_cka_matrices(
     Raises:
         PursuhintError: as for `rbf_cka_matrix`, or the groups do not fit the samples.
     """
-    rows = _rows(layers)
+    rows = stored_rows(layers, "RBF CKA")
     rows.require(2)
     if not fraction > 0:
         raise PursuhintError(f"fraction must be positive, got {fraction}")
@@ -194,15 +194,6 @@ def with_exact_median(metric: Metric) -> Metric:
         matrix=partial(rbf_cka_matrix, over=over, median_rows=None),
         on_row_subsamples=partial(rbf_cka_on_row_subsamples, over=over, median_rows=None),
     )
-
-
-def _rows(layers: LayerStatistics) -> PooledFeatures:
-    if not isinstance(layers, PooledFeatures):
-        raise PursuhintError(
-            "RBF CKA compares pairs of samples and needs the features themselves (PooledFeatures), "
-            f"not {type(layers).__name__}; name the metric when collecting"
-        )
-    return layers
 
 
 # -- the pass over pairs of samples -------------------------------------------------------------------------

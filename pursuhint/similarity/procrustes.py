@@ -67,10 +67,11 @@ def procrustes_matrix(layers: LayerStatistics) -> Tensor:
     Raises:
         PursuhintError: fewer than two samples.
     """
-    return masked(layers.over_strips(_nuclear_norms), layers)
+    return masked(layers.over_strips(nuclear_norms), layers)
 
 
-def _nuclear_norms(strip: Strip) -> Tensor:
+def nuclear_norms(strip: Strip) -> Tensor:
+    """Nuclear norms of cross-products with all deeper layers, each layer scaled to unit norm."""
     layers, i = strip.layers, strip.i
     size = layers.spread(i).sqrt()
     return torch.stack(
@@ -90,6 +91,6 @@ PROCRUSTES = Metric(
     "orthogonal Procrustes",
     procrustes_similarity,
     procrustes_matrix,
-    strips=(_nuclear_norms,),
+    strips=(nuclear_norms,),
     single=True,
 )

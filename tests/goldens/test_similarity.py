@@ -125,7 +125,7 @@ def discrepancy(actual: np.ndarray, array: str, arrays: dict[str, np.ndarray]) -
 
 def test_every_array_has_a_metric():
     assert {case.values[1] for case in CASES} <= METRIC_OF_ARRAY.keys()
-    assert set(METRIC_OF_ARRAY.values()) == METRICS.keys()
+    assert set(METRIC_OF_ARRAY.values()) <= METRICS.keys()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["", "float32"])

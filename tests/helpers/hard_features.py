@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -205,6 +206,45 @@ def _procrustes(x: Tensor, y: Tensor) -> float:
     return float(np.linalg.svd(xc.T @ yc, compute_uv=False).sum())
 
 
+def _hat(x: Tensor) -> np.ndarray:
+    """The predictions of ridge regression, (samples, samples), at the default ridge."""
+    xc = _centered(x) / np.linalg.norm(_centered(x))
+    return xc @ np.linalg.solve(xc.T @ xc + 0.01 * np.eye(xc.shape[1]), xc.T)
+
+
+def _ridge_cca(x: Tensor, y: Tensor) -> float:
+    k, m = _hat(x), _hat(y)
+    return float((k * m).sum() / np.linalg.norm(k) / np.linalg.norm(m))
+
+
+def _linear_r2(x: Tensor, y: Tensor) -> float:
+    xc = _centered(x) / np.linalg.norm(_centered(x))
+    residual = xc - basis(y) @ (basis(y).T @ xc)
+    return float(1 - (residual**2).sum())
+
+
+@functools.cache
+def _neighbors(x: Tensor, k: int) -> np.ndarray:
+    """Weights of the k nearest by cosine, (samples, samples); those tied for the last places share them."""
+    unit = _centered(x) / np.linalg.norm(_centered(x), axis=1, keepdims=True)
+    weights = np.zeros((len(x), len(x)))
+    for a, cosines in enumerate(unit @ unit.T):
+        others = np.delete(np.arange(len(x)), a)
+        last = np.sort(cosines[others])[-k]
+        nearer = [b for b in others if cosines[b] > last + 1e-9]
+        tied = [b for b in others if abs(cosines[b] - last) <= 1e-9]
+        weights[a, nearer] = 1
+        weights[a, tied] = (k - len(nearer)) / len(tied)
+    return weights
+
+
+def _mutual_knn(x: Tensor, y: Tensor) -> float:
+    k = min(10, (len(x) - 1) // 2)
+    overlap = np.minimum(_neighbors(x, k), _neighbors(y, k)).sum() / (len(x) * k)
+    chance = k / (len(x) - 1)
+    return float((overlap - chance) / (1 - chance))
+
+
 REFERENCES: dict[str, Callable[[Tensor, Tensor], float]] = {
     "cka": _cka,
     "debiased-cka": _debiased_cka,
@@ -216,4 +256,8 @@ REFERENCES: dict[str, Callable[[Tensor, Tensor], float]] = {
     "svcca": _svcca,
     "pwcca": _pwcca,
     "procrustes": _procrustes,
+    "angular-procrustes": lambda x, y: 1 - 2 / np.pi * np.arccos(min(1.0, _procrustes(x, y))),
+    "ridge-cca": _ridge_cca,
+    "linear-r2": _linear_r2,
+    "mutual-knn": _mutual_knn,
 }

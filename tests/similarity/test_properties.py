@@ -16,6 +16,7 @@ from tests.helpers.statistics_layouts import LAYOUTS, batches, statistics_of
 METRIC_NAMES = list(METRICS)
 ROTATIONS = [name for name in METRIC_NAMES if name != "pwcca"]
 INVERTIBLE = ["r2cca", "r2cca-rank", "gcd"]
+TOLERANCE = {"angular-procrustes": 1e-5}  # the arc cosine scales rounding errors near 1 up to their root
 SIZES = st.lists(st.integers(1, 20), min_size=1, max_size=4)
 
 quick = settings(max_examples=15, deadline=None, derandomize=True, database=None)
@@ -70,7 +71,7 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
 def test_range_diagonal_and_symmetry(name, features):
     matrix = matrix_of(name, features)
     defined = ~matrix.isnan()
-    lowest = -1 if name == "debiased-cka" else 0
+    lowest = -1 if name in ("debiased-cka", "mutual-knn") else 0
     assert ((matrix >= lowest - 1e-9) & (matrix <= 1 + 1e-9))[defined].all()
     diagonal = matrix.diagonal()[~matrix.diagonal().isnan()]
     if name == "r2cca":  # rank over width
@@ -88,7 +89,7 @@ def test_all_pairs_are_the_pairs(name, features):
     pair = get_metric(name).pair
     pairs = torch.stack([torch.stack([pair(x, y) for y in features]) for x in features])
     for layout in LAYOUTS if get_metric(name).needs == "moments" else ["rows"]:
-        close(matrix_of(name, features, layout), pairs)
+        close(matrix_of(name, features, layout), pairs, TOLERANCE.get(name, 1e-9))
 
 
 @pytest.mark.parametrize("name", METRIC_NAMES)
@@ -96,7 +97,8 @@ def test_all_pairs_are_the_pairs(name, features):
 @given(features=layers(), seed=st.integers(0, 1000), sizes=SIZES)
 def test_order_and_batches_do_not_matter(name, features, seed, sizes):
     order = torch.randperm(len(features[0]), generator=torch.Generator().manual_seed(seed))
-    close(matrix_of(name, [layer[order] for layer in features], sizes=sizes), matrix_of(name, features))
+    moved = matrix_of(name, [layer[order] for layer in features], sizes=sizes)
+    close(moved, matrix_of(name, features), TOLERANCE.get(name, 1e-9))
 
 
 @pytest.mark.parametrize("name", METRIC_NAMES)
@@ -110,7 +112,7 @@ def test_shards_do_not_matter(name, features, cuts):
         for batch in batches([layer[start:end] for layer in features], [7]):
             shard.update(batch)
         merged.merge(shard)
-    close(get_metric(name).matrix(merged), matrix_of(name, features))
+    close(get_metric(name).matrix(merged), matrix_of(name, features), TOLERANCE.get(name, 1e-9))
 
 
 @pytest.mark.parametrize("name", ROTATIONS)
@@ -118,7 +120,7 @@ def test_shards_do_not_matter(name, features, cuts):
 @given(features=layers(), seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3), shift=st.floats(-5, 5))
 def test_rotation_scale_and_shift_do_not_matter(name, features, seed, scale, shift):
     moved = [(layer - layer.mean(0)) @ rotation(layer.shape[1], seed) * scale + shift for layer in features]
-    close(matrix_of(name, moved), matrix_of(name, features), 1e-7)
+    close(matrix_of(name, moved), matrix_of(name, features), max(1e-7, TOLERANCE.get(name, 0)))
 
 
 @pytest.mark.parametrize("name", INVERTIBLE)
@@ -138,7 +140,8 @@ def test_invertible_maps_do_not_matter_to_cca(name, features, seed):
 @given(features=layers(least=3), seed=st.integers(0, 1000))
 def test_a_pair_is_the_same_in_any_company(name, features, seed):
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed)).tolist()
-    close(matrix_of(name, [features[i] for i in order]), matrix_of(name, features)[order][:, order])
+    moved = matrix_of(name, [features[i] for i in order])
+    close(moved, matrix_of(name, features)[order][:, order], TOLERANCE.get(name, 1e-9))
 
 
 @pytest.mark.parametrize("name", METRIC_NAMES)

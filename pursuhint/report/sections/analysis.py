@@ -52,6 +52,14 @@ MEANING = {
     "of the column; the other way round the value may differ.",
     "procrustes": "1 means that one layer is the other, turned and scaled, 0 that they have nothing in "
     "common.",
+    "angular-procrustes": "1 means that one layer can be rotated exactly onto the other, 0 that the two "
+    "are at a right angle; what is missing to 1 is a distance in the strict sense.",
+    "ridge-cca": "1 means that the same can be predicted from both layers by ridge regression, 0 that they "
+    "have nothing in common; directions that carry less than 1 % of the variance hardly count.",
+    "linear-r2": "The share of the variance of the layer of the row that a linear map from the layer of the "
+    "column explains.",
+    "mutual-knn": "1 means that every image has the same ten nearest images in both layers, 0 that they "
+    "share no more of them than by chance.",
 }
 """What a similarity by a metric says, for a reader who does not know the metric."""
 

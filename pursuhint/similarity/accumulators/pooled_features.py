@@ -258,6 +258,24 @@ class PooledFeatures(LayerStatistics):
         return _added_up(part.T @ part for part in norms)
 
 
+def stored_rows(layers: LayerStatistics, what: str) -> PooledFeatures:
+    """The statistics, if they are stored features.
+
+    Args:
+        layers: any statistics.
+        what: the metric that needs them, for the message.
+
+    Raises:
+        PursuhintError: these are not `PooledFeatures`.
+    """
+    if not isinstance(layers, PooledFeatures):
+        raise PursuhintError(
+            f"{what} compares pairs of samples and needs the features themselves (PooledFeatures), "
+            f"not {type(layers).__name__}; name the metric when collecting"
+        )
+    return layers
+
+
 def _added_up(parts: Iterator[Tensor]) -> Tensor:
     total = next(parts)
     for part in parts:
