@@ -58,9 +58,8 @@ def test_linear_regression(layers):
 
 def test_angular_shape_metric(layers):
     values = expected("orthogonal_angular_shape_metric_centered")
-    close(
-        1 - get_metric("angular-procrustes").matrix(statistics_of("moments", layers)), values * 2 / torch.pi
-    )
+    found = 1 - get_metric("angular-procrustes").matrix(statistics_of("moments", layers))
+    close(found, values * 2 / torch.pi, 1e-7)  # rounding gives ReSi 1e-8 where a layer meets itself
     close(angular_procrustes_distance(layers[1], layers[2]), values[1, 2])
 
 
