@@ -1,4 +1,4 @@
-"""DOT: momenta of cross-entropy and of distillation kept apart (Zhao, Cui, Song, Qiu and Liang, 2023)."""
+"""DOT: momenta of cross-entropy and of distillation kept apart (Zhao, Cui, Song and Liang, 2023)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from pursuhint.distillation.terms import Losses
-
-__all__ = ["DistillationOrientedSGD"]
 
 
 class DistillationOrientedSGD(torch.optim.Optimizer):
