@@ -25,9 +25,18 @@ def test_every_package_is_listed_in_setup_cfg():
     assert listed == {".".join(folder.parts) for folder in folders} | {"pursuhint.cli"}
 
 
+OF_EXTRAS = {
+    "pursuhint.hints.exports.modelopt",
+    "pursuhint.integrations.hf_trainer",
+    "pursuhint.integrations.lightning_module",
+    "pursuhint.integrations.timm_task",
+}
+"""Modules that import the package of an extra; tests/integrations tries them where it is installed."""
+
+
 def test_every_module_says_what_it_is():
     for module in pkgutil.walk_packages(pursuhint.__path__, "pursuhint."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith("__main__") and module.name not in OF_EXTRAS:
             assert importlib.import_module(module.name).__doc__, module.name
 
 

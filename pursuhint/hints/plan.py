@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -496,6 +496,69 @@ class HintPlan(Shown):
         if student_network is not None and self.student_points:
             students = _found(self.student_points, student_network, example)
         return replace(self, pairs=tuple(HintPair(*points) for points in zip(teachers, students)))
+
+    # -- other tools -----------------------------------------------------------------------------------------
+
+    def to_modelopt(
+        self, loss: Callable[[HintPoint, HintPoint], nn.Module], *, weight: float = 1.0
+    ) -> dict[str, Any]:
+        """``criterion`` and ``loss_balancer`` of NVIDIA Model Optimizer's distillation (``kd_loss``).
+
+        The balancer adds the student's own loss, if ``compute_kd_loss`` is given one, and all criteria.
+
+        Args:
+            loss: makes a module ``loss(student, teacher)`` of features for a pair of points of student and
+                teacher; `pursuhint.integrations.pair_loss` makes it from the name of a loss.
+            weight: factor of every pair, at least 0.
+
+        Raises:
+            PursuhintError: modelopt is not installed, or the plan has no student or a point that is not
+                what a module returns.
+
+        Example:
+            >>> config = {"teacher_model": teacher, **plan.to_modelopt(pair_loss("fitnet"), weight=100)}
+            >>> network = modelopt.torch.distill.convert(student, mode=[("kd_loss", config)])
+        """
+        from pursuhint.hints.exports.module_outputs import readable_pairs
+
+        pairs = readable_pairs(self, "modelopt", inputs=False, axes=True)
+        try:
+            from pursuhint.hints.exports.modelopt import PairCriterion, SumOfLosses
+        except ModuleNotFoundError as error:
+            raise PursuhintError(
+                f"to_modelopt needs {error.name}; install it with: pip install 'pursuhint[modelopt]'"
+            ) from None
+        criterion = {
+            (own.tap.module, other.tap.module): PairCriterion(
+                number, (own.tap, other.tap), loss(own, other), weight
+            )
+            for number, (own, other) in enumerate(pairs)
+        }
+        return {"criterion": criterion, "loss_balancer": SumOfLosses()}
+
+    def to_torchdistill(self, loss: str = "ATLoss", *, weight: float | None = None) -> dict[str, Any]:
+        """The entries ``teacher``, ``student`` and ``criterion`` of a ``train`` section of torchdistill.
+
+        Plain values, for its YAML files or its ``DistillationBox``: forward hooks at the plan's points, and
+        the sum of cross-entropy and the loss of the pairs. torchdistill leaves the mode of the teacher to
+        you: call ``teacher.eval()``.
+
+        Args:
+            loss: ``ATLoss``, for maps of equal height and width, or ``SPKDLoss``: those of its losses that
+                compare pairs and learn nothing (what a criterion learns is not trained there).
+            weight: factor of the loss; None for that of torchdistill's own examples, 1000 for ``ATLoss`` and
+                1 for ``SPKDLoss``.
+
+        Raises:
+            PursuhintError: the loss is another one or cannot compare a pair, or the plan has no student or a
+                point that is not input or output of a module.
+        """
+        from pursuhint.hints.exports.module_outputs import readable_pairs
+        from pursuhint.hints.exports.torchdistill import WEIGHTS, configuration
+
+        usual = lookup("loss of torchdistill", WEIGHTS, loss)
+        pairs = readable_pairs(self, "torchdistill", inputs=True, axes=False)
+        return configuration(pairs, loss, usual if weight is None else weight)
 
 
 def _found(points: Sequence[HintPoint], network: nn.Module, example: NetworkInput) -> list[HintPoint]:

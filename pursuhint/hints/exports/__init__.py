@@ -1,0 +1,1 @@
+"""Hint plans in the words of other tools, which read outputs of modules by name."""
