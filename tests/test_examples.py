@@ -195,7 +195,7 @@ def test_snippets_run(folder, monkeypatch):
         exec(compile(text, "README.md", "exec"), names)
     assert names["taught"].last["test_top1"] > names["alone"].last["test_top1"]  # the teacher helped
     names["analysis"].save("FOLDER")
-    own = ("own-loop.md", "folder-to-onnx.md")  # which have tests of their own
+    own = ("own-loop.md", "folder-to-onnx.md", "other-libraries.md")  # which have tests of their own
     pages = [page for page in PAGES[1:] if page.name not in own]
     others = [(page, text) for page in pages for text in blocks(page, "python")]
     for page, text in others:

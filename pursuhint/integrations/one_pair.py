@@ -21,7 +21,7 @@ def pair_loss(name: str, **options: Any) -> Callable[[HintPoint, HintPoint], nn.
 
     Args:
         name: of a loss that compares one pair of hint points by itself: ``fitnet``, ``at``, ``vid``, ...
-        **options: its hyperparameters.
+        **options: its hyperparameters. OFD needs ``margins="batch"``: the teacher's norms are not known here.
 
     Returns:
         Points of student and teacher -> a module ``loss(student, teacher)`` of their features. It is not
