@@ -20,7 +20,7 @@ from pursuhint.data import load_dataset
 from pursuhint.losses import LOSSES
 from pursuhint.models import create_model
 from pursuhint.similarity import debiased_cka, linear_cka, r2cca, rbf_cka
-from pursuhint.training import Inputs
+from pursuhint.training import Inputs, Recipe, train
 from pursuhint.training.prepare_training import build_distiller, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe
 
@@ -40,6 +40,7 @@ def script(name: str) -> ModuleType:
 analysis = script("analysis")
 evidence = script("evidence")
 evidence_page = script("evidence_page")
+gallery = script("gallery")
 networks = script("networks")
 losses = script("losses")
 preprocessing = script("preprocessing")
@@ -283,3 +284,21 @@ def test_every_pair_of_the_evidence_can_have_every_loss(name):
         parts = prepare(recipe, inputs)
         assert len(parts.plan.pairs) == 3
         build_distiller(recipe, parts, parts.plan)
+
+
+def test_the_gallery_shows_what_the_analysis_of_a_run_finds(tmp_path):
+    small = {"student": "resnet14", "data": "digits", "epochs": 1}
+    data = load_dataset("digits", image_size=6, train_samples=80)  # passed from Python under its own name
+    run = train(Recipe.from_dict(small), tmp_path / "run", data=data, device="cpu", progress=False)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{gallery.BEGIN}\nold\n{gallery.END}\nafter\n")
+    gallery.main([str(run.path), "--write", str(page)])
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "trained for 1 epochs on 80 images of digits (6x6 pixels)" in text
+    assert f"test accuracy {run.last['test_top1']:.1f} %" in text
+    (picture,) = re.findall(r"\((pictures/\S+\.png)\)", text)
+    with Image.open(tmp_path / picture) as image:
+        assert image.width <= 640
