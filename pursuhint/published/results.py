@@ -67,7 +67,7 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
             },
         ),
         "refilled-supplement": Paper(
-            "Ye, Lu and Zhan, Distilling Cross-Task Knowledge via Relationship Matching, supplement",
+            "Ye, Lu and Zhan, Generalized Knowledge Distillation via Relationship Matching, supplement",
             {
                 "1": "Mean accuracy on CUB by class overlap",
                 "2": "Mean accuracy on CIFAR-100 by class overlap",
