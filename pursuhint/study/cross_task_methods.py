@@ -100,3 +100,33 @@ def _method(text: str, options: Mapping[str, Any]) -> Method:
     if found["strength"]:
         own, title = {"strength": float(found["strength"])}, f"REFILLED, strength {found['strength']}"
     return Method(name, {"refilled": LossConfig(weight=1.0, options={**options, **own})}, None, title)
+
+
+def refilled_settings(methods: Sequence[str], settings: str) -> dict[str, dict[str, str]]:
+    """Which methods of a study are REFILLED with another number of negatives or another strength.
+
+    Args:
+        methods: names.
+        settings: a key of `REFILLED_SETTINGS`.
+
+    Returns:
+        For ``k_hat`` and for ``strength`` the methods by the value of the setting, ascending, with REFILLED
+        itself if it is there: with ``all`` negatives, and with the strength of the settings.
+    """
+    negatives: dict[float, str] = {}
+    strengths: dict[float, str] = {}
+    for name in methods:
+        found = _VARIANT.fullmatch(name)
+        if found is None or found["name"]:
+            continue
+        if found["k"]:
+            negatives[int(found["k"])] = name
+        elif found["strength"]:
+            strengths[float(found["strength"])] = name
+        else:
+            negatives[float("inf")] = name
+            strengths[float(REFILLED_SETTINGS[settings].get("strength", 2.0))] = name
+    return {
+        "k_hat": {"all" if k == float("inf") else f"{k:g}": negatives[k] for k in sorted(negatives)},
+        "strength": {f"{value:g}": strengths[value] for value in sorted(strengths)},
+    }

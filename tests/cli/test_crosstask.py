@@ -19,7 +19,8 @@ WORDS = (
         "--student",
         "resnet8",
     ),
-    *("--epochs", "1", "--seeds", "0", "--device", "cpu", "--method", "refilled", "--overlap"),
+    *("--epochs", "1", "--seeds", "0", "--device", "cpu", "--method", "refilled"),
+    *("--method", "refilled-k1", "--method", "refilled-lambda2", "--overlap"),
 )
 
 
@@ -34,6 +35,8 @@ def test_the_whole_protocol(pursuhint, tmp_path):
     assert result.overlaps[0].student_classes == ("3", "4", "5", "6", "7")
     assert classes_of_weights(out / "teacher/student.safetensors") == result.teacher_classes
     assert (out / "report.html").exists()
+    drawn = {"overlaps", "weights-40", "negatives", "strength", "stages", "convergence"}
+    assert drawn == {path.stem for path in (out / "figures").glob("*.png")}
     assert f"{result.cell(40, 'refilled').last.mean:.2f}" in (out / "table.md").read_text()
 
     done = pursuhint(*WORDS, "40,100", "--out", out, "--quiet", "--json")  # an overlap more

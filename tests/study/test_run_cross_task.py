@@ -19,7 +19,7 @@ from pursuhint.hints import HintPlan
 from pursuhint.losses.refilled_stage2 import relative_confidence
 from pursuhint.models import create_model, load_weights
 from pursuhint.study import CrossTaskRequest, CrossTaskResult, StudyOptions
-from pursuhint.study.cross_task_methods import cross_task_methods
+from pursuhint.study.cross_task_methods import cross_task_methods, refilled_settings
 from pursuhint.study.cross_task_result import published_accuracy
 from pursuhint.training import GroupStep, Recipe, RunRecord
 from tests.helpers.interrupted_runs import Interrupted
@@ -267,6 +267,14 @@ def test_names_stand_for_the_variants_of_the_papers():
     matching = {"keep_matching": None, "score_every": 5}
     (plain,) = cross_task_methods(("refilled",), settings="conference", matching=matching, whole=False)
     assert plain.losses["refilled"].options == {"keep_matching": "best", "score_every": 5}
+
+
+def test_variants_of_refilled_are_found_by_their_setting():
+    names = ("alone", "rkd", "refilled-k5", "refilled", "refilled-k1", "refilled-emb", "refilled-lambda0.5")
+    found = refilled_settings(names, "supplement")
+    assert list(found["k_hat"].items()) == [("1", "refilled-k1"), ("5", "refilled-k5"), ("all", "refilled")]
+    assert list(found["strength"].items()) == [("0.5", "refilled-lambda0.5"), ("1", "refilled")]
+    assert list(refilled_settings(names, "conference")["strength"]) == ["0.5", "2"]
 
 
 def test_published_figures_stand_beside():

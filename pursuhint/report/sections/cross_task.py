@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pursuhint._util.text import capital
-from pursuhint.report.figures import Series, overlap_curves, training_curves, weight_histogram
-from pursuhint.report.page_model import Card, CrossedSection, FigureFolder, Grid, Page, Picture
+from pursuhint.report.page_model import Card, CrossedSection, FigureFolder, Grid, Page
+from pursuhint.report.sections.cross_task_pictures import WEIGHTING, cross_task_pictures
 from pursuhint.report.text import count, environment_rows, footer, percent, toy_limit
 from pursuhint.study.bounds import FEWEST_SEEDS
-from pursuhint.study.cross_task_result import CrossTaskOverlap, CrossTaskResult
+from pursuhint.study.cross_task_result import CrossTaskResult
 from pursuhint.study.paired_statistics import DECIDED
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
-
-_WEIGHTING = {"supplement": "teacher_relative_confidence", "conference": "teacher_max_prob"}
 
 
 def build_cross_task_page(study: CrossTaskResult, figure_folder: FigureFolder) -> Page:
@@ -54,7 +52,7 @@ def build_cross_task_page(study: CrossTaskResult, figure_folder: FigureFolder) -
             "with the standard deviation over the seeds. Students of different overlaps learn different "
             "classes: compare methods within a column, not columns. A figure behind a stroke is published.",
             table=_grid(accuracy.heads, accuracy.rows),
-            pictures=tuple(_pictures(study, figure_folder)),
+            pictures=tuple(cross_task_pictures(study, figure_folder)),
             cells=_grid(measures.heads, measures.rows),
             heading="The students, by overlap",
             cells_heading="Embeddings, and the classes of teacher and student together",
@@ -105,61 +103,10 @@ def _findings(study: CrossTaskResult) -> tuple[str, ...]:
         if not lines:
             lines.append("No method differs from the student alone by more than seeds do, at any overlap.")
     for one in study.overlaps:
-        auc = one.weights[_WEIGHTING[study.settings]].auc
+        auc = one.weights[WEIGHTING[study.settings]].auc
         if auc is not None:
             lines.append(
                 f"At an overlap of {one.overlap:.3g} %, the weight of an image tells known classes from "
                 f"others with an AUC of {auc:.3f} (the supplement's figure on CIFAR-100 at 60 % is 0.959)."
             )
     return tuple(lines)
-
-
-def _pictures(study: CrossTaskResult, figure_folder: FigureFolder) -> list[tuple[str, Picture]]:
-    """Accuracy by overlap, weights of the images, and curves of training."""
-    values = {
-        cell.title: {one.overlap: study.cell(one.overlap, cell.method).last.values for one in study.overlaps}
-        for cell in study.overlaps[0].cells
-    }
-    found = [
-        (
-            "Accuracy by overlap",
-            figure_folder.add(
-                "overlaps",
-                overlap_curves(values),
-                "Accuracy of every method over the overlaps of classes.",
-                "Means over the seeds; bars are one standard deviation.",
-            ),
-        )
-    ]
-    for one in study.overlaps:
-        weights = one.weights[_WEIGHTING[study.settings]]
-        if weights.auc is not None or one is study.overlaps[-1]:
-            found.append(
-                (
-                    f"Weights of the images at {one.overlap:.3g} %",
-                    figure_folder.add(
-                        f"weights-{one.overlap:.3g}",
-                        weight_histogram(weights.seen, weights.unseen),
-                        "Histogram of the weights of images, by whether the teacher knows the class.",
-                        "Weights with a strength of 1, of the student's training images.",
-                    ),
-                )
-            )
-    middle = study.overlaps[len(study.overlaps) // 2]
-    found.append((f"Training at {middle.overlap:.3g} %", _curves(study, middle, figure_folder)))
-    return found
-
-
-def _curves(study: CrossTaskResult, overlap: CrossTaskOverlap, figure_folder: FigureFolder) -> Picture:
-    """The main stage of every method; what comes before has no classifier to measure."""
-    series = []
-    for cell in overlap.cells:
-        records = [RunRecord.load(study.path / folder) for folder in cell.folders]
-        runs = tuple([line for line in one.metrics if line["stage"] == "main"] for one in records)
-        series.append(Series(cell.title, runs))
-    return figure_folder.add(
-        "convergence",
-        training_curves(series, split=records[0].chosen_on),
-        "Accuracy and loss by epoch of every method.",
-        "Epochs count from the first of a run: those of REFILLED's first stage are left out.",
-    )
