@@ -22,7 +22,6 @@ from pursuhint.report.figures.length_curves import length_curves
 from pursuhint.report.figures.overlap_curves import overlap_curves, weight_histogram
 from pursuhint.report.figures.pairs_by_scheme import pairs_by_scheme
 from pursuhint.report.figures.positions import position_map
-from pursuhint.report.figures.setting_curves import setting_curves, stage_curves
 from pursuhint.report.figures.training_curves import Series, series_colors, training_curves
 
 __all__ = [

@@ -24,7 +24,7 @@ from pursuhint.report.figures.drawing import (
 )
 from pursuhint.report.figures.plain_text import PlainTextFigure
 
-__all__ = ["setting_curves", "stage_curves"]
+__all__: list[str] = []
 
 Runs = Sequence[Mapping[int, float]]
 """For every seed, a value by epoch."""

@@ -117,9 +117,9 @@ def _settings(study: CrossTaskResult, figure_folder: FigureFolder) -> list[tuple
     return found
 
 
-def _after_matching(cell: CrossTaskCell) -> list[float]:
+def _after_matching(cell: CrossTaskCell) -> tuple[float, ...]:
     values = [one.nearest_mean_after_matching for one in cell.measures]
-    return [value for value in values if value is not None]
+    return tuple(value for value in values if value is not None)
 
 
 def _stages(study: CrossTaskResult, figure_folder: FigureFolder) -> tuple[str, Picture] | None:
