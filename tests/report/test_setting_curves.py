@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pursuhint.errors import PursuhintError
-from pursuhint.report.figures import setting_curves, stage_curves
+from pursuhint.report.figures.setting_curves import setting_curves, stage_curves
 
 
 def test_means_stand_over_the_values_of_the_setting():

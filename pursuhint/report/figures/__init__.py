@@ -37,10 +37,8 @@ __all__ = [
     "position_map",
     "save_figure",
     "series_colors",
-    "setting_curves",
     "silhouette_curves",
     "similarity_heatmap",
-    "stage_curves",
     "training_curves",
     "weight_histogram",
 ]

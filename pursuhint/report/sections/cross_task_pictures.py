@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pursuhint.report.figures import (
     Series,
     overlap_curves,
-    setting_curves,
-    stage_curves,
     training_curves,
     weight_histogram,
 )
+from pursuhint.report.figures.setting_curves import setting_curves, stage_curves
 from pursuhint.report.page_model import FigureFolder, Picture
 from pursuhint.study.cross_task_methods import refilled_settings
 from pursuhint.study.cross_task_result import CrossTaskCell, CrossTaskOverlap, CrossTaskResult
