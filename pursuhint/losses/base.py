@@ -111,6 +111,11 @@ class Loss(nn.Module):
                 lacks what the loss looks at.
         """
         options = cls.checked(hyperparameters)
+        if options.get("temperature") == "learned":
+            from pursuhint.losses._parts.learned_temperature import build_learned  # which extends this class
+
+            del options["temperature"]
+            return build_learned(cls, context, options)
         cls.check_context(context)
         return cls(**{**cls.arguments(context), **options})
 
@@ -202,6 +207,9 @@ class Loss(nn.Module):
             if name not in known:
                 hint = did_you_mean(name, known) if known else "it has none"
                 raise PursuhintError(f"{cls.info.title} has no hyperparameter {name!r}; {hint}")
+            if name == "temperature" and value == "learned" and cls.info.softens_logits:
+                result[name] = value
+                continue
             check = TypeAdapter(types[name], config=ConfigDict(strict=True, allow_inf_nan=False))
             result[name] = _without_lists(value)  # YAML has no tuples
             try:

@@ -71,6 +71,7 @@ class PredictionCorrelationLoss(LogitLoss):
         paper="Huang et al., Knowledge Distillation from A Stronger Teacher, NeurIPS 2022",
         default_weight=2.0,
         batch_coupled=True,
+        softens_logits=True,
     )
 
     def __init__(

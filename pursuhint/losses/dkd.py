@@ -53,6 +53,7 @@ class DecoupledLoss(LogitLoss):
         title="DKD",
         paper="Zhao et al., Decoupled Knowledge Distillation, CVPR 2022",
         default_weight=1.0,
+        softens_logits=True,
     )
 
     def __init__(

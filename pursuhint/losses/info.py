@@ -67,6 +67,8 @@ class LossInfo:
         needs_teacher_classifier: `LossContext.teacher_classifier` must be set.
         needs_input_gradients: the loss differentiates logits by the images: these then require gradients
             and the teacher runs with a graph.
+        softens_logits: its hyperparameter ``temperature`` divides the logits, so that it may be ``"learned"``
+            as in CTKD.
         classifier_parameters: names of parameters of the student's classifier that the loss computes with, so
             that they get gradients from it; `Loss.prepare` looks it up.
         no_grad_parameters: names of trainable parameters that receive no gradient, as the method has it.
@@ -96,6 +98,7 @@ class LossInfo:
     activation: Activation = "post"
     needs_teacher_classifier: bool = False
     needs_input_gradients: bool = False
+    softens_logits: bool = False
     classifier_parameters: tuple[str, ...] = ()
     no_grad_parameters: tuple[str, ...] = ()
     extra_taps: tuple[str, ...] = ()

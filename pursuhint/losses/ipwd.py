@@ -76,6 +76,7 @@ class InverseProbabilityLoss(LogitLoss):
         learns="a second classifier, which is dropped in the end",
         batch_coupled=True,  # through the mean of the weights alone
         inputs=(*LogitLoss.info.inputs, "student_embedding"),
+        softens_logits=True,
     )
 
     def __init__(

@@ -79,6 +79,7 @@ class SoftTargetLoss(LogitLoss):
         default_ce_weight=0.1,
         weight_beside=1.0,
         ce_weight_beside=1.0,
+        softens_logits=True,
     )
 
     def __init__(

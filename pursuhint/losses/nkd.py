@@ -48,6 +48,7 @@ class NormalizedKnowledgeLoss(LogitLoss):
         title="NKD",
         paper="Yang et al., From Knowledge Distillation to Self-Knowledge Distillation, ICCV 2023",
         minimum=None,
+        softens_logits=True,
     )
 
     def __init__(self, *, gamma: float = 1.5, temperature: float = 1.0) -> None:

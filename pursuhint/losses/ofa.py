@@ -66,6 +66,7 @@ class OneForAllLoss(LogitLoss):
         learns="an exit behind every stage of the student",
         inputs=("student_logits", "teacher_logits", "labels", "student_maps"),
         minimum=None,
+        softens_logits=True,
     )
 
     def __init__(

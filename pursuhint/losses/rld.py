@@ -57,6 +57,7 @@ class RefinedLogitLoss(LogitLoss):
         title="RLD",
         paper="Sun et al., Knowledge Distillation with Refined Logits, arXiv 2408.07703, 2024",
         minimum=None,
+        softens_logits=True,
     )
 
     def __init__(

@@ -74,6 +74,7 @@ class SphericalLoss(LogitLoss):
         paper="Guo et al., Spherical Knowledge Distillation, arXiv 2010.07485, 2020",
         minimum=None,
         contains_classification=True,
+        softens_logits=True,
     )
 
     running_radius: Tensor

@@ -50,6 +50,7 @@ class WeightedSoftLabelLoss(LogitLoss):
         paper="Zhou et al., Rethinking Soft Labels for Knowledge Distillation, ICLR 2021",
         minimum=None,
         contains_classification=True,
+        softens_logits=True,
     )
 
     def __init__(self, *, temperature: float = 2.0, alpha: float = 2.5, eps: float = 1e-7) -> None:

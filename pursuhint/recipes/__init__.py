@@ -55,6 +55,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "cifar100-cat-kd": "Class attention transfer on CIFAR-100, weight by pair",
         "cifar100-sdd": "Scale decoupled distillation on CIFAR-100",
         "cifar100-sdd-dkd": "Scale decoupled distillation with DKD on CIFAR-100",
+        "cifar100-kd-learned": "KD with a learned temperature (CTKD) on CIFAR-100",
         "cifar100-kd-dot": "KD with a distillation-oriented optimizer on CIFAR-100",
         "cifar100-vkd": "VkD, orthogonal projection of the embedding, + KD on CIFAR-100",
         "cifar100-srd": "Simple recipe distillation + KD on CIFAR-100",
