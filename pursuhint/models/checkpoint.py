@@ -23,7 +23,8 @@ from pursuhint._util.registry import did_you_mean
 from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.models.checkpoint_file import open_checkpoint
 from pursuhint.models.mismatch import compare, explain, head_names, is_counter
-from pursuhint.models.safetensors_header import sort_metadata
+from pursuhint.models.normalization import remember_normalization
+from pursuhint.models.safetensors_header import preprocessing_of_weights, sort_metadata
 from pursuhint.models.stored_tensor import StoredTensor
 
 __all__ = ["LoadedWeights", "count_parameters", "load_weights", "read_state_dict", "save_weights"]
@@ -202,6 +203,7 @@ def load_weights(
                 weights[name] = _checked(path, name, tensor, expected[name])
         unused = tuple(sorted(name for name in taken.state if name not in weights and not is_counter(name)))
     network.load_state_dict(weights, strict=False)  # counters and, if asked for, others can be absent
+    remember_normalization(network, preprocessing_of_weights(path))
     if checkpoint_key is None:
         _say_what_was_taken(path, taken, fitting)
     new = tuple(name for name in expected if name not in weights and not is_counter(name))

@@ -18,11 +18,16 @@ from pursuhint.errors import PursuhintError
 BY_NETWORK = "the network's "
 """Beginning of ``Normalization.source`` for constants that the network itself declares."""
 
+_OF_WEIGHTS = "normalization_of_weights"  # attribute of a network
+
 _PROCESSOR_FILE = "preprocessor_config.json"
 
 
 def expected_normalization(network: nn.Module, name: str = "") -> Normalization | None:
     """Mean and deviation of the images that a network was trained on, without a download; None if unknown.
+
+    What the file of its weights says, if `pursuhint.models.load_weights` has read one that does, comes before
+    what the network declares, which is meant for the weights that it is published with.
 
     Args:
         network: timm's networks have a ``pretrained_cfg``, some others a ``default_cfg``. Networks of
@@ -34,13 +39,31 @@ def expected_normalization(network: nn.Module, name: str = "") -> Normalization 
     for attribute in ("pretrained_cfg", "default_cfg"):
         declared = getattr(network, attribute, None)
         if isinstance(declared, Mapping) and declared.get("mean") and declared.get("std"):
-            return Normalization.from_mapping(declared, f"{BY_NETWORK}{attribute}")
+            declares = Normalization.from_mapping(declared, f"{BY_NETWORK}{attribute}")
+            return getattr(network, _OF_WEIGHTS, None) or declares
     processed = _of_processor(network)
-    if processed is not None:
-        return processed
-    if name.startswith("torchvision:"):
-        return Normalization(IMAGENET.mean, IMAGENET.std, f"{BY_NETWORK}weights at torchvision, ImageNet's")
-    return None
+    if processed is None and name.startswith("torchvision:"):
+        processed = Normalization(
+            IMAGENET.mean, IMAGENET.std, f"{BY_NETWORK}weights at torchvision, ImageNet's"
+        )
+    return None if processed is None else getattr(network, _OF_WEIGHTS, None) or processed
+
+
+def remember_normalization(network: nn.Module, preprocessing: Mapping[str, Any] | None) -> None:
+    """Keep, for `expected_normalization`, what a file of weights says of the images of its training.
+
+    Args:
+        network: gets an attribute, or loses that of weights that it had before.
+        preprocessing: from the file, unchecked; None if it does not say.
+    """
+    values = {} if preprocessing is None else preprocessing
+    mean, std = _numbers(values.get("mean")), _numbers(values.get("std"))
+    network = unwrapped(network)
+    if mean and len(mean) == len(std) and min(std) > 0 and values.get("value_range") is not None:
+        found = Normalization(tuple(mean), tuple(std), "the file of its weights")
+        setattr(network, _OF_WEIGHTS, found)
+    elif hasattr(network, _OF_WEIGHTS):
+        delattr(network, _OF_WEIGHTS)
 
 
 def _of_processor(network: nn.Module) -> Normalization | None:

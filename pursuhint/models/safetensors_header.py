@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -37,11 +39,28 @@ def classes_of_weights(path: Path) -> tuple[str, ...] | None:
     Returns:
         In the order of the logits; None if the file does not say.
     """
-    try:
-        with safe_open(path, framework="np") as file:
-            text = (file.metadata() or {}).get("class_names", "null")
-        names = json.loads(text)
-    except (OSError, ValueError, SafetensorError):
-        return None
+    names = _value(path, "class_names")
     strings = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return tuple(names) if strings else None
+
+
+def preprocessing_of_weights(path: Path) -> Mapping[str, Any] | None:
+    """The preprocessing of the images that weights were trained on, as their file says.
+
+    Args:
+        path: a file of weights of any format.
+
+    Returns:
+        As it stands there, unchecked; None if the file does not say.
+    """
+    values = _value(path, "preprocessing")
+    return values if isinstance(values, Mapping) else None
+
+
+def _value(path: Path, key: str) -> Any:
+    """A text of the metadata as JSON; None where there is none that can be read."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return json.loads((file.metadata() or {}).get(key, "null"))
+    except (OSError, ValueError, RecursionError, SafetensorError):
+        return None

@@ -6,12 +6,13 @@ import types
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pursuhint.data import load_dataset, make_loader
 from pursuhint.data.preprocessing import IMAGENET, Normalization
 from pursuhint.errors import PursuhintError
-from pursuhint.models import create_model
+from pursuhint.models import create_model, load_weights
 from pursuhint.models.normalization import convert_images, converted_to, expected_normalization
 from pursuhint.training import Recipe, RunRecord, RunStarted, evaluate, train
 from pursuhint.training.inputs import Inputs
@@ -195,3 +196,32 @@ def test_timm_and_torchvision_say_what_they_expect():
     found = expected_normalization(mixer, "timm:vit_tiny_patch16_224")
     assert found is not None
     assert found.mean == (0.5, 0.5, 0.5)
+
+
+def test_the_file_of_the_weights_comes_before_what_the_network_declares(teacher, tmp_path):
+    data = load_dataset("digits", train_samples=128)
+    own = train(
+        Recipe.from_dict({"student": "resnet8", "epochs": 1}),
+        tmp_path / "teacher",
+        data=data,
+        student=teacher,
+    )
+    given = data.normalized_with(IMAGENET)
+    config = recipe().data
+
+    def loaded(path):
+        load_weights(teacher, path)
+        return expected_normalization(teacher)
+
+    weights = own.path / "student.safetensors"
+    assert loaded(weights).mean == data.mean
+    assert converted_to(converted_for(teacher, "", data, config)) is None
+    assert converted_to(converted_for(teacher, "", given, config)).mean == data.mean
+    # A file that does not say, or says nonsense, leaves what the network declares.
+    plain, damaged = tmp_path / "plain.safetensors", tmp_path / "damaged.safetensors"
+    save_file(load_file(weights), plain)
+    wrong = {"mean": ["x"], "std": [0], "value_range": [0, 1]}
+    save_file(load_file(weights), damaged, metadata={"preprocessing": json.dumps(wrong)})
+    for path in (plain, damaged):
+        assert loaded(weights).mean == data.mean
+        assert loaded(path).mean == (0.5, 0.5, 0.5)
