@@ -17,6 +17,7 @@ from PIL import Image
 from pursuhint.cli.main import main
 
 from pursuhint.data import load_dataset
+from pursuhint.data.text_files import read_texts
 from pursuhint.losses import LOSSES
 from pursuhint.models import create_model
 from pursuhint.similarity import debiased_cka, linear_cka, r2cca, rbf_cka
@@ -38,6 +39,7 @@ def script(name: str) -> ModuleType:
 
 
 analysis = script("analysis")
+debian_text = script("debian_text")
 evidence = script("evidence")
 evidence_page = script("evidence_page")
 gallery = script("gallery")
@@ -302,3 +304,27 @@ def test_the_gallery_shows_what_the_analysis_of_a_run_finds(tmp_path):
     (picture,) = re.findall(r"\((pictures/\S+\.png)\)", text)
     with Image.open(tmp_path / picture) as image:
         assert image.width <= 640
+
+
+def test_a_corpus_of_package_descriptions_has_each_source_and_text_once(tmp_path):
+    paragraphs = [
+        f"Package: {name}\nSource: {source} (1.0)\nSection: {section}\nDescription: {text}\n more of it"
+        for name, source, section, text in [
+            ("a1", "a", "games", "A game"),
+            ("a2", "a", "games", "Another of the same source"),
+            ("b", "b", "contrib/net", "a GAME"),
+            ("libc", "c", "libs", "left out"),
+            ("d-doc", "d", "net", "left out"),
+            *((f"n{i}", f"n{i}", ("net", "games")[i % 2], f"text {i}") for i in range(60)),
+        ]
+    ]
+    (tmp_path / "x_Packages").write_text("\n\n".join(paragraphs))
+    assert debian_text.main([str(tmp_path), "--out", str(tmp_path / "out"), "--most", "20"]) == 0
+    splits = read_texts(tmp_path / "out")
+    assert splits.keys() == {"train", "val", "test"}
+    found = [(label, text.lower()) for samples in splits.values() for label, text in samples]
+    assert len(found) == len({text for _, text in found}) == 40  # 20 of each section
+    assert ("libs", "left out") not in found
+    assert len({"a game", "another of the same source"} & {text for _, text in found}) <= 1
+    assert all(debian_text.split_of(text.replace("text ", "n")) == name for name, samples in splits.items()
+               for _, text in samples if text.startswith("text "))  # fmt: skip
