@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pursuhint._util.lazy_exports import lazy_exports
 from pursuhint._util.registry import check_name, load, lookup, plugins
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pursuhint.data.text import TextData, load_text
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__, "AUGMENTATIONS", "DATASETS", "check_augmentations", "check_dataset_name", "load_dataset"
+    __name__, "AUGMENTATIONS", "DATASETS", "Flip", "check_augmentations", "check_dataset_name", "load_dataset"
 )
 
 DATASETS: Mapping[str, str] = MappingProxyType(
@@ -61,6 +61,9 @@ AUGMENTATIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Augmentations of training images by name, in the order in which they are applied."""
+
+Flip = Literal["random", "alternate"]
+"""How images are mirrored from epoch to epoch, see :func:`make_loader`."""
 
 _SIZED_WHEN_LOADED = ("imagenet", "cub200", "folder:PATH")
 _WITH_EXIF = ("imagenet", "folder:PATH")

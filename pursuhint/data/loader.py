@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from pursuhint._util.arguments import LOAD_DATA, expect
 from pursuhint._util.network_input import map_tensors
 from pursuhint._util.seeds import derived_generator, stable_permutation
-from pursuhint.data import check_augmentations
+from pursuhint.data import Flip, check_augmentations
 from pursuhint.data.augment import CropFlip, CropFlipDraws, ResizedCropFlip, normalize
 from pursuhint.data.batch import Batch
 from pursuhint.data.dataset_split import DatasetSplit, EpochImages
@@ -42,6 +42,7 @@ def make_loader(
     device: torch.device | str = "cpu",
     workers: int = 0,
     augment: bool | Sequence[str] | None = None,
+    flip: Flip = "random",
     drop_last: bool = False,
     shard: tuple[int, int] = (0, 1),
     subset: Tensor | None = None,
@@ -62,6 +63,10 @@ def make_loader(
             in memory. Does not change the batches.
         augment: names of :data:`pursuhint.data.AUGMENTATIONS`; True for ``standard``, False for none.
             Default: ``training``.
+        flip: how ``standard`` mirrors images: ``random``, each image in each epoch with probability one half;
+            ``alternate``, drawn once for each image, which is then mirrored in every other epoch, so that no
+            two epochs in a row show the same side. Source: K. Jordan, 94% on CIFAR-10 in 3.29 Seconds on a
+            Single GPU, 2024, https://arxiv.org/abs/2404.00498, section 3.6.
         drop_last: leave out the last batch when it is smaller than ``batch_size``.
         shard: (rank, world size): this rank's share of every batch. Shares are disjoint, differ in size by at
             most one sample and add up to the batch of a single process, so evaluation counts every sample
@@ -102,7 +107,14 @@ def make_loader(
     assert not isinstance(chosen, InputSplit)
     augment = training if augment is None else augment
     names = (("standard",) if augment else ()) if isinstance(augment, bool) else tuple(augment)
-    changes = _Changes(data, chosen, names, seed, torch.device(device))
+    if flip == "alternate" and not ("standard" in names and data.augmentation.flip):
+        raise PursuhintError(
+            f"flip {flip!r} needs images that are mirrored, which the standard augmentation of {data.name} "
+            "does not; leave it out"
+            if "standard" in names
+            else f"flip {flip!r} is a part of the standard augmentation, which is left out"
+        )
+    changes = _Changes(data, chosen, names, seed, torch.device(device), alternate=flip == "alternate")
     if isinstance(chosen, MemorySplit):
         return MemoryLoader(data, chosen, order, changes)
     return FileLoader(data, chosen, order, changes, workers)
@@ -218,9 +230,17 @@ class _Changes:
     """
 
     def __init__(
-        self, data: ImageData, split: Split, names: Sequence[str], seed: int, device: torch.device
+        self,
+        data: ImageData,
+        split: Split,
+        names: Sequence[str],
+        seed: int,
+        device: torch.device,
+        *,
+        alternate: bool,
     ) -> None:
         check_augmentations(names)
+        self.alternate = alternate
         self.standard = "standard" in names
         self.seed, self.count, self.device = seed, len(split), device
         self._policies = {name: make() for name, make in POLICIES.items() if name in names}
@@ -286,8 +306,15 @@ class Loader(abc.ABC):
 
         Drawn on the CPU, so that all devices get identical numbers.
         """
-        generator = derived_generator("augmentation", self._order.batching.seed, epoch)
-        return augmentation.draw(count, generator).to(self.device)
+
+        def drawn(epoch: int) -> CropFlipDraws:
+            generator = derived_generator("augmentation", self._order.batching.seed, epoch)
+            return augmentation.draw(count, generator)
+
+        draws = drawn(epoch)
+        if self._changes.alternate:
+            draws = replace(draws, flip=drawn(0).flip ^ (epoch % 2 == 1))
+        return draws.to(self.device)
 
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -382,7 +409,7 @@ class FileLoader(Loader):
         self._images: DataLoader = DataLoader(
             EpochImages(split, seed)
             if isinstance(split, DatasetSplit)
-            else _Files(data, split, seed, changes.standard),
+            else _Files(data, split, seed, changes),
             batch_sampler=self._keys,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -440,11 +467,12 @@ class _Keys:
 class _Files(Dataset):
     """Decodes and augments single files; yields uint8 to keep the transfer between processes small."""
 
-    def __init__(self, data: ImageData, split: FileSplit, seed: int, augment: bool) -> None:
+    def __init__(self, data: ImageData, split: FileSplit, seed: int, changes: _Changes) -> None:
         self.augmentation = data.augmentation if isinstance(data.augmentation, ResizedCropFlip) else None
         self.margin = 1.0 if self.augmentation is None else EVALUATION_MARGIN
         self.channels, self.size = data.in_channels, data.image_size
-        self.split, self.seed, self.augment = split, seed, augment
+        self.split, self.seed = split, seed
+        self.augment, self.alternate = changes.standard, changes.alternate
 
     def __getitem__(self, key: tuple[int, int]) -> Tensor | PursuhintError:
         epoch, position = key
@@ -457,6 +485,9 @@ class _Files(Dataset):
         index = int(self.split.indices[position])
         generator = derived_generator("augmentation", self.seed, epoch, index)
         box, mirrored = self.augmentation.draw(image.height, image.width, generator)
+        if self.alternate:
+            first = torch.rand(1, generator=derived_generator("flip", self.seed, index)) < 0.5
+            mirrored = bool(first) ^ (epoch % 2 == 1)
         return to_tensor(resized_crop(image, box, self.size, mirrored=mirrored))
 
 

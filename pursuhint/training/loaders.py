@@ -91,6 +91,7 @@ def training_loader(
         batch_size=recipe.batch_size,
         training=True,
         augment=recipe.data.augment,
+        flip=recipe.data.flip,
         seed=recipe.seed,
         device=device,
         workers=recipe.data.workers,

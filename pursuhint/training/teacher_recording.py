@@ -224,6 +224,7 @@ def describe(recipe: Recipe, data: ImageData | InputData, teacher: nn.Module) ->
             **_image_facts(data),
         },
         "augment": list(recipe.data.augment),
+        **({} if recipe.data.flip == "random" else {"flip": recipe.data.flip}),
         "seed": recipe.seed,
         "batch_size": recipe.batch_size,
         "precision": recipe.precision,

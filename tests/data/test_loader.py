@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from pursuhint.data import Batch, CropFlip, ImageData, Loader, load_folder, make_loader, sample_indices
+from pursuhint.data import (
+    Batch,
+    CropFlip,
+    ImageData,
+    Loader,
+    ResizedCropFlip,
+    load_folder,
+    make_loader,
+    sample_indices,
+)
 from pursuhint.data.decode import fit, read_image, to_tensor
 from pursuhint.data.splits import FileSplit, MemorySplit
 from pursuhint.errors import PursuhintError
@@ -301,6 +310,45 @@ def test_augmentation_and_shuffling_can_be_chosen_apart(memory_data: ImageData) 
     assert not torch.equal(plain.images, augmented.images)
     training = joined(train_loader(memory_data).epoch(0))
     assert torch.equal(augmented.images, training.images[training.indices.argsort()])
+
+
+@pytest.mark.parametrize("name", ["memory_data", "file_data"])
+def test_alternate_flips_mirror_an_image_in_every_other_epoch(name: str, request: Any) -> None:
+    given = request.getfixturevalue(name)
+    square = replace(given, augmentation=CropFlip(flip=True))
+    if name == "file_data":  # a crop of everything, so that the flip is all that changes
+        square = replace(given, augmentation=ResizedCropFlip(scale=(0.0, 0.0)))
+
+    def epochs(**options: Any) -> list[torch.Tensor]:
+        loader = train_loader(square, **options)
+        found = [joined(loader.epoch(number)) for number in range(4)]
+        return [batch.images[batch.indices.argsort()] for batch in found]
+
+    zeroth, first, second, third = epochs(flip="alternate")
+    assert torch.equal(second, zeroth)
+    assert torch.equal(third, first)
+    mirrored = epochs(flip="alternate", seed=1)[0].ne(zeroth).flatten(1).any(1)
+    assert 0.25 < mirrored.float().mean() < 0.75  # drawn for each image
+    assert torch.equal(first, zeroth.flip(-1))
+    drawn = epochs()
+    assert not torch.equal(drawn[1], drawn[0].flip(-1))  # control
+    assert not torch.equal(drawn[2], drawn[0])
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "names", "message"),
+    [
+        pytest.param(CropFlip(padding=2), True, "of noise does not; leave it out", id="never mirrored"),
+        pytest.param(CropFlip(flip=True), ["cutout"], "which is left out", id="not augmented"),
+    ],
+)
+def test_alternate_flips_need_flips(
+    memory_data: ImageData, augmentation: CropFlip, names: Any, message: str
+) -> None:
+    data = replace(memory_data, augmentation=augmentation)
+    with pytest.raises(PursuhintError, match=message):
+        train_loader(data, augment=names, flip="alternate")
+    train_loader(data, augment=names)
 
 
 def test_all_loaders_on_a_device_share_one_copy(memory_data: ImageData) -> None:

@@ -66,7 +66,7 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     if teacher is not None:
         changes["teacher"] = NetworkConfig(network=f"python:{type(teacher).__name__}")
     if data is not None and data.name != recipe.data.name:
-        kept = ("augment", "normalize", "image_size", "channels", "workers")
+        kept = ("augment", "flip", "normalize", "image_size", "channels", "workers")
         config = DataConfig(name=f"python:{data.name}", **{key: getattr(recipe.data, key) for key in kept})
         changes["data"] = config if isinstance(data, ImageData) else _without_images(config)
     elif recipe.data.name.startswith("text:"):
@@ -112,8 +112,9 @@ def _without_images(config: DataConfig) -> DataConfig:
     for key in ("normalize", "image_size", "channels", "exif", "classes", "train_samples"):
         if getattr(config, key) is not None:
             raise PursuhintError(f"the samples of {config.name} are no images; leave data.{key} out")
-    if config.augment not in ((), ("standard",)):
-        raise PursuhintError(f"the samples of {config.name} are no images; leave data.augment out")
+    for key, default in (("augment", ("standard",)), ("flip", "random")):
+        if getattr(config, key) not in ((), default):
+            raise PursuhintError(f"the samples of {config.name} are no images; leave data.{key} out")
     return config.model_copy(update={"augment": ()})
 
 

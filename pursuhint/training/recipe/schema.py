@@ -34,7 +34,7 @@ from pursuhint._util.registry import check_name, did_you_mean, lookup
 from pursuhint._util.size_bounds import LARGEST_CLASSES, LARGEST_SIDE
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.clustering import ALGORITHMS
-from pursuhint.data import check_augmentations
+from pursuhint.data import Flip, check_augmentations
 from pursuhint.data.class_list import parse_classes
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.options import SelectionOptions, check_position
@@ -167,6 +167,9 @@ class DataConfig(_Section):
         augment: augmentations of the training images: names of `pursuhint.data.AUGMENTATIONS`, as a list or
             as text with commas. ``standard`` is the data set's own augmentation. Without any (``none``) every
             sample is identical in every epoch.
+        flip: ``random``, each image is mirrored in half of the epochs, drawn anew in every epoch; or
+            ``alternate``, drawn once and then in every other epoch. For data whose ``standard`` augmentation
+            mirrors images.
         normalize: ``model``, as the student's own configuration says (timm, torchvision, ``pretrained_cfg``),
             converted for a teacher that says otherwise; ``data``, the data set's mean and deviation;
             ``imagenet``; or ``{mean: [...], std: [...]}``, on the scale [0, 1], for both networks. Default:
@@ -185,6 +188,7 @@ class DataConfig(_Section):
     classes: Annotated[tuple[int, ...] | None, BeforeValidator(_classes)] = None
     train_samples: int | None = Field(default=None, ge=1)
     augment: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("standard",)
+    flip: Flip = "random"
     normalize: Literal["data", "imagenet", "model"] | ChannelConstants | None = None
     text: TextConfig | None = None
 
@@ -201,6 +205,8 @@ class DataConfig(_Section):
                 f"data.text (--tokenizer) says how texts become tokens, and {self.name} is no text:PATH; "
                 "leave it out"
             )
+        if self.flip != "random" and "standard" not in self.augment:
+            raise PursuhintError("data.flip is a part of the standard augmentation; add standard to data.augment")
         return self
 
 
