@@ -109,10 +109,10 @@ def make_loader(
     names = (("standard",) if augment else ()) if isinstance(augment, bool) else tuple(augment)
     if flip == "alternate" and not ("standard" in names and data.augmentation.flip):
         raise PursuhintError(
-            f"flip {flip!r} needs images that are mirrored, which the standard augmentation of {data.name} "
-            "does not; leave it out"
+            f"flip={flip} needs images that are mirrored, and the standard augmentation of {data.name} "
+            "mirrors none; leave it at random (data.flip=random)"
             if "standard" in names
-            else f"flip {flip!r} is a part of the standard augmentation, which is left out"
+            else f"flip={flip} is a part of the standard augmentation, which is left out"
         )
     changes = _Changes(data, chosen, names, seed, torch.device(device), alternate=flip == "alternate")
     if isinstance(chosen, MemorySplit):

@@ -23,6 +23,8 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "cifar100-skd": "Spherical KD on CIFAR-100",
         "cifar100-wsld": "Weighted soft labels on CIFAR-100",
         "cifar100-dkd": "Decoupled KD on CIFAR-100, beta by pair",
+        "cifar100-fast": "KD on CIFAR-100 in a quarter of the benchmark's epochs",
+        "cifar100-speedrun": "KD on CIFAR-100 against the clock, on one GPU",
         "cifar100-kd-standardized": "KD with standardized logits on CIFAR-100",
         "cifar100-nkd": "Normalized KD on CIFAR-100",
         "cifar100-ttm": "Transformed teacher matching on CIFAR-100",

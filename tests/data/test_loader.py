@@ -338,7 +338,7 @@ def test_alternate_flips_mirror_an_image_in_every_other_epoch(name: str, request
 @pytest.mark.parametrize(
     ("augmentation", "names", "message"),
     [
-        pytest.param(CropFlip(padding=2), True, "of noise does not; leave it out", id="never mirrored"),
+        pytest.param(CropFlip(padding=2), True, "of noise mirrors none; leave it", id="never mirrored"),
         pytest.param(CropFlip(flip=True), ["cutout"], "which is left out", id="not augmented"),
     ],
 )

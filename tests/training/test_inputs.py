@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pursuhint.data import ImageData
+from pursuhint.data import ImageData, InputData
 from pursuhint.errors import PursuhintError
 from pursuhint.features import find_hint_points
 from pursuhint.hints import HintPlan
@@ -60,3 +60,19 @@ def test_the_plan_of_a_file_does_not_replace_one_that_was_passed(tmp_path):
     assert Inputs(plan=plan).with_plan_of(named).plan is plan
     with pytest.raises(PursuhintError, match=r"missing\.json"):
         Inputs().with_plan_of(named)
+
+
+def test_samples_that_are_no_images_are_not_mirrored():
+    tokens = torch.zeros(6, 4, dtype=torch.long), torch.arange(6) % 2
+    inputs = Inputs(data=InputData.from_tensors("tokens", train=tokens, test=tokens))
+    recipe = Recipe.from_dict({"student": "resnet8", "losses": {"ce": 1}})
+    assert resolve_recipe(recipe, inputs).data.augment == ()
+    with pytest.raises(PursuhintError, match=r"no images; leave data\.flip out"):
+        resolve_recipe(recipe.override("data.flip=alternate"), inputs)
+
+
+def test_flips_are_a_part_of_the_standard_augmentation():
+    recipe = Recipe.from_dict({"student": "resnet8", "data": {"flip": "alternate"}})
+    assert Recipe.from_yaml(recipe.dump()).data.flip == "alternate"
+    with pytest.raises(PursuhintError, match=r"add standard to data\.augment"):
+        recipe.override("data.augment=none")

@@ -206,7 +206,9 @@ class DataConfig(_Section):
                 "leave it out"
             )
         if self.flip != "random" and "standard" not in self.augment:
-            raise PursuhintError("data.flip is a part of the standard augmentation; add standard to data.augment")
+            raise PursuhintError(
+                "data.flip is a part of the standard augmentation; add standard to data.augment"
+            )
         return self
 
 

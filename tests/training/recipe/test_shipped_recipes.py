@@ -136,7 +136,7 @@ STUDENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [n for n in SHIPPED if n.startswith(("cifar100-sp", "cifar100-fitnet"))])
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n.partition(":")[0] in ENDS])
 def test_points_by_stage_are_those_of_the_benchmark(name):
     method = name.partition(":")[0]
     recipe, plan, _ = built(name)
@@ -197,7 +197,8 @@ def test_losses_that_need_equal_channels_list_the_pairs_that_have_them(name):
 
 # -- settings of the papers ------------------------------------------------------------------------------
 
-ITS_OWN_SCHEDULE = {"reviewkd", "distpro", "refilled", "refilled-supplement", "crcd"}
+OF_KD = ("cifar100-fast", "cifar100-speedrun")
+ITS_OWN_SCHEDULE = {"reviewkd", "distpro", "refilled", "refilled-supplement", "crcd", "fast", "speedrun"}
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_review_settings(name):
 OTHER_FORMS = ("cifar100-kd-standardized", "cifar100-sdd-dkd")  # of a loss, with weights of their own
 
 
-@pytest.mark.parametrize("name", [name for name in CIFAR if name not in OTHER_FORMS])
+@pytest.mark.parametrize("name", [name for name in CIFAR if name not in (*OTHER_FORMS, *OF_KD)])
 def test_weights_are_the_defaults_that_the_losses_declare(name):
     resolved = resolve_recipe(Recipe.load(name)).losses
     main = next(
@@ -236,6 +237,18 @@ def test_weights_are_the_defaults_that_the_losses_declare(name):
     assert resolved[main].weight == get_loss(main).info.default_weight
     if not get_loss(main).info.contains_classification:
         assert resolved["ce"].weight == get_loss(main).info.default_ce_weight
+
+
+@pytest.mark.parametrize("name", OF_KD)
+def test_short_recipes_are_kd_in_a_quarter_of_the_epochs(name):
+    short, whole = Recipe.load(name), Recipe.load("cifar100-kd")
+    assert short.epochs * 4 == whole.epochs
+    assert short.losses == whole.losses
+    assert (short.data.flip, short.schedule.kind, short.optimizer.nesterov) == (
+        "alternate",
+        "one-cycle",
+        True,
+    )
 
 
 @pytest.mark.parametrize(
