@@ -167,7 +167,7 @@ def test_every_recipe_is_a_protocol_for_other_methods(name):
     options = dict.fromkeys(
         ("student", "teacher_checkpoint", "pretrained", "student_checkpoint", "student_pretrained",
          "checkpoint_key", "new_head", "data", "data_root", "download",
-         "image_size", "image_channels", "image_normalize", "exif", "workers", "val_fraction",
+         "image_size", "image_channels", "image_normalize", "exif", "tokenizer", "workers", "val_fraction",
          "train_samples", "only_classes", "lr",
          "epochs", "batch_size", "precision")
     )  # fmt: skip
