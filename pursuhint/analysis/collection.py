@@ -70,10 +70,10 @@ def collect(
     watch = Stopwatch(seconds, options.device)
     done = 0
     with contextlib.closing(pooled_batches(networks, batches, options, watch=watch)) as stream:
-        for pooled, indices in stream:
+        for pooled, batch in stream:
             with watch.measure("accumulate"):
-                statistics.update(pooled, samples=indices)
-            done += len(indices)
+                statistics.update(pooled, samples=batch.indices)
+            done += len(batch)
             if on_batch is not None:
                 on_batch(done)
     statistics.settle()
@@ -108,7 +108,7 @@ def empty_statistics(
 
 def pooled_batches(
     networks: Sequence[NetworkPoints], batches: Iterable[Batch], options: PassOptions, *, watch: Stopwatch
-) -> Generator[tuple[list[Tensor], Tensor]]:
+) -> Generator[tuple[list[Tensor], Batch]]:
     """Run networks over batches; arguments as for `collect`.
 
     Close the generator if it is not exhausted: only then do the networks get their training modes back.
@@ -120,7 +120,7 @@ def pooled_batches(
         watch: measures waiting for data and the forward pass.
 
     Yields:
-        For each batch the pooled features, one (N, width) per point, and the indices of the samples.
+        For each batch the pooled features, one (N, width) per point, and the batch.
 
     Raises:
         PursuhintError: a point is not reached, a network fails, or the images or features of a batch have
@@ -154,7 +154,7 @@ def pooled_batches(
             # The forward pass is only queued on a GPU: the next batch is copied while it runs.
             with watch.measure("data"):
                 prefetcher.preload()
-            yield pooled, batch.indices
+            yield pooled, batch
 
 
 def pooled_widths(points: Sequence[HintPoint], pooling: Pooling) -> list[int]:

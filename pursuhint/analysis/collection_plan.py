@@ -20,6 +20,7 @@ from pursuhint.analysis.resumable_pass import (
 from pursuhint.features.hint_points import Activation, HintPoint
 from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.choose import StatisticsLayout
+from pursuhint.similarity.accumulators.class_sums import ClassSums, LabeledShards
 from pursuhint.similarity.accumulators.moments import LayerMoments
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
@@ -36,11 +37,13 @@ class Collected:
         points: all layers.
         statistics: of the features of those layers, over all samples.
         shards: statistics of the shards of the samples, or None if they were not kept apart.
+        classes: sums of the features of every class, or None for data without classes.
     """
 
     points: tuple[HintPoint, ...]
     statistics: LayerStatistics
     shards: Shards | None
+    classes: ClassSums | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,7 @@ class CollectionPlan:
         source: the samples.
         options: how the network is run.
         memory_budget: bytes for the statistics after, and as many for those before, the activations.
+        classes: how many classes the samples have; with fewer than two their sums are not kept.
     """
 
     network: nn.Module
@@ -62,6 +66,7 @@ class CollectionPlan:
     source: SampleSource
     options: PassOptions
     memory_budget: int
+    classes: int = 0
 
     def collect(
         self,
@@ -96,18 +101,29 @@ class CollectionPlan:
             on_batch=None if on_progress is None else lambda done: on_progress(done, total),
         )
         several = len(order.sizes) > 1
-        collected = {
-            activation: Collected(
-                tuple(self.points[activation]), shards.finish(), shards if several else None
+        collected = {}
+        for activation, accumulator in accumulators.items():
+            shards, classes = accumulator.shards, accumulator.classes
+            statistics = shards.finish()
+            if classes is not None:
+                classes.all_reduce()
+            collected[activation] = Collected(
+                tuple(self.points[activation]), statistics, shards if several else None, classes
             )
-            for activation, shards in accumulators.items()
-        }
         if world_size() > 1:
             # After finish(): a rank without a batch enters that collective call first.
             seconds.take_slowest(self.options.device)
         return collected, seconds
 
-    def _accumulator(self, activation: Activation) -> Shards:
+    def _accumulator(self, activation: Activation) -> LabeledShards:
+        shards = self._shards(activation)
+        statistics = shards.rows if isinstance(shards, RowShards) else shards.moments
+        if self.classes < 2:
+            return LabeledShards(shards, None)
+        sums = ClassSums(statistics.total_width, self.classes, device=statistics.device)
+        return LabeledShards(shards, sums)
+
+    def _shards(self, activation: Activation) -> Shards:
         layout = self.layouts[activation]
         statistics = empty_statistics([(self.network, self.points[activation])], self.options, layout)
         if isinstance(statistics, PooledFeatures):

@@ -12,7 +12,7 @@ from pursuhint.clustering.stability import SelectionStability
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 
-__all__ = ["AnalysisSeconds", "AnalyzedLayers", "ChoiceRobustness", "LayerClusters"]
+__all__ = ["AnalysisSeconds", "AnalyzedLayers", "ChoiceRobustness", "ClassCurves", "LayerClusters"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,24 @@ class LayerClusters:
                     raise PursuhintError(f"{name} lacks kmeans or segments of {metric}")
             if metric not in self.clustered_with:
                 raise PursuhintError(f"clustered_with lacks {metric}")
+
+
+@dataclass(frozen=True)
+class ClassCurves:
+    """What the features of every candidate say about the classes; None where a number is not defined.
+
+    Attributes:
+        probe: share of the variance of the labels that a linear map of the features explains, corrected for
+            the number of features.
+        h_score: share of the variance between classes in the whitened features, 0 to 1.
+        participation: how many directions hold the variance.
+        collapse: variability within classes relative to between them; 0 for collapsed classes.
+    """
+
+    probe: tuple[float | None, ...]
+    h_score: tuple[float | None, ...]
+    participation: tuple[float | None, ...]
+    collapse: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
 from typing import Literal
 
@@ -13,7 +13,13 @@ from torch import Tensor
 
 from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.collection_plan import Collected, Shards
-from pursuhint.analysis.findings import AnalysisSeconds, AnalyzedLayers, ChoiceRobustness, LayerClusters
+from pursuhint.analysis.findings import (
+    AnalysisSeconds,
+    AnalyzedLayers,
+    ChoiceRobustness,
+    ClassCurves,
+    LayerClusters,
+)
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.sample_size import TooFewSamples
@@ -27,7 +33,10 @@ from pursuhint.hints.plan import choose_positions
 from pursuhint.hints.selection import choose_plan, stability_of_choice
 from pursuhint.similarity import NORMALIZED
 from pursuhint.similarity.accumulators.base import LayerStatistics
+from pursuhint.similarity.accumulators.moments import LayerMoments
+from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
+from pursuhint.similarity.class_structure import class_structures
 from pursuhint.similarity.layer_similarity import LayerSimilarity
 from pursuhint.similarity.metric import Metric
 from pursuhint.similarity.resampling import Resampled, resample
@@ -138,6 +147,21 @@ def analyze_statistics(
             stability_seconds,
         ),
         samples=samples,
+        class_curves=_class_curves(collected, kept),
+    )
+
+
+def _class_curves(collected: Collected, kept: Container[HintPoint]) -> ClassCurves | None:
+    """What the layers that vary say about the classes."""
+    statistics = collected.statistics
+    if collected.classes is None or not isinstance(statistics, LayerMoments | PooledFeatures):
+        return None
+    every = class_structures(statistics, collected.classes)
+    found = [each for point, each in zip(collected.points, every) if point in kept]
+    if not found:
+        return None
+    return ClassCurves(
+        **{field.name: tuple(getattr(each, field.name) for each in found) for field in fields(ClassCurves)}
     )
 
 

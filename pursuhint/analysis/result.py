@@ -13,7 +13,13 @@ from torch import Tensor
 from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.shown import Shown
-from pursuhint.analysis.findings import AnalysisSeconds, AnalyzedLayers, ChoiceRobustness, LayerClusters
+from pursuhint.analysis.findings import (
+    AnalysisSeconds,
+    AnalyzedLayers,
+    ChoiceRobustness,
+    ClassCurves,
+    LayerClusters,
+)
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.selector import HintSelector
 from pursuhint.analysis.storage import (
@@ -48,6 +54,7 @@ class Analysis(Shown, HintSelector):
         robustness: whether other images, metrics or activations lead to the same hint points.
         seconds: where the time went.
         samples: indices of the images, as in ``Batch.indices``.
+        class_curves: what each layer says about the classes; None for data without classes.
         pre: the same network's features before the activations, if both were analysed.
     """
 
@@ -59,6 +66,7 @@ class Analysis(Shown, HintSelector):
     robustness: ChoiceRobustness
     seconds: AnalysisSeconds
     samples: Tensor
+    class_curves: ClassCurves | None = None
     pre: Analysis | None = None
 
     def _headline(self) -> str:
@@ -236,6 +244,7 @@ class Analysis(Shown, HintSelector):
             robustness=self.robustness,
             seconds=self.seconds,
             with_pre=self.pre is not None,
+            class_curves=self.class_curves,
         )
         agreement = self.choice_agreement(self.plan)
         better = None if agreement is None else agreement.better
@@ -277,6 +286,7 @@ class Analysis(Shown, HintSelector):
             robustness=file.robustness,
             seconds=file.seconds,
             samples=torch.from_numpy(samples),
+            class_curves=file.class_curves,
             pre=cls.load(folder / "pre") if file.with_pre else None,
         )
 

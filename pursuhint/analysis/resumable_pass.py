@@ -38,11 +38,12 @@ SHARE_OF_SAVING = 0.05
 
 
 class Accumulator(Protocol):
-    """Statistics that a pass accumulates: `MomentShards` or `RowShards` of the similarity package."""
+    """Statistics that a pass accumulates: `LabeledShards` of the similarity package."""
 
-    done: int
+    @property
+    def done(self) -> int: ...
 
-    def update(self, features: Sequence[Tensor], *, samples: Tensor | None = None) -> None: ...
+    def update(self, features: Sequence[Tensor], *, samples: Tensor, labels: Tensor) -> None: ...
 
     def write(self, prefix: str, slot: Path) -> None: ...
 
@@ -132,13 +133,14 @@ def run_resumable_pass(
     watch = Stopwatch(seconds, options.device)
     saver = None if saved is None or states is None else _Saver(saved, states.save_every, watch)
     with contextlib.closing(pooled_batches([(network, points)], batches, options, watch=watch)) as stream:
-        for pooled, indices in stream:
+        for pooled, batch in stream:
             start = 0
             with watch.measure("accumulate"):
                 for own, accumulator in taps.values():
-                    accumulator.update(pooled[start : start + len(own)], samples=indices)
+                    features = pooled[start : start + len(own)]
+                    accumulator.update(features, samples=batch.indices, labels=batch.labels)
                     start += len(own)
-            samples += len(indices)
+            samples += len(batch)
             if saver is not None:
                 saver.after_batch(accumulators, seconds)
             if on_batch is not None:

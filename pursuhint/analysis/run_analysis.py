@@ -214,7 +214,13 @@ def analyze(
     no_stability = _why_no_stability(stability, len(indices), scarce=scarce.keys() >= set(asked))
     order = SampleOrder.of(indices, shards=1 if no_stability else SHARDS, seed=seed, batch_size=batch_size)
     plan = CollectionPlan(
-        network, points, layouts, SampleSource(order, batches_of), options, limit // len(activations)
+        network,
+        points,
+        layouts,
+        SampleSource(order, batches_of),
+        options,
+        limit // len(activations),
+        classes=data.num_classes,
     )
     states = None
     if state is not None:
@@ -222,6 +228,7 @@ def analyze(
             **named_tensors(example, "example"),
             "metrics": names,
             "activation": activation,
+            "classes": data.num_classes,
         }
         settings |= {"name": data.name, "data": fingerprint_data(data)}
         states = StateOptions(Path(state), save_every, settings)

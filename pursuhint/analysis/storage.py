@@ -17,7 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.json_files import validated
 from pursuhint._util.output_folder import claim_folder
-from pursuhint.analysis.findings import AnalysisSeconds, AnalyzedLayers, ChoiceRobustness, LayerClusters
+from pursuhint.analysis.findings import (
+    AnalysisSeconds,
+    AnalyzedLayers,
+    ChoiceRobustness,
+    ClassCurves,
+    LayerClusters,
+)
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.selector import HintSelector
 from pursuhint.errors import PursuhintError
@@ -50,6 +56,7 @@ class AnalysisFile(BaseModel):
     robustness: ChoiceRobustness
     seconds: AnalysisSeconds
     with_pre: bool
+    class_curves: ClassCurves | None = None
     arrays: str = ""
 
 

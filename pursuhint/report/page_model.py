@@ -88,6 +88,7 @@ class AnalysisSection:
     positions: Grid
     agreement: Grid | None
     metrics: tuple[MetricSection, ...]
+    classes: Picture | None = None
 
 
 @dataclass(frozen=True)

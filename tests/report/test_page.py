@@ -120,7 +120,7 @@ def test_comparison(comparison):
     check_self_contained(source, links)
     figures = {path.stem for path in (comparison.path / "figures").glob("*.png")}
     of_layers = {f"{name}-cka" for name in ("similarity", "inertia", "silhouette", "tree")}
-    assert figures == of_layers | {"comparison", "positions", "training-students"}
+    assert figures == of_layers | {"classes", "comparison", "positions", "training-students"}
     assert len(links.pictures) == len(figures)
     for arm in comparison.arms:
         assert f"{arm.last.mean:.2f} ± {arm.last.std:.2f} %" in text
@@ -188,7 +188,8 @@ def test_analysis(analysis, tmp_path):
     source, text, links = read(write_report(tmp_path / "a"))
     check_self_contained(source, links)
     of_a_metric = ("similarity", "inertia", "silhouette", "tree")
-    assert len(links.pictures) == len(of_a_metric) * len(analysis.similarities.keys() & {"cka", "r2cca"})
+    metrics = analysis.similarities.keys() & {"cka", "r2cca"}
+    assert len(links.pictures) == len(of_a_metric) * len(metrics) + 1  # and the classes
     assert ", ".join(str(point.position) for point in analysis.plan.teacher_points) in text
     assert f"{analysis.clusters.clusterings['cka']['kmeans'].inertia:.3f}" in text
     assert "R²CCA" in text

@@ -11,7 +11,7 @@ from pursuhint.clustering import ALGORITHMS
 from pursuhint.clustering.hierarchical import linkage_tree
 from pursuhint.features.hint_points import HintPoint, stage_ends
 from pursuhint.hints.plan import choose_positions
-from pursuhint.report.figures import inertia_curves, silhouette_curves, similarity_heatmap
+from pursuhint.report.figures import class_curves, inertia_curves, silhouette_curves, similarity_heatmap
 from pursuhint.report.figures.interactive import Layer, color_range, live_map_of_layers
 from pursuhint.report.figures.layers import dendrogram
 from pursuhint.report.page_model import AnalysisSection, FigureFolder, Grid, MetricSection, Page, Picture
@@ -180,6 +180,7 @@ def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> A
         positions=_positions_grid(analysis),
         agreement=_agreement_grid(analysis),
         metrics=tuple(_metric_section(analysis, metric, figure_folder) for metric in analysis.metrics),
+        classes=_classes(analysis, figure_folder),
     )
 
 
@@ -359,6 +360,34 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
         inertia=inertia,
         silhouette=silhouette,
         tree=_tree(analysis, metric, figure_folder),
+    )
+
+
+def _classes(analysis: Analysis, figure_folder: FigureFolder) -> Picture | None:
+    """What the layers say about the classes, if the data have any."""
+    curves = analysis.class_curves
+    if curves is None:
+        return None
+    figure = class_curves(
+        {
+            "labels explained linearly": curves.probe,
+            "H-score": curves.h_score,
+            "directions in use": curves.participation,
+            "within / between classes (NC1)": curves.collapse,
+        },
+        positions=[point.position for point in analysis.candidates],
+        hints=[point.position for point in analysis.plan.teacher_points],
+    )
+    return figure_folder.add(
+        "classes",
+        figure,
+        "What every layer says about the classes",
+        "What every layer says about the classes, from the same pass over the training images; dotted lines "
+        "are the hint positions. Labels explained linearly: the share of the variance of the labels that "
+        "least squares on the features explains, corrected for their number. H-score: the share of variance "
+        "between classes once every direction counts alike. Directions in use: over how many the variance is "
+        "spread (participation ratio). Within / between: how far images scatter around the mean of their "
+        "class, relative to the distances of these means; 0 once the classes have collapsed to points.",
     )
 
 
