@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         AnalysisSeconds,
         AnalyzedLayers,
         ChoiceRobustness,
+        ClassCurves,
         LayerClusters,
     )
     from pursuhint.analysis.provenance import Provenance
