@@ -13,7 +13,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pursuhint._util.atomic_files import atomic_path
-from pursuhint.report.figures.class_curves import class_curves
 from pursuhint.report.figures.comparison import Difference, comparison_plot
 from pursuhint.report.figures.curves_over_k import inertia_curves, silhouette_curves
 from pursuhint.report.figures.grouped_bars import grouped_bars
@@ -28,7 +27,6 @@ from pursuhint.report.figures.training_curves import Series, series_colors, trai
 __all__ = [
     "Difference",
     "Series",
-    "class_curves",
     "comparison_plot",
     "grouped_bars",
     "inertia_curves",

@@ -18,7 +18,7 @@ from pursuhint.report.figures.drawing import (
     tidy,
 )
 
-__all__ = ["class_curves"]
+__all__: list[str] = []
 
 
 def class_curves(

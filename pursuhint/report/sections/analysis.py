@@ -11,7 +11,8 @@ from pursuhint.clustering import ALGORITHMS
 from pursuhint.clustering.hierarchical import linkage_tree
 from pursuhint.features.hint_points import HintPoint, stage_ends
 from pursuhint.hints.plan import choose_positions
-from pursuhint.report.figures import class_curves, inertia_curves, silhouette_curves, similarity_heatmap
+from pursuhint.report.figures import inertia_curves, silhouette_curves, similarity_heatmap
+from pursuhint.report.figures.class_curves import class_curves
 from pursuhint.report.figures.interactive import Layer, color_range, live_map_of_layers
 from pursuhint.report.figures.layers import dendrogram
 from pursuhint.report.page_model import AnalysisSection, FigureFolder, Grid, MetricSection, Page, Picture
