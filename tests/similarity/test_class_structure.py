@@ -10,7 +10,7 @@ from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.errors import PursuhintError
 from pursuhint.report import write_report
-from pursuhint.report.figures import class_curves
+from pursuhint.report.figures.class_curves import class_curves
 from pursuhint.similarity.accumulators.class_sums import ClassSums
 from pursuhint.similarity.class_structure import class_structures
 from tests.helpers.analysis_networks import noise_images, plain_network
