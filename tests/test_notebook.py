@@ -30,17 +30,37 @@ def test_quickstart_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("image/png" in picture["data"] for picture in pictures)
 
 
-@pytest.mark.filterwarnings("ignore:arrays. classes have no names")
-def test_notebook_of_ones_own_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its cells are plain Python, so no kernel is started for them."""
+def run_cells(name: str) -> dict[str, Any]:
+    """What the cells of a notebook define. They are plain Python, so no kernel is started for them."""
     from matplotlib import pyplot
 
-    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: str(tmp_path))
     names: dict[str, Any] = {}
-    for cell in json.loads(NOTEBOOK.with_name("own_network.ipynb").read_text(encoding="utf-8"))["cells"]:
+    for cell in json.loads(NOTEBOOK.with_name(name).read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
     pyplot.close("all")
+    return names
+
+
+@pytest.mark.filterwarnings("ignore:arrays. classes have no names")
+def test_notebook_of_ones_own_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: str(tmp_path))
+    names = run_cells("own_network.ipynb")
     assert len(names["analysis"].candidates) == 5
     assert len(names["run"].plan.pairs) == len(names["analysis"].plan)
     assert names["run"].last["test_top1"] > 50
+
+
+def test_notebook_of_a_teacher_of_other_classes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: str(tmp_path))
+    names = run_cells("cross_task.ipynb")
+    result = names["result"]
+    assert [one.student_classes for one in result.overlaps] == [tuple("56789"), tuple("34567")]
+    printed = capsys.readouterr().out
+    for overlap in (0, 40):
+        for method in ("alone", "rkd", "refilled", "at@conventional"):
+            assert f"{result.cell(overlap, method).last.mean:.2f}" in printed
+    assert result.cell(0, "alone").last.mean > 40
+    assert names["axes"].has_data()
