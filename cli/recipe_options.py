@@ -230,4 +230,4 @@ def rounded_for_recording(recipe: Recipe, recording: Path | None, options: dict[
     defaults = {"acceleration.reduce_teacher": "true"}
     if recipe.acceleration.teacher_rounding == "none":
         defaults["acceleration.teacher_rounding"] = "float16"
-    return recipe.override(*(f"{key}={value}" for key, value in defaults.items() if key not in chosen))
+    return recipe.override([f"{key}={value}" for key, value in defaults.items() if key not in chosen])

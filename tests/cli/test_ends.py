@@ -37,7 +37,7 @@ INTERRUPTED = {
     "compare --student resnet8x4 --teacher resnet8x4 --teacher-checkpoint file --out out": (
         "pursuhint.study.compare"
     ),
-    "profile --student resnet8x4 --data digits": "pursuhint.training.loaders.load_data",
+    "profile --student resnet8x4 --data digits": "pursuhint.training.loaders.load_images",
     "pathways --recipe cifar100-distpro --data digits --out file.yaml": (
         "pursuhint.study.pathway_search.search_process"
     ),

@@ -36,9 +36,11 @@ def test_kd_has_its_small_share_of_labels_by_itself_only():
     assert rule("kd", at=0) == {"ce": 0.1, "kd": 0.9, "at": 0}  # nothing beside it
     for name in sorted(set(LOSSES) - {"ce", "kd"}):
         info = get_loss(name).info
-        expected = {name: info.default_weight, "kd": 1}
+        weight, of_ce = info.papers_weights(alone=False)
+        expected = {name: weight, "kd": 1}
         if not info.contains_classification:
-            expected["ce"] = info.default_ce_weight  # as without KD: SimKD 0, NORM 0.1, all others 1
+            expected["ce"] = of_ce  # SimKD 0, NORM 0.1, all others 1, SDD too, which has KD's share by itself
+        assert (weight == info.default_weight) == (name != "sdd")
         assert rule(name, "kd") == expected
     assert rule("kd", "crd", "at") == {"ce": 1, "kd": 1, "crd": 0.8, "at": 1000}
     assert rule("at", kd=0.5) == {"ce": 1, "at": 1000, "kd": 0.5}
