@@ -64,11 +64,13 @@ def _datasets(verbose: bool) -> list[dict[str, Any]]:
 
 
 def _losses(verbose: bool) -> list[dict[str, Any]]:
-    from pursuhint.losses import LOSSES
+    from pursuhint.losses import ALIASES, LOSSES
 
     rows: list[dict[str, Any]]
     if not verbose:
         rows = [{"name": name, "about": title_of(LOSSES[name])} for name in LOSSES]
+        for row in rows:
+            row["about"] += "".join(f"; also {alias}" for alias in ALIASES if ALIASES[alias] == row["name"])
         return rows + _from_others("loss", LOSSES)
     from pursuhint.distillation import summarize_losses
 

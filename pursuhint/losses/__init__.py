@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pursuhint._util.lazy_exports import lazy_exports
-from pursuhint._util.registry import load
+from pursuhint._util.registry import check_name, load
 from pursuhint.errors import PursuhintError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pursuhint.losses.distpro import PathwayLoss, pathway_weights
     from pursuhint.losses.info import Input, LossInfo
 
-__getattr__, __dir__, __all__ = lazy_exports(__name__, "LOSSES", "get_loss")
+__getattr__, __dir__, __all__ = lazy_exports(__name__, "ALIASES", "LOSSES", "get_loss")
 
 LOSSES: Mapping[str, str] = MappingProxyType(
     {
@@ -98,12 +98,15 @@ LOSSES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+ALIASES: Mapping[str, str] = MappingProxyType({"spherical": "skd"})
+"""Other names of losses, each for an entry of `LOSSES`, under whose name it is listed, kept and logged."""
+
 
 def get_loss(name: str) -> type[Loss]:
     """The class of a named loss; build it with `Loss.build`.
 
     Args:
-        name: in `LOSSES`, or registered by another distribution in the entry-point group
+        name: in `LOSSES` or `ALIASES`, or registered by another distribution in the entry-point group
             ``pursuhint.losses``; or ``python:NAME`` of one that was passed from Python to the present run.
 
     Raises:
@@ -114,6 +117,9 @@ def get_loss(name: str) -> type[Loss]:
         from pursuhint.losses.passed import passed_loss
 
         return passed_loss(name)
+    if name in ALIASES:
+        check_name("loss", ALIASES, name)  # refuses a distribution that registers it
+        name = ALIASES[name]
     loss: type[Loss] = load("loss", LOSSES, name)
     if name not in LOSSES:
         from pursuhint.losses.base import Loss as Base  # imports torch, which listing names must not

@@ -43,6 +43,7 @@ _METHODS = {
     "jacobian": "Jacobian",
     "ofd": "OFD",
     "norm": "NORM",
+    "vkd": "VkD",
 }
 
 _SYNONYMS = {"WSL": "WSLD", "OVERHAUL": "OFD"}  # in capitals

@@ -120,6 +120,7 @@ def test_names_of_networks_and_methods():
         assert published_network(ours) in known
     assert published_method({"kd", "at", "crd"}) == "AT+CRD+KD"
     assert published_method(["ce"]) == "vanilla"
+    assert published_method(["vkd", "wkd-f", "cat-kd", "sdd"]) == "CAT-KD+SDD+VkD+WKD-F"
     methods = {method_parts(one.method) for one in published_results()}
     for losses in (
         {"kd"},

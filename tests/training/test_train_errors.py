@@ -47,6 +47,8 @@ MISTAKES = [
     (["data.val_fraction=0.0001"], "cannot hold out 0"),
     (["losses.at.pp=2"], "AT has no hyperparameter 'pp'; did you mean 'p'"),
     (["losses.kd.temperature=-1"], "temperature must be positive, got -1"),
+    (["losses={crd: {temperature: learned}}"], "temperature"),
+    (["losses={wsld: 1}", "optimizer.name=dot"], "both must be terms with a weight"),
     (["losses.skd=1", "losses.ce=1"], "contains the classification term already; leave out 'ce'"),
     (["losses={ce: 0, at: 0}"], "every loss has weight 0"),
     (["teacher=null"], "loss 'at' needs a teacher; give one with teacher.network"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from pursuhint._util.yaml_text import parse_yaml
 from pursuhint.errors import PursuhintError
-from pursuhint.losses import LOSSES
+from pursuhint.losses import ALIASES, LOSSES
 
 __all__ = ["parse_loss", "parse_loss_set", "parse_losses"]
 
@@ -55,7 +55,8 @@ def parse_loss(text: str) -> tuple[str, dict[str, Any]]:
         text: ``NAME[=WEIGHT][:key=value,...]``; default weight: the paper's.
 
     Returns:
-        The name and ``{"weight": number or None, **hyperparameters}``, as in a recipe.
+        The name (of an alias, the name in the table) and
+        ``{"weight": number or None, **hyperparameters}``, as in a recipe.
 
     Raises:
         PursuhintError: the text does not have this form, or the weight is not a number.
@@ -75,7 +76,7 @@ def parse_loss(text: str) -> tuple[str, dict[str, Any]]:
         if not (key.strip() and has_value):
             raise PursuhintError(f"cannot read {option!r} in the loss {text!r}; {_FORM}")
         entry[key.strip()] = parse_value(value)
-    return name.strip(), entry
+    return ALIASES.get(name.strip(), name.strip()), entry
 
 
 def parse_loss_set(text: str) -> tuple[str, dict[str, dict[str, Any]]]:
@@ -94,7 +95,8 @@ def parse_loss_set(text: str) -> tuple[str, dict[str, dict[str, Any]]]:
     parts: list[str] = []
     for part in filter(None, re.split(r",(?![^\[]*\])", rest)):
         key, is_option, _ = part.partition("=")
-        if parts and ":" in parts[-1] and is_option and key.strip() not in LOSSES and ":" not in key:
+        is_loss = key.strip() in LOSSES or key.strip() in ALIASES
+        if parts and ":" in parts[-1] and is_option and not is_loss and ":" not in key:
             parts[-1] += f",{part}"
         else:
             parts.append(part)

@@ -24,6 +24,7 @@ from pydantic import (
     FiniteFloat,
     PrivateAttr,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -40,7 +41,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.hints.options import SelectionOptions, check_position
 from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.hints.schedules import Curriculum
-from pursuhint.losses import LOSSES
+from pursuhint.losses import ALIASES, LOSSES
 from pursuhint.similarity import METRICS, check_normalized
 from pursuhint.training.recipe.hint_keys import with_effect
 from pursuhint.training.recipe.inheritance import read_recipe, read_text
@@ -509,6 +510,16 @@ class Recipe(_Section):
         refuse_old_names(values, "the recipe")
         return values
 
+    @field_validator("losses", mode="before")
+    @classmethod
+    def _has_no_aliases(cls, losses: Any) -> Any:
+        if not isinstance(losses, Mapping) or not ALIASES.keys() & losses.keys():
+            return losses
+        for alias, name in ALIASES.items():
+            if {alias, name} <= losses.keys():
+                raise PursuhintError(f"loss {alias!r} is another name of {name!r}; give one of them")
+        return {ALIASES.get(name, name): loss for name, loss in losses.items()}
+
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         for name in self.losses:
@@ -626,6 +637,8 @@ class Recipe(_Section):
             if not separator or not all(key.strip().split(".")):
                 raise PursuhintError(f"cannot read {assignment!r}; write KEY=VALUE, e.g. optimizer.lr=0.1")
             path, value = key.strip().split("."), parse_value(text)
+            if path[0] == "losses":
+                path[1:2] = [ALIASES.get(name, name) for name in path[1:2]]
             _assign(values, path, value)
             if path == ["hints", "points"] and value:  # points are a strategy of their own
                 values["hints"] |= {"strategy": "explicit", "file": None, "k": None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pursuhint.errors import PursuhintError
+from pursuhint.losses import get_loss
 from pursuhint.training import Recipe, parse_loss, parse_loss_set, parse_losses
 
 
@@ -69,3 +70,15 @@ def test_several_make_the_losses_of_a_recipe():
 def test_a_loss_given_twice_is_an_error():
     with pytest.raises(PursuhintError, match="'at' is given twice"):
         parse_losses(["at=1", "at=2"])
+
+
+def test_another_name_of_a_loss_becomes_the_name_of_the_table():
+    assert get_loss("spherical") is get_loss("skd")
+    assert parse_loss("spherical=0.5:temperature=2") == ("skd", {"weight": 0.5, "temperature": 2})
+    assert parse_loss_set("s=at:p=2,spherical=1")[1].keys() == {"at", "skd"}
+    recipe = Recipe.from_dict({"losses": {"spherical": {"alpha": 0.5}, "at": 1}})
+    assert recipe.losses.keys() == {"skd", "at"}
+    changed = recipe.override("losses.spherical.temperature=2").losses["skd"]
+    assert changed.options == {"alpha": 0.5, "temperature": 2}
+    with pytest.raises(PursuhintError, match="another name of 'skd'"):
+        Recipe.from_dict({"losses": {"spherical": 1, "skd": 1}})
