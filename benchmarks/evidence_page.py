@@ -61,6 +61,11 @@ class Cell:
         """Every arm against the control."""
         return {pair.arm: pair for pair in self.comparison.against[self.control]}
 
+    def same_runs(self, name: str) -> bool:
+        """Whether an arm is the control's runs under another name."""
+        folders = {arm.name: [run.folder for run in arm.runs] for arm in self.comparison.arms}
+        return folders[name] == folders[self.control]
+
     @property
     def placed(self) -> tuple[ArmResult, ...]:
         """The arms with hints, each set of runs once, under the name of the first arm that has it."""
@@ -83,11 +88,14 @@ def cells_of(name: str, study: CrossedComparison) -> list[Cell]:
     ]
 
 
-def marked(pair: PairedComparison) -> str:
-    """A mean difference with the marks of the tables."""
+def marked(cell: Cell, name: str) -> str:
+    """The mean difference of an arm to the control, with the marks of the tables."""
+    pair = cell.pairs[name]
     text = f"{pair.mean:+.1f}"
+    if cell.same_runs(name):
+        return "same runs"
     if pair.low is None or pair.high is None:
-        return f"{text} –" if any(pair.differences) else "same runs"
+        return f"{text} –"
     wide = pair.new_images
     if pair.verdict == "equal":
         text += " =" if pair.survives_correction else " (=)"
@@ -97,10 +105,12 @@ def marked(pair: PairedComparison) -> str:
 
 
 def friedman(cell: Cell) -> float | None:
-    """p-value of no difference between any two arms with different hint points; None with under 3 arms."""
+    """p-value of no difference between arms with other hint points; None for under 3, or if none differ."""
     values = [arm.last.values for arm in cell.placed]
     if len(values) < 3 or len(values[0]) < 3:
         return None
+    if np.ptp(values, axis=0).max() == 0:
+        return None  # all equal in every seed
     return float(stats.friedmanchisquare(*values).pvalue)
 
 
@@ -146,12 +156,12 @@ def block_lines(name: str, study: CrossedComparison) -> Iterator[str]:
             if found is None:
                 entries.append("–")
                 continue
-            mark = "" if control else f" ({marked(cell.pairs[arm])})"
+            mark = "" if control else f" ({marked(cell, arm)})"
             entries.append(f"{found.last.mean:.1f} ± {found.last.std or 0:.1f}{mark}")
         yield f"| {arm}, % | {' | '.join(entries)} |"
     for arm in first.arms:
         if arm.name != against and arm.name not in WITHOUT_HINTS:
-            yield f"| {arm.name} | {' | '.join(marked(cell.pairs[arm.name]) for cell in cells)} |"
+            yield f"| {arm.name} | {' | '.join(marked(cell, arm.name) for cell in cells)} |"
     places = ["–" if (p := friedman(cell)) is None else f"{p:.1g}" for cell in cells]
     spreads = []
     for cell in cells:
@@ -187,11 +197,12 @@ def overall_lines(cells: Sequence[Cell]) -> Iterator[str]:
             if pair is None:
                 continue
             by_name = {entry.name: entry.last.values for entry in cell.comparison.arms}
-            if not any(pair.differences):
+            if cell.same_runs(arm):
                 counts["same"] += 1
                 continue
             tasks[f"{cell.block} {cell.title}"] = (by_name[arm], by_name[cell.control])
-            verdict = pair.verdict if pair.survives_correction else "undecided"
+            decided = pair.survives_correction and pair.verdict != "unknown"
+            verdict = pair.verdict if decided else "undecided"
             counts[verdict] += 1
             if arm in {placed.name for placed in cell.placed}:
                 total[verdict] += 1
@@ -210,7 +221,7 @@ def rank_correlation(one: Cell, other: Cell) -> float | None:
     """Of the arms' mean accuracies in two cells; None with fewer than four arms in common."""
     first, second = ({arm.name: arm.last.mean for arm in cell.placed} for cell in (one, other))
     common = [arm for arm in first if arm in second]
-    if len(common) < 4:
+    if len(common) < 4 or any(len({means[arm] for arm in common}) == 1 for means in (first, second)):
         return None
     return float(stats.spearmanr([first[arm] for arm in common], [second[arm] for arm in common]).statistic)
 

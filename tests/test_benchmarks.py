@@ -228,12 +228,27 @@ def test_the_evidence_of_a_block_is_a_comparison_and_its_tables(evidence_folder)
     (cell,) = evidence_page.cells_of("folder-residual", study)
     # The ends of the three stages of the teacher are all of its layers.
     assert [arm.name for arm in cell.placed] == ["conventional", "reverse"]
-    assert evidence_page.marked(cell.pairs["even"]) == "same runs"
+    assert evidence_page.marked(cell, "even") == "same runs"
     assert cell.pairs["reverse"].new_images is not None
     text = evidence_page.tables(evidence_folder / "out")
     (alone,) = [entry for entry in study.comparisons[0].arms if entry.name == "alone"]
     assert f"| alone, % | {alone.last.mean:.1f} ± {alone.last.std:.1f} (" in text
     assert "| even | 0 | 0 | 0 | 0 | 1 | – |" in text
+
+
+def test_arms_that_are_equal_by_chance_are_not_called_the_same_runs(evidence_folder):
+    (study,) = evidence_page.blocks(evidence_folder / "out").values()
+    (cell,) = evidence_page.cells_of("folder-residual", study)
+    level = tuple(
+        arm.model_copy(update={"last": replace(arm.last, values=(50.0,) * 3, mean=50.0)})
+        for arm in cell.comparison.arms
+    )
+    level_study = SimpleNamespace(arms=level, against=cell.comparison.against)
+    equal = evidence_page.Cell(cell.block, cell.title, level_study)
+    assert evidence_page.friedman(equal) is None
+    assert evidence_page.rank_correlation(equal, cell) is None
+    assert not equal.same_runs("reverse")
+    assert equal.same_runs("even")
 
 
 def test_the_tables_of_the_evidence_replace_those_of_a_document(evidence_folder, tmp_path):
