@@ -12,12 +12,15 @@ from pursuhint._util.atomic_files import make_folder, read_json, write_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.distributed import is_main_process, wait_for_everyone
 from pursuhint._util.output_folder import claim_folder, remove_leftovers
+from pursuhint._util.random_state import keep_random_state
 from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
 from pursuhint.data import ClassSplit, ImageData, class_order, class_split
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.base import Keep
+from pursuhint.models import create_model
 from pursuhint.models.safetensors_header import classes_of_weights
 from pursuhint.published.names import published_network
+from pursuhint.study.cross_task_fit import check_fit
 from pursuhint.study.cross_task_measures import Measuring, teacher_doubt
 from pursuhint.study.cross_task_methods import cross_task_methods
 from pursuhint.study.cross_task_points import with_chosen_points
@@ -124,6 +127,7 @@ def crosstask(
     request = CrossTaskRequest() if request is None else request
     options = StudyOptions(choose_device(None), None, False, None) if options is None else options
     plan = _Plan.of(with_absolute_paths(recipe), Path(out), request)
+    plan.check_methods(options)
     plan.claim(overwrite=options.overwrite)
     watch = ignore if options.on_event is None or not is_main_process() else options.on_event
     watch(PhaseStarted("teacher", f"a teacher of {len(plan.splits[0].teacher)} classes"))
@@ -232,6 +236,15 @@ class _Plan:
     def names(self, labels: Sequence[int]) -> tuple[str, ...]:
         """Names of classes."""
         return tuple(self.data.class_names[label] for label in labels)
+
+    def check_methods(self, options: StudyOptions) -> None:
+        """Check that the methods fit the networks, of which the teacher may not be trained yet."""
+        config = self.recipe.teacher
+        assert config is not None
+        sizes = {"num_classes": len(self.splits[0].teacher), "in_channels": self.data.in_channels}
+        with keep_random_state(options.device):
+            network = create_model(config.network, **{**sizes, **config.options})
+            check_fit(self.methods, self.students(self.splits[0], config), network)
 
     def _check_weights(self) -> None:
         """Check that given weights of the teacher are of its classes, if their file says of which."""
