@@ -215,3 +215,20 @@ def test_networks_of_named_tensors_are_trained_and_resumed(tmp_path: Path) -> No
     with pytest.raises(PursuhintError, match="no images"):
         train(recipe(data={"name": "x", "augment": "cutmix"}), tmp_path / "mixed", data=data, student=student)
     assert pursuhint.evaluate(student, data).count == 60
+
+
+def test_data_of_the_recipes_name_and_another_size_are_not_loaded_for_the_run(tmp_path: Path) -> None:
+    record = train(
+        recipe(epochs=1, data={"name": "digits"}),
+        tmp_path / "run",
+        data=load_dataset("digits", image_size=12, train_samples=64),
+        device="cpu",
+    )
+    with pytest.raises(PursuhintError, match="12x12 with 1 channels, and digits loads as 8x8 with 1"):
+        RunRecord.load(record.path).load_data()
+    same = train(
+        recipe(epochs=1, data={"name": "digits", "image_size": 12, "train_samples": 64}),
+        tmp_path / "same",
+        device="cpu",
+    )
+    assert RunRecord.load(same.path).load_data().preprocessing.size == (12, 12)

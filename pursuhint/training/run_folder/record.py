@@ -261,7 +261,7 @@ class RunRecord(Shown):
 
         Raises:
             PursuhintError: the data are missing, were passed from Python, or have other classes than the run
-                was trained on, by name and order.
+                was trained on, by name and order, or another size.
         """
         from pursuhint.data import ImageData
         from pursuhint.data.classes import class_difference
@@ -284,6 +284,16 @@ class RunRecord(Shown):
         used = self.environment["data"].get("preprocessing")
         if used is None or not isinstance(data, ImageData):
             return data
+        now = (*data.image_size, data.in_channels)
+        before = (*used.get("size", data.image_size), used.get("channels", data.in_channels))
+        if now != before:
+            shapes = (
+                f"{height}x{width} with {channels} channels" for height, width, channels in (before, now)
+            )
+            raise PursuhintError(
+                f"the run {self.path} was trained on images of {next(shapes)}, and {data.name} loads as "
+                f"{next(shapes)}: its data were passed from Python; pass them to pursuhint.evaluate"
+            )
         return data.normalized_with(Normalization.from_mapping(used, used["source"]))
 
 
