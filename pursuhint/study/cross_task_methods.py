@@ -36,7 +36,7 @@ CROSS_TASK_METHODS: Mapping[str, str] = MappingProxyType(
         "refilled": "REFILLED, both stages with weights of the samples",
         "refilled-minus": "the same with equal weights",
         "refilled-emb": "the first stage, then labels alone",
-        "refilled-kN": "at most N negatives in a comparison: refilled-k1 for triplets, refilled-k5",
+        "refilled-kN": "at most N negatives in a comparison, or all: refilled-k1 (triplets), refilled-kall",
         "refilled-lambdaX": "with the strength X of the second stage: refilled-lambda2",
         "LOSS": "a loss without the teacher's classes, as --loss takes it: rkd, aml, at=500, crd+at",
         "METHOD@HINTS": "with these hint points: at@conventional, at@chosen, at@3,5,7, at@hints.json",
@@ -44,7 +44,9 @@ CROSS_TASK_METHODS: Mapping[str, str] = MappingProxyType(
 )
 """Names of ways to learn from a teacher of other classes."""
 
-_VARIANT = re.compile(r"refilled(?:-(?P<name>emb|minus)|-k(?P<k>[1-9]\d*)|-lambda(?P<strength>\d+(\.\d+)?))?")
+_VARIANT = re.compile(
+    r"refilled(?:-(?P<name>emb|minus)|-k(?P<k>[1-9]\d*|all)|-lambda(?P<strength>\d+(\.\d+)?))?"
+)
 _CHANGES: Mapping[str | None, Mapping[str, Any]] = MappingProxyType(
     {"emb": {"strength": 0.0}, "minus": {"weighting": "constant"}}
 )
@@ -96,7 +98,10 @@ def _method(text: str, options: Mapping[str, Any]) -> Method:
     own = dict(_CHANGES.get(found["name"], {}))
     title = _TITLES[found["name"]]
     if found["k"]:
-        own, title = {"k_hat": int(found["k"])}, f"REFILLED, at most {found['k']} negatives"
+        own = {"k_hat": None if found["k"] == "all" else int(found["k"])}
+        title = (
+            "REFILLED, all negatives" if found["k"] == "all" else f"REFILLED, at most {found['k']} negatives"
+        )
     if found["strength"]:
         own, title = {"strength": float(found["strength"])}, f"REFILLED, strength {found['strength']}"
     return Method(name, {"refilled": LossConfig(weight=1.0, options={**options, **own})}, None, title)
@@ -111,22 +116,30 @@ def refilled_settings(methods: Sequence[str], settings: str) -> dict[str, dict[s
 
     Returns:
         For ``k_hat`` and for ``strength`` the methods by the value of the setting, ascending, with REFILLED
-        itself if it is there: with ``all`` negatives, and with the strength of the settings.
+        itself if it is there: with the number of negatives (``all``, or the ``fewest`` that a comparison of
+        the batch has) and the strength of the settings.
     """
-    negatives: dict[float, str] = {}
+    kept = "all" if REFILLED_SETTINGS[settings].get("k_hat") is None else "fewest"
+    negatives: dict[str, str] = {}
     strengths: dict[float, str] = {}
     for name in methods:
         found = _VARIANT.fullmatch(name)
         if found is None or found["name"]:
             continue
         if found["k"]:
-            negatives[int(found["k"])] = name
+            negatives[found["k"]] = name
         elif found["strength"]:
             strengths[float(found["strength"])] = name
         else:
-            negatives[float("inf")] = name
+            negatives.setdefault(kept, name)
             strengths[float(REFILLED_SETTINGS[settings].get("strength", 2.0))] = name
     return {
-        "k_hat": {"all" if k == float("inf") else f"{k:g}": negatives[k] for k in sorted(negatives)},
+        "k_hat": {k: negatives[k] for k in sorted(negatives, key=_by_number)},
         "strength": {f"{value:g}": strengths[value] for value in sorted(strengths)},
     }
+
+
+def _by_number(negatives: str) -> float:
+    """Order of numbers of negatives: the fewest of a batch first, all of them last."""
+    words = {"fewest": 0.0, "all": float("inf")}
+    return words[negatives] if negatives in words else float(negatives)

@@ -271,10 +271,21 @@ def test_names_stand_for_the_variants_of_the_papers():
     assert plain.losses["refilled"].options == {"keep_matching": "best", "score_every": 5}
 
 
+def test_all_negatives_are_a_variant():
+    matching = {"keep_matching": None}
+    (found,) = cross_task_methods(("refilled-kall",), settings="supplement", matching=matching, whole=False)
+    assert found.losses["refilled"].options["k_hat"] is None
+    assert found.title == "REFILLED, all negatives"
+
+
 def test_variants_of_refilled_are_found_by_their_setting():
-    names = ("alone", "rkd", "refilled-k5", "refilled", "refilled-k1", "refilled-emb", "refilled-lambda0.5")
+    own = ("refilled", "refilled-k5", "refilled-kall", "refilled-k1", "refilled-k10")
+    names = ("alone", "rkd", *own, "refilled-emb", "refilled-lambda0.5")
     found = refilled_settings(names, "supplement")
-    assert list(found["k_hat"].items()) == [("1", "refilled-k1"), ("5", "refilled-k5"), ("all", "refilled")]
+    labels = {name: label for label, name in found["k_hat"].items()}
+    assert list(labels) == ["refilled", "refilled-k1", "refilled-k5", "refilled-k10", "refilled-kall"]
+    assert list(labels.values()) == ["fewest", "1", "5", "10", "all"]
+    assert list(refilled_settings(("refilled-k5", "refilled"), "conference")["k_hat"]) == ["5", "all"]
     assert list(found["strength"].items()) == [("0.5", "refilled-lambda0.5"), ("1", "refilled")]
     assert list(refilled_settings(names, "conference")["strength"]) == ["0.5", "2"]
 
