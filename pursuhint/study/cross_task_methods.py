@@ -98,10 +98,8 @@ def _method(text: str, options: Mapping[str, Any]) -> Method:
     own = dict(_CHANGES.get(found["name"], {}))
     title = _TITLES[found["name"]]
     if found["k"]:
-        own = {"k_hat": None if found["k"] == "all" else int(found["k"])}
-        title = (
-            "REFILLED, all negatives" if found["k"] == "all" else f"REFILLED, at most {found['k']} negatives"
-        )
+        most = None if found["k"] == "all" else int(found["k"])
+        own, title = {"k_hat": most}, f"REFILLED, {'all' if most is None else f'at most {most}'} negatives"
     if found["strength"]:
         own, title = {"strength": float(found["strength"])}, f"REFILLED, strength {found['strength']}"
     return Method(name, {"refilled": LossConfig(weight=1.0, options={**options, **own})}, None, title)

@@ -13,6 +13,7 @@ from PIL import Image
 from pursuhint.data.class_splits import class_order
 from pursuhint.models.safetensors_header import classes_of_weights
 from pursuhint.study import CrossTaskResult
+from tests.helpers.cub_lists import write_cub_lists
 
 # All classes of CIFAR-100, which its files have in alphabetic order.
 TEXT = """
@@ -53,24 +54,14 @@ def write_cub200(root: Path) -> Path:
     """Two training photographs of every class and one to test, and the four lists."""
     rng = np.random.default_rng(0)
     folder = root / "CUB_200_2011"
-    files, labels, split = [], [], []
+    files = []
     for label, name in enumerate(BIRDS, 1):
         (folder / "images" / name).mkdir(parents=True)
         for index in range(3):
-            number = len(files) + 1
             path = f"{name}/{name[4:]}_{index:04d}.jpg"
             Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / "images" / path)
-            files.append(f"{number} {path}")
-            labels.append(f"{number} {label}")
-            split.append(f"{number} {int(index < 2)}")
-    names = [f"{number} {name}" for number, name in enumerate(BIRDS, 1)]
-    for file, lines in (
-        ("classes.txt", names),
-        ("images.txt", files),
-        ("image_class_labels.txt", labels),
-        ("train_test_split.txt", split),
-    ):
-        (folder / file).write_text("\n".join(lines) + "\n")
+            files.append((path, label, index < 2))
+    write_cub_lists(folder, BIRDS, files)
     return root
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pursuhint.data import FileSplit, ResizedCropFlip, load_dataset, make_loader
 from pursuhint.errors import PursuhintError
+from tests.helpers.cub_lists import write_cub_lists
 
 CLASSES = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross")
 
@@ -17,23 +18,15 @@ CLASSES = ("001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Alba
 @pytest.fixture
 def cub(tmp_path: Path, write_image: Callable[..., np.ndarray]) -> Path:
     folder = tmp_path / "CUB_200_2011"
-    files, labels, split = [], [], []
-    number = 0
+    files: list[tuple[str, int, bool]] = []
     for label, name in enumerate(CLASSES, 1):
         for i in range(4):
-            number += 1
             path = f"{name}/{name}_{i:04d}.jpg"
-            write_image(folder / "images" / path, 40 + i, 50, mode="L" if i == 3 else "RGB", seed=number)
-            files.append(f"{number} {path}")
-            labels.append(f"{number} {label}")
-            split.append(f"{number} {int(i % 2 == 0)}")
-    for file, lines in (
-        ("classes.txt", [f"{i} {name}" for i, name in enumerate(CLASSES, 1)]),
-        ("images.txt", files),
-        ("image_class_labels.txt", labels),
-        ("train_test_split.txt", split),
-    ):
-        (folder / file).write_text("\n".join(lines) + "\n")
+            write_image(
+                folder / "images" / path, 40 + i, 50, mode="L" if i == 3 else "RGB", seed=len(files) + 1
+            )
+            files.append((path, label, i % 2 == 0))
+    write_cub_lists(folder, CLASSES, files)
     return tmp_path
 
 

@@ -9,19 +9,9 @@ import pytest
 from pursuhint._util.folder_lock import lock_folder
 from pursuhint.errors import PursuhintError
 from pursuhint.study import compare, compare_methods
-from tests.helpers.study_runs import few_digits, recipe, write_teacher
+from tests.helpers.study_runs import recipe
 
 ARMS = ("alone", "kd", "even")
-
-
-@pytest.fixture(scope="module")
-def data():
-    return few_digits()
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_teacher(tmp_path_factory.mktemp("teacher"), "resnet8")
 
 
 @pytest.fixture(scope="module")

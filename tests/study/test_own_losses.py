@@ -13,23 +13,13 @@ from pursuhint.losses import get_loss
 from pursuhint.report import write_report
 from pursuhint.study import compare
 from pursuhint.training import RunRecord
-from tests.helpers.study_runs import few_digits, recipe, write_teacher
+from tests.helpers.study_runs import recipe
 
 ARMS = ("alone", "kd", "even")
 
 
 def squared(student_logits, teacher_logits):
     return F.mse_loss(student_logits, teacher_logits)
-
-
-@pytest.fixture(scope="module")
-def data():
-    return few_digits()
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return write_teacher(tmp_path_factory.mktemp("teacher"), "resnet8")
 
 
 @pytest.fixture(scope="module")

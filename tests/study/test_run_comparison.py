@@ -23,11 +23,6 @@ from tests.helpers.study_runs import few_digits, recipe, untrained, write_teache
 
 
 @pytest.fixture(scope="module")
-def data():
-    return few_digits()
-
-
-@pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     return write_teacher(tmp_path_factory.mktemp("teacher"), "resnet20")
 

@@ -18,15 +18,10 @@ from pursuhint.study.events import ArmFinished
 from pursuhint.training import RunRecord
 from pursuhint.training.inputs import Inputs
 from pursuhint.training.recipe.schema import LossConfig
-from tests.helpers.study_runs import few_digits, recipe, write_teacher
+from tests.helpers.study_runs import recipe, write_teacher
 
 SETS = {"attention": {"ce": LossConfig(weight=1), "at": LossConfig(weight=100)}, "sp": {"sp": LossConfig()}}
 ARMS = ("alone", "conventional", "even", "random", "sweep")
-
-
-@pytest.fixture(scope="module")
-def data():
-    return few_digits()
 
 
 @pytest.fixture(scope="module")

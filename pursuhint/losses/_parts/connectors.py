@@ -160,6 +160,13 @@ class Bottleneck(nn.Module):
         return output
 
 
+def _normalized(features: Tensor, bn: nn.BatchNorm2d) -> Tensor:
+    """The features after a batch norm that has enough values for it."""
+    check_can_normalize(features, bn)
+    output: Tensor = bn(features)
+    return output
+
+
 class NormalizedConv(nn.Module):
     """A convolution without bias and a batch norm, at the student's size.
 
@@ -183,10 +190,7 @@ class NormalizedConv(nn.Module):
         Raises:
             PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
         """
-        features = self.conv(features)
-        check_can_normalize(features, self.bn)
-        output: Tensor = self.bn(features)
-        return output
+        return _normalized(self.conv(features), self.bn)
 
 
 class NormalizedProjection(nn.Module):
@@ -208,10 +212,7 @@ class NormalizedProjection(nn.Module):
         Raises:
             PursuhintError: in training mode, a single value per channel, which batch norm cannot normalise.
         """
-        features = self.project(features)
-        check_can_normalize(features, self.bn)
-        output: Tensor = self.bn(features)
-        return output
+        return _normalized(self.project(features), self.bn)
 
 
 def match_width(student_channels: int, teacher_channels: int) -> nn.Module:
