@@ -95,6 +95,7 @@ class Pair:
         student: its network in a recipe.
         optimizer: of both; the learning rate is the student's and the teacher's.
         augment: augmentations of their training images.
+        normalize: whose constants their images have; None leaves it to the data set.
         arms: of the comparison, the one that the others are compared with first.
         weights: of losses whose weight is not that of `LOSS_SETS`.
     """
@@ -104,6 +105,7 @@ class Pair:
     student: Mapping[str, Any]
     optimizer: Mapping[str, Any]
     augment: str = "standard"
+    normalize: str | None = None
     arms: Sequence[str] = ALL_ARMS
     weights: Mapping[str, float] = field(default_factory=dict)
 
@@ -129,6 +131,7 @@ PAIRS = {
         },
         _ADAMW,
         augment="none",
+        normalize="data",
         arms=ARMS_WITHOUT_STAGES,
         weights={"at": 10, "fitnet": 1},
     ),
@@ -196,7 +199,7 @@ def recipe_of(pair: Pair, data: ImageData, options: argparse.Namespace, **change
     """What teacher and students of a block share."""
     return Recipe.from_dict(
         {
-            "data": {"name": data.name, "augment": pair.augment, "normalize": "data"},
+            "data": {"name": data.name, "augment": pair.augment, "normalize": pair.normalize},
             "optimizer": pair.optimizer,
             "schedule": "one-cycle",
             "batch_size": 128,

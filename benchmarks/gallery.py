@@ -40,10 +40,9 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def entry(run: RunRecord, pictures: Path) -> str:
     """A heading, the picture, and what there is to see, for one network."""
-    trained, data = run.environment["data"], run.load_data()
-    if trained["image_size"] != list(data.image_size):  # they were passed from Python, at another size
-        data = load_dataset(run.recipe.data.name, image_size=tuple(trained["image_size"]))
-        data = replace(data, normalization_source="the data, as asked for")
+    trained = run.environment["data"]
+    data = load_dataset(run.recipe.data.name, image_size=tuple(trained["image_size"]))  # perhaps from Python
+    data = replace(data, normalization_source="the data, as asked for")
     analysis = analyze(
         run.load_student(),
         data,
