@@ -14,7 +14,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.renamed import refuse_old_names
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.files import checked_data
-from pursuhint.training.run_folder.fingerprint import both_folders, data_difference, describe_data
+from pursuhint.training.run_folder.fingerprint import both_folders, completed, data_difference, describe_data
 
 if TYPE_CHECKING:
     from pursuhint.data import ImageData, InputData
@@ -127,9 +127,8 @@ class StudySettings:
 
     def _check_recipe(self, folder: Path, there: dict[str, Any]) -> None:
         refuse_old_names(there, str(folder / SETTINGS))
-        complete = Recipe.from_dict(there).to_dict()  # with keys that came later than the study
-        old = {key: value for key, value in flatten_keys(complete).items() if key != "seed"}
-        new = flatten_keys(self.recipe)
+        # Both with the keys and hyperparameters that came later than the study.
+        old, new = (flatten_keys(completed(Recipe.from_dict(one)).to_dict()) for one in (there, self.recipe))
         for key in dict.fromkeys([*old, *new]):
             # Whether two folders of images differ is seen in the data themselves.
             moved = key == "data.name" and both_folders(old.get(key), new.get(key))

@@ -53,7 +53,7 @@ def check_same_run(
         claim_folder(folder, "run")
         return False
     claim_folder(folder, "run")
-    there, here = (flatten_keys(_complete(one).to_dict()) for one in (Recipe.read(path), recipe))
+    there, here = (flatten_keys(completed(one).to_dict()) for one in (Recipe.read(path), recipe))
     environment = folder / "environment.json"
     described = read_environment(folder) if environment.exists() else {}
     known = described.get("inputs", {})
@@ -91,8 +91,12 @@ def check_same_run(
     return True
 
 
-def _complete(recipe: Recipe) -> Recipe:
-    """A stored recipe with the hyperparameters that its losses have got since."""
+def completed(recipe: Recipe) -> Recipe:
+    """A stored recipe with the hyperparameters that its losses have got since.
+
+    Raises:
+        PursuhintError: a loss is unknown.
+    """
     losses = {
         name: loss.model_copy(update={"options": {**_defaults(name), **loss.options}})
         for name, loss in recipe.losses.items()
