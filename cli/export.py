@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from pursuhint._util.output_folder import kind_of
 from pursuhint.errors import PursuhintError
 
 from . import early_checks
 from .early_checks import early
 from .options import apply, examples, folder_argument, refuse_typed
+from .output_files import check_free
 from .terminal import echo
 
 # Written out, so that help needs no torch; a test compares them with pursuhint.models.export.FORMATS.
@@ -61,7 +63,7 @@ FORMATS = ("onnx", "pt2", "safetensors")
     help="File to write, or folder of a bundle.  [default: student.onnx, student.pt2 or bundle in the run "
     "folder, best.onnx for the best epoch]",
 )
-@apply("trust_code", "json")
+@apply("overwrite_file", "trust_code", "json")
 def command(
     run: Path,
     format: str,
@@ -69,6 +71,7 @@ def command(
     include_normalization: bool,
     bundle: bool,
     out: Path | None,
+    overwrite: bool,
     trust_code: bool,
     as_json: bool,
 ) -> None:
@@ -81,6 +84,10 @@ def command(
         refuse_typed("format", "include_normalization", because="a bundle holds ONNX and normalises itself")
     if out is not None and out.exists() and out.is_dir() != bundle:
         raise PursuhintError(f"{out} is a {'file' if bundle else 'folder'}; choose another name (--out)")
+    place = out or run / ("bundle" if bundle else f"{'student' if weights == 'last' else 'best'}.{format}")
+    own = out is None and format == "safetensors"  # the run's weights, which are not written
+    if not own and (place.is_file() or kind_of(place) == "bundle"):
+        check_free(place, overwrite=overwrite)
 
     from pursuhint.training import RunRecord, export_bundle, export_run
 

@@ -336,6 +336,9 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help="Replace a result of other settings, networks or data in the folder. The same one resumes, and "
         "files of others are never removed.",
     ),
+    "overwrite_file": click.option(
+        "--overwrite", is_flag=True, help="Replace the file of --out if it is there already."
+    ),
     "quiet": click.option("--quiet", "-q", is_flag=True, help="No progress on stderr."),
     "json": click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for machines."),
 }

@@ -10,6 +10,7 @@ import click
 
 from .command_line import record_command
 from .options import apply, examples
+from .output_files import check_free
 from .recipe_options import build_recipe, recipe_options
 from .terminal import echo
 
@@ -56,7 +57,7 @@ from .terminal import echo
     metavar="FILE",
     help="YAML to write: the recipe, with the process that the search has found.",
 )
-@apply("quiet", "json")
+@apply("overwrite_file", "quiet", "json")
 def command(
     search_epochs: int,
     held_out: float,
@@ -65,6 +66,7 @@ def command(
     seed: int | None,
     device: str | None,
     out: Path,
+    overwrite: bool,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -74,6 +76,7 @@ def command(
     A student is trained on one part of the training data, while the weights follow the gradient of its loss
     on the other part. The result is the recipe with the weights written into it, for a training from scratch.
     """
+    check_free(out, overwrite=overwrite)
     record_command()
     more: dict[str, Any] = {} if seed is None else {"seed": seed}
     recipe = build_recipe(options, hints=None if hints is None else str(hints), **more)

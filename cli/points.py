@@ -15,6 +15,7 @@ from pursuhint.hints.rules import RULES
 from . import completion, early_checks
 from .early_checks import early
 from .options import apply, examples, refuse_typed
+from .output_files import save_plan
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="With --rule: JSON to write, for 'pursuhint train --hints'.",
 )
+@apply("overwrite_file")
 def command(
     network: str,
     data: str | None,
@@ -60,6 +62,7 @@ def command(
     rule: str | None,
     k: int | None,
     out: Path | None,
+    overwrite: bool,
 ) -> None:
     """List the sub-blocks of NETWORK in depth order: its candidate hint points.
 
@@ -78,9 +81,11 @@ def command(
     from .networks import data_config, example_image
 
     if rule is None:
-        refuse_typed("k", "out", because="it says what --rule chooses; add --rule")
+        refuse_typed("k", "out", "overwrite", because="it says what --rule chooses; add --rule")
     elif not RULES[rule].takes_k:
         refuse_typed("k", because=f"--rule {rule} has a number of its own")
+    if out is None:
+        refuse_typed("overwrite", because="it goes with --out")
     if size is None:
         refuse_typed("channels", because="it says what images of --size have; add --size")
     else:
@@ -104,7 +109,7 @@ def command(
     if rule is not None:
         plan = choose_by_rule(rule, RuleSource(points, k or default_k(points), teacher_name=network))
         if out is not None:
-            plan.save(out)
+            save_plan(plan, out, overwrite=overwrite)
     chosen = () if plan is None else plan.teacher_points
     if as_json:
         more = [{"chosen": point in chosen} if rule is not None else {} for point in points]

@@ -11,6 +11,7 @@ from pursuhint.hints.rules import RULES
 
 from .command_line import record_command
 from .options import apply, examples, folder_argument, refuse_typed
+from .output_files import save_plan
 
 
 @click.command(
@@ -36,6 +37,7 @@ from .options import apply, examples, folder_argument, refuse_typed
     metavar="FILE",
     help="JSON to write.",
 )
+@apply("overwrite_file")
 def command(
     analysis: Path,
     metrics: tuple[str, ...],
@@ -46,6 +48,7 @@ def command(
     rule: str | None,
     as_json: bool,
     out: Path,
+    overwrite: bool,
 ) -> None:
     """Choose hint positions from the similarities in the folder ANALYSIS and write them to a JSON file."""
     record_command()
@@ -63,7 +66,7 @@ def command(
         if k == "auto":
             raise PursuhintError(f"--k auto looks at clusters, and --rule {rule} has none; give a number")
         plan = found.select_by_rule(rule, k=k, metric=metric, position=position)
-        plan.save(out)
+        save_plan(plan, out, overwrite=overwrite)
         print_plan(plan, as_json=as_json)
         return
     plan = found.select(
@@ -74,7 +77,7 @@ def command(
         position=position,
     )
     stability = found.selection_stability(plan)
-    plan.save(out)
+    save_plan(plan, out, overwrite=overwrite)
     print_selection(found, plan, stability, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ import click
 from pursuhint.errors import PursuhintError
 
 from . import completion
-from .options import apply, examples
+from .options import apply, examples, refuse_typed
 from .table_output import check_table_options, table_options, write_table
 from .terminal import echo, say
 
@@ -36,13 +36,14 @@ from .terminal import echo, say
 )
 @click.option("--table", "number", metavar="NUMBER", help="Number of its table.")
 @table_options
-@apply("json")
+@apply("overwrite_file", "json")
 def command(
     runs: tuple[Path, ...],
     paper: str | None,
     number: str | None,
     kind: str,
     out: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Print a table of a paper, or the results of runs and comparisons beside published ones.
@@ -58,6 +59,9 @@ def command(
         raise PursuhintError("give either runs or --paper and --table, not both")
     if number and not paper:
         raise PursuhintError(f"--table {number} needs --paper NAME, one of {', '.join(PAPERS)}")
+    if out is None:
+        refuse_typed("overwrite", because="it goes with --out")
+    check_table_options(kind, as_json, out, overwrite=overwrite)
     if runs:
         from pursuhint.study.published_figures import beside_published, remarks_on
 
@@ -74,7 +78,6 @@ def command(
             raise PursuhintError("--format and --out need a table: give --paper and --table, or runs")
         _list_tables(paper, as_json)
         return
-    check_table_options(kind, as_json)
     write_table(table, asdict(table) if as_json else None, kind=kind, out=out)
 
 

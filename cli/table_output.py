@@ -12,6 +12,7 @@ import click
 from pursuhint.errors import PursuhintError
 from pursuhint.published.formats import FORMATS, as_text
 
+from .output_files import check_free
 from .terminal import columns, echo, say
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _FORMAT(_OUT(command))
 
 
-def check_table_options(kind: str, as_json: bool) -> None:
-    """Refuse a format beside ``--json``.
+def check_table_options(kind: str, as_json: bool, out: Path | None, *, overwrite: bool) -> None:
+    """Refuse a format beside ``--json``, and a file that is there already.
 
     Raises:
-        PursuhintError: both are given.
+        PursuhintError: both are given; or ``out`` exists, and ``overwrite`` is not set.
     """
+    check_free(out, overwrite=overwrite)
     if as_json and kind != "text":
         raise PursuhintError(f"--json and --format {kind} exclude each other")
 

@@ -111,13 +111,13 @@ def command(
     if classifiers == ("logistic",):
         because = "only the classifier sgd has them (--classifier)"
         refuse_typed("epochs", "lr", "augment", "drift", "seed", because=because)
-    check_table_options(kind, as_json)
+    check_table_options(kind, as_json, out, overwrite=overwrite)
     if save is not None:
         from pursuhint.study.transfer_result import check_transfer_folder
 
         check_transfer_folder(save, [str(run) for run in runs], targets, overwrite=overwrite)
-    else:
-        refuse_typed("overwrite", because="it goes with --save")
+    elif out is None:
+        refuse_typed("overwrite", because="it goes with --save and --out")
     record_command()
     settings = TransferSettings(
         classifiers=classifiers or tuple(CLASSIFIERS),

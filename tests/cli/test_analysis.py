@@ -127,7 +127,8 @@ def test_a_better_partition_than_the_chosen_is_said(pursuhint, tmp_path):
 
     def select(k, algorithm):
         file = tmp_path / "hints.json"
-        done = pursuhint("select", out, "--k", str(k), "--algorithm", algorithm, "--out", file, "--json")
+        words = ("--k", str(k), "--algorithm", algorithm, "--out", file, "--overwrite", "--json")
+        done = pursuhint("select", out, *words)
         return json.loads(done.stdout)
 
     named = 0

@@ -54,6 +54,8 @@ CASES = {  # words, and what the message names
     f"compare --student resnet8 --metric ckaa {OUT}": "did you mean 'cka'",
     f"compare --student resnet8 --hints 1,2 {OUT}": "--hints goes with --method",
     "compare --frobnicate": "--frobnicate",
+    "table --paper icd --table 1 --overwrite": "--overwrite would be ignored: it goes with --out",
+    "points resnet8 --rule even --overwrite": "--overwrite would be ignored: it goes with --out",
     f"pathways --recipe cifar100-dstpro {OUT}": "did you mean 'cifar100-distpro'",
     f"analyze {OUT}": "which network?",
     f"analyze --teacher resnt8 {OUT}": "did you mean 'resnet8'",

@@ -76,6 +76,7 @@ PREDICT_TESTS = {
 
 TEACHER = "--teacher resnet14 --teacher-checkpoint {weights}"
 RECIPE = f"--student resnet8 --data digits {TEACHER} --loss at"
+FILE_IS_REPLACED = Shown("tests/cli/test_overwrite.py::test_a_file_is_replaced_on_request_only")
 LAST_LINE = Shown("tests/cli/test_every_option.py::test_json_prints_json_and_quiet_nothing")
 
 SEARCH_TEST = Shown("tests/cli/test_search.py::test_json_quiet_report_and_the_recipe_of_the_best_trial")
@@ -174,6 +175,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
     },
     "pathways": {
         **RECIPE_ROWS,
+        "--overwrite": FILE_IS_REPLACED,
         "--loss": Changes("--loss kd"),
         "--search-epochs": Changes("--search-epochs 3"),
         "--held-out": Changes("--held-out 0.5"),
@@ -314,6 +316,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--rule": Shown(RULE_TEST),
         "--k": Refused("--k 2", "--k would be ignored"),
         "--out": Shown(RULE_TEST),
+        "--overwrite": FILE_IS_REPLACED,
     },
     "report": {
         "--teacher-student": Shown(f"tests/cli/test_train.py::{REPORT_TEST}"),
@@ -334,12 +337,14 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
             *("--metric", "--k", "--algorithm", "--normalize", "--position", "--rule"),
             *("--json", "--out"),
         )
-    },
+    }
+    | {"--overwrite": FILE_IS_REPLACED},
     "predict": {
         **{option: Shown(f"tests/cli/test_predict.py::{test}") for option, test in PREDICT_TESTS.items()},
         "--device": Refused("{run} {photo} --device tpu7", "no device 'tpu7' here"),
     },
     "export": {
+        "--overwrite": FILE_IS_REPLACED,
         "--format": Shown("tests/cli/test_export.py::test_safetensors_copies_the_weights"),
         "--weights": Shown("tests/cli/test_export.py::test_safetensors_copies_the_weights"),
         "--include-normalization": Shown(f"tests/cli/test_export.py::{PT2_TEST}"),
@@ -366,7 +371,8 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
             "--out": "test_a_file",
             "--json": "test_a_table_as_published",
         }.items()
-    },
+    }
+    | {"--overwrite": FILE_IS_REPLACED},
     "table run": {
         "--seeds": Changes("--seeds 0-2"),
         "--epochs": Changes("--epochs 3"),
@@ -417,7 +423,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--augment": Changes("--augment"),
         "--drift": Changes("--drift"),
         "--weights": Changes("--weights best"),
-        "--overwrite": Refused("{run} --to digits --overwrite", "--overwrite would be ignored"),
+        "--overwrite": FILE_IS_REPLACED,
         "--save": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),
         "--format": Refused("{run} --to digits --format csv --json", "--json and --format csv exclude"),
         "--out": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),
@@ -626,7 +632,8 @@ def test_select(analysis, tmp_path, capsys):
     def plan(words: str, name: str = "plan.json") -> tuple[dict, str]:
         capsys.readouterr()
         file = tmp_path / name
-        main.main(args=["select", str(analysis), *words.split(), "--out", str(file)], standalone_mode=False)
+        words += f" --out {file} --overwrite"
+        main.main(args=["select", str(analysis), *words.split()], standalone_mode=False)
         values = json.loads(file.read_text())
         del values["provenance"]  # the command and the time differ always
         return values, capsys.readouterr().out

@@ -151,7 +151,10 @@ def test_bundles_and_onnx_files_predict_as_their_run_does(pursuhint, run, bundle
 def test_export_bundle_writes_where_it_is_told_and_nowhere_else(pursuhint, run, bundle, tmp_path):
     earlier = shutil.copytree(bundle, tmp_path / "b")
     (earlier / "labels.txt").write_text("old")
-    done = pursuhint("export", run.path, "--bundle", "--out", earlier, "--weights", "best", "--json")
+    words = ("export", run.path, "--bundle", "--out", earlier, "--weights", "best", "--json")
+    assert "is there already" in pursuhint(*words).stderr
+    assert (earlier / "labels.txt").read_text() == "old"
+    done = pursuhint(*words, "--overwrite")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["file"] == str(earlier)
     assert (earlier / "labels.txt").read_text().split("\n")[:-1] == list(CLASSES)
