@@ -27,6 +27,7 @@ _OF_FIGURES = ("images", "seed")
         "pursuhint report runs/at",
         "pursuhint report runs/at --teacher-student --metric cka",
         "pursuhint report runs/at runs/kd --figure logit-correlation --out figures",
+        "pursuhint report compare --figure grouped-bars",
     ),
 )
 @folder_argument("folders", metavar="FOLDER...", nargs=-1, required=True)

@@ -36,6 +36,7 @@ from pursuhint.report.figures import (
     similarity_heatmap,
     training_curves,
 )
+from pursuhint.report.figures.landscape import Landscape, position_landscapes
 from pursuhint.report.figures.layers import dendrogram, teacher_student_map
 from pursuhint.report.figures.search_history import Slice, importance_bars, search_history, search_slices
 from pursuhint.study.arms import ARMS, DEFAULT_ARMS
@@ -410,3 +411,24 @@ def test_the_landscape_marks_the_positions_of_every_arm():
     assert [list(places) for places in marks] == [[1, 3]]
     with pytest.raises(PursuhintError, match="two or more layers"):
         position_landscape({1: [60]}, {})
+
+
+def test_a_landscape_without_other_arms_is_the_curve_alone(recwarn):
+    (axes,) = position_landscape({1: [60, 62], 2: [64, 66]}, {}).axes
+    assert axes.lines[0].get_xydata().tolist() == [[1, 61], [2, 65]]
+    assert axes.get_xlabel()
+    assert not recwarn.list
+
+
+def test_landscapes_of_one_teacher_share_the_rows_of_arms():
+    layers = {1: [60], 2: [64], 3: [61]}
+    ways = {
+        "at": Landscape(layers, {"even": [1, 3], "last": [2, 3]}, baseline=60.0),
+        "kd": Landscape(layers, {"even": [1, 2], "last": [2, 3]}, baseline=60.0),
+    }
+    upper, lower = position_landscapes(ways).axes
+    assert [text.get_text() for text in upper.get_legend().get_texts()] == ["at", "kd"]
+    assert len(upper.lines) == 3  # both have the same accuracy without hints: one line
+    marks = [line for line in lower.lines if line.get_marker() != "None"]
+    assert [list(line.get_xdata()) for line in marks] == [[1, 3], [1, 2], [2, 3]]
+    assert len({line.get_color() for line in marks}) == 3  # those of the curves, and one for what they share

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from html import escape
+from types import MappingProxyType
 
 import pytest
 
 from pursuhint._util.devices import choose_device
 from pursuhint._util.text import capital
 from pursuhint.errors import PursuhintError
-from pursuhint.report import write_report
+from pursuhint.report import write_figure, write_report
 from pursuhint.report.figures import grouped_bars
 from pursuhint.report.page_model import FigureFolder
 from pursuhint.report.sections.crossed import build_crossed_page
-from pursuhint.study import Comparison, ComparisonRequest, Crossing, StudyOptions, compare, compare_crossed
+from pursuhint.study import (
+    Comparison,
+    ComparisonRequest,
+    CrossedComparison,
+    Crossing,
+    StudyOptions,
+    compare,
+    compare_crossed,
+)
 from pursuhint.study.events import ArmFinished
 from pursuhint.training import RunRecord
 from pursuhint.training.inputs import Inputs
@@ -115,6 +126,95 @@ def test_the_report_has_the_pictures_of_the_study(finished):
             assert escape(f"{capital(cell.title)}: {finding}", quote=False)[:60] in text
     for cell in finished.cells:
         assert (finished.path / cell.folder / "report.html").exists()
+
+
+def figure_of(name, folders, out):
+    """The numbers of a figure, from its file; the picture is there."""
+    write_figure(name, folders, out)
+    assert all((out / f"{name}.{kind}").stat().st_size > 1000 for kind in ("png", "svg"))
+    return json.loads((out / f"{name}.json").read_text(encoding="utf-8"))["numbers"]
+
+
+def comparison_in(study, loss_set, epochs):
+    return Comparison.load(study.path / "cells" / f"{loss_set}-{epochs}-epochs")
+
+
+def copy_of(comparison, out, *, arms=None, names=MappingProxyType({})):
+    """A comparison with some of its arms, perhaps under other names."""
+    out.mkdir()
+    shutil.copy(comparison.path / "settings.json", out)
+    kept = tuple(
+        arm.model_copy(update={"name": names.get(arm.name, arm.name)})
+        for arm in comparison.arms
+        if arms is None or arm.name.partition(":")[0] in arms
+    )
+    comparison.model_copy(update={"path": out, "arms": kept, "against": {}, "sentences": {}}).save()
+    return out
+
+
+def test_bars_and_lengths_are_figures_with_names(finished, tmp_path):
+    finished = CrossedComparison.load(finished.path)  # others may have added a length
+    groups = figure_of("grouped-bars", [finished.path], tmp_path)["groups"]
+    assert [group["title"] for group in groups] == [cell.title for cell in finished.cells]
+    for group, comparison in zip(groups, finished.comparisons):
+        assert group["arms"] == {
+            name: list(comparison.arm(name).last.values)
+            for name in ("alone", "conventional", "even", "random")
+        }
+    lengths = figure_of("length-curves", [finished.path], tmp_path)["lengths"]
+    assert [(entry["losses"], entry["epochs"]) for entry in lengths] == [
+        (cell.loss_set, cell.epochs) for cell in finished.cells
+    ]
+    assert [entry["arms"] for entry in lengths] == [group["arms"] for group in groups]
+
+
+def test_comparisons_of_several_folders_are_in_one_figure(finished, tmp_path):
+    attention, sp = (comparison_in(finished, name, 1) for name in ("attention", "sp"))
+    own = copy_of(sp, tmp_path / "own", arms=("conventional", "even"))
+    first, second = figure_of("grouped-bars", [attention.path, own], tmp_path)["groups"]
+    assert list(first["arms"]) == list(second["arms"]) == ["conventional", "even"]
+    assert "left out: student alone and random" in (tmp_path / "grouped-bars.json").read_text()
+    with pytest.raises(PursuhintError, match="two lengths or more of each set"):
+        write_figure("length-curves", [attention.path, own], tmp_path)
+    with pytest.raises(PursuhintError, match="same losses and length"):
+        write_figure("length-curves", [finished.path, copy_of(sp, tmp_path / "x"), own], tmp_path)
+
+
+def test_the_baseline_stands_beside_every_proposed_arm(finished, tmp_path):
+    comparison = comparison_in(finished, "attention", 1)
+    with pytest.raises(PursuhintError, match="one that chooses by similarity"):
+        write_figure("baseline-proposed", [comparison.path], tmp_path)
+    folder = copy_of(comparison, tmp_path / "chosen", names={"even": "kmeans", "random": "segments"})
+    rows = figure_of("baseline-proposed", [folder], tmp_path)["rows"]
+    assert [row["arm"] for row in rows] == ["kmeans", "segments"]
+    assert [row["proposed"] for row in rows] == [
+        list(comparison.arm(name).last.values) for name in ("even", "random")
+    ]
+
+
+def test_a_landscape_shows_the_arms_of_another_comparison_of_its_teacher(finished, tmp_path):
+    comparison = comparison_in(finished, "attention", 1)
+    alone = copy_of(comparison, tmp_path / "landscape", arms=("sweep",))
+    (curve,) = figure_of("landscape", [alone], tmp_path)["curves"]
+    assert curve["layers"] == {
+        str(layer): list(comparison.arm(f"sweep:{layer}").last.values) for layer in range(1, 7)
+    }
+    assert (curve["arms"], curve["no_hints"]) == ({}, None)
+    arms = copy_of(comparison, tmp_path / "arms", arms=("alone", "conventional", "even", "random"))
+    (both,) = figure_of("landscape", [alone, arms], tmp_path)["curves"]
+    (own,) = figure_of("landscape", [comparison.path], tmp_path)["curves"]
+    assert both == own
+    assert list(both["arms"]) == ["conventional", "even", "random"]
+    longer = comparison_in(finished, "attention", 2)
+    (other,) = figure_of("landscape", [alone, longer.path], tmp_path)["curves"][:1]
+    assert other["arms"] == {}  # the longer one has a landscape of its own
+    with pytest.raises(PursuhintError, match="--arm sweep"):
+        write_figure("landscape", [arms], tmp_path)
+    settings = (arms / "settings.json").read_text(encoding="utf-8")
+    teacher = json.loads(settings)["inputs"]["teacher"]
+    (arms / "settings.json").write_text(settings.replace(teacher, teacher[::-1]), encoding="utf-8")
+    with pytest.raises(PursuhintError, match="has another teacher"):
+        write_figure("landscape", [alone, arms], tmp_path)
 
 
 @pytest.mark.parametrize(

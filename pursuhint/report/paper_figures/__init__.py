@@ -83,6 +83,30 @@ FIGURES: Mapping[str, PaperFigure] = MappingProxyType(
             "runs that differ in this number",
             "pursuhint.report.paper_figures.weight_curve:draw",
         ),
+        "grouped-bars": PaperFigure(
+            "accuracy of every arm of a comparison as bars, by losses and length",
+            "PURSUhInT, figure 3",
+            "comparisons",
+            "pursuhint.report.paper_figures.grouped_bars:draw",
+        ),
+        "baseline-proposed": PaperFigure(
+            "accuracy with conventional beside chosen positions, by losses and length",
+            "PURSUhInT, table 4",
+            "comparisons with the arm conventional and one that chooses",
+            "pursuhint.report.paper_figures.baseline_proposed:draw",
+        ),
+        "length-curves": PaperFigure(
+            "accuracy of every arm against the length of training",
+            "none of the five papers",
+            "comparisons with two lengths or more",
+            "pursuhint.report.paper_figures.length_curves:draw",
+        ),
+        "landscape": PaperFigure(
+            "accuracy with a single hint at every layer, and where the arms have their hints",
+            "none of the five papers",
+            "comparisons with the arm sweep, and others of the same teacher",
+            "pursuhint.report.paper_figures.landscape:draw",
+        ),
     }
 )
 """Figures by name."""

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from pursuhint._util.text import capital
 from pursuhint.analysis.result import Analysis
+from pursuhint.report.cells import cell_of
 from pursuhint.report.figures import (
     Difference,
     Series,
@@ -289,7 +290,7 @@ def _comparison_section(
         ),
         controls=tuple(_control_section(comparison, name) for name in comparison.against),
         map=_map(comparison, analysis, figure_folder),
-        landscape=landscape_picture(comparison, figure_folder, "landscape"),
+        landscape=landscape_picture(cell_of(comparison), figure_folder, "landscape"),
         curves=figure_folder.add(
             "training-students",
             _curves(comparison, runs, colors),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pursuhint._util.text import capital
+from pursuhint.report.cells import Cell, cells_of, has_landscape, landscape_of, proposed_arms
 from pursuhint.report.figures import grouped_bars, length_curves, pairs_by_scheme, position_landscape
 from pursuhint.report.page_model import Card, CrossedSection, FigureFolder, Grid, Page, Picture
 from pursuhint.report.repeat import repeat_crossed
@@ -26,7 +27,6 @@ from pursuhint.study.crossed import CrossedComparison
 from pursuhint.study.paired_statistics import DECIDED
 from pursuhint.training.recipe.schema import Recipe
 
-_PROPOSED = ("kmeans", "segments", "published")
 _SPREAD = "Bars and bands are one standard deviation over the seeds."
 
 
@@ -157,27 +157,17 @@ def _pictures(
 ) -> list[tuple[str, Picture]]:
     """Bars, baseline beside proposed, accuracy against length, landscapes: those that the study has."""
     found = []
-    cells = list(zip(crossed.cells, crossed.comparisons))
+    cells = cells_of(crossed)
     if arms:
-        groups = {
-            cell.title: {title_of(arm): comparison.arm(arm).last.values for arm in arms}
-            for cell, comparison in cells
-        }
+        groups = {cell.title: {title_of(arm): cell.values(arm) for arm in arms} for cell in cells}
         bars = grouped_bars(groups)
         cut = " The axis does not begin at zero." if bars.axes[0].get_ylim()[0] > 0 else ""
         caption = f"Mean accuracy of every arm by losses and length. {_SPREAD}{cut}"
         picture = figure_folder.add("bars", bars, "Bars of all arms in groups", caption)
         found.append(("Arms by losses and length", picture))
-    chosen = [arm for arm in arms if arm in _PROPOSED or arm.count(":") == 2]
-    for number, proposed in enumerate(chosen, 1):
+    for number, proposed in enumerate(proposed_arms(arms), 1):
         if "conventional" in arms:
-            schemes = {
-                cell.title: (
-                    comparison.arm("conventional").last.values,
-                    comparison.arm(proposed).last.values,
-                )
-                for cell, comparison in cells
-            }
+            schemes = {cell.title: (cell.values("conventional"), cell.values(proposed)) for cell in cells}
             names = (title_of("conventional"), title_of(proposed))
             picture = figure_folder.add(
                 f"baseline-{number}",
@@ -190,8 +180,8 @@ def _pictures(
         for loss_set in crossed.loss_sets:
             lines = {
                 title_of(arm): {
-                    cell.epochs: comparison.arm(arm).last.mean
-                    for cell, comparison in cells
+                    cell.epochs: cell.comparison.arm(arm).last.mean
+                    for cell in cells
                     if cell.loss_set == loss_set
                 }
                 for arm in arms
@@ -203,34 +193,29 @@ def _pictures(
                 f"Mean accuracy after the last epoch, by the length of training, with {loss_set}.",
             )
             found.append((f"Accuracy against length: {loss_set}", picture))
-    for number, (cell, comparison) in enumerate(cells, 1):
-        landscape = landscape_picture(comparison, figure_folder, f"landscape-{number}")
+    for number, cell in enumerate(cells, 1):
+        landscape = landscape_picture(cell, figure_folder, f"landscape-{number}")
         if landscape is not None:
             found.append((f"Every layer alone: {cell.title}", landscape))
     return found
 
 
-def landscape_picture(comparison: Comparison, figure_folder: FigureFolder, name: str) -> Picture | None:
+def landscape_picture(cell: Cell, figure_folder: FigureFolder, name: str) -> Picture | None:
     """Accuracy with a single hint at every layer and the positions of all other arms; None without a sweep.
 
     Args:
-        comparison: of the arms.
+        cell: of the arms.
         figure_folder: where the picture goes.
         name: of its file.
     """
-    layers = {arm.runs[0].positions[0]: arm.last.values for arm in comparison.arms if is_of_sweep(arm.name)}
-    if len(layers) < 2:
+    if not has_landscape(cell):
         return None
-    others = {
-        arm.title: sorted({place for run in arm.runs for place in run.positions})
-        for arm in comparison.arms
-        if arm.name not in WITHOUT_HINTS and not is_of_sweep(arm.name)
-    }
-    kd = [arm.last.mean for arm in comparison.arms if arm.name == "kd"]
+    landscape = landscape_of(cell)
+    others = ", and the positions of the other arms" if landscape.arms else ""
+    below = " Below, where the other arms have theirs." if landscape.arms else ""
     return figure_folder.add(
         name,
-        position_landscape(layers, others, baseline=kd[0] if kd else None),
-        "Accuracy with a single hint at every layer, and the positions of the other arms",
-        f"Accuracy of students with one hint at one layer. {_SPREAD} Below, where the other arms have "
-        "theirs.",
+        position_landscape(landscape.layers, landscape.arms, baseline=landscape.baseline),
+        f"Accuracy with a single hint at every layer{others}",
+        f"Accuracy of students with one hint at one layer. {_SPREAD}{below}",
     )
