@@ -1,13 +1,17 @@
-"""Write the tables of docs/evidence.md from what benchmarks/evidence.py left.
+"""Write the tables and pictures of docs/evidence.md from what benchmarks/evidence.py left.
 
     python benchmarks/evidence_page.py runs/evidence --write docs/evidence.md
 
-Without ``--write`` the tables are printed.
+Blocks whose single layers were trained (``evidence.py --landscape``) have a picture of them with the
+positions of all arms, ``pictures/evidence-BLOCK.png`` beside the document. Without ``--write`` the tables are
+printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +22,7 @@ import numpy as np
 from marked_text import write_between
 from scipy import stats
 
+from pursuhint.report import write_figure
 from pursuhint.study import (
     ArmResult,
     Comparison,
@@ -129,6 +134,40 @@ def intervals(cell: Cell) -> list[str]:
     return rows
 
 
+def draw_landscapes(folder: Path, document: Path) -> None:
+    """Draw the single layers of every block that has them, with the positions of its arms."""
+    for study in sorted(folder.glob("*/landscape/crossed.json")):
+        block = study.parent.parent
+        if (block / "arms" / "crossed.json").exists():
+            with tempfile.TemporaryDirectory() as drawn:
+                write_figure("landscape", [study.parent, block / "arms"], drawn)
+                target = document.parent / picture_of(block.name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(Path(drawn, "landscape.png"), target)
+
+
+def picture_of(block: str) -> str:
+    """The path of a block's landscape, from the document on."""
+    return f"pictures/evidence-{block}.png"
+
+
+def landscape_lines(name: str, study: CrossedComparison) -> Iterator[str]:
+    """The picture of a block whose single layers were trained, and how to read it."""
+    path = study.path.parent / "landscape"
+    if not (path / CrossedComparison.FILE).exists():
+        return
+    single = CrossedComparison.load(path)
+    lengths, seeds = (", ".join(map(str, numbers)) for numbers in (single.lengths, single.seeds))
+    yield f"![Accuracy with a single hint at every layer, and the arms' positions]({picture_of(name)})"
+    yield ""
+    yield (
+        f"A single hint at every layer in turn, seeds {seeds}, {lengths} epochs: mean and one standard "
+        "deviation. Below, the positions of the arms over all seeds; marks in color where they differ "
+        "between the losses."
+    )
+    yield ""
+
+
 def block_lines(name: str, study: CrossedComparison) -> Iterator[str]:
     """Facts and the table of a block."""
     cells = cells_of(name, study)
@@ -181,6 +220,7 @@ def block_lines(name: str, study: CrossedComparison) -> Iterator[str]:
         same[arm.positions_text].append(arm.name)
     yield "; ".join(f"{', '.join(arms)} {where}" for where, arms in same.items() if where != "none") + "."
     yield ""
+    yield from landscape_lines(name, study)
 
 
 def overall_lines(cells: Sequence[Cell]) -> Iterator[str]:
@@ -293,6 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = tables(options.folder)
     print(text)
     if options.write is not None:
+        draw_landscapes(options.folder, options.write)
         write_between(options.write, BEGIN, END, text)
 
 

@@ -218,7 +218,8 @@ def evidence_folder(tmp_path_factory):
         ]
         words += ["--image-size", "8", "--teacher-epochs", "1", "--lengths", "1", "--seeds", "1-3", *arms]
         evidence.main(words)
-    assert reports == [folder / "out" / "folder-residual" / "arms"]
+        evidence.main([*words, "--landscape"])
+    assert reports == [folder / "out" / "folder-residual" / name for name in ("arms", "landscape")]
     return folder
 
 
@@ -234,6 +235,15 @@ def test_the_evidence_of_a_block_is_a_comparison_and_its_tables(evidence_folder)
     (alone,) = [entry for entry in study.comparisons[0].arms if entry.name == "alone"]
     assert f"| alone, % | {alone.last.mean:.1f} ± {alone.last.std:.1f} (" in text
     assert "| even | 0 | 0 | 0 | 0 | 1 | – |" in text
+
+
+def test_the_landscape_of_a_block_is_drawn_with_the_positions_of_its_arms(evidence_folder, tmp_path):
+    document = tmp_path / "docs" / "evidence.md"
+    document.parent.mkdir()
+    document.write_text(f"{evidence_page.BEGIN} {evidence_page.END}")
+    evidence_page.main([str(evidence_folder / "out"), "--write", str(document)])
+    assert "(pictures/evidence-folder-residual.png)" in document.read_text()
+    assert (document.parent / "pictures" / "evidence-folder-residual.png").stat().st_size > 1000
 
 
 def test_arms_that_are_equal_by_chance_are_not_called_the_same_runs(evidence_folder):
