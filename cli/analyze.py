@@ -11,6 +11,7 @@ from pursuhint._util.size_bounds import LARGEST_CLASSES
 from pursuhint.errors import PursuhintError
 
 from .command_line import record_command
+from .network_settings import network_settings
 from .options import apply, examples, refuse_typed
 
 
@@ -22,6 +23,9 @@ from .options import apply, examples, refuse_typed
         "    --metric cka --metric r2cca --out analysis",
         "pursuhint analyze --teacher torchvision:resnet34 --teacher-checkpoint resnet34.pth \\",
         "    --data folder:photos --k auto --out analysis",
+        "pursuhint analyze --teacher hf:bert --set teacher.options.hidden_size=96 \\",
+        "    --teacher-checkpoint runs/teacher/student.safetensors --data text:reviews \\",
+        "    --tokenizer runs/teacher --out analysis",
         "accelerate launch -m pursuhint analyze --teacher torchvision:vit_b_16 \\",
         "    --teacher-checkpoint vit.pth --data imagenet --out vit",
     ),
@@ -31,8 +35,8 @@ from .options import apply, examples, refuse_typed
     "tokenizer", "download", "image_size", "image_channels", "image_normalize", "exif", "metric",
     "k_or_auto", "algorithm",
     "normalize", "position", "activations", "pooling", "include", "samples", "batch_size", "stability",
-    "memory_limit", "exact_median", "seed", "device", "autocast", "workers", "out", "overwrite", "quiet",
-    "json",
+    "memory_limit", "exact_median", "network_settings", "seed", "device", "autocast", "workers", "out",
+    "overwrite", "quiet", "json",
 )  # fmt: skip
 @click.option(
     "--random-weights",
@@ -72,6 +76,7 @@ def command(
     stability: bool,
     memory_limit: int | None,
     exact_median: bool,
+    assignments: tuple[str, ...],
     seed: int,
     device: str | None,
     autocast: str | None,
@@ -93,6 +98,7 @@ def command(
     record_command()
     if teacher is None:
         raise PursuhintError("which network? give --teacher NAME; 'pursuhint list models' shows the names")
+    settings = network_settings(teacher, assignments, data=data, tokenizer=tokenizer)
     if not any(name.startswith("rbf-cka") for name in metrics):
         refuse_typed("exact_median", because="only RBF kernels have a bandwidth; add --metric rbf-cka")
 
@@ -108,7 +114,7 @@ def command(
     from pursuhint.training.loaders import load_data
     from pursuhint.training.normalization import images_line, normalized_for
 
-    from .networks import Processes, Weights, data_config, load_network, teacher_file, text_of
+    from .networks import Processes, Weights, data_config, load_network, teacher_file
     from .progress import CountProgress
     from .results import print_analysis
     from .terminal import say
@@ -122,13 +128,15 @@ def command(
     weights = Weights(teacher_checkpoint, checkpoint_key, new_head, random_weights)
     config = data_config(
         name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
-        normalize=image_normalize, exif=exif, text=text_of(tokenizer),
+        normalize=image_normalize, exif=exif, text=settings.text,
     )  # fmt: skip
     with Processes(choose_device(device)) as processes:
         quiet = quiet or not processes.main
         with processes.main_first():
             images = load_data(config)
-        network = load_network(teacher, weights, images, num_classes=num_classes, seed=seed)
+        network = load_network(
+            teacher, weights, images, num_classes=num_classes, seed=seed, options=settings.options
+        )
         images = normalized_for(images, config, network, teacher)
         say(images_line(images, config), quiet)
         fingerprint = fingerprint_network(network)

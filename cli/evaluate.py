@@ -11,6 +11,7 @@ from pursuhint.errors import PursuhintError
 
 from . import early_checks
 from .early_checks import early
+from .network_settings import network_settings
 from .options import apply, examples, folder_argument, refuse_typed
 from .terminal import echo
 
@@ -36,7 +37,7 @@ from .terminal import echo
 @apply(
     "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "data", "data_root", "tokenizer",
     "download", "image_size", "image_channels", "image_normalize", "exif", "batch_size", "workers",
-    "trust_code", "device", "json",
+    "network_settings", "trust_code", "device", "json",
 )  # fmt: skip
 def command(
     run: Path | None,
@@ -56,6 +57,7 @@ def command(
     exif: bool | None,
     batch_size: int | None,
     workers: int | None,
+    assignments: tuple[str, ...],
     trust_code: bool,
     device: str | None,
     as_json: bool,
@@ -74,6 +76,11 @@ def command(
             "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint or "
             "--pretrained"
         )
+    settings = (
+        None
+        if run is not None
+        else network_settings(str(teacher), assignments, data=data, tokenizer=tokenizer)
+    )
 
     from dataclasses import asdict
 
@@ -89,7 +96,6 @@ def command(
         data_of_run,
         load_network,
         teacher_file,
-        text_of,
         warn_of_changed_data,
     )
     from .terminal import say
@@ -99,7 +105,7 @@ def command(
         if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None or pretrained:
             raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
         refuse_typed("image_normalize", because="a run's images are normalised as in its training")
-        refuse_typed("tokenizer", because="a run has its own")
+        refuse_typed("tokenizer", "assignments", because="a run has its own")
         record = RunRecord.load(run)
         network = record.load_student(weights, trust_code=trust_code)
         given = {
@@ -112,15 +118,16 @@ def command(
         name = f"{record.recipe.student.network}, {weights} epoch of {run}"
     else:
         assert teacher is not None
+        assert settings is not None
         file = teacher_file(teacher, teacher_checkpoint, pretrained=pretrained)
         assert file is not None
         refuse_typed("weights", because="a checkpoint holds one set of weights; give a run folder instead")
         config = data_config(
             name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
-            normalize=image_normalize, exif=exif, text=text_of(tokenizer),
+            normalize=image_normalize, exif=exif, text=settings.text,
         )  # fmt: skip
         images = load_data(config)
-        network = load_network(teacher, Weights(file, checkpoint_key), images)
+        network = load_network(teacher, Weights(file, checkpoint_key), images, options=settings.options)
         images = normalized_for(images, config, network, teacher)
         name, line = f"{teacher}, {'published weights' if pretrained else file}", images_line(images, config)
     if split == "val" and images.val is None:

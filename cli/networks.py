@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pursuhint.errors import PursuhintError, PursuhintWarning
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from pursuhint.data import ImageData, TextData
     from pursuhint.models.teacher_accuracy import TeacherAccuracy
     from pursuhint.training import DataConfig, RunRecord
+
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 class Processes:
@@ -151,13 +156,6 @@ def warn_of_changed_data(run: RunRecord, data: ImageData | TextData, split: str)
         warnings.warn(PursuhintWarning(f"since the training of {run.path}, {change}"), stacklevel=2)
 
 
-def example_image(data: ImageData) -> Tensor:
-    """A black image of the data set's size, for finding hint points."""
-    import torch
-
-    return torch.zeros(1, data.in_channels, *data.image_size)
-
-
 class Weights(NamedTuple):
     """The options ``--teacher-checkpoint``, ``--checkpoint-key``, ``--new-head`` and ``--random-weights``."""
 
@@ -227,6 +225,23 @@ def teacher_file(network: str, file: Path | None, *, pretrained: bool) -> Path |
     return published_file(network)
 
 
+def create_for(
+    name: str,
+    data: ImageData | TextData,
+    *,
+    num_classes: int | None = None,
+    options: Mapping[str, Any] = NO_OPTIONS,
+) -> nn.Module:
+    """A network with random weights for a data set; ``options`` are its own."""
+    from pursuhint.data import ImageData
+    from pursuhint.models import create_model
+
+    sizes = (
+        {"in_channels": data.in_channels} if isinstance(data, ImageData) else {"vocab_size": data.vocab_size}
+    )
+    return create_model(name, num_classes=num_classes or data.num_classes, **{**sizes, **options})
+
+
 def load_network(
     name: str,
     weights: Weights,
@@ -234,25 +249,19 @@ def load_network(
     *,
     num_classes: int | None = None,
     seed: int = 0,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> nn.Module:
     """A network for a data set, with weights from a file or, without one, drawn with a seed.
 
-    Its images have to be normalised by `normalized_for` as it expects.
+    Its images have to be normalised by `normalized_for` as it expects. ``options`` are those of the network.
     """
     import torch
 
-    from pursuhint.data import ImageData
-    from pursuhint.models import create_model
     from pursuhint.models.checkpoint import load_weights
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        sizes = (
-            {"in_channels": data.in_channels}
-            if isinstance(data, ImageData)
-            else {"vocab_size": data.vocab_size}
-        )
-        network = create_model(name, num_classes=num_classes or data.num_classes, **sizes)
+        network = create_for(name, data, num_classes=num_classes, options=options)
     weights.check(name)
     if weights.file is not None:
         loaded = load_weights(network, weights.file, checkpoint_key=weights.key, new_head=weights.new_head)

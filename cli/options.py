@@ -197,6 +197,14 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help="Mean and deviation of images in 0..1: the data's own, ImageNet's, those that the network says "
         "it expects, or numbers such as 0.5/0.5.  [default: the network's if it says some, else the data's]",
     ),
+    "network_settings": click.option(
+        "--set",
+        "assignments",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="An option of the network, teacher.options.NAME=VALUE as in 'pursuhint train', e.g. "
+        "teacher.options.hidden_size=96; or of texts, data.text.NAME=VALUE. Repeatable.",
+    ),
     "trust_code": click.option(
         "--trust-code",
         is_flag=True,

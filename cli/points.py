@@ -14,11 +14,13 @@ from pursuhint.hints.rules import RULES
 
 from . import completion, early_checks
 from .early_checks import early
+from .network_settings import network_settings
 from .options import apply, examples, refuse_typed
 from .output_files import save_plan
 from .terminal import echo
 
 if TYPE_CHECKING:
+    from pursuhint._util.network_input import NetworkInput
     from pursuhint.features.hint_points import HintPoint
 
 
@@ -28,11 +30,15 @@ if TYPE_CHECKING:
     epilog=examples(
         "pursuhint points resnet110 --data cifar100",
         "pursuhint points torchvision:mobilenet_v2 --size 224 --channels 3 --activation pre",
+        "pursuhint points hf:vit --size 224 --set teacher.options.num_hidden_layers=6",
         "pursuhint points resnet110 --size 32 --rule published --out hints.json",
     ),
 )
 @click.argument("network", callback=early(early_checks.network), shell_complete=completion.network)
-@apply("data", "data_root", "download", "image_size", "activation", "include", "json")
+@apply(
+    "data", "data_root", "download", "image_size", "tokenizer", "activation", "include", "network_settings",
+    "json",
+)  # fmt: skip
 @click.option("--size", type=click.IntRange(min=1), help="Side of the images, so that no data are needed.")
 @click.option("--channels", type=click.IntRange(min=1), default=3, show_default=True, help="With --size.")
 @click.option(
@@ -55,7 +61,9 @@ def command(
     download: bool,
     image_size: int | tuple[int, int] | None,
     activation: str,
+    tokenizer: str | None,
     include: tuple[str, ...],
+    assignments: tuple[str, ...],
     as_json: bool,
     size: int | None,
     channels: int,
@@ -69,6 +77,17 @@ def command(
     Positions count from 1, as in the PURSUhInT paper. A star marks the conventional hint points, the last
     sub-block of every stage.
     """
+    if size is not None:
+        refuse_typed(
+            "data",
+            "data_root",
+            "download",
+            "image_size",
+            "tokenizer",
+            because="--size describes the images; leave one out",
+        )
+    settings = network_settings(network, assignments, data=data, tokenizer=tokenizer)
+
     import torch
 
     from pursuhint.features.hint_points import conventional_points, find_hint_points
@@ -76,9 +95,9 @@ def command(
     from pursuhint.hints.rules import choose_by_rule
     from pursuhint.hints.rules.source import RuleSource
     from pursuhint.models import create_model
-    from pursuhint.training.loaders import load_images
+    from pursuhint.training.loaders import load_data
 
-    from .networks import data_config, example_image
+    from .networks import create_for, data_config
 
     if rule is None:
         refuse_typed("k", "out", "overwrite", because="it says what --rule chooses; add --rule")
@@ -88,21 +107,17 @@ def command(
         refuse_typed("overwrite", because="it goes with --out")
     if size is None:
         refuse_typed("channels", because="it says what images of --size have; add --size")
-    else:
-        refuse_typed(
-            "data",
-            "data_root",
-            "download",
-            "image_size",
-            because="--size describes the images; leave one out",
-        )
+    example: NetworkInput
     if size is not None:
         example = torch.zeros(1, channels, size, size)
-        model = create_model(network, num_classes=10, in_channels=channels)
+        model = create_model(network, num_classes=10, **{"in_channels": channels, **settings.options})
     else:
-        images = load_images(data_config(name=data, root=data_root, download=download, image_size=image_size))
-        example = example_image(images)
-        model = create_model(network, num_classes=images.num_classes, in_channels=images.in_channels)
+        config = data_config(
+            name=data, root=data_root, download=download, image_size=image_size, text=settings.text
+        )
+        samples = load_data(config)
+        example = samples.example()
+        model = create_for(network, samples, options=settings.options)
     points = find_hint_points(model, example, activation=activation, include=include)  # type: ignore[arg-type]
     conventional = conventional_points(model, points)
     plan = None

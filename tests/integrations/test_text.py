@@ -103,31 +103,33 @@ def sizes(role: str, width: int, layers: int) -> list[str]:
     return [word for key, value in options.items() for word in ("--set", f"{role}.options.{key}={value}")]
 
 
+SHARED = ["--set", "optimizer.name=adamw", "--batch-size", "16", "--no-report"]
+
+
+@pytest.fixture(scope="module")
+def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a BERT of three blocks on the corpus."""
+    out = tmp_path_factory.mktemp("runs") / "teacher"
+    words = ["--student", "hf:bert", *sizes("student", 32, 3), "--lr", "0.003", "--epochs", "4"]
+    done = call("train", *words, "--data", f"text:{corpus}", *SHARED, "--out", out)
+    assert done.exit_code == 0, done.exception
+    return out
+
+
 @pytest.mark.filterwarnings("ignore::pursuhint.errors.PursuhintWarning")
-def test_a_teacher_and_a_student_of_text(corpus: Path, tmp_path: Path) -> None:
+def test_a_teacher_and_a_student_of_text(corpus: Path, teacher: Path, tmp_path: Path) -> None:
     """Trained, taught at chosen points, evaluated with the run's tokenizer, and resumed as the same run."""
-    shared = [
-        "--data",
-        f"text:{corpus}",
-        "--set",
-        "optimizer.name=adamw",
-        "--batch-size",
-        "16",
-        "--no-report",
-    ]
-    teacher = ["--student", "hf:bert", *sizes("student", 32, 3), "--lr", "0.003", "--epochs", "4"]
-    first = call("train", *teacher, *shared, "--out", tmp_path / "teacher")
-    assert first.exit_code == 0, first.exception
-    assert pursuhint.RunRecord.load(tmp_path / "teacher").last["test_top1"] > 80
+    shared = ["--data", f"text:{corpus}", *SHARED]
+    assert pursuhint.RunRecord.load(teacher).last["test_top1"] > 80
     student = [
         "--student", "hf:bert", *sizes("student", 16, 2), "--teacher", "hf:bert", *sizes("teacher", 32, 3),
-        "--teacher-checkpoint", tmp_path / "teacher/student.safetensors", "--tokenizer", tmp_path / "teacher",
+        "--teacher-checkpoint", teacher / "student.safetensors", "--tokenizer", teacher,
         "--loss", "fitnet", "--loss", "kd", "--hints", "chosen", "--set", "hints.k=2", "--epochs", "1",
     ]  # fmt: skip
     out = tmp_path / "student"
     second = call("train", *student, *shared, "--out", out)
     assert second.exit_code == 0, second.exception
-    assert (out / "tokenizer.json").read_text() == (tmp_path / "teacher/tokenizer.json").read_text()
+    assert (out / "tokenizer.json").read_text() == (teacher / "tokenizer.json").read_text()
     record = pursuhint.RunRecord.load(out)
     assert record.plan is not None
     assert [pair.teacher.module.rpartition(".")[0] for pair in record.plan.pairs] == [
@@ -144,6 +146,29 @@ def test_a_teacher_and_a_student_of_text(corpus: Path, tmp_path: Path) -> None:
     assert (out / "metrics.jsonl").read_bytes() == before
     with pytest.raises(PursuhintError, match="images are needed"):
         record.load_images()
+
+
+@pytest.mark.filterwarnings("ignore::pursuhint.errors.PursuhintWarning")
+def test_a_network_by_name_with_its_options(corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    """``--set`` builds the network of a file of weights, as the recipe of its run does."""
+    data = ("--data", f"text:{corpus}")
+    network = (
+        "--teacher", "hf:bert", *sizes("teacher", 32, 3),
+        "--teacher-checkpoint", teacher / "student.safetensors",
+    )  # fmt: skip
+    own = ("--tokenizer", teacher, "--set", "data.text.max_tokens=9")
+    printed = call("evaluate", *network, *data, *own, "--json")
+    assert printed.exit_code == 0, printed.exception
+    of_run = json.loads(call("evaluate", teacher, "--json").output.splitlines()[-1])
+    assert json.loads(printed.output.splitlines()[-1])["top1"] == of_run["top1"]
+    words = ("analyze", *network, *data, *own, "--no-stability", "--k", "2", "--out", tmp_path / "analysis")
+    assert call(*words).exit_code == 0
+    analysis = pursuhint.Analysis.load(tmp_path / "analysis")
+    assert [point.channels for point in analysis.similarities["cka"].points] == [32] * 3
+    listed = call("points", "hf:bert", *data, *own, *sizes("teacher", 16, 2), "--json")
+    rows = json.loads(listed.output)
+    assert [(row["channels"], row["spatial"]) for row in rows] == [(16, [9])] * 2
+    assert "ignored: a run has its own" in str(call("evaluate", teacher, *own[2:]).exception)
 
 
 @pytest.mark.parametrize(

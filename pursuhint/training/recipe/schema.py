@@ -116,6 +116,15 @@ class NetworkConfig(_Section):
     def _from_name(cls, value: Any) -> Any:
         return {"network": value} if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _leaves_classes_to_the_data(self) -> NetworkConfig:
+        if "num_classes" in self.options:
+            raise PursuhintError(
+                "options.num_classes: the number of classes is no option of a network; it is that of the data, "
+                "and teacher.num_classes that of a teacher of another task"
+            )
+        return self
+
 
 class ChannelConstants(_Section):
     """Mean and standard deviation of each channel, of images in [0, 1].
