@@ -77,15 +77,19 @@ def command(
     Positions count from 1, as in the PURSUhInT paper. A star marks the conventional hint points, the last
     sub-block of every stage.
     """
-    if size is not None:
+    if rule is None:
+        refuse_typed("k", "out", "overwrite", because="it says what --rule chooses; add --rule")
+    elif not RULES[rule].takes_k:
+        refuse_typed("k", because=f"--rule {rule} has a number of its own")
+    if out is None:
+        refuse_typed("overwrite", because="it goes with --out")
+    if size is None:
+        refuse_typed("channels", because="it says what images of --size have; add --size")
+    else:
         refuse_typed(
-            "data",
-            "data_root",
-            "download",
-            "image_size",
-            "tokenizer",
+            "data", "data_root", "download", "image_size", "tokenizer",
             because="--size describes the images; leave one out",
-        )
+        )  # fmt: skip
     settings = network_settings(network, assignments, data=data, tokenizer=tokenizer)
 
     import torch
@@ -99,14 +103,6 @@ def command(
 
     from .networks import create_for, data_config
 
-    if rule is None:
-        refuse_typed("k", "out", "overwrite", because="it says what --rule chooses; add --rule")
-    elif not RULES[rule].takes_k:
-        refuse_typed("k", because=f"--rule {rule} has a number of its own")
-    if out is None:
-        refuse_typed("overwrite", because="it goes with --out")
-    if size is None:
-        refuse_typed("channels", because="it says what images of --size have; add --size")
     example: NetworkInput
     if size is not None:
         example = torch.zeros(1, channels, size, size)

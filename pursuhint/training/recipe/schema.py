@@ -120,8 +120,8 @@ class NetworkConfig(_Section):
     def _leaves_classes_to_the_data(self) -> NetworkConfig:
         if "num_classes" in self.options:
             raise PursuhintError(
-                "options.num_classes: the number of classes is no option of a network; it is that of the data, "
-                "and teacher.num_classes that of a teacher of another task"
+                "options.num_classes: the number of classes is no option of a network; it is the data's, and "
+                "teacher.num_classes that of a teacher of another task"
             )
         return self
 
