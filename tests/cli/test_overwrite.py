@@ -20,8 +20,8 @@ FILES = {
     "export": "{run} --format safetensors --out {out}",
     "table": "--paper icd --table 3 --out {out}",
     "transfer": "{run} --to digits --classifier sgd --epochs 1 --quiet --out {out}",
-    "pathways": "--student resnet8 --teacher resnet14 --teacher-checkpoint {teacher} --loss distpro --epochs 1 "
-    "--search-epochs 1 --train-samples 60 --batch-size 30 --quiet --out {out}",
+    "pathways": "--student resnet8 --teacher resnet14 --teacher-checkpoint {teacher} --loss distpro "
+    "--epochs 1 --search-epochs 1 --train-samples 60 --batch-size 30 --quiet --out {out}",
 }
 FOLDERS = {"train", "search", "compare", "crosstask", "analyze", "demo", "table run"}
 
@@ -66,7 +66,7 @@ def test_a_file_is_replaced_on_request_only(command, places, tmp_path, capsys):
     out = tmp_path / "result"
     words = [*command.split(), *FILES[command].format(out=out, **places).split()]
     out.write_text("mine")
-    with pytest.raises(PursuhintError, match="result is there already.*--overwrite"):
+    with pytest.raises(PursuhintError, match=r"result is there already.*--overwrite"):
         main.main(args=words, standalone_mode=False)
     assert out.read_text() == "mine"
     main.main(args=[*words, "--overwrite"], standalone_mode=False)
