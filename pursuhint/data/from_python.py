@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pursuhint._util.arguments import LOAD_DATA
+from pursuhint._util.said_once import first_time
 from pursuhint.data.dataset_split import DatasetSplit
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.input_data import InputData, InputSplit
 from pursuhint.data.preprocessing import AS_THEY_ARE, ASKED_FOR, ImageSize, Normalization, height_and_width
 from pursuhint.data.python_sources import OpenSource, is_pair_of_arrays, open_source
-from pursuhint.data.splits import MemorySplit, check_labels, hold_out
+from pursuhint.data.splits import MemorySplit, check_labels, hold_out, skips_numbers
 from pursuhint.errors import PursuhintError, PursuhintWarning
 
 __all__ = ["DataLike", "as_data"]
@@ -50,7 +51,8 @@ def as_data(
     """Take data as they are at hand in Python; the functions of this package that take data call this.
 
     What was assumed, and which promise does not hold, is said in one `pursuhint.errors.PursuhintWarning`,
-    and stands in ``notes`` of the result, from where it gets into runs and analyses.
+    once for the same arrays or data set, and stands in ``notes`` of the result, from where it gets into runs
+    and analyses.
 
     - **Samples that are always the same** are read once if they take no more than 1 GiB, larger sets on
       demand by ``data.workers`` processes.
@@ -69,6 +71,7 @@ def as_data(
             - (images, labels) as tensors or arrays: images uint8 (N, C, H, W), (N, H, W, C) or (N, H, W), or
               floating point (N, C, H, W); any other tensor, a tuple or a mapping of tensors is given to the
               network as it is. Labels are whole numbers, or text, whose sorted names are the classes;
+              numbers from 0 up that leave some out (10, 20, 30) are numbered anew, in their order;
             - a mapping of tensors with ``labels`` among them;
             - a `torch.utils.data.Dataset` or anything else with ``len()`` and whole-number indices, or an
               iterable, whose items are (image, label) or mappings with a label: also data sets of Hugging
@@ -131,8 +134,9 @@ def as_data(
             raise PursuhintError(f"{called} holds no images; leave normalization and image_size out")
         data = _inputs(called, opened, numbers, names, notes, held_out)
     said = [note for note in data.notes if note != _NO_TEST]  # which the accuracy of one split implies
-    if said:
-        warnings.warn(PursuhintWarning(f"{called}: {'; '.join(said)}"), stacklevel=2)
+    text = f"{called}: {'; '.join(said)}"
+    if said and first_time(text, source):
+        warnings.warn(PursuhintWarning(text), stacklevel=2)
     return data
 
 
@@ -190,18 +194,38 @@ def _numbered(
         return names, {role: torch.tensor(values) for role, values in found.items()}
     numbers = {role: torch.from_numpy(each.astype(np.int64)) for role, each in arrays.items()}
     if known is None:
-        used = numbers["train"].unique().tolist()
-        if used != list(range(len(used))):
-            raise PursuhintError(
-                f"{name}: the training labels are {', '.join(map(str, used[:5]))}"
-                f"{', ...' if len(used) > 5 else ''}, expected 0 to {len(used) - 1}; number them so, or give "
-                "class_names if some classes have no samples"
+        used = numbers["train"].unique()
+        known = tuple(map(str, used.tolist()))
+        if skips_numbers(known):
+            notes.append(
+                f"labels {', '.join(known[:5])}{', ...' if len(known) > 5 else ''} are the classes 0 to "
+                f"{len(known) - 1}, in this order (give class_names if classes have no samples)"
             )
-        known = tuple(map(str, used))
-        notes.append("classes have no names, their numbers stand for them")
+            numbers = {
+                role: _renumbered(each, used, f"{name}, {role} split") for role, each in numbers.items()
+            }
+        else:
+            notes.append("classes have no names, their numbers stand for them")
     for role, each in numbers.items():
         check_labels(each, len(known), f"{name}, {role} split")
     return known, numbers
+
+
+def _renumbered(labels: Tensor, used: Tensor, where: str) -> Tensor:
+    """Places of labels among those that are used in training.
+
+    Args:
+        labels: whole numbers.
+        used: the different labels in training, ascending.
+        where: name and split, for the message.
+
+    Raises:
+        PursuhintError: a label is not used in training.
+    """
+    strange = ~torch.isin(labels, used)
+    if strange.any():
+        raise PursuhintError(f"{where}: label {int(labels[strange][0])} is none of the training labels")
+    return torch.searchsorted(used, labels)
 
 
 def _array(labels: Any, where: str) -> np.ndarray:

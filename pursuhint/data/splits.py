@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -138,6 +139,14 @@ def check_labels(labels: Tensor, num_classes: int, where: str, *, first: int = 0
             f"{where}: sample {position} has label {int(labels[position])}, "
             f"expected {first} to {first + num_classes - 1} ({num_classes} classes)"
         )
+
+
+def skips_numbers(names: Sequence[str]) -> bool:
+    """Whether classes are named by ascending numbers from 0 up that leave some out, as 10, 20, 30."""
+    if not all(name.isascii() and name.isdigit() for name in names):
+        return False
+    numbers = [int(name) for name in names]
+    return numbers == sorted(numbers) and numbers != list(range(len(numbers)))
 
 
 def hold_out(labels: Tensor, count: int, *, seed: int) -> tuple[Tensor, Tensor]:

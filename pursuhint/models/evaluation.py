@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pursuhint._util.arguments import expect_network
 from pursuhint._util.network_input import NetworkInput, map_tensors
 from pursuhint.data import DataLike, Loader, as_data, make_loader
+from pursuhint.data.splits import skips_numbers
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.logits import LogitsReader
@@ -66,7 +67,8 @@ def evaluate(
         reduce: sums a tensor over ranks that each hold a shard of the split.
 
     Raises:
-        PursuhintError: the split is empty or missing, or the data cannot be used.
+        PursuhintError: the split is empty or missing, the data cannot be used, or their labels skip numbers
+            and are fewer than the network's classes.
 
     Example:
         >>> network = create_model("resnet8", num_classes=10, in_channels=1)
@@ -89,17 +91,28 @@ def evaluate(
         workers=workers or 0,
     )
     with images_converted(network, data):
-        return _evaluate(network, loader, reduce)
+        return _evaluate(network, loader, reduce, data.class_names)
 
 
 @torch.no_grad()
-def _evaluate(network: nn.Module, loader: Loader, reduce: Callable[[Tensor], Tensor] | None) -> Evaluation:
+def _evaluate(
+    network: nn.Module,
+    loader: Loader,
+    reduce: Callable[[Tensor], Tensor] | None,
+    names: Sequence[str] = (),
+) -> Evaluation:
     sums: Tensor | None = None  # cross-entropy, top-1 hits, top-5 hits, samples: read once, at the end
     indices, hits = [], []
     read = LogitsReader(network)
     with evaluating(network):
         for batch in loader.epoch(0):
             logits = read(_channels_last(batch.images))
+            if sums is None and skips_numbers(names) and logits.shape[1] != len(names):
+                raise PursuhintError(
+                    f"the network has {logits.shape[1]} classes, and the labels are {', '.join(names[:5])}"
+                    f"{', ...' if len(names) > 5 else ''}: which classes are they? Give as_data the names of "
+                    "all classes of the network (class_names), in the order of its outputs"
+                )
             wide = torch.float32 if logits.device.type == "mps" else torch.float64
             ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.labels[:, None]
             entropy = F.cross_entropy(logits.to(wide), batch.labels, reduction="sum")

@@ -24,6 +24,7 @@ from pursuhint.data import DatasetSplit, ImageData, InputData, as_data, make_loa
 from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.data.splits import MemorySplit
 from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint.models import create_model, evaluate
 
 COUNT = 24
 PIXELS = torch.randint(
@@ -188,8 +189,44 @@ def test_names_of_classes_come_from_the_data() -> None:
     assert data.class_names == ("ash", "beech", "elm", "oak")
     assert data.train.labels[:4].tolist() == [2, 3, 0, 1]
     assert quiet((PIXELS, LABELS), class_names=["a", "b", "c", "d", "e"]).num_classes == 5
-    with pytest.raises(PursuhintError, match="expected 0 to 3"):
-        as_data((PIXELS, LABELS * 2))
+
+
+def test_labels_that_skip_numbers_are_classes_in_their_order() -> None:
+    with pytest.warns(PursuhintWarning, match="labels 1, 3, 5, 7 are the classes 0 to 3"):
+        data = as_data((PIXELS, LABELS * 2 + 1))
+    assert data.class_names == ("1", "3", "5", "7")
+    assert torch.equal(data.train.labels, LABELS)
+    with pytest.raises(PursuhintError, match="test split: label 0 is none of the training labels"):
+        quiet(((PIXELS, LABELS * 2 + 1), (PIXELS, LABELS * 2)))
+    with pytest.raises(PursuhintError, match="label -1, expected 0 to 3"):
+        quiet((PIXELS, LABELS - 1))
+    named = quiet((PIXELS, LABELS * 2), class_names=list("abcdefg"))
+    assert torch.equal(named.train.labels, LABELS * 2)
+
+
+def test_labels_of_some_classes_do_not_measure_a_network_of_all() -> None:
+    some = PIXELS, LABELS * 2 + 1
+    seven = create_model("resnet8", num_classes=8)
+    with pytest.raises(PursuhintError, match="has 8 classes, and the labels are 1, 3, 5, 7"):
+        evaluate(seven, some)
+    named = quiet(some, class_names=list("abcdefgh"))
+    assert evaluate(seven, named).count == COUNT
+    assert evaluate(create_model("resnet8", num_classes=4), some).count == COUNT
+
+
+def test_what_is_assumed_of_the_same_arrays_is_said_once() -> None:
+    def said(source: Any, **options: Any) -> int:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                as_data(source, **options)
+        return len(caught)
+
+    images, labels = PIXELS.clone(), LABELS.clone()
+    assert said((images, labels)) == 1
+    assert said(((images, labels), (images, labels))) == 0
+    assert said((images, labels), name="others") == 1
+    assert said((images.numpy().copy(), labels)) == 1
 
 
 # -- normalisation -----------------------------------------------------------------------------------------
