@@ -109,6 +109,18 @@ def rld(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return first + 8 * 4**2 * torch.stack(second).mean()
 
 
+def mlkd(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    values = []
+    for t in (4, 3, 5, 2, 6):
+        q, p = (student / t).softmax(1), (teacher / t).softmax(1)
+        values += [
+            t**2 * (p * (p / q).log()).sum(1).mean(),
+            (p @ p.T - q @ q.T).square().sum() / len(p),
+            (p.T @ p - q.T @ q).square().sum() / p.shape[1],
+        ]
+    return torch.stack(values).sum()
+
+
 def ofa(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor, maps: list[Tensor]) -> Tensor:
     p = teacher.softmax(1)  # with a power of 1 the label's one cancels
     logits = [student, *(exit_(features) for exit_, features in zip(loss.exits, maps))]
@@ -120,6 +132,7 @@ FORMULAS = {
     "ttm": ttm,
     "wttm": wttm,
     "rld": rld,
+    "mlkd": mlkd,
     "ofa": ofa,
     "ce": cross_entropy,
     "kd": kd,

@@ -86,6 +86,7 @@ LOSSES: Mapping[str, str] = MappingProxyType(
         "ttm": "pursuhint.losses.ttm:TransformedTeacherLoss",
         "wttm": "pursuhint.losses.wttm:WeightedTransformedTeacherLoss",
         "rld": "pursuhint.losses.rld:RefinedLogitLoss",
+        "mlkd": "pursuhint.losses.mlkd:MultiLevelLoss",
         "ofa": "pursuhint.losses.ofa:OneForAllLoss",
         "wkd-f": "pursuhint.losses.wkd_f:NormalDistanceLoss",
         "cat-kd": "pursuhint.losses.cat_kd:ClassAttentionLoss",

@@ -30,6 +30,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
         "cifar100-ttm": "Transformed teacher matching on CIFAR-100",
         "cifar100-wttm": "Weighted transformed teacher matching + CRD on CIFAR-100",
         "cifar100-rld": "Refined logit distillation on CIFAR-100",
+        "cifar100-mlkd": "Multi-level logit distillation on CIFAR-100",
         "cifar100-ofa": "One-for-all distillation on CIFAR-100, exits behind the student's stages",
         "cifar100-dist": "DIST on CIFAR-100, correlation of predictions",
         "cifar100-ipwd": "Inverse probability weighting on CIFAR-100",

@@ -51,6 +51,7 @@ NUMBERS = {  # forms that are chosen by a number
     "wkd-f": ({"grid": 2}, {"mean_weight": 0.0}),
     "cat-kd": ({"resolution": 1},),
     "sdd": ({"scales": (1, 2), "complementary_weight": 1.0},),
+    "mlkd": ({"temperatures": (2.0,), "standardize": True},),
     "rld": ({"alpha": 0.0}, {"beta": 0.0}),
 }
 

@@ -33,6 +33,7 @@ VARIANTS = (  # with which a loss couples samples in another way
     ("rkd", {"average": "distinct"}),
     ("skd", {"normalization": "std_rescale"}),
     ("ofd", {"margins": "batch"}),
+    ("mlkd", {"confidence": "unsure"}),
     ("rrd", {"variant": "fifo"}),
     ("rrd", {"queue_size": 7}),  # filled by a step and a bit
     ("crd", {"constants": "none"}),
