@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pursuhint.published.names import with_variants
 
 __all__ = ["Input", "LossInfo"]
 
@@ -118,6 +121,14 @@ class LossInfo:
             self.default_weight if self.weight_beside is None else self.weight_beside,
             self.default_ce_weight if self.ce_weight_beside is None else self.ce_weight_beside,
         )
+
+    def title_with(self, options: Mapping[str, Any]) -> str:
+        """The method with hyperparameters: ``"CTKD"`` is KD with a learned temperature.
+
+        Args:
+            options: hyperparameters that are not the default.
+        """
+        return " + ".join(with_variants(self.title, options))
 
     @property
     def taps(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import Any
 
 DATASETS: Mapping[str, str] = MappingProxyType(
     {"cifar100": "CIFAR-100", "imagenet": "ImageNet", "cub200": "CUB"}
@@ -63,12 +64,43 @@ def own_network(published: str, dataset: str) -> str:
     return (_OWN_IMAGENET if dataset == "ImageNet" else _OWN).get(published, published)
 
 
-def published_method(losses: Iterable[str]) -> str:
-    """Losses by name as a method: ``{"at", "kd"}`` as ``AT+KD``; ``vanilla`` for cross-entropy alone."""
-    names = sorted(_METHODS.get(name, name.upper()) for name in losses if name != "ce")
-    return "+".join([name for name in names if name != "KD"] + [name for name in names if name == "KD"]) or (
-        "vanilla"
-    )
+def with_variants(title: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """A loss and the methods that its options make of it.
+
+    Args:
+        title: of the loss.
+        options: its hyperparameters. A learned temperature is CTKD (of KD) or adds it, standardized logits
+            add LS, logit standardization.
+
+    Returns:
+        ``("CTKD",)`` for KD with a learned temperature, ``("DKD", "LS")`` for DKD with standardized logits.
+    """
+    learned = options.get("temperature") == "learned"
+    parts = ["CTKD" if learned and title == "KD" else title]
+    if learned and title != "KD":
+        parts.append("CTKD")
+    if options.get("standardize"):
+        parts.append("LS")
+    return tuple(parts)
+
+
+def published_method(losses: Collection[str], *, optimizer: str = "sgd") -> str:
+    """Losses by name as a method: ``{"at", "kd"}`` as ``AT+KD``; ``vanilla`` for cross-entropy alone.
+
+    Args:
+        losses: their names; a mapping from names to hyperparameters tells variants apart (`with_variants`).
+        optimizer: the recipe's; ``"dot"`` is a method of its own beside any loss: ``KD+DOT``.
+    """
+    options = losses if isinstance(losses, Mapping) else {}
+    found = [
+        with_variants(_METHODS.get(name, name if ":" in name else name.upper()), options.get(name, {}))
+        for name in losses
+        if name != "ce"
+    ]
+    names = sorted({parts[0] for parts in found}, key=lambda name: (name == "KD", name))
+    variants = sorted({part for parts in found for part in parts[1:]} - set(names))
+    dot = ["DOT"] if found and optimizer == "dot" else []
+    return "+".join([*names, *variants, *dot]) or "vanilla"
 
 
 def method_parts(method: str) -> frozenset[str]:

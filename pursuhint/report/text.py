@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pursuhint._util.command_line import as_shell_line
 from pursuhint.data.preprocessing import Normalization, Preprocessing
+from pursuhint.published.names import with_variants
 from pursuhint.similarity import METRICS, get_metric
 
 if TYPE_CHECKING:
@@ -146,6 +147,11 @@ def passed_from_python(recipe: Recipe) -> tuple[str, ...]:
     if recipe.teacher is not None:
         names["teacher"] = recipe.teacher.network
     return tuple(role for role, name in names.items() if name.startswith("python:"))
+
+
+def loss_text(name: str, options: Mapping[str, Any]) -> str:
+    """A loss by name, with the methods that its hyperparameters add: ``kd + CTKD``."""
+    return " + ".join(with_variants(name, options))
 
 
 def training_rows(recipe: Recipe) -> tuple[tuple[str, str], ...]:

@@ -78,10 +78,19 @@ class Method:
     @property
     def title(self) -> str:
         """Title in tables and figures: ``CRD + KD``."""
+        return self.title_with("sgd")
+
+    def title_with(self, optimizer: str) -> str:
+        """Title with an optimizer that is a method itself: ``KD + DOT``.
+
+        Args:
+            optimizer: as `pursuhint.training.OptimizerConfig` names it.
+        """
+        dot = " + DOT" if optimizer == "dot" else ""
         if self.label:
-            return self.label
+            return self.label + dot
         names = [name for name in self.losses if name != "ce"] or list(self.losses)
-        return " + ".join(get_loss(name).info.title for name in names)
+        return " + ".join(get_loss(name).info.title_with(self.losses[name].options) for name in names) + dot
 
 
 def all_methods() -> tuple[str, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pursuhint._util.output_folder import kind_of
 from pursuhint.errors import PursuhintError
@@ -13,7 +15,8 @@ from pursuhint.published import PublishedResult, Table, published_results, relat
 from pursuhint.published.names import DATASETS, method_parts, published_method, published_network
 from pursuhint.study.comparison import Comparison
 from pursuhint.study.grids.results import ALONE, GridResult, changed_settings, grid_results, unfinished_cells
-from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison
+from pursuhint.study.method import Method
+from pursuhint.study.method_comparison import METHODS_FILE, MethodComparison, MethodResult
 from pursuhint.training import Recipe, RunRecord
 
 __all__ = ["beside_published"]
@@ -213,12 +216,12 @@ def _of_grid(result: GridResult) -> Iterator[OwnResult]:
 
 
 def _of_recipe(recipe: Recipe, accuracies: tuple[float, ...], detail: str = "") -> OwnResult:
-    losses = [name for name, loss in recipe.losses.items() if loss.weight != 0]
+    losses = {name: loss.options for name, loss in recipe.losses.items() if loss.weight != 0}
     return OwnResult(
         DATASETS.get(recipe.data.name, recipe.data.name),
         published_network(recipe.teacher.network) if recipe.teacher is not None else "",
         published_network(recipe.student.network),
-        published_method(losses),
+        published_method(losses, optimizer=recipe.optimizer.name),
         detail,
         recipe.hints is not None and recipe.hints.strategy == "chosen",
         accuracies,
@@ -233,7 +236,8 @@ def _of_arms(comparison: Comparison) -> list[OwnResult]:
         if arm.name == "alone":
             one = replace(one, method="vanilla", detail="", proposed=False)
         elif arm.name == "kd":
-            one = replace(one, method="KD", detail="", proposed=False)
+            method = published_method(["kd"], optimizer=recipe.optimizer.name)
+            one = replace(one, method=method, detail="", proposed=False)
         else:
             one = replace(one, proposed=arm.name in ("kmeans", "segments", "kmedoids", "hierarchical"))
         found.append(one)
@@ -245,8 +249,21 @@ def _of_methods(study: MethodComparison) -> list[OwnResult]:
     return [
         replace(
             _of_recipe(recipe, tuple(run.last_top1 for run in method.runs)),
-            method=published_method(name for name, weight in method.weights.items() if weight),
+            method=published_method(_losses_of(method), optimizer=recipe.optimizer.name),
             proposed=False,
         )
         for method in study.methods
     ]
+
+
+def _losses_of(method: MethodResult) -> dict[str, dict[str, Any]]:
+    """The losses of a method with their hyperparameters, as far as its name still gives them."""
+    given = {}
+    if method.name != ALONE:
+        with suppress(PursuhintError):  # a recipe that is gone, a loss that was passed from Python
+            given = Method.parse(method.name).losses
+    return {
+        name: given[name].options if name in given else {}
+        for name, weight in method.weights.items()
+        if weight
+    }

@@ -504,6 +504,7 @@ def _make_run(study: Study, key: RunKey, plan: HintPlan | None) -> Run:
         update |= {"hints": None, "losses": _without_hints(recipe.losses, taught=taught)}
     if not taught:
         update["teacher"] = None
+        update["optimizer"] = recipe.optimizer.of_labels_alone
     teacher = study.passed.teacher if taught else None
     accuracy = study.accuracy if taught else None
     own = study.passed.own.only(update.get("losses", recipe.losses))

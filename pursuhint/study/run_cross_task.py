@@ -305,6 +305,7 @@ class _Plan:
                 "student": NetworkConfig(network=config.network, options=config.options),
                 "teacher": None,
                 "losses": {"ce": LossConfig(weight=1.0)},
+                "optimizer": recipe.optimizer.of_labels_alone,
                 "data": recipe.data.model_copy(update={"classes": self.splits[0].teacher}),
                 "seed": 0,
             }

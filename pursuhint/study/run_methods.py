@@ -203,11 +203,13 @@ class _Trials:
         losses = method.losses or {"ce": LossConfig(weight=1.0)}
         hints = method.hints if self.study.recipe.hints is None else self.study.recipe.hints
         taught = any(get_loss(name).info.needs_teacher for name in losses)
-        return self.study.recipe.model_copy(
+        shared = self.study.recipe
+        return shared.model_copy(
             update={
                 "seed": seed,
                 "losses": losses,
-                "teacher": self.study.recipe.teacher if taught else None,
+                "optimizer": shared.optimizer if taught else shared.optimizer.of_labels_alone,
+                "teacher": shared.teacher if taught else None,
                 "hints": hints if needs_hints(losses) else None,
             }
         )
@@ -298,7 +300,7 @@ class _Trials:
                         if isinstance(r, RunRecord)
                     ],
                     name=method.name,
-                    title=method.title if method.losses else "student alone",
+                    title=method.title_with(resolved.optimizer.name) if method.losses else "student alone",
                     weights={name: term.weight for name, term in resolved.losses.items()},
                     hints=needs_hints(resolved.losses),
                     taps=_taps(records[seeds[0]]),

@@ -121,6 +121,13 @@ def test_names_of_networks_and_methods():
     assert published_method({"kd", "at", "crd"}) == "AT+CRD+KD"
     assert published_method(["ce"]) == "vanilla"
     assert published_method(["vkd", "wkd-f", "cat-kd", "sdd"]) == "CAT-KD+SDD+VkD+WKD-F"
+    assert published_method({"kd": {"temperature": "learned"}}) == "CTKD"
+    assert (
+        published_method({"at": {}, "dkd": {"temperature": "learned", "standardize": True}})
+        == "AT+DKD+CTKD+LS"
+    )
+    assert published_method({"kd": {"temperature": 4.0}, "ce": {}}, optimizer="dot") == "KD+DOT"
+    assert published_method(["ce"], optimizer="dot") == "vanilla"
     methods = {method_parts(one.method) for one in published_results()}
     for losses in (
         {"kd"},

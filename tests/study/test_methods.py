@@ -21,6 +21,7 @@ from pursuhint.report.sections.methods import findings
 from pursuhint.study import MethodComparison, compare_methods
 from pursuhint.study.method import Method, all_methods, parse_methods
 from pursuhint.study.paired_statistics import summarize
+from pursuhint.study.published_figures import beside_published
 from pursuhint.study.step_memory import step_memory
 from pursuhint.training import RunRecord, train
 from tests.helpers.study_runs import few_digits, recipe, write_teacher
@@ -87,6 +88,25 @@ def test_every_method_is_compared_with_the_student_alone_and_with_kd(finished):
     expected = [a - b for a, b in zip(finished.method("at").last.values, finished.method("kd").last.values)]
     assert list(pair.differences) == pytest.approx(expected)
     assert finished.difference("kd", "kd") is None
+
+
+def test_methods_with_their_own_optimizer_and_temperature_have_names(data, teacher, tmp_path):
+    found = compare_methods(
+        recipe(teacher, losses={}, optimizer={"name": "dot"}),
+        tmp_path / "m",
+        methods=("kd", "kd:temperature=learned", "dkd:standardize=true"),
+        seeds=(0,),
+        data=data,
+        device="cpu",
+    )
+    titles = [method.title for method in found.methods]
+    assert titles == ["student alone", "KD + DOT", "CTKD + DOT", "DKD + LS + DOT"]
+    rows = beside_published([found.path]).rows
+    assert [row[0] for row in rows] == ["vanilla", "KD+DOT", "CTKD+DOT", "DKD+LS+DOT"]
+    folders = [found.path / method.runs[0].folder for method in found.methods[:2]]
+    assert [RunRecord.load(folder).recipe.optimizer.name for folder in folders] == ["sgd", "dot"]
+    page = write_report(folders[1]).read_text()
+    assert "KD+DOT" in page
 
 
 def test_what_is_in_the_file_is_what_was_returned(finished):

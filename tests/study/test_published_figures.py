@@ -27,6 +27,20 @@ def test_figures_of_the_same_data_networks_and_method(losses, hints, expected):
     assert expected in line
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": {"name": "dot"}},
+        {"losses": {"kd": {"weight": 1, "temperature": "learned"}}},
+        {"losses": {"kd": {"weight": 1, "standardize": True}}},
+    ],
+    ids=["dot", "learned", "standardized"],
+)
+def test_variants_of_kd_are_not_compared_with_the_figures_of_kd(changes):
+    recipe = Recipe.from_dict({**PAIR, "losses": {"kd": 1}, **changes}, source="test")
+    assert published_line(recipe) is None
+
+
 def test_a_comparison_is_shown_the_student_alone_and_kd():
     line = published_line(Recipe.from_dict(PAIR, source="test"), methods=False)
     assert line is not None

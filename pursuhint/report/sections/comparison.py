@@ -42,6 +42,7 @@ from pursuhint.report.text import (
     grain_limit,
     image_rows,
     listed,
+    loss_text,
     mean_std,
     metric_title,
     network_text,
@@ -222,7 +223,7 @@ def _setting(
     trained = "" if teacher is None else f", trained here for {count(len(teacher.metrics), 'epoch')}"
     losses = listed(
         [
-            f"{name} (weight {config.weight:g})"
+            f"{loss_text(name, config.options)} (weight {config.weight:g})"
             for name, config in recipe.losses.items()
             if config.weight is not None
         ]

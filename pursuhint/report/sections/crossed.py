@@ -14,6 +14,7 @@ from pursuhint.report.text import (
     footer,
     grain_limit,
     listed,
+    loss_text,
     mean_std,
     network_text,
     percent,
@@ -118,7 +119,11 @@ def _losses(crossed: CrossedComparison) -> list[str]:
     found = {}
     for cell, comparison in zip(crossed.cells, crossed.comparisons):
         losses = Recipe.from_dict(comparison.recipe).losses
-        weights = [f"{name} ({loss.weight:g})" for name, loss in losses.items() if loss.weight is not None]
+        weights = [
+            f"{loss_text(name, loss.options)} ({loss.weight:g})"
+            for name, loss in losses.items()
+            if loss.weight is not None
+        ]
         found[cell.loss_set] = f"{cell.loss_set}: {listed(weights)}"
     return list(found.values())
 

@@ -12,6 +12,7 @@ from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES
 from pursuhint.hints.schedules import SCHEDULES
 from pursuhint.losses import LOSSES, get_loss
+from pursuhint.published.names import published_method
 from pursuhint.report.figures import Series, training_curves
 from pursuhint.report.page_model import Card, FigureFolder, Grid, Page, RunSection
 from pursuhint.report.repeat import repeat_run
@@ -166,6 +167,8 @@ def _setting(run: RunRecord) -> tuple[tuple[str, str], ...]:
     if recipe.teacher is not None:
         size, accuracy = parameters.get("teacher"), run.teacher_accuracy
         rows.append(("Teacher", teacher_text(recipe.teacher.network, size, accuracy)))
+        losses = {name: loss.options for name, loss in recipe.losses.items() if loss.weight != 0}
+        rows.append(("Method", published_method(losses, optimizer=recipe.optimizer.name)))
     data = recipe.data.name
     if sizes:
         counts = listed([f"{number:,} {split}" for split, number in sizes["samples"].items()])
@@ -267,7 +270,9 @@ def _terms(recipe: Recipe, metrics: Sequence[Mapping[str, Any]]) -> Grid:
         kind = get_loss(name) if name in LOSSES else None
         values = [line[f"train_{name}"] for line in metrics if line.get(f"train_{name}") is not None]
         first, last = (f"{values[0]:.4g}", f"{values[-1]:.4g}") if values else ("", "")
-        title = f"{kind.info.title} ({name})" if kind is not None and kind.info.title else name
+        title = name
+        if kind is not None and kind.info.title:
+            title = f"{kind.info.title_with(config.options)} ({name})"
         weight = "" if config.weight is None else f"{config.weight:g}"
         rows.append((title, kind.info.compares if kind else "", weight, first, last))
     heads = ("Term", "Compares", "Weight", "First epoch", "Last epoch")

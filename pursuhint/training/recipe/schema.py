@@ -422,6 +422,11 @@ class OptimizerConfig(_Section):
         """``delta``, or its default."""
         return 0.075 if self.delta is None else self.delta
 
+    @property
+    def of_labels_alone(self) -> OptimizerConfig:
+        """The optimizer of a student without a teacher: ``dot`` with one gradient is SGD."""
+        return self if self.name != "dot" else self.model_copy(update={"name": "sgd", "delta": None})
+
 
 class ScheduleConfig(_Section):
     """The learning rate over a run; see `pursuhint.training.schedules` for the formulas.
