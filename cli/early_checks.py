@@ -121,6 +121,12 @@ def checkpoint(path: Path) -> None:
     open_regular(path, "checkpoint").close()
 
 
+def lines(path: Path) -> None:
+    from pursuhint._util.input_files import open_regular
+
+    open_regular(path, "file of texts").close()
+
+
 def run_folder(path: Path) -> None:
     if not (path / "recipe.yaml").exists():
         raise PursuhintError(f"{path} is not a run folder: it has no recipe.yaml")

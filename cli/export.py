@@ -54,7 +54,8 @@ FORMATS = ("onnx", "pt2", "safetensors")
     "--bundle",
     is_flag=True,
     help="Write a folder that classifies images with onnxruntime and Pillow alone: model.onnx, "
-    "preprocess.json, labels.txt, predict.py, README.md.",
+    "preprocess.json, labels.txt, predict.py, README.md. Of a run on texts it has tokenizer.json, too, and "
+    "needs onnxruntime and tokenizers.",
 )
 @click.option(
     "--out",
@@ -78,7 +79,8 @@ def command(
     """Write the trained student of the run folder RUN as a file that needs no pursuhint.
 
     ONNX and PT2 programs take batches of any size and are compared with the network once they are written.
-    Every file says in its metadata which images it takes (preprocessing) and names the classes (class_names).
+    Every file says in its metadata which images it takes (preprocessing), or has the tokenizer of texts, and
+    names the classes (class_names).
     """
     if bundle:
         refuse_typed("format", "include_normalization", because="a bundle holds ONNX and normalises itself")
@@ -113,12 +115,15 @@ def command(
         return
     program = exported.path / "model.onnx" if bundle else exported.path
     echo(f"{exported.path}: {exported.parameters:,} parameters, {program.stat().st_size:,} bytes")
+    of_texts = (run / "tokenizer.json").is_file()
+    samples = "texts" if of_texts else "images"
     if exported.deviation is not None:
         echo(
-            f"compared with the network on random images: logits up to {exported.scale:.3g} differ by "
+            f"compared with the network on random {samples}: logits up to {exported.scale:.3g} differ by "
             f"{exported.deviation:.1g} at most"
         )
     elif format == "onnx":
         echo("not compared with the network: onnxruntime is not installed")
     if bundle:
-        echo(f"try it: python {exported.path / 'predict.py'} IMAGE   (pip install onnxruntime pillow)")
+        what, package = ('"a text"', "tokenizers") if of_texts else ("IMAGE", "pillow")
+        echo(f"try it: python {exported.path / 'predict.py'} {what}   (pip install onnxruntime {package})")

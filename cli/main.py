@@ -27,7 +27,7 @@ COMMANDS = {
     "select": "Choose hint positions again from an analysis, without running the network.",
     "train": "Train a network, alone or distilled from a teacher.",
     "evaluate": "Measure the accuracy of a trained network.",
-    "predict": "Print the likeliest classes of images.",
+    "predict": "Print the likeliest classes of images or texts.",
     "export": "Write the trained student of a run for other programs.",
     "pathways": "Search the weights of DistPro's pathways, and write the recipe to train with.",
     "compare": "Compare hint positions, or methods, over seeds.",

@@ -25,6 +25,20 @@ def test_every_package_is_listed_in_setup_cfg():
     assert listed == {".".join(folder.parts) for folder in folders} | {"pursuhint.cli"}
 
 
+def test_every_file_that_is_no_module_is_listed_in_setup_cfg():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    packed = {
+        path
+        for package, patterns in settings["options.package_data"].items()
+        for pattern in patterns.replace(",", " ").split()
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    files = {path for path in (ROOT / "pursuhint").rglob("*") if path.is_file()}
+    others = {path for path in files if path.suffix not in (".py", ".pyc")}
+    assert others == packed
+
+
 OF_EXTRAS = {
     "pursuhint.hints.exports.modelopt",
     "pursuhint.integrations.hf_trainer",

@@ -51,7 +51,9 @@ _KINDS: Mapping[Kind, _Rules] = MappingProxyType(
         "bundle": _Rules(
             "a bundle",
             "preprocess.json",
-            dict.fromkeys(("model.onnx", "labels.txt", "predict.py", "README.md"), "model.onnx"),
+            dict.fromkeys(
+                ("model.onnx", "labels.txt", "tokenizer.json", "predict.py", "README.md"), "model.onnx"
+            ),
         ),
     }
 )

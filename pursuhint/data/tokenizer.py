@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from pursuhint._util.input_files import read_text
 from pursuhint._util.network_input import MASK
 from pursuhint.errors import PursuhintError
 
@@ -23,6 +25,7 @@ FILE = "tokenizer.json"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _PADDING = ("[PAD]", "<pad>", "<|endoftext|>", "</s>")
 _MOST_TOKENS = 512
+_LARGEST_FILE = 1 << 28  # bytes
 
 
 def make_tokenizer(
@@ -40,10 +43,7 @@ def make_tokenizer(
     Raises:
         PursuhintError: tokenizers is not installed, or there is no such tokenizer.
     """
-    try:
-        import tokenizers
-    except ImportError:
-        raise PursuhintError("texts need tokenizers: pip install 'pursuhint[hf]'") from None
+    _check_installed()
     tokenizer = _trained(texts, vocabulary) if saved is None else _read(saved)
     truncation = tokenizer.truncation or {}
     longest = max_tokens or (truncation.get("max_length", _MOST_TOKENS) if saved is not None else 64)
@@ -51,11 +51,48 @@ def make_tokenizer(
     pad = padding.get("pad_token") or next(
         (token for token in _PADDING if tokenizer.token_to_id(token) is not None), None
     )
-    assert isinstance(tokenizer, tokenizers.Tokenizer)
     tokenizer.enable_truncation(longest)
     number = 0 if pad is None else tokenizer.token_to_id(pad)
     tokenizer.enable_padding(pad_id=number, pad_token=pad or "[PAD]")  # to the longest text of all
     return tokenizer
+
+
+def read_tokenizer(saved: str) -> Tokenizer:
+    """A saved tokenizer as it is: of a run, it cuts texts to `most_tokens` and pads them to the longest.
+
+    Args:
+        saved: as for `make_tokenizer`.
+
+    Raises:
+        PursuhintError: tokenizers is not installed, or there is no such tokenizer.
+    """
+    _check_installed()
+    return _read(saved)
+
+
+def tokenizer_from(text: str, what: str) -> Tokenizer:
+    """The tokenizer that the content of a ``tokenizer.json`` describes; ``what`` names it in messages.
+
+    Raises:
+        PursuhintError: tokenizers is not installed, or the text is of another kind.
+    """
+    _check_installed()
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # tokenizers raises plain exceptions
+        raise PursuhintError(f"cannot read {what}: {error}") from None
+
+
+def most_tokens(tokenizer: Tokenizer) -> int:
+    """Tokens that a text is cut to."""
+    return int((tokenizer.truncation or {}).get("max_length", _MOST_TOKENS))
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("tokenizers") is None:
+        raise PursuhintError("texts need tokenizers: pip install 'pursuhint[hf]'")
 
 
 def tokens_of(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -96,18 +133,13 @@ def _lines(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _read(saved: str) -> Tokenizer:
-    from tokenizers import Tokenizer
-
     place = Path(saved).expanduser()
     file = place / FILE if place.is_dir() else place
     if not file.is_file():
         if place.exists() or saved.startswith((".", "/", "~")) or "/" not in saved:
             raise PursuhintError(f"no tokenizer {file}; name a {FILE}, a folder with one, or OWNER/NAME")
         file = _of_hub(saved)
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises plain exceptions
-        raise PursuhintError(f"cannot read the tokenizer {file}: {error}") from None
+    return tokenizer_from(read_text(file, "tokenizer", largest=_LARGEST_FILE), f"the tokenizer {file}")
 
 
 def _of_hub(name: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pursuhint._util.network_input import NetworkInput, call_network, few_samples
+from pursuhint._util.network_input import MASK, NetworkInput, call_network, few_samples
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import all_tensors, index_of_logits, trace_calls
 
@@ -109,6 +109,25 @@ class LogitsOnly(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The logits, (N, classes)."""
         return self._reader.select(self.network(images))
+
+
+class TextLogits(nn.Module):
+    """A network of texts that takes its two tensors by position and returns its logits alone.
+
+    Args:
+        network: the network inside; it takes ``input_ids`` and ``attention_mask``.
+        batch: one that it can run on, to find out which of its outputs are the logits.
+    """
+
+    def __init__(self, network: nn.Module, batch: NetworkInput) -> None:
+        super().__init__()
+        self.network = network
+        self._reader = LogitsReader(network)
+        self._reader.prepare(batch)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The logits, (N, classes), of numbers of tokens and their mask, both (N, tokens)."""
+        return self._reader.select(self.network(**{"input_ids": input_ids, MASK: attention_mask}))
 
 
 def _named_logits(output: Any) -> Tensor | None:

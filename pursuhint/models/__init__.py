@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pursuhint.models.predictor import Prediction, Predictor
     from pursuhint.models.published_weights import fetch_weights
     from pursuhint.models.teacher_accuracy import TeacherAccuracy
+    from pursuhint.models.text_predictor import TextPrediction, TextPredictor
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, "MODELS", "create_model", "model_names")
 

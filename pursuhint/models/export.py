@@ -20,12 +20,12 @@ from pursuhint._util.atomic_files import atomic_path, remove_halves
 from pursuhint._util.registry import lookup
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
-from pursuhint.features.logits import LogitsOnly
 from pursuhint.models.checkpoint import count_parameters, save_weights
+from pursuhint.models.program_input import ProgramInput, Tensors, program_input
 
 __all__ = ["Exported", "Normalized", "export_network"]
 
-_INPUT, _OUTPUT = "images", "logits"
+_OUTPUT = "logits"
 _CHECKED_BATCHES = (1, 2, 5)
 
 
@@ -38,9 +38,9 @@ class Exported:
         format: a name of `FORMATS`.
         parameters: number of parameters of the network.
         deviation: largest absolute difference of a logit between the file, run by onnxruntime or PyTorch, and
-            the network, on random images in batches of several sizes; None if the format holds no program or
-            onnxruntime is not installed.
-        scale: largest absolute logit of the network on these images, the scale of ``deviation``.
+            the network, on random images or texts in batches of several sizes; None if the format holds no
+            program or onnxruntime is not installed.
+        scale: largest absolute logit of the network on these, the scale of ``deviation``.
     """
 
     path: Path
@@ -78,19 +78,21 @@ def export_network(
     path: Path | str,
     *,
     format: str,
-    example: Tensor,
+    example: Tensor | Mapping[str, Tensor],
     metadata: Mapping[str, str] | None = None,
 ) -> Exported:
     """Write a network in evaluation mode to a file, whole or not at all.
 
-    Programs (ONNX, PT2) take any batch size with the image size of ``example``. They are run after writing
-    and compared with the network.
+    Programs (ONNX, PT2) take any batch size with the image size of ``example``, or texts of up to as many
+    tokens as it has. They are run after writing and compared with the network.
 
     Args:
-        network: maps images (N, C, H, W) to logits (N, classes), on the CPU; its training mode is restored.
+        network: maps images (N, C, H, W), or ``input_ids`` and ``attention_mask`` (N, tokens), to logits (N,
+            classes), on the CPU; its training mode is restored.
         path: the file to write.
         format: ``onnx``, ``pt2`` (read by ``torch.export.load``) or ``safetensors`` (weights only).
-        example: images of the network's input size, (N, C, H, W).
+        example: images of the network's input size, (N, C, H, W); or ``input_ids`` and ``attention_mask`` of
+            texts with as many tokens as a text may have, the largest number of a token among them.
         metadata: texts by name, kept as ``metadata_props`` of an ONNX file, as ``extra_files`` of a PT2
             program, and in the header of a safetensors file.
 
@@ -104,23 +106,25 @@ def export_network(
         True
     """
     write = lookup("export format", FORMATS, format)
-    path = Path(path)
+    path, given = Path(path), program_input(example)
     if format != "safetensors":
-        network = _with_logits_only(network, example)
+        network = given.program(network)
     remove_halves(path)
     with evaluating(network), torch.no_grad(), atomic_path(path) as temporary:
-        run = write(network, temporary, example, dict(metadata or {}))
-        compared = None if run is None else _compared(network, run, example)
+        run = write(network, temporary, given, dict(metadata or {}))
+        compared = None if run is None else _compared(network, run, given)
     parameters = count_parameters(network)
     if compared is None:
         return Exported(path, format, parameters)
     return Exported(path, format, parameters, *compared)
 
 
-Run = Callable[[Tensor], Tensor]
+Run = Callable[[Tensors], Tensor]
 
 
-def _write_onnx(network: nn.Module, path: Path, example: Tensor, metadata: Mapping[str, str]) -> Run | None:
+def _write_onnx(
+    network: nn.Module, path: Path, given: ProgramInput, metadata: Mapping[str, str]
+) -> Run | None:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise PursuhintError(
@@ -130,12 +134,12 @@ def _write_onnx(network: nn.Module, path: Path, example: Tensor, metadata: Mappi
     with _plain_errors(network, "ONNX"), _quiet():
         program = torch.onnx.export(
             network,
-            (_two_of(example),),
+            given.two(),
             dynamo=True,
             verbose=False,
-            input_names=[_INPUT],
+            input_names=list(given.names),
             output_names=[_OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=given.shapes(),
         )
     assert program is not None
     program.model.metadata_props.update(metadata)
@@ -146,33 +150,33 @@ def _write_onnx(network: nn.Module, path: Path, example: Tensor, metadata: Mappi
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
-    def run(images: Tensor) -> Tensor:
-        (logits,) = session.run([_OUTPUT], {_INPUT: images.numpy()})
+    def run(tensors: Tensors) -> Tensor:
+        (logits,) = session.run(
+            [_OUTPUT], {name: values.numpy() for name, values in zip(given.names, tensors)}
+        )
         return torch.from_numpy(np.asarray(logits))
 
     return run
 
 
-def _write_pt2(network: nn.Module, path: Path, example: Tensor, metadata: Mapping[str, str]) -> Run:
+def _write_pt2(network: nn.Module, path: Path, given: ProgramInput, metadata: Mapping[str, str]) -> Run:
     with _plain_errors(network, "a PT2 program"), _quiet():
-        program = torch.export.export(
-            network, (_two_of(example),), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
+        program = torch.export.export(network, given.two(), dynamic_shapes=given.shapes())
         with path.open("wb") as file:
             torch.export.save(program, file, extra_files=dict(metadata))
     with path.open("rb") as file:
-        run: Run = torch.export.load(file).module()
-    return run
+        module = torch.export.load(file).module()
+    return lambda tensors: module(*tensors)
 
 
 def _write_safetensors(
-    network: nn.Module, path: Path, example: Tensor, metadata: Mapping[str, str]
+    network: nn.Module, path: Path, given: ProgramInput, metadata: Mapping[str, str]
 ) -> Run | None:
     save_weights(network, path, metadata=metadata)
     return None
 
 
-Writer = Callable[[nn.Module, Path, Tensor, Mapping[str, str]], Run | None]
+Writer = Callable[[nn.Module, Path, ProgramInput, Mapping[str, str]], Run | None]
 
 FORMATS: Mapping[str, Writer] = MappingProxyType(
     {"onnx": _write_onnx, "pt2": _write_pt2, "safetensors": _write_safetensors}
@@ -180,21 +184,8 @@ FORMATS: Mapping[str, Writer] = MappingProxyType(
 """Writers by format. A writer returns a function that runs the written program, or None."""
 
 
-def _with_logits_only(network: nn.Module, example: Tensor) -> nn.Module:
-    """The network, wrapped so that it returns one tensor if it returns a tuple, a mapping or an object."""
-    with evaluating(network), torch.no_grad():
-        if isinstance(network(_two_of(example)), Tensor):
-            return network
-    return LogitsOnly(network, _two_of(example)).train(network.training)
-
-
-def _two_of(example: Tensor) -> Tensor:
-    """Two zero images: torch.export would specialize a batch size of one to a constant."""
-    return torch.zeros(2, *example.shape[1:])
-
-
-def _compared(network: nn.Module, run: Run, example: Tensor) -> tuple[float, float]:
-    """Largest difference and largest logit over batches of random images.
+def _compared(network: nn.Module, run: Run, given: ProgramInput) -> tuple[float, float]:
+    """Largest difference and largest logit over batches of random samples.
 
     Raises:
         PursuhintError: the difference exceeds 1e-3 of the largest logit, more than rounding explains.
@@ -202,9 +193,9 @@ def _compared(network: nn.Module, run: Run, example: Tensor) -> tuple[float, flo
     generator = torch.Generator().manual_seed(0)
     deviation = scale = 0.0
     for count in _CHECKED_BATCHES:
-        images = torch.randn(count, *example.shape[1:], generator=generator)
-        expected = network(images)
-        deviation = max(deviation, (run(images) - expected).abs().max().item())
+        tensors = given.draw(count, generator)
+        expected = network(*tensors)
+        deviation = max(deviation, (run(tensors) - expected).abs().max().item())
         scale = max(scale, expected.abs().max().item())
     if not deviation <= 1e-3 * max(scale, 1.0):
         raise PursuhintError(

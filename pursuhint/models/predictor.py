@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,41 @@ from pursuhint.data.preprocessing import Preprocessing
 from pursuhint.errors import PursuhintError, PursuhintWarning
 
 __all__ = ["Prediction", "Predictor"]
+
+
+class Likeliest(NamedTuple):
+    """The likeliest classes of a sample, the likeliest first: numbers, names and shares."""
+
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+def likeliest_classes(logits: Tensor, class_names: Sequence[str], top: int, name: str) -> Iterator[Likeliest]:
+    """The likeliest classes of every sample of a batch.
+
+    Args:
+        logits: (N, classes).
+        class_names: in their order.
+        top: classes a sample; all if there are fewer.
+        name: of what returned the logits, for messages.
+
+    Raises:
+        PursuhintError: there are more or fewer logits than classes.
+    """
+    if logits.ndim != 2 or logits.shape[1] != len(class_names):
+        raise PursuhintError(
+            f"{name} returns {logits[0].numel()} numbers a sample, and there are {len(class_names)} classes"
+        )
+    best = logits.double().softmax(1).topk(min(top, len(class_names)), dim=1)
+    for labels, shares in zip(best.indices.tolist(), best.values.tolist()):
+        yield Likeliest(tuple(labels), tuple(class_names[label] for label in labels), tuple(shares))
+
+
+def check_top(top: int) -> None:
+    """Refuse a number of classes below 1."""
+    if top < 1:
+        raise PursuhintError(f"top must be at least 1, got {top}")
 
 
 @dataclass(frozen=True)
@@ -69,23 +105,14 @@ class Predictor:
             PursuhintError: a file is missing or no image, before the network runs; or the network returns
                 another number of logits than there are classes.
         """
-        if top < 1:
-            raise PursuhintError(f"top must be at least 1, got {top}")
+        check_top(top)
         paths = [Path(file) for file in files]
         self._check(paths)
         found: list[Prediction] = []
         for start in range(0, len(paths), batch_size):
             part = paths[start : start + batch_size]
-            logits = self.logits(self._input(part))
-            if logits.ndim != 2 or logits.shape[1] != len(self.class_names):
-                raise PursuhintError(
-                    f"{self.name} returns {logits[0].numel()} numbers an image, and there are "
-                    f"{len(self.class_names)} classes"
-                )
-            best = logits.double().softmax(1).topk(min(top, len(self.class_names)), dim=1)
-            for path, labels, shares in zip(part, best.indices.tolist(), best.values.tolist()):
-                names = tuple(self.class_names[label] for label in labels)
-                found.append(Prediction(str(path), tuple(labels), names, tuple(shares)))
+            likeliest = likeliest_classes(self.logits(self._input(part)), self.class_names, top, self.name)
+            found += [Prediction(str(path), *classes) for path, classes in zip(part, likeliest)]
         return tuple(found)
 
     def _check(self, paths: Sequence[Path]) -> None:

@@ -78,6 +78,7 @@ CASES = {  # words, and what the message names
     "predict a.onnx b.png": "does not exist",
     "predict {tmp} {tmp}": "is neither a run folder (recipe.yaml), nor a bundle (model.onnx), nor",
     "predict gone": "does not exist",
+    "predict a.onnx --file gone.txt": "does not exist",
     "export {tmp}": "is not a run folder",
     "export {tmp} --format tf": "'tf' is not one of",
     "report gone": "does not exist",

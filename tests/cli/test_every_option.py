@@ -345,6 +345,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
     | {"--overwrite": FILE_IS_REPLACED},
     "predict": {
         **{option: Shown(f"tests/cli/test_predict.py::{test}") for option, test in PREDICT_TESTS.items()},
+        "--file": Refused("{run} {photo} --file {photo}", "--file would be ignored"),
         "--device": Refused("{run} {photo} --device tpu7", "no device 'tpu7' here"),
     },
     "export": {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,24 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from pursuhint.cli.main import main
+from safetensors.torch import load_file
 
 import pursuhint
 from pursuhint.data import TextData, load_text
 from pursuhint.errors import PursuhintError
+from pursuhint.training import load_predictor
 
 pytest.importorskip("tokenizers")
 pytest.importorskip("transformers")
 
 WORDS = {"games": "puzzle arcade level player chess", "net": "protocol server client packet socket"}
+# Runs a script with PyTorch, transformers and PursuHint out of reach.
+WITHOUT_TORCH = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(("torch", "transformers", "pursuhint")))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 FILLER = "the a library for tool of small fast"
 
 
@@ -169,6 +181,110 @@ def test_a_network_by_name_with_its_options(corpus: Path, teacher: Path, tmp_pat
     rows = json.loads(listed.output)
     assert [(row["channels"], row["spatial"]) for row in rows] == [(16, [9])] * 2
     assert "ignored: a run has its own" in str(call("evaluate", teacher, *own[2:]).exception)
+
+
+def labelled(corpus: Path) -> list[list[str]]:
+    """Labels and texts of the test split."""
+    return [line.split("\t") for line in (corpus / "test.tsv").read_text().splitlines()[1:]]
+
+
+@pytest.fixture(scope="module")
+def bundle(teacher: Path) -> Path:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    done = call("export", teacher, "--bundle")
+    assert done.exit_code == 0, done.exception
+    assert "on random texts: logits" in done.output
+    return teacher / "bundle"
+
+
+def accuracy(found: list[str], corpus: Path) -> float:
+    rows = labelled(corpus)
+    assert len(found) == len(rows)
+    return 100 * sum(name == label for name, (label, _) in zip(found, rows)) / len(rows)
+
+
+def test_texts_are_classified_as_evaluate_says(corpus: Path, teacher: Path, tmp_path: Path) -> None:
+    """Texts of the command line, and the lines of a file."""
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n\n".join(text for _, text in labelled(corpus)))
+    done = call("predict", teacher, "--file", lines, "--json", "--batch-size", "7", "--top", "1")
+    assert done.exit_code == 0, done.exception
+    result = json.loads(done.stdout)
+    assert [one["text"] for one in result["predictions"]] == [text for _, text in labelled(corpus)]
+    found = [one["classes"][0] for one in result["predictions"]]
+    assert accuracy(found, corpus) == pytest.approx(pursuhint.RunRecord.load(teacher).last["test_top1"])
+    assert "left out 63 empty lines" in done.stderr
+    table = call("predict", teacher, "a fast puzzle for the chess player", "a packet client", "--quiet")
+    assert [line.split()[-3] for line in table.stdout.splitlines()[1::2]] == ["games", "net"]
+    assert table.stderr == ""
+
+
+def test_a_bundle_of_texts_needs_no_torch_and_gives_the_accuracy(
+    corpus: Path, teacher: Path, bundle: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(bundle, tmp_path / "elsewhere")
+    assert {file.name for file in moved.iterdir()} == {
+        "README.md", "labels.txt", "model.onnx", "predict.py", "preprocess.json", "tokenizer.json",
+    }  # fmt: skip
+    (tmp_path / "lines.txt").write_text("\n".join(text for _, text in labelled(corpus)))
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, moved / "predict.py", "--file", "lines.txt"],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = [line.split("\t")[1].rsplit(" ", 2)[0] for line in done.stdout.splitlines()]
+    last = pursuhint.RunRecord.load(teacher).last["test_top1"]
+    assert accuracy(found, corpus) == pytest.approx(last)
+    assert f"{last:.2f} % of its test texts" in (moved / "README.md").read_text()
+    assert str(corpus.parent) not in (moved / "README.md").read_text()
+    assert json.loads((moved / "preprocess.json").read_text())["max_tokens"] == 64
+
+
+def test_bundles_and_programs_of_texts_predict_as_their_run(
+    corpus: Path, teacher: Path, bundle: Path, tmp_path: Path
+) -> None:
+    texts = [text for _, text in labelled(corpus)[:9]]
+    expected = load_predictor(teacher, device="cpu").predict(texts)
+    for source in (bundle, bundle / "model.onnx"):
+        for one, other in zip(load_predictor(source).predict(texts), expected, strict=True):
+            assert one.labels == other.labels
+            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    program = tmp_path / "student.pt2"
+    assert call("export", teacher, "--format", "pt2", "--out", program).exit_code == 0
+    kept = {"class_names": "", "tokenizer": ""}
+    with program.open("rb") as file:
+        run = torch.export.load(file, extra_files=kept).module()
+    batch: Any = load_text(corpus, tokenizer=str(teacher)).example(7)
+    student = pursuhint.RunRecord.load(teacher).load_student()
+    with torch.no_grad():
+        torch.testing.assert_close(run(*batch.values()), student(**batch).logits)
+    assert json.loads(kept["class_names"]) == ["games", "net"]
+    assert json.loads(kept["tokenizer"]) == json.loads((teacher / "tokenizer.json").read_text())
+    copied = tmp_path / "weights.safetensors"
+    assert call("export", teacher, "--format", "safetensors", "--out", copied).exit_code == 0
+    state = student.state_dict()
+    assert all(torch.equal(values, state[name]) for name, values in load_file(copied).items())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predict", "{run}"], "what is to be classified"),
+        (["predict", "{run}", "{run}/recipe.yaml"], "its lines are --file"),
+        (["predict", "{run}", " "], "not empty"),
+        (
+            ["export", "{run}", "--format", "pt2", "--include-normalization"],
+            "texts, which are not normalised",
+        ),
+        (["evaluate", "{run}", "--data", "digits"], "evaluated on that alone"),
+    ],
+    ids=["nothing", "file", "empty", "normalisation", "other"],
+)
+def test_what_a_run_on_texts_cannot_do(words: list[str], message: str, teacher: Path) -> None:
+    done = call(*(word.format(run=teacher) for word in words))
+    assert isinstance(done.exception, PursuhintError)
+    assert message in str(done.exception)
 
 
 @pytest.mark.parametrize(

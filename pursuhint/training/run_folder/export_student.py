@@ -9,7 +9,8 @@ import torch
 
 from pursuhint.errors import PursuhintError
 from pursuhint.models.export import Exported, Normalized, export_network
-from pursuhint.training.run_folder.file_metadata import file_metadata, input_metadata
+from pursuhint.training.run_folder.file_metadata import file_metadata, input_metadata, text_metadata
+from pursuhint.training.run_folder.text_input import example_of_tokens, is_of_texts, tokenizer_text
 
 if TYPE_CHECKING:
     from pursuhint.training.run_folder.record import RunRecord
@@ -49,12 +50,25 @@ def export_run(
         path = record.path / f"{stem}.{format}"
         if path.suffix == ".safetensors":
             raise PursuhintError(f"the run has its weights in {path} already; say where to copy them (--out)")
-    network = record.load_student(weights, trust_code=trust_code)
     sizes = record.environment["data"]
+    about = file_metadata(record.recipe.student.network, sizes["name"], weights)
+    if is_of_texts(record):
+        if include_normalization:
+            raise PursuhintError(
+                f"the run {record.path} was trained on texts, which are not normalised; leave the "
+                "normalisation out"
+            )
+        return export_network(
+            record.load_student(weights, trust_code=trust_code),
+            path,
+            format=format,
+            example=example_of_tokens(record),
+            metadata=about | text_metadata(tokenizer_text(record), sizes.get("class_names", ())),
+        )
+    network = record.load_student(weights, trust_code=trust_code)
     preprocessing = preprocessing_of(record)
     if include_normalization:
         network = Normalized(network, preprocessing["mean"], preprocessing["std"]).eval()
-    about = file_metadata(record.recipe.student.network, sizes["name"], weights)
     return export_network(
         network,
         path,

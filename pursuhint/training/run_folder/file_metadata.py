@@ -70,3 +70,13 @@ def input_metadata(
     if class_names:
         metadata["class_names"] = json.dumps(list(class_names))
     return metadata
+
+
+def text_metadata(tokenizer: str, class_names: Sequence[str]) -> dict[str, str]:
+    """What a program that reads an exported file has to know of texts and classes.
+
+    ``tokenizer`` is the content of a ``tokenizer.json``, which cuts and pads; ``class_names`` a JSON list in
+    the order of the logits, ``texts`` a sentence for people.
+    """
+    names = {"class_names": json.dumps(list(class_names))} if class_names else {}
+    return {"texts": "numbers and mask of the tokens of this tokenizer", "tokenizer": tokenizer, **names}

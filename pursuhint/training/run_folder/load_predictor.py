@@ -1,4 +1,4 @@
-"""A classifier of image files from a run folder, a bundle or an exported ONNX file."""
+"""A classifier of image files or texts from a run folder, a bundle or an exported ONNX file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +15,17 @@ from torch import Tensor
 from pursuhint._util.atomic_files import LARGEST_JSON, read_json
 from pursuhint._util.devices import choose_device
 from pursuhint._util.input_files import open_regular, read_text, shown
+from pursuhint._util.network_input import MASK, NetworkInput, map_tensors, tensors_of
 from pursuhint.data.preprocessing import Preprocessing
+from pursuhint.data.tokenizer import read_tokenizer, tokenizer_from
 from pursuhint.errors import PursuhintError
 from pursuhint.features.logits import LogitsReader
 from pursuhint.models.predictor import Predictor
+from pursuhint.models.text_predictor import TextPredictor
 from pursuhint.training.run_folder.bundle import class_names, image_preprocessing
 from pursuhint.training.run_folder.files import checked_preprocessing
 from pursuhint.training.run_folder.record import RunRecord
+from pursuhint.training.run_folder.text_input import is_of_texts, tokenizer_of
 
 __all__ = ["load_predictor"]
 
@@ -32,12 +36,12 @@ def load_predictor(
     weights: str = "last",
     device: torch.device | str | None = None,
     trust_code: bool = False,
-) -> Predictor:
-    """Load a trained student that classifies image files as it was trained to see them.
+) -> Predictor | TextPredictor:
+    """Load a trained student that classifies image files, or texts, as it was trained to see them.
 
     Args:
         source: a run folder; a folder that `export_bundle` wrote; or an ONNX file of `export_run`, which
-            holds preprocessing and names of the classes. The latter two need onnxruntime.
+            holds preprocessing or tokenizer, and names of the classes. The latter two need onnxruntime.
         weights: ``"last"`` or ``"best"``, of a run folder.
         device: where the student of a run folder runs; None for a GPU if there is one.
         trust_code: see `RunRecord.load_student`.
@@ -64,30 +68,37 @@ def load_predictor(
     return _of_file(path)
 
 
-def _of_run(run: RunRecord, weights: str, device: torch.device, trust_code: bool) -> Predictor:
-    preprocessing = image_preprocessing(run)
+def _of_run(
+    run: RunRecord, weights: str, device: torch.device, trust_code: bool
+) -> Predictor | TextPredictor:
+    preprocessing = None if is_of_texts(run) else image_preprocessing(run)
     network = run.load_student(weights, trust_code=trust_code).to(device)
     read = LogitsReader(network)
 
     @torch.no_grad()
-    def logits(images: Tensor) -> Tensor:
-        return read(images.to(device)).cpu()
+    def logits(batch: NetworkInput) -> Tensor:
+        return read(map_tensors(batch, lambda values: values.to(device))).cpu()
 
     name = f"{run.recipe.student.network}, {weights} epoch of {run.path}"
+    if preprocessing is None:
+        return TextPredictor(name, logits, tokenizer_of(run), class_names(run))
     return Predictor(name, logits, Preprocessing.from_dict(preprocessing), class_names(run))
 
 
-def _of_bundle(folder: Path) -> Predictor:
-    run, _ = _session(folder / "model.onnx")
+def _of_bundle(folder: Path) -> Predictor | TextPredictor:
+    program = _session(folder / "model.onnx")
     labels = read_text(folder / "labels.txt", "list of classes", largest=LARGEST_JSON)
-    values = read_json(folder / "preprocess.json", "preprocessing")
-    return _predictor(folder, run, values, labels.removesuffix("\n").split("\n"))
+    names = labels.removesuffix("\n").split("\n")
+    if program.takes_texts:
+        return TextPredictor(str(folder), program.run, read_tokenizer(str(folder)), tuple(names))
+    return _predictor(folder, program.run, read_json(folder / "preprocess.json", "preprocessing"), names)
 
 
-def _of_file(path: Path) -> Predictor:
-    run, texts = _session(path)
+def _of_file(path: Path) -> Predictor | TextPredictor:
+    program = _session(path)
+    texts, kind = program.metadata, "tokenizer" if program.takes_texts else "preprocessing"
     try:
-        values, names = json.loads(texts["preprocessing"]), json.loads(texts["class_names"])
+        values, names = json.loads(texts[kind]), json.loads(texts["class_names"])
     except KeyError as missing:
         raise PursuhintError(
             f"{shown(path)} does not say {missing.args[0]} in its metadata; export it anew with 'pursuhint "
@@ -95,21 +106,36 @@ def _of_file(path: Path) -> Predictor:
         ) from None
     except (ValueError, RecursionError):
         raise PursuhintError(f"the metadata of {shown(path)} are no JSON; the file may be damaged") from None
-    return _predictor(path, run, values, names)
+    if kind == "tokenizer":
+        tokenizer = tokenizer_from(texts[kind], f"the tokenizer in {shown(path)}")
+        return TextPredictor(str(path), program.run, tokenizer, _checked_names(names, path))
+    return _predictor(path, program.run, values, names)
 
 
-def _predictor(path: Path, run: Callable[[Tensor], Tensor], values: Any, names: Any) -> Predictor:
+def _predictor(path: Path, run: Callable[[NetworkInput], Tensor], values: Any, names: Any) -> Predictor:
     what = f"the preprocessing of {shown(path)}"
     found = Preprocessing.from_dict(checked_preprocessing(values, what))
     if found.value_range is None or found.channels not in (1, 3):
         raise PursuhintError(f"{what} is of tensors in units of their own; it cannot take image files")
+    return Predictor(str(path), run, found, _checked_names(names, path))
+
+
+def _checked_names(names: Any, path: Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
         raise PursuhintError(f"the names of the classes of {shown(path)} are no list of texts")
-    return Predictor(str(path), run, found, tuple(names))
+    return tuple(names)
 
 
-def _session(path: Path) -> tuple[Callable[[Tensor], Tensor], Mapping[str, str]]:
-    """A program in onnxruntime, and the texts in its file.
+class _Program(NamedTuple):
+    """A program in onnxruntime, and what its file says."""
+
+    run: Callable[[NetworkInput], Tensor]
+    metadata: Mapping[str, str]
+    takes_texts: bool
+
+
+def _session(path: Path) -> _Program:
+    """The program in a file.
 
     Raises:
         PursuhintError: no such file, no ONNX, or onnxruntime is not installed.
@@ -124,11 +150,15 @@ def _session(path: Path) -> tuple[Callable[[Tensor], Tensor], Mapping[str, str]]
     except Exception as error:  # it raises classes of its own, with pages of advice
         reason = " ".join(str(error).split())[:200]
         raise PursuhintError(f"cannot read the exported network {shown(path)}: {reason}") from error
-    inputs = session.get_inputs()
-    if len(inputs) != 1:
-        raise PursuhintError(f"{shown(path)} takes {len(inputs)} tensors; expected images alone")
+    taken = {each.name for each in session.get_inputs()}
+    if len(taken) != 1 and taken != {"input_ids", MASK}:
+        raise PursuhintError(
+            f"{shown(path)} takes {len(taken)} tensors; expected images, or input_ids and {MASK} of texts"
+        )
 
-    def run(images: Tensor) -> Tensor:
-        return torch.from_numpy(np.asarray(session.run(None, {inputs[0].name: images.numpy()})[0]))
+    def run(batch: NetworkInput) -> Tensor:
+        tensors = batch if isinstance(batch, Mapping) else dict(zip(taken, tensors_of(batch)))
+        values = {name: tensor.numpy() for name, tensor in tensors.items()}
+        return torch.from_numpy(np.asarray(session.run(None, values)[0]))
 
-    return run, session.get_modelmeta().custom_metadata_map
+    return _Program(run, session.get_modelmeta().custom_metadata_map, len(taken) > 1)
