@@ -87,6 +87,7 @@ class Lengths(click.ParamType):
     "--method",
     "methods",
     callback=early(early_checks.method),
+    shell_complete=completion.method,
     metavar="NAME[+NAME...]",
     multiple=True,
     help="Compare methods instead of hint positions: losses as --loss takes them, joined by + where several "

@@ -14,16 +14,19 @@ from .titles import title_of
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-def names_of(table: str, *more: str) -> Completer:
+def names_of(table: str, *more: str, aliases: str | None = None) -> Completer:
     """A callback that completes the names of a table, each with its title where the table has references.
 
     Args:
         table: ``package.module:TABLE``, a mapping by name.
         *more: further beginnings that are offered, such as ``torchvision:``.
+        aliases: ``package.module:TABLE``, a mapping from other names to those of the table.
     """
 
     def complete(context: click.Context, parameter: click.Parameter, beginning: str) -> list[CompletionItem]:
         known = resolve(table)
+        if aliases is not None:
+            known = {**known, **{name: known[entry] for name, entry in resolve(aliases).items()}}
         names: Iterable[str] = [*known, *more]
         return [
             CompletionItem(name, help=_about(known.get(name)))
@@ -44,7 +47,8 @@ def _about(entry: object) -> str | None:
 
 network = names_of("pursuhint.models:MODELS", "torchvision:", "timm:", "hf:")
 data_set = names_of("pursuhint.data:DATASETS")
-loss = names_of("pursuhint.losses:LOSSES")
+loss = names_of("pursuhint.losses:LOSSES", aliases="pursuhint.losses:ALIASES")
+method = names_of("pursuhint.losses:LOSSES", "all", "recipe:", aliases="pursuhint.losses:ALIASES")
 metric = names_of("pursuhint.similarity:METRICS")
 recipe = names_of("pursuhint.recipes:RECIPES")
 pooling = names_of("pursuhint.features.pooling:POOLINGS")

@@ -11,7 +11,7 @@ import click
 
 from .options import apply, examples
 from .terminal import columns, echo
-from .titles import title_of
+from .titles import method_of, title_of
 
 
 def _from_others(kind: str, builtin: Iterable[str]) -> list[dict[str, Any]]:
@@ -68,7 +68,10 @@ def _losses(verbose: bool) -> list[dict[str, Any]]:
 
     rows: list[dict[str, Any]]
     if not verbose:
-        rows = [{"name": name, "about": title_of(LOSSES[name])} for name in LOSSES]
+        rows = [
+            {"name": name, "title": method_of(entry), "about": title_of(entry)}
+            for name, entry in LOSSES.items()
+        ]
         for row in rows:
             row["about"] += "".join(f"; also {alias}" for alias in ALIASES if ALIASES[alias] == row["name"])
         return rows + _from_others("loss", LOSSES)
@@ -161,6 +164,9 @@ def _recipes(verbose: bool) -> list[dict[str, Any]]:
 def _lines(row: dict[str, Any]) -> list[str]:
     """The facts of a row, one line each, without empty ones."""
     texts = {key: ", ".join(value) if isinstance(value, list) else value for key, value in row.items()}
+    title = texts.pop("title", "")
+    if title:
+        texts["about"] = f"{title}: {texts['about']}"
     lines = [
         f"{key.replace('_', ' ')}: {value}" for key, value in texts.items() if key != "name" and value != ""
     ]
@@ -237,7 +243,7 @@ def command(kind: str, verbose: bool, as_json: bool) -> None:
     width = max(len(row["name"]) for row in rows)
     room = max(min(columns() or 100, 100) - 2, width + 20)
     for row in rows:
-        lines = _loss_lines(row) if "title" in row else _lines(row)
+        lines = _loss_lines(row) if "paper" in row else _lines(row)
         head, *rest = [part for line in lines for part in _wrapped(line, room - width)] or [""]
         echo(f"{row['name']:{width}}  {head}".rstrip())
         for line in rest:

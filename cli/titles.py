@@ -28,6 +28,26 @@ def title_of(reference: str) -> str:
     return ""
 
 
+def method_of(reference: str) -> str:
+    """The name of a loss in the literature, ``title`` in its record of traits.
+
+    Args:
+        reference: ``package.module:Class``, as in the table of losses.
+
+    Returns:
+        The title; empty if the class's own statements do not give one.
+    """
+    module, _, name = reference.partition(":")
+    for node in _statements(module):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            keywords = [
+                part for inner in node.body for part in ast.walk(inner) if isinstance(part, ast.keyword)
+            ]
+            values = [part.value for part in keywords if part.arg == "title"]
+            return next((str(value.value) for value in values if isinstance(value, ast.Constant)), "")
+    return ""
+
+
 @functools.cache
 def _statements(module: str) -> tuple[ast.stmt, ...]:
     spec = find_spec(module)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
@@ -93,6 +94,16 @@ def _recipes_by_loss() -> dict[str, list[str]]:
     return found
 
 
+def _cost(name: str) -> str:
+    """Time and memory of a loss, from the table of `docs/methods.md`; empty if it is not there."""
+    table = (Path(__file__).parents[1] / "methods.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| [^|]* \({re.escape(name)}(?::[^|]*)?\) \|.*$", table, re.M)
+    if row is None:
+        return ""
+    time, memory = row[0].strip("| ").split(" | ")[-2:]
+    return f"{time.split()[0]} times a run without teacher, {memory} a step ([all methods](../../methods.md))"
+
+
 def loss_page(name: str, recipes: list[str]) -> str:
     """The page of a loss."""
     loss = get_loss(name)
@@ -106,9 +117,10 @@ def loss_page(name: str, recipes: list[str]) -> str:
         "Learns": info.learns or "nothing",
         "Depends on the batch": "yes" if info.batch_coupled else "no",
         "Defaults": _defaults(loss.__init__),
+        "Cost": _cost(name),
         "Recipes": " ".join(f"`{recipe}`" for recipe in recipes) or "none",
     }
-    return _page(info.title, facts, body(loss.__doc__ or ""))
+    return _page(info.title, {key: fact for key, fact in facts.items() if fact}, body(loss.__doc__ or ""))
 
 
 def metric_page(name: str) -> str:

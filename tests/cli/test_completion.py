@@ -10,7 +10,7 @@ import pytest
 from click.shell_completion import ShellComplete
 from pursuhint.cli.main import main
 
-from pursuhint.losses import LOSSES
+from pursuhint.losses import ALIASES, LOSSES
 from pursuhint.recipes import RECIPES
 
 
@@ -29,12 +29,15 @@ def completed(*words: str) -> dict[str, str | None]:
         (("train", "--teacher", "torchv"), {"torchvision:"}),
         (("points", "mobilenetv1"), {"MobileNetV1"}),
         (("train", "--loss", "rr"), {"rrd"}),
+        (("train", "--loss", "sph"), {"spherical"}),
         (("analyze", "--metric", "r2"), {"r2cca", "r2cca-rank"}),
         (("analyze", "--data", "cifar"), {"cifar10", "cifar100"}),
         (("analyze", "--pooling", "m"), {"mean", "max"}),
         (("analyze", "--algorithm", "seg"), {"segments"}),
         (("train", "--recipe", "finet"), {"finetune"}),
         (("compare", "--arm", "kmea"), {"kmeans"}),
+        (("compare", "--method", "rr"), {"rrd"}),
+        (("compare", "--method", "re"), {"recipe:", "refilled", "reviewkd"}),
         (("table", "--paper", "purs"), {"pursuhint"}),
         (("transfer", "run", "--to", "cub"), {"cub200"}),
     ],
@@ -45,7 +48,7 @@ def test_names(words, offered):
 
 
 def test_names_come_with_what_they_are():
-    assert set(completed("train", "--loss", "")) == set(LOSSES)
+    assert set(completed("train", "--loss", "")) == {*LOSSES, *ALIASES}
     assert all(completed("train", "--loss", "").values())
     assert completed("train", "--recipe", "finetune") == {"finetune": RECIPES["finetune"]}
 

@@ -68,6 +68,16 @@ def test_verbose_lists_fit_a_terminal_and_say_what_a_method_is(pursuhint):
     assert "30 epochs of paraphraser, then main stage" in text
 
 
+def test_a_short_list_of_losses_names_the_methods(pursuhint):
+    from pursuhint.losses import LOSSES, get_loss
+
+    lines = pursuhint("list", "losses").stdout.splitlines()
+    for name in LOSSES:
+        title = get_loss(name).info.title
+        assert title
+        assert any(line.split()[0] == name and line.split(maxsplit=1)[1].startswith(title) for line in lines)
+
+
 def test_losses_as_json(pursuhint):
     import json
 
