@@ -16,7 +16,7 @@ from . import completion, early_checks
 from .command_line import record_command
 from .early_checks import early
 from .options import apply, examples, refuse_typed, typed
-from .recipe_options import build_recipe, recipe_options
+from .recipe_options import build_recipe, recipe_options, rounded_for_recording
 
 if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import LossConfig
@@ -49,6 +49,8 @@ class Lengths(click.ParamType):
         "pursuhint compare --recipe cifar100-at --teacher-checkpoint resnet32x4.pth --arm conventional \\",
         "    --arm even --arm sweep --loss-set attention=at,kd --loss-set fitnet=fitnet,kd --epochs 20,60 \\",
         "    --out crossed",
+        "pursuhint compare --recipe cifar100-at --teacher-checkpoint resnet32x4.pth --arm conventional \\",
+        "    --arm even --record-teacher recordings/resnet32x4 --out even",
         "pursuhint compare --method kd --method at --method crd+kd --teacher resnet32 \\",
         "    --teacher-checkpoint runs/teacher/student.safetensors --student resnet8 --data cifar100 \\",
         "    --seeds 0-4 --out methods",
@@ -131,6 +133,7 @@ class Lengths(click.ParamType):
     metavar="N",
     help="With --until-decided: the most seeds.  [default: 20]",
 )
+@apply("record_teacher")
 @click.option("--seeds", default="0-4", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")
 @apply(
     "metric", "k", "position", "activation_of_hints", "samples", "device", "out", "overwrite", "quiet", "json"
@@ -146,6 +149,7 @@ def command(
     margin: float,
     until_decided: bool,
     max_seeds: int | None,
+    recording: Path | None,
     metrics: tuple[str, ...],
     k: int | None,
     position: str,
@@ -199,6 +203,7 @@ def command(
         protocol_only=bool(methods),
         decided_hints=() if methods else ("strategy", "algorithm", "points", "file"),
     )
+    recipe = rounded_for_recording(recipe, recording, options)
     choice = {"k": k, "position": position, "activation": activation, "samples": samples}
     given = [str(option.name) for option in typed(*choice)]
     changed = [f"hints.{name}={choice[name]}" for name in given]
@@ -243,6 +248,7 @@ def command(
                 max_seeds=max_seeds,
                 on_event=progress,
                 overwrite=overwrite,
+                record_teacher=recording,
             )
         elif crossed:
             crossing = compare_crossed(
@@ -250,7 +256,7 @@ def command(
                 out,
                 Crossing(parse_loss_sets(loss_sets), lengths),
                 request=ComparisonRequest(arms or DEFAULT_ARMS, numbers, margin, max_seeds),
-                options=StudyOptions(where, at_once, streams, progress, overwrite),
+                options=StudyOptions(where, at_once, streams, progress, overwrite, recording),
             )
         else:
             comparison = compare(
@@ -265,6 +271,7 @@ def command(
                 max_seeds=max_seeds,
                 on_event=progress,
                 overwrite=overwrite,
+                record_teacher=recording,
             )
     if not is_main_process():
         return

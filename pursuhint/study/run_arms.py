@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from pursuhint._util.random_state import keep_random_state
 from pursuhint.errors import PursuhintError
 from pursuhint.study.arms import arm_folder
 from pursuhint.study.events import ArmFinished, ArmLossDominated, ArmResumed, ArmsStarted, Watcher
+from pursuhint.study.recordings import announce_recordings, with_recordings
+from pursuhint.study.run_key import RunKey
 from pursuhint.training.events import Event, LossDominated, Resumed
 from pursuhint.training.multi_student.train_many import (
     GroupEvent,
@@ -18,17 +21,12 @@ from pursuhint.training.multi_student.train_many import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from pursuhint.training.inputs import Run
     from pursuhint.training.run_folder.record import RunRecord
-
-
-class RunKey(NamedTuple):
-    """Which run of a study: an arm (or a method) by name, and a seed."""
-
-    arm: str
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,14 @@ class GroupOptions:
         at_once: the largest number of students that train concurrently; None for no limit.
         streams: on CUDA, one stream per student.
         keep_going: if a run fails, continue the others.
+        record_teacher: folder that holds a recording of the teacher for every seed; None to record nothing.
     """
 
     device: torch.device
     at_once: int | None
     streams: bool
     keep_going: bool
+    record_teacher: Path | None = None
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -78,8 +78,12 @@ def train_arms(
         For every key, those of ``same`` included, the record of the run or the error that it failed with.
 
     Raises:
-        PursuhintError: as `pursuhint.training.train_many`.
+        PursuhintError: as `pursuhint.training.train_many`; or there is no room for the recordings.
     """
+    if options.record_teacher is not None:
+        runs = with_recordings(runs, options.record_teacher)
+        with keep_random_state(options.device):
+            announce_recordings(runs, options.record_teacher, watch)
     translator = _EventTranslator(runs, same, watch)
     ended = train_many(
         [replace(run, on_event=translator.receiver(key)) for key, run in runs.items()],

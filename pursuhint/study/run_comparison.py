@@ -41,7 +41,8 @@ from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.image_differences import read_image_hits
 from pursuhint.study.progress import shown_study
-from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
+from pursuhint.study.run_arms import check_seeds, run_folder
+from pursuhint.study.run_key import RunKey
 from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
@@ -87,6 +88,7 @@ def compare(
     on_event: Watcher | None = None,
     overwrite: bool = False,
     losses: Mapping[str, Any] | None = None,
+    record_teacher: Path | str | None = None,
     progress: bool | None = None,
 ) -> Comparison:
     """Train the same student with hints at different places, over several seeds, and compare.
@@ -127,6 +129,9 @@ def compare(
             never removed.
         losses: by name, losses of your own beside the recipe's, as `pursuhint.training.train` takes them. An
             arm without hints has those that look at no hint point, the student alone has none.
+        record_teacher: folder that gets a recording of the teacher's outputs for every seed, ``seed-N``; what
+            is in it is replayed. Later studies of these seeds replay it for other arms, losses, weights and
+            students. See `pursuhint.training.train`.
         progress: show a bar: True, False, or None for where somebody looks (a terminal, a notebook) and
             ``on_event`` is not given.
 
@@ -144,7 +149,8 @@ def compare(
         losses_passed(own.kinds()),
         shown_study(progress, on_event) as watch,
     ):
-        options = StudyOptions(where, at_once, streams, watch, overwrite)
+        recordings = None if record_teacher is None else Path(record_teacher)
+        options = StudyOptions(where, at_once, streams, watch, overwrite, recordings)
         passed = Inputs(teacher=teacher, data=data, own=own)
         steps = comparison_steps(recipe, Path(out), request, passed, options)
         while True:
@@ -219,6 +225,7 @@ def comparison_steps(
 
     begun = study.begin(Comparison, settings_with, seeds=seeds, plan=plan)
     looks, before = begun.looks, begun.before
+    study.check_recordings(shared, parts, looks[-1])
     study.claim(settings_with(looks[0]))
     study.measure_teacher(parts, None if before is None else before.teacher)
     metrics = placement.metrics(arms)
@@ -437,6 +444,7 @@ class _HintPlacement:
             margin=judge.margin,
             confidence=judge.confidence(len(seeds)),
             hits=read_image_hits(self.study.out, arms),
+            grain=100 / len(self.parts.data.test),
         )
         sequential = None if judge.plan is None else SequentialResult.of(judge.plan, arms, against)
         titles = {arm.name: arm.title for arm in arms}

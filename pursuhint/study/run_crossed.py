@@ -19,8 +19,9 @@ from pursuhint.study.arms import DEFAULT_ARMS, arm_folder
 from pursuhint.study.comparison import Comparison
 from pursuhint.study.crossed import CrossedCell, CrossedComparison
 from pursuhint.study.events import PhaseStarted
-from pursuhint.study.run_arms import GroupOptions, RunKey, train_arms
+from pursuhint.study.run_arms import GroupOptions, train_arms
 from pursuhint.study.run_comparison import ComparisonRequest, comparison_steps, resolved_for_arms
+from pursuhint.study.run_key import RunKey
 from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
@@ -28,6 +29,7 @@ from pursuhint.study.until_decided import check_plan
 from pursuhint.training.events import ignore
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.prepare_training import prepare
+from pursuhint.training.recipe.recordable import check_recordable
 from pursuhint.training.recipe.resolve import shared_activation
 from pursuhint.training.recipe.schema import LossConfig, Recipe
 
@@ -189,7 +191,9 @@ def _outer_study(
     settings = StudySettings("crossed comparison", shared, inputs={}, data=parts.data, lists=lists)
     if not study.holds(settings):
         for own in cells.values():  # what is wrong with a cell is said before its folder is touched
-            resolved_for_arms(own, passed, seed=request.seeds[0])
+            resolved = resolved_for_arms(own, passed, seed=request.seeds[0])
+            if options.record_teacher is not None:
+                check_recordable(resolved)
     study.claim(settings)
     return study
 
@@ -215,7 +219,9 @@ def _train_together(runs: Mapping[RunKey, Run], options: StudyOptions) -> None:
         first = first_with.setdefault(_identity(runs[key]), key)
         if first != key and not runs[key].out.exists():
             same[key] = first
-    group = GroupOptions(options.device, options.at_once, options.streams, keep_going=False)
+    group = GroupOptions(
+        options.device, options.at_once, options.streams, False, record_teacher=options.record_teacher
+    )
     own = {key: runs[key] for key in ordered if key not in same}
     train_arms(own, same=same, options=group, watch=options.on_event or ignore)
     if is_main_process():

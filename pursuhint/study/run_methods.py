@@ -23,7 +23,8 @@ from pursuhint.study.image_differences import read_image_hits
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
 from pursuhint.study.method_comparison import MethodComparison, MethodResult, against
 from pursuhint.study.progress import shown_study
-from pursuhint.study.run_arms import RunKey, check_seeds, run_folder
+from pursuhint.study.run_arms import check_seeds, run_folder
+from pursuhint.study.run_key import RunKey
 from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.step_memory import read_memory, step_memory
@@ -37,6 +38,7 @@ from pursuhint.training.prepare_training import (
     build_distiller,
     prepare,
 )
+from pursuhint.training.recipe.recordable import check_recordable
 from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe, with_absolute_paths
 from pursuhint.training.recipe.schema import LossConfig, Recipe
 from pursuhint.training.run_folder.record import RunRecord
@@ -67,6 +69,7 @@ def compare_methods(
     max_seeds: int | None = None,
     on_event: Watcher | None = None,
     overwrite: bool = False,
+    record_teacher: Path | str | None = None,
     progress: bool | None = None,
 ) -> MethodComparison:
     """Train the same student by several methods, over several seeds, and compare.
@@ -102,6 +105,9 @@ def compare_methods(
         overwrite: replace a study of other settings, networks or data in the folder, or one with more methods
             or seeds, once everything has been checked; the same one continues, and files of others are never
             removed.
+        record_teacher: folder that gets a recording of the teacher's outputs for every seed, ``seed-N``; what
+            is in it is replayed. Later studies of these seeds replay it for other arms, losses, weights and
+            students. See `pursuhint.training.train`.
         progress: show a bar: True, False, or None for where somebody looks (a terminal, a notebook) and
             ``on_event`` is not given.
 
@@ -120,7 +126,8 @@ def compare_methods(
     recipe = with_absolute_paths(recipe)
     where = choose_device(device)
     with keep_random_state(where), shown_study(progress, on_event) as watch:
-        options = StudyOptions(where, at_once, streams, watch, overwrite)
+        recordings = None if record_teacher is None else Path(record_teacher)
+        options = StudyOptions(where, at_once, streams, watch, overwrite, recordings)
         study = Study(recipe, Path(out), Inputs(teacher=teacher, data=data), options)
         trials = _Trials(study, SharedResources(SharedTeacher()))
         parts = trials.parts(Method.parse("kd"))
@@ -139,6 +146,11 @@ def compare_methods(
         memory, unfit = trials.take((Method(ALONE, {}), *chosen))
         if unfit and methods is not None:
             raise PursuhintError("; ".join(f"method {name!r}: {why}" for name, why in unfit.items()))
+        if recordings is not None:
+            for method in chosen:
+                if any(get_loss(name).info.needs_teacher for name in method.losses):
+                    check_recordable(trials.resolved(method))
+            study.check_recordings(trials.resolved(Method.parse("kd")), parts, looks[-1])
         study.claim(settings_with(looks[0]))
         study.measure_teacher(parts, None if before is None else before.teacher)
         if study.is_main_process:
@@ -164,6 +176,7 @@ def compare_methods(
                 margin=margin,
                 confidence=0.95 if plan is None else plan.confidence(len(look)),
                 hits=read_image_hits(study.out, finished),
+                grain=100 / len(parts.data.test),
             )
             sequential = (
                 None if plan is None else SequentialResult.of(plan, finished, pairs, control=controls[-1])

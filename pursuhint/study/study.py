@@ -15,7 +15,9 @@ from pursuhint.models.checkpoint import count_parameters
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.study.comparison import DataFacts, NetworkFacts
 from pursuhint.study.finished_study import FinishedStudy
-from pursuhint.study.run_arms import GroupOptions, RunKey, train_arms
+from pursuhint.study.recordings import check_recordings
+from pursuhint.study.run_arms import GroupOptions, train_arms
+from pursuhint.study.run_key import RunKey
 from pursuhint.study.until_decided import check_plan, looks_of, seeds_in
 from pursuhint.training.devices import build_accelerator
 from pursuhint.training.events import TeacherMeasured, ignore
@@ -53,6 +55,8 @@ class StudyOptions:
         on_event: receives the events of the study, on the main process.
         overwrite: replace a study of other settings, networks or data in the folder, once everything has been
             checked; the same one continues, and files of others are never removed.
+        record_teacher: folder that holds a recording of the teacher's outputs for every seed, as
+            `pursuhint.training.train` takes one: what is in it is replayed, the rest recorded.
     """
 
     device: torch.device
@@ -60,6 +64,7 @@ class StudyOptions:
     streams: bool
     on_event: Watcher | None
     overwrite: bool = False
+    record_teacher: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,21 @@ class Study:
             return Begun(looks_of(plan, seeds, ()), None, False)
         return Begun(looks, before, again)
 
+    def check_recordings(self, recipe: Recipe, parts: Parts, seeds: Sequence[int]) -> None:
+        """Check that the recordings of the teacher, if there are to be any, are those of this study.
+
+        Args:
+            recipe: resolved, with everything that the runs share.
+            parts: data and teacher.
+            seeds: of the runs.
+
+        Raises:
+            PursuhintError: they are not.
+        """
+        if self.options.record_teacher is not None:
+            processes = self.accelerator.num_processes
+            check_recordings(self.options.record_teacher, recipe, parts, seeds=seeds, processes=processes)
+
     def replace(self, found: DifferentResult) -> None:
         """Note that this study replaces the one in the folder when it claims it.
 
@@ -216,7 +236,9 @@ class Study:
         self, runs: Mapping[RunKey, Run], *, same: Mapping[RunKey, RunKey], keep_going: bool
     ) -> dict[RunKey, RunRecord | PursuhintError]:
         """Train the runs that are not finished, see `train_arms`."""
-        options = GroupOptions(self.device, self.options.at_once, self.options.streams, keep_going)
+        options = GroupOptions(
+            self.device, self.options.at_once, self.options.streams, keep_going, self.options.record_teacher
+        )
         return train_arms(runs, same=same, options=options, watch=self.watch)
 
     def facts(

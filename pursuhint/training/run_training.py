@@ -26,7 +26,6 @@ from pursuhint.data import DataLike, ImageData, InputData, TextData
 from pursuhint.data.tokenizer import FILE as TOKENIZER
 from pursuhint.distillation.distiller import Distiller
 from pursuhint.distillation.teacher_fsdp import check_shardable
-from pursuhint.errors import PursuhintError
 from pursuhint.hints.plan import HintPlan
 from pursuhint.losses.passed import losses_passed
 from pursuhint.models.checkpoint import count_parameters
@@ -67,7 +66,7 @@ from pursuhint.training.run_folder.trackers import check_trackers
 from pursuhint.training.runner import Trainer
 from pursuhint.training.signals import StopRequest, catch_signals
 from pursuhint.training.teacher_accuracy import accuracy_of_teacher
-from pursuhint.training.teacher_recording import TeacherRecording
+from pursuhint.training.teacher_recording import TeacherRecording, check_one_process
 
 __all__ = ["train"]
 
@@ -227,12 +226,7 @@ def run_steps(
         check_plans(recipe, run.inputs.plan, parts.teacher)
         recording = None
         if run.record_teacher is not None:
-            _check_processes(accelerator)
-            if parts.data.train.private:
-                raise PursuhintError(
-                    f"the transform of {parts.data.name} draws random numbers of its own, so that a recorded "
-                    "teacher has seen other images; leave record_teacher out"
-                )
+            check_one_process(accelerator.num_processes)
             recording = resources.recording(TeacherRecording.of_run(run.record_teacher, resolved, parts))
             stack.callback(resources.close)
         if parts.plan is not None or resolved.hints is None:
@@ -310,19 +304,6 @@ def _measure_teacher(
     if known is None and accelerator.is_main_process:
         write_json(path, {**before, "teacher": accuracy.to_dict()})
     return accuracy
-
-
-def _check_processes(accelerator: Accelerator) -> None:
-    """A recording holds the batches of one process.
-
-    Raises:
-        PursuhintError: there are several.
-    """
-    if accelerator.num_processes > 1:
-        raise PursuhintError(
-            f"a teacher is recorded by one process, and here are {accelerator.num_processes}; "
-            "leave --record-teacher out"
-        )
 
 
 def _pairs(shared: HintPlan | None, own: Mapping[str, HintPlan]) -> tuple[str, ...]:

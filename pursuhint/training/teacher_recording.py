@@ -100,14 +100,26 @@ class TeacherRecording:
 
         Raises:
             PursuhintError: the folder holds the recording of another teacher, or of the same one on other
-                data, or with another augmentation, seed, batch size or precision; or something else.
+                data, or with another augmentation, seed, batch size or precision; or something else; or the
+                images look different in every pass.
         """
         check_recordable(recipe)
         assert parts.teacher is not None
+        if parts.data.train.private:
+            raise PursuhintError(
+                f"the transform of {parts.data.name} draws random numbers of its own, so that a recorded "
+                "teacher has seen other images; leave record_teacher out"
+            )
         identity = describe(recipe, parts.data, parts.teacher)
         recording = cls(folder, identity, ROUNDINGS[recipe.acceleration.teacher_rounding])
         recording.check()
         return recording
+
+    def of_seed(self, folder: Path, seed: int) -> TeacherRecording:
+        """The recording of the same pass with another seed, checked as by `of_run`."""
+        other = TeacherRecording(folder, {**self.identity, "seed": seed}, self.stored)
+        other.check()
+        return other
 
     def check(self) -> None:
         """Check that the folder holds this recording, or none.
@@ -205,6 +217,18 @@ class TeacherRecording:
                 for file in epoch.glob("*.safetensors"):
                     remove_halves(file)
         return self._locked
+
+
+def check_one_process(processes: int) -> None:
+    """Check that the batches that are recorded are those of one process.
+
+    Raises:
+        PursuhintError: there are several.
+    """
+    if processes > 1:
+        raise PursuhintError(
+            f"a teacher is recorded by one process, and here are {processes}; leave --record-teacher out"
+        )
 
 
 def describe(recipe: Recipe, data: ImageData | InputData, teacher: nn.Module) -> dict[str, Any]:

@@ -165,6 +165,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--overwrite": Changes("--overwrite"),
         "--until-decided": Changes("--until-decided"),
         "--max-seeds": Changes("--max-seeds 9", base="--until-decided"),
+        "--record-teacher": Changes("--record-teacher {tmp}/recordings"),
         "--seeds": Changes("--seeds 3"),
         "--activation": Changes("--activation pre"),
         "--samples": Changes("--samples 100"),

@@ -173,15 +173,24 @@ def train_many(
 
 def _groups(runs: Sequence[Run], at_once: int | None) -> Iterator[list[int]]:
     """Indices of runs that share their batches, in the order of the first run of each group."""
-    groups: dict[str, list[int]] = {}
-    for place, run in enumerate(runs):
-        values = {key: value for key, value in run.recipe.to_dict().items() if key not in _OWN}
-        key = [values, id(run.inputs.data), run.record_teacher]
-        groups.setdefault(json.dumps(key, sort_keys=True, default=str), []).append(place)
+    batches = [_batches(run) for run in runs]
+    # A run without a teacher neither reads nor writes a recording: it joins the others on its batches.
+    recorded = {key: run.record_teacher for key, run in zip(batches, runs) if run.record_teacher is not None}
+    groups: dict[tuple[str, Path | None], list[int]] = {}
+    for place, (key, run) in enumerate(zip(batches, runs)):
+        taught = run.recipe.teacher is not None or run.inputs.teacher is not None
+        folder = run.record_teacher if taught else recorded.get(key)
+        groups.setdefault((key, folder), []).append(place)
     for places in groups.values():
         size = len(places) if at_once is None else at_once
         for start in range(0, len(places), size):
             yield places[start : start + size]
+
+
+def _batches(run: Run) -> str:
+    """What the batches of a run depend on."""
+    values = {key: value for key, value in run.recipe.to_dict().items() if key not in _OWN}
+    return json.dumps([values, id(run.inputs.data)], sort_keys=True, default=str)
 
 
 def _lead(
