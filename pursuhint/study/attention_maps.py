@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,25 +40,56 @@ class PairAttention:
     similarity: float
 
 
-def pairs_of(networks: RunNetworks) -> tuple[list[Pair], bool]:
+@dataclass(frozen=True)
+class FoundPairs:
+    """The pairs of points at which attention can be drawn.
+
+    Attributes:
+        pairs: of points with feature maps, or tokens laid out as one, on both sides.
+        are_hints: whether they are the run's hints; otherwise they are the stage ends.
+        left_out: the other pairs in words, with the reason: ``layer4 → head (head is a vector)``.
+    """
+
+    pairs: tuple[Pair, ...]
+    are_hints: bool
+    left_out: tuple[str, ...]
+
+
+def pairs_of(networks: RunNetworks) -> FoundPairs:
     """The pairs of hint points of a run; stage ends of both networks, from the last on, for a run without.
 
-    Pairs without feature maps on both sides (vectors, tokens of an unknown grid) are left out.
-
-    Returns:
-        The pairs, and whether they are the run's hints.
+    Tokens become a map where the grid of their patches is known, from the point or from the network.
     """
     known = [(pair.teacher, pair.student) for plan in networks.run.all_plans for pair in plan.pairs]
     pairs = list(dict.fromkeys((one, other) for one, other in known if other is not None))
     are_hints = bool(pairs)
+    both = networks.teacher, networks.student
+    own = [find_hint_points(network, networks.example) for network in both]
     if not are_hints:
-        ends = [
-            conventional_points(network, find_hint_points(network, networks.example))
-            for network in (networks.teacher, networks.student)
-        ]
+        ends = [conventional_points(network, points) for network, points in zip(both, own)]
         pairs = list(zip(reversed(ends[0]), reversed(ends[1])))[::-1]
-    maps = [(one.as_map(), other.as_map()) for one, other in pairs]
-    return [pair for pair in maps if all(len(point.spatial) == 2 for point in pair)], are_hints
+    grids = [{point.module: point.grid for point in points} for points in own]
+    maps: list[Pair] = []
+    left_out = []
+    for pair in pairs:
+        one, other = (_map_of(point, grid.get(point.module)) for point, grid in zip(pair, grids))
+        why = [_why_no_map(point) for point in (one, other) if len(point.spatial) != 2]
+        if why:
+            left_out.append(f"{one.module} → {other.module} ({', '.join(dict.fromkeys(why))})")
+        else:
+            maps.append((one, other))
+    return FoundPairs(tuple(maps), are_hints, tuple(left_out))
+
+
+def _map_of(point: HintPoint, grid: tuple[int, int] | None) -> HintPoint:
+    """The point as a map, with the grid that the network has for its tokens if it has none of its own."""
+    return (point if point.grid is not None else replace(point, grid=grid)).as_map()
+
+
+def _why_no_map(point: HintPoint) -> str:
+    if not point.spatial:
+        return f"{point.module} is a vector"
+    return f"{point.module} has {point.spatial[0]} tokens, whose places in the image are not known"
 
 
 def attention_of(

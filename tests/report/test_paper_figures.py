@@ -33,7 +33,7 @@ from pursuhint.study.run_networks import load_run_networks
 from pursuhint.study.same_setting import setting_of
 from pursuhint.training import Recipe, RunRecord, train
 from tests.helpers.figure_runs import SUBSET, two_weights
-from tests.helpers.study_runs import untrained
+from tests.helpers.study_runs import recipe, untrained, write_teacher
 
 
 @pytest.fixture(scope="module")
@@ -254,9 +254,28 @@ def test_attention_is_energy_over_channels_and_its_cosine_over_all_test_images(r
 
 def test_a_run_without_hints_shows_its_stage_ends(runs, tmp_path):
     (networks,) = load_run_networks(runs[:1], device="cpu")
-    pairs, are_hints = pairs_of(replace(networks, run=replace(networks.run, plan=None)))
-    assert not are_hints
-    assert [(one.position, other.position) for one, other in pairs] == [(2, 1), (4, 2), (6, 3)]
+    found = pairs_of(replace(networks, run=replace(networks.run, plan=None)))
+    assert not found.are_hints
+    assert [(one.position, other.position) for one, other in found.pairs] == [(2, 1), (4, 2), (6, 3)]
+
+
+def test_pairs_without_maps_are_left_out_by_name_and_tokens_of_a_known_grid_are_maps(runs):
+    (networks,) = load_run_networks(runs[:1], device="cpu")
+    plan = networks.run.plan
+    first, second, third = plan.pairs
+    grid = (2, 2)
+    pairs = (
+        replace(first, student=replace(first.student, module="fc", spatial=())),
+        replace(second, teacher=replace(second.teacher, module="mix", spatial=(7,))),
+        replace(third, teacher=replace(third.teacher, spatial=(5,), grid=grid)),
+    )
+    found = pairs_of(replace(networks, run=replace(networks.run, plan=replace(plan, pairs=pairs))))
+    assert found.are_hints
+    assert [one.spatial for one, _ in found.pairs] == [grid]
+    assert found.left_out == (
+        f"{first.teacher.module} → fc (fc is a vector)",
+        f"mix → {second.student.module} (mix has 7 tokens, whose places in the image are not known)",
+    )
 
 
 def test_pictures_are_the_images_before_normalization():
@@ -317,6 +336,24 @@ def test_blocks_of_a_run_join_what_learns_from_what(runs, tmp_path):
     assert [block["module"] for block in teacher["blocks"] if block["hint"]] == [one for one, _ in pairs]
     assert [block["module"] for block in student["blocks"] if block["hint"]] == [two for _, two in pairs]
     assert (len(teacher["blocks"]), len(student["blocks"])) == (6, 3)
+
+
+def test_blocks_of_runs_without_hints_have_no_marks(tmp_path):
+    weights = write_teacher(tmp_path)
+    taught, alone = tmp_path / "taught", tmp_path / "alone"
+    train(recipe(weights, losses={"kd": 1.0}, data=SUBSET), taught, device="cpu")
+    train(Recipe.from_dict({"student": "resnet8", "epochs": 1, "data": SUBSET}), alone, device="cpu")
+    rows = drawn("network-blocks", [taught, alone], tmp_path)["rows"]
+    assert [(row["title"], len(row["blocks"]), row["pairs"]) for row in rows] == [
+        ("taught: teacher: resnet14", 6, []),
+        ("taught: student: resnet8", 3, []),
+        ("alone: student: resnet8", 3, []),
+    ]
+    assert not any(block["hint"] for row in rows for block in row["blocks"])
+    assert (
+        "Without hints: taught and alone."
+        in json.loads((tmp_path / "network-blocks.json").read_text())["caption"]
+    )
 
 
 def test_blocks_of_a_deep_network_and_of_tokens_are_drawn():

@@ -66,7 +66,7 @@ FIGURES: Mapping[str, PaperFigure] = MappingProxyType(
         "network-blocks": PaperFigure(
             "a network as blocks with sizes, clusters and hint points",
             "PURSUhInT, figure 2",
-            "analyses, or runs with hints",
+            "analyses, or runs",
             "pursuhint.report.paper_figures.network_blocks:draw",
             ("trust_code",),
         ),

@@ -56,12 +56,15 @@ def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:
     panels, numbers, notes = [], [], []
     loaded = load_run_networks(folders, device=settings.device, trust_code=settings.trust_code)
     for folder, name, networks in zip(folders, short_names(folders), loaded):
-        pairs, are_hints = pairs_of(networks)
-        some = _some(pairs)
-        if not are_hints:
+        points = pairs_of(networks)
+        some = _some(points.pairs)
+        if not points.are_hints:
             notes.append(f"{name} has no hints, so its stage ends are shown.")
-        elif len(some) < len(pairs):
-            notes.append(f"{name} has {count(len(pairs), 'pair')} of hint points; {len(some)} are shown.")
+        elif len(some) < len(points.pairs):
+            total = count(len(points.pairs), "pair")
+            notes.append(f"{name} has {total} of hint points; {len(some)} are shown.")
+        if points.left_out:
+            notes.append(f"No maps, and so left out of {name}: {'; '.join(points.left_out)}.")
         order = torch.randperm(
             len(networks.data.test), generator=derived_generator("attention", settings.seed)
         )
@@ -72,7 +75,14 @@ def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:
         recipe = networks.run.recipe
         title = f"{name}: {networks.teacher_name} and {recipe.student.network}"
         panels.append(Panel(title, visible(images, networks.data), classes, tuple(found)))
-        numbers.append({"run": str(folder), "test_images": shown, "pairs": [_plain(pair) for pair in found]})
+        numbers.append(
+            {
+                "run": str(folder),
+                "test_images": shown,
+                "pairs": [_plain(pair) for pair in found],
+                "left_out": list(points.left_out),
+            }
+        )
     caption = (
         "Where teacher and student are active at their hint points: squares of the features, averaged over "
         f"the channels, for test images drawn with seed {settings.seed}; every map has its own scale, from "

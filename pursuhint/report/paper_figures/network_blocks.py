@@ -30,7 +30,7 @@ from pursuhint.report.figures.drawing import (
 )
 from pursuhint.report.paper_figures.drawn import DrawnFigure, FigureSettings
 from pursuhint.report.paper_figures.folders import find_analysis, short_names
-from pursuhint.report.text import metric_title
+from pursuhint.report.text import listed, metric_title
 from pursuhint.training import RunRecord
 from pursuhint.training.recipe.received import check_code
 
@@ -83,17 +83,21 @@ def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:
     """Rows of blocks: of an analysis by convention and by clusters, of a run teacher above student.
 
     Args:
-        folders: analyses, or runs with hints.
+        folders: analyses, or runs; a run without hints has blocks without marks.
         settings: ``trust_code`` counts, for runs.
 
     Raises:
         PursuhintError: a folder is neither, or a network is code without ``trust_code``.
     """
     rows: list[BlockRow] = []
+    unmarked = []
     for folder, name in zip(folders, short_names(folders)):
         prefix = f"{name}: " if len(folders) > 1 else ""
         if (folder / "recipe.yaml").exists():
-            rows += rows_of_run(folder, prefix, trust_code=settings.trust_code)
+            own = rows_of_run(folder, prefix, trust_code=settings.trust_code)
+            rows += own
+            if not any(row.hints for row in own):
+                unmarked.append(name)
             continue
         analysis = find_analysis(folder)
         if analysis is None:
@@ -107,6 +111,8 @@ def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:
         "are hint points, with their positions above; letters and colors are clusters, shades of gray are "
         "stages of one resolution, and lines join what learns from what."
     )
+    if unmarked:
+        caption += f" Without hints: {listed(unmarked)}."
     return DrawnFigure(block_rows(rows), caption, {"rows": [row.to_dict() for row in rows]})
 
 
@@ -133,28 +139,32 @@ def _clusters(analysis: Analysis) -> tuple[int | None, ...]:
 def rows_of_run(folder: Path, prefix: str = "", *, trust_code: bool = False) -> list[BlockRow]:
     """The teacher of a run, with clusters where the run has an analysis, and its student below.
 
+    A run without a teacher has one row, and one without hints has no marks.
+
     Raises:
-        PursuhintError: the run has no hints, or a network is code without ``trust_code``.
+        PursuhintError: a network is code without ``trust_code``, was passed from Python, or is one for texts.
     """
     run = RunRecord.load(folder)
     plans = run.all_plans
-    if not plans or run.recipe.teacher is None:
-        raise PursuhintError(f"the run in {folder} has no hint points to draw")
     check_code(run.recipe, f"the run {folder}", trust_code=trust_code)
     pairs = dict.fromkeys((pair.teacher, pair.student) for plan in plans for pair in plan.pairs)
     joined = tuple((one.module, other.module) for one, other in pairs if other is not None)
-    activation = plans[0].teacher_points[0].activation
+    activation = plans[0].teacher_points[0].activation if plans else "post"
     analysis = find_analysis(folder)
     rows = []
     for role, config, own in (
         ("teacher", run.recipe.teacher, {one for one, _ in pairs}),
         ("student", run.recipe.student, {other for _, other in pairs if other is not None}),
     ):
+        if config is None:  # trained without a teacher
+            continue
         if config.network.startswith("python:"):
             raise PursuhintError(
                 f"the {role} of {folder} was passed from Python ({config.network}) and cannot be built again"
             )
         sizes = run.environment["data"]
+        if sizes["image_size"] is None:
+            raise PursuhintError(f"the networks of {folder} take no images, and so cannot be drawn as blocks")
         network = create_model(
             config.network,
             num_classes=config.num_classes or sizes["num_classes"],

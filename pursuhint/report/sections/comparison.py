@@ -157,7 +157,7 @@ def answer(comparison: Comparison) -> str:
         pair
         for pairs in comparison.against.values()
         for pair in pairs
-        if pair.arm in _CHOSEN and pair.std != 0
+        if pair.arm in _CHOSEN and (pair.std != 0 or pair.verdict == "equal")
     ]
     if not pairs:
         return "The chosen positions could not be compared with another way of placing the hints."
