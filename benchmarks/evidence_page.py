@@ -99,7 +99,7 @@ def marked(cell: Cell, name: str) -> str:
     text = f"{pair.mean:+.1f}"
     if cell.same_runs(name):
         return "same runs"
-    if pair.low is None or pair.high is None:
+    if pair.verdict == "unknown":
         return f"{text} –"
     wide = pair.new_images
     if pair.verdict == "equal":

@@ -288,6 +288,7 @@ def against_controls(
     margin: float | None = MARGIN,
     confidence: float = 0.95,
     hits: ImageHits = MappingProxyType({}),
+    grain: float = 0.0,
 ) -> tuple[dict[str, tuple[PairedComparison, ...]], dict[str, tuple[str, ...]]]:
     """Compare the arms with their controls.
 
@@ -301,6 +302,7 @@ def against_controls(
         margin: the smallest difference that matters, in points; None if nothing is to be called equal.
         confidence: of the intervals, in (0, 1).
         hits: of the arms whose runs kept them, for intervals that hold for other test images too.
+        grain: the smallest step between two accuracies, in points, see `pursuhint.study.compare_pairs`.
 
     Returns:
         Comparisons and sentences, by control, both in the order of the arms. With fewer than `FEWEST_SEEDS`
@@ -324,7 +326,8 @@ def against_controls(
                     control,
                     by_name[control].last.values,
                     confidence=confidence,
-                    margin=margin,
+                    margin=None if _same_runs(arm, by_name[control]) else margin,
+                    grain=grain,
                 ),
                 hits,
             )
@@ -470,10 +473,15 @@ def first_of_same(arms: Sequence[ArmResult]) -> dict[str, str]:
     return {arm.name: seen.setdefault(tuple(run.folder for run in arm.runs), arm.name) for arm in arms}
 
 
+def _same_runs(arm: ArmResult, other: ArmResult) -> bool:
+    """Whether two arms are the same runs under two names, so that there is nothing to compare."""
+    return [run.folder for run in arm.runs] == [run.folder for run in other.runs]
+
+
 def _sentence(
     arm: ArmResult, control: ArmResult, comparison: PairedComparison, first: Mapping[str, str]
 ) -> str:
-    if [run.folder for run in arm.runs] == [run.folder for run in control.runs]:
+    if _same_runs(arm, control):
         return (
             f"nothing to compare: {arm.title} has the same hint positions as {control.title} "
             f"({arm.positions_text})"

@@ -43,6 +43,33 @@ def equality_p_value(mean: float, error: float, freedom: float, margin: float) -
     return float(max(above, below))
 
 
+def equality_of_constant(difference: float, n: int, margin: float, *, grain: float = 0.0) -> float:
+    r"""P-value of practical equality where the difference is the same in all seeds.
+
+    There is no spread for a t-test. The two one-sided tests are made by flipping signs instead, as in
+    `pursuhint.study.sign_flip_p_value`: if the true difference were the margin or more, and symmetric in its
+    distribution, every seed would lie below it with a chance of :math:`2^{-n}` at most. Five seeds reach
+    0.031, four 0.0625.
+
+    Results that move in steps hide what is smaller than a step: a true difference between two steps can be
+    seen as the lower one in most seeds. So a constant difference is evidence only if one step more would
+    still be within the margin.
+
+    Args:
+        difference: in every seed.
+        n: number of seeds.
+        margin: the smallest difference that matters, positive, in the same unit.
+        grain: the smallest step between two results, 100 / N points for accuracies on N test images; 0 if
+            they do not move in steps.
+
+    Returns:
+        :math:`2^{-n}`, or 1 where the difference and a step together are not within the margin.
+    """
+    check_margin(margin)
+    within = abs(difference) < margin and abs(difference) + grain <= margin * (1 + 1e-9)
+    return 0.5**n if within else 1.0
+
+
 def check_margin(margin: float) -> None:
     """Check a margin of practical equality.
 

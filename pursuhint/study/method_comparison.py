@@ -164,6 +164,7 @@ def against(
     margin: float | None = MARGIN,
     confidence: float = 0.95,
     hits: ImageHits = MappingProxyType({}),
+    grain: float = 0.0,
 ) -> tuple[dict[str, tuple[PairedComparison, ...]], dict[str, tuple[str, ...]]]:
     """Compare every method with every control, seed by seed.
 
@@ -173,6 +174,7 @@ def against(
         margin: the smallest difference that matters, in points; None if nothing is to be called equal.
         confidence: of the intervals, in (0, 1).
         hits: of the methods whose runs kept them, for intervals that hold for other test images too.
+        grain: the smallest step between two accuracies, in points, see `pursuhint.study.compare_pairs`.
 
     Returns:
         Comparisons, corrected for their number within a control, and sentences, by control.
@@ -189,6 +191,7 @@ def against(
                     by_name[control].last.values,
                     margin=margin,
                     confidence=confidence,
+                    grain=grain,
                 ),
                 hits,
             )

@@ -17,7 +17,7 @@ from scipy import stats
 
 from pursuhint.errors import PursuhintError
 from pursuhint.study.bounds import FEWEST_SEEDS, check_fraction
-from pursuhint.study.equality import check_margin, equality_p_value
+from pursuhint.study.equality import check_margin, equality_of_constant, equality_p_value
 from pursuhint.study.multiplicity import holm
 from pursuhint.study.new_images import TwoWayInterval
 from pursuhint.study.power import detectable_difference
@@ -87,7 +87,8 @@ class PairedComparison:
         power: probability meant by ``detectable``, in (0, 1).
         margin: the smallest difference that matters; None if nothing is to be called equal.
         equality_p_value: p-value of a true difference below the margin, by two one-sided t-tests
-            (`pursuhint.study.equality_p_value`); None without a margin or together with ``low``.
+            (`pursuhint.study.equality_p_value`), or by flipping signs where the differences are the same in
+            all seeds (2^-n); None without a margin or with fewer than `FEWEST_SEEDS` seeds.
         adjusted_equality_p_value: the same after Holm's correction.
         sign_flip_p_value: exact two-sided p-value by flipping signs, which takes no distribution for granted
             (`pursuhint.study.sign_flip_p_value`); None with fewer than `FEWEST_SEEDS` seeds or more than 20.
@@ -125,7 +126,7 @@ class PairedComparison:
 
         Only ``"some"`` has an interval. Equal differences in all seeds would give one of width zero, which
         would claim a certainty that a few seeds (and a test set of a few hundred samples, whose accuracies
-        move in steps) cannot give.
+        move in steps) cannot give. They can be equal within a margin all the same, see ``verdict``.
         """
         if self.n < FEWEST_SEEDS:
             return "few"
@@ -137,13 +138,13 @@ class PairedComparison:
 
         ``"equal"``: the true difference is smaller than the margin, shown at the level 1 - confidence. This
         comes first, so a difference that is certain but too small to matter is equal. ``"better"`` and
-        ``"worse"``: the interval excludes zero. ``"unknown"``: there is no interval.
+        ``"worse"``: the interval excludes zero. ``"unknown"``: there is no interval, and no equality.
         """
-        if self.low is None or self.high is None:
-            return "unknown"
         equality = None if self.margin is None else self.equality_p_value
         if equality is not None and equality < 1 - self.confidence:
             return "equal"
+        if self.low is None or self.high is None:
+            return "unknown"
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "undecided"
@@ -198,6 +199,7 @@ def compare_pairs(
     confidence: float = 0.95,
     power: float = 0.8,
     margin: float | None = None,
+    grain: float = 0.0,
 ) -> PairedComparison:
     r"""Compare two arms that ran over the same seeds.
 
@@ -214,10 +216,13 @@ def compare_pairs(
         confidence: confidence level of the interval, in (0, 1).
         power: the probability of being seen that makes a difference "detectable", in (0, 1).
         margin: the smallest difference that matters, positive; None if nothing is to be called equal.
+        grain: the smallest step between two results, 100 / N points for accuracies on N test images; 0 if
+            they do not move in steps. It counts where the difference is the same in all seeds.
 
     Returns:
         The comparison, without a correction for multiplicity. With fewer than `FEWEST_SEEDS` seeds, or with
-        the same difference in all seeds, it has no interval, p-value or detectable difference.
+        the same difference in all seeds, it has no interval, p-value or detectable difference. In the latter
+        case it can be equal within the margin: in five seeds or more, at the usual level.
 
     Raises:
         PursuhintError: the arms have different numbers of results, none at all, or one that is not finite;
@@ -249,6 +254,8 @@ def compare_pairs(
         p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1))
         detectable = detectable_difference(std, n, confidence=confidence, power=power)
         equality = None if margin is None else equality_p_value(mean, error, n - 1, margin)
+    elif margin is not None and n >= FEWEST_SEEDS:
+        equality = equality_of_constant(mean, n, margin, grain=grain)
     return PairedComparison(
         arm=arm,
         control=control,
@@ -272,7 +279,8 @@ def compare_pairs(
 def correct_for_multiplicity(comparisons: Sequence[PairedComparison]) -> tuple[PairedComparison, ...]:
     """Apply Holm's correction to comparisons that share one control.
 
-    Comparisons without a p-value (one seed, or no spread) stay as they are and do not count.
+    Comparisons without a p-value (one seed, or no spread) stay as they are and do not count; for equality,
+    those without a p-value of it.
 
     Raises:
         PursuhintError: the comparisons have different controls.
@@ -280,17 +288,17 @@ def correct_for_multiplicity(comparisons: Sequence[PairedComparison]) -> tuple[P
     controls = sorted({comparison.control for comparison in comparisons})
     if len(controls) > 1:
         raise PursuhintError(f"one correction is for one control, got {' and '.join(controls)}")
-    tested = [comparison for comparison in comparisons if comparison.p_value is not None]
-    adjusted = iter(holm([comparison.p_value or 0.0 for comparison in tested]))
-    equal = iter(holm([c.equality_p_value for c in tested if c.equality_p_value is not None]))
+    differences = [c.p_value for c in comparisons if c.p_value is not None]
+    equalities = [c.equality_p_value for c in comparisons if c.equality_p_value is not None]
+    adjusted, equal = iter(holm(differences)), iter(holm(equalities))
     return tuple(
         dataclasses.replace(
             comparison,
-            adjusted_p_value=next(adjusted),
+            adjusted_p_value=None if comparison.p_value is None else next(adjusted),
             adjusted_equality_p_value=None if comparison.equality_p_value is None else next(equal),
-            family=len(tested),
+            family=len(equalities if comparison.p_value is None else differences),
         )
-        if comparison.p_value is not None
+        if comparison.p_value is not None or comparison.equality_p_value is not None
         else comparison
         for comparison in comparisons
     )
@@ -322,6 +330,12 @@ def conclusion(
             f"no conclusion: {arm} minus {control} = {_signed(mean)} {unit} in {seeds}, and an interval "
             f"takes at least {FEWEST_SEEDS}"
         )
+    if comparison.verdict == "equal" and comparison.spread == "none":
+        what = f"the same results in all of {seeds}"
+        if mean:
+            what = f"{arm} minus {control} = {_signed(mean)} {unit} in every one of {seeds}"
+        sentence = f"{arm} and {control} are equal within {comparison.margin:g} {unit}: {what}"
+        return sentence + _uncorrected(comparison, comparison.adjusted_equality_p_value)
     if comparison.spread == "none":
         if mean == 0:
             return f"no difference at all: {arm} and {control} gave the same results in all of {seeds}"
@@ -353,12 +367,17 @@ def conclusion(
     else:
         sentence = f"{arm} is {comparison.verdict} than {control} by {_magnitude(mean)} {unit}, {interval}"
         adjusted = comparison.adjusted_p_value
-    if comparison.survives_correction is False:
-        sentence += (
-            f"; this does not survive the correction for {comparison.family} comparisons "
-            f"(Holm-adjusted p = {adjusted:.3f})"
-        )
-    return sentence
+    return sentence + _uncorrected(comparison, adjusted)
+
+
+def _uncorrected(comparison: PairedComparison, adjusted: float | None) -> str:
+    """What follows a verdict that does not survive the correction; else nothing."""
+    if comparison.survives_correction is not False:
+        return ""
+    return (
+        f"; this does not survive the correction for {comparison.family} comparisons "
+        f"(Holm-adjusted p = {adjusted:.3f})"
+    )
 
 
 def _finite(what: str, values: Sequence[float]) -> tuple[float, ...]:

@@ -51,6 +51,55 @@ def test_verdicts(values, margin, verdict):
     assert compare_pairs("a", values, "b", [0.0] * len(values), margin=margin).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("difference", "n", "grain", "verdict"),
+    [
+        (0.0, 5, 0.0, "equal"),
+        (0.0, 4, 0.0, "unknown"),
+        (0.0, 5, 0.5, "equal"),
+        (0.0, 5, 2.0, "unknown"),
+        (-0.3, 5, 0.1, "equal"),
+        (0.3, 5, 0.3, "unknown"),
+        (0.5, 8, 0.0, "unknown"),
+        (1.0, 8, 0.0, "unknown"),
+    ],
+)
+def test_the_same_difference_in_all_seeds_can_be_equal(difference, n, grain, verdict):
+    pair = compare_pairs("a", [90.0 + difference] * n, "b", [90.0] * n, margin=0.5, grain=grain)
+    assert (pair.verdict, pair.low, pair.p_value) == (verdict, None, None)
+    assert compare_pairs("a", [90.0] * n, "b", [90.0] * n).verdict == "unknown"  # nothing is called equal
+    if verdict == "equal":
+        assert pair.equality_p_value == 0.5**n
+        assert conclusion(pair).startswith("a and b are equal within 0.5 points: ")
+
+
+def test_equality_without_spread_is_corrected_with_the_others():
+    control = [90.0] * 8
+    rows = [control, [90.1, 89.95, 90.05, 90.0, 89.9, 90.02, 90.0, 89.98]]
+    same, varied = correct_for_multiplicity(
+        [compare_pairs("a", row, "b", control, margin=0.5) for row in rows]
+    )
+    assert same.adjusted_equality_p_value == pytest.approx(0.5**8)
+    assert varied.adjusted_equality_p_value == pytest.approx(2 * varied.equality_p_value)
+    assert (same.decided, varied.decided, same.adjusted_p_value) == (True, True, None)
+    many = correct_for_multiplicity([compare_pairs("a", control[:5], "b", control[:5], margin=0.5)] * 2)
+    assert [pair.verdict_in_short for pair in many] == ["equal (uncorrected)"] * 2
+    assert "does not survive the correction for 2 comparisons" in conclusion(many[0])
+
+
+@pytest.mark.parametrize("images", [200, 250, 1000])
+def test_accuracies_that_move_in_steps_are_called_equal_as_seldom_as_promised(images):
+    """A true difference of the margin, seen in steps of one image, so that many studies have no spread."""
+    generator, grain = np.random.default_rng(images), 100 / images
+    found = []
+    for spread in (0.0, 0.3, 1.0):  # in steps
+        steps = 0.5 / grain + generator.normal(0, spread, (200, 5)) + generator.random((200, 5))
+        seen = np.floor(steps) * grain  # on average the true difference
+        found += [compare_pairs("a", row, "b", [0.0] * 5, margin=0.5, grain=grain) for row in seen]
+    assert sum(pair.verdict == "equal" for pair in found) / len(found) <= 0.05
+    assert any(pair.spread == "none" for pair in found)
+
+
 @pytest.mark.parametrize("n", [5, 12])
 def test_verdicts_are_wrong_as_seldom_as_they_promise(n):
     """At no difference at most 5 % better or worse; at a difference of the margin at most 5 % equal."""
