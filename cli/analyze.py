@@ -12,7 +12,7 @@ from pursuhint.errors import PursuhintError
 
 from .command_line import record_command
 from .network_settings import network_settings
-from .options import apply, examples, refuse_typed
+from .options import apply, auto_samples, examples, refuse_typed
 
 
 @click.command(
@@ -22,7 +22,7 @@ from .options import apply, examples, refuse_typed
         "pursuhint analyze --teacher resnet110 --teacher-checkpoint resnet110.pth --data cifar100 \\",
         "    --metric cka --metric r2cca --out analysis",
         "pursuhint analyze --teacher torchvision:resnet34 --teacher-checkpoint resnet34.pth \\",
-        "    --data folder:photos --k auto --out analysis",
+        "    --data folder:photos --k auto --samples auto --out analysis",
         "pursuhint analyze --teacher hf:bert --set teacher.options.hidden_size=96 \\",
         "    --teacher-checkpoint runs/teacher/student.safetensors --data text:reviews \\",
         "    --tokenizer runs/teacher --out analysis",
@@ -34,9 +34,9 @@ from .options import apply, examples, refuse_typed
     "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "new_head", "data", "data_root",
     "tokenizer", "download", "image_size", "image_channels", "image_normalize", "exif", "metric",
     "k_or_auto", "algorithm",
-    "normalize", "position", "activations", "pooling", "include", "samples", "batch_size", "stability",
-    "memory_limit", "exact_median", "network_settings", "seed", "device", "autocast", "workers", "out",
-    "overwrite", "quiet", "json",
+    "normalize", "position", "activations", "pooling", "include", "samples", "max_samples",
+    "stable_at", "batch_size", "stability", "memory_limit", "exact_median", "network_settings",
+    "seed", "device", "autocast", "workers", "out", "overwrite", "quiet", "json",
 )  # fmt: skip
 @click.option(
     "--random-weights",
@@ -71,7 +71,9 @@ def command(
     activation: str,
     pooling: str,
     include: tuple[str, ...],
-    samples: int,
+    samples: int | Literal["auto"],
+    max_samples: int | None,
+    stable_at: float | None,
     batch_size: int | None,
     stability: bool,
     memory_limit: int | None,
@@ -101,6 +103,10 @@ def command(
     settings = network_settings(teacher, assignments, data=data, tokenizer=tokenizer)
     if not any(name.startswith("rbf-cka") for name in metrics):
         refuse_typed("exact_median", because="only RBF kernels have a bandwidth; add --metric rbf-cka")
+
+    asked = auto_samples(samples)
+    if samples == "auto" and not stability:
+        raise PursuhintError("--samples auto ends when the choice is stable; leave out --no-stability")
 
     # Imports PyTorch: after the checks that need none.
     from pursuhint._util.devices import choose_device
@@ -153,7 +159,7 @@ def command(
                 images,
                 metrics=chosen,
                 k=k,
-                samples=samples,
+                samples=asked,
                 seed=seed,
                 activation=activation,  # type: ignore[arg-type]
                 pooling=pooling,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,11 +20,14 @@ from pursuhint.similarity import METRICS
 from . import completion, early_checks
 from .early_checks import early
 
+if TYPE_CHECKING:
+    from pursuhint.analysis import AutoSamples
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class KOrAuto(click.ParamType):
-    """A number of hints, or the word auto."""
+class NumberOrAuto(click.ParamType):
+    """A number from 2 up, or the word auto."""
 
     name = "number|auto"
 
@@ -227,7 +230,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     ),
     "k_or_auto": click.option(
         "--k",
-        type=KOrAuto(),
+        type=NumberOrAuto(),
         help="Number of hints; auto takes the highest silhouette.  [default: number of resolution stages]",
     ),
     "algorithm": click.option(
@@ -298,10 +301,24 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     ),
     "samples": click.option(
         "--samples",
-        type=click.IntRange(min=2),
+        type=NumberOrAuto(),
         default=10_000,
         show_default=True,
-        help="Training images to look at (all, if there are fewer).",
+        help="Training images to look at (all, if there are fewer). auto: until the hint positions are those "
+        "of --max-samples images, at the level --stable-at.",
+    ),
+    "max_samples": click.option(
+        "--max-samples",
+        type=click.IntRange(min=2),
+        metavar="N",
+        help="With --samples auto: the most images.  [default: 10000]",
+    ),
+    "stable_at": click.option(
+        "--stable-at",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="LEVEL",
+        help="With --samples auto: how sure it should be that all images would choose the same positions.  "
+        "[default: 0.95]",
     ),
     "include": click.option(
         "--points",
@@ -390,6 +407,25 @@ def refuse_typed(*names: str, because: str) -> None:
     """
     if ignored := [parameter.opts[0] for parameter in typed(*names)]:
         raise PursuhintError(f"{', '.join(ignored)} would be ignored: {because}")
+
+
+def auto_samples(samples: int | str) -> int | AutoSamples:
+    """What ``--samples`` asks for, with ``--max-samples`` and ``--stable-at`` of the running command.
+
+    Raises:
+        PursuhintError: one of these was typed with a fixed number of samples.
+    """
+    from pursuhint.analysis.auto_samples import AutoSamples
+
+    if isinstance(samples, int):
+        refuse_typed("max_samples", "stable_at", because="the number of images is fixed; add --samples auto")
+        return samples
+    return AutoSamples(
+        **{
+            str(option.name): click.get_current_context().params[str(option.name)]
+            for option in typed("max_samples", "stable_at")
+        }
+    )
 
 
 def folder_argument(name: str, **options: Any) -> Callable[[Command], Command]:

@@ -166,6 +166,8 @@ def print_analysis(analysis: Analysis, *, as_json: bool) -> None:
         f"{seconds.over_forward:.2g} times as long as the forward pass"
         + (f", {stability:.2f} s of it for stability" if seconds.stability else "")
     )
+    if analysis.auto is not None:
+        echo(analysis.auto.sentence())
     for point in analysis.layers.excluded:
         echo(f"left out, since its features do not vary: {point}")
     _print_clusters(analysis)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pursuhint._util.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from pursuhint.analysis.auto_samples import AutoSamples, AutoSampling, Look
     from pursuhint.analysis.by_rule import TrainingImages, plan_by_rule
     from pursuhint.analysis.cross_network import compare_networks
     from pursuhint.analysis.findings import (

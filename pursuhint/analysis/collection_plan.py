@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+import torch
+from torch import distributed as dist
 from torch import nn
 
 from pursuhint._util.distributed import rank, world_size
@@ -17,6 +20,7 @@ from pursuhint.analysis.resumable_pass import (
     StateOptions,
     run_resumable_pass,
 )
+from pursuhint.data.sample_order import Step
 from pursuhint.features.hint_points import Activation, HintPoint
 from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.choose import StatisticsLayout
@@ -24,6 +28,9 @@ from pursuhint.similarity.accumulators.class_sums import ClassSums, LabeledShard
 from pursuhint.similarity.accumulators.moments import LayerMoments
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
+
+if TYPE_CHECKING:
+    from pursuhint.analysis.stopping import StoppingRule
 
 Shards = MomentShards | RowShards
 """Statistics of the shards of the samples."""
@@ -72,12 +79,15 @@ class CollectionPlan:
         self,
         *,
         states: StateOptions | None = None,
+        rule: StoppingRule | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> tuple[dict[Activation, Collected], CollectSeconds]:
         """Run the pass.
 
         Args:
             states: where its state is saved; None saves none.
+            rule: asked at the end of each stretch of the samples whether the pass may end there; None goes
+                through all of them.
             on_progress: called after each batch with the number of samples done and in total, of this rank.
 
         Returns:
@@ -86,34 +96,47 @@ class CollectionPlan:
         Raises:
             PursuhintError: as `pursuhint.analysis.collection.collect`.
         """
-        order = self.source.order
         accumulators = {activation: self._accumulator(activation) for activation in self.points}
         taps: dict[str, tuple[Sequence[HintPoint], Accumulator]] = {
             activation: (self.points[activation], accumulators[activation]) for activation in self.points
         }
-        total = sum(step.samples for step in order.steps(rank(), world_size()))
+        progress = _Progress(sum(step.samples for step in self._steps()), on_progress)
+        looks = None if rule is None else _Looks(self, accumulators, rule)
         seconds = run_resumable_pass(
             self.network,
             taps,
             self.source,
             options=self.options,
             states=None if states is None else states.depending_on(layouts=self._layout_names()),
-            on_batch=None if on_progress is None else lambda done: on_progress(done, total),
+            looks=looks,
+            on_batch=progress,
         )
-        several = len(order.sizes) > 1
-        collected = {}
+        collected = self.finish(accumulators) if looks is None or looks.last is None else looks.last
         for activation, accumulator in accumulators.items():
-            shards, classes = accumulator.shards, accumulator.classes
-            statistics = shards.finish()
-            if classes is not None:
-                classes.all_reduce()
-            collected[activation] = Collected(
-                tuple(self.points[activation]), statistics, shards if several else None, classes
-            )
+            if accumulator.classes is not None:
+                accumulator.classes.all_reduce()
+                collected[activation] = replace(collected[activation], classes=accumulator.classes)
+        if looks is not None and looks.last is not None:
+            progress.ended()
         if world_size() > 1:
             # After finish(): a rank without a batch enters that collective call first.
             seconds.take_slowest(self.options.device)
         return collected, seconds
+
+    def finish(self, accumulators: Mapping[Activation, LabeledShards]) -> dict[Activation, Collected]:
+        """The statistics of the samples so far, without sums of classes. Collective call."""
+        several = len(self.source.order.sizes) > 1
+        return {
+            activation: Collected(
+                tuple(self.points[activation]),
+                accumulator.shards.finish(),
+                accumulator.shards if several else None,
+            )
+            for activation, accumulator in accumulators.items()
+        }
+
+    def _steps(self) -> Sequence[Step]:
+        return self.source.order.steps(rank(), world_size())
 
     def _accumulator(self, activation: Activation) -> LabeledShards:
         shards = self._shards(activation)
@@ -135,3 +158,48 @@ class CollectionPlan:
 
     def _layout_names(self) -> list[tuple[str, str]]:
         return [(layout.kind, str(layout.products)) for layout in self.layouts.values()]
+
+
+class _Looks:
+    """Looks of a `StoppingRule` at the statistics that a pass has accumulated.
+
+    Attributes:
+        last: the statistics with which the pass ended early; None if it did not.
+    """
+
+    def __init__(
+        self, plan: CollectionPlan, accumulators: Mapping[Activation, LabeledShards], rule: StoppingRule
+    ) -> None:
+        self._plan, self._accumulators, self._rule = plan, accumulators, rule
+        self.last: dict[Activation, Collected] | None = None
+        self.state, self.restore = rule.state, rule.restore
+
+    def stable(self) -> bool:
+        collected = self._plan.finish(self._accumulators)
+        ended = torch.tensor(int(self._rule(collected)), device=self._plan.options.device)
+        if world_size() > 1:
+            dist.broadcast(ended, 0)  # the ranks have equal sums, and must not part over a last bit
+        if bool(ended):
+            self.last = collected
+            return True
+        for accumulator in self._accumulators.values():
+            accumulator.reopen()
+        return False
+
+
+class _Progress:
+    """Tells how many samples of this rank are done."""
+
+    def __init__(self, total: int, on_progress: Callable[[int, int], None] | None) -> None:
+        self._total, self._on_progress = total, on_progress
+        self._done = 0
+
+    def __call__(self, done: int) -> None:
+        self._done = done
+        if self._on_progress is not None:
+            self._on_progress(done, self._total)
+
+    def ended(self) -> None:
+        """No further samples are needed: what is done is all."""
+        self._total = self._done
+        self(self._done)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pursuhint._util.timing import CollectSeconds
+from pursuhint.analysis.auto_samples import AutoSampling
 from pursuhint.analysis.collection_plan import Collected, Shards
 from pursuhint.analysis.findings import (
     AnalysisSeconds,
@@ -35,11 +36,11 @@ from pursuhint.similarity import NORMALIZED
 from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.moments import LayerMoments
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
-from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
+from pursuhint.similarity.accumulators.shards import RowShards
 from pursuhint.similarity.class_structure import class_structures
 from pursuhint.similarity.layer_similarity import LayerSimilarity
 from pursuhint.similarity.metric import Metric
-from pursuhint.similarity.resampling import Resampled, resample
+from pursuhint.similarity.resampling import Resampled, cheapest, resample
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,13 @@ def _class_curves(collected: Collected, kept: Container[HintPoint]) -> ClassCurv
     return ClassCurves(
         **{field.name: tuple(getattr(each, field.name) for each in found) for field in fields(ClassCurves)}
     )
+
+
+def with_sampling(analysis: Analysis, auto: AutoSampling) -> Analysis:
+    """Say how the pass came to its end; its looks count as time for the stability of the choice."""
+    stability = dict(analysis.seconds.stability)
+    stability[analysis.metrics[0]] = stability.get(analysis.metrics[0], 0.0) + auto.seconds
+    return replace(analysis, auto=auto, seconds=replace(analysis.seconds, stability=stability))
 
 
 def with_pre(post: Analysis, pre: Analysis, selection: SelectionOptions) -> Analysis:
@@ -318,10 +326,8 @@ def _resampled(
         wanted = [metric for metric in metrics if metric.needs == needs]
         if not wanted:
             continue
-        source = shards
         began = time.perf_counter()
-        if needs == "moments" and isinstance(shards, RowShards) and shards.prefer_moments:
-            source = MomentShards.of_rows(shards)
+        source = cheapest(shards, needs)
         for group in _shared(wanted, source):
             resampled |= resample(source, group, samples=statistics.count, seed=seed)
             now = time.perf_counter()

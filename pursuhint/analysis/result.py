@@ -13,6 +13,7 @@ from torch import Tensor
 from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.output_folder import remove_leftovers
 from pursuhint._util.shown import Shown
+from pursuhint.analysis.auto_samples import AutoSampling
 from pursuhint.analysis.findings import (
     AnalysisSeconds,
     AnalyzedLayers,
@@ -55,6 +56,7 @@ class Analysis(Shown, HintSelector):
         seconds: where the time went.
         samples: indices of the images, as in ``Batch.indices``.
         class_curves: what each layer says about the classes; None for data without classes.
+        auto: how the pass came to its end, if it took as many images as it needed; None for a fixed number.
         pre: the same network's features before the activations, if both were analysed.
     """
 
@@ -67,6 +69,7 @@ class Analysis(Shown, HintSelector):
     seconds: AnalysisSeconds
     samples: Tensor
     class_curves: ClassCurves | None = None
+    auto: AutoSampling | None = None
     pre: Analysis | None = None
 
     def _headline(self) -> str:
@@ -172,6 +175,7 @@ class Analysis(Shown, HintSelector):
             "network": self.provenance.network,
             "data": self.provenance.data,
             "samples": self.provenance.num_samples,
+            "auto_samples": None if self.auto is None else self.auto.values(),
             "layers": len(self.candidates),
             "excluded": [point.module for point in self.layers.excluded],
             "hint_positions": [point.position for point in self.plan.teacher_points],
@@ -245,11 +249,13 @@ class Analysis(Shown, HintSelector):
             seconds=self.seconds,
             with_pre=self.pre is not None,
             class_curves=self.class_curves,
+            auto=self.auto,
         )
         agreement = self.choice_agreement(self.plan)
         better = None if agreement is None else agreement.better
         summary = {
             "images_per_second": self.images_per_second,
+            "auto_samples": None if self.auto is None else self.auto.sentence(),
             "hint_points": [str(point) for point in self.plan.teacher_points],
             "gap": {metric: self.gap(metric) for metric in self.metrics},
             "contiguous": {
@@ -287,6 +293,7 @@ class Analysis(Shown, HintSelector):
             seconds=file.seconds,
             samples=torch.from_numpy(samples),
             class_curves=file.class_curves,
+            auto=file.auto,
             pre=cls.load(folder / "pre") if file.with_pre else None,
         )
 

@@ -6,8 +6,9 @@ import contextlib
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -23,7 +24,7 @@ from pursuhint._util.two_slots import TwoSlots
 from pursuhint.analysis.collection import pooled_batches
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.data.batch import Batch
-from pursuhint.data.sample_order import SampleOrder
+from pursuhint.data.sample_order import SampleOrder, Step
 from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.hint_points import HintPoint
 
@@ -48,6 +49,19 @@ class Accumulator(Protocol):
     def write(self, prefix: str, slot: Path) -> None: ...
 
     def read(self, prefix: str, slot: Path) -> None: ...
+
+
+class Looks(Protocol):
+    """What a pass asks at the end of each of its stretches but the last."""
+
+    def stable(self) -> bool:
+        """Whether the pass may end; a collective call."""
+
+    def state(self) -> dict[str, Any]:
+        """What was seen, as plain values that go with a saved state."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,13 +106,15 @@ def run_resumable_pass(
     *,
     options: PassOptions,
     states: StateOptions | None = None,
+    looks: Looks | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> CollectSeconds:
     """Run a network over this rank's shard of the samples and accumulate its features.
 
     With a state folder the accumulators are saved periodically, and a pass with the same identity resumes
     from the last state. It receives the remaining batches in the same order, so its result is bit-identical
-    to the result of an uninterrupted pass. The state stays until `forget` removes it.
+    to the result of an uninterrupted pass. The state stays until `forget` removes it. Several ranks that may
+    end early save none: the first rank holds the sums of all after a look, so the states would not fit.
 
     Args:
         network: the network, on the device of ``options``.
@@ -106,6 +122,7 @@ def run_resumable_pass(
         source: the samples.
         options: how the network is run.
         states: where states are saved; None saves none.
+        looks: asked at the end of each stretch of the samples whether the pass may end there.
         on_batch: called after each batch, and on resuming, with the number of this rank's samples so far.
 
     Returns:
@@ -117,36 +134,52 @@ def run_resumable_pass(
     """
     seconds = CollectSeconds()
     points = [point for points, _ in taps.values() for point in points]
+    order = source.order
     saved = None
-    if states is not None:
-        identity = _identity(network, points, source.order, options=options, settings=states.settings)
-        saved = _PassStates(states.folder, identity)
+    if states is not None and not (world_size() > 1 and len(order.stretches) > 1):
+        identity = _identity(network, points, order, options=options, settings=states.settings)
+        saved = _PassStates(states.folder, identity, looks)
     accumulators = {name: accumulator for name, (_, accumulator) in taps.items()}
     done = 0 if saved is None else saved.resume(accumulators, seconds, options.device)
-    steps = source.order.steps(rank(), world_size())
+    steps = order.steps(rank(), world_size())
     samples = sum(step.samples for step in steps[:done])
     if done > 0 and on_batch is not None:
         on_batch(samples)
-    if done == len(steps):
-        return seconds
-    batches = source.batches_of(source.order.indices_of(steps[done:]))
+    # How many of this rank's batches there are up to the end of each stretch, from the one that is open on.
+    ends = [sum(step.stretch <= stretch for step in steps) for stretch in range(len(order.stretches))]
+    open_stretch = next(stretch for stretch, end in enumerate(ends) if done <= end)
+    batches = _batches(source, steps[done:])
     watch = Stopwatch(seconds, options.device)
     saver = None if saved is None or states is None else _Saver(saved, states.save_every, watch)
     with contextlib.closing(pooled_batches([(network, points)], batches, options, watch=watch)) as stream:
-        for pooled, batch in stream:
-            start = 0
-            with watch.measure("accumulate"):
-                for own, accumulator in taps.values():
-                    features = pooled[start : start + len(own)]
-                    accumulator.update(features, samples=batch.indices, labels=batch.labels)
-                    start += len(own)
-            samples += len(batch)
-            if saver is not None:
-                saver.after_batch(accumulators, seconds)
-            if on_batch is not None:
-                on_batch(samples)
+        for end in ends[open_stretch:]:
+            for pooled, batch in islice(stream, end - done):
+                start = 0
+                with watch.measure("accumulate"):
+                    for own, accumulator in taps.values():
+                        features = pooled[start : start + len(own)]
+                        accumulator.update(features, samples=batch.indices, labels=batch.labels)
+                        start += len(own)
+                samples += len(batch)
+                if saver is not None:
+                    saver.after_batch(accumulators, seconds)
+                if on_batch is not None:
+                    on_batch(samples)
+            done = end
+            open_stretch += 1
+            if looks is not None and open_stretch < len(ends):
+                watch.settle()
+                if looks.stable():
+                    break
+                watch.restart()
     watch.settle()
     return seconds
+
+
+def _batches(source: SampleSource, steps: Sequence[Step]) -> Iterator[Batch]:
+    """The batches of some steps; each stretch is read when the one before it is done."""
+    for _, stretch in groupby(steps, key=lambda step: step.stretch):
+        yield from source.batches_of(source.order.indices_of(list(stretch)))
 
 
 def forget(state: Path | str) -> None:
@@ -177,9 +210,10 @@ class _PassStates(TwoSlots):
     parent_name: ClassVar[str] = "the folder of the interrupted pass"
     restart: ClassVar[str] = "begin the pass again"
 
-    def __init__(self, folder: Path, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str, looks: Looks | None = None) -> None:
         super().__init__(make_folder(folder) / _own_name())
         self._identity = identity
+        self._looks = looks
         self._foreign = True  # whether the folder's files belong to another pass
 
     def age(self, progress: Mapping[str, Any]) -> tuple[int, ...]:
@@ -202,6 +236,8 @@ class _PassStates(TwoSlots):
                 accumulator.write(self._prefix(name), slot)
 
         progress = {"identity": self._identity, "done": _done(accumulators), "seconds": asdict(seconds)}
+        if self._looks is not None:
+            progress["looks"] = self._looks.state()
         self.save(progress, write)
 
     def resume(
@@ -233,6 +269,8 @@ class _PassStates(TwoSlots):
                 f"the state in {self.folder} is damaged ({error}); remove {self.folder} to {self.restart}"
             ) from error
         self._foreign = False
+        if self._looks is not None:
+            self._looks.restore(saved.progress["looks"])
         for name, spent in saved.progress["seconds"].items():
             setattr(seconds, name, getattr(seconds, name) + spent)
         return _done(accumulators)
@@ -278,7 +316,7 @@ def _identity(
         "network": fingerprint_network(network),  # parameters and buffers
         "points": [str(point.to_dict()) for point in points],
         "samples": order.indices,
-        "sizes": order.sizes,
+        "stretches": order.stretches,
         "batch_size": order.batch_size,
         "pooling": str(options.pooling),
         "autocast": options.autocast,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +18,16 @@ from pursuhint._util.fingerprint import fingerprint_network
 from pursuhint._util.network_input import named_tensors
 from pursuhint._util.progress_bars import counted
 from pursuhint._util.provenance import circumstances, weights_from
+from pursuhint.analysis.auto_samples import AutoSamples
 from pursuhint.analysis.collection import pooled_widths
 from pursuhint.analysis.collection_plan import CollectionPlan
-from pursuhint.analysis.from_statistics import AnalysisRequest, analyze_statistics, with_pre
+from pursuhint.analysis.from_statistics import AnalysisRequest, analyze_statistics, with_pre, with_sampling
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import ACCURACY, SAVE_EVERY, SampleSource, StateOptions, forget
 from pursuhint.analysis.sample_size import TooFewSamples, too_few_samples
+from pursuhint.analysis.stopping import StoppingRule
 from pursuhint.clustering.result import check_k
 from pursuhint.data import Batch, DataLike, ImageData, InputData, make_loader, sample_indices
 from pursuhint.data.fingerprint import fingerprint_data
@@ -59,7 +61,7 @@ def analyze(
     *,
     metrics: Sequence[str] = ("cka",),
     k: int | Literal["auto"] | None = None,
-    samples: int = 10_000,
+    samples: int | Literal["auto"] | AutoSamples = 10_000,
     seed: int = 0,
     activation: Activation | Literal["both"] = "post",
     pooling: str = "mean",
@@ -113,6 +115,8 @@ def analyze(
         k: number of hint points, at least 2; ``"auto"``: the k with the highest silhouette, see
             `pursuhint.clustering.choose_k`; default: `pursuhint.hints.default_k`.
         samples: how many images to draw, without replacement; all if there are fewer. The paper uses 10,000.
+            ``"auto"``: until the choice is that of 10,000, at a level of 95 %; other numbers as an
+            `pursuhint.analysis.AutoSamples`.
         seed: of the draw.
         activation: features after (``"post"``) or before (``"pre"``) the last activation of a sub-block; or
             ``"both"`` in one pass: an analysis after the activations, whose ``pre`` is the analysis before.
@@ -161,9 +165,13 @@ def analyze(
     selection = SelectionOptions(k, algorithm, position, normalize)
     device = choose_device(device)
     options = PassOptions(pool, device, autocast)
-    if samples < 2:
+    auto = AutoSamples.of(samples)
+    if auto is not None and not stability:
+        raise PursuhintError("samples='auto' ends when the choice is stable; leave stability on")
+    most = auto.max_samples if auto is not None else int(samples)  # type: ignore[arg-type]
+    if most < 2:
         raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
-    indices = sample_indices(data, samples, seed)
+    indices = sample_indices(data, most, seed)
     for metric in map(get_metric, names):
         if len(indices) < metric.samples:
             raise PursuhintError(f"{metric.name} needs at least {metric.samples} samples, got {len(indices)}")
@@ -212,7 +220,23 @@ def analyze(
         if name in scarce:
             warnings.warn(PursuhintWarning(scarce[name].sentence()), stacklevel=3)
     no_stability = _why_no_stability(stability, len(indices), scarce=scarce.keys() >= set(asked))
-    order = SampleOrder.of(indices, shards=1 if no_stability else SHARDS, seed=seed, batch_size=batch_size)
+    rule = None
+    if auto is not None:
+        rule = StoppingRule(
+            auto,
+            len(indices),
+            get_metric(NORMALIZED.get(asked[0], asked[0]) if normalize else asked[0]),
+            selection,
+            samples_needed=_samples_needed(names, scarce, points.values(), pool),
+            seed=seed,
+        )
+    order = SampleOrder.growing(
+        indices,
+        (len(indices),) if auto is None or no_stability else auto.ends(len(indices)),
+        shards=1 if no_stability else SHARDS,
+        seed=seed,
+        batch_size=batch_size,
+    )
     plan = CollectionPlan(
         network,
         points,
@@ -229,6 +253,7 @@ def analyze(
             "metrics": names,
             "activation": activation,
             "classes": data.num_classes,
+            **({} if auto is None else {"auto": asdict(auto), "selection": asdict(selection)}),
         }
         settings |= {"name": data.name, "data": fingerprint_data(data)}
         states = StateOptions(Path(state), save_every, settings)
@@ -239,12 +264,16 @@ def analyze(
     if on_accuracy is not None:
         on_accuracy(accuracy)
     with counted(progress, on_progress, f"analyzing {shown}") as watch:
-        gathered, spent = plan.collect(states=states, on_progress=watch)
+        gathered, spent = plan.collect(states=states, rule=rule, on_progress=watch)
+    taken = gathered[activations[0]].statistics.count
+    if taken < len(indices):
+        indices = order.indices[:taken].sort().values
+        scarce = _scarce(names, points[activations[0]], pool, taken)
     request = AnalysisRequest(asked, tuple(computed), selection, no_stability, scarce)
     provenance = Provenance(
         network=shown,
         data=data.name,
-        num_samples=len(indices),
+        num_samples=taken,
         seed=seed,
         pooling=str(pool),
         batch_size=batch_size,
@@ -268,6 +297,8 @@ def analyze(
         request = replace(request, selection=replace(selection, k=len(analyses[0].plan)))
     if state is not None:
         forget(state)
+    if rule is not None:
+        analyses[0] = with_sampling(analyses[0], rule.found(taken, forward=spent.forward))
     if len(analyses) == 1:
         return analyses[0].finished()
     post, pre = (analysis.finished() for analysis in analyses)
@@ -296,6 +327,8 @@ def _changed_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A value as JSON gives it back."""
+    if isinstance(value, AutoSamples):
+        return asdict(value)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -310,6 +343,19 @@ def _scarce(
         for name in metrics
     }
     return {name: finding for name, finding in found.items() if finding is not None}
+
+
+def _samples_needed(
+    metrics: Sequence[str],
+    scarce: Container[str],
+    sides: Iterable[Sequence[HintPoint]],
+    pooling: Pooling,
+) -> int:
+    """The fewest samples that leave no metric with too few, but for those that have too few anyway."""
+    widest = max(max(pooled_widths(points, pooling)) for points in sides)
+    return max(
+        (get_metric(name).samples_per_feature * widest for name in metrics if name not in scarce), default=0
+    )
 
 
 def _why_no_stability(wanted: bool, samples: int, *, scarce: bool) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pursuhint._util.atomic_files import read_json, write_json
 from pursuhint._util.json_files import validated
 from pursuhint._util.output_folder import claim_folder
+from pursuhint.analysis.auto_samples import AutoSampling
 from pursuhint.analysis.findings import (
     AnalysisSeconds,
     AnalyzedLayers,
@@ -57,6 +58,7 @@ class AnalysisFile(BaseModel):
     seconds: AnalysisSeconds
     with_pre: bool
     class_curves: ClassCurves | None = None
+    auto: AutoSampling | None = None
     arrays: str = ""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pursuhint._util.command_line import as_shell_line
 from pursuhint._util.provenance import BaseProvenance
+from pursuhint.analysis.auto_samples import AutoSamples
 from pursuhint.analysis.result import Analysis
 from pursuhint.models.code_reference import names_code
 from pursuhint.recipes import is_recipe
@@ -109,7 +110,10 @@ def repeat_analysis(analysis: Analysis) -> str:
     if words[:1] == ["pursuhint"]:
         out = "analysis-again" if words[1] == "analyze" else _AGAIN
         return shlex.join(_with_out(words, out))
-    more = "".join(f", {name}={value!r}" for name, value in made.arguments.items())
+    arguments = dict(made.arguments)
+    if isinstance(auto := arguments.get("samples"), Mapping):
+        arguments["samples"] = AutoSamples(**auto)
+    more = "".join(f", {name}={value!r}" for name, value in arguments.items())
     return f"pursuhint.analyze(network, data{more})"
 
 

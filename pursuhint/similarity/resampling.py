@@ -138,6 +138,36 @@ def resample(
     return results
 
 
+def leave_out(shards: MomentShards | RowShards, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Similarities by a metric on all samples, and with each shard left out.
+
+    Args:
+        shards: statistics of the shards.
+        metric: from `pursuhint.similarity.get_metric`.
+
+    Returns:
+        (layers, layers) and (shards, layers, layers), float64.
+
+    Raises:
+        PursuhintError: the metric needs another kind of statistics.
+    """
+    source = cheapest(shards, metric.needs)
+    subsets = subsets_of(len(source), ())
+    if (matrices_of := metric.subsample_function(source)) is not None:
+        matrices = matrices_of(subsets).double()
+    else:
+        found = [similarity_matrices(each, [metric])[metric.name] for each in _subsamples(source, subsets)]
+        matrices = torch.stack(found).double()
+    return matrices[0], matrices[1:]
+
+
+def cheapest(shards: MomentShards | RowShards, needs: str) -> MomentShards | RowShards:
+    """The statistics of the shards from which metrics that need ``needs`` cost least."""
+    if needs == "moments" and isinstance(shards, RowShards) and shards.prefer_moments:
+        return MomentShards.of_rows(shards)
+    return shards
+
+
 def _subsamples(shards: MomentShards | RowShards, subsets: Tensor) -> Iterator[LayerStatistics]:
     """Statistics of each subsample in turn; valid until the next one is requested."""
     chosen = [row.nonzero().flatten().tolist() for row in subsets]

@@ -12,6 +12,7 @@ import torch
 from torch import distributed
 
 from pursuhint._util.atomic_files import watch_writes
+from pursuhint.analysis.auto_samples import AutoSamples
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import forget
 from pursuhint.analysis.run_analysis import analyze
@@ -25,13 +26,13 @@ OTHER_PASS = "is of another network, other data or other settings; the pass begi
 BOTH = ("cka", "r2cca")
 
 
-def alone(**options):
+def alone(images=100, **options):
     """The analysis that all others are compared with: one process, one thread, nothing interrupted."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         return analyze(
-            plain_network(), noise_images(100), **{"metrics": BOTH, "batch_size": 8, "seed": 3, **options}
+            plain_network(), noise_images(images), **{"metrics": BOTH, "batch_size": 8, "seed": 3, **options}
         )
     finally:
         torch.set_num_threads(threads)
@@ -75,6 +76,8 @@ CASES = {
     "rows": {"metrics": ("rbf-cka", "cka")},
     "a process without a batch": {"batch_size": 100},
     "no parts": {"stability": False, "activation": "both"},
+    "enough early": {"images": 640, "samples": "auto", "batch_size": 64, "metrics": ("cka",), "k": 4},
+    "never enough": {"images": 640, "samples": AutoSamples(0.999), "metrics": ("rbf-cka",)},
 }
 
 
@@ -116,8 +119,10 @@ def shared(tmp_path_factory):
 def test_two_processes_equal_one(shared, name):
     found = Analysis.load(shared / name)
     assert found.provenance.processes == 2
-    assert found.provenance.num_samples == 100
     expected = alone(**CASES[name])
+    assert found.provenance.num_samples == expected.provenance.num_samples
+    assert name != "enough early" or found.auto.ended_early
+    assert name != "never enough" or not found.auto.ended_early
     if CASES[name].get("stability", True):
         assert_alike(found, expected, 1e-9)
         return

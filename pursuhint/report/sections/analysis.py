@@ -107,7 +107,7 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
                     f"{source.network}, {len(analysis.layers.points)} sub-blocks", None, source.accuracy
                 ),
             ),
-            ("Data", f"{source.data}, {source.num_samples:,} training images"),
+            ("Data", f"{source.data}, {_images(analysis)}"),
             *image_rows(source.preprocessing),
             ("Features", f"{when} the last activation of a sub-block, {pooled(source.pooling)}"),
             ("Images a second", f"{analysis.images_per_second:,.0f} on {source.device}"),
@@ -137,6 +137,13 @@ def build_analysis_page(analysis: Analysis, folder: Path, figure_folder: FigureF
     )
 
 
+def _images(analysis: Analysis) -> str:
+    taken = f"{analysis.provenance.num_samples:,}"
+    if analysis.auto is None:
+        return f"{taken} training images"
+    return f"{taken} of at most {analysis.auto.available:,} training images, as many as the choice needed"
+
+
 def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> AnalysisSection:
     """The sections on similarity and on the choice, for any page that has an analysis.
 
@@ -156,6 +163,8 @@ def build_analysis_section(analysis: Analysis, figure_folder: FigureFolder) -> A
         f"sub-blocks over all images. The pass over the images took {brief(seconds.collect)}; the "
         f"similarities of all pairs and the groups took {brief(more)} more{stability}.",
     ]
+    if analysis.auto is not None:
+        paragraphs.append(f"{capital(analysis.auto.sentence())}.")
     if analysis.layers.excluded:
         names = listed([point.module for point in analysis.layers.excluded])
         verb, it = ("does", "it") if len(analysis.layers.excluded) == 1 else ("do", "them")

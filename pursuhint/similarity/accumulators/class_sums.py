@@ -111,6 +111,10 @@ class LabeledShards:
         if self.classes is not None:
             self.classes.update(features, labels)
 
+    def reopen(self) -> None:
+        """Take further batches after the shards were finished; see `MomentShards.reopen`."""
+        self.shards.reopen()
+
     def write(self, prefix: str, slot: Path) -> None:
         """Save the state; see `MomentShards.write`."""
         self.shards.write(prefix, slot)

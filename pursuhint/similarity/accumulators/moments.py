@@ -48,6 +48,18 @@ class MomentSums:
         """Memory of the tensors."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
+    def plus(self, other: MomentSums) -> MomentSums:
+        """The sums of these samples and of others, about the same shift."""
+        return MomentSums(
+            self.count + other.count,
+            self.batches + other.batches,
+            tuple(map(max, self.eps, other.eps)),
+            {
+                name: tensor.to(other.tensors[name]) + other.tensors[name]
+                for name, tensor in self.tensors.items()
+            },
+        )
+
     def to(self, device: torch.device | str) -> MomentSums:
         """A copy on another device."""
         return MomentSums(

@@ -62,8 +62,10 @@ class MomentShards:
         self._used = 0
         self._temporary: Path | None = None
         self._shards: list[MomentSums | Path | None] = [None] * len(order.sizes)
+        self._grown = [0] * len(order.sizes)  # how many pieces of each shard are finished
         self._current: int | None = None
-        self._written: set[int] = set()
+        self._written: dict[int, str] = {}  # what each finished shard's file is called after the prefix
+        self._outdated: list[Path] = []
         self._derived: dict[tuple[Any, bytes], Any] = {}
 
     def __len__(self) -> int:
@@ -75,12 +77,13 @@ class MomentShards:
         rows = shards.rows
         result = cls(
             LayerMoments(rows.widths, names=rows.names, device=rows.device),
-            SampleOrder(torch.arange(rows.count), (1,) * len(shards), 1),
+            SampleOrder(torch.arange(rows.count), ((1,) * len(shards),), 1),
         )
         for shard in range(len(shards)):
             for chunk in shards.subsample([shard]).rows.split(CHUNK):
                 result.moments.update(chunk.split(rows.widths, dim=1))
             result._keep(shard, result.moments.take())
+            result._grown[shard] = 1
         for shard in range(len(shards)):
             result.moments.add(result._sums(shard))
         result.moments.eps = list(rows.eps)
@@ -122,12 +125,19 @@ class MomentShards:
         self.moments.start_from(shift)
 
     def _close(self) -> None:
-        """Store the sums of the current shard with the finished ones."""
+        """Add the sums of the current shard to those of its earlier pieces, if any."""
         if self._current is not None:
-            self._keep(self._current, self.moments.take())
+            sums = self.moments.take()
+            if self._grown[self._current]:
+                sums = self._sums(self._current).plus(sums)
+            self._keep(self._current, sums)
+            self._grown[self._current] += 1
             self._current = None
 
     def _keep(self, shard: int, sums: MomentSums) -> None:
+        """Store the sums of a shard, in place of those that were there."""
+        if isinstance(there := self._shards[shard], MomentSums):
+            self._used -= there.bytes
         if self._used + sums.bytes <= self._memory_budget:
             self._used += sums.bytes
             self._shards[shard] = sums
@@ -157,12 +167,19 @@ class MomentShards:
         for shard in range(len(self)):
             sums = self._sums(shard)
             if world_size() > 1:
-                if isinstance(self._shards[shard], MomentSums):
-                    self._used -= sums.bytes
                 sums = _reduced(sums, self.moments)
                 self._keep(shard, sums)
             self.moments.add(sums)
         return self.moments
+
+    def reopen(self) -> None:
+        """Take further batches after `finish`, which may then be called again."""
+        self.moments.clear()
+        self._derived.clear()
+        if rank() > 0:  # the first rank keeps what all ranks have summed up
+            self._shards = [None] * len(self)
+            self._grown = [0] * len(self)
+            self._used = 0
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -207,20 +224,31 @@ class MomentShards:
     def write(self, prefix: str, slot: Path) -> None:
         """Save the state.
 
-        Finished shards are written once and shared by all states. The rest goes to the folder of one state,
-        so that the state before stays readable until this one is complete.
+        Finished shards are written once and shared by all states, under another name after every piece that
+        is added to one. The rest goes to the folder of one state, so that the state before stays readable
+        until this one is complete.
 
         Args:
             prefix: folder and beginning of the file names of finished shards.
             slot: folder of this state; its file is named after the prefix.
         """
         self.moments.settle()
-        for shard, sums in enumerate(self._shards):
-            if sums is not None and shard not in self._written:
-                _write(Path(f"{prefix}.shard-{shard + 1}.safetensors"), self._sums(shard))
-                self._written.add(shard)
+        for path in self._outdated:  # only the state that this one replaces refers to them
+            path.unlink(missing_ok=True)
+        self._outdated = []
+        for shard, pieces in enumerate(self._grown):
+            name = f"shard-{shard + 1}" + (f"-{pieces}" if pieces > 1 else "")
+            if pieces and self._written.get(shard) != name:
+                _write(_shard_file(prefix, name), self._sums(shard))
+                if shard in self._written:
+                    self._outdated.append(_shard_file(prefix, self._written[shard]))
+                self._written[shard] = name
         extra = {} if self.moments.shift is None else {"shift": self.moments.shift}
-        state = {"done": self.done, "current": self._current, "finished": sorted(self._written)}
+        state = {
+            "done": self.done,
+            "current": self._current,
+            "finished": [(shard, self._grown[shard], name) for shard, name in self._written.items()],
+        }
         _write(_state_file(prefix, slot), self.moments.sums(), extra, state)
 
     def read(self, prefix: str, slot: Path) -> None:
@@ -233,10 +261,10 @@ class MomentShards:
         if "shift" in extra:
             self.moments.start_from(extra["shift"])
         self.moments.add(sums)
-        for shard in state["finished"]:
-            finished = _read(Path(f"{prefix}.shard-{shard + 1}.safetensors"))[0]
+        for shard, pieces, name in state["finished"]:
+            finished = _read(_shard_file(prefix, name))[0]
             self._keep(shard, finished.to(self.moments.device))
-            self._written.add(shard)
+            self._grown[shard], self._written[shard] = pieces, name
         self._current, self.done = state["current"], state["done"]
 
 
@@ -249,7 +277,6 @@ class RowShards:
 
     Attributes:
         rows: the features of all samples, after `finish`.
-        groups: shard of each sample, from 0, shape (samples,).
         done: number of batches added.
     """
 
@@ -261,14 +288,26 @@ class RowShards:
         self._steps = steps[rank()]
         self._shards = len(order.sizes)
         self._written: list[int] = []
-        # `PooledFeatures.all_reduce` concatenates the rows of all ranks in rank order.
-        pieces = [piece for share in steps for step in share for piece in step.pieces]
-        self.groups = torch.tensor([shard for shard, _ in pieces]).repeat_interleave(
+        # `PooledFeatures.all_reduce` concatenates the rows of all ranks in rank order, after every stretch.
+        pieces = [
+            piece
+            for stretch in range(len(order.stretches))
+            for share in steps
+            for step in share
+            if step.stretch == stretch
+            for piece in step.pieces
+        ]
+        self._groups = torch.tensor([shard for shard, _ in pieces]).repeat_interleave(
             torch.tensor([size for _, size in pieces])
         )
 
     def __len__(self) -> int:
         return self._shards
+
+    @property
+    def groups(self) -> Tensor:
+        """Shard of each sample, from 0, shape (samples,), after `finish`."""
+        return self._groups[: self.rows.count]
 
     def update(self, features: Sequence[Tensor], *, samples: Tensor | None = None) -> None:
         """Add the next batch; see `PooledFeatures.update`.
@@ -290,6 +329,11 @@ class RowShards:
         """Gather the rows of all ranks on every rank."""
         self.rows.all_reduce()
         return self.rows
+
+    def reopen(self) -> None:
+        """Take further batches after `finish`, which may then be called again."""
+        if rank() > 0:  # the first rank keeps the rows of all
+            self.rows = PooledFeatures(self.rows.widths, names=self.rows.names, device=self.rows.device)
 
     def subsample(self, shards: Sequence[int]) -> PooledFeatures:
         """Features of the union of some shards."""
@@ -326,6 +370,10 @@ class RowShards:
             self.rows.update(features, samples=tensors["numbers"])
         self.rows.eps = state["eps"]
         self._written, self.done = state["written"], state["done"]
+
+
+def _shard_file(prefix: str, name: str) -> Path:
+    return Path(f"{prefix}.{name}.safetensors")
 
 
 def _state_file(prefix: str, slot: Path) -> Path:
