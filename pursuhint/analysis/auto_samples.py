@@ -10,7 +10,7 @@ from typing import Any
 from pursuhint._util.text import percent
 from pursuhint.errors import PursuhintError
 
-__all__ = ["AUTO_SAMPLES", "AutoSamples", "AutoSampling", "Look"]
+__all__ = ["AutoSamples", "AutoSampling", "Look"]
 
 AUTO_SAMPLES = "auto"
 """Value of ``samples`` that means: until the choice is stable."""
