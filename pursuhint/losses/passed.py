@@ -41,6 +41,11 @@ def passed_loss(name: str) -> type[Loss]:
     return found
 
 
+def full_name(name: str) -> str:
+    """The name in recipes of a loss that may have been passed: ``mine`` becomes ``python:mine``."""
+    return f"{PREFIX}{name}" if f"{PREFIX}{name}" in _PASSED.get() else name
+
+
 @contextlib.contextmanager
 def losses_passed(kinds: Mapping[str, type[Loss]]) -> Iterator[None]:
     """Let `pursuhint.losses.get_loss` find these losses by name."""

@@ -142,11 +142,13 @@ def teacher_warning(accuracy: TeacherAccuracy | None) -> tuple[str, ...]:
 
 
 def passed_from_python(recipe: Recipe) -> tuple[str, ...]:
-    """Which of student, teacher and data were Python objects, which the recipe cannot build."""
+    """Which arguments were Python objects, which the recipe cannot build: networks, data, losses, ..."""
     names = {"student": recipe.student.network, "data": recipe.data.name}
     if recipe.teacher is not None:
         names["teacher"] = recipe.teacher.network
-    return tuple(role for role, name in names.items() if name.startswith("python:"))
+    own = {"loss": "losses", "callback": "callbacks", "optimizer": "optimizer", "scheduler": "scheduler"}
+    parts = dict.fromkeys(own[part.partition(" ")[0]] for part in recipe.passed)
+    return (*(role for role, name in names.items() if name.startswith("python:")), *parts)
 
 
 def loss_text(name: str, options: Mapping[str, Any]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.losses import LOSSES, get_loss
+from pursuhint.losses.passed import PREFIX, full_name
 from pursuhint.training.recipe.loss_syntax import parse_losses
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
 
@@ -41,20 +42,24 @@ class Method:
         """Read a method.
 
         Args:
-            text: losses as ``--loss`` takes them, joined by ``+``: ``kd``, ``crd+kd``, ``at=1000:p=1``.
+            text: losses as ``--loss`` takes them, joined by ``+``: ``kd``, ``crd+kd``, ``at=1000:p=1``; those
+                that were passed from Python by their names there, ``mine`` or ``kd+mine=10``.
                 Weights that are not given are the papers' weights. Or ``recipe:NAME`` for the losses and the
                 hints of a shipped recipe or a file; the rest of that recipe does not apply.
 
         Raises:
-            PursuhintError: it cannot be read, or names a loss that does not exist or one twice; there is no
-                such recipe, it has no teacher, or it chooses its hint points by an analysis.
+            PursuhintError: it cannot be read, or names a loss that does not exist or one twice; options of a
+                loss that was passed; there is no such recipe, it has no teacher, or it chooses its hint
+                points by an analysis.
         """
         if text.strip().startswith(_RECIPE):
             return cls._from_recipe(text.strip())
         terms = [part.strip() for part in _JOINT.split(text)]
-        values = parse_losses(terms)
-        for name in values:
+        values = {full_name(name): value for name, value in parse_losses(terms).items()}
+        for name, value in values.items():
             get_loss(name)
+            if name.startswith(PREFIX) and set(value) - {"weight"}:
+                raise PursuhintError(f"{text!r}: a loss that was passed from Python has its options there")
         losses = {name: LossConfig.model_validate(value) for name, value in values.items()}
         return cls("+".join("".join(term.split()) for term in terms), losses)
 
@@ -90,7 +95,13 @@ class Method:
         if self.label:
             return self.label + dot
         names = [name for name in self.losses if name != "ce"] or list(self.losses)
-        return " + ".join(get_loss(name).info.title_with(self.losses[name].options) for name in names) + dot
+        titles = (
+            name.removeprefix(PREFIX)
+            if name.startswith(PREFIX)
+            else get_loss(name).info.title_with(self.losses[name].options)
+            for name in names
+        )
+        return " + ".join(titles) + dot
 
 
 def all_methods() -> tuple[str, ...]:
@@ -114,3 +125,21 @@ def parse_methods(names: Sequence[str | Method]) -> tuple[Method, ...]:
     if ALONE in folders:
         raise PursuhintError(f"the student alone is part of every study; leave out {ALONE!r}")
     return methods
+
+
+def with_own_losses(methods: Sequence[Method], own: Collection[str]) -> tuple[Method, ...]:
+    """The methods, and every loss passed from Python that none of them names, which must be known.
+
+    Args:
+        methods: as they were asked for.
+        own: names of the losses, as they were passed.
+
+    Raises:
+        PursuhintError: as `parse_methods`; or a loss has the name of one of the table, or is no single word.
+    """
+    for name in own:
+        if name in LOSSES or not re.fullmatch(r"[A-Za-z][\w-]*", name):
+            why = "the table has one of that name" if name in LOSSES else "methods join names by +"
+            raise PursuhintError(f"the loss {name!r} needs a name that is another single word: {why}")
+    named = {name for method in methods for name in method.losses}
+    return parse_methods([*methods, *(name for name in own if full_name(name) not in named)])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pursuhint._util.replace_folder import DifferentResult, check_replaceable, r
 from pursuhint.data import ClassSplit, ImageData, class_order, class_split
 from pursuhint.errors import PursuhintError
 from pursuhint.losses.base import Keep
+from pursuhint.losses.passed import losses_passed
 from pursuhint.models import create_model
 from pursuhint.models.safetensors_header import classes_of_weights
 from pursuhint.published.names import published_network
@@ -34,13 +35,14 @@ from pursuhint.study.cross_task_result import (
 )
 from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted
-from pursuhint.study.method import Method
+from pursuhint.study.method import Method, with_own_losses
 from pursuhint.study.method_comparison import MethodComparison
 from pursuhint.study.run_arms import check_seeds
 from pursuhint.study.run_methods import compare_methods
 from pursuhint.study.study import StudyOptions
 from pursuhint.training.events import ignore
 from pursuhint.training.loaders import load_images
+from pursuhint.training.own_parts import OwnParts
 from pursuhint.training.recipe.resolve import check_has_student, with_absolute_paths
 from pursuhint.training.recipe.schema import LossConfig, NetworkConfig, Recipe
 from pursuhint.training.run_folder.record import RunRecord
@@ -92,6 +94,7 @@ def crosstask(
     request: CrossTaskRequest | None = None,
     *,
     options: StudyOptions | None = None,
+    losses: Mapping[str, Any] | None = None,
 ) -> CrossTaskResult:
     """Train a teacher on some classes, and students on others by several methods, and measure them.
 
@@ -109,6 +112,7 @@ def crosstask(
         out: folder: ``teacher`` is a run, ``overlap-N`` a study of methods, ``crosstask.json`` the result.
         request: overlaps, methods, seeds and the like.
         options: device, students at once and receiver of events.
+        losses: by name, losses of your own, as `pursuhint.study.compare_methods` takes them.
 
     Returns:
         The result; ``table()`` puts accuracies together.
@@ -126,8 +130,11 @@ def crosstask(
     expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
     request = CrossTaskRequest() if request is None else request
     options = StudyOptions(choose_device(None), None, False, None) if options is None else options
-    plan = _Plan.of(with_absolute_paths(recipe), Path(out), request)
-    plan.check_methods(options)
+    own = OwnParts(losses or {})
+    with losses_passed(own.kinds()):
+        plan = _Plan.of(with_absolute_paths(recipe), Path(out), request)
+        plan = replace(plan, methods=with_own_losses(plan.methods, own.losses))
+        plan.check_methods(options, own)
     plan.claim(overwrite=options.overwrite)
     watch = ignore if options.on_event is None or not is_main_process() else options.on_event
     watch(PhaseStarted("teacher", f"a teacher of {len(plan.splits[0].teacher)} classes"))
@@ -150,6 +157,7 @@ def crosstask(
             margin=request.margin,
             on_event=options.on_event,
             overwrite=options.overwrite,
+            losses=losses,
         )
         watch(PhaseStarted("report", "embeddings, joint label space and weights of samples"))
         overlaps.append(plan.measured(split, study, weights, options))
@@ -237,14 +245,14 @@ class _Plan:
         """Names of classes."""
         return tuple(self.data.class_names[label] for label in labels)
 
-    def check_methods(self, options: StudyOptions) -> None:
+    def check_methods(self, options: StudyOptions, own: OwnParts) -> None:
         """Check that the methods fit the networks, of which the teacher may not be trained yet."""
         config = self.recipe.teacher
         assert config is not None
         sizes = {"num_classes": len(self.splits[0].teacher), "in_channels": self.data.in_channels}
         with keep_random_state(options.device):
             network = create_model(config.network, **{**sizes, **config.options})
-            check_fit(self.methods, self.students(self.splits[0], config), network)
+            check_fit(self.methods, self.students(self.splits[0], config), network, own=own)
 
     def _check_weights(self) -> None:
         """Check that given weights of the teacher are of its classes, if their file says of which."""

@@ -16,11 +16,12 @@ from pursuhint._util.random_state import keep_random_state
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.losses import get_loss
+from pursuhint.losses.passed import losses_passed
 from pursuhint.study.comparison import SeedResult
 from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.image_differences import read_image_hits
-from pursuhint.study.method import ALONE, Method, all_methods, parse_methods
+from pursuhint.study.method import ALONE, Method, all_methods, parse_methods, with_own_losses
 from pursuhint.study.method_comparison import MethodComparison, MethodResult, against
 from pursuhint.study.progress import shown_study
 from pursuhint.study.run_arms import check_seeds, run_folder
@@ -33,6 +34,7 @@ from pursuhint.study.until_decided import SequentialResult
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.loaders import training_loader
 from pursuhint.training.multi_student.shared import SharedResources, SharedTeacher
+from pursuhint.training.own_parts import OwnParts
 from pursuhint.training.prepare_training import (
     Parts,
     build_distiller,
@@ -70,6 +72,7 @@ def compare_methods(
     on_event: Watcher | None = None,
     overwrite: bool = False,
     record_teacher: Path | str | None = None,
+    losses: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> MethodComparison:
     """Train the same student by several methods, over several seeds, and compare.
@@ -88,7 +91,7 @@ def compare_methods(
         out: folder of the study.
         methods: losses as ``--loss`` takes them, joined by ``+`` (``kd``, ``crd+kd``, ``at=500``), or
             ``recipe:NAME`` for the losses and hints of a recipe; None for every loss of the table, except
-            those that do not fit the networks.
+            those that do not fit the networks, and each of ``losses``.
         seeds: one run of every method each; at least one. Fewer than three give no intervals.
         device: where to run; None for the best there is.
         data: used instead of the recipe's; as `pursuhint.training.train` takes them.
@@ -108,6 +111,8 @@ def compare_methods(
         record_teacher: folder that gets a recording of the teacher's outputs for every seed, ``seed-N``; what
             is in it is replayed. Later studies of these seeds replay it for other arms, losses, weights and
             students. See `pursuhint.training.train`.
+        losses: by name, losses of your own, as `pursuhint.training.train` takes them. Methods name them as
+            those of the table, ``mine`` or ``kd+mine=10``; one that no method names is a method by itself.
         progress: show a bar: True, False, or None for where somebody looks (a terminal, a notebook) and
             ``on_event`` is not given.
 
@@ -119,20 +124,29 @@ def compare_methods(
             anything that is wrong with the recipe, or a folder that holds another study; all before anything
             is trained. Or the student alone could not be trained.
     """
-    chosen = parse_methods(all_methods() if methods is None else methods)
+    own = OwnParts(losses or {})
+    with losses_passed(own.kinds()):
+        asked = all_methods() if methods is None else tuple(methods)
+        chosen = with_own_losses(parse_methods(asked) if asked else (), own.losses)
     _check(recipe, teacher, seeds)
+    own.check_those_of(recipe)
     check_margin(margin)
     plan = None if max_seeds is None else SequentialPlan(len(seeds), max_seeds)
     recipe = with_absolute_paths(recipe)
     where = choose_device(device)
-    with keep_random_state(where), shown_study(progress, on_event) as watch:
+    with (
+        keep_random_state(where),
+        losses_passed(own.kinds()),
+        shown_study(progress, on_event) as watch,
+    ):
         recordings = None if record_teacher is None else Path(record_teacher)
         options = StudyOptions(where, at_once, streams, watch, overwrite, recordings)
-        study = Study(recipe, Path(out), Inputs(teacher=teacher, data=data), options)
+        recipe = recipe.model_copy(update={"passed": own.names()})
+        study = Study(recipe, Path(out), Inputs(teacher=teacher, data=data, own=own), options)
         trials = _Trials(study, SharedResources(SharedTeacher()))
         parts = trials.parts(Method.parse("kd"))
         assert parts.teacher is not None
-        inputs = Inputs(teacher=parts.teacher, data=parts.data).fingerprints()
+        inputs = Inputs(teacher=parts.teacher, data=parts.data, own=own).fingerprints() | own.weights()
 
         def settings_with(seeds: Sequence[int]) -> StudySettings:
             lists: dict[str, Sequence[Any]] = {
@@ -224,6 +238,7 @@ class _Trials:
                 "optimizer": shared.optimizer if taught else shared.optimizer.of_labels_alone,
                 "teacher": shared.teacher if taught else None,
                 "hints": hints if needs_hints(losses) else None,
+                "passed": self.study.passed.own.weighted(losses).names(),
             }
         )
 
@@ -235,6 +250,7 @@ class _Trials:
             teacher=passed.teacher if taught else None,
             data=passed.data,
             accuracy=self.study.accuracy if taught else None,
+            own=passed.own.weighted(method.losses),
         )
 
     def make_run(self, method: Method, seed: int) -> Run:

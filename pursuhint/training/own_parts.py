@@ -83,17 +83,24 @@ class OwnParts:
         Raises:
             PursuhintError: the recipe is that of a run with other parts than these.
         """
-        named = self.names()
-        if recipe.passed and recipe.passed != named:
-            raise PursuhintError(
-                f"the recipe was trained with parts passed from Python ({'; '.join(recipe.passed)}); "
-                "pass them again, or take them out of the recipe"
-            )
+        self.check_those_of(recipe)
         configs = {
             f"{PREFIX}{name}": LossConfig(weight=weight) for name, (_, weight) in self._weighted().items()
         }
         losses = {**recipe.losses, **configs}
-        return recipe.model_copy(update={"losses": losses, "passed": named})
+        return recipe.model_copy(update={"losses": losses, "passed": self.names()})
+
+    def check_those_of(self, recipe: Recipe) -> None:
+        """Check that a recipe which names parts from Python names these.
+
+        Raises:
+            PursuhintError: it is that of a run with other parts.
+        """
+        if recipe.passed and recipe.passed != self.names():
+            raise PursuhintError(
+                f"the recipe was trained with parts passed from Python ({'; '.join(recipe.passed)}); "
+                "pass them again, or take them out of the recipe"
+            )
 
     def only(self, losses: Container[str]) -> OwnParts:
         """These parts with some of the losses.
@@ -103,6 +110,28 @@ class OwnParts:
         """
         kept = {name: loss for name, loss in self.losses.items() if f"{PREFIX}{name}" in losses}
         return replace(self, losses=kept)
+
+    def weighted(self, losses: Mapping[str, LossConfig]) -> OwnParts:
+        """These parts with the losses that a method of a study has, and its weights where it has some.
+
+        Args:
+            losses: of the method, by their names in recipes.
+        """
+        typed = {name: config.weight for name, config in losses.items() if config.weight is not None}
+        kept = {
+            name: (loss, typed.get(f"{PREFIX}{name}", weight))
+            for name, (loss, weight) in self._weighted().items()
+            if f"{PREFIX}{name}" in losses
+        }
+        return replace(self, losses=kept)
+
+    def weights(self) -> dict[str, str]:
+        """The weights that were passed with the losses, by name, as text."""
+        return {
+            f"weight of the loss {name}": str(weight)
+            for name, (_, weight) in self._weighted().items()
+            if weight is not None
+        }
 
     def names(self) -> tuple[str, ...]:
         """What the parts are called in recipes: ``"optimizer torch.optim.adam.Adam"``."""

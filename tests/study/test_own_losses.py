@@ -1,4 +1,4 @@
-"""Losses of one's own in a comparison of hint positions, and its progress bar."""
+"""Losses of one's own in comparisons of hint positions and of methods, and the progress bar."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pursuhint._util import progress_bars
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import get_loss
 from pursuhint.report import write_report
-from pursuhint.study import compare
-from pursuhint.training import RunRecord
+from pursuhint.study import compare, compare_methods
+from pursuhint.training import Recipe, RunRecord
 from tests.helpers.study_runs import recipe
 
 ARMS = ("alone", "kd", "even")
@@ -72,6 +72,66 @@ def test_it_continues_with_the_same_losses_alone(own, data, weights):
     losses = {"mine": (get_loss("at"), 100.0), "squared": (squared, 0.25)}
     with pytest.raises(PursuhintError, match=r"losses\.python:squared\.weight is 0\.5 there and 0\.25 here"):
         compare(recipe(weights, losses={"ce": 1.0}), own.path, **again, losses=losses)
+
+
+METHODS = {"mine": (get_loss("at"), 100.0), "squared": squared}
+
+
+@pytest.fixture(scope="module")
+def methods(data, weights, tmp_path_factory):
+    """Attention transfer from Python beside that of the table, a function of logits alone and with KD."""
+    out = tmp_path_factory.mktemp("methods") / "out"
+    asked = ("at=100", "mine", "mine=50", "kd+squared=0.5")
+    short = recipe(weights, losses={})
+    return compare_methods(short, out, methods=asked, seeds=(0,), data=data, device="cpu", losses=METHODS)
+
+
+def test_losses_of_ones_own_are_methods(methods):
+    titles = {method.name: method.title for method in methods.methods}
+    assert titles == {
+        "alone": "student alone", "at=100": "AT", "mine": "mine", "mine=50": "mine",
+        "kd+squared=0.5": "KD + squared",
+    }  # fmt: skip
+    runs = {m.name: RunRecord.load_finished(methods.path / m.runs[0].folder) for m in methods.methods}
+    weights = {
+        name: {key: term.weight for key, term in run.recipe.losses.items()} for name, run in runs.items()
+    }
+    assert weights["mine"] == {"ce": 1.0, "python:mine": 100.0}
+    assert weights["mine=50"] == {"ce": 1.0, "python:mine": 50.0}
+    assert weights["kd+squared=0.5"]["python:squared"] == 0.5
+    assert runs["alone"].recipe.passed == runs["at=100"].recipe.passed == ()
+    assert torch.equal(trained(runs["mine"]), trained(runs["at=100"]))
+    assert not torch.equal(trained(runs["mine=50"]), trained(runs["mine"]))
+    page = write_report(methods.path).read_text()
+    assert "KD + squared" in page
+    assert "losses=losses" in page
+
+
+def test_a_loss_that_no_method_names_is_a_method(data, weights, tmp_path):
+    more = {"seeds": (0,), "data": data, "device": "cpu", "losses": METHODS}
+    found = compare_methods(recipe(weights, losses={}), tmp_path / "a", methods=("mine",), **more)
+    assert [method.name for method in found.methods] == ["alone", "mine", "squared"]
+    changed = {**METHODS, "mine": (get_loss("at"), 50.0)}
+    with pytest.raises(PursuhintError, match="weight of the loss mine has changed"):
+        compare_methods(
+            recipe(weights, losses={}), tmp_path / "a", methods=("mine",), **{**more, "losses": changed}
+        )
+    stored = Recipe.load(tmp_path / "a" / "recipe.yaml")
+    with pytest.raises(PursuhintError, match="pass them again"):
+        compare_methods(stored, tmp_path / "b", methods=("kd",), data=data)
+    for losses, message in (
+        ({"kd": squared}, "the table has one of that name"),
+        ({"a+b": squared}, "methods join names by"),
+        ({"a": 3}, "must be a pursuhint.losses.Loss"),
+    ):
+        with pytest.raises(PursuhintError, match=message):
+            compare_methods(
+                recipe(weights, losses={}), tmp_path / "b", methods=("kd",), data=data, losses=losses
+            )
+    with pytest.raises(PursuhintError, match="has its options there"):
+        compare_methods(
+            recipe(weights, losses={}), tmp_path / "b", methods=("mine:p=1",), data=data, losses=METHODS
+        )
 
 
 def test_a_bar_shows_the_students_of_a_seed_and_a_line_every_run(own, data, weights, monkeypatch):

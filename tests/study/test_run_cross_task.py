@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.hints import HintPlan
+from pursuhint.losses import get_loss
 from pursuhint.losses.refilled_stage2 import relative_confidence
 from pursuhint.models import create_model, load_weights
 from pursuhint.study import CrossTaskRequest, CrossTaskResult, StudyOptions
@@ -46,6 +48,19 @@ def options(watch=None) -> StudyOptions:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> CrossTaskResult:
     return crosstask(recipe(), tmp_path_factory.mktemp("cross") / "out", REQUEST, options=options())
+
+
+def test_losses_of_ones_own_are_methods(study, tmp_path):
+    """Attention transfer from Python trains the student that the table's trains."""
+    request = replace(REQUEST, methods=("at=10",))
+    mine = {"mine": (get_loss("at"), 10.0)}
+    found = crosstask(recipe(), tmp_path / "out", request, options=options(), losses=mine)
+    assert [cell.method for cell in found.overlaps[0].cells] == ["alone", "at=10", "mine"]
+    table, own = (
+        RunRecord.load_finished(found.path / found.cell(50, name).folders[0]).load_student()
+        for name in ("at=10", "mine")
+    )
+    assert all(torch.equal(one, other) for one, other in zip(table.parameters(), own.parameters()))
 
 
 def folder_of(study, method):
