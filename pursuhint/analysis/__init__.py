@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ChoiceRobustness,
         ClassCurves,
         LayerClusters,
+        RidgeChoices,
     )
     from pursuhint.analysis.provenance import Provenance
     from pursuhint.analysis.result import Analysis

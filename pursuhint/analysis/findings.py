@@ -12,7 +12,14 @@ from pursuhint.clustering.stability import SelectionStability
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 
-__all__ = ["AnalysisSeconds", "AnalyzedLayers", "ChoiceRobustness", "ClassCurves", "LayerClusters"]
+__all__ = [
+    "AnalysisSeconds",
+    "AnalyzedLayers",
+    "ChoiceRobustness",
+    "ClassCurves",
+    "LayerClusters",
+    "RidgeChoices",
+]
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,41 @@ class ClassCurves:
 
 
 @dataclass(frozen=True)
+class RidgeChoices:
+    """Hint positions by ridge CCA with several ridges, between CCA and CKA.
+
+    Attributes:
+        ridges: shares of a layer's variance, ascending from 0, which is Yanai's coefficient of CCA.
+        positions: the hint positions with each, in depth order.
+        cka: the hint positions by CKA, the limit of large ridges.
+    """
+
+    ridges: tuple[float, ...]
+    positions: tuple[tuple[int, ...], ...]
+    cka: tuple[int, ...]
+
+    def sentence(self) -> str:
+        """Up to which ridge the choice is that of CCA, and from which one that of CKA."""
+        every, first = (*self.positions, self.cka), self.positions[0]
+        if set(every) == {self.cka}:
+            return f"the hint positions are {_listed(first)} with every ridge, from CCA to CKA"
+        until = next(i for i, found in enumerate(every) if found != first) - 1
+        since = len(every) - next(i for i, found in enumerate(reversed(every)) if found != self.cka)
+        middle = len({*every[until + 1 : since]})
+        between = f"; between them there are {middle} others" if middle > 1 else ""
+        between = "; between them there is another one" if middle == 1 else between
+        beginning = f"from {self.ridges[since]:g} on" if since < len(self.ridges) else "beyond all of these"
+        return (
+            f"up to a ridge of {self.ridges[until]:g} the hint positions are those of CCA "
+            f"({_listed(first)}), {beginning} those of CKA ({_listed(self.cka)}){between}"
+        )
+
+
+def _listed(positions: tuple[int, ...]) -> str:
+    return ", ".join(map(str, positions))
+
+
+@dataclass(frozen=True)
 class ChoiceRobustness:
     """Whether other images, metrics or activations lead to the same hint points.
 
@@ -96,12 +138,14 @@ class ChoiceRobustness:
             activations if both were analysed.
         too_few_samples: the metrics whose values are mostly chance with so few images, those that are
             clustered in the place of others among them. Their stability is not estimated.
+        ridges: the choice by ridge CCA with other ridges; None unless that metric was asked for.
     """
 
     stability: Mapping[str, SelectionStability]
     no_stability: str
     agreements: tuple[Agreement, ...]
     too_few_samples: Mapping[str, TooFewSamples] = field(default_factory=dict)
+    ridges: RidgeChoices | None = None
 
 
 @dataclass(frozen=True)

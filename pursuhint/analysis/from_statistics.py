@@ -23,6 +23,7 @@ from pursuhint.analysis.findings import (
 )
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
+from pursuhint.analysis.ridge_choices import choices_over_ridges
 from pursuhint.analysis.sample_size import TooFewSamples
 from pursuhint.clustering import Clustering, get_algorithm, installed_algorithms
 from pursuhint.clustering.agreement import Agreement, rand_index, rank_correlation
@@ -41,6 +42,8 @@ from pursuhint.similarity.class_structure import class_structures
 from pursuhint.similarity.layer_similarity import LayerSimilarity
 from pursuhint.similarity.metric import Metric
 from pursuhint.similarity.resampling import Resampled, cheapest, resample
+
+_RIDGE_CCA = "ridge-cca"
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,17 @@ def analyze_statistics(
             spent_before = stability_seconds.get(metric, 0.0)
             stability_seconds[metric] = spent_before + time.perf_counter() - began
     kept = set(clustered[first].points)
+    ridges = None
+    if _RIDGE_CCA in request.metrics:
+        began = time.perf_counter()
+        ridges = choices_over_ridges(
+            collected.statistics,
+            collected.points,
+            [i for i, point in enumerate(collected.points) if point in kept],
+            options,
+            k,
+        )
+        similarity_seconds[_RIDGE_CCA] += time.perf_counter() - began
     return Analysis(
         provenance=provenance,
         layers=AnalyzedLayers(
@@ -137,6 +151,7 @@ def analyze_statistics(
             request.no_stability,
             _between_metrics(clustered, clusterings, options),
             request.too_few_samples,
+            ridges,
         ),
         seconds=AnalysisSeconds(
             spent.total,

@@ -77,6 +77,7 @@ class MetricSection:
     inertia: Picture | None
     silhouette: Picture | None = None
     tree: Picture | None = None
+    ridges: Picture | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pursuhint.report.figures import inertia_curves, silhouette_curves, similari
 from pursuhint.report.figures.class_curves import class_curves
 from pursuhint.report.figures.interactive import Layer, color_range, live_map_of_layers
 from pursuhint.report.figures.layers import dendrogram
+from pursuhint.report.figures.ridge_choices import ridge_choices
 from pursuhint.report.page_model import AnalysisSection, FigureFolder, Grid, MetricSection, Page, Picture
 from pursuhint.report.repeat import repeat_analysis, train_with
 from pursuhint.report.text import (
@@ -370,6 +371,7 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
         inertia=inertia,
         silhouette=silhouette,
         tree=_tree(analysis, metric, figure_folder),
+        ridges=_ridges(analysis, figure_folder) if metric == "ridge-cca" else None,
     )
 
 
@@ -398,6 +400,29 @@ def _classes(analysis: Analysis, figure_folder: FigureFolder) -> Picture | None:
         "between classes once every direction counts alike. Directions in use: over how many the variance is "
         "spread (participation ratio). Within / between: how far images scatter around the mean of their "
         "class, relative to the distances of these means; 0 once the classes have collapsed to points.",
+    )
+
+
+def _ridges(analysis: Analysis, figure_folder: FigureFolder) -> Picture | None:
+    """The choice by ridge CCA with other ridges, if it is known."""
+    choices = analysis.robustness.ridges
+    if choices is None:
+        return None
+    figure = ridge_choices(
+        choices.ridges,
+        choices.positions,
+        choices.cka,
+        positions=[point.position for point in analysis.candidates],
+        stages=[point.stage for point in analysis.candidates],
+    )
+    return figure_folder.add(
+        "ridges",
+        figure,
+        "Hint positions by ridge CCA against its ridge",
+        "Hint positions by ridge CCA with other ridges, from the same pass. On the left is CCA (ridge 0), "
+        "which weights every direction of a layer alike, on the right CKA, which weights it by its variance; "
+        f"the ridge is a share of a layer's variance. In words: {choices.sentence()}. The line marks the "
+        "ridge of the map above, the grey bands are resolution stages.",
     )
 
 
