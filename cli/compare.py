@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -125,7 +125,15 @@ class Lengths(click.ParamType):
     is_flag=True,
     help="Begin with --seeds and add seeds until every arm is better, worse or equal to the control (every "
     "method to KD); the chance of a wrong answer is bounded over all looks. With several sets of losses or "
-    "lengths, each of them by itself.",
+    "lengths, each of them by itself, see --error-over.",
+)
+@click.option(
+    "--error-over",
+    type=click.Choice(["cell", "all"]),
+    default="cell",
+    show_default=True,
+    help="With --until-decided and several sets of losses or lengths: bound the chance of a wrong answer in "
+    "each of them, or over all together, for which it takes more seeds.",
 )
 @click.option(
     "--max-seeds",
@@ -148,6 +156,7 @@ def command(
     streams: bool,
     margin: float,
     until_decided: bool,
+    error_over: Literal["cell", "all"],
     max_seeds: int | None,
     recording: Path | None,
     metrics: tuple[str, ...],
@@ -180,6 +189,8 @@ def command(
     _refuse_ignored(arms, methods)
     if max_seeds is not None and not until_decided:
         raise PursuhintError("--max-seeds would be ignored: it goes with --until-decided")
+    if not until_decided:
+        refuse_typed("error_over", because="it goes with --until-decided")
     if until_decided:
         from pursuhint.study.sequential import MOST_SEEDS, SequentialPlan
 
@@ -188,6 +199,8 @@ def command(
     lengths = options["epochs"] or ()
     options["epochs"] = lengths[0] if lengths else None
     crossed = bool(loss_sets) or len(lengths) > 1
+    if not crossed:
+        refuse_typed("error_over", because="there is one set of losses and one length; add --loss-set")
     if crossed and methods:
         what = "--loss-set" if loss_sets else f"--epochs {','.join(map(str, lengths))}"
         raise PursuhintError(f"{what} is crossed with arms, not with --method; give one or the other")
@@ -254,7 +267,7 @@ def command(
             crossing = compare_crossed(
                 recipe,
                 out,
-                Crossing(parse_loss_sets(loss_sets), lengths),
+                Crossing(parse_loss_sets(loss_sets), lengths, error_over),
                 request=ComparisonRequest(arms or DEFAULT_ARMS, numbers, margin, max_seeds),
                 options=StudyOptions(where, at_once, streams, progress, overwrite, recording),
             )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pursuhint.study.comparison import Comparison
 from pursuhint.study.finished_study import FinishedStudy, StudyModel
 
 __all__ = ["CrossedCell", "CrossedComparison"]
+
+ErrorOver = Literal["cell", "all"]
+"""What the chance of a wrong answer of a crossed comparison is bounded for."""
 
 
 class CrossedCell(StudyModel):
@@ -39,12 +42,15 @@ class CrossedComparison(FinishedStudy):
         recipe: settings shared by all cells, without losses and hints; its epochs and seed do not apply.
         seeds: of every cell; where cells add seeds until they are decided, of the one with the most.
         cells: one for each set of losses and length, lengths within sets.
+        error_over: what the chance of a wrong answer is bounded for, if seeds are added until the cells are
+            decided: every ``"cell"`` by itself, or ``"all"`` together; None for fixed seeds.
     """
 
     FILE: ClassVar[str] = "crossed.json"
     KIND: ClassVar[str] = "crossed comparison"
 
     cells: tuple[CrossedCell, ...]
+    error_over: ErrorOver | None = None
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:

@@ -43,7 +43,7 @@ from pursuhint.study.image_differences import read_image_hits
 from pursuhint.study.progress import shown_study
 from pursuhint.study.run_arms import check_seeds, run_folder
 from pursuhint.study.run_key import RunKey
-from pursuhint.study.sequential import SequentialPlan
+from pursuhint.study.sequential import ERROR, SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
 from pursuhint.study.until_decided import SequentialResult
@@ -171,6 +171,7 @@ class ComparisonRequest:
         margin: the smallest difference that matters.
         max_seeds: see `compare`; None for ``seeds`` and no more.
         analysis: of the teacher; None for one of the study's own.
+        error: chance of a wrong answer that all looks share, with ``max_seeds``.
     """
 
     arms: tuple[str, ...]
@@ -178,6 +179,7 @@ class ComparisonRequest:
     margin: float = MARGIN
     max_seeds: int | None = None
     analysis: Analysis | None = None
+    error: float = ERROR
 
 
 def comparison_steps(
@@ -199,7 +201,7 @@ def comparison_steps(
     arms, seeds = _checked(request.arms, request.seeds)
     margin, max_seeds, analysis = request.margin, request.max_seeds, request.analysis
     check_margin(margin)
-    plan = None if max_seeds is None else SequentialPlan(len(seeds), max_seeds)
+    plan = None if max_seeds is None else SequentialPlan(len(seeds), max_seeds, request.error)
     judge = _Judge(margin, plan)
     if recipe.hints is not None and recipe.hints.curriculum is not None and "curriculum" not in arms:
         raise PursuhintError("hints.curriculum has no effect here: no arm has one; add --arm curriculum")

@@ -17,7 +17,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.study.arms import DEFAULT_ARMS, arm_folder
 from pursuhint.study.comparison import Comparison
-from pursuhint.study.crossed import CrossedCell, CrossedComparison
+from pursuhint.study.crossed import CrossedCell, CrossedComparison, ErrorOver
 from pursuhint.study.events import PhaseStarted
 from pursuhint.study.run_arms import GroupOptions, train_arms
 from pursuhint.study.run_comparison import ComparisonRequest, comparison_steps, resolved_for_arms
@@ -48,6 +48,8 @@ class Crossing:
     Attributes:
         loss_sets: losses by the name of the set, as in a recipe; empty for the recipe's own losses.
         epochs: lengths of training; empty for the recipe's.
+        error_over: what the chance of a wrong answer is bounded for, where seeds are added until the answer
+            is known: every ``"cell"`` (a set and a length) by itself, or ``"all"`` of them together.
 
     Raises:
         PursuhintError: a set has no losses, two names are one folder, or a length is given twice or below 1.
@@ -55,6 +57,7 @@ class Crossing:
 
     loss_sets: Mapping[str, Mapping[str, LossConfig]]
     epochs: tuple[int, ...] = ()
+    error_over: ErrorOver = "cell"
 
     def __post_init__(self) -> None:
         for name, losses in self.loss_sets.items():
@@ -106,7 +109,8 @@ def compare_crossed(
         out: folder of the study.
         crossing: the sets of losses and the lengths.
         request: arms, seeds and margin. With ``max_seeds``, every cell adds seeds until it is decided by
-            itself; the chance of a wrong answer is bounded in each, not in all together.
+            itself; the chance of a wrong answer is bounded in each, or in all together, see `Crossing`: then
+            every cell has an equal part of it (Bonferroni), within which its arms are corrected (Holm).
         options: how to train.
         passed: teacher and data to use instead of the recipe's.
 
@@ -115,7 +119,13 @@ def compare_crossed(
     """
     expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
     out, cells = Path(out), crossing.cells(recipe)
-    plan = None if request.max_seeds is None else SequentialPlan(len(request.seeds), request.max_seeds)
+    plan, most = None, request.max_seeds
+    if most is not None:
+        if crossing.error_over == "all":
+            request = replace(request, error=request.error / len(cells))
+        plan = SequentialPlan(len(request.seeds), most, request.error)
+    elif crossing.error_over == "all":
+        raise PursuhintError('error_over="all" would be ignored: it goes with max_seeds (--until-decided)')
     for cell in cells:  # before the study's own settings list other seeds
         if (out / cell.folder / Comparison.FILE).exists() and not options.overwrite:
             check_plan(Comparison.load(out / cell.folder), plan)
@@ -161,6 +171,7 @@ def compare_crossed(
             recipe=study.recipe.to_dict(),
             seeds=max((found.seeds for found in compared), key=len),
             margin=request.margin,
+            error_over=None if plan is None else crossing.error_over,
             provenance=compared[0].provenance,
             cells=tuple(cells),
         )

@@ -15,6 +15,9 @@ __all__ = ["SequentialPlan"]
 MOST_SEEDS = 20
 """Most seeds of a study that adds them until it is decided, unless another number is given."""
 
+ERROR = 0.05
+"""Chance of a wrong answer over all looks, unless another number is given."""
+
 _GROWTH = 1.5  # seeds of a look over those of the look before: few looks, each with something new
 
 
@@ -38,7 +41,7 @@ class SequentialPlan:
 
     first: int
     most: int = MOST_SEEDS
-    error: float = 0.05
+    error: float = ERROR
 
     def __post_init__(self) -> None:
         check_fraction("error", self.error)

@@ -92,8 +92,8 @@ class SequentialResult(StudyModel):
             titles: how to call the arms, by name.
         """
         chance = (
-            f"looks at {', '.join(map(str, self.looks))} seeds share a chance of {self.error * 100:g} % for "
-            "any wrong better or worse, and of as much for any wrong equal"
+            f"looks at {', '.join(map(str, self.looks))} seeds share a chance of {self.error * 100:.3g} % "
+            "for any wrong better or worse, and of as much for any wrong equal"
         )
         control = titles[self.control]
         if self.decided:
@@ -112,10 +112,16 @@ def check_plan(before: Comparison | MethodComparison | None, plan: SequentialPla
     if before is None or before.sequential is None or before.sequential.plan == plan:
         return
     known = before.sequential
+    shared = ""
+    if plan is not None and known.error != plan.error:
+        shared = (
+            f" with a chance of {known.error * 100:.3g} % of a wrong answer (here {plan.error * 100:.3g} %; "
+            "with --error-over all, no set of losses or length can be added)"
+        )
     raise DifferentResult(
         f"{before.path} holds a {before.KIND} that adds seeds until it is decided, from {known.first} to "
-        f"{known.most}; another plan would void its error rate, so begin with {known.first} seeds and "
-        f"repeat --until-decided --max-seeds {known.most}, choose another folder (--out), or "
+        f"{known.most}{shared}; another plan would void its error rate, so begin with {known.first} seeds "
+        f"and repeat --until-decided --max-seeds {known.most}, choose another folder (--out), or "
         "replace it (--overwrite)"
     )
 

@@ -49,6 +49,8 @@ CASES = {  # words, and what the message names
     f"compare --until-decided --max-seeds 4 {OUT}": "most seeds (4) must be at least those to begin with (5)",
     f"compare --until-decided --seeds 0-1 {OUT}": "begins with at least 3 seeds, got 2",
     f"compare --student resnet8 --record-teacher a {OUT}": "there is no teacher to record",
+    f"compare --error-over all {OUT}": "--error-over would be ignored: it goes with --until-decided",
+    f"compare --until-decided --error-over all {OUT}": "there is one set of losses and one length",
     f"compare --arm kmens {OUT}": "did you mean 'kmeans'",
     f"compare --method kd+att {OUT}": "no loss named 'att'",
     f"compare --method recipe:gone {OUT}": "no recipe named 'gone'",

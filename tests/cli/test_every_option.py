@@ -165,6 +165,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--overwrite": Changes("--overwrite"),
         "--until-decided": Changes("--until-decided"),
         "--max-seeds": Changes("--max-seeds 9", base="--until-decided"),
+        "--error-over": Changes("--error-over all", base="--until-decided --loss-set a=at --loss-set b=sp"),
         "--record-teacher": Changes("--record-teacher {tmp}/recordings"),
         "--seeds": Changes("--seeds 3"),
         "--activation": Changes("--activation pre"),
@@ -588,7 +589,7 @@ def test_it_changes_what_is_done(command, option, row, places, monkeypatch):
     first = f"{row.first or FIRST_WORDS[command]} {row.base}"
     if command in ("train", "compare", "search") and option in ("--data", "--data-root", "--download"):
         first = first.replace("digits", "cifar100")
-    if command == "compare" and option in ("--method", "--hints", "--loss-set"):
+    if command == "compare" and option in ("--method", "--hints", "--loss-set", "--error-over"):
         first = first.replace("--loss at", "")  # methods bring their own losses
     if (command, option) == ("profile", "--steps"):
         with pytest.raises(AttributeError):

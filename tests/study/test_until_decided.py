@@ -109,12 +109,12 @@ def crossing(tmp_path_factory):
         "much": {"ce": LossConfig(weight=1), "at": LossConfig(weight=10_000)},
     }
 
-    def call(out, *, margin, max_seeds=5, seeds=(0, 1, 2), on_event=None):
+    def call(out, *, margin, max_seeds=5, seeds=(0, 1, 2), on_event=None, error_over="cell"):
         request = ComparisonRequest(("centers", "conventional"), seeds, margin, max_seeds)
         return compare_crossed(
             recipe(teacher, losses={}),
             out,
-            Crossing(sets),
+            Crossing(sets, error_over=error_over),
             request=request,
             options=StudyOptions(choose_device("cpu"), None, False, on_event),
             passed=Inputs(data=data),
@@ -158,7 +158,20 @@ def test_every_cell_of_a_crossing_stops_when_it_is_decided_by_itself(crossing, t
     assert "3 to 5 seeds each" in write_report(tmp_path).read_text()
     with pytest.raises(PursuhintError, match="another plan would void its error rate"):
         crossing(tmp_path, margin=margin, seeds=(0, 1, 2, 3, 4, 5), max_seeds=None)
+    with pytest.raises(PursuhintError, match=r"chance of 5 % of a wrong answer \(here 2.5 %"):
+        crossing(tmp_path, margin=margin, error_over="all")
     assert crossing(tmp_path, margin=margin) == found  # the refused call has changed nothing
+
+
+def test_cells_share_the_chance_of_a_wrong_answer_if_asked(crossing, tmp_path):
+    found = crossing(tmp_path, margin=1e-6, max_seeds=3, error_over="all")
+    assert found.error_over == "all"
+    for comparison in found.comparisons:
+        assert comparison.sequential.error == 0.05 / 2
+        assert comparison.against["conventional"][0].confidence == pytest.approx(1 - 0.05 / 2)
+    assert "over all 2 comparisons together" in write_report(tmp_path).read_text()
+    with pytest.raises(PursuhintError, match="it goes with max_seeds"):
+        crossing(tmp_path, margin=1e-6, max_seeds=None, error_over="all")
 
 
 @pytest.fixture(scope="module")

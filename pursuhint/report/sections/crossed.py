@@ -73,8 +73,7 @@ def build_crossed_page(crossed: CrossedComparison, figure_folder: FigureFolder) 
         ),
         crossed=_section(crossed, figure_folder),
         limits=(
-            f"{capital(seeds)} cannot show small differences, and of {len(crossed.cells)} "
-            "comparisons some differ by chance: each is corrected for its own arms only.",
+            _chance(crossed, seeds),
             "A single hint at a layer says what that layer teaches alone, not what it adds to others.",
             *grain_limit(data.test),
             *best_limit(first.chosen_on),
@@ -85,6 +84,19 @@ def build_crossed_page(crossed: CrossedComparison, figure_folder: FigureFolder) 
         recipes=(("recipe.yaml of the study, without the losses", recipe.dump()),),
         environment=environment_rows(first.environment, crossed.provenance),
         footer=footer(first.environment, crossed.provenance),
+    )
+
+
+def _chance(crossed: CrossedComparison, seeds: str) -> str:
+    """What the corrections cover."""
+    cells, few = len(crossed.cells), f"{capital(seeds)} cannot show small differences"
+    if crossed.error_over == "all":
+        return (
+            f"{few}. The chance of any wrong better or worse, and of any wrong equal, is bounded over all "
+            f"{cells} comparisons together: each has an equal part of it."
+        )
+    return (
+        f"{few}, and of {cells} comparisons some differ by chance: each is corrected for its own arms only."
     )
 
 
