@@ -15,7 +15,7 @@ from pursuhint.study.arms import DEFAULT_ARMS, WITHOUT_HINTS, find_arm
 from . import completion, early_checks
 from .command_line import record_command
 from .early_checks import early
-from .options import apply, examples, refuse_typed, typed
+from .options import FIXED_SAMPLES, apply, examples, refuse_typed, typed
 from .recipe_options import build_recipe, recipe_options, rounded_for_recording
 
 if TYPE_CHECKING:
@@ -144,7 +144,18 @@ class Lengths(click.ParamType):
 @apply("record_teacher")
 @click.option("--seeds", default="0-4", show_default=True, metavar="LIST", help="For example 0-4 or 1,3,5.")
 @apply(
-    "metric", "k", "position", "activation_of_hints", "samples", "device", "out", "overwrite", "quiet", "json"
+    "metric",
+    "k",
+    "position",
+    "activation_of_hints",
+    "samples",
+    "max_samples",
+    "stable_at",
+    "device",
+    "out",
+    "overwrite",
+    "quiet",
+    "json",
 )
 def command(
     arms: tuple[str, ...],
@@ -163,7 +174,9 @@ def command(
     k: int | None,
     position: str,
     activation: str | None,
-    samples: int,
+    samples: int | Literal["auto"],
+    max_samples: int | None,
+    stable_at: float | None,
     device: str | None,
     out: Path,
     overwrite: bool,
@@ -217,11 +230,16 @@ def command(
         decided_hints=() if methods else ("strategy", "algorithm", "points", "file"),
     )
     recipe = rounded_for_recording(recipe, recording, options)
-    choice = {"k": k, "position": position, "activation": activation, "samples": samples}
+    choice = {
+        "k": k, "position": position, "activation": activation,
+        "samples": samples, "max_samples": max_samples, "stable_at": stable_at,
+    }  # fmt: skip
     given = [str(option.name) for option in typed(*choice)]
     changed = [f"hints.{name}={choice[name]}" for name in given]
     changed += [f"hints.metric={metric}" for metric in metrics]
     recipe = recipe.override(changed)
+    if recipe.hints is None or recipe.hints.samples != "auto":
+        refuse_typed("max_samples", "stable_at", because=FIXED_SAMPLES)
     if methods:
         check_effect(recipe.hints, changed)
 
@@ -305,7 +323,8 @@ def _refuse_ignored(arms: tuple[str, ...], methods: tuple[str, ...]) -> None:
         return
     chosen = [find_arm(arm) for arm in arms]
     used = {option for arm in chosen for option in arm.uses}
-    unused = [option for option in ("metrics", "position", "samples") if option not in used]
+    of_analysis = ("metrics", "position", "samples", "max_samples", "stable_at")
+    unused = [option for option in of_analysis if option not in used]
     refuse_typed(
         *unused,
         because=f"no arm of {', '.join(arms)} looks at it; add --arm kmeans or --arm segments",

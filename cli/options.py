@@ -409,6 +409,10 @@ def refuse_typed(*names: str, because: str) -> None:
         raise PursuhintError(f"{', '.join(ignored)} would be ignored: {because}")
 
 
+FIXED_SAMPLES = "the number of images is fixed; add --samples auto"
+"""Why ``--max-samples`` and ``--stable-at`` have no effect."""
+
+
 def auto_samples(samples: int | str) -> int | AutoSamples:
     """What ``--samples`` asks for, with ``--max-samples`` and ``--stable-at`` of the running command.
 
@@ -418,7 +422,7 @@ def auto_samples(samples: int | str) -> int | AutoSamples:
     from pursuhint.analysis.auto_samples import AutoSamples
 
     if isinstance(samples, int):
-        refuse_typed("max_samples", "stable_at", because="the number of images is fixed; add --samples auto")
+        refuse_typed("max_samples", "stable_at", because=FIXED_SAMPLES)
         return samples
     return AutoSamples(
         **{

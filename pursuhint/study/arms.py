@@ -91,6 +91,7 @@ class Arm:
             *["metrics"] * (self.clusters and not self.metric),
             *["position"] * self.takes_position,
             *["samples"] * (self.clusters or self.images),
+            *["max_samples", "stable_at"] * self.clusters,
         )
 
 

@@ -57,7 +57,7 @@ from pursuhint.training.prepare_training import (
     prepare,
     rule_source,
 )
-from pursuhint.training.recipe.hint_keys import with_effect
+from pursuhint.training.recipe.hint_keys import no_effect, with_effect
 from pursuhint.training.recipe.hints_syntax import parse_hints
 from pursuhint.training.recipe.resolve import check_activation, needs_hints, resolve_recipe, shared_activation
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
@@ -101,8 +101,9 @@ def compare(
 
     Args:
         recipe: student, teacher, data, losses, schedule. At least one loss must look at hint points. Of its
-            hints, ``k``, ``metric``, ``position``, ``activation``, ``samples``, ``seed``, ``pairing`` and
-            ``student_points`` apply; the strategy and ``recipe.seed`` are what the arms and seeds set.
+            hints, ``k``, ``metric``, ``position``, ``activation``, ``samples``, ``max_samples``,
+            ``stable_at``, ``seed``, ``pairing`` and ``student_points`` apply; the strategy and
+            ``recipe.seed`` are what the arms and seeds set.
         out: folder of the comparison.
         arms: names of `pursuhint.study.ARMS`, at least two. ``alone`` trains with cross-entropy only, ``kd``
             with the losses that look at no hint point (with KD, if none of them has a teacher).
@@ -205,6 +206,7 @@ def comparison_steps(
     judge = _Judge(margin, plan)
     if recipe.hints is not None and recipe.hints.curriculum is not None and "curriculum" not in arms:
         raise PursuhintError("hints.curriculum has no effect here: no arm has one; add --arm curriculum")
+    _check_samples(recipe.hints, arms)
     shared = resolved_for_arms(recipe, passed, seed=seeds[0])
     study = Study(shared, out, passed, options)
     parts = prepare(shared, passed)
@@ -247,6 +249,21 @@ def comparison_steps(
         titles = {arm.name: arm.title for arm in comparison.arms}
         study.watch(PhaseStarted("seeds", comparison.sequential.sentence(titles)))
     return comparison
+
+
+def _check_samples(hints: HintsConfig | None, arms: Sequence[str]) -> None:
+    """Refuse ``samples: auto`` if no arm needs an analysis, and its settings with a fixed number."""
+    if hints is None:
+        return
+    if hints.samples == "auto" and not any(find_arm(arm).clusters for arm in arms):
+        raise PursuhintError(
+            f"hints.samples=auto ends an analysis, and no arm of {', '.join(arms)} needs one; give a number "
+            "of images, or add --arm kmeans"
+        )
+    if hints.samples != "auto":
+        for key in ("max_samples", "stable_at"):
+            if getattr(hints, key) != HintsConfig.model_fields[key].default:
+                raise PursuhintError(no_effect(key, hints.model_dump()))
 
 
 @dataclass(frozen=True)
@@ -393,7 +410,7 @@ class _HintPlacement:
             looking,
             analysis=analysis if RULES[name].analysis else None,
         )
-        images = TrainingImages(self.parts.data, hints.samples, self.study.device, recipe.data.workers)
+        images = TrainingImages(self.parts.data, hints.most_samples, self.study.device, recipe.data.workers)
         return plan_by_rule(name, source, self.parts.teacher, images)
 
     def plans(self, keys: Sequence[RunKey], candidates: Candidates) -> dict[RunKey, HintPlan | None]:

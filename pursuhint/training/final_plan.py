@@ -111,7 +111,7 @@ def analyze_teacher(
         parts.teacher,
         parts.data,
         metrics=metrics,
-        samples=hints.samples,
+        samples=hints.analyzed_samples,
         seed=hints.seed,
         activation=hints.activation,
         **asdict(selection),
@@ -135,5 +135,5 @@ def _by_rule(recipe: Recipe, parts: Parts, analysis: Analysis | None, accelerato
     looking = [loss for loss, config in recipe.losses.items() if config.hints is None and needs_hints([loss])]
     points = find_hint_points(teacher, parts.example, activation=hints.activation)
     source = rule_source(hints, points, name, looking, analysis=analysis)
-    images = TrainingImages(parts.data, hints.samples, accelerator.device, recipe.data.workers)
+    images = TrainingImages(parts.data, hints.most_samples, accelerator.device, recipe.data.workers)
     return plan_by_rule(str(hints.strategy), source, teacher, images)

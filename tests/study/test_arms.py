@@ -65,7 +65,7 @@ def test_an_arm_names_metric_algorithm_and_position(teacher):
     arm = find_arm("r2cca:segments:last")
     assert len(arm.choose(candidates(teacher, 3, asked), 0)) == 3
     assert asked == ["r2cca:segments:last"]
-    assert arm.uses == ("k", "samples")
+    assert arm.uses == ("k", "samples", "max_samples", "stable_at")
 
 
 @pytest.mark.parametrize("name", ["r3cca:kmeans:last", "cka:kmean:last", "cka:kmeans:lost", "cka:kmeans"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pursuhint.analysis import Analysis
 from pursuhint.data import ImageData, load_dataset, make_loader
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
@@ -247,6 +248,14 @@ class TestHints:
         if expected is not None:
             assert modules == expected
         assert (tmp_path / "run" / "analysis" / "analysis.json").exists() == (hints["strategy"] == "chosen")
+
+    def test_as_many_images_as_the_choice_needs(self, make_recipe, tmp_path):
+        hints = {"strategy": "chosen", "k": 2, "samples": "auto", "max_samples": 700, "stable_at": 0.8}
+        record = train(make_recipe(hints=hints, epochs=1), tmp_path / "run", device="cpu")
+        auto = Analysis.load(tmp_path / "run" / "analysis").auto
+        assert (auto.available, auto.stable_at) == (700, 0.8)
+        assert auto.samples == record.plan.origin["num_samples"] == (500 if auto.ended_early else 700)
+        assert (record.recipe.hints.samples, record.recipe.hints.max_samples) == ("auto", 700)
 
     def test_chosen_points_are_not_chosen_again(self, make_recipe, tmp_path, monkeypatch):
         recipe = make_recipe(hints={"strategy": "chosen", "k": 2, "samples": 100}, epochs=1)

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-_CHOICE = ("k", "metric", "algorithm", "normalize", "position", "samples", "points", "seed", "curriculum")
+_OF_AUTO = ("max_samples", "stable_at")
+_CHOICE = (
+    *("k", "metric", "algorithm", "normalize", "position", "samples", *_OF_AUTO, "points", "seed"),
+    "curriculum",
+)
 
 
 def _used_by(rule: Rule) -> tuple[str, ...]:
@@ -25,12 +29,13 @@ def _used_by(rule: Rule) -> tuple[str, ...]:
         *["metric", "normalize"] * rule.analysis,
         *["position"] * rule.takes_position,
         *["samples"] * looks,
+        *_OF_AUTO * rule.analysis,
         *["seed"] * (looks or rule.draws),
     )
 
 
 _USED: Mapping[str, tuple[str, ...]] = {
-    "chosen": ("k", "metric", "algorithm", "normalize", "position", "samples", "seed"),
+    "chosen": ("k", "metric", "algorithm", "normalize", "position", "samples", *_OF_AUTO, "seed"),
     "random": ("k", "seed"),
     "random-each-epoch": ("k", "seed"),
     "curriculum": ("k", "curriculum"),
@@ -49,7 +54,8 @@ def keys_without_effect(hints: Mapping[str, Any]) -> tuple[str, ...]:
     if strategy is None and hints.get("points"):
         strategy = "explicit"
     used = () if file else _USED.get(str(strategy), ())
-    ignored = [key for key in _CHOICE if key not in used]
+    fixed = hints.get("samples") != "auto"
+    ignored = [key for key in _CHOICE if key not in used or (fixed and key in _OF_AUTO)]
     paired = bool(hints.get("student_points")) or (not file and _pairing_of(strategy) != "")
     return (*["strategy"] * file, *ignored, *["pairing"] * paired)
 
@@ -69,6 +75,11 @@ def with_effect(hints: Mapping[str, Any]) -> dict[str, Any]:
 def no_effect(key: str, hints: Mapping[str, Any], *, section: str = "hints") -> str:
     """What to say of a key that decides nothing: the key, the strategy, and which strategies use it."""
     strategy = hints.get("strategy")
+    if key in _OF_AUTO and hints.get("samples") != "auto":
+        return (
+            f"{section}.{key} has no effect with a fixed number of samples; it belongs to "
+            f"{section}.samples=auto"
+        )
     if hints.get("file") is not None:
         how = "the points of a file"
     elif key == "pairing":
@@ -93,6 +104,11 @@ def check_keys(hints: HintsConfig, section: str) -> None:
         PursuhintError: a key decides nothing.
     """
     values, defaults = hints.model_dump(), type(hints)().model_dump()
+    if hints.samples == "auto" and not {*_OF_AUTO} <= {*_USED.get(str(hints.strategy), ())}:
+        raise PursuhintError(
+            f"{section}.samples=auto ends an analysis, and {hints.strategy} needs none; give a number of "
+            "images"
+        )
     for key in keys_without_effect(values):
         if values[key] != defaults[key]:
             raise PursuhintError(f"{no_effect(key, values, section=section)}; leave it out")

@@ -34,6 +34,7 @@ from pursuhint._util.atomic_files import write_text
 from pursuhint._util.registry import check_name, did_you_mean, lookup
 from pursuhint._util.size_bounds import LARGEST_CLASSES, LARGEST_SIDE
 from pursuhint.acceleration.options import Acceleration
+from pursuhint.analysis.auto_samples import AutoSamples
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.data import Flip, check_augmentations
 from pursuhint.data.class_list import parse_classes
@@ -284,7 +285,11 @@ class HintsConfig(_Section):
         position: which member of a cluster becomes its hint position.
         activation: ``pre`` or ``post`` the sub-block's last activation; None for the one in each loss's
             paper. ``chosen`` points are ``post`` unless all losses look at ``pre``.
-        samples: training images that ``chosen`` and the rules look at that look at images.
+        samples: training images that ``chosen`` and the rules look at that look at images. ``auto``: until an
+            analysis chooses what ``max_samples`` images choose, at the level ``stable_at``; see
+            `pursuhint.analysis.AutoSamples`. Rules that need images beside it look at ``max_samples``.
+        max_samples: of ``samples: auto``.
+        stable_at: of ``samples: auto``.
         points: module names or positions of the teacher's hint points, for ``explicit``. One may occur twice.
         student_points: those of the student, in the same order; empty for ``pairing`` to decide.
         pairing: ``conventional``, ``even`` or ``reverse``; see `pursuhint.hints.HintPlan.with_student`.
@@ -302,7 +307,9 @@ class HintsConfig(_Section):
     normalize: bool = False
     position: str = "center"
     activation: Literal["pre", "post"] | None = None
-    samples: int = Field(default=10_000, ge=2)
+    samples: Literal["auto"] | Annotated[int, Field(ge=2)] = 10_000
+    max_samples: int = Field(default=10_000, ge=2)
+    stable_at: float = Field(default=0.95, gt=0, lt=1)
     points: Points = ()
     student_points: Points = ()
     pairing: Literal["conventional", "even", "reverse"] = "conventional"
@@ -331,6 +338,16 @@ class HintsConfig(_Section):
         if self.strategy == "explicit" and self.k not in (None, len(self.points)):
             raise PursuhintError(f"hints.k is {self.k}, but hints.points names {len(self.points)} points")
         return self
+
+    @property
+    def analyzed_samples(self) -> int | AutoSamples:
+        """How many images an analysis takes."""
+        return AutoSamples(self.stable_at, self.max_samples) if self.samples == "auto" else self.samples
+
+    @property
+    def most_samples(self) -> int:
+        """The largest number of images that anything looks at."""
+        return self.max_samples if self.samples == "auto" else self.samples
 
     @property
     def selection(self) -> SelectionOptions:

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from pursuhint.analysis import AutoSamples
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
@@ -142,6 +143,27 @@ def test_a_key_that_the_strategy_of_a_file_ignores_is_refused(strategy, key):
 def test_a_key_beside_points_or_a_file_is_refused(hints, key):
     with pytest.raises(PursuhintError, match=rf"hints.{key} has no effect with"):
         resolve_recipe(recipe_with(hints))
+
+
+@pytest.mark.parametrize("key", ["max_samples", "stable_at"])
+def test_what_belongs_to_as_many_samples_as_needed_is_refused_with_a_number(key):
+    value = {"max_samples": 900, "stable_at": 0.9}[key]
+    auto = resolve_recipe(recipe_with(f"{{strategy: chosen, samples: auto, {key}: {value}}}")).hints
+    assert auto.analyzed_samples == AutoSamples(**{key: value})
+    assert auto.most_samples == auto.max_samples
+    fixed = recipe_with(f"{{strategy: chosen, samples: 500, {key}: {value}}}")
+    with pytest.raises(PursuhintError, match=rf"hints.{key} has no effect with a fixed number of samples"):
+        resolve_recipe(fixed)
+    with pytest.raises(PursuhintError, match=rf"hints.{key} has no effect"):
+        check_effect(fixed.hints, [f"hints.{key}={value}"])
+
+
+def test_rules_without_an_analysis_take_a_number_of_samples():
+    assert resolve_recipe(recipe_with("{strategy: influence, samples: auto}")).hints.samples == "auto"
+    for strategy in ("probe", "centers"):
+        with pytest.raises(PursuhintError, match=r"ends an analysis|no effect"):
+            resolve_recipe(recipe_with(f"{{strategy: {strategy}, samples: auto}}"))
+    assert resolve_recipe(recipe_with("{strategy: probe, samples: 900}")).hints.samples == 900
 
 
 def test_an_ignored_key_of_a_single_loss_is_refused():
