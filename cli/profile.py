@@ -6,7 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -26,19 +26,21 @@ if TYPE_CHECKING:
     from pursuhint.training import Recipe
 
 
-class ImageShape(click.ParamType):
-    """Channels, height and width: 3x32x32."""
+class SampleShape(click.ParamType):
+    """Channels, height and width of an image, 3x32x32, or tokens of a text, 64."""
 
-    name = "CxHxW"
+    name = "CxHxW|TOKENS"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
         if isinstance(value, tuple):
             return value
-        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", str(value)):
-            self.fail(f"{value!r} is not a shape such as 3x32x32", param, context)
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*x[1-9]\d*)?", str(value)):
+            self.fail(
+                f"{value!r} is not a shape such as 3x32x32, nor a number of tokens such as 64", param, context
+            )
         shape = tuple(int(size) for size in value.split("x"))
-        if shape[0] > LARGEST_CHANNELS or max(shape[1:]) > LARGEST_SIDE:
-            self.fail(f"{value!r} is larger than any image of a network", param, context)
+        if shape[0] > LARGEST_CHANNELS or max(shape[1:], default=0) > LARGEST_SIDE:
+            self.fail(f"{value!r} is larger than any image or text of a network", param, context)
         return shape
 
 
@@ -51,6 +53,8 @@ class ImageShape(click.ParamType):
         "    --classes 100",
         "pursuhint profile --teacher resnet32x4 --teacher-checkpoint resnet32x4.pth --student resnet8x4 \\",
         "    --data cifar100 --loss at --steps 20",
+        "pursuhint profile --teacher hf:bert --student hf:bert --input 64 --classes 16 \\",
+        "    --set student.options.num_hidden_layers=2",
         "pursuhint profile --recipe cifar100-crd --device cuda --at-batch 256 --steps 50 --json",
     ),
 )
@@ -67,8 +71,9 @@ class ImageShape(click.ParamType):
 @click.option(
     "--input",
     "shape",
-    type=ImageShape(),
-    help="Shape of an image, so that no data are needed (with --classes).  [default: from the data]",
+    type=SampleShape(),
+    help="Shape of an image, or number of tokens of a text, so that no data are needed (with --classes).  "
+    "[default: from the data]",
 )
 @click.option(
     "--classes", type=click.IntRange(1, LARGEST_CLASSES), help="Number of classes.  [default: from the data]"
@@ -98,7 +103,7 @@ class ImageShape(click.ParamType):
 @apply("device", "json")
 def command(
     students: tuple[str, ...],
-    shape: tuple[int, int, int] | None,
+    shape: tuple[int, ...] | None,
     classes: int | None,
     batch_sizes: tuple[int, ...],
     repeats: int,
@@ -115,6 +120,8 @@ def command(
     training (losses, checkpoint, optimiser) count with --steps only and are refused without.
     """
     _refuse_ignored(steps, students, shape, classes)
+    if steps is None:
+        _refuse_ignored_keys(options["assignments"])
     recipe = build_recipe({**options, "student": students[0] if students else None})
 
     # Imports PyTorch: after the recipe is known to be right.
@@ -123,14 +130,14 @@ def command(
     from pursuhint.study.profile import profile_networks, profile_steps
 
     where = choose_device(device)
-    shape, classes = _sizes(recipe, shape, classes)
-    teacher = None if recipe.teacher is None else _network(recipe.teacher, classes, shape[0])
+    sizes = _sizes(recipe, shape, classes)
+    teacher = None if recipe.teacher is None else _network(recipe.teacher, sizes)
     others = [recipe.student.model_copy(update={"network": name, "options": {}}) for name in students[1:]]
     profiles = [
         profile_networks(
-            _network(student, classes, shape[0]),
+            _network(student, sizes),
             teacher,
-            shape,
+            sizes.shape,
             batch_sizes=batch_sizes or (1, 64),
             repeats=repeats,
             device=where,
@@ -150,14 +157,14 @@ def command(
 
 
 def _refuse_ignored(
-    steps: int | None, students: tuple[str, ...], shape: tuple[int, int, int] | None, classes: int | None
+    steps: int | None, students: tuple[str, ...], shape: tuple[int, ...] | None, classes: int | None
 ) -> None:
     """Refuse options that this measurement does not use."""
     if steps is None:
         refuse_typed(
             "losses", "teacher_checkpoint", "pretrained", "student_checkpoint", "student_pretrained",
             "checkpoint_key", "new_head", "epochs", "lr", "val_fraction",
-            "train_samples", "only_classes", "precision", "assignments", "batch_size", "workers",
+            "train_samples", "only_classes", "precision", "batch_size", "workers",
             "image_normalize", "exif", "tokenizer",
             because="sizes and latency do not depend on it; add --steps N to measure training steps",
         )  # fmt: skip
@@ -173,25 +180,60 @@ def _refuse_ignored(
         raise PursuhintError(f"--steps measures one student, got {len(students)}: {', '.join(students)}")
 
 
-def _sizes(
-    recipe: Recipe, shape: tuple[int, int, int] | None, classes: int | None
-) -> tuple[tuple[int, int, int], int]:
-    """Settings from the options; those that were not typed come from the data."""
+def _refuse_ignored_keys(assignments: Sequence[str]) -> None:
+    """Refuse keys of ``--set`` that say nothing of the networks or of the length of texts."""
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        if not key.startswith(("teacher.options.", "student.options.", "data.text.")):
+            refuse_typed(
+                "assignments",
+                because=f"sizes and latency do not depend on {key}; add --steps N to measure training steps",
+            )
+
+
+class Sizes(NamedTuple):
+    """What networks and their samples have to fit.
+
+    Attributes:
+        shape: of an image, (channels, height, width), or of a text, (tokens,).
+        classes: number of logits.
+        options: keywords of the networks, such as ``in_channels``.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    options: dict[str, int]
+
+
+def _sizes(recipe: Recipe, shape: tuple[int, ...] | None, classes: int | None) -> Sizes:
+    """Sizes from the options; those that were not typed come from the data, a vocabulary from the recipe."""
+    from pursuhint.training.recipe.schema import TextConfig
+
+    vocabulary: dict[str, int] = {}
     if shape is None or classes is None:
-        from pursuhint.training.loaders import load_images
+        from pursuhint.data import ImageData
+        from pursuhint.training.loaders import load_data
 
-        data = load_images(recipe.data)
-        shape = (data.in_channels, *data.image_size) if shape is None else shape
-        classes = data.num_classes if classes is None else classes
-    return shape, classes
+        data = load_data(recipe.data)
+        images = isinstance(data, ImageData)
+        own = (data.in_channels, *data.image_size) if isinstance(data, ImageData) else (data.tokens,)
+        if shape is not None and (len(shape) == 3) != images:
+            raise PursuhintError(
+                f"--input {'x'.join(map(str, shape))} is no shape of {data.name}, whose samples are "
+                f"{'images' if images else 'texts'}; leave --input out, or give --classes, too"
+            )
+        shape, classes = shape or own, classes or data.num_classes
+        vocabulary = {} if isinstance(data, ImageData) else {"vocab_size": data.vocab_size}
+    elif len(shape) == 1:
+        vocabulary = {"vocab_size": (recipe.data.text or TextConfig()).vocabulary}
+    return Sizes(shape, classes, {"in_channels": shape[0]} if len(shape) == 3 else vocabulary)
 
 
-def _network(config: Any, classes: int, channels: int) -> nn.Module:
+def _network(config: Any, sizes: Sizes) -> nn.Module:
     from pursuhint.models import create_model
 
-    return create_model(
-        config.network, num_classes=config.num_classes or classes, in_channels=channels, **config.options
-    )
+    options = {**sizes.options, **config.options}
+    return create_model(config.network, num_classes=config.num_classes or sizes.classes, **options)
 
 
 def _as_dict(profile: Profile, taken: StepProfile | None) -> dict[str, Any]:
@@ -226,12 +268,15 @@ def _print(profiles: Sequence[Profile], taken: StepProfile | None) -> None:
     for line in table(header, rows):
         echo(line)
     where = "one thread" if profile.threads == 1 else f"{profile.threads} threads"
-    image = "x".join(map(str, profile.shape))
-    echo(f"images {image}, {profile.device}" + (f", {where}" if profile.device == "cpu" else ""))
+    size = "x".join(map(str, profile.shape))
+    kind, sample = (
+        ("images", f"images {size}") if len(profile.shape) == 3 else ("texts", f"texts of {size} tokens")
+    )
+    echo(f"{sample}, {profile.device}" + (f", {where}" if profile.device == "cpu" else ""))
     if taken is not None:
         echo(
-            f"a training step of {taken.batch_size} images: {1000 * taken.total:.1f} ms "
-            f"({taken.samples_per_second:,.0f} images/s), medians of {taken.steps} steps"
+            f"a training step of {taken.batch_size} {kind}: {1000 * taken.total:.1f} ms "
+            f"({taken.samples_per_second:,.0f} {kind}/s), medians of {taken.steps} steps"
         )
         for part, seconds in taken.seconds.items():
             echo(f"  {part:10} {1000 * seconds:8.2f} ms  {100 * seconds / taken.total:5.1f} %")

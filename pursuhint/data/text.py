@@ -36,9 +36,9 @@ class TextData(InputData):
         return tensors_of(self.train.inputs)[0].shape[1]
 
 
-def text_example(tokens: int) -> dict[str, Tensor]:
-    """Two texts of a number of tokens, for looking at networks."""
-    ids = torch.zeros(2, tokens, dtype=torch.int64)
+def text_example(tokens: int, count: int = 2) -> dict[str, Tensor]:
+    """Texts of a number of tokens, for looking at networks."""
+    ids = torch.zeros(count, tokens, dtype=torch.int64)
     return {"input_ids": ids, MASK: torch.ones_like(ids)}
 
 

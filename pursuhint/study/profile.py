@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pursuhint._util.devices import choose_device
+from pursuhint._util.network_input import NetworkInput, call_as_given, map_tensors, shapes_of, tensors_of
+from pursuhint.data.text import text_example
 from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
 from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.models.checkpoint import count_parameters
 
 if TYPE_CHECKING:
-    from pursuhint.data import ImageData
+    from pursuhint.data import ImageData, InputData
     from pursuhint.distillation.distiller import Distiller
     from pursuhint.training.recipe.schema import Recipe
 
@@ -40,7 +42,7 @@ class NetworkProfile:
     Attributes:
         name: of the network.
         parameters: of all kinds, trainable or not.
-        flops: of one image, a multiplication and an addition counting as two: convolutions and matrix
+        flops: of one image or text, a multiplication and an addition counting as two: convolutions and matrix
             products, as `torch.utils.flop_counter` counts them. Papers often give half of it, the
             multiply-adds.
         latency: median seconds for a batch, by batch size.
@@ -59,14 +61,14 @@ class Profile:
     Attributes:
         student: the small network.
         teacher: the large one, or None.
-        shape: of an image, (channels, height, width).
+        shape: of an image, (channels, height, width), or of a text, (tokens,).
         device: where latency was measured.
         threads: of the CPU.
     """
 
     student: NetworkProfile
     teacher: NetworkProfile | None
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     device: str
     threads: int
 
@@ -112,26 +114,26 @@ class StepProfile:
 
     @property
     def samples_per_second(self) -> float:
-        """How many images a second that is."""
+        """How many images or texts a second that is."""
         return self.batch_size / self.total
 
 
-def count_flops(network: nn.Module, image: Tensor) -> int:
+def count_flops(network: nn.Module, sample: NetworkInput) -> int:
     """Operations of one forward pass, a multiplication and an addition counting as two.
 
     Args:
         network: run once, in evaluation mode, and otherwise left as it was.
-        image: shape (1, channels, height, width), where the network is.
+        sample: a batch of one, such as images (1, channels, height, width), where the network is.
     """
     with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(image)
+        call_as_given(network, sample)
     return int(counter.get_total_flops())
 
 
 def profile_networks(
     student: nn.Module,
     teacher: nn.Module | None,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     *,
     batch_sizes: Sequence[int] = (1, 64),
     repeats: int = 20,
@@ -146,14 +148,15 @@ def profile_networks(
     Args:
         student: the small network; moved to ``device``.
         teacher: the large one, or None.
-        shape: of an image, (channels, height, width).
+        shape: of an image, (channels, height, width); or of a text, (tokens,), for networks that take
+            ``input_ids`` and ``attention_mask``.
         batch_sizes: at which latency is measured.
         repeats: passes of each network and batch size that are timed.
         device: where to run; None for the best there is.
         names: of student and teacher.
 
     Raises:
-        PursuhintError: a number is below 1.
+        PursuhintError: a number is below 1, or a network does not take samples of this shape.
     """
     if repeats < 1 or not batch_sizes or min(batch_sizes) < 1:
         raise PursuhintError(
@@ -165,21 +168,23 @@ def profile_networks(
         networks = {f"{names[0]} (student)": student, f"{names[1]} (teacher)": teacher}
     latency: dict[str, dict[int, float]] = {name: {} for name in networks}
     for size in batch_sizes:
-        images = torch.zeros(size, *shape, device=device)
+        batch = _batch(size, shape, device)
         times: dict[str, list[float]] = {name: [] for name in networks}
         with torch.no_grad(), contextlib.ExitStack() as stack:
             for network in networks.values():
                 stack.enter_context(evaluating(network.to(device)))
+            for name, network in networks.items():
+                _check_fits(name, network, batch)
             for number in range(_WARM_UP + repeats):
                 for name, network in networks.items():
-                    seconds = _seconds(network, images)
+                    seconds = _seconds(network, batch)
                     if number >= _WARM_UP:
                         times[name].append(seconds)
         for name in networks:
             latency[name][size] = statistics.median(times[name])
-    image = torch.zeros(1, *shape, device=device)
+    sample = _batch(1, shape, device)
     profiles = [
-        NetworkProfile(name, count_parameters(network), count_flops(network, image), latency[name])
+        NetworkProfile(name, count_parameters(network), count_flops(network, sample), latency[name])
         for name, network in networks.items()
     ]
     return Profile(
@@ -197,7 +202,7 @@ def profile_steps(
     steps: int = 20,
     device: torch.device | str | None = None,
     teacher: nn.Module | None = None,
-    data: ImageData | None = None,
+    data: ImageData | InputData | None = None,
     student: nn.Module | None = None,
 ) -> StepProfile:
     """Take some training steps of a recipe's main stage and see where the time goes. Nothing is written.
@@ -322,12 +327,33 @@ class _StepWatch:
                 hook.remove()
 
 
-def _seconds(network: nn.Module, images: Tensor) -> float:
+def _batch(size: int, shape: tuple[int, ...], device: torch.device) -> NetworkInput:
+    """Zeros: images, or texts of a number of tokens without padding."""
+    if len(shape) == 1:
+        return map_tensors(text_example(shape[0], size), lambda values: values.to(device))
+    return torch.zeros(size, *shape, device=device)
+
+
+def _check_fits(name: str, network: nn.Module, batch: NetworkInput) -> None:
+    """Run a network once.
+
+    Raises:
+        PursuhintError: it fails.
+    """
+    try:
+        call_as_given(network, batch)
+    except Exception as error:  # networks raise errors of all kinds
+        reason = " ".join(str(error).split())[:160]
+        raise PursuhintError(f"{name} does not take {shapes_of(batch)}: {reason}") from error
+
+
+def _seconds(network: nn.Module, batch: NetworkInput) -> float:
     """How long a forward pass takes, until the device is done."""
-    _wait(images.device)
+    device = tensors_of(batch)[0].device
+    _wait(device)
     started = time.perf_counter()
-    network(images)
-    _wait(images.device)
+    call_as_given(network, batch)
+    _wait(device)
     return time.perf_counter() - started
 
 

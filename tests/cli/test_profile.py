@@ -33,6 +33,6 @@ def test_steps_and_json(pursuhint):
 def test_mistakes(pursuhint):
     assert (
         "is not a shape such as 3x32x32"
-        in pursuhint("profile", "--student", "resnet8", "--input", "3").stderr
+        in pursuhint("profile", "--student", "resnet8", "--input", "3x3").stderr
     )
     assert "which network" in pursuhint("profile").stderr

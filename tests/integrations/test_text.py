@@ -267,9 +267,31 @@ def test_bundles_and_programs_of_texts_predict_as_their_run(
     assert all(torch.equal(values, state[name]) for name, values in load_file(copied).items())
 
 
+def test_networks_of_text_are_profiled(corpus: Path) -> None:
+    """Of a number of tokens, or of the data; options change the network."""
+    words = ("profile", "--student", "hf:bert", *sizes("student", 16, 2), "--repeats", "1", "--at-batch", "2")
+    sized = call(*words, "--input", "9", "--classes", "2", "--json")
+    assert sized.exit_code == 0, sized.exception
+    read = call(*words, "--data", f"text:{corpus}", "--json")
+    assert read.exit_code == 0, read.exception
+    first, second = (json.loads(done.stdout) for done in (sized, read))
+    assert first["shape"] == second["shape"] == [9]
+    assert first["student"]["flops"] == second["student"]["flops"]
+    rows = 8_000 - load_text(corpus).vocab_size
+    assert first["student"]["parameters"] - second["student"]["parameters"] == 16 * rows
+    stepped = call(*words, "--data", f"text:{corpus}", "--steps", "1", "--set", "optimizer.name=adamw")
+    assert "texts of 9 tokens" in stepped.stdout
+    assert "a training step of 64 texts" in stepped.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["profile", "--student", "resnet8", "--input", "9", "--classes", "2"], "takes images"),
+        (
+            ["profile", "--student", "hf:bert", "--input", "1x8x8", "--classes", "2"],
+            "does not take (1, 1, 8, 8)",
+        ),
         (["predict", "{run}"], "what is to be classified"),
         (["predict", "{run}", "{run}/recipe.yaml"], "its lines are --file"),
         (["predict", "{run}", " "], "not empty"),
@@ -279,7 +301,7 @@ def test_bundles_and_programs_of_texts_predict_as_their_run(
         ),
         (["evaluate", "{run}", "--data", "digits"], "evaluated on that alone"),
     ],
-    ids=["nothing", "file", "empty", "normalisation", "other"],
+    ids=["profile-text", "profile-image", "nothing", "file", "empty", "normalisation", "other"],
 )
 def test_what_a_run_on_texts_cannot_do(words: list[str], message: str, teacher: Path) -> None:
     done = call(*(word.format(run=teacher) for word in words))

@@ -78,3 +78,27 @@ def test_a_student_without_a_teacher():
     assert taken.seconds["teacher"] == 0
     with pytest.raises(PursuhintError, match="at least 1 step must be measured, got 0"):
         profile_steps(alone, steps=0)
+
+
+class Embedded(torch.nn.Module):
+    """A network of texts."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(30, width)
+        self.classifier = torch.nn.Linear(width, 4)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.classifier((self.embedding(input_ids) * attention_mask[..., None]).mean(1))
+
+
+def test_texts():
+    """Operations and latency of networks of text; a shape that a network cannot take is one line."""
+    profile = profile_networks(Embedded(8), Embedded(16), (5,), batch_sizes=(2,), repeats=1)
+    assert profile.student.flops == 2 * 8 * 4
+    assert profile.fewer_flops == 2
+    assert set(profile.speed_up) == {2}
+    with pytest.raises(PursuhintError, match=r"student does not take \(1, 3, 8, 8\)"):
+        profile_networks(Embedded(8), None, (3, 8, 8), batch_sizes=(1,), repeats=1)
+    with pytest.raises(PursuhintError, match="student does not take input_ids"):
+        profile_networks(torch.nn.Conv2d(3, 1, 1), None, (5,), batch_sizes=(1,), repeats=1)
