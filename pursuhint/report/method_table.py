@@ -56,10 +56,11 @@ def _loss(method: MethodResult) -> str:
 def _difference(pair: PairedComparison | None) -> str:
     if pair is None:
         return "–"
-    if pair.low is None or pair.high is None:
-        return signed(pair.mean)
     if pair.verdict == "equal":
         mark = " =" if pair.survives_correction is False else " =="
+    elif pair.verdict == "unknown":
+        mark = ""
     else:
         mark = "" if pair.verdict == "undecided" else "**" if pair.survives_correction else "*"
-    return f"{signed(pair.mean)} [{signed(pair.low)}, {signed(pair.high)}]{mark}"
+    interval = "" if pair.low is None or pair.high is None else f" [{signed(pair.low)}, {signed(pair.high)}]"
+    return f"{signed(pair.mean)}{interval}{mark}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pursuhint._util.shown import Shown, counted
 from pursuhint._util.text import capital, percent
@@ -358,18 +358,33 @@ def findings_on(arms: Sequence[ArmResult]) -> tuple[str, ...]:
                 f"every student with hints ended below the student alone ({alone:.2f} % on average): the "
                 f"best of them, {best.title}, at {best.last.mean:.2f} %"
             )
-    terms: dict[str, list[ArmResult]] = {}
-    for arm in arms:
-        for name in sorted({run.dominant_term for run in arm.runs if run.dominant_term is not None}):
-            terms.setdefault(name, []).append(arm)
-    for name, dominated in terms.items():
-        runs = [run for arm in dominated for run in arm.runs if run.dominant_term == name]
-        least = percent(min(run.dominant_share or 0.0 for run in runs))
-        findings.append(
-            f"the loss {name} makes up {least} or more of the weighted sum after the first epoch "
-            f"({', '.join(arm.title for arm in dominated)}), so the other terms hardly count"
+    return (*findings, *dominated(arms), *few_seeds(arms[0].last.n))
+
+
+class _Trained(Protocol):
+    """An arm or a method with its runs."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def runs(self) -> Sequence[SeedResult]: ...
+
+
+def dominated(ways: Sequence[_Trained]) -> tuple[str, ...]:
+    """One sentence for every term that makes up nearly the whole loss of some arms or methods."""
+    terms: dict[str, list[_Trained]] = {}
+    for way in ways:
+        for name in sorted({run.dominant_term for run in way.runs if run.dominant_term is not None}):
+            terms.setdefault(name, []).append(way)
+    sentences = []
+    for name, found in terms.items():
+        shares = [run.dominant_share or 0.0 for way in found for run in way.runs if run.dominant_term == name]
+        sentences.append(
+            f"the loss {name} makes up {percent(min(shares))} or more of the weighted sum after the first "
+            f"epoch ({', '.join(way.title for way in found)}), so the other terms hardly count"
         )
-    return (*findings, *few_seeds(arms[0].last.n))
+    return tuple(sentences)
 
 
 def result_of(arms: Sequence[ArmResult], against: Mapping[str, Sequence[PairedComparison]]) -> str:

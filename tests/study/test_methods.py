@@ -271,3 +271,33 @@ def test_few_seeds_and_methods_below_the_student_alone_are_said_first(finished):
     methods = tuple(alone if method.name == "alone" else method for method in finished.methods)
     first = findings(finished.model_copy(update={"methods": methods}))[0]
     assert first.startswith("Every method ended below the student alone (100.00 %")
+
+
+def test_a_term_that_makes_up_the_loss_is_named_in_the_report(finished):
+    def with_term(name, share):
+        method = finished.method(name)
+        changes = {"dominant_term": None if share is None else "at", "dominant_share": share}
+        return method.model_copy(
+            update={"runs": tuple(run.model_copy(update=changes) for run in method.runs)}
+        )
+
+    named = {"at": 0.97}
+    methods = tuple(with_term(method.name, named.get(method.name)) for method in finished.methods)
+    study = finished.model_copy(update={"methods": methods})
+    (line,) = [line for line in findings(study) if "makes up" in line]
+    assert line == (
+        "The loss at makes up 97 % or more of the weighted sum after the first epoch (AT), so the other "
+        "terms hardly count."
+    )
+    plain = tuple(with_term(method.name, None) for method in finished.methods)
+    assert not any("makes up" in line for line in findings(finished.model_copy(update={"methods": plain})))
+
+
+def test_equality_without_an_interval_has_its_mark_in_the_table(finished):
+    first = finished.against["alone"][0]
+    same = replace(
+        first, mean=0.0, std=0.0, low=None, high=None, p_value=None, margin=0.5, equality_p_value=0.004,
+        adjusted_equality_p_value=0.01,
+    )  # fmt: skip
+    study = finished.model_copy(update={"against": {"alone": (same,)}})
+    assert [row[4] for row in method_grid(study).rows if row[4] != "–"] == ["0.00 =="]

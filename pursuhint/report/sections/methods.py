@@ -31,7 +31,7 @@ from pursuhint.report.text import (
     training_rows,
 )
 from pursuhint.study.bounds import FEWEST_SEEDS
-from pursuhint.study.comparison import few_seeds
+from pursuhint.study.comparison import dominated, few_seeds
 from pursuhint.study.method_comparison import MethodComparison
 from pursuhint.study.paired_statistics import DECIDED, PairedComparison
 from pursuhint.training.recipe.schema import Recipe
@@ -108,7 +108,10 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
 
 
 def findings(study: MethodComparison) -> tuple[str, ...]:
-    """Sentences: methods better or worse than each control, before and after correction; failed methods."""
+    """Sentences: methods better or worse than each control, before and after correction; failed methods.
+
+    And terms that make up nearly the whole loss of a method.
+    """
     alone, taught = study.method("alone").last.mean, [m for m in study.methods if m.name != "alone"]
     best = max(taught, key=lambda method: method.last.mean, default=None)
     lines = []
@@ -151,6 +154,7 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
             lines.append(
                 f"With {count(len(study.seeds), 'seed')} no method is significantly different from {name}."
             )
+    lines += [f"{capital(sentence)}." for sentence in dominated(study.methods)]
     if study.failed:
         lines.append(f"Not trained: {listed(list(study.failed))}; the reasons are below.")
     return tuple(lines)
