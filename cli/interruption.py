@@ -7,11 +7,8 @@ from pathlib import Path
 
 import click
 
-INTERRUPTED = 128 + signal.SIGINT
-"""Exit status after Ctrl-C, as in shells."""
-
 # Commands whose folder keeps what was finished; the same command continues from there.
-_RESUMABLE = ("train", "analyze", "compare", "demo", "search", "table run")
+_RESUMABLE = ("train", "analyze", "compare", "demo", "search", "crosstask", "table run")
 
 
 # Where `remember_folder` keeps it for the contexts above the command's own.
@@ -23,16 +20,18 @@ def remember_folder(context: click.Context) -> None:
     context.meta[_FOLDER] = context.params.get("out")
 
 
-def interruption_line(context: click.Context) -> str:
-    """The line for a command that Ctrl-C stopped before its end.
+def interruption_line(context: click.Context, number: int) -> str:
+    """The line for a command that Ctrl-C or another signal stopped before its end.
 
     Args:
         context: of the group, whose command was interrupted.
+        number: of the signal.
     """
+    how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
     out = context.meta.get(_FOLDER)
     if context.invoked_subcommand in _RESUMABLE and isinstance(out, Path) and _holds_something(out):
-        return f"interrupted; what was saved in {out} is kept, and the same command continues from there"
-    return "interrupted; nothing is half written, and the same command starts again"
+        return f"{how}; what was saved in {out} is kept, and the same command continues from there"
+    return f"{how}; nothing is half written, and the same command starts again"
 
 
 def _holds_something(folder: Path) -> bool:

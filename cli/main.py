@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 import warnings
 from typing import Any
 
 import click
 
+from pursuhint._util.end_signals import EndedBySignal, raise_on_signals
 from pursuhint._util.registry import did_you_mean
 from pursuhint._version import __version__
 from pursuhint.errors import PursuhintError, PursuhintWarning
 
-from .interruption import INTERRUPTED, interruption_line
+from .interruption import interruption_line
 from .standard_streams import patient_streams
 from .terminal import echo
 
@@ -74,16 +76,18 @@ class Commands(click.Group):
         return super().resolve_command(context, args)
 
     def invoke(self, context: click.Context) -> Any:
-        """Run the command; Ctrl-C and what the machine refuses end it in one line.
+        """Run the command; Ctrl-C, SIGTERM, SIGHUP and what the machine refuses end it in one line.
 
         Raises:
             PursuhintError: a file or folder cannot be used, which nothing else has reported.
         """
         try:
-            return super().invoke(context)
-        except KeyboardInterrupt:
-            echo(f"pursuhint: {interruption_line(context)}", err=True)
-            sys.exit(INTERRUPTED)
+            with raise_on_signals():
+                return super().invoke(context)
+        except KeyboardInterrupt as stop:
+            number = stop.signal if isinstance(stop, EndedBySignal) else signal.SIGINT
+            echo(f"pursuhint: {interruption_line(context, number)}", err=True)
+            sys.exit(128 + number)
         except OSError as error:
             if error.errno not in _REFUSALS or error.filename is None:
                 raise
@@ -115,9 +119,9 @@ def main() -> None:
 def run(arguments: list[str] | None = None) -> Any:
     """Entry point: a `PursuhintError` becomes one line on stderr and exit status 1, its warning a note there.
 
-    A bug keeps its traceback. A run that SIGTERM, SIGHUP or Ctrl-C stopped has been saved and ends with
-    status 143, 129 or 130, Ctrl-C elsewhere with 130, a reader of stdout that went away (``| head``) with
-    141. When the reader of stderr goes away, the command continues without its messages.
+    A bug keeps its traceback. SIGTERM, SIGHUP and Ctrl-C end every command with status 143, 129 or 130; a run
+    in training is saved before. A reader of stdout that went away (``| head``) ends with 141. When the reader
+    of stderr goes away, the command continues without its messages.
     """
     show_warning = warnings.showwarning
 

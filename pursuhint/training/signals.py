@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from pursuhint._util.distributed import world_size
+from pursuhint._util.end_signals import ends_process
 
 AGREE_EVERY = 10
 """Steps between two exchanges in which the ranks agree on whether to stop."""
@@ -77,7 +78,7 @@ def catch_signals(request: StopRequest) -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         for number in _STOPS:
             present = signal.getsignal(number)
-            if present in (signal.SIG_DFL, signal.default_int_handler):
+            if ends_process(present):
                 before[number] = present
                 signal.signal(number, request.note)
     try:

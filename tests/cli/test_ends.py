@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pursuhint.cli.main import run
 
+from pursuhint._util.end_signals import EndedBySignal, raise_on_signals
 from tests.helpers.processes import Process
 
 LONG = "n" * 300
@@ -85,6 +86,54 @@ def test_the_line_says_what_is_kept(here, monkeypatch, capsys) -> None:
     monkeypatch.setattr("pursuhint.study.compare", interrupt)
     _, lines = ended(next(words for words in INTERRUPTED if words.startswith("compare")), capsys)
     assert "saved in out is kept" in lines[-1]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_other_signals_end_a_command_with_one_line_and_their_status(
+    number, status, here, monkeypatch, capsys
+) -> None:
+    def end(*given: object, **named: object) -> None:
+        (here / "out" / "state").mkdir(parents=True)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("pursuhint.study.compare", end)
+    before = signal.signal(number, signal.SIG_DFL)  # ignored under nohup
+    try:
+        found, lines = ended(next(words for words in INTERRUPTED if words.startswith("compare")), capsys)
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert found == status
+    said = f"pursuhint: ended by {signal.Signals(number).name}; what was saved in out is kept"
+    assert [line.startswith(said) for line in lines if line.startswith("pursuhint: ")] == [True]
+
+
+def test_a_forked_child_of_a_command_ends_by_default() -> None:
+    """Workers that read images are ended by SIGTERM, and say nothing."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with raise_on_signals():
+            if (child := os.fork()) == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os._exit(0)
+            assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+            with pytest.raises(EndedBySignal):
+                os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_training_that_is_ended_by_sigterm_saves_its_step(here, capsys, monkeypatch) -> None:
+    """The command's own handler gives way to that of the run."""
+
+    def end(progress: object, event: object) -> None:
+        if type(event).__name__ == "StepDone":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("pursuhint.cli.progress.TrainingProgress.__call__", end)
+    found, lines = ended(f"{TRAIN} out --no-report --epochs 3", capsys)
+    assert found == 143
+    assert "stopped by SIGTERM" in lines[-1]
 
 
 def test_an_interrupt_in_the_middle_of_an_analysis_leaves_nothing(tmp_path: Path) -> None:
