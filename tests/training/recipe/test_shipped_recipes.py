@@ -198,7 +198,17 @@ def test_losses_that_need_equal_channels_list_the_pairs_that_have_them(name):
 # -- settings of the papers ------------------------------------------------------------------------------
 
 OF_KD = ("cifar100-fast", "cifar100-speedrun")
-ITS_OWN_SCHEDULE = {"reviewkd", "distpro", "refilled", "refilled-supplement", "crcd", "fast", "speedrun"}
+ITS_OWN_SCHEDULE = {
+    "reviewkd",
+    "distpro",
+    "refilled",
+    "refilled-supplement",
+    "crcd",
+    "fast",
+    "speedrun",
+    "mlkd",
+    "mlkd-standardized",
+}
 
 
 @pytest.mark.parametrize(
@@ -225,7 +235,19 @@ def test_review_settings(name):
     assert Recipe.load(f"{name}:resnet32x4-ShuffleV1").optimizer.lr == 0.02
 
 
-OTHER_FORMS = ("cifar100-kd-standardized", "cifar100-sdd-dkd")  # of a loss, with weights of their own
+def test_longer_settings_of_mlkd():
+    for name, epochs in (("cifar100-mlkd", 240), ("cifar100-mlkd-standardized", 480)):
+        assert (Recipe.load(name).optimizer.lr, Recipe.load(name).epochs) == (0.025, epochs)
+        mobile = Recipe.load(f"{name}:resnet32x4-ShuffleV2")
+        assert (mobile.optimizer.lr, mobile.epochs) == (0.01, 960)
+
+
+OTHER_FORMS = (
+    "cifar100-kd-standardized",
+    "cifar100-dkd-standardized",
+    "cifar100-mlkd-standardized",
+    "cifar100-sdd-dkd",
+)  # of a loss, with weights of their own
 
 
 @pytest.mark.parametrize("name", [name for name in CIFAR if name not in (*OTHER_FORMS, *OF_KD)])
