@@ -66,6 +66,8 @@ def of_pages() -> list[str]:
     ]
 
 
+STUDIES = ("compare", "crossed", "landscape", "arms")  # of which examples draw figures
+
 EXAMPLES = list(dict.fromkeys(of_help() + of_pages()))
 
 
@@ -85,13 +87,16 @@ def test_examples_are_found():
 def folder(tmp_path, monkeypatch):
     """A folder with what the examples name: runs, an analysis, recipes."""
     monkeypatch.chdir(tmp_path)
-    runs = ("runs/at", "runs/kd", "runs/icd", "runs/resnet20", "runs/student")
-    for name in (*runs, "runs/at-fast", "runs/search", "analysis", "pre", "FOLDER"):
+    runs = ("runs/at", "runs/kd", "runs/icd", "runs/resnet20", "runs/student", "runs/bert")
+    for name in (*runs, "runs/at-fast", "runs/search", "analysis", "pre", "FOLDER", *STUDIES):
         Path(name).mkdir(parents=True)
     for words in EXAMPLES:
         for file in re.findall(r"--teacher-(?:checkpoint |weights \w+=)(\S+)", words):
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             Path(file).touch()
+        for run in re.findall(r"--tokenizer (\S+)", words):
+            Path(run).mkdir(parents=True, exist_ok=True)
+            Path(run, "tokenizer.json").touch()
     for words in EXAMPLES:  # those of docs/papers.md; patterns stand for themselves
         runs += tuple(re.findall(r"(?<=\s)papers/[^\s.]+(?=\s)", words))
     for run in runs:
@@ -101,6 +106,7 @@ def folder(tmp_path, monkeypatch):
         Path(name).mkdir(parents=True)
     for file in (
         "photo.jpg",
+        "lines.txt",
         "photos/val/digit-3/519.png",
         "bundle/model.onnx",
         "runs/at/bundle/model.onnx",
@@ -147,6 +153,8 @@ def resolve(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, call)
     published = "pursuhint.models.published_weights.fetch_weights"  # would ask the network
     monkeypatch.setattr(published, lambda name, **_: Path("published.safetensors"))
+    if words[0] == "pathways":
+        Path("distpro.yaml").unlink()  # which others read, and this one writes
     with pytest.raises(Called) as found:
         main.main(args=words, standalone_mode=False)
     recipe = found.value.args[0]
