@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -28,19 +28,24 @@ IMAGE_SUFFIXES = frozenset(
 # PostScript is passed to Ghostscript.
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
-_GRAY_MODES = frozenset({"1", "L", "LA"})
-_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+_16_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+_GRAY_MODES = frozenset({"1", "L", "LA"}) | _16_BITS
+_DEEP_MODES = frozenset({"I", "F"})
+_SCALE = 65535 / 255  # of 16 bits to 8
+_LOOKED_AT = 32  # images of 16 bits
+_FEW_BITS = 4096  # below this, 16 bits hold 12 or fewer, of which scaling would leave 16 shades of grey
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class ImageHeader(NamedTuple):
-    """Size in pixels of an image file, and whether it has one channel."""
+    """Size in pixels of an image file, whether it has one channel, and whether that has 16 bits."""
 
     height: int
     width: int
     gray: bool
+    deep: bool = False
 
 
 def _damaged(path: Path, error: Exception) -> PursuhintError:
@@ -53,11 +58,23 @@ def _damaged(path: Path, error: Exception) -> PursuhintError:
     return PursuhintError(f"cannot read the image {shown(path)}: {reason}; replace or remove the file")
 
 
-def _check_depth(path: Path, mode: str) -> None:
+def _mode_of(path: Path, image: Image.Image) -> str:
+    """Pillow's mode, which for grey PNG files of 16 bits is that of 32 in old versions.
+
+    Raises:
+        PursuhintError: it has 32 bits, or floating-point values, which have no known range.
+    """
+    mode = "I;16" if image.mode == "I" and image.format == "PNG" else image.mode
     if mode in _DEEP_MODES:
         raise PursuhintError(
-            f"{shown(path)} has more than 8 bits a pixel (mode {mode}); convert it to 8 bits"
+            f"{shown(path)} has more than 16 bits a pixel (mode {mode}); convert it to 8 or 16 bits"
         )
+    return mode
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits with 0 to 65535 scaled to 0 to 255; Pillow would cut off what is above 255."""
+    return Image.fromarray((np.asarray(image) / _SCALE).round().astype(np.uint8))
 
 
 _SIDEWAYS = (5, 6, 7, 8)  # values of EXIF orientation that exchange height and width
@@ -79,23 +96,49 @@ def read_header(path: Path, *, upright: bool = True) -> ImageHeader:
         upright: turn the image as its EXIF orientation says.
 
     Raises:
-        PursuhintError: not an image, or one with more than 8 bits a channel.
+        PursuhintError: not an image, or one with more than 16 bits a pixel of one channel.
     """
     try:
         with _opened(path) as image:
-            mode, (width, height) = image.mode, image.size
+            mode, (width, height) = _mode_of(path, image), image.size
             if upright and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
                 width, height = height, width
     except PursuhintError:
         raise
     except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
         raise _damaged(path, error) from error
-    _check_depth(path, mode)
-    return ImageHeader(height, width, mode in _GRAY_MODES)
+    return ImageHeader(height, width, mode in _GRAY_MODES, mode in _16_BITS)
+
+
+def check_16_bits(paths: Sequence[Path]) -> None:
+    """Check that grey images of 16 bits use more of them than 12, as scaling to 8 bits supposes.
+
+    Args:
+        paths: of such images, of which the first are looked at.
+
+    Raises:
+        PursuhintError: none of these does, or one cannot be read.
+    """
+    most = 0
+    for path in paths[:_LOOKED_AT]:
+        try:
+            with _opened(path) as image:
+                most = max(most, int(np.asarray(image).max()))
+        except PursuhintError:
+            raise
+        except Exception as error:
+            raise _damaged(path, error) from error
+    if most < _FEW_BITS:
+        raise PursuhintError(
+            f"images such as {shown(paths[0])} have 16 bits a pixel, but no value above {most}, of which 8 "
+            "bits would leave few shades; scale them to the whole range of 16 bits, or convert them to 8 bits"
+        )
 
 
 def read_image(path: Path, channels: int, *, upright: bool = True) -> Image.Image:
     """Decode an image as greyscale (one channel) or RGB (three). Transparency is dropped.
+
+    Grey values of 16 bits are scaled to 8.
 
     Args:
         path: the file.
@@ -103,14 +146,17 @@ def read_image(path: Path, channels: int, *, upright: bool = True) -> Image.Imag
         upright: turn the image as its EXIF orientation says, as photo viewers do.
 
     Raises:
-        PursuhintError: the file is missing, truncated or damaged, or has more than 8 bits a channel.
+        PursuhintError: the file is missing, truncated or damaged, or has more than 16 bits a pixel of one
+            channel.
     """
     try:
         with _opened(path) as file:
-            _check_depth(path, file.mode)
+            mode = _mode_of(path, file)
             image: Image.Image = file
             if upright and file.getexif().get(_ORIENTATION, 1) != 1:
                 image = ImageOps.exif_transpose(file)
+            if mode in _16_BITS:
+                image = _to_8_bits(image)
             # Pillow warns when a palette with transparency is converted in one step.
             if image.mode == "P" and "transparency" in image.info:
                 image = image.convert("RGBA")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,12 +12,12 @@ from types import MappingProxyType
 import torch
 
 from pursuhint.data.augment import CropFlip, channel_statistics
-from pursuhint.data.decode import ImageHeader, decode_all, read_headers
+from pursuhint.data.decode import ImageHeader, check_16_bits, decode_all, read_headers
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.image_files import list_classes, list_images, warn_of_number_names, warn_of_skipped
 from pursuhint.data.preprocessing import ImageSize, height_and_width
 from pursuhint.data.splits import FileSplit, MemorySplit, hold_out
-from pursuhint.errors import PursuhintError
+from pursuhint.errors import PursuhintError, PursuhintWarning
 
 __all__ = ["load_folder"]
 
@@ -112,7 +113,7 @@ def load_folder(
         val = files["val"]
         files["val"] = replace(val, indices=val.indices + len(files["train"]))
 
-    headers = _survey(list(files.values()), exif)
+    headers = _survey(folder, list(files.values()), exif)
     channels = _common_channels(folder, headers) if channels is None else channels
     size = height_and_width(image_size) if image_size is not None else _common_size(headers)
     count = sum(len(split) for split in files.values())
@@ -192,11 +193,25 @@ def _held_out(folder: Path, train: FileSplit, fraction: float, seed: int) -> dic
     return {role: replace(part, indices=torch.arange(len(part))) for role, part in parts.items()}
 
 
-def _survey(splits: list[FileSplit], upright: bool) -> list[ImageHeader]:
-    """Headers of all files, or of an evenly spaced subset above `SURVEYED_FILES`."""
+def _survey(folder: Path, splits: list[FileSplit], upright: bool) -> list[ImageHeader]:
+    """Headers of all files, or of an evenly spaced subset above `SURVEYED_FILES`.
+
+    Raises:
+        PursuhintError: a file cannot be read; or none of the first images of 16 bits uses more than 12.
+    """
     step = -(-sum(map(len, splits)) // SURVEYED_FILES)
-    paths = (split.path(position) for split in splits for position in range(0, len(split), step))
-    return read_headers(paths, upright=upright)
+    paths = [split.path(position) for split in splits for position in range(0, len(split), step)]
+    headers = read_headers(paths, upright=upright)
+    if deep := [path for path, header in zip(paths, headers) if header.deep]:
+        check_16_bits(deep)
+        warnings.warn(
+            PursuhintWarning(
+                f"{len(deep)} of {len(paths)} images in {folder} have 16 bits a pixel; they are scaled to 8 "
+                "(value / 257)"
+            ),
+            stacklevel=3,
+        )
+    return headers
 
 
 def _common_channels(folder: Path, headers: list[ImageHeader]) -> int:
