@@ -162,8 +162,8 @@ def landscape_lines(name: str, study: CrossedComparison) -> Iterator[str]:
     yield ""
     yield (
         f"A single hint at every layer in turn, seeds {seeds}, {lengths} epochs: mean and one standard "
-        "deviation. Below, the positions of the arms over all seeds; marks in color where they differ "
-        "between the losses."
+        "deviation; the dashed line is `kd`. Below, the positions of the arms over all seeds; marks in color "
+        "where they differ between the losses."
     )
     yield ""
 

@@ -19,7 +19,12 @@ from pursuhint.training.multi_student.shared import SharedResources, SharedTeach
 from pursuhint.training.prepare_training import Parts, build_distiller, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import Recipe
-from pursuhint.training.teacher_recording import TeacherRecording, check_one_process, values_per_sample
+from pursuhint.training.teacher_recording import (
+    TeacherRecording,
+    check_one_process,
+    is_recording,
+    values_per_sample,
+)
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
@@ -43,6 +48,11 @@ def check_recordings(
         PursuhintError: a folder holds the recording of another pass; or this one cannot be recorded.
     """
     check_one_process(processes)
+    if is_recording(folder):
+        raise PursuhintError(
+            f"{folder} is the recording of one seed, and a study keeps one for every seed, in DIR/seed-N; "
+            "choose another folder (--record-teacher)"
+        )
     first = TeacherRecording.of_run(
         seed_folder(folder, seeds[0]), recipe.model_copy(update={"seed": seeds[0]}), parts
     )

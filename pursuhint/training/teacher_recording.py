@@ -130,9 +130,11 @@ class TeacherRecording:
         path = self.folder / _DESCRIPTION
         if not path.exists():
             if self.folder.is_dir() and any(file.name != ".lock" for file in self.folder.iterdir()):
+                inside = [file for file in sorted(self.folder.iterdir()) if is_recording(file)]
+                other = f", or one of its recordings, such as {inside[0]}" if inside else ""
                 raise PursuhintError(
                     f"{self.folder} holds no recording of a teacher but something else; choose another "
-                    "folder (--record-teacher)"
+                    f"folder (--record-teacher){other}"
                 )
             return
         found = read_json(path, "recording of a teacher")
@@ -217,6 +219,11 @@ class TeacherRecording:
                 for file in epoch.glob("*.safetensors"):
                     remove_halves(file)
         return self._locked
+
+
+def is_recording(folder: Path) -> bool:
+    """Whether a folder is the recording of a teacher."""
+    return (folder / _DESCRIPTION).exists()
 
 
 def check_one_process(processes: int) -> None:

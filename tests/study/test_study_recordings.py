@@ -21,6 +21,7 @@ from pursuhint.study import (
     compare_crossed,
     compare_methods,
 )
+from pursuhint.training import train
 from pursuhint.training.inputs import Inputs
 from pursuhint.training.recipe.schema import LossConfig
 from tests.helpers.study_runs import few_digits, recipe, write_teacher
@@ -136,6 +137,11 @@ def test_another_pass_is_refused_before_anything_is_written(recorded, make, data
                 record_teacher=recorded[0],
             )  # fmt: skip
     assert not (tmp_path / "out").exists()
+    with pytest.raises(PursuhintError, match="is the recording of one seed"):
+        compare(
+            make(), tmp_path / "out", arms=ARMS, seeds=(0,), data=data, device="cpu",
+            record_teacher=recorded[0] / "seed-0",
+        )  # fmt: skip
     (tmp_path / "seed-1").mkdir()
     (tmp_path / "seed-1" / "thesis.tex").write_text("")
     with pytest.raises(PursuhintError, match="holds no recording"):
@@ -144,3 +150,10 @@ def test_another_pass_is_refused_before_anything_is_written(recorded, make, data
             record_teacher=tmp_path,
         )  # fmt: skip
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_by_itself_replays_the_recording_of_its_seed(recorded, make, data, passes, tmp_path):
+    train(make(), tmp_path / "run", data=data, device="cpu", record_teacher=recorded[0] / "seed-0")
+    assert passes == []
+    with pytest.raises(PursuhintError, match=r"or one of its recordings, such as .*seed-0"):
+        train(make(), tmp_path / "other", data=data, device="cpu", record_teacher=recorded[0])

@@ -117,10 +117,9 @@ def _draw_curves(axes: Axes, landscapes: Mapping[str, Landscape]) -> None:
         axes.axhline(baseline, color=color, linewidth=1.0, linestyle="--")
         axes.annotate(
             "no hints",
-            (1.0, baseline),
+            (1.01, baseline),
             xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
+            va="center",
             fontsize=TEXT - 1,
             color=INK,
         )

@@ -42,6 +42,8 @@ def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:
         "deviation over the seeds. A single hint says what its layer teaches alone, not what it adds to "
         "others."
     )
+    if any(one.baseline is not None for one in landscapes.values()):
+        caption += " The dashed line is the mean of the students with the teacher but no hints."
     if any(one.arms for one in landscapes.values()):
         caption += " Below, where other arms have their hints"
         caption += "; marks in color where they differ between the curves." if len(curves) > 1 else "."
