@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -222,20 +223,27 @@ def test_evaluation_waits_at_the_end_for_any_number_of_batches(digits):
 def test_analysis_waits_at_the_end_for_any_number_of_batches(digits, kind):
     (network,) = networks(1)
     points = find_hint_points(network, torch.zeros(2, 1, 8, 8))
-    layout, waits = StatisticsLayout(kind, samples=160), []
+    layout, waits, by_rewriting = StatisticsLayout(kind, samples=160), [], PassOptions(device="cuda")
+    options = replace(by_rewriting, rewrite=False)
     expected = collect([(network, points)], loader(digits, "train", 5, "cpu").epoch(), layout=layout)
     with pretended_gpu() as seen:
         network.to("cuda")
         for batches in (1, 2, 5):
             stream = loader(digits, "train", batches, "cuda").epoch()
             seen.waits.clear()
-            found = collect([(network, points)], stream, PassOptions(device="cuda"), layout=layout)
+            found = collect([(network, points)], stream, options, layout=layout)
+            waits.append(seen.kinds())
+        for batches in (2, 5):  # fusing batch norms waits at the first batch only
+            stream = loader(digits, "train", batches, "cuda").epoch()
+            seen.waits.clear()
+            collect([(network, points)], stream, by_rewriting, layout=layout)
             waits.append(seen.kinds())
         assert torch.allclose(found.mean(2).cpu(), expected.mean(2))
         if kind == "rows":
             assert torch.equal(found.numbers, expected.numbers)
     assert waits[1] == waits[2]
     assert waits[2]["copy from the device"] == 1
+    assert waits[3] == waits[4]
 
 
 @pytest.mark.parametrize("kind", [LayerMoments, PooledFeatures])

@@ -17,6 +17,7 @@ from pursuhint._util.network_input import (
     tensors_of,
 )
 from pursuhint._util.timing import CollectSeconds, Stopwatch
+from pursuhint.acceleration.inference_copy import channels_last, inference_copy
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.prefetch import Prefetcher
 from pursuhint.data.batch import Batch
@@ -126,7 +127,7 @@ def pooled_batches(
         PursuhintError: a point is not reached, a network fails, or the images or features of a batch have
             another shape than those before.
     """
-    readers = [_Reader(network, points, options.pooling) for network, points in networks]
+    readers = [_Reader(network, points, options) for network, points in networks]
     shape: list[torch.Size] | None = None
     number = 0
     with contextlib.ExitStack() as exits:
@@ -149,6 +150,9 @@ def pooled_batches(
                     "resize them to one size"
                 )
             shape = shapes
+            with watch.measure("forward"), torch.no_grad():
+                for reader in readers:
+                    reader.prepare(images)
             with watch.measure("forward"), torch.no_grad(), options.cast():
                 pooled = [features for reader in readers for features in reader.pooled(images, number)]
             # The forward pass is only queued on a GPU: the next batch is copied while it runs.
@@ -165,10 +169,13 @@ def pooled_widths(points: Sequence[HintPoint], pooling: Pooling) -> list[int]:
 class _Reader:
     """Runs one network on batches and pools the features of its points."""
 
-    def __init__(self, network: nn.Module, points: Sequence[HintPoint], pooling: Pooling) -> None:
+    def __init__(self, network: nn.Module, points: Sequence[HintPoint], options: PassOptions) -> None:
         self.extractor = FeatureExtractor(network, points, logits=False)
-        self.pooling = pooling
+        self.pooling = options.pooling
         self.shapes: list[torch.Size] | None = None
+        self._copied: FeatureExtractor | None = None
+        # In half precision a fused layer rounds its output once more, after the shift to its mean.
+        self._undecided = options.rewrite and options.autocast is None
 
     def pooled(self, images: NetworkInput, number: int) -> list[Tensor]:
         """Pooled features of a batch, one (N, width) a point; ``number`` is the batch's, for messages."""
@@ -181,9 +188,20 @@ class _Reader:
         parts = [self._run(some, number) for some in split_samples(images, part)]
         return [torch.cat(pieces) for pieces in zip(*parts)]
 
+    def prepare(self, images: NetworkInput) -> None:
+        """Copy the network for speed, at the first batch that it sees, where that changes no value."""
+        if self._undecided:
+            self._undecided = False
+            points = self.extractor.points
+            if (copied := inference_copy(self.extractor.network, images, points)) is not None:
+                self._copied = FeatureExtractor(copied, points, logits=False)
+
     def _run(self, images: NetworkInput, number: int) -> list[Tensor]:
         try:
-            features = self.extractor(images).maps
+            if self._copied is not None:
+                features = self._copied(channels_last(images)).maps
+            else:
+                features = self.extractor(images).maps
         except PursuhintError:
             raise
         except Exception as error:  # foreign code may raise anything

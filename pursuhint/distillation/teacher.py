@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pursuhint._util.network_input import NetworkInput, first_samples, map_tensors, tensors_of
+from pursuhint._util.network_input import NetworkInput, first_samples, tensors_of
 from pursuhint._util.wrappers import copy_network
 from pursuhint.acceleration.channels_last import channels_last_weights
 from pursuhint.acceleration.compiled_extractor import CompiledExtractor
 from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
+from pursuhint.acceleration.inference_copy import COMPARED, agree, channels_last
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.acceleration.winograd import use_winograd
 from pursuhint.distillation.teacher_cache import TeacherCache
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
 
 __all__ = ["TeacherOutputs", "TeacherRunner"]
-
-_COMPARED = 2
-"""Number of images on which the fused teacher is checked against the original."""
 
 _FULL_PRECISIONS = (torch.float32, torch.float64)
 
@@ -151,7 +149,7 @@ class TeacherRunner:
     def _run(self, images: NetworkInput) -> Features:
         precision, device = self._precision(images), tensors_of(images)[0].device
         if self._acceleration.channels_last:
-            images = map_tensors(images, _channels_last)
+            images = channels_last(images)
         if self._optimized is None or self._optimized_for != (device, precision):
             self._optimized = self._optimize(images, precision)
             self._optimized_for = (device, precision)
@@ -196,14 +194,14 @@ class TeacherRunner:
 
     def _rewritten_copy(self, images: NetworkInput, precision: torch.dtype) -> nn.Module:
         """A copy with fused batch norms, and Winograd if wanted; a plain copy if its outputs differ."""
-        acceleration, few = self._acceleration, first_samples(images, _COMPARED)
+        acceleration, few = self._acceleration, first_samples(images, COMPARED)
         on_cpu = tensors_of(images)[0].device.type == "cpu"
         winograd = acceleration.winograd and precision == torch.float32 and on_cpu
         if acceleration.fuse_batchnorm:
             network = fuse_batchnorms(self._teacher, few, self.outputs.points)
             if winograd:
                 use_winograd(network)
-            if _agree(self._original(few), self._extractor(network)(few)):
+            if agree(self._original(few), self._extractor(network)(few)):
                 return network
         return copy_network(self._teacher)
 
@@ -216,11 +214,6 @@ class TeacherRunner:
         return CompiledExtractor(
             network, outputs.points, logits=outputs.logits, embedding=outputs.embedding, mode=mode
         )
-
-
-def _channels_last(values: Tensor) -> Tensor:
-    """Feature maps in the memory layout that convolutions are fastest in; other tensors as they are."""
-    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
 def _computing_in(precision: torch.dtype, device_type: str) -> torch.autocast:
@@ -250,19 +243,3 @@ def _convert_weights(network: nn.Module, precision: torch.dtype) -> None:
             for parameter in module.parameters(recurse=False):
                 if parameter.dtype == torch.float32:
                     parameter.data = parameter.data.to(precision)
-
-
-def _tensors(features: Features) -> list[Tensor]:
-    return [part for part in (features.logits, features.embedding, *features.maps) if part is not None]
-
-
-def _agree(first: Features, second: Features) -> bool:
-    """Whether two sets of features are equal but for rounding, by relative distance."""
-    for one, other in zip(_tensors(first), _tensors(second), strict=True):
-        if one.shape != other.shape:
-            return False
-        tolerance = min(1e4 * torch.finfo(one.dtype).eps, 0.05)
-        distance = torch.linalg.vector_norm((one - other).float())
-        if not distance <= tolerance * torch.linalg.vector_norm(one.float()):  # false for NaN, too
-            return False
-    return True
