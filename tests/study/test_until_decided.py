@@ -170,6 +170,7 @@ def test_cells_share_the_chance_of_a_wrong_answer_if_asked(crossing, tmp_path):
         assert comparison.sequential.error == 0.05 / 2
         assert comparison.against["conventional"][0].confidence == pytest.approx(1 - 0.05 / 2)
     assert "over all 2 comparisons together" in write_report(tmp_path).read_text()
+    assert "(--error-over all)" in (comparison.path / "report.html").read_text()
     with pytest.raises(PursuhintError, match="it goes with max_seeds"):
         crossing(tmp_path, margin=1e-6, max_seeds=None, error_over="all")
 

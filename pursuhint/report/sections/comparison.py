@@ -60,6 +60,7 @@ from pursuhint.study.arms import WITHOUT_HINTS, is_of_sweep
 from pursuhint.study.bounds import FEWEST_SEEDS
 from pursuhint.study.comparison import ArmResult, Comparison, description_of, first_of_same, title_of
 from pursuhint.study.paired_statistics import PairedComparison
+from pursuhint.study.sequential import ERROR
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
 
@@ -147,6 +148,12 @@ def _again(contents: Contents, comparison: Comparison, recipe: Recipe) -> tuple[
         )
         return text, "pursuhint demo"
     text = "The settings that all arms share are in the folder's recipe.yaml. The same is done again by:"
+    if comparison.sequential is not None and comparison.sequential.error != ERROR:
+        text = (
+            "This is one comparison of a study that shares its chance of a wrong answer over all of them "
+            "(--error-over all): the study's page has the command that gives these verdicts, the following "
+            "one the same students."
+        )
     return text, repeat_comparison(comparison, recipe)
 
 
