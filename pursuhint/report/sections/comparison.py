@@ -356,13 +356,13 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
     rows = tuple(
         (
             capital(title_of(pair.arm)),
+            pair.verdict_in_short,
             signed(pair.mean),
             _interval(pair),
             new_images_interval(pair),
             _p_value(pair.p_value),
             _p_value(pair.adjusted_p_value),
             _p_value(pair.sign_flip_p_value),
-            pair.verdict_in_short,
             "–" if pair.detectable is None else f"{pair.detectable:.2f}",
         )
         for pair in pairs
@@ -370,13 +370,13 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
     confidence = pairs[0].confidence if pairs else 0.95
     heads = (
         "Arm",
+        "Verdict",
         "Difference",
         _level(pairs),
         "New images too",
         "p",
         "p corrected",
         "p sign flips",
-        "Verdict",
         "Smallest visible",
     )
     return ControlSection(
@@ -386,7 +386,7 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
         f"sign flips is exact and takes no distribution for granted.{NEW_IMAGES_NOTE}"
         f"{equality_note(comparison.margin, confidence)}",
         sentences=tuple(f"{capital(sentence)}." for sentence in comparison.sentences[control]),
-        table=Grid(heads, rows, frozenset({1, 2, 3, 4, 5, 6, 8})),
+        table=Grid(heads, rows, frozenset(range(2, 9))),
     )
 
 

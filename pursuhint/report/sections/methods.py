@@ -217,13 +217,13 @@ def _control_section(study: MethodComparison, control: str) -> ControlSection:
     rows = tuple(
         (
             f"{titles[pair.arm]} ({pair.arm})",
+            pair.verdict_in_short,
             signed(pair.mean),
             "none" if pair.low is None or pair.high is None else f"{signed(pair.low)} to {signed(pair.high)}",
             new_images_interval(pair),
             _p_value(pair.p_value),
             _p_value(pair.adjusted_p_value),
             _p_value(pair.sign_flip_p_value),
-            pair.verdict_in_short,
             "–" if pair.detectable is None else f"{pair.detectable:.2f}",
         )
         for pair in pairs
@@ -231,11 +231,11 @@ def _control_section(study: MethodComparison, control: str) -> ControlSection:
     p_values = ("p", "p corrected", "p sign flips")
     heads = (
         "Method",
+        "Verdict",
         "Difference",
         "95 % interval",
         "New images too",
         *p_values,
-        "Verdict",
         "Smallest visible",
     )
     return ControlSection(
@@ -249,7 +249,7 @@ def _control_section(study: MethodComparison, control: str) -> ControlSection:
             for pair, sentence in zip(pairs, study.sentences[control], strict=True)
             if pair.verdict in DECIDED
         ),
-        table=Grid(heads, rows, frozenset({1, 2, 3, 4, 5, 6, 8})),
+        table=Grid(heads, rows, frozenset(range(2, 9))),
     )
 
 
