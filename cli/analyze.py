@@ -165,7 +165,7 @@ def command(
                 pooling=pooling,
                 batch_size=batch_size or 256,
                 device=processes.device,
-                autocast=autocast,
+                autocast=None if autocast == "float32" else autocast,
                 workers=workers or 0,
                 include=include,
                 position=position,

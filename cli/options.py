@@ -340,10 +340,12 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]"
     ),
     "autocast": click.option(
+        "--precision",
         "--autocast",
-        type=click.Choice(["bf16", "fp16"]),
-        help="Run the network in this type by automatic mixed precision: faster on a GPU, and less exact.  "
-        "[default: no]",
+        "autocast",
+        type=click.Choice(["float32", "bf16", "fp16"]),
+        help="Run the network by automatic mixed precision: faster, and less exact; fp16 on a GPU only.  "
+        "[default: float32]",
     ),
     "record_teacher": click.option(
         "--record-teacher",

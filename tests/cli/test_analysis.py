@@ -88,7 +88,7 @@ def test_analyze_then_select(pursuhint, teacher_file, tmp_path):
             "there is no device 'tpu7' here",
         ),
         (
-            ("analyze", "--teacher", "resnet8", "--random-weights", "--device", "cpu", "--autocast", "fp16"),
+            ("analyze", "--teacher", "resnet8", "--random-weights", "--device", "cpu", "--precision", "fp16"),
             "autocast 'fp16' needs a GPU; use 'bf16'",
         ),
     ],

@@ -277,7 +277,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--set": Changes("--set teacher.options.in_channels=2"),
         "--seed": Changes("--seed 1"),
         "--device": Refused("--teacher resnet14 --device tpu7", "no device 'tpu7' here"),
-        "--autocast": Changes("--autocast bf16"),
+        "--precision": Changes("--precision bf16", without="--precision float32"),
         "--workers": Changes("--workers 2"),
         "--num-classes": Changes("--num-classes 7"),
         "--overwrite": Shown(
