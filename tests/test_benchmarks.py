@@ -18,12 +18,14 @@ from pursuhint.cli.main import main
 
 from pursuhint.data import load_dataset
 from pursuhint.data.text_files import read_texts
+from pursuhint.features import FeatureExtractor, find_hint_points
 from pursuhint.losses import LOSSES
 from pursuhint.models import create_model
 from pursuhint.similarity import debiased_cka, linear_cka, r2cca, rbf_cka
 from pursuhint.training import Inputs, Recipe, train
 from pursuhint.training.prepare_training import build_distiller, prepare
 from pursuhint.training.recipe.resolve import resolve_recipe
+from tests.helpers.analysis_networks import noise_images, plain_network
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))  # as Python does for a script
@@ -47,6 +49,7 @@ networks = script("networks")
 losses = script("losses")
 preprocessing = script("preprocessing")
 train_step = script("train_step")
+whole_analysis = script("whole_analysis")
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,24 @@ def test_features_survive_the_way_to_another_process(features, tmp_path):
     np.testing.assert_array_equal(again.values, features.values)
     assert (again.widths, again.batch) == (features.widths, features.batch)
     assert [batch.shape for batch in again.batches] == [(8, 12)] * 5
+
+
+def test_a_whole_analysis_is_compared_with_the_choice_of_all_images(capsys):
+    network, data = plain_network(((2, 4), (2, 6))).eval(), noise_images(640, size=8)
+    options = argparse.Namespace(images=640, seeds=1, rounds=1, peers=False, peer_images=64)
+    every, auto, half = whole_analysis.measure(network, data, options)
+    assert (every.images, auto.images) == (640, 500)
+    assert every.same
+    assert auto.same == (auto.positions == every.positions)
+    assert half.seconds > 0
+    points = find_hint_points(network, torch.zeros(1, 3, 8, 8))
+    pooled, seen = whole_analysis.Pooled(network, points), []
+    for layer in pooled.layers:
+        layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    images = whole_analysis.images_of(data, 30, 0)
+    pooled(images)
+    maps = FeatureExtractor(network, points)(images).maps
+    assert all(torch.allclose(one, other.mean((2, 3)), atol=1e-6) for one, other in zip(seen, maps))
 
 
 def rows_of_the_table() -> dict[str, str]:
