@@ -93,7 +93,7 @@ def test_accuracies_that_move_in_steps_are_called_equal_as_seldom_as_promised(im
     generator, grain = np.random.default_rng(images), 100 / images
     found = []
     for spread in (0.0, 0.3, 1.0):  # in steps
-        steps = 0.5 / grain + generator.normal(0, spread, (200, 5)) + generator.random((200, 5))
+        steps = 0.5 / grain + generator.normal(0, spread, (100, 5)) + generator.random((100, 5))
         seen = np.floor(steps) * grain  # on average the true difference
         found += [compare_pairs("a", row, "b", [0.0] * 5, margin=0.5, grain=grain) for row in seen]
     assert sum(pair.verdict == "equal" for pair in found) / len(found) <= 0.05

@@ -91,13 +91,13 @@ def test_another_comparison_replays_it_and_has_the_numbers_of_one_without(
     arms = ("kd", "reverse", "hints:1,4,5")
     said: list[Any] = []
     replayed = compare(
-        other, tmp_path / "replayed", arms=arms, seeds=(0, 1), data=data, device="cpu",
+        other, tmp_path / "replayed", arms=arms, seeds=(1,), data=data, device="cpu",
         record_teacher=recorded[0], on_event=said.append,
     )  # fmt: skip
     assert passes == []
-    assert any("2 of 2 epochs replayed" in one.text for one in said if isinstance(one, PhaseStarted))
-    computed = compare(other, tmp_path / "computed", arms=arms, seeds=(0, 1), data=data, device="cpu")
-    assert len(passes) == 2
+    assert any("1 of 1 epochs replayed" in one.text for one in said if isinstance(one, PhaseStarted))
+    computed = compare(other, tmp_path / "computed", arms=arms, seeds=(1,), data=data, device="cpu")
+    assert len(passes) == 1
     assert [arm.last for arm in replayed.arms] == [arm.last for arm in computed.arms]
     for run in replayed.arm("hints:1,4,5").runs:
         one, two = (
@@ -109,7 +109,7 @@ def test_another_comparison_replays_it_and_has_the_numbers_of_one_without(
 def test_crossed_comparisons_and_methods_replay_it(recorded, make, data, passes, tmp_path):
     sets = {"at": {"at": LossConfig(weight=3)}, "sp": {"sp": LossConfig(), "ce": LossConfig(weight=1)}}
     options = StudyOptions(choose_device("cpu"), None, False, None, record_teacher=recorded[0])
-    request = ComparisonRequest(("conventional", "first"), (0, 1))
+    request = ComparisonRequest(("conventional", "first"), (0,))
     compare_crossed(
         make(losses={}), tmp_path / "crossed", Crossing(sets, (1,)), request=request, options=options,
         passed=Inputs(data=data),
