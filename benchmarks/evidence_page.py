@@ -81,7 +81,8 @@ class Cell:
 
 def blocks(folder: Path) -> dict[str, CrossedComparison]:
     """The finished comparisons in the folder of the study, by the name of their block."""
-    found = sorted(folder.glob("*/arms/crossed.json"), key=lambda file: file.stat().st_ctime)
+    found = folder.glob("*/arms/crossed.json")
+    found = sorted(found, key=lambda file: file.parent.parent.name.rpartition("-")[::-1])  # pair, then data
     return {file.parent.parent.name: CrossedComparison.load(file.parent) for file in found}
 
 
