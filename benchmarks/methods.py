@@ -38,11 +38,18 @@ PAPER_EPOCHS = 240
 PAPER_SAMPLES = 50_000
 """Size of the training set for which their numbers of negatives were."""
 
+VARIANTS = (
+    "kd:temperature=learned",
+    "recipe:cifar100-kd-standardized",
+    "recipe:cifar100-mlkd-standardized",
+)
+"""Methods that are options of a loss: CTKD, and standardized logits with the weights of their paper."""
+
 _BEGIN, _END = "<!-- table: written by benchmarks/methods.py -->", "<!-- end of table -->"
 
 
 def method_names(epochs: int, samples: int) -> list[str]:
-    """Every loss alone, with its options scaled to the run.
+    """Every loss alone, with its options scaled to the run, and `VARIANTS`.
 
     Numbers of epochs (warm-ups, ramps) are scaled to the length of the run; a number of negatives above the
     number of samples is scaled to the size of the training set.
@@ -57,7 +64,7 @@ def method_names(epochs: int, samples: int) -> list[str]:
                 counts[key] = max(1, round(value * samples / PAPER_SAMPLES))
         options = ",".join(f"{key}={value}" for key, value in counts.items())
         names.append(f"{name}:{options}" if options else name)
-    return names
+    return [*names, *VARIANTS]
 
 
 def teacher_recipe(options: argparse.Namespace, data: ImageData) -> Recipe:

@@ -48,6 +48,8 @@ def test_every_loss_and_metric_has_a_page(hooks):
     for part in ("<math", "- `absolute`: use", "`p=2`"):
         assert part in attention
     assert ":math:" not in attention
+    assert "| Cost | 1.37 times a run without teacher" in attention
+    assert "| Cost |" in pages["reference/metrics/ridge-cca.md"]
 
 
 def test_formulas_of_docstrings_become_mathml(hooks):

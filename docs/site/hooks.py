@@ -101,7 +101,20 @@ def _cost(name: str) -> str:
     if row is None:
         return ""
     time, memory = row[0].strip("| ").split(" | ")[-2:]
-    return f"{time.split()[0]} times a run without teacher, {memory} a step ([all methods](../../methods.md))"
+    times = "" if time == "–" else f"{time.split()[0]} times a run without teacher, "
+    return f"{times}{memory} a step ([all methods](../../methods.md))"
+
+
+def _cost_of_metric(name: str) -> str:
+    """Seconds of a metric, from the table of `docs/analysis.md`; empty if it is not there."""
+    text = (Path(__file__).parents[1] / "analysis.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| [^|]*`{re.escape(name)}`[^|]* \| ([\d.]+ s) \| ([\d.]+ s) \|.*$", text, re.M)
+    if row is None:
+        return ""
+    return (
+        f"{row[1]} for the 54 layers of resnet110 and 10,000 images, {row[2]} more for the stability "
+        "([details](../../analysis.md#its-cost))"
+    )
 
 
 def loss_page(name: str, recipes: list[str]) -> str:
@@ -132,8 +145,11 @@ def metric_page(name: str) -> str:
         "From": "second moments, one pass" if metric.needs == "moments" else "the features of all samples",
         "Samples": f"at least {metric.samples}"
         + (f", and {metric.samples_per_feature} for every feature" if metric.samples_per_feature else ""),
+        "Cost": _cost_of_metric(name),
     }
-    return _page(metric.title, facts, body(metric.pair.__doc__ or ""))
+    return _page(
+        metric.title, {key: fact for key, fact in facts.items() if fact}, body(metric.pair.__doc__ or "")
+    )
 
 
 def rules_page() -> str:
