@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from pursuhint.distillation import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.hints import Curriculum
+from pursuhint.training import LossConfig
 from tests.integrations.conftest import all_weights, changed, make_distiller, network, state
 
 lightning = pytest.importorskip("lightning", minversion="2.6")
@@ -117,3 +118,23 @@ def test_a_run_resumes_to_the_weights_of_an_uninterrupted_one(data, tmp_path, ep
 def test_a_number_of_epochs_is_asked_for(data, tmp_path):
     with pytest.raises(PursuhintError, match="max_epochs"):
         make_trainer(tmp_path, max_epochs=-1, max_steps=2).fit(make_module(), data[0])
+
+
+def fitted(digits, folder, processes: int, **more: Any) -> Any:
+    """A module without batch norms, whose batches are halved, after three steps on all samples."""
+    losses = {"fitnet": LossConfig.model_validate({"weight": 1.0, "norm": False}), "kd": 1.0}
+    module = make_module(make_distiller(losses, norm=False))
+    loader = DataLoader(TensorDataset(*digits), len(digits[1]) // processes)
+    make_trainer(folder, devices=processes, **more).fit(module, loader)
+    return module
+
+
+def test_two_processes_train_as_one(digits, tmp_path):
+    """Lightning starts the second process, gives each half of every batch, and takes the weights over."""
+    strategy = lightning.pytorch.strategies.DDPStrategy(start_method="fork", process_group_backend="gloo")
+    before = state(make_module(make_distiller(norm=False)).step.distiller.student)
+    together = fitted(digits, tmp_path / "two", 2, strategy=strategy)
+    alone = fitted(digits, tmp_path / "one", 1)
+    assert changed(before, state(together.step.distiller.student))
+    for name, values in state(alone).items():
+        torch.testing.assert_close(state(together)[name], values, rtol=1e-3, atol=1e-5)
