@@ -230,9 +230,10 @@ class _Seen:
             tensor = first_tensor(value, self.samples)
             if tensor is None:
                 raise PursuhintError(f"module {tap.module!r} carries no tensor that could be a feature map")
-            tensor = tensor.clone() if tap.copy else tensor
-            # The version counter of a tensor grows with every operation in place: `tensors` compares it.
-            self.found[index] = (tensor, tensor._version)
+            # The version counter of a tensor grows with every operation in place: `tensors` compares it. In
+            # inference mode there is none, so that a copy is taken.
+            tensor = tensor.clone() if tap.copy or tensor.is_inference() else tensor
+            self.found[index] = (tensor, _version(tensor))
             self.missing.discard(index)
         if self.stop and not self.missing:
             raise _Finished
@@ -319,10 +320,14 @@ class _Seen:
                     "choose among modules that every batch goes through"
                 )
             tensor, version = self.found[index]
-            if tensor._version != version:
+            if _version(tensor) != version:
                 raise PursuhintError(
                     f"{what} was overwritten in place after it was read; "
                     f"build {type(self.network).__name__} with inplace=False"
                 )
             result.append(features_at(tap, tensor))
         return result
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else int(tensor._version)

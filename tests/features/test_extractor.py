@@ -239,3 +239,18 @@ def test_a_black_image_finds_the_same_points_in_an_untrained_network():
     network = create_model("wrn_16_1", num_classes=10)
     noise = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert points_of(network, torch.zeros(1, 3, 32, 32), "pre") == points_of(network, noise, "pre")
+
+
+def test_inference_mode_gives_the_same_features_though_it_counts_no_versions():
+    """Also where an activation overwrites the features that were read before it."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True)
+    ).eval()
+    images = torch.randn(2, 3, 8, 8)
+    for activation in ("post", "pre"):
+        extractor = FeatureExtractor(network, find_hint_points(network, images, activation=activation))
+        with torch.no_grad():
+            expected = extractor(images).maps
+        with torch.inference_mode():
+            found = extractor(images).maps
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
