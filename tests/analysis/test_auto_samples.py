@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from pursuhint.cli.results import print_analysis
 
 from pursuhint.analysis import Analysis, AutoSamples, analyze
 from pursuhint.analysis.collection_plan import Collected
@@ -19,6 +20,8 @@ from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.tap import Tap
 from pursuhint.hints.options import SelectionOptions
 from pursuhint.hints.plan import choose_positions
+from pursuhint.report import write_report
+from pursuhint.report.repeat import repeat_analysis
 from pursuhint.similarity import LayerMoments, get_metric, linear_cka_matrix
 from pursuhint.similarity.accumulators.class_sums import ClassSums
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
@@ -118,7 +121,7 @@ def test_metrics_with_too_few_images_for_the_width_do_not_end_the_pass(data):
     assert waited.auto.samples == 1000
 
 
-def test_files_say_how_many_images_were_needed(found, tmp_path):
+def test_files_report_and_output_say_how_many_images_were_needed(found, tmp_path, capsys):
     found.save(tmp_path)
     loaded = Analysis.load(tmp_path)
     assert loaded.auto == found.auto
@@ -126,6 +129,16 @@ def test_files_say_how_many_images_were_needed(found, tmp_path):
     values = json.loads((tmp_path / "analysis.json").read_text())
     assert values["summary"]["auto_samples"] == found.auto.sentence()
     assert values["provenance"]["arguments"]["samples"] == "auto"
+    page = write_report(tmp_path).read_text()
+    assert f"{found.auto.samples:,} of {ALL:,} images were enough" in page
+    print_analysis(found, as_json=False)
+    assert found.auto.sentence() in capsys.readouterr().out
+
+
+def test_the_call_that_repeats_an_analysis_has_its_settings(data):
+    auto = AutoSamples(stable_at=0.9, max_samples=600)
+    call = repeat_analysis(run(data, auto))
+    assert f"samples={auto!r}" in call
 
 
 @pytest.mark.parametrize("kind", ["moments", "rows"])
