@@ -58,7 +58,7 @@ def _damaged(path: Path, error: Exception) -> PursuhintError:
     return PursuhintError(f"cannot read the image {shown(path)}: {reason}; replace or remove the file")
 
 
-def _mode_of(path: Path, image: Image.Image) -> str:
+def _mode_of(name: str, image: Image.Image) -> str:
     """Pillow's mode, which for grey PNG files of 16 bits is that of 32 in old versions.
 
     Raises:
@@ -67,9 +67,27 @@ def _mode_of(path: Path, image: Image.Image) -> str:
     mode = "I;16" if image.mode == "I" and image.format == "PNG" else image.mode
     if mode in _DEEP_MODES:
         raise PursuhintError(
-            f"{shown(path)} has more than 16 bits a pixel (mode {mode}); convert it to 8 or 16 bits"
+            f"{name} has more than 16 bits a pixel (mode {mode}); convert it to 8 or 16 bits"
         )
     return mode
+
+
+def has_16_bits(image: Image.Image) -> bool:
+    """Whether an image has one channel of 16 bits."""
+    return image.mode in _16_BITS or (image.mode == "I" and image.format == "PNG")
+
+
+def eight_bits(image: Image.Image, name: str) -> Image.Image:
+    """The image, scaled to 8 bits if it has 16.
+
+    Args:
+        image: any.
+        name: of the image, for messages.
+
+    Raises:
+        PursuhintError: it has 32 bits, or floating-point values, which have no known range.
+    """
+    return _to_8_bits(image) if _mode_of(name, image) in _16_BITS else image
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
@@ -100,7 +118,7 @@ def read_header(path: Path, *, upright: bool = True) -> ImageHeader:
     """
     try:
         with _opened(path) as image:
-            mode, (width, height) = _mode_of(path, image), image.size
+            mode, (width, height) = _mode_of(shown(path), image), image.size
             if upright and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
                 width, height = height, width
     except PursuhintError:
@@ -151,7 +169,7 @@ def read_image(path: Path, channels: int, *, upright: bool = True) -> Image.Imag
     """
     try:
         with _opened(path) as file:
-            mode = _mode_of(path, file)
+            mode = _mode_of(shown(path), file)
             image: Image.Image = file
             if upright and file.getexif().get(_ORIENTATION, 1) != 1:
                 image = ImageOps.exif_transpose(file)

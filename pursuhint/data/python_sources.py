@@ -26,6 +26,7 @@ from pursuhint._util.network_input import NetworkInput
 from pursuhint._util.random_state import seeded
 from pursuhint.data.augment import channel_statistics
 from pursuhint.data.dataset_split import DatasetSplit, flattened
+from pursuhint.data.decode import has_16_bits
 from pursuhint.data.preprocessing import ITS_TRANSFORM, Normalization
 from pursuhint.data.samples import (
     LABEL_KEYS,
@@ -224,6 +225,8 @@ def _of_dataset(reader: SampleReader, name: str, sampler: Any = None) -> OpenSou
     if not is_image(first):
         return replace(_inputs_in_memory(reader, randomness, about), notes=tuple(notes))
     image = reader.image_of(first, 0)
+    if isinstance(first, Image.Image) and has_16_bits(first):
+        notes.append("images of 16 bits are scaled to 8 (value / 257)")
     changing = randomness.drawn or randomness.private
     if not changing and sampler is None and count * image.numel() * image.element_size() <= IN_MEMORY:
         images, labels = torch.empty((count, *image.shape), dtype=image.dtype), []

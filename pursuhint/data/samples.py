@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pursuhint._util.random_state import seeded
 from pursuhint.data.augment import converted
-from pursuhint.data.decode import fit, to_tensor
+from pursuhint.data.decode import eight_bits, fit, to_tensor
 from pursuhint.errors import PursuhintError
 
 LABEL_KEYS = ("labels", "label", "target", "targets", "y", "fine_label", "class")
@@ -101,6 +101,7 @@ class SampleReader:
             position: of the sample, for messages.
         """
         if isinstance(value, Image.Image):
+            value = eight_bits(value, f"sample {position} of {self.name}")
             value = value if value.mode in ("L", "RGB") else value.convert("RGB")
             pixels = to_tensor(value if self.size is None else fit(value, self.size))
         else:

@@ -60,6 +60,11 @@ _GLOSSES: tuple[tuple[str, str, str], ...] = (
         "the smallest difference that matters; two ways shown to differ by less are equal.",
     ),
     (
+        "NCM",
+        r"\bNCM\b",
+        "nearest class mean: every image is given the class whose mean embedding is nearest; no classifier.",
+    ),
+    (
         "position",
         r"\b[Pp]ositions?\b",
         "number of a layer among those that can give hints, counted from the input.",

@@ -384,6 +384,17 @@ def test_what_cannot_be_used_gets_one_line(kind: str, words: str) -> None:
         quiet(sources[kind])
 
 
+def test_pictures_of_16_bits_are_scaled_and_deeper_ones_refused() -> None:
+    values = np.arange(4 * 64, dtype=np.uint16).reshape(4, 8, 8) * 257
+    with pytest.warns(PursuhintWarning, match="images of 16 bits are scaled to 8"):
+        data = as_data(([Image.fromarray(each) for each in values], [0, 1, 0, 1]))
+    assert isinstance(data.train, MemorySplit)
+    assert data.train.images.flatten().tolist() == list(range(256))
+    deep = [Image.fromarray(each.astype(np.float32)) for each in values]
+    with pytest.raises(PursuhintError, match="sample 0 of arrays has more than 16 bits a pixel"):
+        quiet((deep, [0, 1, 0, 1]))
+
+
 def test_pictures_of_several_sizes_are_resized_when_asked_for() -> None:
     uneven = [(Image.new("RGB", (8 + place, 9)), place % 2) for place in range(4)]
     with pytest.raises(PursuhintError, match="image_size"):
