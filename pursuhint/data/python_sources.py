@@ -131,6 +131,12 @@ def _of_arrays(inputs: Any, labels: Any, name: str) -> OpenSource:
     if isinstance(inputs, tuple):
         return OpenSource(tuple(as_tensor(value, f"{name}: inputs") for value in inputs), labels)
     pixels = as_tensor(inputs, f"{name}: images").cpu()
+    if pixels.dtype == torch.uint16 and pixels.ndim in (3, 4):
+        raise PursuhintError(
+            f"{name}: images of 16 bits have no known range here; scale them to 8 bits "
+            "((images / 257).round().astype('uint8') for 0 to 65535), or give them as floating point with "
+            "their normalization"
+        )
     notes: tuple[str, ...] = ()
     bytes_ = pixels.dtype == torch.uint8
     if bytes_ and pixels.ndim == 3:

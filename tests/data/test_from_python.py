@@ -393,6 +393,10 @@ def test_pictures_of_16_bits_are_scaled_and_deeper_ones_refused() -> None:
     deep = [Image.fromarray(each.astype(np.float32)) for each in values]
     with pytest.raises(PursuhintError, match="sample 0 of arrays has more than 16 bits a pixel"):
         quiet((deep, [0, 1, 0, 1]))
+    with pytest.raises(PursuhintError, match="images of 16 bits have no known range"):
+        quiet((values, [0, 1, 0, 1]))
+    tokens = quiet((values[:, 0], [0, 1, 0, 1]))  # two axes: no images
+    assert isinstance(tokens, InputData)
 
 
 def test_pictures_of_several_sizes_are_resized_when_asked_for() -> None:
