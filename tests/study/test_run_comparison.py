@@ -45,6 +45,20 @@ def test_settings_of_the_clustering_arms_count(data, teacher, tmp_path):
     assert Analysis.load(tmp_path / "analysis").metrics == ("debiased-cka",)
 
 
+def test_the_analysis_of_the_arms_takes_as_many_images_as_it_needs(data, teacher, tmp_path):
+    hints = {"samples": "auto", "max_samples": 120, "stable_at": 0.9}
+    options = {"seeds": (0,), "data": data, "device": "cpu"}
+    compare(recipe(teacher, hints=hints), tmp_path / "a", arms=("kmeans", "random"), **options)
+    auto = Analysis.load(tmp_path / "a" / "analysis").auto
+    assert (auto.available, auto.stable_at) == (120, 0.9)
+    with pytest.raises(PursuhintError, match="no arm of alone, conventional needs one"):
+        compare(recipe(teacher, hints=hints), tmp_path / "b", arms=("alone", "conventional"), **options)
+    fixed = recipe(teacher, hints={"max_samples": 120})
+    with pytest.raises(PursuhintError, match=r"max_samples has no effect with a fixed number of samples"):
+        compare(fixed, tmp_path / "b", arms=("kmeans", "random"), **options)
+    assert not (tmp_path / "b").exists()
+
+
 def test_every_arm_and_seed_has_a_result_in_an_ordinary_run_folder(finished):
     assert [arm.name for arm in finished.arms] == list(DEFAULT_ARMS)
     for arm in finished.arms:
