@@ -31,7 +31,7 @@ class CompressedPair:
         student: name of the student.
         losses: of the student, joined by ``+``.
         runs: folders, one a seed.
-        profile: size and speed of both, at a batch of one image.
+        profile: size and speed of both, at a batch of one image or text.
         teachers: accuracy of the teacher on the test images in percent, by the file of its weights; without
             those whose accuracy is not known.
         top1: of the student after the last epoch, one a run.
@@ -115,7 +115,8 @@ def compressed_pairs(
         run = members[0]
         teacher = _config(run)
         sizes = run.environment["data"]
-        shape = (sizes["in_channels"], *sizes["image_size"])
+        texts = sizes.get("tokens") is not None
+        shape = (sizes["tokens"],) if texts else (sizes["in_channels"], *sizes["image_size"])
         key = f"{run.recipe.student.network} {run.recipe.student.options} {list(run.recipe.losses)} "
         key += f"{teacher.network} {teacher.options} {teacher.num_classes} {shape} {sizes['num_classes']}"
         if key not in profiles:
@@ -160,9 +161,9 @@ def _untrained_teacher(run: RunRecord) -> nn.Module:
             f"the teacher of {run.path} was passed from Python ({config.network}) and cannot be built again"
         )
     sizes = run.environment["data"]
+    key = "in_channels" if sizes.get("tokens") is None else "vocab_size"
     return create_model(
         config.network,
         num_classes=config.num_classes or sizes["num_classes"],
-        in_channels=sizes["in_channels"],
-        **config.options,
+        **{key: sizes[key], **config.options},
     )

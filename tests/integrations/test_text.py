@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 import pursuhint
 from pursuhint.data import TextData, load_text
 from pursuhint.errors import PursuhintError
+from pursuhint.study.compression import compressed_pairs
 from pursuhint.training import load_predictor
 
 pytest.importorskip("tokenizers")
@@ -143,6 +144,9 @@ def test_a_teacher_and_a_student_of_text(corpus: Path, teacher: Path, tmp_path: 
     assert second.exit_code == 0, second.exception
     assert (out / "tokenizer.json").read_text() == (teacher / "tokenizer.json").read_text()
     record = pursuhint.RunRecord.load(out)
+    (pair,) = compressed_pairs([record], device="cpu")
+    assert pair.profile.shape == (record.environment["data"]["tokens"],)
+    assert pair.profile.student.parameters < pair.profile.teacher.parameters  # type: ignore[union-attr]
     assert record.plan is not None
     assert [pair.teacher.module.rpartition(".")[0] for pair in record.plan.pairs] == [
         "bert.encoder.layer"
