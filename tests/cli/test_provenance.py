@@ -122,6 +122,7 @@ def test_the_command_that_trains_with_an_analysis_takes_all_that_it_says_of_teac
         "--workers",
         "--seed",
         "--device",
+        "--precision",
         "--out",
         "--overwrite",
         "--quiet",

@@ -205,17 +205,6 @@ def test_a_truncated_image_is_named(image_folder: Path) -> None:
         load_folder(image_folder)
 
 
-def test_sixteen_bit_images_are_refused(image_folder: Path) -> None:
-    path = image_folder / "train" / "cat" / "3.png"
-    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(path)
-    with pytest.raises(
-        PursuhintError, match=rf"{path} has more than 8 bits a pixel .*; convert it to 8 bits"
-    ):
-        load_folder(image_folder)
-    with pytest.raises(PursuhintError, match="has more than 8 bits a pixel"):
-        read_image(path, 1)
-
-
 def test_an_empty_class_folder_is_named(image_folder: Path) -> None:
     for path in (image_folder / "train" / "bee").iterdir():
         path.unlink()
