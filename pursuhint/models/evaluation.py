@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pursuhint._util.arguments import expect_network
-from pursuhint._util.network_input import NetworkInput, map_tensors
+from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors
 from pursuhint.data import DataLike, Loader, as_data, make_loader
 from pursuhint.data.splits import skips_numbers
 from pursuhint.errors import PursuhintError
-from pursuhint.features.call_trace import evaluating
+from pursuhint.features.call_trace import evaluating, trace_calls
 from pursuhint.features.logits import LogitsReader
 from pursuhint.models.converted_images import images_converted
 
@@ -67,8 +67,8 @@ def evaluate(
         reduce: sums a tensor over ranks that each hold a shard of the split.
 
     Raises:
-        PursuhintError: the split is empty or missing, the data cannot be used, or their labels skip numbers
-            and are fewer than the network's classes.
+        PursuhintError: the split is empty or missing, the data cannot be used, the network cannot run on
+            them, or their labels skip numbers and are fewer than the network's classes.
 
     Example:
         >>> network = create_model("resnet8", num_classes=10, in_channels=1)
@@ -106,7 +106,11 @@ def _evaluate(
     read = LogitsReader(network)
     with evaluating(network):
         for batch in loader.epoch(0):
-            logits = read(_channels_last(batch.images))
+            try:
+                logits = read(_channels_last(batch.images))
+            except (RuntimeError, TypeError, ValueError):
+                trace_calls(network, few_samples(batch.images))  # says which module cannot take which shape
+                raise
             if sums is None and skips_numbers(names) and logits.shape[1] != len(names):
                 raise PursuhintError(
                     f"the network has {logits.shape[1]} classes, and the labels are {', '.join(names[:5])}"

@@ -405,3 +405,15 @@ def test_pictures_of_several_sizes_are_resized_when_asked_for() -> None:
         as_data(uneven)
     assert quiet(uneven, image_size=(6, 7)).image_size == (6, 7)
     assert quiet(uneven, image_size=8).with_channels(1).in_channels == 1
+
+
+@pytest.mark.filterwarnings("ignore::pursuhint.PursuhintWarning")
+def test_a_network_that_cannot_take_the_arrays_is_named_with_their_shape() -> None:
+    network = create_model("resnet8", num_classes=3, in_channels=1)
+    labels = np.arange(6) % 3
+    images = np.random.default_rng(0).random((6, 8, 8), np.float32)
+    assert evaluate(network, (images[:, None], labels)).count == 6
+    with pytest.raises(
+        PursuhintError, match=r"cannot run on input of shape \(2, 8, 8\) \(in its module 'conv1'\)"
+    ):
+        evaluate(network, (images, labels))  # without an axis of channels
