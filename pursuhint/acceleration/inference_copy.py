@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pursuhint._util.network_input import NetworkInput, first_samples, map_tensors
+from pursuhint._util.network_input import NetworkInput, first_samples
 from pursuhint.acceleration.channels_last import channels_last_weights
 from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
 from pursuhint.features.extractor import FeatureExtractor, Features
@@ -22,7 +22,8 @@ def inference_copy(network: nn.Module, images: NetworkInput, points: Sequence[Hi
 
     Args:
         network: in evaluation mode; not modified.
-        images: a batch that it will see; pass others through `channels_last`.
+        images: a batch that it will see; pass others through
+            `pursuhint._util.network_input.channels_last`.
         points: what is read from it, the same from the copy but for rounding.
 
     Returns:
@@ -44,15 +45,6 @@ def inference_copy(network: nn.Module, images: NetworkInput, points: Sequence[Hi
         return None
     channels_last_weights(copied)
     return copied
-
-
-def channels_last(images: NetworkInput) -> NetworkInput:
-    """Images in the memory layout that convolutions are fastest in; other tensors as they are."""
-    return map_tensors(images, _channels_last)
-
-
-def _channels_last(values: Tensor) -> Tensor:
-    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
 def agree(first: Features, second: Features) -> bool:

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from pursuhint._util.network_input import (
     NetworkInput,
     attention_mask,
+    channels_last,
     count_samples,
     shapes_of,
     split_samples,
     tensors_of,
 )
 from pursuhint._util.timing import CollectSeconds, Stopwatch
-from pursuhint.acceleration.inference_copy import channels_last, inference_copy
+from pursuhint.acceleration.inference_copy import inference_copy
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.prefetch import Prefetcher
 from pursuhint.data.batch import Batch

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pursuhint._util.network_input import NetworkInput, first_samples, tensors_of
+from pursuhint._util.network_input import NetworkInput, channels_last, first_samples, tensors_of
 from pursuhint._util.wrappers import copy_network
 from pursuhint.acceleration.channels_last import channels_last_weights
 from pursuhint.acceleration.compiled_extractor import CompiledExtractor
 from pursuhint.acceleration.fuse_batchnorm import fuse_batchnorms
-from pursuhint.acceleration.inference_copy import COMPARED, agree, channels_last
+from pursuhint.acceleration.inference_copy import COMPARED, agree
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.acceleration.winograd import use_winograd
 from pursuhint.distillation.teacher_cache import TeacherCache

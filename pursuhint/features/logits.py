@@ -92,7 +92,7 @@ class LogitsReader:
         return _named_logits(output) is None and len(all_tensors(output)) > 1
 
 
-class LogitsOnly(nn.Module):
+class _ReturnsLogits(nn.Module):
     """A network that returns its logits alone, for programs that expect one tensor.
 
     Args:
@@ -106,24 +106,17 @@ class LogitsOnly(nn.Module):
         self._reader = LogitsReader(network)
         self._reader.prepare(batch)
 
+
+class LogitsOnly(_ReturnsLogits):
+    """A network of images that returns its logits alone."""
+
     def forward(self, images: Tensor) -> Tensor:
         """The logits, (N, classes)."""
         return self._reader.select(self.network(images))
 
 
-class TextLogits(nn.Module):
-    """A network of texts that takes its two tensors by position and returns its logits alone.
-
-    Args:
-        network: the network inside; it takes ``input_ids`` and ``attention_mask``.
-        batch: one that it can run on, to find out which of its outputs are the logits.
-    """
-
-    def __init__(self, network: nn.Module, batch: NetworkInput) -> None:
-        super().__init__()
-        self.network = network
-        self._reader = LogitsReader(network)
-        self._reader.prepare(batch)
+class TextLogits(_ReturnsLogits):
+    """A network of texts that takes ``input_ids`` and ``attention_mask`` by position."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The logits, (N, classes), of numbers of tokens and their mask, both (N, tokens)."""

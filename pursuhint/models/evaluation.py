@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pursuhint._util.arguments import expect_network
-from pursuhint._util.network_input import NetworkInput, few_samples, map_tensors
+from pursuhint._util.network_input import channels_last, few_samples
 from pursuhint.data import DataLike, Loader, as_data, make_loader
 from pursuhint.data.splits import skips_numbers
 from pursuhint.errors import PursuhintError
@@ -107,7 +107,7 @@ def _evaluate(
     with evaluating(network):
         for batch in loader.epoch(0):
             try:
-                logits = read(_channels_last(batch.images))
+                logits = read(channels_last(batch.images))
             except (RuntimeError, TypeError, ValueError):
                 trace_calls(network, few_samples(batch.images))  # says which module cannot take which shape
                 raise
@@ -136,12 +136,3 @@ def _evaluate(
         indices=torch.cat(indices).cpu(),
         hits=torch.cat(hits).cpu(),
     )
-
-
-def _channels_last(images: NetworkInput) -> NetworkInput:
-    """Images in the memory layout that convolutions are fastest in; other tensors as they are."""
-
-    def laid_out(values: Tensor) -> Tensor:
-        return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
-
-    return map_tensors(images, laid_out)

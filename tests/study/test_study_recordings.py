@@ -9,9 +9,7 @@ from safetensors.torch import load_file
 
 from pursuhint._util.devices import choose_device
 from pursuhint._util.text import file_size
-from pursuhint.distillation.teacher import TeacherRunner
 from pursuhint.errors import PursuhintError
-from pursuhint.features.extractor import Features
 from pursuhint.study import (
     ComparisonRequest,
     Crossing,
@@ -25,6 +23,7 @@ from pursuhint.training import train
 from pursuhint.training.inputs import Inputs
 from pursuhint.training.recipe.schema import LossConfig
 from tests.helpers.study_runs import few_digits, recipe, write_teacher
+from tests.helpers.teacher_passes import counted_passes
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +44,7 @@ def make(tmp_path_factory):
 @pytest.fixture
 def passes(monkeypatch):
     """One entry for every batch that a teacher runs on."""
-    seen: list[int] = []
-    run = TeacherRunner._run
-
-    def counting(self: TeacherRunner, images: Any) -> Features:
-        seen.append(len(images))
-        return run(self, images)
-
-    monkeypatch.setattr(TeacherRunner, "_run", counting)
-    return seen
+    return counted_passes(monkeypatch)
 
 
 ARMS = ("alone", "conventional", "first", "last")

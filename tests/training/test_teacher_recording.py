@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 
 from pursuhint.data import Batch, ImageData
 from pursuhint.distillation.recorded_teacher import RecordedTeacher
-from pursuhint.distillation.teacher import TeacherOutputs, TeacherRunner
+from pursuhint.distillation.teacher import TeacherOutputs
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
 from pursuhint.models.checkpoint import save_weights
 from pursuhint.training import Recipe, RunRecord, RunStopped, StepDone, TeacherReplayed, train, train_many
 from pursuhint.training.inputs import Inputs, Run
 from tests.helpers.study_runs import few_digits, untrained, write_teacher
+from tests.helpers.teacher_passes import counted_passes
 
 LOSSES: dict[str, Any] = {"at": 100.0, "kd": 0.9}
 
@@ -65,15 +66,7 @@ def recorded(
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for every batch that a teacher runs on."""
-    seen: list[int] = []
-    run = TeacherRunner._run
-
-    def counting(self: TeacherRunner, images: Any) -> Features:
-        seen.append(len(images))
-        return run(self, images)
-
-    monkeypatch.setattr(TeacherRunner, "_run", counting)
-    return seen
+    return counted_passes(monkeypatch)
 
 
 def trained(record: RunRecord) -> dict[str, torch.Tensor]:
