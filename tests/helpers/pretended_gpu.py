@@ -5,8 +5,8 @@ operation that mixes them with tensors of the CPU is an error, as on a GPU, and 
 host of a GPU must wait is counted. Nothing but the device is pretended: values, shapes and gradients are
 those of the CPU, so code that reads them runs as it does there.
 
-PyTorch's own fake tensors have no values, which many computations depend on, and no backward pass without a
-GPU.
+PyTorch's own fake tensors have no values, which many computations depend on, and on ``cuda`` no backward pass
+without a GPU; `tests.test_fake_tensors` says why, and runs every loss on those of another device.
 """
 
 from __future__ import annotations
