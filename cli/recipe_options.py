@@ -100,7 +100,7 @@ def build_recipe(
         options: the values of `recipe_options`, by parameter name; None for what was not given.
         hints: the value of ``--hints``; the recipe's other hint keys stay.
         decided_hints: hint keys that the command decides itself, so that ``--set`` cannot.
-        protocol_only: take neither losses nor hints from ``--recipe``.
+        protocol_only: take neither losses nor hints nor a second view of images from ``--recipe``.
         more: further entries, which win, as nested dictionaries.
 
     Raises:
@@ -119,7 +119,8 @@ def build_recipe(
         )
     values: dict[str, Any] = Recipe.read(file).to_dict() if file else {}
     if protocol_only:
-        values |= {"losses": {}, "hints": None}
+        data = {key: value for key, value in values.get("data", {}).items() if key != "second_view"}
+        values |= {"losses": {}, "hints": None, "data": data}
 
     def put(section: str, key: str, value: Any) -> None:
         if value is not None and value is not False:

@@ -53,6 +53,7 @@ AUGMENTATIONS: Mapping[str, str] = MappingProxyType(
     {
         "standard": "what the data set is usually trained with: crops, and flips where they make sense",
         "trivial": "TrivialAugment: one of fourteen changes, of random strength",
+        "randaugment": "RandAugment: two of fourteen changes, of strength 10 of 30",
         "affine": "rotation, shift and scale, by a little",
         "color": "brightness, contrast and saturation, by a little",
         "cutout": "a square is blanked out",
@@ -65,6 +66,7 @@ AUGMENTATIONS: Mapping[str, str] = MappingProxyType(
 Flip = Literal["random", "alternate"]
 """How images are mirrored from epoch to epoch, see :func:`make_loader`."""
 
+_MIXED = ("mixup", "cutmix")
 _SIZED_WHEN_LOADED = ("imagenet", "cub200", "folder:PATH")
 _WITH_EXIF = ("imagenet", "folder:PATH")
 
@@ -80,6 +82,22 @@ def check_augmentations(names: Sequence[str]) -> None:
         lookup("augmentation", AUGMENTATIONS, name)
     if len(set(names)) != len(names):
         raise PursuhintError(f"each augmentation can be named once, got {','.join(names)}")
+
+
+def check_views(first: Sequence[str], second: Sequence[str]) -> None:
+    """Check the augmentations of two views of each image; none for the second means one view.
+
+    Raises:
+        PursuhintError: as `check_augmentations`; or one view of two is made of two images.
+    """
+    check_augmentations(first)
+    check_augmentations(second)
+    mixed = [name for name in (*first, *second) if name in _MIXED]
+    if second and mixed:
+        raise PursuhintError(
+            f"{mixed[0]} makes one image of two, and a second view shows one image again; leave out one of "
+            "them (data.augment, data.second_view)"
+        )
 
 
 def check_dataset_name(name: str) -> str:

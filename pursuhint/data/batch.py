@@ -23,6 +23,8 @@ class Batch:
         other_labels: label of the second image under mixup or CutMix, int64, shape (batch,); None without
             mixing.
         share: weight of ``labels`` in [0.5, 1]; ``other_labels`` has weight ``1 - share``.
+        second_view: the same images, augmented independently and perhaps more strongly, of the shape of
+            ``images``; None without. For losses that look at it (`pursuhint.losses.LossInfo`).
     """
 
     images: Any
@@ -30,6 +32,7 @@ class Batch:
     indices: Tensor
     other_labels: Tensor | None = None
     share: float = 1.0
+    second_view: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

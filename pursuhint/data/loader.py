@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pursuhint._util.arguments import LOAD_DATA, expect
 from pursuhint._util.network_input import map_tensors
 from pursuhint._util.seeds import derived_generator, stable_permutation
-from pursuhint.data import Flip, check_augmentations
-from pursuhint.data.augment import CropFlip, CropFlipDraws, ResizedCropFlip, normalize
+from pursuhint.data import Flip
+from pursuhint.data.augment import ResizedCropFlip
 from pursuhint.data.batch import Batch
 from pursuhint.data.dataset_split import DatasetSplit, EpochImages
 from pursuhint.data.decode import fit, read_image, resized_crop, to_tensor
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.input_data import InputData, InputSplit
-from pursuhint.data.mixing import MIXERS, mix
-from pursuhint.data.policies import POLICIES
 from pursuhint.data.preprocessing import EVALUATION_MARGIN
 from pursuhint.data.splits import FileSplit, MemorySplit, Split
+from pursuhint.data.views import Drawing, Views
 from pursuhint.errors import PursuhintError
 
 __all__ = ["Loader", "make_loader", "sample_indices"]
@@ -43,6 +43,7 @@ def make_loader(
     workers: int = 0,
     augment: bool | Sequence[str] | None = None,
     flip: Flip = "random",
+    second_view: Sequence[str] = (),
     drop_last: bool = False,
     shard: tuple[int, int] = (0, 1),
     subset: Tensor | None = None,
@@ -67,6 +68,9 @@ def make_loader(
             ``alternate``, drawn once for each image, which is then mirrored in every other epoch, so that no
             two epochs in a row show the same side. Source: K. Jordan, 94% on CIFAR-10 in 3.29 Seconds on a
             Single GPU, 2024, https://arxiv.org/abs/2404.00498, section 3.6.
+        second_view: augmentations, by name, of a second view of every image (`Batch.second_view`), whose
+            random numbers are independent of the first one's; none for one view. Images that a data set's
+            own transform changes (`as_data`) are changed once, before both.
         drop_last: leave out the last batch when it is smaller than ``batch_size``.
         shard: (rank, world size): this rank's share of every batch. Shares are disjoint, differ in size by at
             most one sample and add up to the batch of a single process, so evaluation counts every sample
@@ -75,7 +79,8 @@ def make_loader(
         subset: indices (as in ``Batch.indices``) of the samples to use; without ``training`` in this order.
 
     Raises:
-        PursuhintError: no such split, a number out of range, or an index outside the split.
+        PursuhintError: no such split, a number out of range, an index outside the split, or an augmentation
+            that these data do not have.
     """
     expect(data, (ImageData, InputData), "the data", advice=LOAD_DATA)
     chosen = data.split(split)
@@ -101,7 +106,7 @@ def make_loader(
     sampler = chosen if isinstance(chosen, DatasetSplit) and training and subset is None else None
     order = _Order(positions, batching, None if sampler is None or sampler.sampler is None else sampler)
     if isinstance(data, InputData):
-        if augment:
+        if augment or second_view:
             raise PursuhintError(f"{data.name} are no images and cannot be augmented")
         return InputLoader(data.split(split), order, torch.device(device))
     assert not isinstance(chosen, InputSplit)
@@ -114,10 +119,11 @@ def make_loader(
             if "standard" in names
             else f"flip={flip} is a part of the standard augmentation, which is left out"
         )
-    changes = _Changes(data, chosen, names, seed, torch.device(device), alternate=flip == "alternate")
+    drawing = Drawing(seed, torch.device(device), alternate=flip == "alternate")
+    views = Views(data, chosen, names, tuple(second_view), drawing=drawing)
     if isinstance(chosen, MemorySplit):
-        return MemoryLoader(data, chosen, order, changes)
-    return FileLoader(data, chosen, order, changes, workers)
+        return MemoryLoader(chosen, order, views)
+    return FileLoader(data, chosen, order, views, workers)
 
 
 def sample_indices(data: ImageData | InputData, count: int, seed: int = 0) -> Tensor:
@@ -222,69 +228,6 @@ class _Order:
         return parts[: self.num_batches]
 
 
-class _Changes:
-    """Augmentation policies, normalisation and mixing, applied on the device.
-
-    The draws of a sample depend on seed, epoch and position in the split alone; the mixing of a batch depends
-    on seed, epoch and step.
-    """
-
-    def __init__(
-        self,
-        data: ImageData,
-        split: Split,
-        names: Sequence[str],
-        seed: int,
-        device: torch.device,
-        *,
-        alternate: bool,
-    ) -> None:
-        check_augmentations(names)
-        self.alternate = alternate
-        self.standard = "standard" in names
-        self.seed, self.count, self.device = seed, len(split), device
-        self._policies = {name: make() for name, make in POLICIES.items() if name in names}
-        self._mixers = tuple(name for name in MIXERS if name in names)
-        self.normalization = (data.mean, data.std)
-        mean, std = data.remaining_normalization
-        self._mean = torch.tensor(mean, dtype=torch.float32, device=device)
-        self._std = torch.tensor(std, dtype=torch.float32, device=device)
-        if not isinstance(split, FileSplit) and split.dtype != torch.uint8:
-            for name, policy in self._policies.items():
-                if policy.needs_uint8:
-                    raise PursuhintError(
-                        f"augmentation {name!r} is defined for images in 0..255 (uint8), "
-                        f"but {data.name} has {split.dtype}; leave it out"
-                    )
-
-    def of_epoch(self, number: int) -> Callable[[int, Tensor, Tensor, Tensor, Tensor], Batch]:
-        """Draw the random numbers of an epoch.
-
-        Returns:
-            A function of step, positions in the split, raw images, labels and indices that makes the batch.
-        """
-        draws = {
-            name: policy.draw(self.count, derived_generator(name, self.seed, number)).to(self.device)
-            for name, policy in self._policies.items()
-        }
-
-        def changed(images: Tensor, positions: Tensor, *, after: bool) -> Tensor:
-            for name, policy in self._policies.items():
-                if policy.after_normalizing == after:
-                    images = policy.apply(images, draws[name][positions])
-            return images
-
-        def make(step: int, positions: Tensor, images: Tensor, labels: Tensor, indices: Tensor) -> Batch:
-            images = changed(images, positions, after=False)
-            images = normalize(images, self._mean, self._std)
-            batch = Batch(changed(images, positions, after=True), labels, indices)
-            if not self._mixers:
-                return batch
-            return mix(batch, self._mixers, derived_generator("mixing", self.seed, number, step))
-
-        return make
-
-
 class Loader(abc.ABC):
     """Batches of one split, epoch by epoch. Made by :func:`make_loader`.
 
@@ -293,33 +236,18 @@ class Loader(abc.ABC):
     ``len(loader)`` is the number of batches per epoch on this rank.
     """
 
-    def __init__(self, order: _Order, changes: _Changes) -> None:
-        self.device = changes.device
+    def __init__(self, order: _Order, views: Views) -> None:
+        self.device = views.device
         self._order = order
-        self._changes = changes
+        self._views = views
 
     def __len__(self) -> int:
         return self._order.num_batches
 
-    def _draw_crops(self, augmentation: CropFlip, count: int, epoch: int) -> CropFlipDraws:
-        """Crops of an epoch for every sample of the split, so that they depend on neither batch nor subset.
-
-        Drawn on the CPU, so that all devices get identical numbers.
-        """
-
-        def drawn(epoch: int) -> CropFlipDraws:
-            generator = derived_generator("augmentation", self._order.batching.seed, epoch)
-            return augmentation.draw(count, generator)
-
-        draws = drawn(epoch)
-        if self._changes.alternate:
-            draws = replace(draws, flip=drawn(0).flip ^ (epoch % 2 == 1))
-        return draws.to(self.device)
-
     @property
     def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of the batches' images, per channel."""
-        return self._changes.normalization
+        return self._views.normalization
 
     @property
     def num_samples(self) -> int:
@@ -364,27 +292,19 @@ class InputLoader(Loader):
 class MemoryLoader(Loader):
     """Batches of a :class:`MemorySplit`, indexed, augmented and normalised on the device."""
 
-    def __init__(self, data: ImageData, split: MemorySplit, order: _Order, changes: _Changes) -> None:
-        super().__init__(order, changes)
-        assert isinstance(data.augmentation, CropFlip)  # ImageData made sure
-        self._augmentation = data.augmentation
+    def __init__(self, split: MemorySplit, order: _Order, views: Views) -> None:
+        super().__init__(order, views)
         self._split = split.on(self.device)
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
         parts = self._order.batches(number)[start:]
-        draws = None
-        if self._changes.standard:
-            draws = self._draw_crops(self._augmentation, len(self._split), number)
         if not parts:
             return
-        change = self._changes.of_epoch(number)
+        make, split = self._views.of_epoch(number), self._split
         everything = torch.cat(parts).to(self.device)  # one transfer per epoch instead of one per batch
         for step, positions in enumerate(everything.split([len(part) for part in parts]), start):
-            images = self._split.images[positions]
-            if draws is not None:
-                images = self._augmentation.apply(images, draws[positions])
-            yield change(
-                step, positions, images, self._split.labels[positions], self._split.indices[positions]
+            yield make(
+                step, positions, split.images[positions], split.labels[positions], split.indices[positions]
             )
 
 
@@ -396,20 +316,15 @@ class FileLoader(Loader):
         data: ImageData,
         split: FileSplit | DatasetSplit,
         order: _Order,
-        changes: _Changes,
+        views: Views,
         workers: int,
     ) -> None:
-        super().__init__(order, changes)
+        super().__init__(order, views)
         self._split = split
-        # Crops of images of the final size are cut on the device, exactly as from images in memory.
-        self._crops = data.augmentation if isinstance(data.augmentation, CropFlip) else None
         self._keys = _Keys()
         self._running: object = None
-        seed = order.batching.seed
         self._images: DataLoader = DataLoader(
-            EpochImages(split, seed)
-            if isinstance(split, DatasetSplit)
-            else _Files(data, split, seed, changes),
+            EpochImages(split, views.seed) if isinstance(split, DatasetSplit) else _Files(data, split, views),
             batch_sampler=self._keys,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -424,10 +339,7 @@ class FileLoader(Loader):
         self._keys.epoch, self._keys.parts = number, parts
         self._running = this = object()
         batches = iter(self._images)
-        change = self._changes.of_epoch(number)
-        draws = None
-        if self._crops is not None and self._changes.standard:
-            draws = self._draw_crops(self._crops, len(self._split), number)
+        make = self._views.of_epoch(number)
         for step, positions in enumerate(parts, start):
             if self._running is not this:
                 raise RuntimeError("another epoch of this loader was begun: its workers serve one at a time")
@@ -440,10 +352,7 @@ class FileLoader(Loader):
                 values.to(self.device, non_blocking=True)
                 for values in (positions, self._split.labels[positions], self._split.indices[positions])
             )
-            images = images.to(self.device, non_blocking=True)
-            if self._crops is not None and draws is not None:
-                images = self._crops.apply(images, draws[place])
-            yield change(step, place, images, labels, indices)
+            yield make(step, place, images.to(self.device, non_blocking=True), labels, indices)
 
 
 class _Keys:
@@ -465,14 +374,20 @@ class _Keys:
 
 
 class _Files(Dataset):
-    """Decodes and augments single files; yields uint8 to keep the transfer between processes small."""
+    """Decodes and augments single files; yields uint8 to keep the transfer between processes small.
 
-    def __init__(self, data: ImageData, split: FileSplit, seed: int, changes: _Changes) -> None:
+    Two views that are cut differently come as one tensor, (2, channels, height, width).
+    """
+
+    def __init__(self, data: ImageData, split: FileSplit, views: Views) -> None:
         self.augmentation = data.augmentation if isinstance(data.augmentation, ResizedCropFlip) else None
         self.margin = 1.0 if self.augmentation is None else EVALUATION_MARGIN
         self.channels, self.size = data.in_channels, data.image_size
-        self.split, self.seed = split, seed
-        self.augment, self.alternate = changes.standard, changes.alternate
+        self.split = split
+        drawn = [view for view in (views.first, views.second) if view is not None]
+        if self.augmentation is None or not any(view.standard for view in drawn):
+            drawn = drawn[:1]  # both are cut from the same pixels
+        self.drawings = [view.drawing if view.standard else None for view in drawn]
 
     def __getitem__(self, key: tuple[int, int]) -> Tensor | PursuhintError:
         epoch, position = key
@@ -480,13 +395,18 @@ class _Files(Dataset):
             image = read_image(self.split.path(position), self.channels, upright=self.split.upright)
         except PursuhintError as error:
             return error  # if raised here, DataLoader would put the worker's traceback into its message
-        if not self.augment or self.augmentation is None:
+        cut = [self._cut(image, drawing, epoch, position) for drawing in self.drawings]
+        return cut[0] if len(cut) == 1 else torch.stack(cut)
+
+    def _cut(self, image: Image.Image, drawing: Drawing | None, epoch: int, position: int) -> Tensor:
+        """The pixels of a view; without a drawing, the middle of the image."""
+        if drawing is None or self.augmentation is None:
             return to_tensor(fit(image, self.size, margin=self.margin))
         index = int(self.split.indices[position])
-        generator = derived_generator("augmentation", self.seed, epoch, index)
+        generator = drawing.generator("augmentation", epoch, index)
         box, mirrored = self.augmentation.draw(image.height, image.width, generator)
-        if self.alternate:
-            first = torch.rand(1, generator=derived_generator("flip", self.seed, index)) < 0.5
+        if drawing.alternate:
+            first = torch.rand(1, generator=drawing.generator("flip", index)) < 0.5
             mirrored = bool(first) ^ (epoch % 2 == 1)
         return to_tensor(resized_crop(image, box, self.size, mirrored=mirrored))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -192,64 +193,86 @@ class Cutout(Policy):
         return images.masked_fill(inside[:, None], 0)
 
 
-class TrivialAugment(Policy):
-    """One change out of fourteen for each image, with a random strength: torchvision's TrivialAugmentWide.
+@dataclass(frozen=True)
+class Ranges:
+    """The largest strength of each of fourteen changes, as torchvision's tables have them.
+
+    Attributes:
+        shear: tangent of the angle.
+        shift: in pixels, or with ``relative`` as a share of the side.
+        relative: see ``shift``.
+        rotation: in degrees.
+        colors: how far the factors of brightness, color, contrast and sharpness are from 1.
+        dropped_bits: of each channel's eight.
+    """
+
+    shear: float
+    shift: float
+    relative: bool
+    rotation: float
+    colors: float
+    dropped_bits: int
+
+
+WIDE = Ranges(shear=0.99, shift=32, relative=False, rotation=135, colors=0.99, dropped_bits=6)
+"""Of TrivialAugment."""
+
+NARROW = Ranges(shear=0.3, shift=150 / 331, relative=True, rotation=30, colors=0.9, dropped_bits=4)
+"""Of RandAugment."""
+
+CHANGES = (
+    "identity", "shear-x", "shear-y", "translate-x", "translate-y", "rotate", "brightness", "color",
+    "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize",
+)  # fmt: skip
+STRENGTHS = 31
+
+
+def change_one(images: Tensor, draws: Tensor, ranges: Ranges) -> Tensor:
+    """Change each image in one of fourteen ways.
 
     Every operation runs on the whole batch, with the identity's strength for images that drew another one: to
     select images by operation would force a GPU sync. Nearest-neighbour resampling, zeros outside the image.
     Saturation skips grey images.
 
-    Reference: S. G. Müller and F. Hutter, TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation,
-    ICCV 2021, https://arxiv.org/abs/2103.10158, wide range, 31 strengths.
+    Args:
+        images: uint8, shape (batch, channels, height, width).
+        draws: per image the index in `CHANGES`, the strength in 0..30, and the sign, -1 or 1.
+        ranges: what the strength 30 is.
     """
+    change, share, sign = draws[:, 0], draws[:, 1] / (STRENGTHS - 1), draws[:, 2]
 
-    needs_uint8 = True
+    def chosen(name: str) -> Tensor:
+        return change == CHANGES.index(name)
 
-    CHANGES = (
-        "identity", "shear-x", "shear-y", "translate-x", "translate-y", "rotate", "brightness", "color",
-        "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize",
-    )  # fmt: skip
-    STRENGTHS = 31
+    def amount(name: str, most: float) -> Tensor:
+        """Signed strength of an operation where it was drawn, else 0."""
+        return torch.where(chosen(name), most * share * sign, 0.0)
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Index of the operation, strength in 0..30, and sign, -1 or 1."""
-        change = torch.randint(len(self.CHANGES), (count,), generator=generator)
-        strength = torch.randint(self.STRENGTHS, (count,), generator=generator)
-        sign = 2 * torch.randint(2, (count,), generator=generator) - 1
-        return torch.stack([change, strength, sign], dim=1).to(torch.float32)
-
-    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        change, share, sign = draws[:, 0], draws[:, 1] / (self.STRENGTHS - 1), draws[:, 2]
-
-        def chosen(name: str) -> Tensor:
-            return change == self.CHANGES.index(name)
-
-        def amount(name: str, most: float) -> Tensor:
-            """Signed strength of an operation where it was drawn, else 0."""
-            return torch.where(chosen(name), most * share * sign, 0.0)
-
-        moved = warp(images, _trivial_matrices(images, amount), nearest=True)
-        bright = blend(moved, torch.zeros((), device=images.device), 1 + amount("brightness", 0.99))
-        result = blend(bright, _mean_gray(bright), 1 + amount("contrast", 0.99))
-        if images.shape[1] == 3:
-            result = blend(result, _gray(result), 1 + amount("color", 0.99))
-        if min(images.shape[-2:]) > 2:
-            result = blend(result, _smooth(result), 1 + amount("sharpness", 0.99))
-        dropped = _per_image(torch.where(chosen("posterize"), (share * 6).round(), 0.0).to(torch.uint8))
-        result = torch.bitwise_left_shift(torch.bitwise_right_shift(result, dropped), dropped)
-        threshold = torch.where(chosen("solarize"), 8.5 * (self.STRENGTHS - 1 - draws[:, 1]), 256.0)
-        result = torch.where(result >= _per_image(threshold), 255 - result, result)
-        result = torch.where(_per_image(chosen("autocontrast")), TF.autocontrast(result), result)
-        return torch.where(_per_image(chosen("equalize")), TF.equalize(result), result)
+    moved = warp(images, _moves(images, amount, ranges), nearest=True)
+    bright = blend(moved, torch.zeros((), device=images.device), 1 + amount("brightness", ranges.colors))
+    result = blend(bright, _mean_gray(bright), 1 + amount("contrast", ranges.colors))
+    if images.shape[1] == 3:
+        result = blend(result, _gray(result), 1 + amount("color", ranges.colors))
+    if min(images.shape[-2:]) > 2:
+        result = blend(result, _smooth(result), 1 + amount("sharpness", ranges.colors))
+    dropped = torch.where(chosen("posterize"), (share * ranges.dropped_bits).round(), 0.0)
+    dropped = _per_image(dropped.to(torch.uint8))
+    result = torch.bitwise_left_shift(torch.bitwise_right_shift(result, dropped), dropped)
+    threshold = torch.where(chosen("solarize"), 8.5 * (STRENGTHS - 1 - draws[:, 1]), 256.0)
+    result = torch.where(result >= _per_image(threshold), 255 - result, result)
+    result = torch.where(_per_image(chosen("autocontrast")), TF.autocontrast(result), result)
+    return torch.where(_per_image(chosen("equalize")), TF.equalize(result), result)
 
 
-def _trivial_matrices(images: Tensor, amount: Callable[[str, float], Tensor]) -> Tensor:
+def _moves(images: Tensor, amount: Callable[[str, float], Tensor], ranges: Ranges) -> Tensor:
     """Inverse affine maps of the five geometric operations, in pixels from the centre."""
     height, width = images.shape[-2:]
-    shear_x, shear_y = amount("shear-x", 0.99), amount("shear-y", 0.99)
+    shear_x, shear_y = amount("shear-x", ranges.shear), amount("shear-y", ranges.shear)
     # torchvision shifts by whole pixels, rounded towards zero.
-    move_x, move_y = amount("translate-x", 32).trunc(), amount("translate-y", 32).trunc()
-    angle = torch.deg2rad(amount("rotate", 135))
+    across, along = (width, height) if ranges.relative else (1, 1)
+    move_x = amount("translate-x", ranges.shift * across).trunc()
+    move_y = amount("translate-y", ranges.shift * along).trunc()
+    angle = torch.deg2rad(amount("rotate", ranges.rotation))
     cos, sin = angle.cos(), angle.sin()
     # torchvision shears about the upper left corner; the maps here are about the centre.
     right, down = width / 2, height / 2
@@ -258,7 +281,62 @@ def _trivial_matrices(images: Tensor, amount: Callable[[str, float], Tensor]) ->
     return torch.stack([first, second], dim=1)
 
 
+class TrivialAugment(Policy):
+    """One change out of fourteen for each image, with a random strength: torchvision's TrivialAugmentWide.
+
+    Reference: S. G. Müller and F. Hutter, TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation,
+    ICCV 2021, https://arxiv.org/abs/2103.10158, wide range, 31 strengths.
+    """
+
+    needs_uint8 = True
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Index of the operation, strength in 0..30, and sign, -1 or 1."""
+        change = torch.randint(len(CHANGES), (count,), generator=generator)
+        strength = torch.randint(STRENGTHS, (count,), generator=generator)
+        sign = 2 * torch.randint(2, (count,), generator=generator) - 1
+        return torch.stack([change, strength, sign], dim=1).to(torch.float32)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        return change_one(images, draws, WIDE)
+
+
+class RandAugment(Policy):
+    """Several changes out of fourteen for each image, one after the other: torchvision's RandAugment.
+
+    Reference: E. D. Cubuk, B. Zoph, J. Shlens and Q. V. Le, RandAugment: Practical Automated Data
+    Augmentation with a Reduced Search Space, NeurIPS 2020, https://arxiv.org/abs/1909.13719.
+
+    Args:
+        changes: for each image, drawn with replacement.
+        strength: of each of them, in 0..30.
+    """
+
+    needs_uint8 = True
+
+    def __init__(self, *, changes: int = 2, strength: int = 10) -> None:
+        self.changes, self.strength = changes, strength
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Indices of the operations, then their signs, -1 or 1."""
+        change = torch.randint(len(CHANGES), (count, self.changes), generator=generator)
+        sign = 2 * torch.randint(2, (count, self.changes), generator=generator) - 1
+        return torch.cat([change, sign], dim=1).to(torch.float32)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        for change, sign in zip(*(half.unbind(1) for half in draws.split(self.changes, dim=1))):
+            strength = torch.full_like(change, self.strength)
+            images = change_one(images, torch.stack([change, strength, sign], dim=1), NARROW)
+        return images
+
+
 POLICIES: Mapping[str, type[Policy]] = MappingProxyType(
-    {"trivial": TrivialAugment, "affine": Affine, "color": ColorJitter, "cutout": Cutout}
+    {
+        "trivial": TrivialAugment,
+        "randaugment": RandAugment,
+        "affine": Affine,
+        "color": ColorJitter,
+        "cutout": Cutout,
+    }
 )
 """Augmentations of single images, in the order in which they are applied."""

@@ -30,11 +30,13 @@ from pursuhint.distillation.terms import (
     selected_points,
     term_weights,
 )
+from pursuhint.distillation.two_views import joined_views, separated_views
 from pursuhint.distillation.watched import WatchedStudent
 from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.hint_points import HintPoint
 from pursuhint.features.tap import Tap
+from pursuhint.losses._parts.classification import second_view_has_use
 from pursuhint.losses.base import Loss, WarmUp
 
 if TYPE_CHECKING:
@@ -123,6 +125,7 @@ class Distiller(nn.Module):
         if self.acceleration.compiles_losses:
             for loss in terms.values():
                 loss.loss.compile()
+        self._has_use_for_second_view = second_view_has_use({name: term.loss for name, term in terms.items()})
         self._warm_up: WarmUp | None = None
         self._active: tuple[str, ...] = ()
         self.begin_stage()
@@ -199,17 +202,26 @@ class Distiller(nn.Module):
     def forward(self, batch: Batch, teacher: Features | None = None) -> Losses:
         """Run both networks on a batch and compute the losses. The teacher runs only as deep as they need.
 
+        A second view of each image goes through both networks together with the first, if a loss of the
+        present stage looks at it; maps and embeddings are those of the first.
+
         Args:
             batch: images, labels and sample indices, on the device of the student.
             teacher: the teacher's features of this batch, with `teacher_outputs` in them, if it has run
                 already: several distillers can share one pass. They are not used if a loss needs the
                 teacher's gradients with respect to the images.
+
+        Raises:
+            PursuhintError: the batch has a second view, and no loss looks at it; or a loss refuses its
+                inputs.
         """
         losses = {name: self.loss(name) for name in self._active}
         differentiate = any(loss.info.needs_input_gradients for loss in losses.values())
         batch = self._prepare_images(batch, differentiate)
+        both = batch.second_view is not None and any(loss.info.sees_second_view for loss in losses.values())
         with twice_differentiable(differentiate):
-            student = self._student_extractor(batch.images)
+            student = self._student_extractor(joined_views(batch) if both else batch.images)
+        student = separated_views(student, len(batch)) if both else student
         student = replace(student, maps=tuple(map(channels_last_gradient, student.maps)))
         # as the network gives them, before losses transform them
         logits = batch.labels.new_empty(len(batch), 0) if student.logits is None else student.logits.detach()
@@ -217,7 +229,7 @@ class Distiller(nn.Module):
             teacher = None
         elif teacher is None or differentiate:
             with twice_differentiable(differentiate):
-                teacher = self._teacher_runner(batch.images, batch.indices)
+                teacher = self._teacher_runner.of_batch(batch)
         for loss in losses.values():
             student = _transformed(student, loss)
             teacher = None if teacher is None else _transformed(teacher, loss)
@@ -263,13 +275,21 @@ class Distiller(nn.Module):
                 values = values.contiguous(memory_format=torch.channels_last)
             return values.detach().requires_grad_() if differentiate else values
 
+        if batch.second_view is not None and not self._has_use_for_second_view:
+            raise PursuhintError(
+                f"no loss looks at a second view of each image ({', '.join(self.losses)}); leave it out of "
+                "the batch, or add a loss that does (mlkd)"
+            )
         if differentiate and not (isinstance(batch.images, Tensor) and batch.images.is_floating_point()):
             names = [name for name in self._active if self.loss(name).info.needs_input_gradients]
             raise PursuhintError(
                 f"loss {names[0]} differentiates the networks with respect to their input, which must be one "
                 "floating-point tensor"
             )
-        return replace(batch, images=map_tensors(batch.images, prepared))
+        second = batch.second_view
+        if second is not None and self.acceleration.channels_last:
+            second = second.contiguous(memory_format=torch.channels_last)
+        return replace(batch, images=map_tensors(batch.images, prepared), second_view=second)
 
     def _weighted_sum(
         self, student: Features, teacher: Features | None, batch: Batch, *, logits: Tensor
@@ -329,7 +349,7 @@ class Distiller(nn.Module):
     def run_teacher(self, batch: Batch) -> Features:
         """The outputs of the teacher that the present stage looks at, of which there are some."""
         assert self._teacher_runner is not None
-        return self._teacher_runner(self._prepare_images(batch, differentiate=False).images, batch.indices)
+        return self._teacher_runner.of_batch(self._prepare_images(batch, differentiate=False))
 
     @property
     def teacher_outputs(self) -> TeacherOutputs | None:
@@ -462,6 +482,7 @@ class Distiller(nn.Module):
             tuple(self._teacher_points[index] for index in read),
             logits="teacher_logits" in inputs,
             embedding="teacher_embedding" in inputs,
+            second_view="teacher_second_logits" in inputs,
             input_gradients=any(loss.info.needs_input_gradients for loss in losses),
         )
         if self._teacher_runner is None or self._teacher_runner.outputs != outputs:
@@ -508,7 +529,12 @@ def _at_points(features: Features, indices: Sequence[int]) -> Features:
 def _transformed(features: Features, loss: Loss) -> Features:
     if features.logits is None:
         return features
-    return replace(features, logits=loss.transform_logits(features.logits))
+    second = features.second_logits
+    return replace(
+        features,
+        logits=loss.transform_logits(features.logits),
+        second_logits=None if second is None else loss.transform_logits(second),
+    )
 
 
 def _detached(features: Features) -> Features:
@@ -516,4 +542,5 @@ def _detached(features: Features) -> Features:
         None if features.logits is None else features.logits.detach(),
         None if features.embedding is None else features.embedding.detach(),
         tuple(values.detach() for values in features.maps),
+        None if features.second_logits is None else features.second_logits.detach(),
     )

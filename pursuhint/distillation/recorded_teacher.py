@@ -28,13 +28,16 @@ from pursuhint.features.tap import ReducedTap
 _TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 _BY_NAME = {str(kind).removeprefix("torch."): kind for kind in _TYPES}
 
-LOGITS, EMBEDDING = "logits", "embedding"
+LOGITS, EMBEDDING, SECOND_LOGITS = "logits", "embedding", "second-logits"
 
 
 def output_names(outputs: TeacherOutputs) -> tuple[str, ...]:
-    """Names of outputs in a recording: ``logits``, ``embedding``, and one for every hint point."""
+    """Names of outputs in a recording: ``logits``, ``embedding``, one for each hint point, ``second-logits``.
+
+    The last one is for the logits of a second view.
+    """
     names = [LOGITS] * outputs.logits + [EMBEDDING] * outputs.embedding
-    return (*names, *map(_point_name, outputs.points))
+    return (*names, *map(_point_name, outputs.points), *[SECOND_LOGITS] * outputs.second_view)
 
 
 def _point_name(point: HintPoint) -> str:
@@ -120,11 +123,12 @@ class RecordedTeacher:
             computed = dict(zip(names, _parts(compute())))
             found = computed | found
             self._write({name: computed[name] for name in names if name not in self._readers}, rows, indices)
-        maps = names[outputs.logits + outputs.embedding :]
+        maps = names[outputs.logits + outputs.embedding : len(names) - outputs.second_view]
         return Features(
             found[LOGITS] if outputs.logits else None,
             found[EMBEDDING] if outputs.embedding else None,
             tuple(found[name] for name in maps),
+            found[SECOND_LOGITS] if outputs.second_view else None,
         )
 
     def close(self) -> None:
@@ -152,7 +156,8 @@ class RecordedTeacher:
 
 
 def _parts(features: Features) -> list[Tensor]:
-    return [part for part in (features.logits, features.embedding, *features.maps) if part is not None]
+    parts = (features.logits, features.embedding, *features.maps, features.second_logits)
+    return [part for part in parts if part is not None]
 
 
 class _Reader:

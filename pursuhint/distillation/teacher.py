@@ -19,6 +19,8 @@ from pursuhint.acceleration.options import Acceleration
 from pursuhint.acceleration.winograd import use_winograd
 from pursuhint.distillation.teacher_cache import TeacherCache
 from pursuhint.distillation.teacher_fsdp import is_sharded
+from pursuhint.distillation.two_views import joined_views, separated_views
+from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.hint_points import HintPoint
 
@@ -43,12 +45,14 @@ class TeacherOutputs:
         embedding: whether the input of the classifier is wanted.
         input_gradients: whether a loss differentiates the teacher with respect to the images. Such a pass
             cannot be shared: its graph belongs to one backward pass.
+        second_view: whether the logits of a second view of each image are wanted, where there is one.
     """
 
     points: tuple[HintPoint, ...] = ()
     logits: bool = False
     embedding: bool = False
     input_gradients: bool = False
+    second_view: bool = False
 
     @classmethod
     def union(cls, wanted: Sequence[TeacherOutputs]) -> TeacherOutputs:
@@ -58,6 +62,7 @@ class TeacherOutputs:
             logits=any(outputs.logits for outputs in wanted),
             embedding=any(outputs.embedding for outputs in wanted),
             input_gradients=any(outputs.input_gradients for outputs in wanted),
+            second_view=any(outputs.second_view for outputs in wanted),
         )
 
     def select(self, features: Features, wanted: TeacherOutputs) -> Features:
@@ -72,6 +77,7 @@ class TeacherOutputs:
             features.logits if wanted.logits else None,
             features.embedding if wanted.embedding else None,
             tuple(features.maps[place[point]] for point in wanted.points),
+            features.second_logits if wanted.second_view else None,
         )
 
 
@@ -124,6 +130,21 @@ class TeacherRunner:
             return self._cache.read(indices)
         with torch.no_grad():
             return self._run(images)
+
+    def of_batch(self, batch: Batch) -> Features:
+        """The teacher's outputs for a batch, with the logits of its second view if they are wanted.
+
+        Raises:
+            PursuhintError: as a call; or the outputs of one view are cached, and two are wanted.
+        """
+        if batch.second_view is None or not self.outputs.second_view:
+            return self(batch.images, batch.indices)
+        if self._cache is not None:
+            raise PursuhintError(
+                "the teacher's outputs are cached for one view of each image, and a loss looks at a second "
+                "one; leave acceleration.cache_teacher off, or the second view out"
+            )
+        return separated_views(self(joined_views(batch)), len(batch))
 
     @torch.no_grad()
     def fill(self, batches: Iterable[Batch]) -> None:

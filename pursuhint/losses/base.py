@@ -23,7 +23,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.maps import map_sizes
 from pursuhint.losses.checks import check_teacher_classifies, different_classes
 from pursuhint.losses.context import FeatureShape, LossContext, Network
-from pursuhint.losses.info import Input, LossInfo
+from pursuhint.losses.info import SECOND_VIEW, Input, LossInfo
 
 if TYPE_CHECKING:
     from pursuhint.data.batch import Batch
@@ -151,6 +151,15 @@ class Loss(nn.Module):
     def needs_hint_plan(cls) -> bool:
         """Whether it looks at the hint points of a plan."""
         return "student_maps" in cls.info.inputs and not cls.info.at_last_map
+
+    @classmethod
+    def needs_second_view(cls, hyperparameters: Mapping[str, Any]) -> bool:
+        """Whether the loss, which looks at a second view of each image, cannot do without one.
+
+        Args:
+            hyperparameters: of the loss, those that are not the default.
+        """
+        return False
 
     @classmethod
     def reads_energy(cls, hyperparameters: Mapping[str, Any]) -> bool:
@@ -295,6 +304,8 @@ class Loss(nn.Module):
         network, _, field = name.partition("_")
         features = student if network == "student" else teacher
         value = getattr(features, field) if features is not None else None
+        if value is None and features is not None and name in SECOND_VIEW:
+            return None
         if value is None:
             reason = "there is no teacher" if features is None else f"the {network}'s record lacks it"
             raise PursuhintError(f"{self.info.title} compares the {network}'s {field}, but {reason}")

@@ -16,6 +16,7 @@ class CrossEntropyLoss(LabelLoss):
 
     .. math:: L = -\frac{1}{b} \sum_i \log \mathrm{softmax}(z_i)_{y_i} .
 
+    With a second view of each image (``data.second_view``) the losses of both views are added, as in MLKD.
     Beside other losses its default weight is the one their papers give it (`LossInfo.default_ce_weight`,
     `LossInfo.ce_weight_beside`).
 
@@ -38,6 +39,7 @@ class CrossEntropyLoss(LabelLoss):
         title="Cross-entropy",
         paper="Bridle, Training Stochastic Model Recognition Algorithms, NIPS 1989",
         contains_classification=True,
+        inputs=(*LabelLoss.info.inputs, "student_second_logits"),
     )
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
@@ -46,14 +48,18 @@ class CrossEntropyLoss(LabelLoss):
             raise PursuhintError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
 
-    def forward(self, student: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, student: Tensor, labels: Tensor, second: Tensor | None = None) -> Tensor:
         """Compare logits with labels.
 
         Args:
             student: logits, (N, classes).
             labels: class numbers, (N,), int64.
+            second: logits of the second view of each image, (N, classes); None for one view.
 
         Returns:
-            Scalar, at least 0; mean over the batch.
+            Scalar, at least 0; mean over the batch, and with a second view the sum of the means of both.
         """
-        return F.cross_entropy(student, labels, label_smoothing=self.label_smoothing)
+        value = F.cross_entropy(student, labels, label_smoothing=self.label_smoothing)
+        if second is None:
+            return value
+        return value + F.cross_entropy(second, labels, label_smoothing=self.label_smoothing)

@@ -21,10 +21,15 @@ Input = Literal[
     "student_logits",
     "student_embedding",
     "student_maps",
+    "student_second_logits",
     "teacher_logits",
     "teacher_embedding",
     "teacher_maps",
+    "teacher_second_logits",
 ]
+
+SECOND_VIEW: frozenset[Input] = frozenset({"student_second_logits", "teacher_second_logits"})
+"""Inputs of the second view of each image; None where a batch has one view."""
 
 
 _PLACES: dict[Places, str] = {
@@ -60,7 +65,9 @@ class LossInfo:
         learns: what is trained beside the student, in words; empty if nothing is.
         batch_coupled: the samples of a batch enter together, so that the loss of a batch is not the mean of
             the losses of its parts.
-        inputs: arguments of ``forward``, in order. Features come as one list for all hint points.
+        inputs: arguments of ``forward``, in order. Features come as one list for all hint points. A loss with
+            ``student_second_logits`` or ``teacher_second_logits`` looks at a second view of each image
+            (``data.second_view``); they are None where a batch has one view. All others are of the first.
         at_last_map: its one pair of hint points is the map that each network averages into its embedding
             (`pursuhint.features.find_last_map`), whatever the hint plan says.
         points: where its paper places hints, for losses with a hint plan: at the ends of the resolution
@@ -129,6 +136,11 @@ class LossInfo:
             options: hyperparameters that are not the default.
         """
         return " + ".join(with_variants(self.title, options))
+
+    @property
+    def sees_second_view(self) -> bool:
+        """Whether the loss looks at a second view of each image, where there is one."""
+        return not SECOND_VIEW.isdisjoint(self.inputs)
 
     @property
     def taps(self) -> str:

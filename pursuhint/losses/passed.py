@@ -106,7 +106,17 @@ class FunctionLoss(Loss):
         self.info = info
         self.function = function
 
+    @classmethod
+    def needs_second_view(cls, hyperparameters: Mapping[str, Any]) -> bool:
+        """Whether the function has a parameter for it."""
+        return cls.info.sees_second_view
+
     def forward(self, *inputs: Any) -> Tensor:
+        if any(value is None for value in inputs):
+            raise PursuhintError(
+                f"loss {self.info.title!r} looks at a second view of each image, and there is none; give one "
+                "(data.second_view=standard,randaugment)"
+            )
         return self.function(**dict(zip(self.info.inputs, inputs)))
 
 
@@ -124,6 +134,11 @@ def _same_as(loss: Loss) -> type[Loss]:
         @classmethod
         def hyperparameters(cls) -> Mapping[str, Any]:
             return {}
+
+        @classmethod
+        def needs_second_view(cls, hyperparameters: Mapping[str, Any]) -> bool:
+            options = {name: getattr(loss, name, None) for name in type(loss).hyperparameters()}
+            return super().needs_second_view(options)
 
     PassedLoss.__name__, PassedLoss.__qualname__ = type(loss).__name__, type(loss).__qualname__
     return PassedLoss

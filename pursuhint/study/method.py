@@ -30,12 +30,14 @@ class Method:
         losses: the terms, as in a recipe; cross-entropy is added as there.
         hints: the hints of the recipe that was named; None for the hints of each loss's paper.
         label: title in tables, where it does not follow from the losses.
+        second_view: augmentations of a second view of each image, of the recipe that was named.
     """
 
     name: str
     losses: dict[str, LossConfig]
     hints: HintsConfig | None = None
     label: str = ""
+    second_view: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Method:
@@ -44,8 +46,8 @@ class Method:
         Args:
             text: losses as ``--loss`` takes them, joined by ``+``: ``kd``, ``crd+kd``, ``at=1000:p=1``; those
                 that were passed from Python by their names there, ``mine`` or ``kd+mine=10``.
-                Weights that are not given are the papers' weights. Or ``recipe:NAME`` for the losses and the
-                hints of a shipped recipe or a file; the rest of that recipe does not apply.
+                Weights that are not given are the papers' weights. Or ``recipe:NAME`` for the losses,
+                the hints and the second view of a shipped recipe or a file; its rest does not apply.
 
         Raises:
             PursuhintError: it cannot be read, or names a loss that does not exist or one twice; options of a
@@ -73,7 +75,7 @@ class Method:
                 f"{text!r} chooses its hint points by an analysis for every run; choose them first "
                 "(pursuhint analyze) and give its losses and the points: --method NAME+NAME --hints FILE"
             )
-        return cls(text, recipe.losses, recipe.hints)
+        return cls(text, recipe.losses, recipe.hints, second_view=recipe.data.second_view)
 
     @property
     def folder(self) -> str:

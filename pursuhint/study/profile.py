@@ -261,7 +261,7 @@ def profile_steps(
                     batch, features = next(batches), None
                 if run_teacher is not None:
                     with watch.part("teacher"), accelerator.autocast():
-                        features = run_teacher(batch.images, batch.indices)
+                        features = run_teacher.of_batch(batch)
                 with watch.part("losses"):
                     losses = model(batch, features)
                 with watch.part("backward"):

@@ -61,6 +61,7 @@ from pursuhint.training.recipe.hint_keys import no_effect, with_effect
 from pursuhint.training.recipe.hints_syntax import parse_hints
 from pursuhint.training.recipe.resolve import check_activation, needs_hints, resolve_recipe, shared_activation
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
+from pursuhint.training.recipe.second_view import data_of_losses
 from pursuhint.training.run_folder.record import RunRecord
 
 if TYPE_CHECKING:
@@ -529,12 +530,14 @@ def _make_run(study: Study, key: RunKey, plan: HintPlan | None) -> Run:
         update["hints"], plan = _scheduled_hints(hints, schedule, key.seed), None
     elif plan is None:
         update |= {"hints": None, "losses": _without_hints(recipe.losses, taught=taught)}
+    losses = update.get("losses", recipe.losses)
+    update["data"] = data_of_losses(recipe.data, losses, taught=taught)
     if not taught:
         update["teacher"] = None
         update["optimizer"] = recipe.optimizer.of_labels_alone
     teacher = study.passed.teacher if taught else None
     accuracy = study.accuracy if taught else None
-    own = study.passed.own.only(update.get("losses", recipe.losses))
+    own = study.passed.own.only(losses)
     inputs = Inputs(teacher=teacher, data=study.passed.data, plan=plan, accuracy=accuracy, own=own)
     update["passed"] = own.names()
     return Run(recipe.model_copy(update=update), study.out / run_folder(*key), inputs)

@@ -32,6 +32,7 @@ from pursuhint.training.prepare_training import prepare
 from pursuhint.training.recipe.recordable import check_recordable
 from pursuhint.training.recipe.resolve import shared_activation
 from pursuhint.training.recipe.schema import LossConfig, Recipe
+from pursuhint.training.recipe.second_view import data_of_losses, looks_at_second_view
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -76,13 +77,16 @@ class Crossing:
     def cells(self, recipe: Recipe) -> dict[CrossedCell, Recipe]:
         """The recipe of every cell."""
         sets = self.loss_sets or {"+".join(recipe.losses): recipe.losses}
+        looking = any(looks_at_second_view(losses) for losses in sets.values())
         found = {}
         for name, losses in sets.items():
+            data = data_of_losses(recipe.data, losses) if looking else recipe.data
             for epochs in self.epochs or (recipe.epochs,):
                 cell = CrossedCell(
                     loss_set=name, epochs=epochs, folder=f"cells/{arm_folder(name)}-{epochs}-epochs"
                 )
-                values = {**recipe.to_dict(), "losses": losses, "epochs": epochs}
+                shared = recipe.model_copy(update={"data": data}).to_dict()
+                values = {**shared, "losses": losses, "epochs": epochs}
                 found[cell] = Recipe.from_dict(values)
         return found
 

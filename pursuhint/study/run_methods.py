@@ -43,6 +43,7 @@ from pursuhint.training.prepare_training import (
 from pursuhint.training.recipe.recordable import check_recordable
 from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe, with_absolute_paths
 from pursuhint.training.recipe.schema import LossConfig, Recipe
+from pursuhint.training.recipe.second_view import check_second_view, data_of_losses
 from pursuhint.training.run_folder.record import RunRecord
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ def compare_methods(
         options = StudyOptions(where, at_once, streams, watch, overwrite, recordings)
         recipe = recipe.model_copy(update={"passed": own.names()})
         study = Study(recipe, Path(out), Inputs(teacher=teacher, data=data, own=own), options)
+        if recipe.data.second_view:  # of which each method has its own
+            named_losses = {name: loss for method in chosen for name, loss in method.losses.items()}
+            check_second_view(recipe.model_copy(update={"losses": named_losses}))
         trials = _Trials(study, SharedResources(SharedTeacher()))
         parts = trials.parts(Method.parse("kd"))
         assert parts.teacher is not None
@@ -226,15 +230,19 @@ class _Trials:
     resources: SharedResources
 
     def recipe(self, method: Method, seed: int) -> Recipe:
-        """The recipe of a run. It has a teacher and hints only if a loss looks at them."""
+        """The recipe of a run. It has a teacher, hints and a second view only if a loss looks at them."""
         losses = method.losses or {"ce": LossConfig(weight=1.0)}
         hints = method.hints if self.study.recipe.hints is None else self.study.recipe.hints
         taught = any(get_loss(name).info.needs_teacher for name in losses)
         shared = self.study.recipe
+        data = shared.data
+        if method.second_view and not data.second_view:
+            data = data.model_copy(update={"second_view": method.second_view})
         return shared.model_copy(
             update={
                 "seed": seed,
                 "losses": losses,
+                "data": data_of_losses(data, losses, taught=taught),
                 "optimizer": shared.optimizer if taught else shared.optimizer.of_labels_alone,
                 "teacher": shared.teacher if taught else None,
                 "hints": hints if needs_hints(losses) else None,

@@ -61,6 +61,7 @@ def step_memory(
             *parameters,
             *distiller.buffers(),
             *tensors_of(batch.images),
+            *([] if batch.second_view is None else [batch.second_view]),
             batch.labels,
             batch.indices,
         )

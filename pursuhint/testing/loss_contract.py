@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import torch
@@ -27,6 +27,7 @@ from pursuhint.testing.loss_setting import (
     student_features,
     teacher_features,
     tensors,
+    with_second_view,
 )
 
 __all__ = ["check_loss"]
@@ -335,6 +336,8 @@ def check_terms(case: LossCase) -> None:
         "labels": batch.labels,
         "indices": batch.indices,
         "images": batch.images,
+        "student_second_logits": None,
+        "teacher_second_logits": None,
     }
     terms = loss.terms(*[inputs[entry] for entry in loss.info.inputs])
     total = torch.stack(list(terms.values())).sum()
@@ -342,6 +345,28 @@ def check_terms(case: LossCase) -> None:
         torch.isclose(total, value, rtol=1.3e-6, atol=1e-5),
         f"its terms add up to {total.item():.8g}, its value is {value.item():.8g}",
     )
+
+
+def check_second_view(case: LossCase) -> None:
+    """A loss that looks at a second view of each image depends on it, and has the right gradient for it."""
+    if not case.kind.info.sees_second_view:
+        return
+    student, teacher, batch = _inputs(torch.float64)
+    loss, other = case.build().double(), with_second_view(teacher)
+    own = with_second_view(student).second_logits
+    assert own is not None
+
+    def value(second: Tensor) -> Tensor:
+        features = replace(student, second_logits=second)
+        return copy.deepcopy(loss).compute(features, other, batch)
+
+    alone = copy.deepcopy(loss).compute(student, teacher, batch)
+    case.expect(not torch.isclose(value(own), alone), "gives the same with a second view as without")
+    try:
+        torch.autograd.gradcheck(value, [own.detach().requires_grad_()], fast_mode=True)
+    except GradcheckError as error:
+        line = str(error).strip().splitlines()[0]
+        case.fail(f"gradients of a second view disagree with finite differences: {line}", error)
 
 
 def check_one_sample(case: LossCase) -> None:
@@ -452,6 +477,7 @@ CHECKS: dict[str, Callable[[LossCase], None]] = {
     "autocast": check_autocast,
     "finite differences": check_finite_differences,
     "terms": check_terms,
+    "second view": check_second_view,
     "one sample": check_one_sample,
     "hooks": check_hooks,
     "stages": check_stages,

@@ -153,9 +153,17 @@ def build_loss(kind: type[Loss], context: LossContext | None = None, **options: 
         return cast(Loss, _AtLastMap(loss, context.student))
     if loss.info.needs_input_gradients:
         return cast(Loss, _ThroughImages(loss))
+    if kind.needs_second_view(options):
+        return cast(Loss, _WithSecondView(loss))
     if kind.prepare is not Loss.prepare:
         return cast(Loss, _WithClassifier(loss, context.student))
     return loss
+
+
+def with_second_view(features: Features) -> Features:
+    """The features with logits of a second view, which follow from those of the first."""
+    assert features.logits is not None
+    return replace(features, second_logits=torch.sin(2 * features.logits))
 
 
 class _Around(nn.Module):
@@ -223,6 +231,20 @@ class _WithClassifier(_Around):
     def __init__(self, loss: Loss, student: Student) -> None:
         super().__init__(loss)
         self.classifier = loss.prepare(student).classifier
+
+
+class _WithSecondView(_Around):
+    """A loss that needs a second view of each image, with one."""
+
+    def compute(self, student: Features, teacher: Features, batch: Batch) -> Tensor:
+        return self.loss.compute(with_second_view(student), with_second_view(teacher), batch)
+
+    def terms(self, *inputs: Any) -> dict[str, Tensor]:
+        values = dict(zip(self.loss.info.inputs, inputs))
+        for network in ("student", "teacher"):
+            own = with_second_view(Features(values.get(f"{network}_logits")))
+            values |= {f"{network}_second_logits": own.second_logits}
+        return self.loss.terms(*[values[entry] for entry in self.loss.info.inputs])
 
 
 class _ThroughImages(_Around):

@@ -92,6 +92,7 @@ def training_loader(
         training=True,
         augment=recipe.data.augment,
         flip=recipe.data.flip,
+        second_view=recipe.data.second_view,
         seed=recipe.seed,
         device=device,
         workers=recipe.data.workers,

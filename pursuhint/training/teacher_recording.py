@@ -256,6 +256,7 @@ def describe(recipe: Recipe, data: ImageData | InputData, teacher: nn.Module) ->
         },
         "augment": list(recipe.data.augment),
         **({} if recipe.data.flip == "random" else {"flip": recipe.data.flip}),
+        **({"second_view": list(recipe.data.second_view)} if recipe.data.second_view else {}),
         "seed": recipe.seed,
         "batch_size": recipe.batch_size,
         "precision": recipe.precision,
@@ -286,4 +287,5 @@ def values_per_sample(
     with evaluating(teacher):
         features = FeatureExtractor(teacher, outputs.points, embedding=outputs.embedding)(images)
     parts = [features.logits] * outputs.logits + [features.embedding] * outputs.embedding + [*features.maps]
+    parts += [features.logits] * outputs.second_view
     return {name: part[0].numel() for name, part in zip(output_names(outputs), parts) if part is not None}

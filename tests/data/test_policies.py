@@ -10,11 +10,20 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import CutMix, MixUp, TrivialAugmentWide
+from torchvision.transforms.v2 import RandAugment as TorchvisionRandAugment
 from torchvision.transforms.v2 import functional as TF
 
 from pursuhint.data import AUGMENTATIONS, Batch, CropFlip, ImageData, make_loader
 from pursuhint.data.mixing import MIXERS, cutmix, mix, mixup
-from pursuhint.data.policies import POLICIES, Affine, ColorJitter, Cutout, TrivialAugment
+from pursuhint.data.policies import (
+    CHANGES,
+    POLICIES,
+    Affine,
+    ColorJitter,
+    Cutout,
+    RandAugment,
+    TrivialAugment,
+)
 from pursuhint.errors import PursuhintError
 
 
@@ -81,7 +90,7 @@ def test_trivial_augment_is_that_of_torchvision(images: Tensor, change: int, cha
     reference: Any = TrivialAugmentWide()
     # Ours names the changes in the order of torchvision's table.
     name, (strengths, signed) = list(reference._AUGMENTATION_SPACE.items())[change]
-    assert name.lower() == TrivialAugment.CHANGES[change].replace("-", "")
+    assert name.lower() == CHANGES[change].replace("-", "")
     for sign in (-1, 1):
         draws = torch.stack(
             [torch.full((31,), change), torch.arange(31), torch.full((31,), sign)], dim=1
@@ -96,6 +105,26 @@ def test_trivial_augment_is_that_of_torchvision(images: Tensor, change: int, cha
                 image, name, amount, interpolation=InterpolationMode.NEAREST, fill=reference._fill
             )
             almost_equal(own, expected, 0.02)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_rand_augment_is_that_of_torchvision(images: Tensor, channels: int) -> None:
+    """Every change occurs, in the first and in the second place, with both signs."""
+    images = images[:28, :channels]
+    changes = torch.stack([torch.arange(28) % 14, (5 * torch.arange(28) + 2) % 14], dim=1)
+    signs = torch.stack([2 * (torch.arange(28) // 14) - 1, 1 - 2 * (torch.arange(28) % 2)], dim=1)
+    found = RandAugment().apply(images, torch.cat([changes, signs], dim=1).float())
+    reference: Any = TorchvisionRandAugment(2, 10)
+    space = list(reference._AUGMENTATION_SPACE.items())
+    for image, own, drawn, directions in zip(images, found, changes.tolist(), signs.tolist()):
+        for change, sign in zip(drawn, directions):
+            name, (strengths, signed) = space[change]
+            table = strengths(31, 30, 36)
+            amount = 0.0 if table is None else float(table[10]) * (sign if signed else 1)
+            image = reference._apply_image_or_video_transform(
+                image, name, amount, interpolation=InterpolationMode.NEAREST, fill=reference._fill
+            )
+        almost_equal(own, image, 0.02)
 
 
 def test_cutout_blanks_a_square_around_the_centre_that_was_drawn(images: Tensor) -> None:
@@ -115,6 +144,11 @@ def test_draws_have_the_distributions_they_should() -> None:
     assert (torch.bincount(change.int(), minlength=14) / count).sub(1 / 14).abs().max() < 0.01
     assert (torch.bincount(strength.int(), minlength=31) / count).sub(1 / 31).abs().max() < 0.01
     assert sign.mean().abs() < 0.03
+    *changes, first, second = RandAugment().draw(count, generator()).unbind(1)
+    for change in changes:
+        assert (torch.bincount(change.int(), minlength=14) / count).sub(1 / 14).abs().max() < 0.01
+    assert torch.corrcoef(torch.stack([*changes, first, second])).fill_diagonal_(0).abs().max() < 0.03
+    assert (first.mean() + second.mean()).abs() < 0.06
     for policy, low, high in (
         (Affine(), [-15, -0.1, -0.1, 0.9], [15, 0.1, 0.1, 1.1]),
         (ColorJitter(), [0.6] * 3, [1.4] * 3),

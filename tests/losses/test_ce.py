@@ -29,6 +29,16 @@ def test_is_the_formula(smoothing):
     assert loss(logits(), torch.tensor(LABELS)).item() == pytest.approx(total, rel=1e-12)
 
 
+def test_losses_of_two_views_are_added():
+    loss, labels, second = (
+        CrossEntropyLoss(label_smoothing=0.1),
+        torch.tensor(LABELS),
+        torch.sin(2 * logits()),
+    )
+    expected = loss(logits(), labels) + loss(second, labels)
+    assert loss(logits(), labels, second).item() == pytest.approx(expected.item(), rel=1e-15)
+
+
 def test_is_least_at_the_smoothed_target():
     target = torch.tensor([0.1, 0.1, 0.8], dtype=torch.float64)  # smoothing 0.3 over three classes
     scores = target.log()[None].requires_grad_()

@@ -76,6 +76,35 @@ def test_is_the_formula(options):
     assert [term.item() for term in found.values()] == pytest.approx(slow(*logits(), **options), rel=1e-11)
 
 
+def other_view():
+    """Logits of a second view of both networks."""
+    return [torch.sin(2 * one) for one in logits()]
+
+
+@pytest.mark.parametrize("confidence", ["all", "unsure", "share"])
+@pytest.mark.parametrize("second_terms", ["all", "instance", "published"])
+def test_a_second_view_adds_its_terms(second_terms, confidence):
+    """As in the authors' code: from the fourth temperature on, the first view's logits; and no mask."""
+    options = {"confidence": confidence, "second_terms": second_terms}
+    found = MultiLevelLoss(**options).terms(*logits(), LABELS, *other_view())
+    expected = slow(*logits(), confidence=confidence)
+    if second_terms == "all":
+        expected = [sum(both) for both in zip(expected, slow(*other_view(), confidence=confidence))]
+    elif second_terms == "instance":
+        expected[0] += slow(*other_view())[0]
+    else:
+        expected[0] += slow(*other_view(), TEMPERATURES[:3])[0] + slow(*logits(), TEMPERATURES[3:])[0]
+    assert [term.item() for term in found.values()] == pytest.approx(expected, rel=1e-11)
+
+
+def test_half_a_second_view_is_refused():
+    with pytest.raises(PursuhintError, match="a second view of one network; give both, or neither"):
+        MultiLevelLoss().terms(*logits(), LABELS, logits()[0])
+    for second_terms in ("instance", "published"):
+        with pytest.raises(PursuhintError, match=f"second_terms={second_terms} .*there is none"):
+            MultiLevelLoss(second_terms=second_terms).terms(*logits(), LABELS)
+
+
 def test_unsure_samples_alone_are_taught_their_predictions():
     student, teacher = (one.clone() for one in logits())
     student.requires_grad_()

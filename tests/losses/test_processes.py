@@ -34,6 +34,7 @@ VARIANTS = (  # with which a loss couples samples in another way
     ("skd", {"normalization": "std_rescale"}),
     ("ofd", {"margins": "batch"}),
     ("mlkd", {"confidence": "unsure"}),
+    ("mlkd", {"second_terms": "published"}),
     ("rrd", {"variant": "fifo"}),
     ("rrd", {"queue_size": 7}),  # filled by a step and a bit
     ("crd", {"constants": "none"}),

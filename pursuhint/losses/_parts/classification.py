@@ -25,6 +25,18 @@ def add_classification(
     return {"ce": None, **weights}
 
 
+def second_view_has_use(kinds: Mapping[str, Loss | type[Loss]]) -> bool:
+    """Whether losses look at a second view of each image.
+
+    Cross-entropy looks at it alone, or beside a loss that does.
+
+    Args:
+        kinds: the losses by name.
+    """
+    others = [kind for name, kind in kinds.items() if name != "ce"] or list(kinds.values())
+    return any(kind.info.sees_second_view for kind in others)
+
+
 def default_weights(
     kinds: Mapping[str, Loss | type[Loss]], weights: Mapping[str, float | None]
 ) -> dict[str, float]:

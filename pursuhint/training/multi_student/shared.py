@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from pursuhint._util.network_input import tensors_of
 from pursuhint.data import Batch, ImageData, InputData, Loader
@@ -144,7 +145,7 @@ class SharedTeacher:
             runner = self._runners[teacher]
 
             def compute(runner: TeacherRunner = runner) -> Features:
-                return runner(batch.images, batch.indices)
+                return runner.of_batch(batch)
 
             recorded = self._opened(next(iter(users)).recording_in_use)
             with next(iter(users)).autocast():
@@ -187,7 +188,7 @@ class SharedResources(Resources):
     # -- requested by the run -----------------------------------------------------------------------------
 
     def data(self, recipe: Recipe, load: Callable[[], ImageData | InputData]) -> ImageData | InputData:
-        return self._shared.data(recipe.data.model_dump_json(), load)
+        return self._shared.data(recipe.data.model_dump_json(exclude={"second_view"}), load)
 
     def teacher(self, recipe: Recipe, build: Callable[[], nn.Module]) -> nn.Module:
         return self._shared.teacher(self._teacher_key(recipe), build)
@@ -262,18 +263,14 @@ class SharedResources(Resources):
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory of batch and features until a stream has finished with them."""
-        tensors = (
-            []
-            if self._batch is None
-            else [*tensors_of(self._batch.images), self._batch.labels, self._batch.indices]
-        )
-        if self._features is not None:
-            tensors += self._features.maps
-            tensors += [
-                part for part in (self._features.logits, self._features.embedding) if part is not None
-            ]
+        tensors: list[Tensor | None] = []
+        if (batch := self._batch) is not None:
+            tensors += [*tensors_of(batch.images), batch.second_view, batch.labels, batch.indices]
+        if (features := self._features) is not None:
+            tensors += [*features.maps, features.logits, features.embedding, features.second_logits]
         for tensor in tensors:
-            tensor.record_stream(stream)
+            if tensor is not None:
+                tensor.record_stream(stream)
 
 
 class _SharedLoader(Loader):

@@ -68,14 +68,21 @@ def variant_names(name: str) -> tuple[str, ...]:
     return tuple(_named(name, Path(), ())[1])
 
 
+_NAMED = {"data": "name", "student": "network", "teacher": "network"}
+"""Sections that may be written as a name, and the key that this is short for."""
+
+
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``changes``: mappings are merged key by key, anything else replaces.
 
+    A name in the place of a mapping (``data: cifar100``) keeps its place in a mapping of changes.
     Of hints whose strategy changes, the base's keys that the new strategy ignores are left out.
     """
     result = dict(base)
     for key, value in changes.items():
         before = result.get(key)
+        if key in _NAMED and isinstance(before, str) and isinstance(value, Mapping):
+            before = {_NAMED[key]: before}
         if key == "hints" and isinstance(before, Mapping) and isinstance(value, Mapping):
             value = _merged_hints(before, value)
         elif isinstance(before, Mapping) and isinstance(value, Mapping):

@@ -27,6 +27,7 @@ from pursuhint.training.recipe.schema import (
     NetworkConfig,
     Recipe,
 )
+from pursuhint.training.recipe.second_view import check_second_view
 
 if TYPE_CHECKING:
     from pursuhint.losses.base import Loss
@@ -66,7 +67,7 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     if teacher is not None:
         changes["teacher"] = NetworkConfig(network=f"python:{type(teacher).__name__}")
     if data is not None and data.name != recipe.data.name:
-        kept = ("augment", "flip", "normalize", "image_size", "channels", "workers")
+        kept = ("augment", "flip", "second_view", "normalize", "image_size", "channels", "workers")
         config = DataConfig(name=f"python:{data.name}", **{key: getattr(recipe.data, key) for key in kept})
         changes["data"] = config if isinstance(data, ImageData) else _without_images(config)
     elif recipe.data.name.startswith("text:"):
@@ -77,6 +78,7 @@ def resolve_recipe(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, for_arms: bool
     _check_teacher(recipe, losses)
     check_rounding(recipe)
     check_dot(recipe.model_copy(update={"losses": losses}))
+    check_second_view(recipe.model_copy(update={"losses": losses}))
     hints, losses = _resolve_hints(recipe, losses, plan, for_arms=for_arms)
     return recipe.model_copy(update={"losses": losses, "hints": hints})
 
@@ -112,7 +114,7 @@ def _without_images(config: DataConfig) -> DataConfig:
     for key in ("normalize", "image_size", "channels", "exif", "classes", "train_samples"):
         if getattr(config, key) is not None:
             raise PursuhintError(f"the samples of {config.name} are no images; leave data.{key} out")
-    for key, default in (("augment", ("standard",)), ("flip", "random")):
+    for key, default in (("augment", ("standard",)), ("flip", "random"), ("second_view", ())):
         if getattr(config, key) not in ((), default):
             raise PursuhintError(f"the samples of {config.name} are no images; leave data.{key} out")
     return config.model_copy(update={"augment": ()})

@@ -36,7 +36,7 @@ from pursuhint._util.size_bounds import LARGEST_CLASSES, LARGEST_SIDE
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.analysis.auto_samples import AutoSamples
 from pursuhint.clustering import ALGORITHMS
-from pursuhint.data import Flip, check_augmentations
+from pursuhint.data import Flip, check_views
 from pursuhint.data.class_list import parse_classes
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.options import SelectionOptions, check_position
@@ -181,6 +181,9 @@ class DataConfig(_Section):
         flip: ``random``, each image is mirrored in half of the epochs, drawn anew in every epoch; or
             ``alternate``, drawn once and then in every other epoch. For data whose ``standard`` augmentation
             mirrors images.
+        second_view: augmentations of a second view of each training image, with draws of its own, named as in
+            ``augment``; for losses that look at it (`pursuhint.losses.LossInfo.sees_second_view`), such as
+            MLKD with ``standard,randaugment``. Default: none, one view.
         normalize: ``model``, as the student's own configuration says (timm, torchvision, ``pretrained_cfg``),
             converted for a teacher that says otherwise; ``data``, the data set's mean and deviation;
             ``imagenet``; or ``{mean: [...], std: [...]}``, on the scale [0, 1], for both networks. Default:
@@ -200,6 +203,7 @@ class DataConfig(_Section):
     train_samples: int | None = Field(default=None, ge=1)
     augment: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("standard",)
     flip: Flip = "random"
+    second_view: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
     normalize: Literal["data", "imagenet", "model"] | ChannelConstants | None = None
     text: TextConfig | None = None
 
@@ -210,7 +214,7 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
-        check_augmentations(self.augment)
+        check_views(self.augment, self.second_view)
         if self.text is not None and not self.name.startswith("text:"):
             raise PursuhintError(
                 f"data.text (--tokenizer) says how texts become tokens, and {self.name} is no text:PATH; "
@@ -560,6 +564,11 @@ class Recipe(_Section):
             raise PursuhintError(
                 "optimizer 'dot' keeps two gradients, but the loss scaling of precision 'fp16' knows one; "
                 "use precision bf16 or float32"
+            )
+        if self.acceleration.cache_teacher and self.data.second_view:
+            raise PursuhintError(
+                "acceleration.cache_teacher holds the teacher's outputs for one view of each image, and "
+                "data.second_view gives two; leave one of them out"
             )
         if self.acceleration.cache_teacher and self.data.augment:
             raise PursuhintError(

@@ -174,7 +174,8 @@ def test_every_recipe_is_a_protocol_for_other_methods(name):
     options |= {"recipe": name, "teacher": "resnet56", "losses": (), "assignments": (), "trust_code": False}
     protocol, own = build_recipe(options, protocol_only=True), Recipe.load(name)
     assert (protocol.losses, protocol.hints) == ({}, None)
-    assert (protocol.optimizer, protocol.epochs, protocol.data) == (own.optimizer, own.epochs, own.data)
+    data = own.data.model_copy(update={"second_view": ()})
+    assert (protocol.optimizer, protocol.epochs, protocol.data) == (own.optimizer, own.epochs, data)
     for method in ("kd", "at", "ofd", "recipe:cifar100-afd"):
         taught = Method.parse(method)
         resolve_recipe(protocol.model_copy(update={"losses": taught.losses, "hints": taught.hints}))
@@ -427,6 +428,21 @@ def test_extends_a_shipped_recipe_and_a_file_beside_it(tmp_path):
     assert wide.student.network == "wrn_16_4"
     assert (wide.losses["crd"].options["negatives"], wide.losses["crd"].options["momentum"]) == (7, 0.5)
     assert Recipe.from_yaml("extends: cifar100-at\nepochs: 2").epochs == 2
+
+
+def test_a_section_may_add_to_what_the_base_only_names():
+    changes = "data: {augment: none}\nteacher: {checkpoint: t.pth}\nstudent: {partial: true}"
+    recipe = Recipe.from_yaml(f"extends: cifar100-at\n{changes}")
+    assert (recipe.data.name, recipe.data.augment) == ("cifar100", ())
+    assert (recipe.teacher.network, recipe.teacher.checkpoint) == ("resnet32x4", "t.pth")
+    assert (recipe.student.network, recipe.student.partial) == ("resnet8x4", True)
+    assert Recipe.from_yaml("extends: cifar100-at\ndata: {name: digits}").data.name == "digits"
+    assert {Recipe.load(name).data.name for name in CIFAR} == {"cifar100"}
+
+
+def test_views_of_mlkd():
+    for name in ("cifar100-mlkd", "cifar100-mlkd-standardized:vgg13-vgg8"):
+        assert Recipe.load(name).data.second_view == ("standard", "randaugment")
 
 
 @pytest.mark.parametrize(
