@@ -152,7 +152,7 @@ class Case:
         taken: list[Any] = []
 
         def stop(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            taken.extend(arguments)
+            taken.extend(value for value in arguments if value is not None)  # no second view
             raise _Taken
 
         handle = self.loss.register_forward_pre_hook(stop)

@@ -18,8 +18,6 @@ from pursuhint.data.policies import POLICIES
 from pursuhint.data.splits import FileSplit, Split
 from pursuhint.errors import PursuhintError
 
-__all__ = ["Drawing", "View", "Views"]
-
 
 @dataclass(frozen=True)
 class Drawing:

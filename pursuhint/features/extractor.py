@@ -50,7 +50,7 @@ class Features:
             averaged over space or tokens if it has such axes. None if not requested.
         maps: one tensor per hint point, in the order of the extractor's points: (N, C, H, W), (N, T, C) for
             tokens, or (N, C).
-        second_logits: (N, classes), of the second view of each image (`pursuhint.data.Batch.second_view`);
+        second_logits: (N, classes), of the second view of each image (see `pursuhint.data.Batch`);
             None without one, and if no loss looks at it. The rest is of the first view.
     """
 
