@@ -21,6 +21,7 @@ from .output_files import save_plan
         "pursuhint select analysis --k 4 --out hints-4.json",
         "pursuhint select analysis --k auto --algorithm segments --position medoid --out hints.json",
         "pursuhint select analysis --rule influence --out hints.json",
+        "pursuhint select analysis --rule probe --k 3 --out hints.json",
     ),
 )
 @folder_argument("analysis")
@@ -85,7 +86,7 @@ def _refuse_ignored(name: str) -> None:
     """Refuse options that a rule does not use."""
     rule = RULES[name]
     unused = ["algorithm", "normalize"]
-    unused += [] if rule.analysis else ["metrics"]
+    unused += [] if rule.similarity else ["metrics"]
     unused += [] if rule.takes_position else ["position"]
     unused += [] if rule.takes_k else ["k"]
     refuse_typed(*unused, because=f"--rule {name} does not look at it")

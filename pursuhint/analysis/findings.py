@@ -91,6 +91,10 @@ class ClassCurves:
     participation: tuple[float | None, ...]
     collapse: tuple[float | None, ...]
 
+    def by_name(self) -> dict[str, tuple[float | None, ...]]:
+        """The curves that there are, by their names."""
+        return dict(vars(self))
+
 
 @dataclass(frozen=True)
 class RidgeChoices:

@@ -118,6 +118,7 @@ def analyze_statistics(
             spent_before = stability_seconds.get(metric, 0.0)
             stability_seconds[metric] = spent_before + time.perf_counter() - began
     kept = set(clustered[first].points)
+    curves, why = _class_curves(collected, kept)
     ridges = None
     if _RIDGE_CCA in request.metrics:
         began = time.perf_counter()
@@ -163,22 +164,26 @@ def analyze_statistics(
             stability_seconds,
         ),
         samples=samples,
-        class_curves=_class_curves(collected, kept),
+        class_curves=curves,
+        no_class_curves=why,
     )
 
 
-def _class_curves(collected: Collected, kept: Container[HintPoint]) -> ClassCurves | None:
-    """What the layers that vary say about the classes."""
+def _class_curves(collected: Collected, kept: Container[HintPoint]) -> tuple[ClassCurves | None, str]:
+    """What the layers that vary say about the classes, or why that is unknown."""
     statistics = collected.statistics
-    if collected.classes is None or not isinstance(statistics, LayerMoments | PooledFeatures):
-        return None
+    if collected.classes is None:
+        return None, "the data have fewer than two classes; take data with labels"
+    assert isinstance(statistics, LayerMoments | PooledFeatures)
     every = class_structures(statistics, collected.classes)
     found = [each for point, each in zip(collected.points, every) if point in kept]
     if not found:
-        return None
-    return ClassCurves(
-        **{field.name: tuple(getattr(each, field.name) for each in found) for field in fields(ClassCurves)}
-    )
+        return None, (
+            "its images are of fewer than two classes, or some have none; take images of all classes "
+            "(--samples)"
+        )
+    names = [field.name for field in fields(ClassCurves)]
+    return ClassCurves(**{name: tuple(getattr(each, name) for each in found) for name in names}), ""
 
 
 def with_sampling(analysis: Analysis, auto: AutoSampling) -> Analysis:

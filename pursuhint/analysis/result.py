@@ -56,6 +56,7 @@ class Analysis(Shown, HintSelector):
         seconds: where the time went.
         samples: indices of the images, as in ``Batch.indices``.
         class_curves: what each layer says about the classes; None for data without classes.
+        no_class_curves: why there are none; empty if there are, and in analyses of older versions.
         auto: how the pass came to its end, if it took as many images as it needed; None for a fixed number.
         pre: the same network's features before the activations, if both were analysed.
     """
@@ -69,6 +70,7 @@ class Analysis(Shown, HintSelector):
     seconds: AnalysisSeconds
     samples: Tensor
     class_curves: ClassCurves | None = None
+    no_class_curves: str = ""
     auto: AutoSampling | None = None
     pre: Analysis | None = None
 
@@ -249,6 +251,7 @@ class Analysis(Shown, HintSelector):
             seconds=self.seconds,
             with_pre=self.pre is not None,
             class_curves=self.class_curves,
+            no_class_curves=self.no_class_curves,
             auto=self.auto,
         )
         agreement = self.choice_agreement(self.plan)
@@ -293,6 +296,7 @@ class Analysis(Shown, HintSelector):
             seconds=file.seconds,
             samples=torch.from_numpy(samples),
             class_curves=file.class_curves,
+            no_class_curves=file.no_class_curves,
             auto=file.auto,
             pre=cls.load(folder / "pre") if file.with_pre else None,
         )

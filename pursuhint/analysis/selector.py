@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from pursuhint._util.provenance import circumstances
-from pursuhint.analysis.findings import AnalyzedLayers, ChoiceRobustness, LayerClusters
+from pursuhint.analysis.findings import AnalyzedLayers, ChoiceRobustness, ClassCurves, LayerClusters
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.ways import ChoiceAgreement, ways_of
 from pursuhint.clustering import ALGORITHMS, Clustering
@@ -36,6 +36,8 @@ class HintSelector:
         similarities: by metric: those asked for, and those that these are clustered with.
         clusters: clusterings by every metric and algorithm.
         robustness: whether other images, metrics or activations lead to the same hint points.
+        class_curves: what each layer says about the classes, or None.
+        no_class_curves: why there are none; empty if there are, and in analyses of older versions.
     """
 
     provenance: Provenance
@@ -43,6 +45,8 @@ class HintSelector:
     similarities: Mapping[str, Resampled]
     clusters: LayerClusters
     robustness: ChoiceRobustness
+    class_curves: ClassCurves | None
+    no_class_curves: str
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -87,6 +91,11 @@ class HintSelector:
         made = replace(self.provenance.shared(), **circumstances()).finished()
         return replace(plan, provenance=made)
 
+    @property
+    def curves(self) -> Mapping[str, Sequence[float | None]]:
+        """The class curves by their names, empty without; what rules look at."""
+        return {} if self.class_curves is None else self.class_curves.by_name()
+
     def select_by_rule(
         self,
         rule: str,
@@ -96,7 +105,7 @@ class HintSelector:
         position: str = "center",
         seed: int = 0,
     ) -> HintPlan:
-        """Choose hint points by a rule, from the same similarities or from the depth alone.
+        """Choose hint points by a rule, from the same similarities and curves or from the depth alone.
 
         Args:
             rule: one of `pursuhint.hints.RULES` that runs no network.
@@ -106,7 +115,8 @@ class HintSelector:
             seed: for the rules that draw at random.
 
         Raises:
-            PursuhintError: there is no such rule, it runs the network on images, or k is out of range.
+            PursuhintError: there is no such rule, it runs the network on images or needs a curve that this
+                analysis does not have, or k is out of range.
         """
         if (found := RULES.get(rule)) is not None and found.images:
             raise PursuhintError(
@@ -124,6 +134,8 @@ class HintSelector:
                 position=position,
                 teacher_name=self.provenance.network,
                 similarity=similarity,
+                curves=self.curves,
+                no_curves=self.no_class_curves,
             ),
         )
         return replace(plan, provenance=replace(self.provenance.shared(), **circumstances()).finished())

@@ -58,6 +58,7 @@ class AnalysisFile(BaseModel):
     seconds: AnalysisSeconds
     with_pre: bool
     class_curves: ClassCurves | None = None
+    no_class_curves: str = ""
     auto: AutoSampling | None = None
     arrays: str = ""
 
@@ -177,6 +178,8 @@ class StoredAnalysis(HintSelector):
     similarities: Mapping[str, StoredSimilarity]
     clusters: LayerClusters
     robustness: ChoiceRobustness
+    class_curves: ClassCurves | None
+    no_class_curves: str
 
     @classmethod
     def load(cls, folder: Path | str) -> StoredAnalysis:
@@ -186,4 +189,12 @@ class StoredAnalysis(HintSelector):
             PursuhintError: as `read_analysis`.
         """
         file, similarities, _ = read_analysis(folder)
-        return cls(file.provenance, file.layers, similarities, file.clusters, file.robustness)
+        return cls(
+            file.provenance,
+            file.layers,
+            similarities,
+            file.clusters,
+            file.robustness,
+            file.class_curves,
+            file.no_class_curves,
+        )

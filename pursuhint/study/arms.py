@@ -67,6 +67,8 @@ class Arm:
             those that were given, or none.
         clusters: whether it needs an analysis of the teacher.
         metric: the metric of that analysis, if it is not the recipe's.
+        by_metric: whether the similarity by that metric decides.
+        curve: what it needs to know of every layer about the classes, as `pursuhint.hints.Rule`.
         images: whether it runs the teacher on images beside the analysis.
         takes_position: whether the recipe's ``position`` decides which layers it takes.
         schedule: the strategy of its recipe, if its hint points change while the student trains.
@@ -79,6 +81,8 @@ class Arm:
     takes_k: bool = False
     clusters: bool = False
     metric: str = ""
+    by_metric: bool = True
+    curve: str = ""
     images: bool = False
     takes_position: bool = False
     schedule: str = ""
@@ -88,7 +92,7 @@ class Arm:
         """The options of a comparison that decide something for this arm."""
         return (
             *["k"] * self.takes_k,
-            *["metrics"] * (self.clusters and not self.metric),
+            *["metrics"] * (self.clusters and self.by_metric and not self.metric),
             *["position"] * self.takes_position,
             *["samples"] * (self.clusters or self.images),
             *["max_samples", "stable_at"] * self.clusters,
@@ -129,6 +133,8 @@ def _of_rule(name: str) -> Arm:
         lambda candidates, seed: candidates.by_rule(name, seed),
         takes_k=rule.takes_k,
         clusters=rule.analysis,
+        by_metric=rule.similarity,
+        curve=rule.curve,
         images=rule.images > 0,
         takes_position=rule.takes_position,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,8 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.options import default_k
 from pursuhint.hints.plan import HintPlan
-from pursuhint.hints.rules import RULES
+from pursuhint.hints.rules import RULES, check_classes
+from pursuhint.hints.rules.source import RuleSource
 from pursuhint.hints.schedules import SCHEDULES
 from pursuhint.losses import get_loss
 from pursuhint.losses.passed import losses_passed
@@ -217,7 +218,7 @@ def comparison_steps(
     points = find_hint_points(parts.teacher, parts.example, activation=shared.hints.activation)
     k = default_k(points) if shared.hints.k is None else shared.hints.k
     placement = _HintPlacement(study, shared.hints, parts, points, k)
-    placement.check(analysis, placement.metrics(arms))
+    placement.check(analysis, arms)
     given = placement.given_plans(arms)
     asked, arms = arms, expand_sweep(arms, len(points))
     if len({arm_folder(arm) for arm in arms}) != len(arms):
@@ -235,7 +236,8 @@ def comparison_steps(
     study.measure_teacher(parts, None if before is None else before.teacher)
     metrics = placement.metrics(arms)
     if metrics:
-        analysis = placement.analysis(analysis, metrics, again=begun.again)
+        curves = {found.curve for arm in arms if (found := find_arm(arm)).curve}
+        analysis = placement.analysis(analysis, metrics, curves, again=begun.again)
     candidates = placement.candidates(analysis, given)
     results: dict[RunKey, SeedResult] = {}
     for look in looks:
@@ -302,13 +304,18 @@ class _HintPlacement:
         named = {find_arm(arm).metric or self.hints.metric for arm in arms if find_arm(arm).clusters}
         return tuple(sorted(named, key=lambda metric: (metric != self.hints.metric, metric)))
 
-    def check(self, analysis: Analysis | None, metrics: Sequence[str]) -> None:
+    def check(self, analysis: Analysis | None, arms: Sequence[str]) -> None:
         """Fail before the student alone is trained, not when the first run with hints begins.
 
         Raises:
             PursuhintError: the number of hints does not fit teacher and student, the losses do not fit the
-                networks, or the analysis is another one.
+                networks, the analysis is another one, or an arm compares classes that there are not.
         """
+        metrics = self.metrics(arms)
+        for arm in arms:
+            check_classes(arm, self.parts.data.num_classes)
+            if analysis is not None and (curve := find_arm(arm).curve):
+                self.rule_source(arm, self.hints.seed, analysis).needed_curve(arm, curve)
         if analysis is not None and (
             not set(metrics) <= set(analysis.metrics)
             or [point.module for point in analysis.layers.points] != [point.module for point in self.points]
@@ -397,40 +404,47 @@ class _HintPlacement:
         Args:
             name: of the rule.
             seed: of its draw.
-            analysis: of the teacher, for the rules that look at the similarity of layers.
+            analysis: of the teacher, for the rules that need one.
         """
-        recipe, hints = self.study.recipe, self.hints
-        assert self.parts.teacher is not None
+        source = self.rule_source(name, seed, analysis)
+        teacher, workers = self.parts.teacher, self.study.recipe.data.workers
+        assert teacher is not None
+        images = TrainingImages(self.parts.data, self.hints.most_samples, self.study.device, workers)
+        return plan_by_rule(name, source, teacher, images)
+
+    def rule_source(self, name: str, seed: int, analysis: Analysis | None) -> RuleSource:
+        """What a rule chooses from; arguments as for `by_rule`."""
+        recipe = self.study.recipe
         assert recipe.teacher is not None
         update = {"k": self.k, "seed": seed}
-        looking = [loss for loss in recipe.losses if needs_hints([loss])]
-        source = rule_source(
-            hints.model_copy(update=update),
+        return rule_source(
+            self.hints.model_copy(update=update),
             self.points,
             recipe.teacher.network,
-            looking,
+            [loss for loss in recipe.losses if needs_hints([loss])],
             analysis=analysis if RULES[name].analysis else None,
         )
-        images = TrainingImages(self.parts.data, hints.most_samples, self.study.device, recipe.data.workers)
-        return plan_by_rule(name, source, self.parts.teacher, images)
 
     def plans(self, keys: Sequence[RunKey], candidates: Candidates) -> dict[RunKey, HintPlan | None]:
         """The hint points of every run; None for the student alone."""
         chosen = {key: find_arm(key.arm).choose(candidates, key.seed) for key in keys}
         return {key: None if plan is None else self.paired(plan) for key, plan in chosen.items()}
 
-    def analysis(self, given: Analysis | None, metrics: tuple[str, ...], *, again: bool) -> Analysis:
+    def analysis(
+        self, given: Analysis | None, metrics: tuple[str, ...], curves: Set[str], *, again: bool
+    ) -> Analysis:
         """The analysis of the teacher that the clustering arms share. Collective call.
 
         Args:
             given: the analysis that was passed to `compare`.
             metrics: of the arms.
+            curves: what the arms need to know of every layer about the classes.
             again: whether the folder holds this study, so that an analysis in it is reused.
         """
         folder = self.study.out / "analysis"
         if again and (folder / "analysis.json").exists():
             there = Analysis.load(folder)
-            if set(metrics) <= set(there.metrics):
+            if set(metrics) <= set(there.metrics) and curves <= there.curves.keys():
                 return there
             metrics = tuple(dict.fromkeys((*there.metrics, *metrics)))
         if given is None:

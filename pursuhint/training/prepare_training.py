@@ -24,7 +24,7 @@ from pursuhint.hints.options import default_k
 from pursuhint.hints.paper_points import RULES as PAPER_RULES
 from pursuhint.hints.paper_points import points_by_rule
 from pursuhint.hints.plan import HintPlan
-from pursuhint.hints.rules import RULES, choose_by_rule, looks_at_teacher
+from pursuhint.hints.rules import RULES, check_classes, choose_by_rule, looks_at_teacher
 from pursuhint.hints.rules.source import RuleSource
 from pursuhint.hints.schedules import SCHEDULES
 from pursuhint.losses import get_loss
@@ -127,7 +127,7 @@ def prepare(recipe: Recipe, inputs: Inputs = NO_INPUTS, *, resources: Resources 
     plans: dict[str, HintPlan] = {}
     if other is not None:
         name = "" if recipe.teacher is None else recipe.teacher.network
-        networks = _Networks(own, other, example, name, recipe.epochs)
+        networks = _Networks(own, other, example, name, recipe.epochs, data.num_classes)
     if recipe.hints is not None:
         looking = [name for name, loss in recipe.losses.items() if loss.hints is None]
         plan = _plan(recipe.hints, plan, networks, [name for name in looking if needs_hints([name])])
@@ -249,13 +249,14 @@ def _teacher(recipe: Recipe, inputs: Inputs, data: ImageData | InputData) -> nn.
 
 @dataclass(frozen=True)
 class _Networks:
-    """Both networks of a run, images of the size that they see, the name of the teacher, and the epochs."""
+    """Both networks of a run, images of the size that they see, the teacher's name, epochs, and classes."""
 
     student: nn.Module
     teacher: nn.Module
     example: NetworkInput
     teacher_name: str
     epochs: int
+    classes: int
 
 
 def _plan(
@@ -282,6 +283,7 @@ def _plan(
             f"the teacher has one candidate point, {points[0].module}, so hints: {hints.strategy} has "
             "nothing to choose; take it (hints: conventional)"
         )
+    check_classes(hints.strategy, networks.classes)
     if looks_at_teacher(hints.strategy):
         # Check with a random plan that k fits both networks; the analysis would fail only at its end.
         pair_with_student(HintPlan.random(points, k, hints.seed), hints, student, example)
@@ -321,7 +323,7 @@ def rule_source(
         points: candidates of the teacher.
         teacher_name: as in the recipe.
         losses: those that look at the points.
-        analysis: of the teacher, with the metric of the hints, for the rules that look at similarities.
+        analysis: of the teacher, with the metric of the hints, for the rules that need one.
     """
     return RuleSource(
         points,
@@ -331,6 +333,8 @@ def rule_source(
         teacher_name=teacher_name,
         losses=tuple(losses),
         similarity=None if analysis is None else analysis.clustered_similarity(hints.metric),
+        curves={} if analysis is None else analysis.curves,
+        no_curves="" if analysis is None else analysis.no_class_curves,
     )
 
 

@@ -371,7 +371,8 @@ def test_choosing_from_the_files_imports_nothing_heavy(folder, k):
     code = (
         "import sys; from pursuhint.analysis.storage import StoredAnalysis; "
         f"found = StoredAnalysis.load({str(folder)!r}); plan = found.select(k={k!r}, metric='r2cca'); "
-        "found.selection_stability(plan); print({'torch', 'sklearn', 'scipy'} & sys.modules.keys())"
+        "found.selection_stability(plan); found.select_by_rule('probe', k=3); "
+        "print({'torch', 'sklearn', 'scipy'} & sys.modules.keys())"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["set()"]
 

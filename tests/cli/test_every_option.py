@@ -659,6 +659,9 @@ def test_select(analysis, tmp_path, capsys):
     assert plan("", name="other.json")[0] == usual
     assert plan("--rule even")[0] != usual
     assert plan("--rule influence --metric r2cca")[0]["origin"]["metric"] == "r2cca"
+    assert plan("--rule probe --k 2")[0]["origin"]["strategy"] == "probe"
+    with pytest.raises(PursuhintError, match="--metric would be ignored"):
+        plan("--rule probe --metric r2cca")
     with pytest.raises(PursuhintError, match="--algorithm would be ignored"):
         plan("--rule influence --algorithm segments")
     with pytest.raises(PursuhintError, match="--metric would be ignored"):

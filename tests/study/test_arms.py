@@ -56,7 +56,7 @@ def test_every_rule_is_an_arm_that_uses_what_the_rule_takes(teacher, name):
     uses = ARMS[name].uses
     assert ("k" in uses) == RULES[name].takes_k
     assert ("position" in uses) == RULES[name].takes_position
-    assert ("metrics" in uses) == RULES[name].analysis
+    assert ("metrics" in uses) == RULES[name].similarity
     assert ("samples" in uses) == (RULES[name].analysis or RULES[name].images > 0)
 
 

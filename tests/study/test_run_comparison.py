@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -347,6 +348,18 @@ def test_arms_by_rules_and_single_layers_in_one_comparison(data, teacher, tmp_pa
 def test_a_metric_that_is_added_later_is_analyzed_too(data, teacher, tmp_path):
     for arms in (("conventional", "kmeans"), ("conventional", "kmeans", "r2cca:kmeans:first")):
         compare(recipe(teacher), tmp_path, arms=arms, seeds=(0,), data=data, device="cpu")
+    analysis = Analysis.load(tmp_path / "analysis")
+    assert analysis.metrics == ("cka", "r2cca")
+    # As older versions wrote it, without class curves: an arm that needs them analyzes again.
+    old = dataclasses.replace(analysis, class_curves=None)
+    old.save(tmp_path / "analysis")
+    with pytest.raises(PursuhintError, match="curve 'probe', which the analysis does not have"):
+        compare(recipe(teacher), tmp_path / "b", arms=("probe", "even"), seeds=(0,), data=data, analysis=old)
+    assert not (tmp_path / "b").exists()
+    arms = (*arms, "probe")
+    found = compare(recipe(teacher), tmp_path, arms=arms, seeds=(0,), data=data, device="cpu")
+    chosen = analysis.select_by_rule("probe", k=3).teacher_points
+    assert found.arm("probe").positions[0] == tuple(point.position for point in chosen)
     assert Analysis.load(tmp_path / "analysis").metrics == ("cka", "r2cca")
 
 

@@ -51,7 +51,7 @@ def test_a_rule_on_similarities_analyzes_the_teacher_first(teacher, data, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("strategy", "analyzed"), [("gradnorm", True), ("quality", True), ("probe", False), ("ablation", False)]
+    ("strategy", "analyzed"), [("gradnorm", True), ("quality", True), ("probe", True), ("ablation", False)]
 )
 def test_a_rule_on_images_runs_the_teacher_first(teacher, data, tmp_path, strategy, analyzed):
     record = run(teacher, data, tmp_path, strategy=strategy, k=2, samples=100, seed=3)

@@ -29,7 +29,9 @@ class Rule:
         title: its name in tables and sentences.
         description: where it puts the hints, in a clause.
         takes_k: whether its number of hints is free.
-        analysis: whether it looks at the similarity of layers.
+        similarity: whether it looks at the similarity of layers.
+        curve: what it needs to know of every layer about the classes: a name of
+            `pursuhint.analysis.ClassCurves`; empty for nothing.
         images: the largest number of training images that it looks at by itself; 0 for none.
         draws: whether it draws at random, so that the points depend on the seed.
         takes_position: whether ``position`` chooses among the members of a group.
@@ -39,11 +41,17 @@ class Rule:
     title: str
     description: str
     takes_k: bool = True
-    analysis: bool = False
+    similarity: bool = False
+    curve: str = ""
     images: int = 0
     draws: bool = False
     takes_position: bool = False
     pairing: str = ""
+
+    @property
+    def analysis(self) -> bool:
+        """Whether it needs an analysis of the teacher."""
+        return self.similarity or self.curve != ""
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -63,25 +71,25 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "influence": Rule(
             "influence",
             "one layer of each of the groups that the least similar neighbours separate",
-            analysis=True,
+            similarity=True,
             takes_position=True,
         ),
         "gradnorm": Rule(
             "gradient norm",
             "the layer with the largest gradient in each of the best contiguous groups",
-            analysis=True,
+            similarity=True,
             images=256,
         ),
         "quality": Rule(
             "knowledge quality",
             "the layer of the highest knowledge quality in each of the best contiguous groups",
-            analysis=True,
+            similarity=True,
             images=2000,
         ),
         "probe": Rule(
             "linear probe",
-            "the earliest layers at equal steps of the accuracy of a linear probe",
-            images=10_000,
+            "the earliest layers at equal steps of what a linear probe explains of the labels",
+            curve="probe",
         ),
         "ablation": Rule(
             "ablation",
@@ -97,6 +105,24 @@ def looks_at_teacher(strategy: str | None) -> bool:
     """Whether points chosen so depend on the teacher's weights: by similarity, or by a pass over images."""
     rule = RULES.get(strategy or "")
     return strategy == "chosen" or (rule is not None and (rule.analysis or rule.images > 0))
+
+
+def check_classes(strategy: str | None, classes: int) -> None:
+    """Make sure that the data have the classes that a rule compares.
+
+    Args:
+        strategy: name of a rule, or any other strategy.
+        classes: how many classes the data have.
+
+    Raises:
+        PursuhintError: they have fewer than two, and the rule compares classes.
+    """
+    rule = RULES.get(strategy or "")
+    if rule is not None and rule.curve and classes < 2:
+        raise PursuhintError(
+            f"{strategy} compares classes, and the data have {classes or 'none'}; take data with labels, or "
+            "another rule (even)"
+        )
 
 
 def choose_by_rule(name: str, source: RuleSource) -> HintPlan:
@@ -124,7 +150,7 @@ def choose_by_rule(name: str, source: RuleSource) -> HintPlan:
     origin: dict[str, Any] = {"strategy": name}
     if rule.takes_k:
         origin["k"] = source.k
-    if rule.analysis:
+    if rule.similarity:
         origin["metric"] = source.needed_similarity(name).metric
     if rule.takes_position:
         origin["position"] = source.position

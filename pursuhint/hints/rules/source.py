@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pursuhint.errors import PursuhintError
@@ -31,7 +31,10 @@ class RuleSource:
         teacher: the network, for the rules that run it; in evaluation mode, on the device of the batches.
         teacher_name: as in a recipe.
         losses: names of the losses that will look at the points.
-        similarity: of the teacher's layers, for the rules that look at it.
+        similarity: of the teacher's layers, for the rules that need an analysis.
+        curves: what every layer of the similarity says about the classes, by name of the measure; None where
+            that is not defined.
+        no_curves: why there are none, and what to do; empty if unknown.
         batches: training images with their labels, anew at every call, for the rules that look at images.
         images: how many images these are.
     """
@@ -44,6 +47,8 @@ class RuleSource:
     teacher_name: str = ""
     losses: Sequence[str] = ()
     similarity: SimilarityLike | None = None
+    curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    no_curves: str = ""
     batches: Callable[[], Iterable[Batch]] | None = None
     images: int = 0
 
@@ -54,8 +59,36 @@ class RuleSource:
             PursuhintError: there is none.
         """
         if self.similarity is None:
-            raise PursuhintError(f"{rule} looks at the similarity of layers; analyze the teacher first")
+            raise PursuhintError(f"{rule} looks at an analysis of the layers; analyze the teacher first")
         return self.similarity
+
+    def needed_curve(self, rule: str, curve: str) -> list[float]:
+        """A number for every layer of the similarity.
+
+        Args:
+            rule: its name, for messages.
+            curve: name of the numbers.
+
+        Raises:
+            PursuhintError: there are none, or one of them is not defined.
+        """
+        similarity, values = self.needed_similarity(rule), self.curves.get(curve)
+        if values is None:
+            why = self.no_curves or "analyze the teacher again, on data with labels"
+            if self.curves:
+                why = f"analyze the teacher again with --class-{curve} (class_{curve}=True in Python)"
+            raise PursuhintError(
+                f"the rule {rule} takes the class curve {curve!r}, which the analysis does not have: {why}"
+            )
+        found = [value for value in values if value is not None]
+        if len(found) < len(values):
+            point = next(point for point, value in zip(similarity.points, values) if value is None)
+            raise PursuhintError(
+                f"the rule {rule} takes the class curve {curve!r}, not defined for {point.module} "
+                f"({point.channels} features, {similarity.num_samples} images); take more images "
+                "(--samples, hints.samples)"
+            )
+        return found
 
     def network_and_batches(self, rule: str) -> tuple[nn.Module, Iterable[Batch]]:
         """The teacher and images to run it on.

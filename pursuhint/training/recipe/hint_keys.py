@@ -26,7 +26,7 @@ def _used_by(rule: Rule) -> tuple[str, ...]:
     looks = rule.analysis or rule.images > 0
     return (
         *["k"] * rule.takes_k,
-        *["metric", "normalize"] * rule.analysis,
+        *["metric", "normalize"] * rule.similarity,
         *["position"] * rule.takes_position,
         *["samples"] * looks,
         *_OF_AUTO * rule.analysis,

@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LinearRegression
 from torch import nn
 
 from pursuhint.data import Batch
@@ -17,7 +16,6 @@ from pursuhint.features import find_hint_points
 from pursuhint.hints import RuleSource, choose_by_rule
 from pursuhint.hints.rules.ablation import importances
 from pursuhint.hints.rules.gradnorm import gradient_norms
-from pursuhint.hints.rules.probe import accuracy, at_quantiles, halves
 from pursuhint.hints.rules.quality import quality
 from pursuhint.models import create_model
 from pursuhint.similarity import LayerSimilarity
@@ -144,44 +142,6 @@ def test_blocks_that_cannot_be_removed_are_said(source):
         choose_by_rule("ablation", RuleSource(**{**vars(source), "k": 5}))
 
 
-# -- probe
-
-
-@pytest.mark.parametrize("channels", [3, 30])
-def test_the_probe_is_scikit_learns_least_squares(channels):
-    generator = torch.Generator().manual_seed(1)
-    labels = torch.arange(101) % 4
-    features = torch.randn(101, channels, generator=generator)
-    features[:, :3] += nn.functional.one_hot(labels, 4)[:, :3]
-    first, second = halves(101)
-    assert sorted([*first.tolist(), *second.tolist()]) == list(range(101))
-    fitted = LinearRegression().fit(features[first].double(), np.eye(4)[labels[first]])
-    expected = (fitted.predict(features[second].double()).argmax(1) == labels[second].numpy()).mean()
-    assert accuracy(features, labels) == pytest.approx(expected)
-    assert 0.25 < expected <= 1
-
-
-@pytest.mark.parametrize(
-    ("curve", "k", "expected"),
-    [
-        ([0.1, 0.2, 0.3, 0.4, 0.5], 2, [2, 4]),
-        ([0.1, 0.9, 0.9, 0.9, 0.9], 3, [1, 2, 3]),  # all of the rise is in one layer
-        ([0.1, 0.1, 0.1, 0.1, 0.9], 3, [2, 3, 4]),
-        ([0.5, 0.5, 0.5], 2, [0, 1]),
-        ([0.1, 0.3, 0.2, 0.9, 0.8], 2, [3, 4]),
-        ([0.2, 0.4, 0.6, 0.8, 1.0], 5, [0, 1, 2, 3, 4]),
-    ],
-)
-def test_layers_at_steps_of_a_curve_by_hand(curve, k, expected):
-    assert at_quantiles(curve, k) == expected
-
-
-def test_probe_puts_hints_where_the_labels_become_readable(source):
-    plan = choose_by_rule("probe", source)
-    assert len(set(positions(plan))) == 3
-    assert positions(plan) == sorted(positions(plan))
-
-
 # -- quality
 
 
@@ -249,7 +209,7 @@ def test_quality_takes_one_layer_of_each_group(source):
 # -- all of them
 
 
-@pytest.mark.parametrize("rule", ["gradnorm", "quality", "probe", "ablation"])
+@pytest.mark.parametrize("rule", ["gradnorm", "quality", "ablation"])
 def test_without_images_they_say_what_is_missing(source, rule):
     bare = RuleSource(source.points, 3, similarity=source.similarity)
     with pytest.raises(PursuhintError, match="give the network and the data"):

@@ -159,11 +159,12 @@ def test_what_belongs_to_as_many_samples_as_needed_is_refused_with_a_number(key)
 
 
 def test_rules_without_an_analysis_take_a_number_of_samples():
-    assert resolve_recipe(recipe_with("{strategy: influence, samples: auto}")).hints.samples == "auto"
-    for strategy in ("probe", "centers"):
+    for strategy in ("influence", "probe"):
+        assert resolve_recipe(recipe_with(f"{{strategy: {strategy}, samples: auto}}")).hints.samples == "auto"
+    for strategy in ("ablation", "centers"):
         with pytest.raises(PursuhintError, match=r"ends an analysis|no effect"):
             resolve_recipe(recipe_with(f"{{strategy: {strategy}, samples: auto}}"))
-    assert resolve_recipe(recipe_with("{strategy: probe, samples: 900}")).hints.samples == 900
+    assert resolve_recipe(recipe_with("{strategy: ablation, samples: 900}")).hints.samples == 900
 
 
 def test_an_ignored_key_of_a_single_loss_is_refused():
