@@ -53,7 +53,7 @@ CASES = {  # words, and what the message names
     f"compare --until-decided --error-over all {OUT}": "there is one set of losses and one length",
     f"compare --arm kmens {OUT}": "did you mean 'kmeans'",
     f"compare --student resnet8 --max-samples 900 {OUT}": "--max-samples would be ignored",
-    f"compare --student resnet8 --samples auto --stable-at .9 --arm ablation --arm alone {OUT}": "--stable-at",
+    f"compare --student resnet8 --samples auto --stable-at .9 --arm ablation --arm kd {OUT}": "--stable-at",
     f"compare --method kd+att {OUT}": "no loss named 'att'",
     f"compare --method recipe:gone {OUT}": "no recipe named 'gone'",
     f"compare --student resnet8 --metric ckaa {OUT}": "did you mean 'cka'",
