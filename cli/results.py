@@ -244,6 +244,8 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
 
 def print_crossed(crossed: CrossedComparison, *, as_json: bool) -> None:
     """The mean accuracy of every arm in every cell."""
+    from pursuhint.study.crossed_summary import summary_of
+
     comparisons = crossed.comparisons
     if as_json:
         cells = [
@@ -263,9 +265,8 @@ def print_crossed(crossed: CrossedComparison, *, as_json: bool) -> None:
     ]
     for line in table(("arm", *(cell.title for cell in crossed.cells)), rows):
         echo(line)
-    for cell, comparison in zip(crossed.cells, comparisons):
-        for sentence in (*comparison.findings, comparison.result):
-            echo(f"{cell.title}: {sentence}")
+    for sentence in summary_of(crossed):
+        echo(sentence)
 
 
 def print_cross_task(result: CrossTaskResult, *, as_json: bool) -> None:

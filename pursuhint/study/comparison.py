@@ -349,16 +349,24 @@ def against_controls(
 def findings_on(arms: Sequence[ArmResult]) -> tuple[str, ...]:
     """What a reader has to know before any comparison of two arms, in sentences without full stops."""
     findings = []
-    by_name = {arm.name: arm for arm in arms}
-    hinted = [arm for arm in arms if arm.name not in WITHOUT_HINTS]
-    if "alone" in by_name and hinted:
-        alone, best = by_name["alone"].last.mean, max(hinted, key=lambda arm: arm.last.mean)
-        if best.last.mean < alone:
-            findings.append(
-                f"every student with hints ended below the student alone ({alone:.2f} % on average): the "
-                f"best of them, {best.title}, at {best.last.mean:.2f} %"
-            )
+    below = best_below_alone(arms)
+    if below is not None:
+        alone, best = below
+        findings.append(
+            f"every student with hints ended below the student alone ({alone:.2f} % on average): the "
+            f"best of them, {best.title}, at {best.last.mean:.2f} %"
+        )
     return (*findings, *dominated(arms), *few_seeds(arms[0].last.n))
+
+
+def best_below_alone(arms: Sequence[ArmResult]) -> tuple[float, ArmResult] | None:
+    """The mean of the student alone and the best arm with hints, if that is worse; else None."""
+    alone = [arm.last.mean for arm in arms if arm.name == "alone"]
+    hinted = [arm for arm in arms if arm.name not in WITHOUT_HINTS]
+    if not alone or not hinted:
+        return None
+    best = max(hinted, key=lambda arm: arm.last.mean)
+    return (alone[0], best) if best.last.mean < alone[0] else None
 
 
 class _Trained(Protocol):
@@ -371,24 +379,74 @@ class _Trained(Protocol):
     def runs(self) -> Sequence[SeedResult]: ...
 
 
-def dominated(ways: Sequence[_Trained]) -> tuple[str, ...]:
-    """One sentence for every term that makes up nearly the whole loss of some arms or methods."""
+@dataclasses.dataclass(frozen=True)
+class DominantTerm:
+    """A loss that makes up nearly the whole sum.
+
+    Attributes:
+        loss: its name.
+        share: the smallest that it has after the first epoch of a run that it dominates, in (0, 1].
+        titles: of the arms or methods with such a run.
+    """
+
+    loss: str
+    share: float
+    titles: tuple[str, ...]
+
+
+def dominant_terms(ways: Sequence[_Trained]) -> list[DominantTerm]:
+    """The losses that make up nearly the whole sum of some arms or methods."""
     terms: dict[str, list[_Trained]] = {}
     for way in ways:
         for name in sorted({run.dominant_term for run in way.runs if run.dominant_term is not None}):
             terms.setdefault(name, []).append(way)
-    sentences = []
-    for name, found in terms.items():
-        shares = [run.dominant_share or 0.0 for way in found for run in way.runs if run.dominant_term == name]
-        sentences.append(
-            f"the loss {name} makes up {percent(min(shares))} or more of the weighted sum after the first "
-            f"epoch ({', '.join(way.title for way in found)}), so the other terms hardly count"
-        )
-    return tuple(sentences)
+    found = []
+    for name, having in terms.items():
+        shares = [
+            run.dominant_share or 0.0 for way in having for run in way.runs if run.dominant_term == name
+        ]
+        found.append(DominantTerm(name, min(shares), tuple(way.title for way in having)))
+    return found
+
+
+def dominated(ways: Sequence[_Trained]) -> tuple[str, ...]:
+    """One sentence for every term that makes up nearly the whole loss of some arms or methods."""
+    return tuple(
+        f"the loss {term.loss} makes up {percent(term.share)} or more of the weighted sum after the first "
+        f"epoch ({', '.join(term.titles)}), so the other terms hardly count"
+        for term in dominant_terms(ways)
+    )
 
 
 def result_of(arms: Sequence[ArmResult], against: Mapping[str, Sequence[PairedComparison]]) -> str:
     """The mean accuracies without and with hints, and whether their place made a difference, in one sentence.
+
+    Args:
+        arms: in the order of the tables.
+        against: from `against_controls`.
+    """
+    said = []
+    for way, means in accuracies_of(arms).items():
+        said.append(f"{' to '.join(dict.fromkeys(f'{mean:.1f}' for mean in means))} % {way}")
+    text, conclusion = f"the student reaches {', '.join(said)}", conclusion_of(arms, against)
+    return f"{text}; {conclusion}" if conclusion else text
+
+
+def accuracies_of(arms: Sequence[ArmResult]) -> dict[str, tuple[float, float]]:
+    """Lowest and highest mean accuracy of the student alone, with the teacher, and with hints, in words."""
+    means: dict[str, list[float]] = {}
+    for arm in arms:
+        way = {"alone": "alone", "kd": "with the teacher but no hints"}.get(arm.name)
+        if way is not None:
+            means[way] = [arm.last.mean]
+    hinted = [arm.last.mean for arm in arms if arm.name not in WITHOUT_HINTS]
+    if hinted:
+        means["with hints"] = hinted
+    return {way: (min(found), max(found)) for way, found in means.items()}
+
+
+def conclusion_of(arms: Sequence[ArmResult], against: Mapping[str, Sequence[PairedComparison]]) -> str:
+    """Whether the place of the hints made a difference, in a clause; empty if too few seeds can say.
 
     A difference counts if its interval excludes zero after the correction for the number of comparisons, and
     if it is not too small to matter.
@@ -397,28 +455,18 @@ def result_of(arms: Sequence[ArmResult], against: Mapping[str, Sequence[PairedCo
         arms: in the order of the tables.
         against: from `against_controls`.
     """
-    said = []
-    for arm in arms:
-        how = {"alone": "alone", "kd": "with the teacher but no hints"}.get(arm.name)
-        if how is not None:
-            said.append(f"{arm.last.mean:.1f} % {how}")
-    hinted = [arm for arm in arms if arm.name not in WITHOUT_HINTS]
-    if hinted:
-        means = [f"{select(arm.last.mean for arm in hinted):.1f}" for select in (min, max)]
-        said.append(f"{' to '.join(dict.fromkeys(means))} % with hints")
-    text = f"the student reaches {', '.join(said)}"
-    names = {arm.name for arm in hinted}
+    names = {arm.name for arm in arms if arm.name not in WITHOUT_HINTS}
     pairs = [pair for found in against.values() for pair in found if {pair.arm, pair.control} <= names]
     clear = [pair for pair in pairs if pair.survives_correction and pair.verdict in ("better", "worse")]
     if clear:
         places = (f"{title_of(pair.arm)} is {pair.verdict} than {title_of(pair.control)}" for pair in clear)
-        return f"{text}; their place matters: {', '.join(places)}"
+        return f"their place matters: {', '.join(places)}"
     tested = [pair for pair in pairs if pair.verdict != "unknown"]
     if tested and all(pair.verdict == "equal" and pair.decided for pair in tested):
-        return f"{text}; their places are equal within {tested[0].margin:g} points"
+        return f"their places are equal within {tested[0].margin:g} points"
     if any(pair.n >= FEWEST_SEEDS for pair in pairs):
-        return f"{text}; no place of the hints can be told from another in {pairs[0].n} seeds"
-    return text
+        return f"no place of the hints can be told from another in {pairs[0].n} seeds"
+    return ""
 
 
 def few_seeds(seeds: int) -> tuple[str, ...]:

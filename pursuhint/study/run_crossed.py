@@ -26,7 +26,7 @@ from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import StudySettings
 from pursuhint.study.study import Study, StudyOptions
 from pursuhint.study.until_decided import check_plan
-from pursuhint.training.events import ignore
+from pursuhint.training.events import TeacherMeasured, ignore
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.prepare_training import prepare
 from pursuhint.training.recipe.recordable import check_recordable
@@ -135,7 +135,7 @@ def compare_crossed(
             check_plan(Comparison.load(out / cell.folder), plan)
     with keep_random_state(options.device):
         study = _outer_study(recipe, out, cells, request, passed, options)
-        watch = _Mutable(options.on_event or ignore)
+        watch = _CellEvents(options.on_event or ignore)
         watching, silent = replace(options, on_event=watch), replace(options, on_event=None)
         comparing: dict[CrossedCell, Generator[Mapping[RunKey, Run], None, Comparison]] = {}
         runs: dict[RunKey, Run] = {}
@@ -213,14 +213,16 @@ def _outer_study(
     return study
 
 
-class _Mutable:
-    """Passes events on until it is muted."""
+class _CellEvents:
+    """Passes the events of cells on until it is muted; the accuracy of their teacher, once."""
 
     def __init__(self, watch: Watcher) -> None:
-        self.watch, self.muted = watch, False
+        self.watch, self.muted, self.measured = watch, False, False
 
     def __call__(self, event: StudyEvent) -> None:
-        if not self.muted:
+        again = isinstance(event, TeacherMeasured) and self.measured
+        self.measured = self.measured or isinstance(event, TeacherMeasured)
+        if not self.muted and not again:
             self.watch(event)
 
 

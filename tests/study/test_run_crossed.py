@@ -25,8 +25,11 @@ from pursuhint.study import (
     compare,
     compare_crossed,
 )
+from pursuhint.study.crossed_summary import summary_of
 from pursuhint.study.events import ArmFinished
+from pursuhint.study.paired_statistics import summarize
 from pursuhint.training import RunRecord
+from pursuhint.training.events import TeacherMeasured
 from pursuhint.training.inputs import Inputs
 from pursuhint.training.recipe.schema import LossConfig
 from tests.helpers.study_runs import recipe, write_teacher
@@ -95,6 +98,7 @@ def test_the_same_call_trains_nothing_and_more_lengths_are_added(finished, teach
     ended = [event for event in events if isinstance(event, ArmFinished)]
     assert ended
     assert {event.source for event in ended} <= {"found", "same"}
+    assert sum(isinstance(event, TeacherMeasured) for event in events) == 1  # cells share the teacher
     longer = crossed(teacher, data, finished.path, epochs=(1, 2, 3))
     assert [cell.epochs for cell in longer.cells] == [1, 2, 3] * 2
     with pytest.raises(PursuhintError, match="lengths can be added but not dropped"):
@@ -114,16 +118,62 @@ def test_the_caption_says_where_the_axis_of_the_bars_begins(finished, tmp_path, 
     assert ("does not begin at zero" in picture.caption) == cut
 
 
+def with_accuracies(comparison, **means):
+    """A comparison with other accuracies of some arms, and no finding of its own."""
+    arms = []
+    for arm in comparison.arms:
+        value = means.get(arm.name, 50.0)
+        runs = tuple(
+            run.model_copy(update={"last_top1": value, "dominant_term": None, "dominant_share": None})
+            for run in arm.runs
+        )
+        arms.append(arm.model_copy(update={"runs": runs, "last": summarize([value])}))
+    return comparison.model_copy(update={"arms": tuple(arms)})
+
+
+def test_cells_with_the_same_finding_share_a_sentence(finished):
+    finished = CrossedComparison.load(finished.path)
+    cells = {(cell.loss_set, cell.epochs): number for number, cell in enumerate(finished.cells)}
+
+    def said(below):
+        """The sentences, if the student alone is best in these cells; and those on that alone."""
+        study = finished.model_copy()
+        study.__dict__["comparisons"] = tuple(
+            with_accuracies(comparison, alone=60 + number if number in below else 40, even=55)
+            for number, comparison in enumerate(finished.comparisons)
+        )
+        found = summary_of(study)
+        return found, [sentence for sentence in found if "below the student alone" in sentence]
+
+    every, (all_below,) = said(set(cells.values()))
+    assert all_below.startswith(f"In all {len(cells)} comparisons: ")
+    assert f"even, by 5.00 to {5 + len(cells) - 1}.00 points" in all_below
+    assert len(every) == 4  # below the student alone, one seed, the best arm, the accuracies
+    (reached,) = (sentence for sentence in every if "reaches" in sentence)
+    assert f"60.0 to {60 + len(cells) - 1}.0 % alone, 50.0 to 55.0 % with hints" in reached
+    some, (below,) = said({cells["attention", 1]})
+    assert below.startswith("With loss set attention, 1 epoch: ")
+    assert len(some) == 4
+    _, (two,) = said({cells["attention", 1], cells["attention", 2], cells["sp", 2]})
+    assert two.startswith("With loss set attention, 1 and 2 epochs; loss set sp, 2 epochs: ")
+    _, (across,) = said({cells["attention", 2], cells["sp", 2]})
+    assert across.startswith("With loss sets attention and sp, 2 epochs: ")
+    assert said(set())[1] == []
+
+
 def test_the_report_has_the_pictures_of_the_study(finished):
     page = write_report(finished.path)
     names = {path.stem for path in (finished.path / "figures").glob("*.png")}
     assert {"bars", "lengths-1", "lengths-2", "landscape-1"} <= names
-    text = page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
     assert "Every layer alone" in text
-    for cell, comparison in zip(finished.cells, finished.comparisons):
+    for comparison in finished.comparisons:
         assert comparison.findings  # one seed gives no intervals
+        own = (comparison.path / "report.html").read_text(encoding="utf-8")
         for finding in comparison.findings:
-            assert escape(f"{capital(cell.title)}: {finding}", quote=False)[:60] in text
+            assert escape(capital(finding), quote=False)[:60] in own
+    for sentence in summary_of(finished):
+        assert escape(sentence, quote=False) in text
     for cell in finished.cells:
         assert (finished.path / cell.folder / "report.html").exists()
 

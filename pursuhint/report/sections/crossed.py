@@ -22,9 +22,10 @@ from pursuhint.report.text import (
     teacher_warning,
     toy_limit,
 )
-from pursuhint.study.arms import WITHOUT_HINTS, is_of_sweep
+from pursuhint.study.arms import is_of_sweep
 from pursuhint.study.comparison import Comparison, description_of, title_of
 from pursuhint.study.crossed import CrossedComparison
+from pursuhint.study.crossed_summary import summary_of
 from pursuhint.study.paired_statistics import DECIDED
 from pursuhint.training.recipe.schema import Recipe
 
@@ -51,7 +52,7 @@ def build_crossed_page(crossed: CrossedComparison, figure_folder: FigureFolder) 
         subtitle=f"A comparison with PursuHint on {data.name}: {count(len(first.arms), 'arm')}, "
         f"{count(len(crossed.loss_sets), 'set')} of losses, {count(len(crossed.lengths), 'length')}, "
         f"{seeds} each.",
-        summary=(*teacher_warning(teacher.accuracy), *_findings(crossed)),
+        summary=(*teacher_warning(teacher.accuracy), *summary_of(crossed)),
         cards=(Card(percent(teacher.top1), f"{teacher.name}, the teacher"),),
         question=(
             "Does the place of the hints matter, and does the answer depend on the losses and on the length "
@@ -100,32 +101,6 @@ def _chance(crossed: CrossedComparison, seeds: str) -> str:
     )
 
 
-def _findings(crossed: CrossedComparison) -> tuple[str, ...]:
-    """What a reader has to know first, whether the best arm is the same in all cells, and what each found."""
-    best = {}
-    for cell, comparison in zip(crossed.cells, crossed.comparisons):
-        hinted = [a for a in comparison.arms if a.name not in WITHOUT_HINTS and not is_of_sweep(a.name)]
-        if hinted:
-            best[cell.title] = max(hinted, key=lambda arm: arm.last.mean).title
-    lines = [
-        f"{capital(cell.title)}: {finding}."
-        for cell, comparison in zip(crossed.cells, crossed.comparisons)
-        for finding in comparison.findings
-    ]
-    if len(set(best.values())) > 1:
-        places = "; ".join(f"{arm} ({cell})" for cell, arm in best.items())
-        lines.append(
-            f"The arm with hints with the highest mean differs between losses and lengths: {places}. That "
-            "may be chance; the differences that are decided stand below."
-        )
-    elif best:
-        name = capital(next(iter(best.values())))
-        lines.append(f"{name} has the highest mean of all arms with hints in every comparison.")
-    for cell, comparison in zip(crossed.cells, crossed.comparisons):
-        lines.append(f"{capital(cell.title)}: {comparison.result}.")
-    return tuple(lines)
-
-
 def _losses(crossed: CrossedComparison) -> list[str]:
     """The losses of every set with their weights."""
     found = {}
@@ -155,7 +130,7 @@ def _section(crossed: CrossedComparison, figure_folder: FigureFolder) -> Crossed
         cells=Grid(
             ("Losses and length", "Differences that are decided", "Report"),
             tuple(
-                (capital(cell.title), _decided(comparison), f"{cell.folder}/report.html")
+                (cell.title, _decided(comparison), f"{cell.folder}/report.html")
                 for cell, comparison in zip(crossed.cells, crossed.comparisons)
             ),
         ),
