@@ -236,16 +236,41 @@ def _array(labels: Any, where: str) -> np.ndarray:
         labels = [
             value.item() if isinstance(value, Tensor) and value.numel() == 1 else value for value in labels
         ]
+        if any(isinstance(value, str) for value in labels):  # NumPy would turn all of them into text
+            labels = np.array(labels, dtype=object)
     array = np.asarray(labels)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     text = array.dtype.kind == "U" or (array.dtype == object and all(isinstance(each, str) for each in array))
     if array.ndim != 1 or not (text or array.dtype.kind in "iu"):
         raise PursuhintError(
-            f"{where}: labels must be one whole number or text a sample, got {array.dtype} of shape "
-            f"{array.shape}"
+            f"{where}: labels must be one whole number or text a sample, got {_found_instead(array)}"
         )
     return array
+
+
+def _found_instead(labels: np.ndarray) -> str:
+    """What unusable labels are, with the first of them and what makes them usable."""
+    kind = labels.dtype.kind
+    if labels.ndim == 2 and kind in "iufb":
+        return f"{labels.dtype} of shape {labels.shape}; if its rows are one-hot, take labels.argmax(1)"
+    if labels.ndim != 1:
+        return f"{labels.dtype} of shape {labels.shape}"
+    if kind == "O":
+        wanted = str if isinstance(labels[0], str) else int | np.integer
+        place = next((i for i, one in enumerate(labels) if not isinstance(one, wanted)), None)
+        if place is None:
+            return "numbers of more than 64 bits"
+        before = f", where sample 0 has {str(labels[0])[:40]!r}" if place else ""
+        return f"{str(labels[place])[:40]!r} ({type(labels[place]).__name__}) as sample {place}{before}"
+    if kind == "f":
+        with np.errstate(invalid="ignore"):  # infinity has no remainder
+            fractions = np.flatnonzero(np.mod(labels, 1) != 0)
+        if len(fractions):
+            return f"{labels.dtype}, and sample {fractions[0]} has {labels[fractions[0]]}"
+    if kind in "fb":
+        return f"{labels.dtype} such as {labels[0]}; convert them: torch.as_tensor(labels).long()"
+    return str(labels.dtype)
 
 
 _Held = tuple[Tensor, Tensor] | None

@@ -109,14 +109,23 @@ def is_map_style(source: Any) -> bool:
 
 
 def is_pair_of_arrays(source: Any) -> bool:
-    """Whether a source is (inputs, labels): of two entries, the second is one label a sample."""
+    """Whether a source is (inputs, labels): of two entries, the second is one label a sample.
+
+    Labels that are no whole numbers (0.5, True, None, rows of one-hot numbers) count, so that the message is
+    about them.
+    """
     return isinstance(source, tuple | list) and len(source) == 2 and _are_labels(source[1])
 
 
 def _are_labels(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return len(value) > 0 and all(isinstance(one, int | str | np.integer | np.str_) for one in value)
-    return getattr(value, "ndim", None) == 1 and not hasattr(value, "columns")
+        return len(value) > 0 and all(_is_scalar(one) for one in value)
+    return getattr(value, "ndim", None) in (1, 2) and not hasattr(value, "columns")
+
+
+def _is_scalar(value: Any) -> bool:
+    one_number = isinstance(value, Tensor | np.ndarray) and value.ndim == 0
+    return value is None or one_number or isinstance(value, int | float | str | np.generic)
 
 
 # -- arrays ------------------------------------------------------------------------------------------------
@@ -125,6 +134,8 @@ def _are_labels(value: Any) -> bool:
 def _of_arrays(inputs: Any, labels: Any, name: str) -> OpenSource:
     """Images (uint8 of three or four axes, floating point of four) or other inputs in memory."""
     if isinstance(inputs, list) and inputs and isinstance(inputs[0], Image.Image):
+        if len(inputs) != len(labels):
+            raise PursuhintError(f"{name}: {len(inputs)} images but {len(labels)} labels")
         return _of_dataset(SampleReader(list(zip(inputs, labels)), name), name)
     if isinstance(inputs, Mapping):
         return OpenSource({key: as_tensor(value, f"{name}: {key}") for key, value in inputs.items()}, labels)

@@ -384,6 +384,34 @@ def test_what_cannot_be_used_gets_one_line(kind: str, words: str) -> None:
         quiet(sources[kind])
 
 
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        pytest.param([0.0, 1.0, 0.0, 1.0], r"float64 such as 0.0.*\.long\(\)", id="whole floats"),
+        pytest.param([0, 1, 2.5, 1], r"sample 2 has 2.5", id="fractions"),
+        pytest.param([0, float("nan"), 1, 1], r"sample 1 has nan", id="nan"),
+        pytest.param([True, False, True, True], r"bool such as True", id="booleans"),
+        pytest.param([0, None, 1, 1], r"'None' \(NoneType\) as sample 1", id="none"),
+        pytest.param([0, 1, "oak", 1], r"'oak' \(str\) as sample 2, where sample 0 has '0'", id="mixed"),
+        pytest.param([0, 10**30, 1, 1], "more than 64 bits", id="large"),
+        pytest.param(np.eye(2)[[0, 1, 0, 1]], r"of shape \(4, 2\).*argmax", id="one-hot"),
+    ],
+)
+def test_labels_that_are_no_labels_are_named_in_every_kind_of_source(labels: Any, found: str) -> None:
+    pictures = [Image.fromarray(each.permute(1, 2, 0).numpy()) for each in PIXELS[:4]]
+    sources = {
+        "tensor": (PIXELS[:4], labels),
+        "pictures": (pictures, labels),
+        "items": list(zip(PIXELS[:4], labels)),
+        "train": {"train": (PIXELS[:4].numpy(), labels), "test": (PIXELS[:4].numpy(), labels)},
+    }
+    for kind, source in sources.items():
+        with pytest.raises(PursuhintError, match=f"labels must be one whole number or text .*{found}"):
+            pytest.fail(f"{kind}: {quiet(source)}")
+    assert quiet((PIXELS[:4], [torch.tensor(1), 0, np.int8(0), 1])).train.labels.tolist() == [1, 0, 0, 1]
+    assert quiet((pictures, ["oak", "elm", "oak", "elm"])).class_names == ("elm", "oak")
+
+
 def test_pictures_of_16_bits_are_scaled_and_deeper_ones_refused() -> None:
     values = np.arange(4 * 64, dtype=np.uint16).reshape(4, 8, 8) * 257
     with pytest.warns(PursuhintWarning, match="images of 16 bits are scaled to 8"):
