@@ -21,8 +21,9 @@ class DistillationTrainer(Trainer):
 
     Evaluation and prediction run the student alone, and its folders are what ``from_pretrained`` reads;
     checkpoints have ``distiller.pt`` besides, with what the losses have learned. Batches are mappings as
-    usual: ``labels``, ``indices`` where a loss remembers samples, and what the student takes by name; for
-    networks that are not of transformers ``pixel_values``.
+    usual: ``labels``, ``indices`` where a loss remembers samples, ``second_view`` where one looks at a second
+    view of each image, and what the student takes by name; for networks that are not of transformers
+    ``pixel_values``.
 
     Args:
         distiller: student, teacher and losses.
@@ -44,7 +45,7 @@ class DistillationTrainer(Trainer):
             raise PursuhintError("FSDP and DeepSpeed split the distiller; use DDP")
         taken = inspect.signature(distiller.student.forward).parameters
         self.label_names = ["labels"]
-        self._signature_columns = [*taken, "pixel_values", "labels", "label", "indices"]
+        self._signature_columns = [*taken, "pixel_values", "labels", "label", "indices", "second_view"]
         self.add_callback(_Epochs(self.model))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -75,10 +76,10 @@ class _NamedStep(DistillationStep):
     accepts_loss_kwargs = False  # each loss is a mean over its batch
 
     def forward(  # type: ignore[override]
-        self, *, labels: Any, indices: Any = None, **columns: Any
+        self, *, labels: Any, indices: Any = None, second_view: Any = None, **columns: Any
     ) -> dict[str, Any]:
         images = next(iter(columns.values())) if len(columns) == 1 else columns
-        found = super().forward(images, labels, indices)
+        found = super().forward(images, labels, indices, second_view)
         return {"loss": found["loss"], "logits": found["logits"]}
 
 

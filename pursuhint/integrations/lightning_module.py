@@ -19,9 +19,10 @@ __all__ = ["DistillationModule"]
 class DistillationModule(LightningModule):
     """A `pursuhint.distillation.Distiller` as a ``LightningModule``.
 
-    Batches are (images, labels), with the indices of the samples as a third where a loss remembers them.
-    It logs ``train_loss``, every term, and ``val_loss`` and ``val_top1`` (percent) of the student alone. A
-    checkpoint has the state of the whole, and under ``student`` the weights of the student alone.
+    Batches are (images, labels), with the indices of the samples as a third where a loss remembers them, and
+    a second view of the images as a fourth where one looks at it. It logs ``train_loss``, every term, and
+    ``val_loss`` and ``val_top1`` (percent) of the student alone. A checkpoint has the state of the whole, and
+    under ``student`` the weights of the student alone.
 
     Args:
         distiller: student, teacher and losses.
@@ -46,7 +47,7 @@ class DistillationModule(LightningModule):
         return self.step._read_logits(images)
 
     def training_step(self, batch: Sequence[Any], batch_idx: int) -> Tensor:
-        """The total loss of (images, labels[, indices])."""
+        """The total loss of (images, labels[, indices[, second view]])."""
         found = self.step(*batch)
         values = {name: value.detach() for name, value in found.items() if name not in ("loss", "logits")}
         self.log_dict({"train_loss": found["loss"].detach(), **values}, batch_size=len(batch[1]))

@@ -51,7 +51,11 @@ class DistillationStep(nn.Module):
         self._ddp_params_and_buffers_to_ignore = [f"distiller.{name}" for name in own]
 
     def forward(
-        self, images: NetworkInput, labels: Tensor, indices: Tensor | None = None
+        self,
+        images: NetworkInput,
+        labels: Tensor,
+        indices: Tensor | None = None,
+        second_view: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The losses of a batch in training mode, the student's cross-entropy in evaluation mode.
 
@@ -59,6 +63,7 @@ class DistillationStep(nn.Module):
             images: what the student takes.
             labels: int64, (N,).
             indices: number of each sample in the training set, (N,), for losses that remember samples.
+            second_view: of the same images, for losses that look at one; not used in evaluation mode.
 
         Returns:
             ``loss`` to minimise, ``logits`` of the student and, in training, each term as ``loss_NAME``,
@@ -77,7 +82,7 @@ class DistillationStep(nn.Module):
                     "`indices`, the numbers of its samples in the training set"
                 )
             indices = torch.arange(len(labels), device=labels.device)
-        losses = self.distiller(Batch(images, labels, indices))
+        losses = self.distiller(Batch(images, labels, indices, second_view=second_view))
         parts = {f"loss_{name}": value for name, value in losses.parts.items()}
         return {"loss": losses.total, "logits": losses.logits, **parts}
 

@@ -14,6 +14,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.features.extractor import Features
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
+from pursuhint.integrations.step import DistillationStep
 from pursuhint.losses.ce import CrossEntropyLoss
 from pursuhint.losses.mlkd import MultiLevelLoss
 
@@ -78,6 +79,15 @@ def test_each_loss_gets_its_views_from_one_pass(networks, batch):
     close(one.parts["at"], losses.parts["at"])
     close(one.parts["mlkd"], MultiLevelLoss()(own, other, batch.labels))
     assert not torch.isclose(one.parts["mlkd"], losses.parts["mlkd"])
+
+
+def test_loops_of_other_libraries_pass_a_second_view(networks, batch):
+    step = DistillationStep(build(networks, {"mlkd": 0.9}))
+    expected = step.distiller(batch).total
+    torch.testing.assert_close(
+        step(batch.images, batch.labels, batch.indices, batch.second_view)["loss"], expected
+    )
+    assert not torch.isclose(step(batch.images, batch.labels)["loss"], expected)
 
 
 def test_gradients_reach_the_student_through_both_views(networks, batch):
