@@ -356,7 +356,8 @@ def _taps(record: RunRecord | PursuhintError) -> dict[str, str]:
         if name == "ce":
             continue
         if plan is None or not kind.needs_hint_plan():
-            taps[name] = kind.info.taps
+            both = kind.info.sees_second_view and record.recipe.data.second_view
+            taps[name] = f"{kind.info.taps} of two views" if both else kind.info.taps
             continue
         modules = list(dict.fromkeys(point.module for point in plan.teacher_points))
         where = ", ".join(modules) if len(modules) <= _MANY else f"{len(modules)} sub-blocks"

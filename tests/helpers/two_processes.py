@@ -32,6 +32,7 @@ COMMON: dict[str, Any] = {
 }
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {"losses": {"kd": 0.9, "at": 10, "rkd": 1}},
+    "two views": {"losses": {"mlkd": 0.5}, "data": {"second_view": "standard,cutout"}, "epochs": 1},
     "bank": {"losses": {"crd": 0.8}},
     "warm-ups": {
         "losses": {"fitnet": {"weight": 1, "norm": False, "two_stages": True, "warm_up_epochs": 1}, "kd": 1}
@@ -51,7 +52,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "apart": {"losses": {"ce": 0, "at": 10}},  # nothing reaches the classifier
 }
 STOPPED: dict[str, Any] = {"losses": {"kd": 1}, "epochs": 1, "batch_size": 16}
-WITHOUT_NORMS = ("plain", "bank", "warm-ups", "chosen", "drawn", "curriculum", "sharded")
+WITHOUT_NORMS = ("plain", "two views", "bank", "warm-ups", "chosen", "drawn", "curriculum", "sharded")
 
 
 def odd_digits() -> ImageData:

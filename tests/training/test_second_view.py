@@ -129,6 +129,8 @@ def test_methods_of_a_study_have_the_second_view_that_is_theirs(
     study = compare_methods(one, tmp_path / "one", methods=names, seeds=(0,), data=data, device="cpu")
     views = {method.name: used(study.path, method) for method in study.methods}
     assert views == {"alone": (), "kd": (), "mlkd": (), names[-1]: ("cutout",)}
+    taps = {method.name: method.taps.get("mlkd") for method in study.methods}
+    assert taps == {"alone": None, "kd": None, "mlkd": "logits", names[-1]: "logits of two views"}
     with pytest.raises(PursuhintError, match="no loss looks at a second view"):
         compare_methods(make({}), tmp_path / "none", methods=["kd"], seeds=(0,), data=data, device="cpu")
     crossed = Crossing({"a": make().losses, "b": make({"at": 10.0}).losses}, (1,))

@@ -81,6 +81,7 @@ def build_methods_page(study: MethodComparison, figure_folder: FigureFolder) -> 
             *image_rows(data.preprocessing, data.teacher_normalization),
             *training_rows(recipe),
             ("Augmentation", ", ".join(recipe.data.augment) or "none"),
+            *[("Second view", ", ".join(recipe.data.second_view))] * bool(recipe.data.second_view),
             ("Weights", "the papers' weights, unless the name of a method says otherwise"),
             ("Seeds", ", ".join(map(str, study.seeds))),
         ),
