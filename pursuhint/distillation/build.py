@@ -19,7 +19,7 @@ from pursuhint.distillation.build_scheduled import build_scheduled
 from pursuhint.distillation.terms import Term, TermOptions, check_hints_only, check_teacher
 from pursuhint.distillation.token_maps import of_one_kind
 from pursuhint.errors import PursuhintError
-from pursuhint.features.call_trace import evaluating, trace_calls
+from pursuhint.features.call_trace import evaluating, failing_module_named, trace_calls
 from pursuhint.features.embedding import find_embedding
 from pursuhint.features.extractor import FeatureExtractor, Features
 from pursuhint.features.head import find_last_map
@@ -350,7 +350,7 @@ def _features(
     images = _moved(few_samples(example), network)
     device = tensors_of(images)[0].device
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), evaluating(network):
+    with torch.random.fork_rng(devices), evaluating(network), failing_module_named(network, images):
         return FeatureExtractor(network, points, logits=logits, embedding=embedding)(images)
 
 

@@ -339,10 +339,10 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
         raise
     except Exception as error:
         where = f" (in its module {stack[-1].name!r})" if stack and stack[-1].name else ""
-        reason = (str(error) or repr(error)).splitlines()[0]
+        reason = (str(error) or repr(error)).splitlines()[0].rstrip(".")
         raise PursuhintError(
             f"{type(network).__name__} cannot run on input of shape {shapes_of(example)}{where}: {reason}"
-            f"{_other_channels(reason)}"
+            f"{_other_channels(reason)}{_other_size(str(error))}"
         ) from error
     finally:
         for handle in handles:
@@ -351,6 +351,27 @@ def trace_calls(network: nn.Module, example: NetworkInput) -> CallTrace:
     if not outputs:
         raise PursuhintError(f"{type(network).__name__} returned no tensor; expected logits (N, classes)")
     return CallTrace(tuple(calls), outputs, samples)
+
+
+@contextlib.contextmanager
+def failing_module_named(network: nn.Module, example: NetworkInput) -> Iterator[None]:
+    """Context for calls of a network, in which a failure says which module cannot take which shape.
+
+    Args:
+        network: the network that is called.
+        example: what it is called with. After a failure two samples of it are traced; if the network runs
+            on them, the failure has another reason and is raised as it is.
+
+    Raises:
+        PursuhintError: the network cannot run on the example.
+    """
+    try:
+        yield
+    except PursuhintError:
+        raise
+    except Exception:
+        trace_calls(network, few_samples(example))
+        raise
 
 
 def trace_samples(network: nn.Module, example: NetworkInput) -> CallTrace:
@@ -379,6 +400,19 @@ def _other_channels(reason: str) -> str:
     if wanted is None:
         return ""
     return f"; --image-channels {wanted[1]} (data.channels: {wanted[1]}) converts the images"
+
+
+_SIZE_WANTED = re.compile(r"match(?:es)? (?:the )?model\D+(\d+)|Wrong image (?:height|width)! Expected (\d+)")
+"""What networks of one image size say (timm, transformers, torchvision)."""
+
+
+def _other_size(reason: str) -> str:
+    """What to do where a network takes images of one size only; empty for another reason."""
+    wanted = _SIZE_WANTED.search(reason)
+    if wanted is None:
+        return ""
+    size = wanted[1] or wanted[2]
+    return f"; --image-size {size} (data.image_size: {size}) resizes the images"
 
 
 def index_of_logits(trace: CallTrace) -> int:

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pursuhint._util.arguments import expect_network
-from pursuhint._util.network_input import channels_last, few_samples
+from pursuhint._util.network_input import channels_last
 from pursuhint.data import DataLike, Loader, as_data, make_loader
 from pursuhint.data.splits import skips_numbers
 from pursuhint.errors import PursuhintError
-from pursuhint.features.call_trace import evaluating, trace_calls
+from pursuhint.features.call_trace import evaluating, failing_module_named
 from pursuhint.features.logits import LogitsReader
 from pursuhint.models.converted_images import images_converted
 
@@ -106,11 +106,8 @@ def _evaluate(
     read = LogitsReader(network)
     with evaluating(network):
         for batch in loader.epoch(0):
-            try:
+            with failing_module_named(network, batch.images):
                 logits = read(channels_last(batch.images))
-            except (RuntimeError, TypeError, ValueError):
-                trace_calls(network, few_samples(batch.images))  # says which module cannot take which shape
-                raise
             if sums is None and skips_numbers(names) and logits.shape[1] != len(names):
                 raise PursuhintError(
                     f"the network has {logits.shape[1]} classes, and the labels are {', '.join(names[:5])}"
