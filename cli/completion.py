@@ -46,6 +46,13 @@ def _about(entry: object) -> str | None:
 
 
 network = names_of("pursuhint.models:MODELS", "torchvision:", "timm:", "hf:")
+
+
+def teacher(context: click.Context, parameter: click.Parameter, beginning: str) -> list[CompletionItem]:
+    """Names of networks; where none begins so, folders, which the shell completes: one may be a run."""
+    return network(context, parameter, beginning) or [CompletionItem(beginning, type="dir")]
+
+
 data_set = names_of("pursuhint.data:DATASETS")
 loss = names_of("pursuhint.losses:LOSSES", aliases="pursuhint.losses:ALIASES")
 method = names_of("pursuhint.losses:LOSSES", "all", "recipe:", aliases="pursuhint.losses:ALIASES")

@@ -19,6 +19,7 @@ from pursuhint.errors import PursuhintError, PursuhintWarning
 
 from .interruption import interruption_line
 from .standard_streams import patient_streams
+from .teacher_run import with_teacher_run
 from .terminal import echo
 
 # Name, one-line help. The command NAME is the object `command` in the module of that name beside this one.
@@ -69,11 +70,14 @@ class Commands(click.Group):
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if " ".join(args[:2]) in COMMANDS:  # "table run"
-            name = " ".join(args[:2])
-            return name, self.get_command(context, name), args[2:]
+            both = " ".join(args[:2])
+            return both, self.get_command(context, both), args[2:]
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             context.fail(f"no command named {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
-        return super().resolve_command(context, args)
+        name, command, words = super().resolve_command(context, args)
+        if command is not None and not context.resilient_parsing:  # which completes words
+            words = with_teacher_run(command, words)
+        return name, command, words
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command; Ctrl-C, SIGTERM, SIGHUP and what the machine refuses end it in one line.

@@ -103,10 +103,12 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "teacher": click.option(
         "--teacher",
         callback=early(early_checks.network),
-        shell_complete=completion.network,
+        shell_complete=completion.teacher,
         metavar="NAME",
         help="Teacher: a name from 'pursuhint list models', torchvision:NAME, timm:NAME, hf:NAME or "
-        "hf:FOLDER (transformers), or package.module:factory (which imports and runs that code).",
+        "hf:FOLDER (transformers), or package.module:factory (which imports and runs that code); or the "
+        "folder of a run, whose student then teaches: network, options, weights, data and image settings "
+        "are the run's where nothing else is typed.",
     ),
     "teacher_checkpoint": click.option(
         "--teacher-checkpoint",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         "pursuhint points resnet110 --size 32 --rule published --out hints.json",
     ),
 )
-@click.argument("network", callback=early(early_checks.network), shell_complete=completion.network)
+@click.argument("network", callback=early(early_checks.network), shell_complete=completion.teacher)
 @apply(
     "data", "data_root", "download", "image_size", "tokenizer", "activation", "include", "network_settings",
     "json",

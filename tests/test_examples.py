@@ -12,6 +12,7 @@ import click
 import pytest
 import torch
 from pursuhint.cli.main import COMMANDS, main
+from pursuhint.cli.teacher_run import with_teacher_run
 
 from pursuhint.data import DATASETS
 from pursuhint.features.hint_points import find_hint_points
@@ -66,6 +67,7 @@ def of_pages() -> list[str]:
     ]
 
 
+DIGITS = {"name": "digits", "num_classes": 10, "in_channels": 1, "image_size": [8, 8]}
 STUDIES = ("compare", "crossed", "landscape", "arms")  # of which examples draw figures
 
 EXAMPLES = list(dict.fromkeys(of_help() + of_pages()))
@@ -97,6 +99,10 @@ def folder(tmp_path, monkeypatch):
         for run in re.findall(r"--tokenizer (\S+)", words):
             Path(run).mkdir(parents=True, exist_ok=True)
             Path(run, "tokenizer.json").touch()
+    for run in {run for words in EXAMPLES for run in re.findall(r"--teacher ((?:runs/)?teacher)\b", words)}:
+        Recipe.load("digits-vanilla").save(Path(run, "recipe.yaml"))
+        Path(run, "student.safetensors").touch()
+        Path(run, "environment.json").write_text(json.dumps({"data": DIGITS}))
     for words in EXAMPLES:  # those of docs/papers.md; patterns stand for themselves
         runs += tuple(re.findall(r"(?<=\s)papers/[^\s.]+(?=\s)", words))
     for run in runs:
@@ -188,7 +194,9 @@ def test_it_resolves(words, folder, monkeypatch):
         return
     command = main.get_command(click.Context(main), name)
     assert command is not None
-    with command.make_context(name, rest) as context:  # refuses unknown options and values
+    with command.make_context(
+        name, with_teacher_run(command, rest)
+    ) as context:  # refuses unknown options and values
         check(name, context.params)
 
 

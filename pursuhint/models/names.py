@@ -48,6 +48,10 @@ def check_network_name(name: str, table: Mapping[str, str]) -> None:
         return
     if (Path(name).expanduser() / "config.json").is_file():
         raise PursuhintError(f"no network named {name!r}; did you mean 'hf:{name}'?")
+    if Path(name).expanduser().is_dir():
+        raise PursuhintError(
+            f"the folder {name!r} is no run (it has no recipe.yaml), and no network has its name"
+        )
     if "." in name:
         raise PursuhintError(
             f"no network named {name!r}; for a function of your own write package.module:function"

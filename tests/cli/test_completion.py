@@ -27,6 +27,7 @@ def completed(*words: str) -> dict[str, str | None]:
         (("train", "--student-c"), {"--student-checkpoint"}),
         (("train", "--student", "resnet8"), {"resnet8", "resnet8x4"}),
         (("train", "--teacher", "torchv"), {"torchvision:"}),
+        (("train", "--teacher", "runs/t"), {"runs/t"}),  # of which the shell makes folders
         (("points", "mobilenetv1"), {"MobileNetV1"}),
         (("train", "--loss", "rr"), {"rrd"}),
         (("train", "--loss", "sph"), {"spherical"}),
