@@ -10,7 +10,6 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-
 NETWORK = "torchvision:mobilenet_v3_small"
 
 
