@@ -48,7 +48,13 @@ def check_network_name(name: str, table: Mapping[str, str]) -> None:
         return
     if (Path(name).expanduser() / "config.json").is_file():
         raise PursuhintError(f"no network named {name!r}; did you mean 'hf:{name}'?")
-    if Path(name).expanduser().is_dir():
+    folder = Path(name).expanduser()
+    if (folder / "recipe.yaml").is_file():
+        raise PursuhintError(
+            f"no network is named {name!r}, and only --teacher takes a run: give its network, and as its "
+            f"checkpoint {folder / 'student.safetensors'} (in Python, RunRecord.load(RUN).load_student())"
+        )
+    if folder.is_dir():
         raise PursuhintError(
             f"the folder {name!r} is no run (it has no recipe.yaml), and no network has its name"
         )
