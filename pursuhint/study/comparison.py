@@ -12,6 +12,7 @@ from pursuhint._util.text import capital, percent
 from pursuhint.data.preprocessing import Normalization, Preprocessing
 from pursuhint.errors import PursuhintError
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
+from pursuhint.study.accuracy_axes import draw_accuracies
 from pursuhint.study.arms import CONTROLS, WITHOUT_HINTS, Arm, find_arm, is_of_sweep
 from pursuhint.study.bounds import FEWEST_SEEDS
 from pursuhint.study.equality import MARGIN
@@ -237,13 +238,7 @@ class Comparison(Shown, FinishedStudy):
         return f"{len(self.arms)} arms, {counted(self.seeds, 'seed')} on {self.data.name}: {self.result}"
 
     def _draw(self, axes: Axes) -> None:
-        for y, arm in enumerate(self.arms):
-            values = [run.last_top1 for run in arm.runs]
-            axes.plot(values, [y] * len(values), "o", color="#0072B2", alpha=0.5)
-            axes.plot([arm.last.mean], [y], "|", color="black", markersize=18)
-        axes.set_yticks(range(len(self.arms)), [arm.title for arm in self.arms])
-        axes.invert_yaxis()
-        axes.set_xlabel("test accuracy after the last epoch, % (line: mean)")
+        draw_accuracies(axes, self.arms)
 
     def _rows(self) -> list[dict[str, Any]]:
         return [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from pursuhint._util.shown import Shown, counted
+from pursuhint.study.accuracy_axes import draw_accuracies
 from pursuhint.study.comparison import DataFacts, NetworkFacts, SeedResult
 from pursuhint.study.equality import MARGIN
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
@@ -117,13 +118,7 @@ class MethodComparison(Shown, FinishedStudy):
         )
 
     def _draw(self, axes: Axes) -> None:
-        for y, method in enumerate(self.ranked):
-            values = [run.last_top1 for run in method.runs]
-            axes.plot(values, [y] * len(values), "o", color="#0072B2", alpha=0.5)
-            axes.plot([method.last.mean], [y], "|", color="black", markersize=18)
-        axes.set_yticks(range(len(self.methods)), [method.title for method in self.ranked])
-        axes.invert_yaxis()
-        axes.set_xlabel("test accuracy after the last epoch, % (line: mean)")
+        draw_accuracies(axes, self.ranked)
 
     def _rows(self) -> list[dict[str, Any]]:
         return [
