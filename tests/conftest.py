@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable
@@ -11,6 +12,9 @@ import pytest
 import torch
 
 from tests.helpers import processes
+
+# Until all tests are collected, what is made stays: see pytest_collection_finish.
+gc.disable()
 
 # Small networks gain nothing from a second thread, and results then do not depend on the number of cores.
 torch.set_num_threads(1)
@@ -47,6 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """Look through tests and imported modules for garbage once, and never again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

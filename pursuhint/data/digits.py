@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pursuhint.data.augment import CropFlip
@@ -30,11 +32,7 @@ def load_digits(root: Path | None = None, *, download: bool = False) -> ImageDat
         root: ignored; accepted so that all data set loaders share one signature.
         download: ignored.
     """
-    from sklearn import datasets
-
-    digits = datasets.load_digits()
-    images = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(digits.target).to(torch.int64)
+    images, labels = map(torch.from_numpy, _read())
     train, test = hold_out(labels, TEST_SAMPLES, seed=0)
     return ImageData(
         name="digits",
@@ -48,3 +46,13 @@ def load_digits(root: Path | None = None, *, download: bool = False) -> ImageDat
         test=MemorySplit.whole(images[test], labels[test]),
         augmentation=CropFlip(padding=1, flip=False),
     )
+
+
+@functools.cache
+def _read() -> tuple[np.ndarray, np.ndarray]:
+    """Images, shape (1797, 1, 8, 8), and labels. They are a table of text, which takes longest to read."""
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    return images[:, None], digits.target.astype(np.int64)
