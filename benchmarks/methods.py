@@ -40,10 +40,11 @@ PAPER_SAMPLES = 50_000
 
 VARIANTS = (
     "kd:temperature=learned",
+    "recipe:cifar100-mlkd",
     "recipe:cifar100-kd-standardized",
     "recipe:cifar100-mlkd-standardized",
 )
-"""Methods that are options of a loss: CTKD, and standardized logits with the weights of their paper."""
+"""Methods that a loss by itself is not: CTKD, MLKD with two views, standardized logits with their weights."""
 
 _BEGIN, _END = "<!-- table: written by benchmarks/methods.py -->", "<!-- end of table -->"
 

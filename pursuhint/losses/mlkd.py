@@ -36,8 +36,10 @@ class MultiLevelLoss(LogitLoss):
     The three addends compare predictions (*instance*), the relations of samples (*batch*) and those of
     classes (*class*). With a second view of each image, strongly augmented (``data.second_view``), the loss
     is the sum over both views, and so is the cross-entropy beside it; without one it is that of the first.
-    The samples of all ranks are compared with one another. Teacher and student need the same classes. Nothing
-    is learned.
+    The class term compares sums over the batch: it grows with the square of the batch and falls with the
+    third power of the number of classes, so that a weight published for 64 images of 100 classes can be far
+    too large for few classes. The samples of all ranks are compared with one another. Teacher and student
+    need the same classes. Nothing is learned.
 
     Reference: Y. Jin, J. Wang and D. Lin, Multi-Level Logit Distillation, CVPR 2023. Temperatures and weights
     (0.9, and 0.1 of the cross-entropy) are those of the authors' code for CIFAR-100, as is the second view:
