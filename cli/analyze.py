@@ -35,7 +35,7 @@ from .options import apply, auto_samples, examples, refuse_typed
     "tokenizer", "download", "image_size", "image_channels", "image_normalize", "exif", "metric",
     "k_or_auto", "algorithm",
     "normalize", "position", "activations", "pooling", "include", "samples", "max_samples",
-    "stable_at", "batch_size", "stability", "memory_limit", "exact_median", "network_settings",
+    "stable_at", "batch_size", "stability", "memory_limit", "exact_median", "analysis_settings",
     "seed", "device", "autocast", "workers", "out", "overwrite", "quiet", "json",
 )  # fmt: skip
 @click.option(
@@ -100,7 +100,7 @@ def command(
     record_command()
     if teacher is None:
         raise PursuhintError("which network? give --teacher NAME; 'pursuhint list models' shows the names")
-    settings = network_settings(teacher, assignments, data=data, tokenizer=tokenizer)
+    settings = network_settings(teacher, assignments, data=data, tokenizer=tokenizer, reads_features=True)
     if not any(name.startswith("rbf-cka") for name in metrics):
         refuse_typed("exact_median", because="only RBF kernels have a bandwidth; add --metric rbf-cka")
 
@@ -166,6 +166,8 @@ def command(
                 batch_size=batch_size or 256,
                 device=processes.device,
                 autocast=None if autocast == "float32" else autocast,
+                fuse_batchnorm=settings.fuse_batchnorm,
+                channels_last=settings.channels_last,
                 workers=workers or 0,
                 include=include,
                 position=position,

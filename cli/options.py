@@ -210,6 +210,15 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help="An option of the network, teacher.options.NAME=VALUE as in 'pursuhint train', e.g. "
         "teacher.options.hidden_size=96; or of texts, data.text.NAME=VALUE. Repeatable.",
     ),
+    "analysis_settings": click.option(
+        "--set",
+        "assignments",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="An option of the network, teacher.options.NAME=VALUE as in 'pursuhint train', e.g. "
+        "teacher.options.hidden_size=96; of texts, data.text.NAME=VALUE; or of the pass, "
+        "acceleration.fuse_batchnorm=false and acceleration.channels_last=false. Repeatable.",
+    ),
     "trust_code": click.option(
         "--trust-code",
         is_flag=True,

@@ -224,7 +224,7 @@ def test_analysis_waits_at_the_end_for_any_number_of_batches(digits, kind):
     (network,) = networks(1)
     points = find_hint_points(network, torch.zeros(2, 1, 8, 8))
     layout, waits, by_rewriting = StatisticsLayout(kind, samples=160), [], PassOptions(device="cuda")
-    options = replace(by_rewriting, rewrite=False)
+    options = replace(by_rewriting, fuse_batchnorm=False, channels_last=False)
     expected = collect([(network, points)], loader(digits, "train", 5, "cpu").epoch(), layout=layout)
     with pretended_gpu() as seen:
         network.to("cuda")

@@ -33,9 +33,10 @@ class Acceleration:
     to accuracy.
 
     Attributes:
-        channels_last: use `torch.channels_last`, which is faster for convolutions.
+        channels_last: use `torch.channels_last`, which is faster for convolutions, in training and in the
+            analysis of the teacher. Evaluations always do.
         fuse_batchnorm: run a copy of the teacher whose batch norms are folded into the convolutions before
-            them.
+            them, in training and in its analysis.
         winograd: on the CPU and in float32, compute the wide 3x3 convolutions of that copy with fewer
             multiplications; see `pursuhint.acceleration.winograd`.
         teacher_precision: ``same`` as the run, ``float32`` or ``bf16``.

@@ -175,8 +175,9 @@ class _Reader:
         self.pooling = options.pooling
         self.shapes: list[torch.Size] | None = None
         self._copied: FeatureExtractor | None = None
-        # In half precision a fused layer rounds its output once more, after the shift to its mean.
-        self._undecided = options.rewrite and options.autocast is None
+        # Weights that are rounded to half precision round to other numbers once they are fused.
+        self._undecided = options.autocast is None
+        self._fuse_batchnorm, self._channels_last = options.fuse_batchnorm, options.channels_last
 
     def pooled(self, images: NetworkInput, number: int) -> list[Tensor]:
         """Pooled features of a batch, one (N, width) a point; ``number`` is the batch's, for messages."""
@@ -194,13 +195,20 @@ class _Reader:
         if self._undecided:
             self._undecided = False
             points = self.extractor.points
-            if (copied := inference_copy(self.extractor.network, images, points)) is not None:
+            copied = inference_copy(
+                self.extractor.network,
+                images,
+                points,
+                fuse_batchnorm=self._fuse_batchnorm,
+                channels_last=self._channels_last,
+            )
+            if copied is not None:
                 self._copied = FeatureExtractor(copied, points, logits=False)
 
     def _run(self, images: NetworkInput, number: int) -> list[Tensor]:
         try:
             if self._copied is not None:
-                features = self._copied(channels_last(images)).maps
+                features = self._copied(channels_last(images) if self._channels_last else images).maps
             else:
                 features = self.extractor(images).maps
         except PursuhintError:

@@ -41,6 +41,8 @@ def compare_networks(
     batch_size: int = 256,
     device: torch.device | str | None = None,
     autocast: str | None = None,
+    fuse_batchnorm: bool = True,
+    channels_last: bool = True,
     workers: int = 0,
     memory_limit: int | None = None,
     exact_median: bool = False,
@@ -67,6 +69,8 @@ def compare_networks(
         batch_size: images in a batch; does not change the result.
         device: where to run; None for the best there is.
         autocast: see `pursuhint.analysis.analyze`.
+        fuse_batchnorm: see `pursuhint.analysis.analyze`.
+        channels_last: see `pursuhint.analysis.analyze`.
         workers: processes that decode image files; see `pursuhint.data.make_loader`.
         memory_limit: bytes that the statistics of the layers may take; see
             `pursuhint.similarity.choose_layout`.
@@ -97,7 +101,7 @@ def compare_networks(
     if samples < 2:
         raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
     device = choose_device(device)
-    options = PassOptions(get_pooling(pooling), device, autocast)
+    options = PassOptions(get_pooling(pooling), device, autocast, fuse_batchnorm, channels_last)
     indices = sample_indices(data, samples, seed)
 
     def batches(size: int = batch_size, chosen: torch.Tensor = indices) -> Iterable[Batch]:

@@ -29,8 +29,10 @@ class PassOptions:
             if the device has no float64.
         autocast: run the network in ``"bf16"`` or ``"fp16"`` by automatic mixed precision. Pooling and
             statistics keep their precision, but features have about three significant digits only.
-        rewrite: run a copy of the network with fused batch norms and channels-last weights, where it computes
-            the same but for rounding; not under ``autocast``.
+        fuse_batchnorm: run a copy of the network with fused batch norms, where it computes the same but for
+            rounding; not under ``autocast``.
+        channels_last: run a copy with channels-last weights on channels-last images; not under ``autocast``,
+            and not for networks without batch norms.
 
     Raises:
         PursuhintError: there is no such autocast type, or the device cannot compute in it.
@@ -39,7 +41,8 @@ class PassOptions:
     pooling: Pooling = field(default_factory=MeanPooling)
     device: torch.device | str = "cpu"
     autocast: str | None = None
-    rewrite: bool = True
+    fuse_batchnorm: bool = True
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         if self.autocast is None:

@@ -320,5 +320,7 @@ def _identity(
         "batch_size": order.batch_size,
         "pooling": str(options.pooling),
         "autocast": options.autocast,
+        "fuse_batchnorm": options.fuse_batchnorm,
+        "channels_last": options.channels_last,
     }
     return fingerprint_values({**own, **settings})

@@ -68,6 +68,8 @@ def analyze(
     batch_size: int = 256,
     device: torch.device | str | None = None,
     autocast: str | None = None,
+    fuse_batchnorm: bool = True,
+    channels_last: bool = True,
     workers: int = 0,
     include: Sequence[str] = (),
     position: str = "center",
@@ -127,6 +129,10 @@ def analyze(
         device: where to run; None for the best there is.
         autocast: run the network in ``"bf16"`` or (on a GPU) ``"fp16"`` by automatic mixed precision: faster
             on a GPU, and less exact; docs/analysis.md says by how much for which metric.
+        fuse_batchnorm: run a copy of the network whose batch norms are fused into the layers before them, where
+            its features are the same but for rounding; not with ``autocast``.
+        channels_last: run a copy of a network with batch norms in `torch.channels_last`, which is faster for
+            convolutions; not with ``autocast``.
         workers: processes that decode image files; see `pursuhint.data.make_loader`.
         include: module-name patterns that replace the automatic choice of candidates; see
             `pursuhint.features.find_hint_points`.
@@ -164,7 +170,7 @@ def analyze(
     pool = get_pooling(pooling)
     selection = SelectionOptions(k, algorithm, position, normalize)
     device = choose_device(device)
-    options = PassOptions(pool, device, autocast)
+    options = PassOptions(pool, device, autocast, fuse_batchnorm, channels_last)
     auto = AutoSamples.of(samples)
     if auto is not None and not stability:
         raise PursuhintError("samples='auto' ends when the choice is stable; leave stability on")

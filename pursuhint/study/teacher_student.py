@@ -139,6 +139,8 @@ def teacher_student_similarity(
             teacher_points=teacher_points,
             student_points=own,
             device=device,
+            fuse_batchnorm=run.recipe.acceleration.fuse_batchnorm,
+            channels_last=run.recipe.acceleration.channels_last,
             on_progress=progress,
         )[metric]
         found[moment] = NetworkSimilarity(

@@ -116,6 +116,8 @@ def analyze_teacher(
         activation=hints.activation,
         **asdict(selection),
         device=device,
+        fuse_batchnorm=recipe.acceleration.fuse_batchnorm,
+        channels_last=recipe.acceleration.channels_last,
         workers=recipe.data.workers,
         state=state,
         network_name=network.network if network is not None else None,

@@ -42,9 +42,9 @@ def test_features_of_the_pass_are_those_of_the_network(activation):
     assert len(norms) < sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     data = noise_images(60)
     found = []
-    for rewrite in (True, False):
+    for fused in (True, False):
         batches = make_loader(data, "train", batch_size=30, training=False).epoch(0)
-        statistics = collect([(network, points)], batches, PassOptions(rewrite=rewrite))
+        statistics = collect([(network, points)], batches, PassOptions(fuse_batchnorm=fused, channels_last=fused))
         found.append(
             (linear_cka_matrix(statistics), torch.cat([statistics.mean(i) for i in range(len(points))]))
         )

@@ -39,7 +39,8 @@ def test_analyze_then_select(pursuhint, teacher_file, tmp_path):
     out = tmp_path / "analysis"
     done = pursuhint(
         "analyze", "--teacher", "resnet8", "--teacher-checkpoint", teacher_file, "--samples", "150",
-        "--metric", "cka", "--metric", "r2cca", "--k", "2", "--out", out, "--json",
+        "--metric", "cka", "--metric", "r2cca", "--k", "2", "--set", "acceleration.fuse_batchnorm=false",
+        "--out", out, "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -53,7 +54,9 @@ def test_analyze_then_select(pursuhint, teacher_file, tmp_path):
     assert "report.html" in done.stderr
     written = json.loads((out / "hints.json").read_text())
     assert written["schema"] == 1
-    assert json.loads((out / "analysis.json").read_text())["seconds"]["collect"] > 0
+    stored = json.loads((out / "analysis.json").read_text())
+    assert stored["seconds"]["collect"] > 0
+    assert stored["provenance"]["arguments"]["fuse_batchnorm"] is False
     again = pursuhint(
         "select", out, "--k", "3", "--position", "last", "--out", tmp_path / "three.json", "--json"
     )

@@ -80,6 +80,8 @@ CASES = {  # words, and what the message names
     f"train --student resnet8 --student-pretrained {OUT}": "nobody publishes weights for 'resnet8'",
     f"train --student resnet8 --pretrained {OUT}": "--pretrained needs --teacher NAME",
     f"analyze --teacher resnet8 --set hints.k=2 {OUT}": "--set hints.k=2 would be ignored",
+    f"analyze --teacher resnet8 --set acceleration.winograd=true {OUT}": "winograd=true would be ignored",
+    "points resnet8 --set acceleration.channels_last=false": "channels_last=false would be ignored",
     f"analyze --teacher resnet8 --set teacher.options.num_classes=2 {OUT}": "options.num_classes",
     "evaluate": "what is to be evaluated?",
     "evaluate --teacher resnet8 --pretrained --set data.image_size=2": "data.image_size=2 would be ignored",

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from pursuhint.acceleration.inference_copy import inference_copy
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.distillation.teacher_fsdp import check_shardable
 from pursuhint.errors import PursuhintError
 from pursuhint.training import Recipe
+from pursuhint.training.final_plan import analyze_teacher
+from pursuhint.training.prepare_training import prepare
+from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.stages import build_optimizer
 from tests.helpers.interrupted_runs import assert_same, interrupt_at, train
 
@@ -141,3 +147,54 @@ def test_losses_that_remember_samples_refuse_mixed_images(make_recipe: MakeRecip
     with pytest.raises(PursuhintError, match="CRD remembers samples by their index"):
         train(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="default"),
+        pytest.param({"fuse_batchnorm": False}, id="not fused"),
+        pytest.param({"channels_last": False}, id="default layout"),
+        pytest.param({"fuse_batchnorm": False, "channels_last": False}, id="as written"),
+    ],
+)
+def test_the_analysis_of_a_run_or_study_obeys(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, settings: dict[str, bool]
+) -> None:
+    """By the copy that the pass runs, and the layout of the maps that its convolutions see."""
+    copies: list[nn.Module | None] = []
+    layouts: set[bool] = set()
+
+    def noticed(*arguments: Any, **options: Any) -> nn.Module | None:
+        copied = inference_copy(*arguments, **options)
+        for part in () if copied is None else copied.modules():
+            if isinstance(part, nn.Conv2d):
+                part.register_forward_pre_hook(lambda _, given: layouts.add(given[0].is_contiguous()))
+        copies.append(copied)
+        return copied
+
+    monkeypatch.setattr("pursuhint.analysis.collection.inference_copy", noticed)
+    hints = {"strategy": "chosen", "k": 2, "samples": 60}
+    recipe = resolve_recipe(make_recipe(acceleration=settings, hints=hints))
+    parts = prepare(recipe)
+    assert recipe.hints is not None
+    analysis = analyze_teacher(
+        recipe,
+        parts,
+        metrics=("cka",),
+        selection=recipe.hints.selection,
+        device=torch.device("cpu"),
+        accuracy=None,
+    )
+    said = analysis.provenance.arguments
+    assert {name: said.get(name, True) for name in ("fuse_batchnorm", "channels_last")} == {
+        "fuse_batchnorm": True, "channels_last": True, **settings
+    }  # fmt: skip
+    (copied,) = copies
+    if len(settings) == 2:
+        assert copied is None
+    else:
+        assert copied is not None
+        fused = not any(isinstance(part, nn.BatchNorm2d) for part in copied.modules())
+        assert fused == settings.get("fuse_batchnorm", True)
+        assert (False in layouts) == settings.get("channels_last", True)
