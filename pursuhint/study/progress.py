@@ -1,13 +1,35 @@
-"""Progress bars of studies that Python code starts."""
+"""Studies that Python code starts: their progress bar, and what is put back when they end."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 
 from pursuhint._util.progress_bars import open_bar
+from pursuhint._util.random_state import keep_random_state
+from pursuhint.losses.passed import losses_passed
 from pursuhint.study.events import ArmFinished, ArmsStarted, PhaseStarted, StudyEvent, Watcher
+from pursuhint.study.study import StudyOptions
 from pursuhint.training.multi_student.train_many import GroupStep
+from pursuhint.training.own_parts import OwnParts
+
+
+@contextlib.contextmanager
+def study_under_way(options: StudyOptions, own: OwnParts, progress: bool | None) -> Iterator[StudyOptions]:
+    """The options with a progress bar; random numbers and known losses are put back at the end.
+
+    Args:
+        options: how to train.
+        own: losses that are known by name meanwhile.
+        progress: see `pursuhint.training.progress.shown`.
+    """
+    with (
+        keep_random_state(options.device),
+        losses_passed(own.kinds()),
+        shown_study(progress, options.on_event) as watch,
+    ):
+        yield dataclasses.replace(options, on_event=watch)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ import torch
 
 from pursuhint._util.arguments import READ_RECIPE, expect
 from pursuhint._util.devices import choose_device
-from pursuhint._util.random_state import keep_random_state
 from pursuhint._util.wrappers import copy_network
 from pursuhint.analysis.by_rule import TrainingImages, plan_by_rule
 from pursuhint.analysis.result import Analysis
@@ -28,7 +27,6 @@ from pursuhint.hints.rules import RULES, check_classes
 from pursuhint.hints.rules.source import RuleSource
 from pursuhint.hints.schedules import SCHEDULES
 from pursuhint.losses import get_loss
-from pursuhint.losses.passed import losses_passed
 from pursuhint.study.arms import DEFAULT_ARMS, GIVEN, SWEEP, Candidates, arm_folder, expand_sweep, find_arm
 from pursuhint.study.comparison import (
     ArmResult,
@@ -41,7 +39,7 @@ from pursuhint.study.comparison import (
 from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.image_differences import read_image_hits
-from pursuhint.study.progress import shown_study
+from pursuhint.study.progress import study_under_way
 from pursuhint.study.run_arms import check_seeds, run_folder
 from pursuhint.study.run_key import RunKey
 from pursuhint.study.sequential import ERROR, SequentialPlan
@@ -146,14 +144,9 @@ def compare(
             recipe, or a folder that holds another comparison; all before anything is trained.
     """
     request = ComparisonRequest(tuple(arms), tuple(seeds), margin, max_seeds, analysis)
-    where, own = choose_device(device), OwnParts(losses or {})
-    with (
-        keep_random_state(where),
-        losses_passed(own.kinds()),
-        shown_study(progress, on_event) as watch,
-    ):
-        recordings = None if record_teacher is None else Path(record_teacher)
-        options = StudyOptions(where, at_once, streams, watch, overwrite, recordings)
+    own, recordings = OwnParts(losses or {}), None if record_teacher is None else Path(record_teacher)
+    how = StudyOptions(choose_device(device), at_once, streams, on_event, overwrite, recordings)
+    with study_under_way(how, own, progress) as options:
         passed = Inputs(teacher=teacher, data=data, own=own)
         steps = comparison_steps(recipe, Path(out), request, passed, options)
         while True:

@@ -12,7 +12,6 @@ import torch
 from pursuhint._util.arguments import READ_RECIPE, expect
 from pursuhint._util.atomic_files import write_json
 from pursuhint._util.devices import choose_device
-from pursuhint._util.random_state import keep_random_state
 from pursuhint.errors import PursuhintError
 from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.losses import get_loss
@@ -23,7 +22,7 @@ from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.image_differences import read_image_hits
 from pursuhint.study.method import ALONE, Method, all_methods, parse_methods, with_own_losses
 from pursuhint.study.method_comparison import MethodComparison, MethodResult, against
-from pursuhint.study.progress import shown_study
+from pursuhint.study.progress import study_under_way
 from pursuhint.study.run_arms import check_seeds, run_folder
 from pursuhint.study.run_key import RunKey
 from pursuhint.study.sequential import SequentialPlan
@@ -134,14 +133,9 @@ def compare_methods(
     check_margin(margin)
     plan = None if max_seeds is None else SequentialPlan(len(seeds), max_seeds)
     recipe = with_absolute_paths(recipe)
-    where = choose_device(device)
-    with (
-        keep_random_state(where),
-        losses_passed(own.kinds()),
-        shown_study(progress, on_event) as watch,
-    ):
-        recordings = None if record_teacher is None else Path(record_teacher)
-        options = StudyOptions(where, at_once, streams, watch, overwrite, recordings)
+    recordings = None if record_teacher is None else Path(record_teacher)
+    how = StudyOptions(choose_device(device), at_once, streams, on_event, overwrite, recordings)
+    with study_under_way(how, own, progress) as options:
         recipe = recipe.model_copy(update={"passed": own.names()})
         study = Study(recipe, Path(out), Inputs(teacher=teacher, data=data, own=own), options)
         if recipe.data.second_view:  # of which each method has its own
