@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 import torch
 from torch import nn
 
+from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError
-from pursuhint.models import create_model
+from pursuhint.models import create_model, evaluate
 from pursuhint.models.factory import call_factory
+from pursuhint.training import Recipe, train
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is an extra")
 
@@ -133,6 +136,31 @@ def test_timm() -> None:
 def test_timm_errors(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(PursuhintError, match=message):
         create_model(f"timm:{name}", num_classes=2, **options)
+
+
+@needs_timm
+def test_a_transformer_that_asserts_its_image_size_loads_and_is_refused_on_others(tmp_path: Path) -> None:
+    """Its weights fit one size: that of the resized images, which the run keeps."""
+    sizes = {"img_size": 12, "patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 3}
+    settings: dict[str, Any] = {
+        "student": {"network": "timm:vit_tiny_patch16_224", "options": sizes},
+        "data": {"name": "digits", "train_samples": 64, "image_size": 12},
+        "losses": {"ce": 1.0},
+        "epochs": 1,
+    }
+    run = train(Recipe.from_dict(settings), tmp_path / "run", device="cpu")
+    student = run.load_student()
+    data = run.load_data()
+    assert data.image_size == (12, 12)
+    assert evaluate(student, data).top1 == pytest.approx(run.metrics[-1]["test_top1"])
+    digits = replace(load_dataset("digits"), normalization_source=data.normalization_source)
+    where = r"cannot run on input of shape \(\d+, 1, 8, 8\) \(in its module 'patch_embed'\).*--image-size"
+    with pytest.raises(PursuhintError, match=where):
+        evaluate(student, digits)
+    settings["data"] = {"name": "digits", "train_samples": 64}
+    with pytest.raises(PursuhintError, match=where):
+        train(Recipe.from_dict(settings), tmp_path / "other", device="cpu")
+    assert not (tmp_path / "other").exists()
 
 
 def test_timm_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
