@@ -129,8 +129,8 @@ def analyze(
         device: where to run; None for the best there is.
         autocast: run the network in ``"bf16"`` or (on a GPU) ``"fp16"`` by automatic mixed precision: faster
             on a GPU, and less exact; docs/analysis.md says by how much for which metric.
-        fuse_batchnorm: run a copy of the network whose batch norms are fused into the layers before them, where
-            its features are the same but for rounding; not with ``autocast``.
+        fuse_batchnorm: run a copy of the network whose batch norms are fused into the layers before them,
+            where its features are the same but for rounding; not with ``autocast``.
         channels_last: run a copy of a network with batch norms in `torch.channels_last`, which is faster for
             convolutions; not with ``autocast``.
         workers: processes that decode image files; see `pursuhint.data.make_loader`.

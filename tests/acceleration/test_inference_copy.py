@@ -44,7 +44,8 @@ def test_features_of_the_pass_are_those_of_the_network(activation):
     found = []
     for fused in (True, False):
         batches = make_loader(data, "train", batch_size=30, training=False).epoch(0)
-        statistics = collect([(network, points)], batches, PassOptions(fuse_batchnorm=fused, channels_last=fused))
+        options = PassOptions(fuse_batchnorm=fused, channels_last=fused)
+        statistics = collect([(network, points)], batches, options)
         found.append(
             (linear_cka_matrix(statistics), torch.cat([statistics.mean(i) for i in range(len(points))]))
         )
