@@ -39,6 +39,12 @@ from .options import apply, auto_samples, examples, refuse_typed
     "seed", "device", "autocast", "workers", "out", "overwrite", "quiet", "json",
 )  # fmt: skip
 @click.option(
+    "--class-quality",
+    is_flag=True,
+    help="Compute the knowledge quality of every layer too, for 'pursuhint select --rule quality'; keeps the "
+    "pooled features of 2,000 images.",
+)
+@click.option(
     "--random-weights",
     is_flag=True,
     help="Analyze the teacher without a checkpoint, with weights drawn by --seed; its report says so at the "
@@ -89,6 +95,7 @@ def command(
     as_json: bool,
     num_classes: int | None,
     random_weights: bool,
+    class_quality: bool,
 ) -> None:
     """Compute the similarity of the teacher's layers, cluster them, and choose hint positions.
 
@@ -176,6 +183,7 @@ def command(
                 memory_limit=memory_limit,
                 exact_median=exact_median,
                 stability=stability,
+                class_quality=class_quality,
                 state=out / "state",
                 network_name=teacher,
                 checkpoint=teacher_checkpoint,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 
 from pursuhint._util.distributed import rank, world_size
 from pursuhint._util.timing import CollectSeconds
@@ -27,6 +27,7 @@ from pursuhint.similarity.accumulators.choose import StatisticsLayout
 from pursuhint.similarity.accumulators.class_sums import ClassSums, LabeledShards
 from pursuhint.similarity.accumulators.moments import LayerMoments
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
+from pursuhint.similarity.accumulators.sample_rows import SampleRows
 from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
 
 if TYPE_CHECKING:
@@ -45,12 +46,14 @@ class Collected:
         statistics: of the features of those layers, over all samples.
         shards: statistics of the shards of the samples, or None if they were not kept apart.
         classes: sums of the features of every class, or None for data without classes.
+        rows: the features of some samples, or None if they were not kept.
     """
 
     points: tuple[HintPoint, ...]
     statistics: LayerStatistics
     shards: Shards | None
     classes: ClassSums | None = None
+    rows: SampleRows | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,7 @@ class CollectionPlan:
         options: how the network is run.
         memory_budget: bytes for the statistics after, and as many for those before, the activations.
         classes: how many classes the samples have; with fewer than two their sums are not kept.
+        rows_of: indices of the samples whose features are kept; None for none.
     """
 
     network: nn.Module
@@ -74,6 +78,7 @@ class CollectionPlan:
     options: PassOptions
     memory_budget: int
     classes: int = 0
+    rows_of: Tensor | None = None
 
     def collect(
         self,
@@ -113,9 +118,9 @@ class CollectionPlan:
         )
         collected = self.finish(accumulators) if looks is None or looks.last is None else looks.last
         for activation, accumulator in accumulators.items():
-            if accumulator.classes is not None:
-                accumulator.classes.all_reduce()
-                collected[activation] = replace(collected[activation], classes=accumulator.classes)
+            accumulator.all_reduce()
+            statistics = collected[activation]
+            collected[activation] = replace(statistics, classes=accumulator.classes, rows=accumulator.rows)
         if looks is not None and looks.last is not None:
             progress.ended()
         if world_size() > 1:
@@ -143,8 +148,9 @@ class CollectionPlan:
         statistics = shards.rows if isinstance(shards, RowShards) else shards.moments
         if self.classes < 2:
             return LabeledShards(shards, None)
-        sums = ClassSums(statistics.total_width, self.classes, device=statistics.device)
-        return LabeledShards(shards, sums)
+        width, device = statistics.total_width, statistics.device
+        rows = None if self.rows_of is None else SampleRows(self.rows_of, width, device=device)
+        return LabeledShards(shards, ClassSums(width, self.classes, device=device), rows)
 
     def _shards(self, activation: Activation) -> Shards:
         layout = self.layouts[activation]

@@ -84,16 +84,18 @@ class ClassCurves:
         h_score: share of the variance between classes in the whitened features, 0 to 1.
         participation: how many directions hold the variance.
         collapse: variability within classes relative to between them; 0 for collapsed classes.
+        quality: knowledge quality (arXiv 2511.14981), from single images; None if it was not asked for.
     """
 
     probe: tuple[float | None, ...]
     h_score: tuple[float | None, ...]
     participation: tuple[float | None, ...]
     collapse: tuple[float | None, ...]
+    quality: tuple[float | None, ...] | None = None
 
     def by_name(self) -> dict[str, tuple[float | None, ...]]:
         """The curves that there are, by their names."""
-        return dict(vars(self))
+        return {name: curve for name, curve in vars(self).items() if curve is not None}
 
 
 @dataclass(frozen=True)

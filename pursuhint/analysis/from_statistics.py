@@ -38,12 +38,14 @@ from pursuhint.similarity.accumulators.base import LayerStatistics
 from pursuhint.similarity.accumulators.moments import LayerMoments
 from pursuhint.similarity.accumulators.pooled_features import PooledFeatures
 from pursuhint.similarity.accumulators.shards import RowShards
-from pursuhint.similarity.class_structure import class_structures
+from pursuhint.similarity.class_structure import ClassStructure, class_structures
+from pursuhint.similarity.knowledge_quality import knowledge_quality
 from pursuhint.similarity.layer_similarity import LayerSimilarity
 from pursuhint.similarity.metric import Metric
 from pursuhint.similarity.resampling import Resampled, cheapest, resample
 
 _RIDGE_CCA = "ridge-cca"
+_FROM_SUMS = tuple(field.name for field in fields(ClassStructure))
 
 
 @dataclass(frozen=True)
@@ -176,14 +178,26 @@ def _class_curves(collected: Collected, kept: Container[HintPoint]) -> tuple[Cla
         return None, "the data have fewer than two classes; take data with labels"
     assert isinstance(statistics, LayerMoments | PooledFeatures)
     every = class_structures(statistics, collected.classes)
-    found = [each for point, each in zip(collected.points, every) if point in kept]
-    if not found:
+    if not every:
         return None, (
             "its images are of fewer than two classes, or some have none; take images of all classes "
             "(--samples)"
         )
-    names = [field.name for field in fields(ClassCurves)]
-    return ClassCurves(**{name: tuple(getattr(each, name) for each in found) for name in names}), ""
+    layers = [layer for layer, point in enumerate(collected.points) if point in kept]
+    curves = {name: tuple(getattr(every[layer], name) for layer in layers) for name in _FROM_SUMS}
+    return ClassCurves(**curves, quality=_qualities(collected, statistics.blocks, layers)), ""
+
+
+def _qualities(
+    collected: Collected, blocks: Sequence[slice], layers: Sequence[int]
+) -> tuple[float | None, ...] | None:
+    """Knowledge quality of some layers; None if no features were kept."""
+    if collected.rows is None:
+        return None
+    features, labels = collected.rows.there()
+    if int((labels.bincount() > 1).sum()) < 2:
+        return (None,) * len(layers)
+    return tuple(knowledge_quality(features[:, blocks[layer]], labels).quality for layer in layers)
 
 
 def with_sampling(analysis: Analysis, auto: AutoSampling) -> Analysis:

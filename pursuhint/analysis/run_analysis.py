@@ -43,10 +43,14 @@ from pursuhint.models.normalization import converted_to
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.similarity import NORMALIZED, check_normalized, get_metric
 from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
+from pursuhint.similarity.accumulators.sample_rows import bytes_of_sample_rows
 from pursuhint.similarity.kernel import with_exact_median
 from pursuhint.similarity.resampling import SHARDS, SMALLEST_SHARD
 
 __all__ = ["analyze"]
+
+QUALITY_SAMPLES = 2000
+"""Images whose features are kept for the knowledge quality, at most, as in the paper."""
 
 # Arguments that do not change the result, or that the provenance has in other fields.
 _NOT_RECORDED = frozenset(
@@ -78,6 +82,7 @@ def analyze(
     memory_limit: int | None = None,
     exact_median: bool = False,
     stability: bool = True,
+    class_quality: bool = False,
     state: Path | str | None = None,
     save_every: float = SAVE_EVERY,
     network_name: str | None = None,
@@ -145,6 +150,9 @@ def analyze(
             its feature maps; see `pursuhint.similarity.choose_layout`.
         exact_median: take the bandwidth of RBF kernels from all samples, not from 2,000 of them.
         stability: estimate the stability of the choice under resampling of images. Needs 40 images.
+        class_quality: compute the knowledge quality of every layer too (`ClassCurves.quality`), which the
+            rule ``quality`` takes. It needs single images: the pass keeps the pooled features of 2,000 of
+            them, those that ``samples=2000`` would draw; with ``"auto"`` the first 2,000 of the pass.
         state: folder in which a long pass saves its state; a pass over the same images with the same network
             and settings resumes from it. Removed when the analysis is complete.
         save_every: seconds between two states, longer if saving takes more than 5 % of the time; 0 saves
@@ -181,6 +189,10 @@ def analyze(
     for metric in map(get_metric, names):
         if len(indices) < metric.samples:
             raise PursuhintError(f"{metric.name} needs at least {metric.samples} samples, got {len(indices)}")
+    if class_quality and data.num_classes < 2:
+        raise PursuhintError(
+            f"class_quality compares classes, and {data.name} has {data.num_classes or 'none'}; leave it out"
+        )
     network = network.to(device)
 
     def batches_of(chosen: Tensor, *, size: int = batch_size, workers: int = workers) -> Iterable[Batch]:
@@ -210,13 +222,12 @@ def analyze(
             check_k(k, len(found))
     computed = [with_exact_median(get_metric(name)) if exact_median else get_metric(name) for name in names]
     limit = default_memory_limit(device) if memory_limit is None else memory_limit
+    limit //= len(activations)
+    if class_quality:
+        limit = _left_by_rows(limit, points.values(), pool, min(QUALITY_SAMPLES, len(indices)))
     layouts = {
         side: choose_layout(
-            pooled_widths(found, pool),
-            computed,
-            samples=len(indices),
-            memory_limit=limit // len(activations),
-            device=device,
+            pooled_widths(found, pool), computed, samples=len(indices), memory_limit=limit, device=device
         )
         for side, found in points.items()
     }
@@ -249,8 +260,9 @@ def analyze(
         layouts,
         SampleSource(order, batches_of),
         options,
-        limit // len(activations),
+        limit,
         classes=data.num_classes,
+        rows_of=_rows_of(data, order, seed) if class_quality else None,
     )
     states = None
     if state is not None:
@@ -259,6 +271,7 @@ def analyze(
             "metrics": names,
             "activation": activation,
             "classes": data.num_classes,
+            **({"class_quality": True} if class_quality else {}),
             **({} if auto is None else {"auto": asdict(auto), "selection": asdict(selection)}),
         }
         settings |= {"name": data.name, "data": fingerprint_data(data)}
@@ -309,6 +322,29 @@ def analyze(
         return analyses[0].finished()
     post, pre = (analysis.finished() for analysis in analyses)
     return with_pre(post, pre, selection)
+
+
+def _rows_of(data: ImageData | InputData, order: SampleOrder, seed: int) -> Tensor:
+    """The samples whose features are kept: a draw, or the first of a pass that may end early."""
+    if len(order.stretches) > 1:
+        return order.indices[:QUALITY_SAMPLES]
+    return sample_indices(data, min(QUALITY_SAMPLES, len(order)), seed)
+
+
+def _left_by_rows(limit: int, sides: Iterable[Sequence[HintPoint]], pooling: Pooling, samples: int) -> int:
+    """What the features of single samples leave of the memory limit.
+
+    Raises:
+        PursuhintError: nothing.
+    """
+    widest = max(sum(pooled_widths(points, pooling)) for points in sides)
+    needed = bytes_of_sample_rows(samples, widest)
+    if needed >= limit:
+        raise PursuhintError(
+            f"class_quality keeps the pooled features of {samples:,} images, {needed / 1e6:.0f} MB, and the "
+            f"memory limit is {limit / 1e6:.0f} MB; leave it out, or give more memory (--memory-limit)"
+        )
+    return limit - needed
 
 
 def _preprocessing(data: ImageData | InputData, network: nn.Module) -> Preprocessing | None:

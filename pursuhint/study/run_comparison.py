@@ -440,6 +440,7 @@ class _HintPlacement:
             if set(metrics) <= set(there.metrics) and curves <= there.curves.keys():
                 return there
             metrics = tuple(dict.fromkeys((*there.metrics, *metrics)))
+            curves = {*curves, *there.curves}
         if given is None:
             self.study.watch(PhaseStarted("analysis", "comparing the layers of the teacher"))
             given = analyze_teacher(
@@ -448,6 +449,7 @@ class _HintPlacement:
                 metrics=metrics,
                 selection=dataclasses.replace(self.hints.selection, k=self.k),
                 device=self.study.device,
+                class_quality="quality" in curves,
                 accuracy=self.study.accuracy,
             )
         if self.study.is_main_process:

@@ -74,6 +74,7 @@ def _analyze(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelerato
         metrics=(hints.metric,),
         selection=selection,
         device=accelerator.device,
+        class_quality=(rule := RULES.get(str(hints.strategy))) is not None and rule.curve == "quality",
         accuracy=parts.accuracy,
         state=folder / "analysis" / "state",
     )
@@ -89,6 +90,7 @@ def analyze_teacher(
     metrics: Sequence[str],
     selection: SelectionOptions,
     device: torch.device,
+    class_quality: bool = False,
     accuracy: TeacherAccuracy | None,
     state: Path | None = None,
 ) -> Analysis:
@@ -100,6 +102,7 @@ def analyze_teacher(
         metrics: similarity metrics; the first one chooses.
         selection: how points are chosen.
         device: where to run.
+        class_quality: compute the knowledge quality of the layers as well.
         accuracy: of the teacher, if it has been measured.
         state: folder of a resumable pass; None for one that begins anew.
     """
@@ -118,6 +121,7 @@ def analyze_teacher(
         device=device,
         fuse_batchnorm=recipe.acceleration.fuse_batchnorm,
         channels_last=recipe.acceleration.channels_last,
+        class_quality=class_quality,
         workers=recipe.data.workers,
         state=state,
         network_name=network.network if network is not None else None,

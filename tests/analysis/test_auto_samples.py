@@ -142,8 +142,9 @@ def test_the_call_that_repeats_an_analysis_has_its_settings(data):
 
 
 @pytest.mark.parametrize("kind", ["moments", "rows"])
-def test_it_resumes_as_if_nothing_had_been(data, kind, tmp_path):
-    options = LATE if kind == "moments" else NEVER
+def test_it_resumes_as_if_nothing_had_been(data, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("pursuhint.analysis.run_analysis.QUALITY_SAMPLES", 600)
+    options = {**(LATE if kind == "moments" else NEVER), "class_quality": True}
     reached = []
 
     def stop_at(images):
@@ -163,6 +164,7 @@ def test_it_resumes_as_if_nothing_had_been(data, kind, tmp_path):
     assert torch.equal(resumed.similarities[metric].values, expected.similarities[metric].values)
     assert torch.equal(resumed.samples, expected.samples)
     assert resumed.auto.looks == expected.auto.looks
+    assert resumed.class_curves == expected.class_curves
     assert not list(tmp_path.rglob("*.safetensors")), "nothing is left"
 
 

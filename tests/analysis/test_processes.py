@@ -32,7 +32,9 @@ def alone(images=100, **options):
     torch.set_num_threads(1)
     try:
         return analyze(
-            plain_network(), noise_images(images), **{"metrics": BOTH, "batch_size": 8, "seed": 3, **options}
+            plain_network(),
+            noise_images(images),
+            **{"metrics": BOTH, "batch_size": 8, "seed": 3, "class_quality": True, **options},
         )
     finally:
         torch.set_num_threads(threads)
@@ -48,6 +50,9 @@ def assert_alike(actual: Analysis, expected: Analysis, tolerance: float) -> None
             torch.testing.assert_close(
                 getattr(found, parts), getattr(similarity, parts), rtol=0, atol=1e-6 if tolerance else 0
             )
+    assert actual.curves.keys() == expected.curves.keys()
+    for name, curve in expected.curves.items():
+        assert actual.curves[name] == (pytest.approx(curve, rel=1e3 * tolerance) if tolerance else curve)
     assert actual.plan == expected.plan
     assert actual.robustness.stability == expected.robustness.stability
     assert actual.robustness.agreements == expected.robustness.agreements
@@ -194,6 +199,7 @@ def test_is_stopped_again_and_again(tmp_path, options):
             for metric, similarity in other.similarities.items():
                 assert torch.equal(one.similarities[metric].values, similarity.values)
             assert one.robustness.stability == other.robustness.stability
+            assert one.class_curves == other.class_curves
 
 
 @pytest.fixture

@@ -274,6 +274,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--stability": Changes("--no-stability"),
         "--memory-limit": Changes("--memory-limit 1GB"),
         "--exact-median": Refused("--teacher resnet14 --exact-median", "--exact-median would be ignored"),
+        "--class-quality": Changes("--class-quality"),
         "--set": Changes("--set teacher.options.in_channels=2"),
         "--seed": Changes("--seed 1"),
         "--device": Refused("--teacher resnet14 --device tpu7", "no device 'tpu7' here"),
@@ -631,7 +632,7 @@ def test_the_tests_that_show_the_others_exist(test):
 def analysis(tmp_path_factory):
     """The folder of a small analysis."""
     folder = tmp_path_factory.mktemp("analysis") / "a"
-    words = "--teacher resnet14 --random-weights --samples 200 "
+    words = "--teacher resnet14 --random-weights --samples 200 --class-quality "
     words += f"--metric cka --metric r2cca --out {folder} --quiet --json"
     main.main(args=["analyze", *words.split()], standalone_mode=False)
     return folder
@@ -659,7 +660,8 @@ def test_select(analysis, tmp_path, capsys):
     assert plan("", name="other.json")[0] == usual
     assert plan("--rule even")[0] != usual
     assert plan("--rule influence --metric r2cca")[0]["origin"]["metric"] == "r2cca"
-    assert plan("--rule probe --k 2")[0]["origin"]["strategy"] == "probe"
+    for rule in ("probe", "quality"):
+        assert plan(f"--rule {rule} --k 2")[0]["origin"]["strategy"] == rule
     with pytest.raises(PursuhintError, match="--metric would be ignored"):
         plan("--rule probe --metric r2cca")
     with pytest.raises(PursuhintError, match="--algorithm would be ignored"):

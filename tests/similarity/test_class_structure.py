@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.run_analysis import analyze
+from pursuhint.data import make_loader, sample_indices
 from pursuhint.errors import PursuhintError
+from pursuhint.features.call_trace import evaluating
+from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.report import write_report
 from pursuhint.report.figures.class_curves import class_curves
 from pursuhint.similarity.accumulators.class_sums import ClassSums
 from pursuhint.similarity.class_structure import class_structures
+from pursuhint.similarity.knowledge_quality import knowledge_quality
 from tests.helpers.analysis_networks import noise_images, plain_network
 from tests.helpers.statistics_layouts import LAYOUTS, batches, statistics_of
 
@@ -97,9 +103,17 @@ def test_saved_sums_resume_and_damaged_ones_are_refused(tmp_path):
         ClassSums(19, 4).read(tmp_path / "state.safetensors")
 
 
-def test_an_analysis_keeps_and_draws_them(tmp_path):
-    both = analyze(plain_network(), noise_images(), samples=40, activation="both", stability=False)
+def test_an_analysis_keeps_and_draws_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("pursuhint.analysis.run_analysis.QUALITY_SAMPLES", 20)
+    network, data = plain_network(), noise_images()
+    both = analyze(network, data, samples=40, activation="both", stability=False, class_quality=True)
     for analysis in (both, both.pre):
+        loader = make_loader(data, "train", batch_size=20, training=False, subset=sample_indices(data, 20))
+        (batch,) = loader.epoch(0)
+        with torch.no_grad(), evaluating(network):
+            maps = FeatureExtractor(network, analysis.candidates)(batch.images).maps
+        expected = [knowledge_quality(layer.mean((2, 3)), batch.labels).quality for layer in maps]
+        assert analysis.class_curves.quality == pytest.approx(expected, rel=1e-4)
         curves = vars(analysis.class_curves)
         assert {len(curve) for curve in curves.values()} == {len(analysis.candidates)}
         assert all(0 <= value <= 1 for value in curves["h_score"])
@@ -107,10 +121,28 @@ def test_an_analysis_keeps_and_draws_them(tmp_path):
     assert both.class_curves != both.pre.class_curves
     both.save(tmp_path)
     assert Analysis.load(tmp_path).class_curves == both.class_curves
-    assert "Labels explained linearly" in write_report(tmp_path).read_text(encoding="utf-8")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Labels explained linearly" in page
+    assert "Knowledge quality" in page
     assert list(tmp_path.rglob("classes*.png"))
 
 
 def test_curves_of_other_layers_are_refused():
     with pytest.raises(PursuhintError, match="a number for each of 3 layers"):
         class_curves({"probe": [0.1, None]}, positions=[1, 2, 3])
+
+
+def test_quality_of_data_without_classes_or_without_memory_is_refused_before_the_pass():
+    data, seen = noise_images(), []
+    train, test = (replace(split, labels=torch.zeros_like(split.labels)) for split in (data.train, data.test))
+    alone = replace(data, train=train, test=test, num_classes=1, class_names=("one",))
+    for given, options, message in (
+        (alone, {}, "compares classes, and noise has 1"),
+        (data, {"memory_limit": 2000}, "keeps the pooled features of 40 images"),
+    ):
+        with pytest.raises(PursuhintError, match=message):
+            analyze(
+                plain_network(), given, samples=40, class_quality=True,
+                on_progress=lambda *numbers: seen.append(numbers), **options,
+            )  # fmt: skip
+    assert not seen

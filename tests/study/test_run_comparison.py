@@ -356,11 +356,14 @@ def test_a_metric_that_is_added_later_is_analyzed_too(data, teacher, tmp_path):
     with pytest.raises(PursuhintError, match="curve 'probe', which the analysis does not have"):
         compare(recipe(teacher), tmp_path / "b", arms=("probe", "even"), seeds=(0,), data=data, analysis=old)
     assert not (tmp_path / "b").exists()
-    arms = (*arms, "probe")
+    arms = (*arms, "probe", "quality")
     found = compare(recipe(teacher), tmp_path, arms=arms, seeds=(0,), data=data, device="cpu")
     chosen = analysis.select_by_rule("probe", k=3).teacher_points
     assert found.arm("probe").positions[0] == tuple(point.position for point in chosen)
-    assert Analysis.load(tmp_path / "analysis").metrics == ("cka", "r2cca")
+    again = Analysis.load(tmp_path / "analysis")
+    assert (again.metrics, again.class_curves.probe) == (("cka", "r2cca"), analysis.class_curves.probe)
+    chosen = again.select_by_rule("quality", k=3).teacher_points
+    assert found.arm("quality").positions[0] == tuple(point.position for point in chosen)
 
 
 def test_an_arm_that_is_drawn_for_every_epoch_is_no_other_arm(data, teacher, tmp_path):

@@ -84,7 +84,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             "knowledge quality",
             "the layer of the highest knowledge quality in each of the best contiguous groups",
             similarity=True,
-            images=2000,
+            curve="quality",
         ),
         "probe": Rule(
             "linear probe",

@@ -6,27 +6,20 @@ from collections.abc import Sequence
 
 from pursuhint.clustering.segments import segments
 from pursuhint.features.hint_points import HintPoint
-from pursuhint.hints.rules.source import RuleSource
+from pursuhint.hints.plan import SimilarityLike
 
 
-def best_of_segments(source: RuleSource, rule: str, scores: Sequence[float]) -> list[HintPoint]:
+def best_of_segments(similarity: SimilarityLike, k: int, scores: Sequence[float]) -> list[HintPoint]:
     """One layer of each of k segments of the similarity: that of the highest score, the shallower on a tie.
 
     Args:
-        source: with a similarity. Layers that it leaves out (they do not vary) are not chosen.
-        rule: name of the rule, for messages.
-        scores: of the points of the source, in their order.
+        similarity: of the layers that may be chosen.
+        k: number of segments.
+        scores: of its layers, in their order.
     """
-    similarity = source.needed_similarity(rule)
-    by_name = {(point.module, point.activation): score for point, score in zip(source.points, scores)}
-    if source.k == 1:
+    if k == 1:
         groups = [tuple(range(len(similarity.points)))]
     else:
-        clustering = segments(similarity.values, source.k)
+        clustering = segments(similarity.values, k)
         groups = [clustering.members(group) for group in range(clustering.k)]
-
-    def score(layer: int) -> float:
-        point = similarity.points[layer]
-        return by_name[point.module, point.activation]
-
-    return [similarity.points[max(group, key=score)] for group in groups]
+    return [similarity.points[max(group, key=lambda layer: scores[layer])] for group in groups]

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 
 def choose(source: RuleSource) -> list[HintPoint]:
-    """The block of each segment with the largest gradient."""
-    return best_of_segments(source, "gradnorm", gradient_norms(source))
+    """The block of each segment with the largest gradient. Layers that do not vary are not chosen."""
+    similarity = source.needed_similarity("gradnorm")
+    norms = {(p.module, p.activation): norm for p, norm in zip(source.points, gradient_norms(source))}
+    scores = [norms[point.module, point.activation] for point in similarity.points]
+    return best_of_segments(similarity, source.k, scores)
 
 
 def gradient_norms(source: RuleSource) -> list[float]:

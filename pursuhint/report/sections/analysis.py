@@ -380,13 +380,21 @@ def _classes(analysis: Analysis, figure_folder: FigureFolder) -> Picture | None:
     curves = analysis.class_curves
     if curves is None:
         return None
+    drawn = {
+        "labels explained linearly": curves.probe,
+        "H-score": curves.h_score,
+        "directions in use": curves.participation,
+        "within / between classes (NC1)": curves.collapse,
+    }
+    more = ""
+    if curves.quality is not None:
+        drawn["knowledge quality"] = curves.quality
+        more = (
+            " Knowledge quality (arXiv 2511.14981): how far the classes are apart, plus how much features "
+            "hold beside that, from single images."
+        )
     figure = class_curves(
-        {
-            "labels explained linearly": curves.probe,
-            "H-score": curves.h_score,
-            "directions in use": curves.participation,
-            "within / between classes (NC1)": curves.collapse,
-        },
+        drawn,
         positions=[point.position for point in analysis.candidates],
         hints=[point.position for point in analysis.plan.teacher_points],
     )
@@ -399,7 +407,8 @@ def _classes(analysis: Analysis, figure_folder: FigureFolder) -> Picture | None:
         "least squares on the features explains, corrected for their number. H-score: the share of variance "
         "between classes once every direction counts alike. Directions in use: over how many the variance is "
         "spread (participation ratio). Within / between: how far images scatter around the mean of their "
-        "class, relative to the distances of these means; 0 once the classes have collapsed to points.",
+        "class, relative to the distances of these means; 0 once the classes have collapsed to points."
+        + more,
     )
 
 

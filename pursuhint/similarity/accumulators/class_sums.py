@@ -14,6 +14,7 @@ from torch import distributed as dist
 from pursuhint._util.atomic_files import atomic_path
 from pursuhint._util.distributed import world_size
 from pursuhint.errors import PursuhintError
+from pursuhint.similarity.accumulators.sample_rows import SampleRows
 from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
 
 
@@ -85,16 +86,20 @@ class ClassSums:
 
 
 class LabeledShards:
-    """Shards of the samples, and the sums of their classes.
+    """Shards of the samples, and what is kept of them by class.
 
     Args:
         shards: statistics of the layers.
         classes: sums of their features, or None for data without classes.
+        rows: their features for some samples, or None.
     """
 
-    def __init__(self, shards: MomentShards | RowShards, classes: ClassSums | None) -> None:
+    def __init__(
+        self, shards: MomentShards | RowShards, classes: ClassSums | None, rows: SampleRows | None = None
+    ) -> None:
         self.shards = shards
         self.classes = classes
+        self.rows = rows
 
     @property
     def done(self) -> int:
@@ -110,6 +115,13 @@ class LabeledShards:
         self.shards.update(features, samples=samples)
         if self.classes is not None:
             self.classes.update(features, labels)
+        if self.rows is not None:
+            self.rows.update(features, labels, samples=samples)
+
+    def all_reduce(self) -> None:
+        """Add what all ranks of the default process group kept by class."""
+        for kept in self._by_class.values():
+            kept.all_reduce()
 
     def reopen(self) -> None:
         """Take further batches after the shards were finished; see `MomentShards.reopen`."""
@@ -118,8 +130,8 @@ class LabeledShards:
     def write(self, prefix: str, slot: Path) -> None:
         """Save the state; see `MomentShards.write`."""
         self.shards.write(prefix, slot)
-        if self.classes is not None:
-            self.classes.write(_file(prefix, slot))
+        for name, kept in self._by_class.items():
+            kept.write(_file(prefix, slot, name))
 
     def read(self, prefix: str, slot: Path) -> None:
         """Resume from a saved state; no batch may have been added yet.
@@ -128,9 +140,14 @@ class LabeledShards:
             PursuhintError: a file is missing or damaged.
         """
         self.shards.read(prefix, slot)
-        if self.classes is not None:
-            self.classes.read(_file(prefix, slot))
+        for name, kept in self._by_class.items():
+            kept.read(_file(prefix, slot, name))
+
+    @property
+    def _by_class(self) -> dict[str, ClassSums | SampleRows]:
+        named = {"classes": self.classes, "rows": self.rows}
+        return {name: kept for name, kept in named.items() if kept is not None}
 
 
-def _file(prefix: str, slot: Path) -> Path:
-    return slot / f"{Path(prefix).name}.classes.safetensors"
+def _file(prefix: str, slot: Path, name: str) -> Path:
+    return slot / f"{Path(prefix).name}.{name}.safetensors"

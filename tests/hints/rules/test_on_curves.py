@@ -14,12 +14,13 @@ from pursuhint.errors import PursuhintError
 from pursuhint.hints import RuleSource, choose_by_rule
 from pursuhint.hints.rules import check_classes
 from pursuhint.hints.rules.probe import at_quantiles
+from pursuhint.similarity import LayerSimilarity
 from tests.helpers.analysis_networks import noise_images, plain_network
 
 
 @pytest.fixture(scope="module")
 def analysis() -> Analysis:
-    return analyze(plain_network(), noise_images(), samples=60, stability=False)
+    return analyze(plain_network(), noise_images(), samples=60, stability=False, class_quality=True)
 
 
 def positions(plan) -> list[int]:
@@ -99,3 +100,25 @@ def test_without_an_analysis_or_classes_it_says_what_is_missing(analysis):
         check_classes(strategy, 1)
     with pytest.raises(PursuhintError, match="compares classes, and the data have 1"):
         check_classes("probe", 1)
+
+
+def test_quality_takes_the_best_of_each_segment(analysis):
+    points = analysis.candidates
+    group = torch.tensor([0, 1, 1, 1, 2, 2, 2, 2])
+    values = torch.where(group[:, None] == group, 0.9, 0.1).double().fill_diagonal_(1)
+    similarity = LayerSimilarity(points, values, "cka", 60)
+    curves = {"quality": [0.1, 0.3, 0.5, 0.2, 0.4, 0.9, 0.9, 0.1]}
+    source = source_of(analysis, 3, similarity=similarity, curves=curves)
+    plan = choose_by_rule("quality", source)
+    assert positions(plan) == [1, 3, 6]
+    assert plan.origin["metric"] == "cka"
+    assert positions(choose_by_rule("quality", replace(source, k=1))) == [6]
+
+
+def test_quality_is_chosen_from_files(analysis, tmp_path):
+    analysis.save(tmp_path)
+    chosen = StoredAnalysis.load(tmp_path).select_by_rule("quality", k=3)
+    assert chosen.teacher_points == analysis.select_by_rule("quality", k=3).teacher_points
+    plain = replace(analysis, class_curves=replace(analysis.class_curves, quality=None))
+    with pytest.raises(PursuhintError, match="--class-quality"):
+        plain.select_by_rule("quality", k=3)

@@ -16,7 +16,6 @@ from pursuhint.features import find_hint_points
 from pursuhint.hints import RuleSource, choose_by_rule
 from pursuhint.hints.rules.ablation import importances
 from pursuhint.hints.rules.gradnorm import gradient_norms
-from pursuhint.hints.rules.quality import quality
 from pursuhint.models import create_model
 from pursuhint.similarity import LayerSimilarity
 
@@ -142,74 +141,10 @@ def test_blocks_that_cannot_be_removed_are_said(source):
         choose_by_rule("ablation", RuleSource(**{**vars(source), "k": 5}))
 
 
-# -- quality
-
-
-def slow_quality(x: np.ndarray, y: np.ndarray) -> float:
-    """The formula, class by class and pair by pair."""
-    classes = sorted(set(y.tolist()))
-    cosine = lambda a, b: abs(a @ b) / np.linalg.norm(a) / np.linalg.norm(b)  # noqa: E731
-    groups = [x[y == c] for c in classes]
-    within = [[cosine(g[i], g[j]) for i in range(len(g)) for j in range(i)] for g in groups]
-    between = [np.mean([cosine(a, b) for a in g for b in h]) for g in groups for h in groups if g is not h]
-    separation = np.mean([np.mean(w) for w in within]) - np.mean(between)
-    spectra = [np.linalg.eigvalsh(np.cov(g.T))[::-1] for g in groups]
-    spectra = [s / s.sum() for s in spectra]
-    sizes = []
-    for spectrum in spectra:
-        size = 0
-        while spectrum[:size].sum() < 0.95:
-            size += 1
-        sizes.append(size)
-    cut = [s[: int(np.mean(sizes))] for s in spectra]
-    cut = [s / s.sum() for s in cut]
-    entropy = np.mean([-(s * np.log(s)).sum() for s in cut]) / np.log(np.mean(sizes))
-    information = (1 - np.mean([np.min(w) for w in within])) * entropy
-    nearest = [min(np.linalg.norm(a - b) for a in g for h in groups if h is not g for b in h) for g in groups]
-    norm = np.mean([np.linalg.norm(g, axis=1).mean() for g in groups])
-    rank = np.linalg.matrix_rank(x)
-    efficiency = 2 * np.mean(nearest) / norm * (len(x) / np.pi) ** (1 / rank)
-    return separation + np.sqrt(information * efficiency)
-
-
-def test_quality_is_the_formula_pair_by_pair():
-    generator = np.random.default_rng(0)
-    y = np.arange(45) % 3
-    x = generator.normal(size=(45, 6)) + 2 * np.eye(6)[y]
-    assert quality(torch.from_numpy(x), torch.from_numpy(y)).quality == pytest.approx(slow_quality(x, y))
-
-
-def test_quality_does_not_depend_on_scale_and_rotation_and_rises_with_separation():
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(60) % 3
-    noise = torch.randn(60, 5, generator=generator, dtype=torch.float64)
-    rotation = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=torch.float64)).Q
-    near, far = (noise + distance * nn.functional.one_hot(labels, 5) for distance in (1, 4))
-    assert quality(3 * near @ rotation, labels).quality == pytest.approx(quality(near, labels).quality)
-    assert quality(far, labels).separation > quality(near, labels).separation > 0
-
-
-def test_quality_needs_two_classes():
-    with pytest.raises(PursuhintError, match="two classes"):
-        quality(torch.randn(5, 3), torch.zeros(5))
-
-
-def test_quality_of_features_that_do_not_vary_is_finite():
-    assert math.isfinite(quality(torch.ones(6, 3), torch.arange(6) % 2).quality)
-    assert math.isfinite(quality(torch.zeros(6, 3), torch.arange(6) % 2).quality)
-
-
-def test_quality_takes_one_layer_of_each_group(source):
-    found = positions(choose_by_rule("quality", source))
-    assert found[0] == 1
-    assert found[1] in (2, 3, 4)
-    assert found[2] in (5, 6)
-
-
 # -- all of them
 
 
-@pytest.mark.parametrize("rule", ["gradnorm", "quality", "ablation"])
+@pytest.mark.parametrize("rule", ["gradnorm", "ablation"])
 def test_without_images_they_say_what_is_missing(source, rule):
     bare = RuleSource(source.points, 3, similarity=source.similarity)
     with pytest.raises(PursuhintError, match="give the network and the data"):

@@ -71,7 +71,7 @@ def test_a_plan_whose_activation_contradicts_the_recipe_is_refused(tmp_path):
         resolve_recipe(Recipe.from_dict(with_hints({**values, "hints": {"activation": "pre"}}, post)))
 
 
-LOOKING = ("gradnorm", "quality", "probe", "ablation")  # at images
+LOOKING = ("gradnorm", "quality", "probe", "ablation")  # at images, by an analysis or by themselves
 USED = {
     "k": {
         "chosen",
