@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _WEIGHTS = "student.safetensors"
 
+_INSTEAD_OF_DATA = ("size", "shape", "classes")
+"""Parameters of ``points`` and ``profile`` that say what the data would."""
+
+_OF_TRAINING = frozenset({"teacher_checkpoint", "only_classes", "image_normalize", "exif", "tokenizer"})
+"""Parameters that sizes of networks do not depend on."""
+
 
 def with_teacher_run(command: click.Command, words: Sequence[str]) -> list[str]:
     """The words of a command line, with the options that the folder of a run stands for in its place.
@@ -88,14 +94,18 @@ def _options(
     assigned = {text.partition("=")[0].strip() for text in typed.get("assignments") or ()}
     in_recipe = _data_of_recipe(typed.get("recipe"))
 
+    # 'pursuhint profile' looks at sizes alone, unless steps are taken.
+    unused = _OF_TRAINING if "steps" in names and typed.get("steps") is None else frozenset[str]()
+
     def free(option: str, key: str) -> bool:
-        return option in names and typed.get(option) is None and key not in assigned and key not in in_recipe
+        there = option in names and option not in unused
+        return there and typed.get(option) is None and key not in assigned and key not in in_recipe
 
     if "assignments" in names:
         for key, value in config.options.items():
             if f"teacher.options.{key}" not in assigned:
                 yield "--set", f"teacher.options.{key}={json.dumps(value)}"
-    if typed.get("size") is not None:  # of 'pursuhint points', which needs no data then
+    if any(typed.get(name) is not None for name in _INSTEAD_OF_DATA if name in names):
         return
     if free("teacher_checkpoint", "teacher.checkpoint") and not typed.get("pretrained"):
         yield "--teacher-checkpoint", str(run.folder / _WEIGHTS)

@@ -105,6 +105,17 @@ def test_points_and_evaluate_take_a_run(pursuhint, teacher):
     assert own == as_teacher
 
 
+def test_sizes_of_a_run_are_those_of_its_network(pursuhint, teacher):
+    student = ("--student", "resnet8", "--at-batch", "1", "--json")
+    named = ("--teacher", NETWORK, "--set", "teacher.options.reduced_tail=true", "--input", "3x16x16")
+    sizes = []
+    for words in (("--teacher", teacher), (*named, "--classes", "3")):
+        done = pursuhint("profile", *words, *student)
+        assert done.returncode == 0, done.stderr
+        sizes.append(json.loads(done.stdout)["teacher"]["parameters"])
+    assert sizes[0] == sizes[1]
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
