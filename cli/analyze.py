@@ -32,7 +32,8 @@ from .options import apply, auto_samples, examples, refuse_typed
 )
 @apply(
     "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "new_head", "data", "data_root",
-    "tokenizer", "download", "image_size", "image_channels", "image_normalize", "exif", "metric",
+    "tokenizer", "download", "image_size", "image_channels", "image_normalize", "exif",
+    "val_fraction", "metric",
     "k_or_auto", "algorithm",
     "normalize", "position", "activations", "pooling", "include", "samples", "max_samples",
     "stable_at", "batch_size", "stability", "memory_limit", "exact_median", "analysis_settings",
@@ -69,6 +70,7 @@ def command(
     image_channels: int | None,
     image_normalize: str | dict[str, list[float]] | None,
     exif: bool | None,
+    val_fraction: float | None,
     metrics: tuple[str, ...],
     k: int | Literal["auto"] | None,
     algorithm: str,
@@ -141,7 +143,7 @@ def command(
     weights = Weights(teacher_checkpoint, checkpoint_key, new_head, random_weights)
     config = data_config(
         name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
-        normalize=image_normalize, exif=exif, text=settings.text,
+        normalize=image_normalize, exif=exif, val_fraction=val_fraction, text=settings.text,
     )  # fmt: skip
     with Processes(choose_device(device)) as processes:
         quiet = quiet or not processes.main

@@ -36,8 +36,8 @@ from .terminal import echo
 @click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
 @apply(
     "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "data", "data_root", "tokenizer",
-    "download", "image_size", "image_channels", "image_normalize", "exif", "batch_size", "workers",
-    "network_settings", "trust_code", "device", "json",
+    "download", "image_size", "image_channels", "image_normalize", "exif", "val_fraction",
+    "batch_size", "workers", "network_settings", "trust_code", "device", "json",
 )  # fmt: skip
 def command(
     run: Path | None,
@@ -55,6 +55,7 @@ def command(
     image_channels: int | None,
     image_normalize: str | dict[str, list[float]] | None,
     exif: bool | None,
+    val_fraction: float | None,
     batch_size: int | None,
     workers: int | None,
     assignments: tuple[str, ...],
@@ -95,6 +96,7 @@ def command(
         data_config,
         data_of_run,
         load_network,
+        refuse_held_out,
         teacher_file,
         warn_of_changed_data,
     )
@@ -108,9 +110,11 @@ def command(
         refuse_typed("tokenizer", "assignments", because="a run has its own")
         record = RunRecord.load(run)
         network = record.load_student(weights, trust_code=trust_code)
+        if data is None:
+            refuse_typed("val_fraction", because="a run has its own; add --data for others")
         given = {
             "name": data, "root": data_root, "image_size": image_size, "channels": image_channels,
-            "exif": exif,
+            "exif": exif, "val_fraction": val_fraction,
         }  # fmt: skip
         changes = {key: value for key, value in given.items() if value is not None}
         images = data_of_run(record, changes, download=download)
@@ -124,7 +128,7 @@ def command(
         refuse_typed("weights", because="a checkpoint holds one set of weights; give a run folder instead")
         config = data_config(
             name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
-            normalize=image_normalize, exif=exif, text=settings.text,
+            normalize=image_normalize, exif=exif, val_fraction=val_fraction, text=settings.text,
         )  # fmt: skip
         images = load_data(config)
         network = load_network(teacher, Weights(file, checkpoint_key), images, options=settings.options)
@@ -132,6 +136,8 @@ def command(
         name, line = f"{teacher}, {'published weights' if pretrained else file}", images_line(images, config)
     if split == "val" and images.val is None:
         raise PursuhintError("there is no validation split; the run was made without --val-fraction")
+    if val_fraction and split == "test":
+        refuse_held_out(images)
     if run is not None and not changes:
         warn_of_changed_data(record, images, split)
     loader = make_loader(

@@ -94,6 +94,19 @@ def text_of(tokenizer: str | None) -> dict[str, str] | None:
     return None if tokenizer is None else {"tokenizer": tokenizer}
 
 
+def refuse_held_out(data: ImageData | TextData) -> None:
+    """Refuse ``--val-fraction`` of data that have something for evaluation without it.
+
+    Raises:
+        PursuhintError: a part of the training samples was held out, which nothing looks at.
+    """
+    if data.val is not None:
+        raise PursuhintError(
+            f"--val-fraction would be ignored: {data.name} has a test split, and training samples are not "
+            "looked at; leave it out"
+        )
+
+
 def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> ImageData | TextData:
     """The data to evaluate a run's student on: its own, or others of the same classes.
 

@@ -176,6 +176,12 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         type=_path(),
         help="Folder that holds the data.  [default: PURSUHINT_DATA or the user's cache]",
     ),
+    "val_fraction": click.option(
+        "--val-fraction",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Share of the training data set aside: to choose the best epoch, or for evaluation where "
+        "folder:PATH or text:PATH has nothing else for it.  [default: 0]",
+    ),
     "image_size": click.option(
         "--image-size",
         metavar="PIXELS|HEIGHTxWIDTH",

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 )
 @click.argument("network", callback=early(early_checks.network), shell_complete=completion.teacher)
 @apply(
-    "data", "data_root", "download", "image_size", "tokenizer", "activation", "include", "network_settings",
-    "json",
+    "data", "data_root", "download", "image_size", "val_fraction", "tokenizer", "activation",
+    "include", "network_settings", "json",
 )  # fmt: skip
 @click.option("--size", type=click.IntRange(min=1), help="Side of the images, so that no data are needed.")
 @click.option("--channels", type=click.IntRange(min=1), default=3, show_default=True, help="With --size.")
@@ -60,6 +60,7 @@ def command(
     data_root: Path | None,
     download: bool,
     image_size: int | tuple[int, int] | None,
+    val_fraction: float | None,
     activation: str,
     tokenizer: str | None,
     include: tuple[str, ...],
@@ -87,7 +88,7 @@ def command(
         refuse_typed("channels", because="it says what images of --size have; add --size")
     else:
         refuse_typed(
-            "data", "data_root", "download", "image_size", "tokenizer",
+            "data", "data_root", "download", "image_size", "val_fraction", "tokenizer",
             because="--size describes the images; leave one out",
         )  # fmt: skip
     settings = network_settings(network, assignments, data=data, tokenizer=tokenizer)
@@ -101,7 +102,7 @@ def command(
     from pursuhint.models import create_model
     from pursuhint.training.loaders import load_data
 
-    from .networks import create_for, data_config
+    from .networks import create_for, data_config, refuse_held_out
 
     example: NetworkInput
     if size is not None:
@@ -109,9 +110,12 @@ def command(
         model = create_model(network, num_classes=10, **{"in_channels": channels, **settings.options})
     else:
         config = data_config(
-            name=data, root=data_root, download=download, image_size=image_size, text=settings.text
-        )
+            name=data, root=data_root, download=download, image_size=image_size, val_fraction=val_fraction,
+            text=settings.text,
+        )  # fmt: skip
         samples = load_data(config)
+        if val_fraction:
+            refuse_held_out(samples)
         example = samples.example()
         model = create_for(network, samples, options=settings.options)
     points = find_hint_points(model, example, activation=activation, include=include)  # type: ignore[arg-type]

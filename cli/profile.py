@@ -15,7 +15,7 @@ from pursuhint.errors import PursuhintError
 
 from . import completion, early_checks
 from .early_checks import early
-from .options import apply, examples, refuse_typed
+from .options import apply, examples, refuse_typed, typed
 from .recipe_options import build_recipe, recipe_options
 from .terminal import echo
 
@@ -163,19 +163,18 @@ def _refuse_ignored(
     if steps is None:
         refuse_typed(
             "losses", "teacher_checkpoint", "pretrained", "student_checkpoint", "student_pretrained",
-            "checkpoint_key", "new_head", "epochs", "lr", "val_fraction",
-            "train_samples", "only_classes", "precision", "batch_size", "workers",
-            "image_normalize", "exif", "tokenizer",
+            "checkpoint_key", "new_head", "epochs", "lr", "train_samples", "only_classes", "precision",
+            "batch_size", "workers", "image_normalize", "exif", "tokenizer",
             because="sizes and latency do not depend on it; add --steps N to measure training steps",
         )  # fmt: skip
         if shape is not None and classes is not None:
             refuse_typed(
-                "data", "data_root", "download", "image_size", "image_channels",
+                "data", "data_root", "download", "image_size", "image_channels", "val_fraction",
                 because="--input and --classes say what the data would; leave either out",
             )  # fmt: skip
         return
     refuse_typed("shape", "classes", because="with --steps shape and classes are those of the data")
-    refuse_typed("epochs", "val_fraction", because="steps of the first epoch are measured")
+    refuse_typed("epochs", because="steps of the first epoch are measured")
     if len(students) > 1:
         raise PursuhintError(f"--steps measures one student, got {len(students)}: {', '.join(students)}")
 
@@ -214,7 +213,11 @@ def _sizes(recipe: Recipe, shape: tuple[int, ...] | None, classes: int | None) -
         from pursuhint.data import ImageData
         from pursuhint.training.loaders import load_data
 
+        from .networks import refuse_held_out
+
         data = load_data(recipe.data)
+        if typed("val_fraction"):
+            refuse_held_out(data)
         images = isinstance(data, ImageData)
         own = (data.in_channels, *data.image_size) if isinstance(data, ImageData) else (data.tokens,)
         if shape is not None and (len(shape) == 3) != images:

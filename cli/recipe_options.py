@@ -38,11 +38,6 @@ _OWN: dict[str, Callable[[Any], Any]] = {
         "--epochs", type=click.IntRange(min=1), help="Passes over the training data.  [default: 240]"
     ),
     "lr": click.option("--lr", type=float, help="Base learning rate.  [default: 0.05]"),
-    "val_fraction": click.option(
-        "--val-fraction",
-        type=click.FloatRange(0, 1, max_open=True),
-        help="Share of the training data set aside to choose the best epoch.  [default: 0]",
-    ),
     "train_samples": click.option(
         "--train-samples",
         metavar="N",
@@ -74,7 +69,7 @@ _OWN: dict[str, Callable[[Any], Any]] = {
 _SHARED = (
     "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "new_head", "student",
     "student_checkpoint", "student_pretrained", "data", "data_root", "tokenizer", "download", "image_size",
-    "image_channels", "image_normalize", "exif", "workers", "batch_size", "trust_code",
+    "image_channels", "image_normalize", "exif", "val_fraction", "workers", "batch_size", "trust_code",
 )  # fmt: skip
 
 

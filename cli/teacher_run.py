@@ -24,6 +24,8 @@ _WEIGHTS = "student.safetensors"
 _INSTEAD_OF_DATA = ("size", "shape", "classes")
 """Parameters of ``points`` and ``profile`` that say what the data would."""
 
+_HELD_OUT = "val_fraction", "data.val_fraction"
+
 _OF_TRAINING = frozenset({"teacher_checkpoint", "only_classes", "image_normalize", "exif", "tokenizer"})
 """Parameters that sizes of networks do not depend on."""
 
@@ -116,9 +118,11 @@ def _options(
             yield "--data-root", str(data.root)
         if data.classes is not None and free("only_classes", "data.classes"):
             yield "--only-classes", ",".join(map(str, data.classes))
+        if data.val_fraction and "val" not in run.images.get("samples", {}) and free(*_HELD_OUT):
+            yield "--val-fraction", str(data.val_fraction)  # without which there is nothing for evaluation
         if data.exif is not None and free("exif", "data.exif"):
             yield ("--exif" if data.exif else "--no-exif",)
-    if data.text is not None and free("tokenizer", "data.text.tokenizer"):
+    if (run.folder.expanduser() / "tokenizer.json").is_file() and free("tokenizer", "data.text.tokenizer"):
         yield "--tokenizer", str(run.folder)
     for option, key, value in _image_options(run, same_data=same_data):
         if free(option, key):

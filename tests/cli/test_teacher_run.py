@@ -146,3 +146,52 @@ def test_a_folder_that_cannot_teach_is_refused_in_one_line(
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture(scope="module")
+def unsplit(photos, tmp_path_factory):
+    """Folders of classes without one for evaluation, and a run on them."""
+    from cli.main import run
+
+    root = tmp_path_factory.mktemp("unsplit")
+    shutil.copytree(photos / "train", root / "photos")
+    with pytest.raises(SystemExit) as stop:
+        run(
+            ["train", "--student", "resnet8", "--data", f"folder:{root / 'photos'}", "--val-fraction", "0.2",
+             "--epochs", "1", "--out", str(root / "run"), "-q"]
+        )  # fmt: skip
+    assert not stop.value.code
+    return root
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "points resnet8",
+        "evaluate --teacher resnet8 --teacher-checkpoint {root}/run/student.safetensors",
+        "analyze --teacher resnet8 --teacher-checkpoint {root}/run/student.safetensors --k 2 --out {out}",
+        "profile --student resnet8 --at-batch 1",
+    ],
+    ids=lambda words: words.split()[0],
+)
+def test_a_part_of_a_folder_is_held_out_where_it_has_nothing_for_evaluation(
+    pursuhint, unsplit, tmp_path, words
+):
+    words = words.format(root=unsplit, out=tmp_path / "out").split()
+    data = ("--data", f"folder:{unsplit / 'photos'}")
+    refused = pursuhint(*words, *data)
+    assert refused.returncode == 1
+    assert "--val-fraction 0.2" in refused.stderr  # which the command has
+    done = pursuhint(*words, *data, "--val-fraction", "0.2")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_holds_out_the_same_part_for_those_whom_it_teaches(pursuhint, unsplit, tmp_path):
+    analysis = tmp_path / "analysis"
+    done = pursuhint(
+        "analyze", "--teacher", unsplit / "run", "--k", "2", "--no-stability", "--out", analysis, "-q"
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads((analysis / "analysis.json").read_text())["provenance"]["num_samples"]
+    environment = json.loads((unsplit / "run" / "environment.json").read_text())
+    assert seen == environment["data"]["samples"]["train"]
