@@ -31,7 +31,7 @@ _PRINTING = frozenset({"--quiet", "--json", "--overwrite", "--no-report"})  # fl
 # Options of analyze that decide the same in train.
 _OF_TEACHER_AND_DATA = (
     "--teacher", "--teacher-checkpoint", "--checkpoint-key", "--data", "--data-root", "--image-size",
-    "--image-channels", "--image-normalize", "--tokenizer", "--set",
+    "--image-channels", "--image-normalize", "--val-fraction", "--tokenizer", "--set",
 )  # fmt: skip
 _FLAGS_OF_TEACHER_AND_DATA = ("--pretrained", "--new-head", "--download", "--exif", "--no-exif")
 
