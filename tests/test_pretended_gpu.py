@@ -25,6 +25,8 @@ from pursuhint.models import create_model, evaluate
 from pursuhint.similarity import LayerMoments, PooledFeatures
 from pursuhint.similarity.accumulators import base
 from pursuhint.similarity.accumulators.choose import StatisticsLayout
+from pursuhint.similarity.accumulators.class_sums import ClassSums
+from pursuhint.similarity.accumulators.sample_rows import SampleRows
 from pursuhint.testing.loss_setting import (
     build_loss,
     make_batch,
@@ -244,6 +246,18 @@ def test_analysis_waits_at_the_end_for_any_number_of_batches(digits, kind):
     assert waits[1] == waits[2]
     assert waits[2]["copy from the device"] == 1
     assert waits[3] == waits[4]
+
+
+def test_what_an_analysis_keeps_by_class_waits_for_nothing():
+    with pretended_gpu() as seen:
+        samples = torch.arange(0, 8, 2)
+        kept = (SampleRows(samples, 3, device="cuda"), ClassSums(3, 2, device="cuda"))
+        features, labels, indices = [up(torch.ones(4, 3))], up(torch.arange(4) % 2), up(torch.arange(4))
+        seen.waits.clear()
+        kept[0].update(features, labels, samples=indices)
+        kept[1].update(features, labels)
+        assert not seen.kinds()
+        assert kept[0].there()[0].shape == (2, 3)
 
 
 @pytest.mark.parametrize("kind", [LayerMoments, PooledFeatures])
