@@ -123,7 +123,8 @@ def train(
             is trained, or a class, built for the networks), or a function or module whose parameters are
             named after what it looks at: ``student_logits``, ``teacher_logits``, ``student_maps``,
             ``teacher_maps``, ``student_embedding``, ``teacher_embedding``, ``labels``, ``images``,
-            ``indices``. A pair is (loss, weight). In the run they are called ``python:NAME``.
+            ``indices``, and with ``data.second_view`` ``student_second_logits`` and
+            ``teacher_second_logits``. A pair is (loss, weight). In the run they are called ``python:NAME``.
         optimizer: from the list of trained parameters to the optimizer of the main stage, such as
             ``lambda parameters: torch.optim.Adam(parameters, 1e-3)``. The recipe's schedule scales its rates.
         scheduler: from the optimizer to a scheduler in place of the recipe's schedule; it steps by epochs.
