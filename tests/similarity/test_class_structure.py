@@ -127,6 +127,13 @@ def test_an_analysis_keeps_and_draws_them(tmp_path, monkeypatch):
     assert list(tmp_path.rglob("classes*.png"))
 
 
+@pytest.mark.parametrize("number", [1, 4, 5])
+def test_the_lowest_panel_of_every_column_names_its_axis(number):
+    figure = class_curves({str(panel): [0.1, 0.2] for panel in range(number)}, positions=[1, 2])
+    named = [axes.get_title("left") for axes in figure.axes if axes.get_xlabel() == "layer"]
+    assert named == [str(panel) for panel in range(number)][-2:]
+
+
 def test_curves_of_other_layers_are_refused():
     with pytest.raises(PursuhintError, match="a number for each of 3 layers"):
         class_curves({"probe": [0.1, None]}, positions=[1, 2, 3])

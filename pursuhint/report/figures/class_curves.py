@@ -54,6 +54,6 @@ def class_curves(
         axes.margins(y=0.1)
         axes.set_ylim(bottom=min(0.0, *(value for value in curve if value is not None), 0.0))
         axes.set_xticks(list(ticks), list(ticks.values()))
-        if row == rows - 1:
+        if number + 2 >= len(curves):
             axes.set_xlabel("layer", fontsize=TEXT, color=INK)
     return figure
