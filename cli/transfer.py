@@ -79,7 +79,18 @@ from .terminal import say
     help="Also keep the result in this folder: transfer.json, table.md and a page, report.html.",
 )
 @table_options
-@apply("data_root", "download", "workers", "trust_code", "seed", "device", "overwrite", "quiet", "json")
+@apply(
+    "data_root",
+    "download",
+    "val_fraction",
+    "workers",
+    "trust_code",
+    "seed",
+    "device",
+    "overwrite",
+    "quiet",
+    "json",
+)
 def command(
     runs: tuple[Path, ...],
     targets: tuple[str, ...],
@@ -94,6 +105,7 @@ def command(
     out: Path | None,
     data_root: Path | None,
     download: bool,
+    val_fraction: float | None,
     workers: int | None,
     trust_code: bool,
     seed: int,
@@ -130,6 +142,7 @@ def command(
         trust_code=trust_code,
         data_root=data_root,
         download=download,
+        val_fraction=val_fraction or 0.0,
         workers=workers or 0,
     )
 

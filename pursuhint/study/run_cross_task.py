@@ -234,7 +234,7 @@ class _Plan:
             },
             whole=all(overlap == 1 for overlap in request.overlaps),
         )
-        data = load_images(recipe.data.model_copy(update={"train_samples": None, "val_fraction": 0.0}))
+        data = load_images(recipe.data.model_copy(update={"train_samples": None}))
         order = class_order(recipe.data.name, data.class_names, order=request.order, seed=request.order_seed)
         splits = tuple(class_split(order, one, size=request.task_classes) for one in request.overlaps)
         plan = cls(recipe, out, request, data, splits, methods)

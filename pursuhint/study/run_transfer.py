@@ -143,7 +143,13 @@ class _Targets:
         some_have_one = any(entry not in _WITHOUT_PLACE for entry in self._entries.values())
         if self._entries[target] not in _WITHOUT_PLACE or not some_have_one:
             place = {"root": self._settings.data_root, "download": self._settings.download}
-        return load_dataset(target, image_size=size, channels=channels, **place)
+        held_out = self._settings.val_fraction
+        data = load_dataset(target, image_size=size, channels=channels, val_fraction=held_out, **place)
+        if held_out and data.val is not None:
+            raise PursuhintError(
+                f"val_fraction (--val-fraction) would be ignored: {data.name} has images for evaluation"
+            )
+        return data
 
     def lines(self) -> list[str]:
         """What became of the images of every target."""

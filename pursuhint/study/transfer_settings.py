@@ -41,6 +41,8 @@ class TransferSettings:
         trust_code: import and call a ``package.module:factory`` that a run names as its student.
         data_root: folder that holds the targets; see `pursuhint.data.load_dataset`.
         download: download targets that are missing.
+        val_fraction: share of the training images that a target in a folder without images for evaluation
+            is tested on, in [0, 1).
         workers: processes that decode files.
     """
 
@@ -54,6 +56,7 @@ class TransferSettings:
     trust_code: bool = False
     data_root: Path | None = None
     download: bool = False
+    val_fraction: float = 0.0
     workers: int = 0
 
     def plain(self) -> dict[str, Any]:

@@ -439,6 +439,7 @@ OPTIONS: Mapping[str, Mapping[str, Row]] = {
         "--drift": Changes("--drift"),
         "--weights": Changes("--weights best"),
         "--overwrite": FILE_IS_REPLACED,
+        "--val-fraction": Changes("--val-fraction 0.25"),
         "--save": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),
         "--format": Refused("{run} --to digits --format csv --json", "--json and --format csv exclude"),
         "--out": Shown("tests/cli/test_transfer.py::test_table_json_and_file"),

@@ -171,6 +171,7 @@ def unsplit(photos, tmp_path_factory):
         "evaluate --teacher resnet8 --teacher-checkpoint {root}/run/student.safetensors",
         "analyze --teacher resnet8 --teacher-checkpoint {root}/run/student.safetensors --k 2 --out {out}",
         "profile --student resnet8 --at-batch 1",
+        "transfer {root}/run --classifier logistic",
     ],
     ids=lambda words: words.split()[0],
 )
@@ -178,7 +179,8 @@ def test_a_part_of_a_folder_is_held_out_where_it_has_nothing_for_evaluation(
     pursuhint, unsplit, tmp_path, words
 ):
     words = words.format(root=unsplit, out=tmp_path / "out").split()
-    data = ("--data", f"folder:{unsplit / 'photos'}")
+    option = "--to" if words[0] == "transfer" else "--data"
+    data = (option, f"folder:{unsplit / 'photos'}")
     refused = pursuhint(*words, *data)
     assert refused.returncode == 1
     assert "--val-fraction 0.2" in refused.stderr  # which the command has
