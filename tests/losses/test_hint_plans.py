@@ -44,22 +44,35 @@ def networks():
     return create_model("MobileNetV2", **options), create_model("resnet14", **options)
 
 
+@pytest.fixture(scope="module")
+def candidates(networks):
+    """The points of student and teacher, by the side of the activation."""
+    return {
+        side: [find_hint_points(network, IMAGES, activation=side) for network in networks]
+        for side in ("pre", "post")
+    }
+
+
 def test_the_losses_in_question():
     assert {"fitnet", "at", "vid", "nst", "sp", "fsp", "ab", "ofd", "afd", "semckd", "reviewkd"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("activation", ["pre", "post"])
-def test_takes_its_points_from_any_plan(networks, name, activation):
+def test_takes_its_points_from_any_plan(networks, candidates, name, activation):
     torch.manual_seed(0)
     student, teacher = networks
-    candidates = [find_hint_points(network, IMAGES, activation=activation) for network in networks]
     batch = Batch(IMAGES, torch.arange(SAMPLES), torch.arange(SAMPLES))
     for title, pairs in PLANS.items():
         if name in AT_LEAST_TWO and len(pairs) < 2:
             continue
+        if (
+            activation == "pre" and len(pairs) > 3
+        ):  # what five pairs have that two have not, maps before have too
+            continue
         own, other = zip(*pairs)
-        plan = HintPlan.explicit(candidates[1], other).with_student(candidates[0], pairing=own)
+        ours, theirs = candidates[activation]
+        plan = HintPlan.explicit(theirs, other).with_student(ours, pairing=own)
         distiller = Distiller.build(
             student,
             teacher,

@@ -247,7 +247,7 @@ def _saved_by(save: Callable[..., None]) -> bytes:
 
 
 def test_damaged_files_never_end_the_process(tmp_path: Path) -> None:
-    """Thousands of damaged programs and files, in a process of their own."""
+    """Hundreds of damaged programs and files, in a process of their own."""
     program = textwrap.dedent(
         """
         import io, random, resource, sys, zipfile
@@ -268,7 +268,7 @@ def test_damaged_files_never_end_the_process(tmp_path: Path) -> None:
             entries = {name: archive.read(name) for name in archive.namelist()}
         start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         read = refused = 0
-        for attempt in range(1500):
+        for attempt in range(600):
             data = bytearray(entries["archive/data.pkl"] if attempt % 2 else sources[attempt % 4 == 0])
             for _ in range(rng.randint(1, 4)):
                 place = rng.randrange(len(data))
@@ -297,5 +297,5 @@ def test_damaged_files_never_end_the_process(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr[-2000:]
     read, refused, grown = map(int, run.stdout.split())
     assert read > 20
-    assert refused > 300
+    assert refused > 200
     assert grown < 200_000  # KiB

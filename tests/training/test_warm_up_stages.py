@@ -69,7 +69,7 @@ def test_the_rate_of_a_warm_up_may_fall_along_a_cosine(recipe):
 
 def test_resumes_in_every_stage_and_between_them(recipe, tmp_path):
     whole = train(recipe, tmp_path / "whole").path / "student.safetensors"
-    for epoch in range(1, 5):
+    for epoch in range(1, 4):  # in the warm-up, at its end, in the main stage
         run = tmp_path / str(epoch)
         interrupt_at(recipe, run, "EpochFinished", epoch)
         (run / "student.safetensors").unlink()
