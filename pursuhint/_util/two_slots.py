@@ -139,8 +139,12 @@ class TwoSlots(ABC):
         self._good = slot
         return target
 
-    def load(self) -> SavedState | None:
+    def load(self, wanted: Callable[[Mapping[str, Any]], bool] | None = None) -> SavedState | None:
         """The newest good state, or None if none was ever saved.
+
+        Args:
+            wanted: tells by its values whether a state may be loaded; None if any may. Without such a state
+                the result is None.
 
         Raises:
             PursuhintError: states exist, but every one is damaged.
@@ -161,10 +165,14 @@ class TwoSlots(ABC):
                 f"every state in {self.folder} is damaged ({'; '.join(problems.values())}); "
                 f"remove {self.folder} to {self.restart}"
             )
+        if wanted is not None:
+            good = {slot: progress for slot, progress in good.items() if wanted(progress)}
+            if not good:
+                return None
         newest = max(good, key=lambda slot: self.age(good[slot]))
         slot = named if named in good else newest
         notice = None
-        if slot != named:
+        if slot != named and wanted is None:
             why = problems.get(named or "", f"{self.folder / 'latest'} is missing or damaged")
             notice = f"{why}; went back to the state {self.moment(good[slot])}"
         self._good = slot

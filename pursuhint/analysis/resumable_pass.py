@@ -20,7 +20,7 @@ from pursuhint._util.atomic_files import make_folder
 from pursuhint._util.distributed import rank, world_size
 from pursuhint._util.fingerprint import fingerprint_network, fingerprint_values
 from pursuhint._util.timing import CollectSeconds, Stopwatch
-from pursuhint._util.two_slots import TwoSlots
+from pursuhint._util.two_slots import SavedState, TwoSlots
 from pursuhint.analysis.collection import pooled_batches
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.data.batch import Batch
@@ -113,8 +113,11 @@ def run_resumable_pass(
 
     With a state folder the accumulators are saved periodically, and a pass with the same identity resumes
     from the last state. It receives the remaining batches in the same order, so its result is bit-identical
-    to the result of an uninterrupted pass. The state stays until `forget` removes it. Several ranks that may
-    end early save none: the first rank holds the sums of all after a look, so the states would not fit.
+    to the result of an uninterrupted pass. The state stays until `forget` removes it.
+
+    After a look the first of several ranks holds the sums of all, so the states of the ranks fit together
+    only if they were saved between the same looks. All ranks save one right after every look, and wait for
+    each other; on resuming they take the newest states that fit.
 
     Args:
         network: the network, on the device of ``options``.
@@ -136,18 +139,19 @@ def run_resumable_pass(
     points = [point for points, _ in taps.values() for point in points]
     order = source.order
     saved = None
-    if states is not None and not (world_size() > 1 and len(order.stretches) > 1):
+    if states is not None:
         identity = _identity(network, points, order, options=options, settings=states.settings)
         saved = _PassStates(states.folder, identity, looks)
     accumulators = {name: accumulator for name, (_, accumulator) in taps.items()}
-    done = 0 if saved is None else saved.resume(accumulators, seconds, options.device)
+    done, open_stretch = 0, 0
+    if saved is not None:
+        done, open_stretch = saved.resume(accumulators, seconds, options.device)
     steps = order.steps(rank(), world_size())
     samples = sum(step.samples for step in steps[:done])
     if done > 0 and on_batch is not None:
         on_batch(samples)
     # How many of this rank's batches there are up to the end of each stretch, from the one that is open on.
     ends = [sum(step.stretch <= stretch for step in steps) for stretch in range(len(order.stretches))]
-    open_stretch = next(stretch for stretch, end in enumerate(ends) if done <= end)
     batches = _batches(source, steps[done:])
     watch = Stopwatch(seconds, options.device)
     saver = None if saved is None or states is None else _Saver(saved, states.save_every, watch)
@@ -162,7 +166,7 @@ def run_resumable_pass(
                         start += len(own)
                 samples += len(batch)
                 if saver is not None:
-                    saver.after_batch(accumulators, seconds)
+                    saver.after_batch(accumulators, seconds, open_stretch)
                 if on_batch is not None:
                     on_batch(samples)
             done = end
@@ -172,6 +176,9 @@ def run_resumable_pass(
                 if looks.stable():
                     break
                 watch.restart()
+                if saver is not None and world_size() > 1:
+                    saver.save(accumulators, seconds, open_stretch)
+                    dist.barrier()
     watch.settle()
     return seconds
 
@@ -225,7 +232,10 @@ class _PassStates(TwoSlots):
     def _prefix(self, name: str) -> str:
         return str(self.folder / name)
 
-    def write(self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds) -> None:
+    def write(
+        self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds, open_stretch: int
+    ) -> None:
+        """Save a state, of a pass with so many stretches behind it."""
         if self._foreign:
             # A state of another pass must not find this pass's finished shards under the names of its own.
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -235,22 +245,31 @@ class _PassStates(TwoSlots):
             for name, accumulator in accumulators.items():
                 accumulator.write(self._prefix(name), slot)
 
-        progress = {"identity": self._identity, "done": _done(accumulators), "seconds": asdict(seconds)}
+        progress = {
+            "identity": self._identity,
+            "done": _done(accumulators),
+            "open_stretch": open_stretch,
+            "seconds": asdict(seconds),
+        }
         if self._looks is not None:
             progress["looks"] = self._looks.state()
         self.save(progress, write)
 
     def resume(
         self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds, device: torch.device | str
-    ) -> int:
-        """Read the accumulators and add the time spent; returns the number of batches done."""
+    ) -> tuple[int, int]:
+        """Read the accumulators and add the time spent.
+
+        Returns:
+            How many batches are done, and how many stretches are behind.
+        """
         saved = self.load()
-        good = saved is not None and saved.progress.get("identity") == self._identity
-        if world_size() > 1:
-            # All ranks resume or none, because they share the shift of their sums.
-            everywhere = torch.tensor(int(good), device=device)
-            dist.all_reduce(everywhere, dist.ReduceOp.MIN)
-            good = bool(everywhere)
+        own = self._stretch_of(saved)
+        common = _least(own, device)
+        if 0 <= common < own:
+            saved = self.load(lambda progress: progress.get("open_stretch") == common)
+        # All ranks resume or none, because they share the shift of their sums.
+        good = _least(int(common >= 0 and self._stretch_of(saved) == common), device) == 1
         if saved is not None and saved.progress.get("identity") != self._identity:
             warnings.warn(
                 PursuhintWarning(
@@ -260,7 +279,7 @@ class _PassStates(TwoSlots):
                 stacklevel=2,
             )
         if saved is None or not good:
-            return 0
+            return 0, 0
         try:
             for name, accumulator in accumulators.items():
                 accumulator.read(self._prefix(name), saved.folder)
@@ -273,7 +292,22 @@ class _PassStates(TwoSlots):
             self._looks.restore(saved.progress["looks"])
         for name, spent in saved.progress["seconds"].items():
             setattr(seconds, name, getattr(seconds, name) + spent)
-        return _done(accumulators)
+        return _done(accumulators), common
+
+    def _stretch_of(self, saved: SavedState | None) -> int:
+        """How many stretches are behind a state; -1 without one of this pass."""
+        if saved is None or saved.progress.get("identity") != self._identity:
+            return -1
+        return int(saved.progress["open_stretch"])
+
+
+def _least(number: int, device: torch.device | str) -> int:
+    """The smallest of the numbers of all ranks."""
+    if world_size() == 1:
+        return number
+    least = torch.tensor(number, device=device)
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    return int(least)
 
 
 def _done(accumulators: Mapping[str, Accumulator]) -> int:
@@ -290,13 +324,19 @@ class _Saver:
         self._watch = watch
         self._last, self._pause = time.perf_counter(), save_every
 
-    def after_batch(self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds) -> None:
-        if time.perf_counter() - self._last < self._pause:
-            return
+    def after_batch(
+        self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds, open_stretch: int
+    ) -> None:
+        if time.perf_counter() - self._last >= self._pause:
+            self.save(accumulators, seconds, open_stretch)
+
+    def save(
+        self, accumulators: Mapping[str, Accumulator], seconds: CollectSeconds, open_stretch: int
+    ) -> None:
         # Finish pending work of the device first, so that its time does not count as saving.
         self._watch.settle()
         began = time.perf_counter()
-        self._states.write(accumulators, seconds)
+        self._states.write(accumulators, seconds, open_stretch)
         self._watch.restart()
         self._last = time.perf_counter()
         if self._save_every:  # 0 saves after every batch, at any cost
@@ -322,5 +362,6 @@ def _identity(
         "autocast": options.autocast,
         "fuse_batchnorm": options.fuse_batchnorm,
         "channels_last": options.channels_last,
+        "states": 2,  # of versions before, they did not say how many stretches are behind
     }
     return fingerprint_values({**own, **settings})

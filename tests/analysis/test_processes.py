@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 from datetime import timedelta
+from unittest import mock
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from torch import distributed
 from pursuhint._util.atomic_files import watch_writes
 from pursuhint.analysis.auto_samples import AutoSamples
 from pursuhint.analysis.result import Analysis
-from pursuhint.analysis.resumable_pass import forget
+from pursuhint.analysis.resumable_pass import _PassStates, forget
 from pursuhint.analysis.run_analysis import analyze
 from pursuhint.data import load_dataset
 from pursuhint.errors import PursuhintError, PursuhintWarning
@@ -82,8 +84,19 @@ CASES = {
     "a process without a batch": {"batch_size": 100},
     "no parts": {"stability": False, "activation": "both"},
     "enough early": {"images": 640, "samples": "auto", "batch_size": 64, "metrics": ("cka",), "k": 4},
-    "never enough": {"images": 640, "samples": AutoSamples(0.999), "metrics": ("rbf-cka",)},
-}
+    "never enough": {
+        "images": 640, "samples": AutoSamples(0.999), "batch_size": 64, "metrics": ("rbf-cka",)
+    },
+    # Each process has some of the shards only: 500 images are 8 batches.
+    "never enough moments": {
+        "images": 1100, "samples": AutoSamples(0.999), "batch_size": 64, "metrics": ("cka",), "k": 2
+    },
+}  # fmt: skip
+STOPPED = [
+    ("never enough moments", "after the look"),
+    ("never enough moments", "while saving after the look"),
+    ("never enough", "while saving after the look"),
+]
 
 
 def join(rank, folder):
@@ -103,7 +116,32 @@ def share(rank, folder):
         found = alone(**options)
         if rank == 1:  # all processes have the whole result
             found.save(folder / name)
+    for case, moment in STOPPED:
+        found, first = stopped(rank, moment, state=folder / "state", **CASES[case])
+        if rank == 1:
+            found.save(folder / f"{case} {moment}")
+        (folder / f"{case} {moment} {rank}").write_text(str(first))
     distributed.destroy_process_group()
+
+
+def stopped(rank, moment, **options):
+    """An analysis after one that was stopped, and how many samples it had to begin with."""
+    write = _PassStates.write
+
+    def stopped_write(states, accumulators, seconds, open_stretch):
+        """Stops after the look, the first process with a saved state, the other one without."""
+        if rank == 0 or not open_stretch:
+            write(states, accumulators, seconds, open_stretch)
+        if open_stretch:
+            raise KeyboardInterrupt
+
+    stop, interruption = stop_at(300), contextlib.nullcontext()
+    if moment != "after the look":
+        stop, interruption = None, mock.patch.object(_PassStates, "write", stopped_write)
+    with interruption, pytest.raises(KeyboardInterrupt):
+        alone(save_every=0.0, on_progress=stop, **options)
+    seen = []
+    return alone(on_progress=lambda done, total: seen.append(done), **options), seen[0]
 
 
 def share_and_be_killed(rank, folder, images):
@@ -127,7 +165,7 @@ def test_two_processes_equal_one(shared, name):
     expected = alone(**CASES[name])
     assert found.provenance.num_samples == expected.provenance.num_samples
     assert name != "enough early" or found.auto.ended_early
-    assert name != "never enough" or not found.auto.ended_early
+    assert not name.startswith("never enough") or not found.auto.ended_early
     if CASES[name].get("stability", True):
         assert_alike(found, expected, 1e-9)
         return
@@ -135,6 +173,18 @@ def test_two_processes_equal_one(shared, name):
         for metric, similarity in other.similarities.items():
             torch.testing.assert_close(one.similarities[metric].values, similarity.values, rtol=0, atol=1e-9)
     assert found.robustness.agreements == expected.robustness.agreements
+
+
+@pytest.mark.parametrize(("case", "moment"), STOPPED)
+def test_two_processes_with_looks_go_on(shared, case, moment):
+    """Also if one of them has saved its state after the look, and the other has not."""
+    found, expected = (Analysis.load(shared / name) for name in (f"{case} {moment}", case))
+    assert_alike(found, expected, 1e-9)
+    assert found.auto.looks == expected.auto.looks
+    assert found.samples.tolist() == expected.samples.tolist()
+    for rank in range(2):
+        begun = int((shared / f"{case} {moment} {rank}").read_text())
+        assert begun > (290 if moment == "after the look" else 240)
 
 
 def test_two_processes_go_on_after_one_was_killed(tmp_path):

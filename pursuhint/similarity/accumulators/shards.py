@@ -62,7 +62,7 @@ class MomentShards:
         self._used = 0
         self._temporary: Path | None = None
         self._shards: list[MomentSums | Path | None] = [None] * len(order.sizes)
-        self._grown = [0] * len(order.sizes)  # how many pieces of each shard are finished
+        self._versions = [0] * len(order.sizes)  # how often the sums of each shard were replaced
         self._current: int | None = None
         self._written: dict[int, str] = {}  # what each finished shard's file is called after the prefix
         self._outdated: list[Path] = []
@@ -83,7 +83,6 @@ class MomentShards:
             for chunk in shards.subsample([shard]).rows.split(CHUNK):
                 result.moments.update(chunk.split(rows.widths, dim=1))
             result._keep(shard, result.moments.take())
-            result._grown[shard] = 1
         for shard in range(len(shards)):
             result.moments.add(result._sums(shard))
         result.moments.eps = list(rows.eps)
@@ -128,14 +127,14 @@ class MomentShards:
         """Add the sums of the current shard to those of its earlier pieces, if any."""
         if self._current is not None:
             sums = self.moments.take()
-            if self._grown[self._current]:
+            if self._shards[self._current] is not None:
                 sums = self._sums(self._current).plus(sums)
             self._keep(self._current, sums)
-            self._grown[self._current] += 1
             self._current = None
 
     def _keep(self, shard: int, sums: MomentSums) -> None:
         """Store the sums of a shard, in place of those that were there."""
+        self._versions[shard] += 1
         if isinstance(there := self._shards[shard], MomentSums):
             self._used -= there.bytes
         if self._used + sums.bytes <= self._memory_budget:
@@ -178,7 +177,6 @@ class MomentShards:
         self._derived.clear()
         if rank() > 0:  # the first rank keeps what all ranks have summed up
             self._shards = [None] * len(self)
-            self._grown = [0] * len(self)
             self._used = 0
 
     # -- reading ---------------------------------------------------------------------------------------------
@@ -224,8 +222,8 @@ class MomentShards:
     def write(self, prefix: str, slot: Path) -> None:
         """Save the state.
 
-        Finished shards are written once and shared by all states, under another name after every piece that
-        is added to one. The rest goes to the folder of one state, so that the state before stays readable
+        Finished shards are written once and shared by all states, under another name whenever their sums have
+        changed. The rest goes to the folder of one state, so that the state before stays readable
         until this one is complete.
 
         Args:
@@ -236,18 +234,20 @@ class MomentShards:
         for path in self._outdated:  # only the state that this one replaces refers to them
             path.unlink(missing_ok=True)
         self._outdated = []
-        for shard, pieces in enumerate(self._grown):
-            name = f"shard-{shard + 1}" + (f"-{pieces}" if pieces > 1 else "")
-            if pieces and self._written.get(shard) != name:
+        for shard, version in enumerate(self._versions):
+            name = f"shard-{shard + 1}" + (f"-{version}" if version > 1 else "")
+            there = self._shards[shard] is not None
+            before = self._written.get(shard)
+            if before is not None and not (there and before == name):
+                self._outdated.append(_shard_file(prefix, self._written.pop(shard)))
+            if there and before != name:
                 _write(_shard_file(prefix, name), self._sums(shard))
-                if shard in self._written:
-                    self._outdated.append(_shard_file(prefix, self._written[shard]))
                 self._written[shard] = name
         extra = {} if self.moments.shift is None else {"shift": self.moments.shift}
         state = {
             "done": self.done,
             "current": self._current,
-            "finished": [(shard, self._grown[shard], name) for shard, name in self._written.items()],
+            "finished": [(shard, self._versions[shard], name) for shard, name in self._written.items()],
         }
         _write(_state_file(prefix, slot), self.moments.sums(), extra, state)
 
@@ -261,10 +261,10 @@ class MomentShards:
         if "shift" in extra:
             self.moments.start_from(extra["shift"])
         self.moments.add(sums)
-        for shard, pieces, name in state["finished"]:
+        for shard, version, name in state["finished"]:
             finished = _read(_shard_file(prefix, name))[0]
             self._keep(shard, finished.to(self.moments.device))
-            self._grown[shard], self._written[shard] = pieces, name
+            self._versions[shard], self._written[shard] = version, name
         self._current, self.done = state["current"], state["done"]
 
 
@@ -287,7 +287,8 @@ class RowShards:
         steps = [order.steps(other, world) for other in range(world)]
         self._steps = steps[rank()]
         self._shards = len(order.sizes)
-        self._written: list[int] = []
+        self._written: list[int] = []  # how many rows are in each file
+        self._first = 1  # number of the first of these files
         # `PooledFeatures.all_reduce` concatenates the rows of all ranks in rank order, after every stretch.
         pieces = [
             piece
@@ -334,6 +335,8 @@ class RowShards:
         """Take further batches after `finish`, which may then be called again."""
         if rank() > 0:  # the first rank keeps the rows of all
             self.rows = PooledFeatures(self.rows.widths, names=self.rows.names, device=self.rows.device)
+            # The state before this one still needs the files.
+            self._first, self._written = self._first + len(self._written), []
 
     def subsample(self, shards: Sequence[int]) -> PooledFeatures:
         """Features of the union of some shards."""
@@ -349,11 +352,16 @@ class RowShards:
                 "rows": self.rows.rows[start:].cpu().contiguous(),
                 "numbers": self.rows.numbers[start:].contiguous(),
             }
-            path = Path(f"{prefix}.rows-{len(self._written) + 1}.safetensors")
+            path = Path(f"{prefix}.rows-{self._first + len(self._written)}.safetensors")
             with atomic_path(path) as temporary:
                 save_file(tensors, temporary, metadata={"state": "{}"})
             self._written.append(self.rows.count - start)
-        state = {"done": self.done, "written": self._written, "eps": self.rows.eps}
+        state = {
+            "done": self.done,
+            "written": self._written,
+            "first": self._first,
+            "eps": self.rows.eps,
+        }
         with atomic_path(_state_file(prefix, slot)) as temporary:
             save_file({}, temporary, metadata={"state": json.dumps(state)})
 
@@ -364,12 +372,13 @@ class RowShards:
             PursuhintError: a file is missing or damaged.
         """
         _, state = _load(_state_file(prefix, slot))
-        for number in range(1, len(state["written"]) + 1):
+        first = state.get("first", 1)
+        for number in range(first, first + len(state["written"])):
             tensors, _ = _load(Path(f"{prefix}.rows-{number}.safetensors"))
             features = tensors["rows"].split(self.rows.widths, dim=1)
             self.rows.update(features, samples=tensors["numbers"])
         self.rows.eps = state["eps"]
-        self._written, self.done = state["written"], state["done"]
+        self._written, self._first, self.done = state["written"], first, state["done"]
 
 
 def _shard_file(prefix: str, name: str) -> Path:
