@@ -51,6 +51,11 @@ def test_the_student_is_that_of_one_process(together, found, tmp_path, name):
         assert hints_of(together / name) == hints_of(record.path)
 
 
+def test_both_processes_go_back_to_the_best_student(found):
+    kept = [[line.get("kept_epoch") for line in part["best kept"][1]] for part in found]
+    assert kept == [[None, 1, None]] * 2
+
+
 def test_both_processes_report_the_same_and_one_writes(together, found):
     for name in RUNS:
         assert [part[name][0] for part in found] == [True, False]
