@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from pursuhint.data import ImageData
 from pursuhint.data.input_data import InputData
 from pursuhint.errors import PursuhintError
-from pursuhint.study import compare_methods
+from pursuhint.study import compare, compare_methods
 from pursuhint.study.run_crossed import Crossing
 from pursuhint.training import Recipe, RunRecord, RunStopped, StepDone, train, train_many
 from pursuhint.training.inputs import Inputs, Run
@@ -135,6 +135,15 @@ def test_methods_of_a_study_have_the_second_view_that_is_theirs(
         compare_methods(make({}), tmp_path / "none", methods=["kd"], seeds=(0,), data=data, device="cpu")
     crossed = Crossing({"a": make().losses, "b": make({"at": 10.0}).losses}, (1,))
     assert [recipe.data.second_view for recipe in crossed.cells(make()).values()] == [tuple(VIEW), ()]
+
+
+def test_arms_of_a_comparison_have_it_but_for_the_student_alone(
+    make: Callable[..., Recipe], data: ImageData, tmp_path: Path
+) -> None:
+    arms = ("alone", "kd", "conventional")
+    found = compare(make(epochs=1), tmp_path / "study", arms=arms, seeds=(0,), data=data, device="cpu")
+    views = {arm.name: used(found.path, arm) for arm in found.arms}
+    assert views == {"alone": (), "kd": tuple(VIEW), "conventional": tuple(VIEW)}
 
 
 def used(folder: Path, method: Any) -> tuple[str, ...]:
