@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pursuhint.errors import PursuhintError
-from pursuhint.published.formats import FORMATS, as_text
+from pursuhint.published.formats import FORMATS, as_html_page, as_text, without_empty_columns
 
 from .output_files import check_free
 from .terminal import columns, echo, say
@@ -48,7 +48,7 @@ def check_table_options(kind: str, as_json: bool, out: Path | None, *, overwrite
 
 
 def write_table(table: Table, plain: Any, *, kind: str, out: Path | None, quiet: bool = False) -> None:
-    """Print a table, or write it to a file.
+    """Print a table, or write it to a file: as HTML, a whole page. Columns without entries stay in CSV alone.
 
     Args:
         table: for people.
@@ -59,8 +59,12 @@ def write_table(table: Table, plain: Any, *, kind: str, out: Path | None, quiet:
     """
     from pursuhint._util.atomic_files import write_text
 
+    if kind != "csv":
+        table = without_empty_columns(table)
     if plain is not None:
         written = json.dumps(plain) + "\n"
+    elif kind == "html" and out is not None:
+        written = as_html_page(table)
     elif kind == "text" and out is None:
         written = as_text(table, columns())
     else:

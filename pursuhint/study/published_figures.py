@@ -71,8 +71,8 @@ def beside_published(folders: Sequence[Path | str]) -> Table:
 
     Runs that differ by their seed alone count as one method. A row stands for one published figure, or for a
     method without one; the difference is ours minus the published figure, in percentage points. Where the
-    folders hold KD and the student alone for a pair, the last column has the improvement over KD relative to
-    what KD gains (see `pursuhint.published.relative_improvement`).
+    folders hold KD and the student alone for a pair, and KD gains something, the last column has the
+    improvement over KD relative to that gain (see `pursuhint.published.relative_improvement`).
 
     Args:
         folders: run folders, and folders of comparisons of arms or methods, or of a grid, whose finished
@@ -164,14 +164,17 @@ def _is_proposed(one: PublishedResult) -> bool:
 
 
 def _gain(result: OwnResult, own: Sequence[OwnResult]) -> str:
-    """The improvement over KD relative to that of KD, where own runs of both are there."""
+    """The improvement over KD relative to that of KD, where own runs of both are there.
+
+    Where KD is no better than the student alone, the share would be undefined, or positive for a loss.
+    """
     reference = {
         one.method: one.mean
         for one in own
         if (one.pair == result.pair and one.method == "KD")
         or (one.method == "vanilla" and one.pair in (result.pair, (result.dataset, "", result.student)))
     }
-    if len(reference) < 2 or result.method in reference or reference["KD"] == reference["vanilla"]:
+    if len(reference) < 2 or result.method in reference or reference["KD"] <= reference["vanilla"]:
         return ""
     return f"{relative_improvement([result.mean], [reference['KD']], [reference['vanilla']]):+.1f}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -47,6 +48,15 @@ def test_a_file(pursuhint, tmp_path):
     done = pursuhint("table", "--paper", "icd", "--table", "3", "--format", "latex", "--out", out)
     assert done.stdout == ""
     assert "\\toprule" in out.read_text()
+    page = tmp_path / "table.html"
+    words = ("table", "--paper", "icd", "--table", "3", "--format", "html")
+    assert pursuhint(*words, "--out", page).returncode == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert '<meta charset="utf-8">' in text
+    assert text.count("icd, table 3") == 2  # its title, in the tab and above the table
+    (rows,) = re.findall("<tbody>.*</tbody>", pursuhint(*words).stdout, re.DOTALL)
+    assert rows in text
 
 
 @pytest.mark.parametrize(
@@ -103,6 +113,10 @@ def test_runs_stand_beside_published_figures(pursuhint, teacher_file, tmp_path):
 def test_what_is_unfinished_or_no_run_is_refused(pursuhint, tmp_path):
     done = pursuhint("train", *QUICK, "--out", tmp_path / "run")
     assert done.returncode == 0
+    alone = pursuhint("table", tmp_path / "run").stdout  # nothing is published for it
+    assert alone.splitlines()[1].split() == ["method", "pair", "ours"]
+    listed = pursuhint("table", tmp_path / "run", "--format", "csv").stdout
+    assert listed.startswith("method,pair,ours,published,")
     copy = tmp_path / "copy"
     shutil.copytree(tmp_path / "run", copy)
     (copy / "result.json").unlink()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pursuhint.study.published_figures import published_line
+from pursuhint.study import published_figures
+from pursuhint.study.published_figures import OwnResult, beside_published, published_line
 from pursuhint.training import Recipe
 
 PAIR = {"data": "cifar100", "teacher": "resnet110", "student": "resnet20"}
@@ -53,3 +54,15 @@ def test_a_comparison_is_shown_the_student_alone_and_kd():
 )
 def test_no_line_where_nothing_is_published(change):
     assert published_line(Recipe.from_dict({**PAIR, **change}, source="test")) is None
+
+
+@pytest.mark.parametrize(("kd", "share"), [(60.0, "+50.0"), (40.0, ""), (50.0, "")])
+def test_a_share_of_the_gain_of_kd_needs_a_gain(monkeypatch, kd, share):
+    """KD below the student alone would make a method that is worse still look better."""
+    found = [
+        OwnResult("toys", "" if name == "vanilla" else "large", "small", name, "", False, (accuracy,))
+        for name, accuracy in {"vanilla": 50.0, "KD": kd, "AT": 65.0}.items()
+    ]
+    monkeypatch.setattr(published_figures, "_read", lambda folder: found)
+    table = beside_published(["runs"])
+    assert [row[-1] for row in table.rows] == ["", "", share]
