@@ -2,29 +2,60 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import subprocess
 import sys
 
 import pytest
-from pursuhint.cli.main import COMMANDS
+from click.testing import CliRunner
+from pursuhint.cli.main import COMMANDS, main
 
 from pursuhint import __version__
 
+HELP = """
+import contextlib, io, json, sys
+from pursuhint.cli.main import run
+shown = {}
+for command in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            run([*command.split(), "--help"])
+        except SystemExit as end:
+            status = end.code
+    heavy = sorted({"torch", "matplotlib", "sklearn", "accelerate"} & set(sys.modules))
+    shown[command] = status, heavy, out.getvalue()
+print(json.dumps(shown))
+"""
 
-@pytest.mark.parametrize(
-    "command", [[], *(name.split() for name in COMMANDS)], ids=lambda words: " ".join(words) or "main"
-)
-def test_help_imports_no_torch_and_shows_an_example(command):
-    code = (
-        "import sys\n"
-        "from pursuhint.cli.main import run\n"
-        f"try: run({[*command, '--help']!r})\n"
-        "finally: print('HEAVY', sorted({'torch', 'matplotlib', 'sklearn', 'accelerate'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+@pytest.fixture(scope="module")
+def helps():
+    """Of every command: exit status, heavy modules by then, and text; all from one process."""
+    words = [sys.executable, "-c", HELP, json.dumps(["", *COMMANDS])]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "HEAVY []" in done.stdout
-    assert "pursuhint " + (" ".join(command) or "demo") in done.stdout
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS], ids=lambda command: command or "main")
+def test_help_imports_no_torch_and_shows_an_example(command, helps):
+    status, heavy, text = helps[command]
+    assert status in (None, 0)
+    assert heavy == []
+    assert f"pursuhint {command or 'demo'}" in text
+
+
+@pytest.fixture(scope="module")
+def verbose():
+    """What ``list KIND --verbose`` writes, read once: to list the losses builds them all."""
+    call = CliRunner()
+
+    @functools.cache
+    def read(*words):
+        return call.invoke(main, ["list", *words, "--verbose"]).stdout
+
+    return read
 
 
 def test_version(pursuhint):
@@ -40,23 +71,20 @@ def test_a_mistyped_command_is_answered_with_the_nearest(pursuhint):
 @pytest.mark.parametrize(
     "kind", ["models", "datasets", "losses", "metrics", "recipes", "arms", "figures", "tables"]
 )
-def test_lists(pursuhint, kind):
-    import json
-
+def test_lists(pursuhint, verbose, kind):
     plain = pursuhint("list", kind)
     assert plain.returncode == 0
-    rows = json.loads(pursuhint("list", kind, "--verbose", "--json").stdout)
+    rows = json.loads(verbose(kind, "--json"))
     assert len(rows) == len([line for line in plain.stdout.splitlines() if not line.startswith(" ")])
     assert all(len(row) > 1 for row in rows)
 
 
-def test_verbose_lists_fit_a_terminal_and_say_what_a_method_is(pursuhint):
+def test_verbose_lists_fit_a_terminal_and_say_what_a_method_is(verbose):
     from pursuhint.losses import LOSSES, get_loss
 
     for kind in ("losses", "recipes"):
-        text = pursuhint("list", kind, "--verbose").stdout
-        assert max(map(len, text.splitlines())) <= 100
-    text = " ".join(pursuhint("list", "losses", "--verbose").stdout.split())
+        assert max(map(len, verbose(kind).splitlines())) <= 100
+    text = " ".join(verbose("losses").split())
     for name in LOSSES:
         loss = get_loss(name)
         assert (
@@ -78,10 +106,8 @@ def test_a_short_list_of_losses_names_the_methods(pursuhint):
         assert any(line.split()[0] == name and line.split(maxsplit=1)[1].startswith(title) for line in lines)
 
 
-def test_losses_as_json(pursuhint):
-    import json
-
-    rows = {row["name"]: row for row in json.loads(pursuhint("list", "losses", "-v", "--json").stdout)}
+def test_losses_as_json(verbose):
+    rows = {row["name"]: row for row in json.loads(verbose("losses", "--json"))}
     assert rows["kd"]["weight_of_ce_beside_it"] == 0.1
     assert rows["skd"]["weight_of_ce_beside_it"] is None
     assert rows["ab"]["stages"] == [

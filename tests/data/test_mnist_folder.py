@@ -30,7 +30,7 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("teacher", "layers"), [("torchvision:resnet34", 16), ("torchvision:mobilenet_v2", 17), ("resnet20", 9)]
+    ("teacher", "layers"), [("torchvision:resnet18", 8), ("torchvision:mobilenet_v2", 17), ("resnet20", 9)]
 )
 def test_analyze_from_the_command_line(mnist, tmp_path, capsys, teacher, layers):
     words = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from html import escape
 from types import MappingProxyType
 
@@ -91,7 +92,7 @@ def test_the_same_run_of_two_cells_is_trained_once(finished):
     assert first.read_bytes() == second.read_bytes()  # times included: a copy
 
 
-def test_the_same_call_trains_nothing_and_more_lengths_are_added(finished, teacher, data):
+def test_the_same_call_trains_nothing(finished, teacher, data):
     events = []
     again = crossed(teacher, data, finished.path, events=events)
     assert again.comparisons == finished.comparisons
@@ -99,10 +100,18 @@ def test_the_same_call_trains_nothing_and_more_lengths_are_added(finished, teach
     assert ended
     assert {event.source for event in ended} <= {"found", "same"}
     assert sum(isinstance(event, TeacherMeasured) for event in events) == 1  # cells share the teacher
-    longer = crossed(teacher, data, finished.path, epochs=(1, 2, 3))
-    assert [cell.epochs for cell in longer.cells] == [1, 2, 3] * 2
     with pytest.raises(PursuhintError, match="lengths can be added but not dropped"):
         crossed(teacher, data, finished.path, epochs=(1,))
+
+
+def test_more_lengths_are_added(teacher, data, tmp_path):
+    options = {"arms": ("alone", "conventional"), "sets": {"sp": SETS["sp"]}}
+    crossed(teacher, data, tmp_path, epochs=(1,), **options)
+    events = []
+    longer = crossed(teacher, data, tmp_path, epochs=(1, 2), events=events, **options)
+    assert [cell.epochs for cell in longer.cells] == [1, 2]
+    ended = Counter(event.source for event in events if isinstance(event, ArmFinished))
+    assert ended == {"found": 2, "trained": 2}
 
 
 @pytest.mark.parametrize(("lowest", "cut"), [(0.0, False), (40.0, True)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from pursuhint._util.devices import choose_device
@@ -123,6 +125,12 @@ def crossing(tmp_path_factory):
     return call
 
 
+@pytest.fixture(scope="module")
+def fixed(crossing, tmp_path_factory):
+    """The first three seeds of both cells, without a plan."""
+    return crossing(tmp_path_factory.mktemp("fixed") / "c", margin=1e-6, max_seeds=None)
+
+
 def margin_of(found: Comparison, confidence: float) -> float:
     """The smallest margin with which the two arms are equal at a confidence."""
     first, second = (found.arm(name).last.values for name in ("centers", "conventional"))
@@ -135,9 +143,9 @@ def margin_of(found: Comparison, confidence: float) -> float:
     raise AssertionError("no margin is wide enough")
 
 
-def test_every_cell_of_a_crossing_stops_when_it_is_decided_by_itself(crossing, tmp_path):
+def test_every_cell_of_a_crossing_stops_when_it_is_decided_by_itself(crossing, fixed, tmp_path):
     plan = SequentialPlan(3, 5)
-    fixed = crossing(tmp_path, margin=1e-6, max_seeds=None)
+    tmp_path = shutil.copytree(fixed.path, tmp_path / "c")
     needed = [margin_of(cell, plan.confidence(3)) for cell in fixed.comparisons]
     assert max(needed) > 1.2 * min(needed)
     margin = (min(needed) * max(needed)) ** 0.5
@@ -163,7 +171,8 @@ def test_every_cell_of_a_crossing_stops_when_it_is_decided_by_itself(crossing, t
     assert crossing(tmp_path, margin=margin) == found  # the refused call has changed nothing
 
 
-def test_cells_share_the_chance_of_a_wrong_answer_if_asked(crossing, tmp_path):
+def test_cells_share_the_chance_of_a_wrong_answer_if_asked(crossing, fixed, tmp_path):
+    tmp_path = shutil.copytree(fixed.path, tmp_path / "c")
     found = crossing(tmp_path, margin=1e-6, max_seeds=3, error_over="all")
     assert found.error_over == "all"
     for comparison in found.comparisons:

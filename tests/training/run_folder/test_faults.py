@@ -219,15 +219,16 @@ class FaultyDisk:
 
 
 class TestFailingWrites:
-    def test_every_write_fails_once_and_nothing_good_is_lost(self, distilled, uninterrupted, tmp_path):
+    def test_every_write_fails_once_and_nothing_good_is_lost(self, distilled, tmp_path):
         """One failure a call, the next call at the next point that has not failed yet, until none is left."""
-        recipe = distilled.model_copy(update={"save_every_steps": 3})
+        recipe = distilled.model_copy(update={"save_every_steps": 3, "epochs": 2})
+        train(recipe, tmp_path / "uninterrupted")
         folder, disk, good = tmp_path / "run", FaultyDisk(tmp_path / "run"), 0
         while message := disk.next_failure(recipe):
             assert "No space left on device" in message
             assert "\n" not in message
             good += StateStore(folder / "state").load() is not None
-        assert_same(folder, uninterrupted)
+        assert_same(folder, tmp_path / "uninterrupted")
         assert len(disk.failed) > 40
         assert good > 20
         written = {name.split("/")[0] for _, name, _ in disk.failed}
