@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -99,51 +97,56 @@ def mutual_knn_matrix(layers: LayerStatistics, *, neighbors: int = NEIGHBORS, ch
     k = min(neighbors, (rows.count - 1) // 2)
     norms = rows.row_norms(slice(None)).sqrt()
     inverse = torch.where(norms > 0, 1 / norms, 0.0)  # a sample at the mean has cosine 0 with all others
-    size = max(1, MEMORY_BUDGET // (8 * len(rows) * rows.count))
+    # A block holds, for all layers, whether each sample is a neighbour, and the cosines of one layer.
+    size = max(1, MEMORY_BUDGET // ((len(rows) + 3 * 8) * rows.count))
     shared = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
     for start in range(0, rows.count, size):
-        block = slice(start, min(start + size, rows.count))
-        found = [_neighbors(rows, i, block, inverse[:, i], k) for i in range(len(rows))]
-        weights = torch.stack([each.weights for each in found])
-        for i, each in enumerate(found):
-            if each.tied:
-                overlap = torch.minimum(weights[i:], each.weights).sum((1, 2))
-            else:
-                overlap = weights[i:].gather(2, each.indices.expand(len(rows) - i, -1, -1)).sum((1, 2))
-            shared[i, i:] += overlap
-            shared[i + 1 :, i] += overlap[1:]
+        block = torch.arange(start, min(start + size, rows.count), device=rows.device)
+        shared += _shared(rows, block, inverse, k)
     overlap = shared / (rows.count * k)
     expected = k / (rows.count - 1)
     return masked(overlap if chance else (overlap - expected) / (1 - expected), rows)
 
 
-@dataclass(frozen=True, eq=False)
-class _Neighbors:
-    """The nearest neighbours of some samples in a layer.
+def _shared(rows: PooledFeatures, block: Tensor, inverse: Tensor, k: int) -> Tensor:
+    """Neighbours that pairs of layers share, summed over some samples, (layers, layers)."""
+    layers = len(rows)
+    nearest = torch.empty(layers, len(block), k, dtype=torch.int64, device=rows.device)
+    members = torch.zeros(layers, len(block), rows.count, dtype=torch.bool, device=rows.device)
+    tied = torch.zeros(len(block), dtype=torch.bool, device=rows.device)  # in any layer
+    for i in range(layers):
+        found = _cosines(rows, i, block, inverse[:, i]).topk(k + 1, dim=1)
+        nearest[i] = found.indices[:, :k]
+        members[i].scatter_(1, nearest[i], True)
+        tied |= found.values[:, k] >= found.values[:, k - 1] - TIE
+    shared = torch.zeros(layers, layers, dtype=torch.float64, device=rows.device)
+    for i in range(layers):
+        both = members[i:].gather(2, nearest[i].expand(layers - i, -1, -1))
+        shared[i, i:] = (both.sum(2) * ~tied).sum(1)
+    some = max(1, MEMORY_BUDGET // (8 * layers * rows.count))
+    for samples in block[tied].split(some):
+        weights = torch.stack([_weights(rows, i, samples, inverse[:, i], k) for i in range(layers)])
+        for i in range(layers):
+            shared[i, i:] += torch.minimum(weights[i:], weights[i]).sum((1, 2))
+    return shared + shared.triu(1).T
 
-    Attributes:
-        weights: 1 for a neighbour, a share for samples tied for the last places, (some samples, samples).
-        indices: of the k nearest, (some samples, k).
-        tied: whether there are ties for the last places.
-    """
 
-    weights: Tensor
-    indices: Tensor
-    tied: bool
-
-
-def _neighbors(rows: PooledFeatures, i: int, block: slice, inverse: Tensor, k: int) -> _Neighbors:
+def _cosines(rows: PooledFeatures, i: int, samples: Tensor, inverse: Tensor) -> Tensor:
+    """Of some samples with all samples, (some samples, samples); minus infinity with themselves."""
     features = rows.centered(slice(None), rows.blocks[i]) * inverse[:, None]
-    cosines = features[block] @ features.T
-    cosines[torch.arange(len(cosines)), torch.arange(block.start, block.stop)] = -torch.inf
-    nearest = cosines.topk(k, dim=1)
-    last = nearest.values[:, -1:]
+    cosines = features[samples] @ features.T
+    return cosines.scatter_(1, samples[:, None], -torch.inf)
+
+
+def _weights(rows: PooledFeatures, i: int, samples: Tensor, inverse: Tensor, k: int) -> Tensor:
+    """1 for a neighbour, a share for samples tied for the last places, (some samples, samples)."""
+    cosines = _cosines(rows, i, samples, inverse)
+    last = cosines.topk(k, dim=1).values[:, -1:]
     nearer, candidates = cosines > last + TIE, cosines >= last - TIE
     places = k - nearer.sum(1, keepdim=True)
     equal = candidates.sum(1, keepdim=True) - nearer.sum(1, keepdim=True)
     weights = torch.where(candidates, places / equal.double(), 0.0)
-    weights = torch.where(nearer, 1.0, weights)
-    return _Neighbors(weights, nearest.indices, bool((equal > places).any()))
+    return torch.where(nearer, 1.0, weights)
 
 
 MUTUAL_KNN = Metric(

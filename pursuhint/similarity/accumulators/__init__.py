@@ -1,1 +1,1 @@
-"""Layer statistics accumulated in one pass over the data, in the cheapest layout that fits the memory."""
+"""Layer statistics accumulated in one pass over the data, in the faster layout that fits the memory."""

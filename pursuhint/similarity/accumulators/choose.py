@@ -1,4 +1,4 @@
-"""Choose the memory layout of layer statistics by cost, within a memory limit."""
+"""Choose the memory layout of layer statistics by time, within a memory limit."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def choose_layout(
     memory_limit: int | None = None,
     device: torch.device | str = "cpu",
 ) -> StatisticsLayout:
-    """Choose the cheapest layout that fits the memory limit.
+    """Choose the faster layout, or the one that fits the memory limit.
 
     A metric that compares pairs of samples (an RBF kernel) needs the features themselves. Otherwise, with P
-    the sum of widths: for fewer samples than P the features are cheaper (the dual form,
-    ``4 * samples * P`` bytes), for more the second moments (``8 * P ** 2`` bytes). If the cheaper layout
-    exceeds the limit, the other one is tried.
+    the sum of widths: for fewer than P / 2 samples the features are faster (the dual form,
+    ``4 * samples * P`` bytes), for more the second moments (``8 * P ** 2`` bytes); docs/analysis.md has the
+    measurements. If the faster layout exceeds the limit, the other one is tried.
 
     Args:
         widths: number of features of each layer.
@@ -103,8 +103,10 @@ def choose_layout(
                 "metrics, which need no more memory for more samples"
             )
         return StatisticsLayout("rows", rows, samples)
-    if rows is not None and samples is not None and rows <= limit and (samples < total or moments > limit):
-        return StatisticsLayout("rows", rows, samples)
+    if rows is not None and samples is not None:
+        faster = 2 * samples < total
+        if rows <= limit and (faster or moments > limit):
+            return StatisticsLayout("rows", rows, samples)
     if moments <= limit:
         single = _slow_in_float64(device) and all(metric.single for metric in metrics)
         return StatisticsLayout(

@@ -26,10 +26,13 @@ GB = 10**9
         (RESNET110, CKA, 10_000, GB, "moments"),
         (RESNET110, CKA, 1_000_000, GB, "moments"),
         (RESNET110, CKA, None, GB, "moments"),
-        (RESNET110, CKA, 1000, GB, "rows"),  # fewer samples than features
+        (RESNET110, CKA, 1000, GB, "rows"),  # fewer samples than half of the features
+        (RESNET110, CKA, 1008, GB, "moments"),
         (RESNET110, RBF, 10_000, GB, "rows"),
         (RESNET50, CKA, 20_000, 8 * GB, "moments"),
-        (RESNET50, CKA, 10_000, 8 * GB, "rows"),
+        (RESNET50, CKA, 7000, 8 * GB, "rows"),
+        (RESNET50, CKA, 10_000, 8 * GB, "moments"),
+        (RESNET50, CKA, 10_000, 2 * GB, "rows"),
         (RESNET50, CKA, 20_000, 2 * GB, "rows"),  # features fit, second moments do not
     ],
 )
@@ -43,11 +46,11 @@ def test_the_cheapest_that_fits(widths, metric, samples, limit, kind):
     ("widths", "samples", "kind", "megabytes"),
     [
         (RESNET50, 50_000, "moments", 2320),
-        (RESNET50, 10_000, "rows", 1110),
+        (RESNET50, 5_000, "rows", 806),
         (VIT_B_16, 50_000, "moments", 793),
-        (VIT_B_16, 5_000, "rows", 302),
+        (VIT_B_16, 4_000, "rows", 265),
         (CONVNEXT_T, 50_000, "moments", 432),
-        (CONVNEXT_T, 5_000, "rows", 221),
+        (CONVNEXT_T, 3_000, "rows", 165),
     ],
 )
 def test_large_networks_on_a_machine_of_24_gigabytes(widths, samples, kind, megabytes):
@@ -138,7 +141,7 @@ def test_layouts_start_their_statistics_and_agree():
     matrices = []
     for limit, samples, expected in (
         (10**8, None, LayerMoments),
-        (10**8, 80, PooledFeatures),
+        (10**8, sum(widths) // 2 - 1, PooledFeatures),
     ):
         layout = choose_layout(widths, [R2CCA], samples=samples, memory_limit=limit)
         statistics = layout.start(widths, names=list("abcd"))
