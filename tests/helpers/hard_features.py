@@ -78,7 +78,7 @@ def _different_channels() -> list[np.ndarray]:
 
 
 def _different_widths() -> list[np.ndarray]:
-    return chained(500, [1, 2, 300, 5, 64])
+    return chained(240, [1, 2, 130, 5, 40])
 
 
 def _ill_conditioned() -> list[np.ndarray]:

@@ -23,17 +23,24 @@ def toy(tmp_path):
     return find_grid(str(tmp_path / "toy.yaml"))
 
 
-def test_two_workers_train_a_grid(toy, tmp_path):
+def test_a_worker_trains_a_grid(toy, tmp_path):
+    """As a job of its own; several on one grid are in test_grids."""
     pytest.importorskip("submitit")
-    jobs = submit_grid(toy, tmp_path / "out", OPTIONS, jobs=JobOptions("local", 2), device="cpu")
-    said = [job.result() for job in jobs]
-    assert len({job.job_id for job in jobs}) == 2
-    here = [int(text.split(" of them here")[0].rsplit(" ", 1)[1]) for text in said]
-    assert sum(here) == 3, said
+    (job,) = submit_grid(toy, tmp_path / "out", OPTIONS, jobs=JobOptions("local"), device="cpu")
+    assert job.result().startswith("3 of 3 cells finished, 3 of them here")
     progress = run_grid(toy, tmp_path / "out", OPTIONS, device="cpu")
     assert progress.is_complete
     assert progress.trained == []
-    assert len(list((tmp_path / "out" / "jobs").glob("*.out"))) == 2
+    assert len(list((tmp_path / "out" / "jobs").glob("*.out"))) == 1
+
+
+def test_as_many_jobs_are_submitted_as_were_asked_for(toy, tmp_path, monkeypatch):
+    submitit, submitted = pytest.importorskip("submitit"), []
+    monkeypatch.setattr(
+        submitit.AutoExecutor, "submit", lambda executor, job: submitted.append(job) or len(submitted)
+    )
+    assert submit_grid(toy, tmp_path / "out", OPTIONS, jobs=JobOptions("local", 3)) == (1, 2, 3)
+    assert {(job.out, job.part) for job in submitted} == {(tmp_path / "out", (1, 1))}
 
 
 def test_a_job_that_is_interrupted_is_the_same_job_again(toy, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,12 +56,17 @@ def test_resumed_run_equals_the_uninterrupted_one(recipe, uninterrupted, tmp_pat
     assert len(record.environment["resumed"]) == 1
 
 
+@pytest.fixture(scope="module")
+def of_two_epochs(recipe, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("two") / "run"
+    interrupt_at(recipe, folder, "EpochFinished", 2)
+    return folder
+
+
 class TestDamage:
     @pytest.fixture
-    def two_epochs(self, recipe, tmp_path) -> Path:
-        folder = tmp_path / "run"
-        interrupt_at(recipe, folder, "EpochFinished", 2)
-        return folder
+    def two_epochs(self, of_two_epochs, tmp_path) -> Path:
+        return shutil.copytree(of_two_epochs, tmp_path / "run")
 
     def resume(self, recipe, folder: Path):
         events: list = []
