@@ -95,8 +95,17 @@ class ImageNormalize(click.ParamType):
         return {"mean": mean, "std": std}
 
 
+class _GivenPath(click.Path):
+    """A path that is not empty: the empty one would be the working folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; the working folder is .", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def _path(**checks: Any) -> click.Path:
-    return click.Path(path_type=Path, **checks)
+    return _GivenPath(path_type=Path, **checks)
 
 
 OPTIONS: dict[str, Callable[..., Any]] = {

@@ -10,6 +10,7 @@ import click
 
 from . import completion, early_checks
 from .early_checks import early
+from .given_twice import refuse_given_twice
 from .options import apply
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def build_recipe(
         more: further entries, which win, as nested dictionaries.
 
     Raises:
-        PursuhintError: no student, an unknown key or a wrong value.
+        PursuhintError: no student, an unknown key, a wrong value, or two of one key.
     """
     from pursuhint.errors import PursuhintError
     from pursuhint.training import Recipe, parse_losses
@@ -107,6 +108,7 @@ def build_recipe(
     from pursuhint.training.recipe.received import check_code
     from pursuhint.training.recipe.schema import PASSED
 
+    refuse_given_twice(options["assignments"], options["losses"] or ())
     file, trust_code = options["recipe"], options["trust_code"]
     if trust_code and not file:
         raise PursuhintError(

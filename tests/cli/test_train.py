@@ -126,6 +126,15 @@ def test_mistakes_are_one_line_and_write_nothing(pursuhint, tmp_path, options, m
     assert not (tmp_path / "run").exists()
 
 
+def test_a_weight_may_be_set_beside_a_loss_without_one_and_a_folder_needs_a_name(pursuhint, tmp_path):
+    done = pursuhint("train", *QUICK, "--loss", "ce", "--set", "losses.ce=2", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["losses"]["ce"]["weight"] == 2
+    unnamed = pursuhint("train", *QUICK, "--out", "")
+    assert unnamed.returncode == 2
+    assert "'--out': it is empty" in unnamed.stderr
+
+
 def test_another_run_in_the_folder_is_left_alone(pursuhint, tmp_path):
     run = tmp_path / "run"
     assert pursuhint("train", *QUICK, "--out", run).returncode == 0

@@ -594,7 +594,7 @@ class Recipe(_Section):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            problems = [_explain(detail) for detail in error.errors(include_url=False)]
+            problems = _problems(error.errors(include_url=False))
             raise PursuhintError(f"{source}: {'; '.join(dict.fromkeys(problems))}") from None
 
     @classmethod
@@ -741,6 +741,19 @@ def _keys_at(path: Sequence[str | int]) -> list[str]:
         kind = keys.get(str(step))
         keys = next((inner for own in (kind, *get_args(kind)) if (inner := _keys_of(own))), {})
     return list(keys)
+
+
+def _problems(details: Sequence[ErrorDetails]) -> list[str]:
+    """One clause for every value; of a value that may be of several kinds, what the first kind says."""
+    found: dict[tuple[str | int, ...], ErrorDetails] = {}
+    for detail in details:
+        path = tuple(step for step in detail["loc"] if not _KIND.fullmatch(str(step)))
+        found.setdefault(path, {**detail, "loc": path})
+    return [_explain(detail) for detail in found.values()]
+
+
+_KIND = re.compile(r"constrained-\w+|\w+\[.*|int|float|str|bool|dict|list|tuple|([A-Z][a-z]+){2,}")
+"""Steps of a pydantic path that name one of several kinds of a value, and are no key."""
 
 
 def _explain(detail: ErrorDetails) -> str:
