@@ -108,10 +108,11 @@ def test_mistakes_are_one_line_and_write_nothing(pursuhint, tmp_path, arguments,
     assert not (out / "analysis.json").exists()
 
 
-def test_too_few_images_for_r2cca_are_said_before_and_after(process, teacher_file, tmp_path):
-    done = process(
+@pytest.mark.filterwarnings("default")
+def test_too_few_images_for_r2cca_are_said_before_and_after(pursuhint, teacher_file, tmp_path):
+    done = pursuhint(
         "analyze", "--teacher", "resnet8", "--teacher-checkpoint", teacher_file, "--samples", "100",
-        "--metric", "r2cca", "--out", "here", cwd=tmp_path,
+        "--metric", "r2cca", "--out", tmp_path / "here",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "mostly chance" in done.stderr
