@@ -27,6 +27,8 @@ os.environ.pop("COLUMNS", None)
 os.fsync = lambda descriptor: None
 
 PROCESSES = 2
+# Folders whose files take seconds each.
+SHORT = ("tests/_util/", "tests/clustering/", "tests/data/", "tests/distillation/", "tests/hints/")
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -42,11 +44,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     narrowed = options.keyword or options.markexpr or options.collectonly or options.usepdb
     if whole and not narrowed and getattr(options, "numprocesses", 0) is None:
         options.numprocesses, options.dist = PROCESSES, "loadfile"
+        options.loadscopereorder = False  # the order is that of `pytest_collection_modifyitems`
         os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that are about to start
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Run short files last, so that no process waits long for the other; skip what needs a missing GPU."""
+    items.sort(key=lambda item: item.nodeid.startswith(SHORT))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
