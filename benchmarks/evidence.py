@@ -43,8 +43,8 @@ What was fixed before the first student of the study was trained:
   and eight seeds. Learning rate and augmentation of the transformer come from six runs of the student alone
   with another seed; with crops of 8 pixels it learned next to nothing.
 
-Not fixed before: when all tables were known, the rule ``probe`` was redefined, and its students trained anew where
-its points moved. docs/evidence.md has its results before and after.
+Not fixed before: when all tables were known, the rule ``probe`` was redefined, and its students trained anew
+where its points moved. docs/evidence.md has its results before and after.
 """
 
 from __future__ import annotations
