@@ -19,7 +19,9 @@ from tests.helpers.study_runs import few_digits, recipe, write_teacher
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> RunRecord:
     folder = tmp_path_factory.mktemp("run")
-    return train(recipe(write_teacher(folder), data="digits", batch_size=256), folder / "run", device="cpu")
+    as_written = {"fuse_batchnorm": False, "channels_last": False}
+    settings = recipe(write_teacher(folder), data="digits", batch_size=256, acceleration=as_written)
+    return train(settings, folder / "run", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +33,16 @@ def test_after_is_the_trained_student(run, found):
     teacher, student = (create_model(name, num_classes=10, in_channels=1) for name in ("resnet14", "resnet8"))
     load_weights(teacher, run.recipe.teacher.checkpoint)
     load_weights(student, run.path / "student.safetensors")
-    expected = compare_networks(teacher, student, run.load_data(), samples=200)["cka"]
+    fused, as_written = (
+        compare_networks(
+            teacher, student, run.load_data(), samples=200, fuse_batchnorm=copied, channels_last=copied
+        )["cka"].values
+        for copied in (True, False)
+    )
     assert found.after.values.shape == (6, 3)
-    assert torch.equal(found.after.values, expected.values)
+    assert torch.equal(found.after.values, as_written), "as the recipe of the run says"
+    assert not torch.equal(as_written, fused)
+    assert torch.allclose(as_written, fused)
     assert found.after.num_samples == 200
 
 
