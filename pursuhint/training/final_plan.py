@@ -44,10 +44,10 @@ def final_plan(folder: Path, recipe: Recipe, parts: Parts, accelerator: Accelera
     accelerator.wait_for_everyone()  # all ranks check for the files before one of them writes
     if not chosen:
         rule = RULES.get(str(hints.strategy))
-        analysis = None
-        if analyzed:
-            analysis = Analysis.load(folder / "analysis")
-        elif rule is None or rule.analysis:
+        analysis = Analysis.load(folder / "analysis") if analyzed else None
+        # An older version may have been interrupted after an analysis without the curve.
+        lacks = analysis is not None and rule is not None and rule.curve not in ("", *analysis.curves)
+        if lacks or (analysis is None and (rule is None or rule.analysis)):
             analysis = _analyze(folder, recipe, parts, accelerator)
         if accelerator.is_main_process:
             if rule is not None:

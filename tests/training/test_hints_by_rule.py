@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pursuhint.analysis import Analysis
@@ -60,6 +62,19 @@ def test_a_rule_on_images_runs_the_teacher_first(teacher, data, tmp_path, strate
     assert len(record.plan) == 2
     assert (tmp_path / "analysis").exists() == analyzed
     assert record.plan.provenance.network_fingerprint
+
+
+def test_a_run_whose_analysis_lacks_the_curve_analyzes_again(teacher, data, tmp_path):
+    """As an older version left it that was interrupted after its analysis."""
+    hints = {"strategy": "quality", "k": 2, "samples": 100}
+    plan = run(teacher, data, tmp_path, **hints).plan
+    there = Analysis.load(tmp_path / "analysis")
+    replace(there, class_curves=replace(there.class_curves, quality=None)).save(tmp_path / "analysis")
+    for name in ("result.json", "hints.json"):
+        (tmp_path / name).unlink()
+    again = run(teacher, data, tmp_path, **hints)
+    assert again.plan.teacher_points == plan.teacher_points
+    assert Analysis.load(tmp_path / "analysis").class_curves == there.class_curves
 
 
 @pytest.mark.parametrize(
