@@ -35,6 +35,19 @@ def without_wall_times(metrics) -> list[dict]:
     ]
 
 
+FEW = {"name": "digits", "train_samples": 300}
+
+
+@pytest.fixture
+def make_recipe(make_recipe):
+    return lambda **changes: make_recipe(**{"data": FEW, **changes})
+
+
+@pytest.fixture
+def alone(alone) -> Recipe:
+    return alone.override("data.train_samples=300")
+
+
 @pytest.fixture(scope="module")
 def distilled(teacher_run, tmp_path_factory):
     """A run with every kind of term, and the events that it sent."""
@@ -251,7 +264,7 @@ class TestHints:
 
     def test_as_many_images_as_the_choice_needs(self, make_recipe, tmp_path):
         hints = {"strategy": "chosen", "k": 2, "samples": "auto", "max_samples": 700, "stable_at": 0.8}
-        record = train(make_recipe(hints=hints, epochs=1), tmp_path / "run", device="cpu")
+        record = train(make_recipe(hints=hints, epochs=1, data="digits"), tmp_path / "run", device="cpu")
         auto = Analysis.load(tmp_path / "run" / "analysis").auto
         assert (auto.available, auto.stable_at) == (700, 0.8)
         assert auto.samples == record.plan.origin["num_samples"] == (500 if auto.ended_early else 700)
