@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -204,11 +205,12 @@ def command(
         raise PursuhintError("--max-seeds would be ignored: it goes with --until-decided")
     if not until_decided:
         refuse_typed("error_over", because="it goes with --until-decided")
+    numbers = parse_seeds(seeds)
     if until_decided:
         from pursuhint.study.sequential import MOST_SEEDS, SequentialPlan
 
         max_seeds = max_seeds or MOST_SEEDS
-        SequentialPlan(len(parse_seeds(seeds)), max_seeds)  # fails before PyTorch is imported
+        SequentialPlan(len(numbers), max_seeds)  # fails before PyTorch is imported
     lengths = options["epochs"] or ()
     options["epochs"] = lengths[0] if lengths else None
     crossed = bool(loss_sets) or len(lengths) > 1
@@ -261,7 +263,7 @@ def command(
     from .study_progress import StudyProgress
     from .terminal import say
 
-    where, numbers = choose_device(device), parse_seeds(seeds)
+    where = choose_device(device)
     if streams and where.type != "cuda":
         refuse_typed("streams", because=f"only a GPU has streams, and the students train on {where}")
     set_up_memory(recipe.acceleration, where)
@@ -357,14 +359,22 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """``"0-2,7"`` as ``(0, 1, 2, 7)``.
 
     Raises:
-        PursuhintError: it has another form.
+        PursuhintError: it has another form, a range ends before it begins, or there are too many.
     """
     from pursuhint.errors import PursuhintError
 
     seeds: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise PursuhintError(f"cannot read the seeds {text!r}; write for example 0-4 or 1,3,5")
-        seeds += range(int(first), int(last if dash else first) + 1)
+        found = re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", part.strip())
+        if found is None:
+            raise PursuhintError(f"cannot read the seeds {text[:40]!r}; write for example 0-4 or 1,3,5")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
+            raise PursuhintError(f"the seeds {found[0]} end before they begin; write {last}-{first}")
+        if last - first >= _MOST_SEEDS:
+            raise PursuhintError(f"the seeds {found[0]} are more than {_MOST_SEEDS:,}; ask for fewer")
+        seeds += range(first, last + 1)
     return tuple(seeds)
+
+
+_MOST_SEEDS = 10_000

@@ -18,6 +18,7 @@ from pursuhint._version import __version__
 from pursuhint.errors import PursuhintError, PursuhintWarning
 
 from .interruption import interruption_line
+from .repeated import say_repeated
 from .standard_streams import patient_streams
 from .teacher_run import with_teacher_run
 from .terminal import echo
@@ -76,6 +77,7 @@ class Commands(click.Group):
             context.fail(f"no command named {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
         name, command, words = super().resolve_command(context, args)
         if command is not None and not context.resilient_parsing:  # which completes words
+            say_repeated(command, words)
             words = with_teacher_run(command, words)
         return name, command, words
 

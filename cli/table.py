@@ -27,7 +27,9 @@ from .terminal import echo, say
         "pursuhint table run icd-1 --out papers",
     ),
 )
-@click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
+@click.argument(
+    "runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
 @click.option(
     "--paper",
     metavar="NAME",

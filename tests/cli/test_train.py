@@ -130,6 +130,12 @@ def test_a_weight_may_be_set_beside_a_loss_without_one_and_a_folder_needs_a_name
     done = pursuhint("train", *QUICK, "--loss", "ce", "--set", "losses.ce=2", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["losses"]["ce"]["weight"] == 2
+    assert "times" not in done.stderr
+    twice = ("--batch-size", "8", "--batch-size", "60", "--seed", "1", "--seed", "2", "--json", "--json")
+    repeated = pursuhint("train", *QUICK, *twice, "--out", tmp_path / "twice")
+    notes = [line for line in repeated.stderr.splitlines() if line.startswith("note: ")]
+    assert [line.rpartition(": ")[2] for line in notes] == ["--batch-size 60", "--seed 2"]
+    assert yaml.safe_load((tmp_path / "twice/recipe.yaml").read_text())["batch_size"] == 60
     unnamed = pursuhint("train", *QUICK, "--out", "")
     assert unnamed.returncode == 2
     assert "'--out': it is empty" in unnamed.stderr
