@@ -69,7 +69,7 @@ def test_overwrite_replaces_cells_of_other_settings_that_nobody_trains(tmp_path)
     grid = {"toy": {"cells": {"digits-vanilla/resnet8": ["KD", "", "resnet8"]}}}
     write_json(tmp_path / "grid.json", {"grids": grid})
     claim(tmp_path, OPTIONS, grid)
-    other = replace(OPTIONS, epochs=4)
+    other = replace(OPTIONS, epochs=5)
     with pytest.raises(PursuhintError, match=r"begun with other settings.*--overwrite"):
         claim(tmp_path, other, grid)
     other = replace(other, overwrite=True)
