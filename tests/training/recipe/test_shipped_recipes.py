@@ -6,10 +6,12 @@ import functools
 import re
 from importlib import resources
 
+import click
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pursuhint.cli.main import main
 from pursuhint.cli.recipe_options import build_recipe
 from torch import nn
 
@@ -175,7 +177,8 @@ def test_every_recipe_is_a_protocol_for_other_methods(name):
          "epochs", "batch_size", "precision")
     )  # fmt: skip
     options |= {"recipe": name, "teacher": "resnet56", "losses": (), "assignments": (), "trust_code": False}
-    protocol, own = build_recipe(options, protocol_only=True), Recipe.load(name)
+    with click.Context(main):  # which knows what was typed
+        protocol, own = build_recipe(options, protocol_only=True), Recipe.load(name)
     assert (protocol.losses, protocol.hints) == ({}, None)
     data = own.data.model_copy(update={"second_view": ()})
     assert (protocol.optimizer, protocol.epochs, protocol.data) == (own.optimizer, own.epochs, data)
