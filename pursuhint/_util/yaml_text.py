@@ -22,8 +22,8 @@ def parse_yaml(text: str, source: str) -> Any:
         source: what it is, for the messages: ``"the recipe crd.yaml"``.
 
     Raises:
-        PursuhintError: the text is not valid YAML, names a key twice, refers to itself, or is larger or
-            deeper than any recipe.
+        PursuhintError: the text is not valid YAML, names a key twice, refers to itself, holds half of a
+            surrogate pair, or is larger or deeper than any recipe.
     """
     try:
         loader = yaml.SafeLoader(text)
@@ -63,8 +63,13 @@ def _measured(node: yaml.Node, source: str, known: dict[int, int | None], depth:
     if isinstance(node, yaml.MappingNode):
         _check_keys(node, source)
         children = [child for pair in node.value for child in pair]
+    elif isinstance(node, yaml.ScalarNode):
+        children = []
+        if any("\ud800" <= character <= "\udfff" for character in node.value):
+            line = node.start_mark.line + 1
+            raise PursuhintError(f"{source} holds half a character, which no file can (line {line})")
     else:
-        children = node.value if isinstance(node, yaml.SequenceNode) else []
+        children = node.value
     for child in children:
         size += _measured(child, source, known, depth + 1)
         if size > LARGEST_TREE:

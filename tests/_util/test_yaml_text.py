@@ -39,6 +39,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for 
         ("a: [1", r"not valid YAML \(line 1\)"),
         ("a: 1\n---\nb: 2", "not valid YAML"),
         ("a: \x00", "not valid YAML"),
+        (r'a: ["\ud800"]', r"holds half a character, which no file can \(line 1\)"),
     ],
 )
 def test_documents_that_are_no_recipes(text: str, message: str) -> None:
