@@ -68,7 +68,7 @@ def of_pages() -> list[str]:
 
 
 DIGITS = {"name": "digits", "num_classes": 10, "in_channels": 1, "image_size": [8, 8]}
-STUDIES = ("compare", "crossed", "landscape", "arms")  # of which examples draw figures
+STUDIES = ("compare", "comparison", "crossed", "landscape", "arms")  # of which examples draw figures
 
 EXAMPLES = list(dict.fromkeys(of_help() + of_pages()))
 
