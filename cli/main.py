@@ -22,6 +22,7 @@ from .repeated import say_repeated
 from .standard_streams import patient_streams
 from .teacher_run import with_teacher_run
 from .terminal import echo
+from .typed_words import TypedWords
 
 # Name, one-line help. The command NAME is the object `command` in the module of that name beside this one.
 COMMANDS = {
@@ -77,8 +78,9 @@ class Commands(click.Group):
             context.fail(f"no command named {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
         name, command, words = super().resolve_command(context, args)
         if command is not None and not context.resilient_parsing:  # which completes words
-            say_repeated(command, words)
-            words = with_teacher_run(command, words)
+            typed = TypedWords.of(command, words)
+            say_repeated(typed)
+            words = with_teacher_run(command, words, typed.values)
         return name, command, words
 
     def invoke(self, context: click.Context) -> Any:

@@ -108,6 +108,18 @@ def _path(**checks: Any) -> click.Path:
     return _GivenPath(path_type=Path, **checks)
 
 
+def _network_settings(more: str) -> Callable[..., Any]:
+    """``--set`` of a command that looks at one network; ``more`` are the further keys that it takes."""
+    return click.option(
+        "--set",
+        "assignments",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="An option of the network, teacher.options.NAME=VALUE as in 'pursuhint train', e.g. "
+        f"teacher.options.hidden_size=96; {more}. Repeatable.",
+    )
+
+
 OPTIONS: dict[str, Callable[..., Any]] = {
     "teacher": click.option(
         "--teacher",
@@ -217,22 +229,10 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         help="Mean and deviation of images in 0..1: the data's own, ImageNet's, those that the network says "
         "it expects, or numbers such as 0.5/0.5.  [default: the network's if it says some, else the data's]",
     ),
-    "network_settings": click.option(
-        "--set",
-        "assignments",
-        metavar="KEY=VALUE",
-        multiple=True,
-        help="An option of the network, teacher.options.NAME=VALUE as in 'pursuhint train', e.g. "
-        "teacher.options.hidden_size=96; or of texts, data.text.NAME=VALUE. Repeatable.",
-    ),
-    "analysis_settings": click.option(
-        "--set",
-        "assignments",
-        metavar="KEY=VALUE",
-        multiple=True,
-        help="An option of the network, teacher.options.NAME=VALUE as in 'pursuhint train', e.g. "
-        "teacher.options.hidden_size=96; of texts, data.text.NAME=VALUE; or of the pass, "
-        "acceleration.fuse_batchnorm=false and acceleration.channels_last=false. Repeatable.",
+    "network_settings": _network_settings("or of texts, data.text.NAME=VALUE"),
+    "analysis_settings": _network_settings(
+        "of texts, data.text.NAME=VALUE; or of the pass, acceleration.fuse_batchnorm=false and "
+        "acceleration.channels_last=false"
     ),
     "trust_code": click.option(
         "--trust-code",

@@ -12,6 +12,7 @@ from . import completion, early_checks
 from .early_checks import early
 from .given_twice import refuse_given_twice
 from .options import apply
+from .recipe_keys import RECIPE_KEYS
 
 if TYPE_CHECKING:
     from pursuhint.training import Recipe
@@ -74,6 +75,14 @@ _SHARED = (
 )  # fmt: skip
 
 
+_IN_SECTIONS = (
+    "student", "student_checkpoint", "teacher", "teacher_checkpoint", "checkpoint_key", "new_head", "data",
+    "data_root", "download", "image_size", "image_channels", "image_normalize", "val_fraction", "workers",
+    "train_samples", "only_classes", "lr",
+)  # fmt: skip
+"""Parameters that give a key of a section by their value, which neither None nor False does."""
+
+
 def recipe_options(command: Any, *, without: tuple[str, ...] = ()) -> Any:
     """Add the options that `build_recipe` reads, except those that a command defines itself."""
     for name, option in reversed(_OWN.items()):
@@ -126,10 +135,11 @@ def build_recipe(
                 key: str(value) if isinstance(value, Path) else value,
             }
 
-    put("student", "network", options["student"])
-    put("teacher", "network", options["teacher"])
-    if options["teacher_checkpoint"] is not None and not values.get("teacher"):
+    if options["teacher_checkpoint"] is not None and not (options["teacher"] or values.get("teacher")):
         raise PursuhintError("--teacher-checkpoint needs --teacher NAME, the network that it belongs to")
+    for option in _IN_SECTIONS:
+        section, key = RECIPE_KEYS[option].split(".")
+        put(section, key, options[option])
     _check_published(options, values)
     if (options["checkpoint_key"] or options["new_head"]) and not (
         options["teacher_checkpoint"]
@@ -137,23 +147,12 @@ def build_recipe(
         or (values.get("teacher") or {}).get("checkpoint")
     ):
         raise PursuhintError("--checkpoint-key and --new-head need --teacher-checkpoint FILE")
-    put("student", "checkpoint", options["student_checkpoint"])
     put("student", "partial", bool(options["student_checkpoint"] or options["student_pretrained"]))
-    put("teacher", "checkpoint", options["teacher_checkpoint"])
-    put("teacher", "checkpoint_key", options["checkpoint_key"])
-    put("teacher", "new_head", options["new_head"])
-    for key, option in (
-        ("name", "data"), ("root", "data_root"), ("download", "download"), ("image_size", "image_size"),
-        ("channels", "image_channels"), ("normalize", "image_normalize"), ("workers", "workers"),
-        ("val_fraction", "val_fraction"), ("train_samples", "train_samples"), ("classes", "only_classes"),
-    ):  # fmt: skip
-        put("data", key, options[option])
     if options["tokenizer"] is not None:
         data = values.get("data") or {}
         put("data", "text", {**(data.get("text") or {}), "tokenizer": options["tokenizer"]})
     if options["exif"] is not None:
         values["data"] = {**(values.get("data") or {}), "exif": options["exif"]}
-    put("optimizer", "lr", options["lr"])
     if options["losses"]:
         values["losses"] = parse_losses(options["losses"])
     for key in ("epochs", "batch_size", "precision"):

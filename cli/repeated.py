@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import click
 
 from .terminal import echo
+from .typed_words import TypedWords
 
 
-def say_repeated(command: click.Command, words: Sequence[str]) -> None:
-    """Say on stderr which options with one value are given several times, and that the last one counts.
-
-    Args:
-        command: the command.
-        words: what follows its name on the command line.
-    """
-    try:
-        context = click.Context(command, info_name=command.name, resilient_parsing=True)
-        values, _, order = command.make_parser(context).parse_args(list(words))
-    except click.UsageError:  # which click reports later
-        return
+def say_repeated(typed: TypedWords) -> None:
+    """Say on stderr which options with one value are given several times, and that the last one counts."""
+    values, order = typed
     for option in dict.fromkeys(order):
         switch = isinstance(option, click.Option) and option.is_flag and not option.secondary_opts
         if not isinstance(option, click.Option) or option.multiple or switch or order.count(option) < 2:

@@ -14,6 +14,7 @@ import click
 from pursuhint.errors import PursuhintError
 from pursuhint.models.code_reference import names_code
 
+from .recipe_keys import RECIPE_KEYS, whole_key
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -24,13 +25,11 @@ _WEIGHTS = "student.safetensors"
 _INSTEAD_OF_DATA = ("size", "shape", "classes")
 """Parameters of ``points`` and ``profile`` that say what the data would."""
 
-_HELD_OUT = "val_fraction", "data.val_fraction"
-
 _OF_TRAINING = frozenset({"teacher_checkpoint", "only_classes", "image_normalize", "exif", "tokenizer"})
 """Parameters that sizes of networks do not depend on."""
 
 
-def with_teacher_run(command: click.Command, words: Sequence[str]) -> list[str]:
+def with_teacher_run(command: click.Command, words: Sequence[str], typed: Mapping[str, Any]) -> list[str]:
     """The words of a command line, with the options that the folder of a run stands for in its place.
 
     What was typed stays as it is: only options that are not there are added. One line on stderr has them.
@@ -38,6 +37,7 @@ def with_teacher_run(command: click.Command, words: Sequence[str]) -> list[str]:
     Args:
         command: the command; one with ``--teacher``, or with a network as its argument.
         words: what follows its name on the command line.
+        typed: the values that these words give (`TypedWords`).
 
     Raises:
         PursuhintError: the folder is a run without weights or one whose network is code, or its files are
@@ -45,7 +45,6 @@ def with_teacher_run(command: click.Command, words: Sequence[str]) -> list[str]:
     """
     names = {str(parameter.name): parameter for parameter in command.params}
     role = next((name for name in ("teacher", "network") if name in names), None)
-    typed = _typed(command, words)
     value = None if role is None else typed.get(role)
     if role is None or not isinstance(value, str) or not (Path(value).expanduser() / "recipe.yaml").is_file():
         return list(words)
@@ -93,44 +92,44 @@ def _options(
 ) -> Iterator[tuple[str, ...]]:
     """The options that load the student and its data, but for those that were typed or that a recipe sets."""
     config, data = run.recipe.student, run.recipe.data
-    assigned = {text.partition("=")[0].strip() for text in typed.get("assignments") or ()}
-    in_recipe = _data_of_recipe(typed.get("recipe"))
+    given = {whole_key(text) for text in typed.get("assignments") or ()}
+    taken = given | _data_of_recipe(typed.get("recipe"))
 
     # 'pursuhint profile' looks at sizes alone, unless steps are taken.
     unused = _OF_TRAINING if "steps" in names and typed.get("steps") is None else frozenset[str]()
 
-    def free(option: str, key: str) -> bool:
+    def free(option: str) -> bool:
         there = option in names and option not in unused
-        return there and typed.get(option) is None and key not in assigned and key not in in_recipe
+        return there and typed.get(option) is None and RECIPE_KEYS[option] not in taken
 
     if "assignments" in names:
         for key, value in config.options.items():
-            if f"teacher.options.{key}" not in assigned:
+            if f"teacher.options.{key}" not in given:
                 yield "--set", f"teacher.options.{key}={json.dumps(value)}"
     if any(typed.get(name) is not None for name in _INSTEAD_OF_DATA if name in names):
         return
-    if free("teacher_checkpoint", "teacher.checkpoint") and not typed.get("pretrained"):
+    if free("teacher_checkpoint") and not typed.get("pretrained"):
         yield "--teacher-checkpoint", str(run.folder / _WEIGHTS)
-    same_data = free("data", "data.name")
+    same_data = free("data")
     if same_data:
         yield "--data", data.name
-        if data.root is not None and free("data_root", "data.root"):
+        if data.root is not None and free("data_root"):
             yield "--data-root", str(data.root)
-        if data.classes is not None and free("only_classes", "data.classes"):
+        if data.classes is not None and free("only_classes"):
             yield "--only-classes", ",".join(map(str, data.classes))
-        if data.val_fraction and "val" not in run.images.get("samples", {}) and free(*_HELD_OUT):
+        if data.val_fraction and "val" not in run.images.get("samples", {}) and free("val_fraction"):
             yield "--val-fraction", str(data.val_fraction)  # without which there is nothing for evaluation
-        if data.exif is not None and free("exif", "data.exif"):
+        if data.exif is not None and free("exif"):
             yield ("--exif" if data.exif else "--no-exif",)
-    if (run.folder.expanduser() / "tokenizer.json").is_file() and free("tokenizer", "data.text.tokenizer"):
+    if (run.folder.expanduser() / "tokenizer.json").is_file() and free("tokenizer"):
         yield "--tokenizer", str(run.folder)
-    for option, key, value in _image_options(run, same_data=same_data):
-        if free(option, key):
+    for option, value in _image_options(run, same_data=same_data):
+        if free(option):
             yield f"--{option.replace('_', '-')}", value
 
 
-def _image_options(run: _Run, *, same_data: bool) -> Iterator[tuple[str, str, str]]:
-    """Option, key of the recipe and value of what the run says of its images.
+def _image_options(run: _Run, *, same_data: bool) -> Iterator[tuple[str, str]]:
+    """Option and value of what the run says of its images.
 
     For the run's own data what its recipe sets is enough. For others size, channels and normalization are
     those that the student was trained on.
@@ -139,16 +138,16 @@ def _image_options(run: _Run, *, same_data: bool) -> Iterator[tuple[str, str, st
     size, channels, normalize = data.image_size, data.channels, data.normalize
     if not same_data and isinstance(seen, dict):
         size, channels = tuple(seen["size"]), seen["channels"]
-        yield "image_normalize", "data.normalize", _constants(seen["mean"], seen["std"])
+        yield "image_normalize", _constants(seen["mean"], seen["std"])
     elif isinstance(normalize, str):
-        yield "image_normalize", "data.normalize", normalize
+        yield "image_normalize", normalize
     elif normalize is not None:
-        yield "image_normalize", "data.normalize", _constants(normalize.mean, normalize.std)
+        yield "image_normalize", _constants(normalize.mean, normalize.std)
     if size is not None:
         sides = (size,) if isinstance(size, int) else size
-        yield "image_size", "data.image_size", "x".join(map(str, sides))
+        yield "image_size", "x".join(map(str, sides))
     if channels in (1, 3):
-        yield "image_channels", "data.channels", str(channels)
+        yield "image_channels", str(channels)
 
 
 def _constants(mean: Sequence[float], std: Sequence[float]) -> str:
@@ -164,15 +163,6 @@ def _data_of_recipe(name: str | None) -> set[str]:
     data = read_recipe(name)[0].get("data") or {}
     given = {"name": data} if isinstance(data, str) else data
     return {f"data.{key}" for key, value in given.items() if value is not None}
-
-
-def _typed(command: click.Command, words: Sequence[str]) -> dict[str, Any]:
-    """What was typed, by the name of the parameter; empty where click will refuse it."""
-    try:
-        context = click.Context(command, info_name=command.name, resilient_parsing=True)
-        return command.make_parser(context).parse_args(list(words))[0]
-    except click.UsageError:
-        return {}
 
 
 def _replaced(command: click.Command, words: Sequence[str], value: str, network: str) -> list[str]:

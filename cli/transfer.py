@@ -80,17 +80,9 @@ from .terminal import say
 )
 @table_options
 @apply(
-    "data_root",
-    "download",
-    "val_fraction",
-    "workers",
-    "trust_code",
-    "seed",
-    "device",
-    "overwrite",
-    "quiet",
+    "data_root", "download", "val_fraction", "workers", "trust_code", "seed", "device", "overwrite", "quiet",
     "json",
-)
+)  # fmt: skip
 def command(
     runs: tuple[Path, ...],
     targets: tuple[str, ...],

@@ -335,7 +335,7 @@ def _left_by_rows(limit: int, sides: Iterable[Sequence[HintPoint]], pooling: Poo
     """What the features of single samples leave of the memory limit.
 
     Raises:
-        PursuhintError: nothing.
+        PursuhintError: they leave nothing.
     """
     widest = max(sum(pooled_widths(points, pooling)) for points in sides)
     needed = bytes_of_sample_rows(samples, widest)

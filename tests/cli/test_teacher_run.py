@@ -63,11 +63,12 @@ def test_a_student_learns_from_a_run_on_its_data_and_sizes(pursuhint, teacher, p
     assert environment["teacher"]["top1"] == pytest.approx(accuracy, abs=1e-9)
 
 
-def test_what_is_typed_or_in_a_recipe_stays(pursuhint, teacher, tmp_path):
+def test_what_is_typed_or_in_a_recipe_stays(pursuhint, teacher, photos, tmp_path):
     best = teacher / "best.safetensors"
     file = tmp_path / "own.yaml"
     file.write_text("data: {image_size: 18}\n")
-    for words, size in ((("--image-size", "14"), 14), (("--recipe", file), 18)):
+    short = ("--set", f"data=folder:{photos}", "--image-size", "12")
+    for words, size in ((("--image-size", "14"), 14), (("--recipe", file), 18), (short, 12)):
         out = tmp_path / str(size)
         options = ("--student", "resnet8", "--loss", "kd", "--epochs", "1", "-q", "--out", out)
         done = pursuhint("train", f"--teacher={teacher}", "--teacher-checkpoint", best, *words, *options)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 pytest.importorskip("optuna")
 
@@ -25,14 +24,6 @@ from tests.helpers.study_runs import write_teacher
 
 OPTIONS = SearchOptions(trials=4, pruner="none")
 SPACE = ["losses.at=1..1000:log", "optimizer.lr=0.001,0.05"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

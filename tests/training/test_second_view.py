@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from pursuhint.data import ImageData
 from pursuhint.data.input_data import InputData
@@ -19,18 +18,11 @@ from pursuhint.study.run_crossed import Crossing
 from pursuhint.training import Recipe, RunRecord, RunStopped, StepDone, train, train_many
 from pursuhint.training.inputs import Inputs, Run
 from pursuhint.training.recipe.resolve import resolve_recipe
+from tests.helpers.run_weights import same_weights
 from tests.helpers.study_runs import few_digits, write_teacher
 from tests.helpers.teacher_passes import counted_passes
 
 VIEW = ["standard", "cutout"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +56,14 @@ def lone(make: Callable[..., Recipe], data: ImageData, tmp_path_factory: pytest.
     return train(make(), tmp_path_factory.mktemp("lone") / "run", device="cpu", data=data)
 
 
-def weights_of(record: RunRecord) -> dict[str, torch.Tensor]:
-    return load_file(record.path / "student.safetensors")
-
-
-def same(first: RunRecord, second: RunRecord) -> bool:
-    one, other = weights_of(first), weights_of(second)
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
 def test_a_second_view_changes_the_run_and_a_stop_does_not(
     make: Callable[..., Recipe], data: ImageData, lone: RunRecord, tmp_path: Path
 ) -> None:
     assert lone.recipe.data.second_view == ("standard", "cutout")
     without = train(make(second_view=[]), tmp_path / "without", device="cpu", data=data)
-    assert not same(lone, without)
+    assert not same_weights(lone, without)
     other = train(make(second_view=["cutout"]), tmp_path / "other", device="cpu", data=data)
-    assert not same(lone, other)
+    assert not same_weights(lone, other)
 
     def interrupt(event: Any) -> None:
         if isinstance(event, StepDone) and event.step == 1:
@@ -88,7 +71,7 @@ def test_a_second_view_changes_the_run_and_a_stop_does_not(
 
     with pytest.raises(RunStopped):
         train(make(), tmp_path / "run", device="cpu", data=data, on_event=interrupt)
-    assert same(train(make(), tmp_path / "run", device="cpu", data=data), lone)
+    assert same_weights(train(make(), tmp_path / "run", device="cpu", data=data), lone)
 
 
 def test_runs_that_share_a_teacher_are_those_alone(
@@ -101,9 +84,9 @@ def test_runs_that_share_a_teacher_are_those_alone(
         Run(recipe, tmp_path / str(index), Inputs(data=data)) for index, recipe in enumerate([make(), alone])
     ]
     both = train_many(runs, device="cpu")
-    assert [len(passes), same(both[0], lone)] == [4, True]
-    assert same(both[1], train(alone, tmp_path / "alone", device="cpu", data=data))
-    assert not same(both[1], train(make({"ce": 1.0}, [], teacher=None), tmp_path / "one", data=data))
+    assert [len(passes), same_weights(both[0], lone)] == [4, True]
+    assert same_weights(both[1], train(alone, tmp_path / "alone", device="cpu", data=data))
+    assert not same_weights(both[1], train(make({"ce": 1.0}, [], teacher=None), tmp_path / "one", data=data))
 
 
 def test_a_recorded_teacher_has_both_views(
@@ -114,8 +97,8 @@ def test_a_recorded_teacher_has_both_views(
     passes = counted_passes(monkeypatch)
     again = train(make(), tmp_path / "again", device="cpu", data=data, record_teacher=folder)
     assert passes == []
-    assert same(first, lone)
-    assert same(again, lone)
+    assert same_weights(first, lone)
+    assert same_weights(again, lone)
     with pytest.raises(PursuhintError, match="second_view"):
         train(make(second_view=["cutout"]), tmp_path / "x", device="cpu", data=data, record_teacher=folder)
 

@@ -19,6 +19,7 @@ from pursuhint.features.extractor import Features
 from pursuhint.models.checkpoint import save_weights
 from pursuhint.training import Recipe, RunRecord, RunStopped, StepDone, TeacherReplayed, train, train_many
 from pursuhint.training.inputs import Inputs, Run
+from tests.helpers.run_weights import same_weights
 from tests.helpers.study_runs import few_digits, untrained, write_teacher
 from tests.helpers.teacher_passes import counted_passes
 
@@ -69,15 +70,6 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counted_passes(monkeypatch)
 
 
-def trained(record: RunRecord) -> dict[str, torch.Tensor]:
-    return load_file(record.path / "student.safetensors")
-
-
-def same(first: RunRecord, second: RunRecord) -> bool:
-    one, other = trained(first), trained(second)
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
 def test_recording_replaying_and_computing_give_one_result(
     make: Callable[..., Recipe],
     data: ImageData,
@@ -90,15 +82,15 @@ def test_recording_replaying_and_computing_give_one_result(
     assert passes == []
     alone = train(make(), tmp_path / "alone", device="cpu", data=data)
     assert len(passes) == 4
-    assert same(first, again)
-    assert same(first, alone)
+    assert same_weights(first, again)
+    assert same_weights(first, alone)
 
 
 def test_rounding_is_small_and_is_there(
     make: Callable[..., Recipe], data: ImageData, recorded: tuple[Path, RunRecord], tmp_path: Path
 ) -> None:
     exact = train(make(acceleration={}), tmp_path / "exact", device="cpu", data=data)
-    assert not same(recorded[1], exact)
+    assert not same_weights(recorded[1], exact)
     loss, rounded = exact.metrics[0]["train_loss"], recorded[1].metrics[0]["train_loss"]
     assert rounded == pytest.approx(loss, rel=1e-3)
 
@@ -114,8 +106,8 @@ def test_other_types(
     ]
     alone = train(recipe, tmp_path / "alone", device="cpu", data=data)
     assert len(passes) == 2 + 2
-    assert same(runs[0], runs[1])
-    assert same(runs[0], alone)
+    assert same_weights(runs[0], runs[1])
+    assert same_weights(runs[0], alone)
 
 
 def test_other_students_losses_and_lengths_replay_what_is_there(
@@ -224,9 +216,9 @@ def test_a_group_of_students_records_and_replays(
     assert len(passes) == 4
     second = group(tmp_path / "second", tmp_path / "recording")
     assert len(passes) == 4
-    assert same(first[0], recorded[1])
+    assert same_weights(first[0], recorded[1])
     for place in range(2):
-        assert same(first[place], second[place])
+        assert same_weights(first[place], second[place])
 
 
 def test_a_stopped_run_resumes_with_its_recording(
@@ -247,7 +239,7 @@ def test_a_stopped_run_resumes_with_its_recording(
     assert not list((tmp_path / "recording").rglob("*.safetensors"))
     assert not list((tmp_path / "recording").rglob("*.tmp"))
     resumed = train(make(), tmp_path / "run", **arguments)
-    assert same(resumed, recorded[1])
+    assert same_weights(resumed, recorded[1])
     epochs = {file.parent.name for file in (tmp_path / "recording").rglob("*.safetensors")}
     assert epochs == {"epoch-2"}  # the first one was not seen from its beginning to its end
 
@@ -326,5 +318,5 @@ def test_hint_points_that_change_are_recorded_epoch_by_epoch(make, data, tmp_pat
     assert [len(maps) for maps in files] == [2, 2]
     assert [maps.name for maps in files[0]] != [maps.name for maps in files[1]]
     passes.clear()
-    assert same(first, train(recipe, tmp_path / "second", **options))
+    assert same_weights(first, train(recipe, tmp_path / "second", **options))
     assert not passes

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch import distributed as dist
 
-from pursuhint._util.atomic_files import atomic_path
 from pursuhint._util.distributed import world_size
-from pursuhint.errors import PursuhintError
 from pursuhint.similarity.accumulators.sample_rows import SampleRows
 from pursuhint.similarity.accumulators.shards import MomentShards, RowShards
+from pursuhint.similarity.accumulators.tensor_file import read_tensors, write_tensors
 
 
 class ClassSums:
@@ -68,8 +65,7 @@ class ClassSums:
 
     def write(self, path: Path) -> None:
         """Save the sums."""
-        with atomic_path(path) as temporary:
-            save_file({"sums": self._sums.cpu(), "counts": self._counts.cpu()}, temporary)
+        write_tensors(path, self._tensors)
 
     def read(self, path: Path) -> None:
         """Continue from saved sums.
@@ -77,12 +73,11 @@ class ClassSums:
         Raises:
             PursuhintError: the file is missing, damaged, or of other layers or classes.
         """
-        try:
-            tensors = load_file(path)
-            self._sums.copy_(tensors["sums"])
-            self._counts.copy_(tensors["counts"])
-        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
-            raise PursuhintError(f"cannot read {path}: {error}") from error
+        read_tensors(path, self._tensors)
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"sums": self._sums, "counts": self._counts}
 
 
 class LabeledShards:

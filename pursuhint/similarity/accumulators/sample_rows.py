@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch import distributed as dist
 
-from pursuhint._util.atomic_files import atomic_path
 from pursuhint._util.distributed import world_size
-from pursuhint.errors import PursuhintError
+from pursuhint.similarity.accumulators.tensor_file import read_tensors, write_tensors
 
 
 class SampleRows:
@@ -69,9 +66,7 @@ class SampleRows:
 
     def write(self, path: Path) -> None:
         """Save the rows."""
-        tensors = {"rows": self._rows, "labels": self._labels, "seen": self._seen}
-        with atomic_path(path) as temporary:
-            save_file({name: tensor.cpu() for name, tensor in tensors.items()}, temporary)
+        write_tensors(path, self._tensors)
 
     def read(self, path: Path) -> None:
         """Continue from saved rows.
@@ -79,13 +74,11 @@ class SampleRows:
         Raises:
             PursuhintError: the file is missing, damaged, or of other layers or samples.
         """
-        try:
-            tensors = load_file(path)
-            self._rows.copy_(tensors["rows"])
-            self._labels.copy_(tensors["labels"])
-            self._seen.copy_(tensors["seen"])
-        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
-            raise PursuhintError(f"cannot read {path}: {error}") from error
+        read_tensors(path, self._tensors)
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"rows": self._rows, "labels": self._labels, "seen": self._seen}
 
 
 def bytes_of_sample_rows(samples: int, width: int) -> int:

@@ -40,14 +40,6 @@ ARMS: dict[str, dict[str, Any]] = {
 """Draws in a loss (CRD) and in a student, warm-up stages, gradients of the teacher, and no teacher."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def data():
     return few_digits(96, 32)

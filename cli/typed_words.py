@@ -1,0 +1,30 @@
+"""The words of a command line as click reads them, before the options are converted and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import click
+
+
+class TypedWords(NamedTuple):
+    """What was typed.
+
+    Attributes:
+        values: the text of every option and argument that is there, by the name of its parameter.
+        order: the parameters in the order of their words, one entry for each time.
+    """
+
+    values: dict[str, Any]
+    order: list[click.Parameter]
+
+    @classmethod
+    def of(cls, command: click.Command, words: Sequence[str]) -> TypedWords:
+        """Read what follows the name of a command; nothing where click will refuse it."""
+        context = click.Context(command, info_name=command.name, resilient_parsing=True)
+        try:
+            values, _, order = command.make_parser(context).parse_args(list(words))
+        except click.UsageError:
+            return cls({}, [])
+        return cls(values, order)
