@@ -13,6 +13,7 @@ import pytest
 import torch
 from pursuhint.cli.main import COMMANDS, main
 from pursuhint.cli.teacher_run import with_teacher_run
+from pursuhint.cli.typed_words import TypedWords
 
 from pursuhint.data import DATASETS
 from pursuhint.features.hint_points import find_hint_points
@@ -194,9 +195,8 @@ def test_it_resolves(words, folder, monkeypatch):
         return
     command = main.get_command(click.Context(main), name)
     assert command is not None
-    with command.make_context(
-        name, with_teacher_run(command, rest)
-    ) as context:  # refuses unknown options and values
+    rest = with_teacher_run(command, rest, TypedWords.of(command, rest).values)
+    with command.make_context(name, rest) as context:  # refuses unknown options and values
         check(name, context.params)
 
 
