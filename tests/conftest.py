@@ -37,13 +37,15 @@ Finished = subprocess.CompletedProcess[str]
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the whole suite (``pytest`` alone) in two processes, each with its share of the files.
 
-    Where pytest-xdist is missing, and for a part of the suite, it runs in this one; ``-n 0`` asks for it.
+    ``-n`` asks for another number of processes, 0 for this one, in which it also runs where pytest-xdist is
+    missing. A part of the suite runs in this one.
     """
     options = config.option
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
     narrowed = options.keyword or options.markexpr or options.collectonly or options.usepdb
-    if whole and not narrowed and getattr(options, "numprocesses", 0) is None:
-        options.numprocesses, options.dist = PROCESSES, "loadfile"
+    if whole and not narrowed and getattr(options, "numprocesses", 0) != 0:
+        options.numprocesses = options.numprocesses or PROCESSES
+        options.dist = "loadfile" if options.dist == "no" else options.dist
         options.loadscopereorder = False  # the order is that of `pytest_collection_modifyitems`
         os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that are about to start
 
