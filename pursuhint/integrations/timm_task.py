@@ -33,15 +33,27 @@ class HintDistillationTask(TrainingTask):
         self.begin_epoch = self.step.begin_epoch
         self.trainable_module: nn.Module = self.step
 
-    def forward(self, input: Tensor, target: Tensor, indices: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        input: Tensor,
+        target: Tensor,
+        indices: Tensor | None = None,
+        second_view: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Total loss, the student's logits as ``output``, and every term, unweighted.
+
+        Args:
+            input: images, (N, channels, height, width).
+            target: int64, (N,).
+            indices: number of each sample in the training set, (N,), for losses that remember samples.
+            second_view: of the same images, for losses that look at one.
 
         Raises:
             PursuhintError: the labels are soft (mixup, label smoothing).
         """
         if target.ndim != 1:
             raise PursuhintError("the losses take class indices; leave out mixup and soft labels")
-        found = self.trainable_module(input, target, indices)
+        found = self.trainable_module(input, target, indices, second_view)
         return {"output" if name == "logits" else name: value for name, value in found.items()}
 
     def prepare_distributed(self, device_ids: list[int] | None = None, **options: Any) -> TrainingTask:

@@ -51,6 +51,14 @@ def test_student_and_losses_learn_and_the_teacher_does_not(digits, epochs_begun)
     assert {"loss_fitnet", "loss_kd", "loss_ce"} <= result.keys()
 
 
+def test_a_second_view_reaches_the_losses(digits):
+    task, _ = make_task(make_distiller({"mlkd": None}))
+    images, labels = (values[:20] for values in digits)
+    alone, both = task(images, labels), task(images, labels, second_view=images.flip(3))
+    assert both["output"].shape == alone["output"].shape
+    assert both["loss_mlkd"] > 1.2 * alone["loss_mlkd"]
+
+
 def test_evaluation_average_and_checkpoint_are_those_of_the_student(digits, tmp_path):
     task, optimizer = make_task(ema=True)
     first = state(task.step.distiller.student)
