@@ -16,9 +16,9 @@ _HEADS = ("Method", "Loss", "Looks at", "Top-1 (%)", "To the student alone", "To
 def method_grid(study: MethodComparison) -> Grid:
     """One row a method, the most accurate first, with the teacher's hint points or features that it looks at.
 
-    Differences are mean differences within a seed with their 95 % interval, in percentage points; ``*``
+    Differences are mean differences within a seed with their interval, in percentage points; ``*``
     marks an interval without zero, ``**`` one whose p-value also survives Holm's correction; ``=`` and
-    ``==`` mark equality within the margin in the same way. Time is that of a run as a multiple of the
+    ``==`` mark equality within the margin in the same way. Time is the run's as a multiple of the
     student alone's, memory what a step keeps (`pursuhint.study.step_memory`).
     """
     alone = study.method("alone")

@@ -199,7 +199,10 @@ def test_methods_get_seeds_until_they_are_decided_against_kd(methods, tmp_path):
     assert {len(method.runs) for method in found.methods} == {5}
     confidences = [pair.confidence for pairs in found.against.values() for pair in pairs]
     assert confidences == pytest.approx([1 - found.sequential.levels[1]] * 4)
-    assert "Not decided after 5 seeds" in write_report(tmp_path).read_text()
+    page = write_report(tmp_path).read_text()
+    assert "Not decided after 5 seeds" in page
+    assert f"{confidences[0] * 100:.3g} % interval" in page
+    assert "95 % interval" not in page
     line = repeat_methods(found, Recipe.from_dict(found.recipe))
     assert "--seeds 0,1,2 --margin 1e-06 --until-decided --max-seeds 5" in line
     with pytest.raises(PursuhintError, match="study of methods that adds seeds"):

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from pursuhint._util.arguments import is_number
 from pursuhint._util.fingerprint import flatten_keys
 from pursuhint.errors import PursuhintError
 from pursuhint.report.figures.drawing import (
@@ -117,7 +118,7 @@ def find_curves(runs: Sequence[RunRecord]) -> tuple[str, list[Curve]]:
     numbers = [
         key
         for key in differing
-        if key.startswith("losses.") and all(_is_number(recipe.get(key)) for recipe in recipes)
+        if key.startswith("losses.") and all(is_number(recipe.get(key)) for recipe in recipes)
     ]
     varied = [key for key in numbers if key != _OF_CE] or numbers
     if len(varied) != 1:
@@ -138,10 +139,6 @@ def find_curves(runs: Sequence[RunRecord]) -> tuple[str, list[Curve]]:
 def _range(seeds: Sequence[int]) -> str:
     """``1 seed``, ``2 to 3 seeds``."""
     return f"{seeds[0]} to {count(seeds[-1], 'seed')}" if len(seeds) > 1 else count(seeds[0], "seed")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _named(key: str, value: Any) -> str:

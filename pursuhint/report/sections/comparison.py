@@ -27,12 +27,17 @@ from pursuhint.report.page_model import (
     Page,
     Picture,
 )
+from pursuhint.report.paired_differences import (
+    differences_grid,
+    level_of,
+    level_text,
+    notes_on_differences,
+)
 from pursuhint.report.repeat import repeat_comparison
 from pursuhint.report.sections.analysis import build_analysis_section, findings_of_choice
 from pursuhint.report.sections.crossed import landscape_picture
 from pursuhint.report.text import (
     HINTS_IN_SHORT,
-    NEW_IMAGES_NOTE,
     best_limit,
     count,
     data_text,
@@ -46,9 +51,7 @@ from pursuhint.report.text import (
     mean_std,
     metric_title,
     network_text,
-    new_images_interval,
     percent,
-    signed,
     teacher_sentence,
     teacher_warning,
     thousands,
@@ -59,7 +62,6 @@ from pursuhint.report.text import (
 from pursuhint.study.arms import WITHOUT_HINTS, is_of_sweep
 from pursuhint.study.bounds import FEWEST_SEEDS
 from pursuhint.study.comparison import ArmResult, Comparison, description_of, first_of_same, title_of
-from pursuhint.study.paired_statistics import PairedComparison
 from pursuhint.study.sequential import ERROR
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
@@ -265,7 +267,7 @@ def _comparison_section(
         for name, color in series_colors([a.name for a in _main_arms(comparison)]).items()
     }
     control = next(iter(comparison.against))
-    level = _level(comparison.against[control])
+    level = level_text(comparison.against[control])
     plot = comparison_plot(
         {arm.title: arm.last.values for arm in _main_arms(comparison)},
         control=title_of(control),
@@ -291,7 +293,7 @@ def _comparison_section(
             "Accuracy of every run by arm, and differences to the control with intervals",
             "Left: every dot is one student, thin lines (of up to ten seeds) join those of the same seed, "
             "bars are means. Right: "
-            f"mean difference to {title_of(control)} within a seed and its {level}, in percentage "
+            f"mean difference to {title_of(control)} within a seed and its {level} interval, in percentage "
             "points; a filled mark has an interval without zero, and the band is the margin of "
             "equality. The intervals are not corrected for their "
             "number.",
@@ -349,44 +351,13 @@ def _control_section(comparison: Comparison, control: str) -> ControlSection:
         "conventional": "common practice, hints at the stage ends",
         "centers": "what clustering must beat: hints that are moved to centres without looking at similarity",
     }.get(control, "the first arm of this comparison")
-    family = next((pair.family for pair in pairs if pair.family), None) or 1
-    corrected = (
-        f" p-values are also given corrected (Holm) for the {family} comparisons." if family > 1 else ""
-    )
-    rows = tuple(
-        (
-            capital(title_of(pair.arm)),
-            pair.verdict_in_short,
-            signed(pair.mean),
-            _interval(pair),
-            new_images_interval(pair),
-            _p_value(pair.p_value),
-            _p_value(pair.adjusted_p_value),
-            _p_value(pair.sign_flip_p_value),
-            "–" if pair.detectable is None else f"{pair.detectable:.2f}",
-        )
-        for pair in pairs
-    )
-    confidence = pairs[0].confidence if pairs else 0.95
-    heads = (
-        "Arm",
-        "Verdict",
-        "Difference",
-        _level(pairs),
-        "New images too",
-        "p",
-        "p corrected",
-        "p sign flips",
-        "Smallest visible",
-    )
+    names = {pair.arm: capital(title_of(pair.arm)) for pair in pairs}
     return ControlSection(
         title=title_of(control),
-        text=f"This is {why}. Differences are within a seed, in percentage points. The smallest visible "
-        f"difference is the one that so many seeds would have found four times out of five.{corrected} p of "
-        f"sign flips is exact and takes no distribution for granted.{NEW_IMAGES_NOTE}"
-        f"{equality_note(comparison.margin, confidence)}",
+        text=f"This is {why}. {notes_on_differences(pairs)}"
+        f"{equality_note(comparison.margin, level_of(pairs))}",
         sentences=tuple(f"{capital(sentence)}." for sentence in comparison.sentences[control]),
-        table=Grid(heads, rows, frozenset(range(2, 9))),
+        table=differences_grid("Arm", names, pairs),
     )
 
 
@@ -421,20 +392,3 @@ def _map(comparison: Comparison, analysis: Analysis | None, figure_folder: Figur
         "Where along the depth of the teacher every arm has its hints. Coloured bands are the groups whose "
         "members were taken.",
     )
-
-
-def _level(pairs: Sequence[PairedComparison]) -> str:
-    """``"95 % interval"``; of another level where seeds were added until the comparison was decided."""
-    return f"{(pairs[0].confidence if pairs else 0.95) * 100:.3g} % interval"
-
-
-def _interval(pair: PairedComparison) -> str:
-    if pair.low is None or pair.high is None:
-        return "none"
-    return f"{signed(pair.low)} to {signed(pair.high)}"
-
-
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

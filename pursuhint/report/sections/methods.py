@@ -5,10 +5,15 @@ from __future__ import annotations
 from pursuhint._util.text import capital
 from pursuhint.report.figures import Difference, comparison_plot, series_colors
 from pursuhint.report.method_table import method_grid
-from pursuhint.report.page_model import Card, ComparisonSection, ControlSection, FigureFolder, Grid, Page
+from pursuhint.report.page_model import Card, ComparisonSection, ControlSection, FigureFolder, Page
+from pursuhint.report.paired_differences import (
+    differences_grid,
+    level_of,
+    level_text,
+    notes_on_differences,
+)
 from pursuhint.report.repeat import repeat_methods
 from pursuhint.report.text import (
-    NEW_IMAGES_NOTE,
     best_limit,
     count,
     data_text,
@@ -20,9 +25,7 @@ from pursuhint.report.text import (
     listed,
     mean_std,
     network_text,
-    new_images_interval,
     percent,
-    signed,
     teacher_sentence,
     teacher_text,
     teacher_warning,
@@ -33,7 +36,7 @@ from pursuhint.report.text import (
 from pursuhint.study.bounds import FEWEST_SEEDS
 from pursuhint.study.comparison import dominated, few_seeds
 from pursuhint.study.method_comparison import MethodComparison
-from pursuhint.study.paired_statistics import DECIDED, PairedComparison
+from pursuhint.study.paired_statistics import DECIDED
 from pursuhint.training.recipe.schema import Recipe
 
 __all__ = ["findings"]
@@ -127,8 +130,8 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
         lines.append(f"{capital(study.sequential.sentence(titles))}.")
     lines += [f"{teacher_sentence(study.teacher)}, the student alone {mean_std(study.method('alone').last)}."]
     titles = {method.name: method.title for method in study.methods}
-    # With many methods some differ by chance, so both sets are named: significant at 95 %, and after Holm's
-    # correction for the number of methods.
+    # With many methods some differ by chance, so both sets are named: significant at the level of the
+    # intervals, and after Holm's correction for the number of methods.
     for control, pairs in study.against.items():
         name = "the student alone" if control == "alone" else titles[control]
         others = [pair for pair in pairs if pair.arm != "alone"]
@@ -141,7 +144,7 @@ def findings(study: MethodComparison) -> tuple[str, ...]:
                     f"{listed([titles[pair.arm] for pair in clear]) or 'none'}"
                 )
                 lines.append(
-                    f"{capital(verdict)} than {name} within their 95 % intervals: "
+                    f"{capital(verdict)} than {name} within their {level_text(pairs)} intervals: "
                     f"{listed([titles[pair.arm] for pair in found])}{also}."
                 )
         equal = [pair for pair in others if pair.verdict == "equal" and pair.decided]
@@ -165,9 +168,9 @@ def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) ->
     """Accuracy, time and memory of every method, ranked by mean accuracy, and differences to the controls.
 
     Figure and tables as in the comparison of hint positions: single runs on the left, joined by seed, and
-    paired differences to the student alone with 95 % intervals on the right.
+    paired differences to the student alone with their intervals on the right.
     """
-    grid = method_grid(study)
+    grid, level = method_grid(study), level_text(study.against["alone"])
     titles = {method.name: _label(method.name, method.title) for method in study.methods}
     colors = {titles[name]: color for name, color in series_colors([m.name for m in study.methods]).items()}
     plot = comparison_plot(
@@ -184,7 +187,7 @@ def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) ->
             f"Every method was trained with the same {count(len(study.seeds), 'seed')}. All runs of a seed "
             "start from the same weights and see the same images in the same order with the same "
             "augmentation, so they differ in the loss alone. The number that counts was fixed beforehand: "
-            f"{study.outcome}. Differences are within a seed, in percentage points with their 95 % "
+            f"{study.outcome}. Differences are within a seed, in percentage points with their {level} "
             "intervals; * marks an interval without zero, ** one that also survives the correction (Holm) "
             "for the number of methods, = and == equality within the margin in the same "
             "way. Time is a run's as a multiple of the student alone's, memory what a "
@@ -198,8 +201,8 @@ def _comparison_section(study: MethodComparison, figure_folder: FigureFolder) ->
             "Accuracy of every run by method, and differences to the student alone with intervals",
             "Left: every dot is one student, thin lines (of up to ten seeds) join those of the same seed, "
             "bars are means. Right: "
-            "mean difference to the student alone within a seed and its 95 % interval, in percentage points; "
-            "a filled mark has an interval without zero, and the band is the margin of equality. The "
+            f"mean difference to the student alone within a seed and its {level} interval, in percentage "
+            "points; a filled mark has an interval without zero, and the band is the margin of equality. The "
             "intervals are not corrected for their number.",
         ),
         controls=tuple(_control_section(study, control) for control in study.against),
@@ -215,51 +218,15 @@ def _control_section(study: MethodComparison, control: str) -> ControlSection:
     """Paired differences of every method to one control; sentences only for those that differ."""
     pairs = study.against[control]
     titles = {method.name: method.title for method in study.methods}
-    rows = tuple(
-        (
-            f"{titles[pair.arm]} ({pair.arm})",
-            pair.verdict_in_short,
-            signed(pair.mean),
-            "none" if pair.low is None or pair.high is None else f"{signed(pair.low)} to {signed(pair.high)}",
-            new_images_interval(pair),
-            _p_value(pair.p_value),
-            _p_value(pair.adjusted_p_value),
-            _p_value(pair.sign_flip_p_value),
-            "–" if pair.detectable is None else f"{pair.detectable:.2f}",
-        )
-        for pair in pairs
-    )
-    p_values = ("p", "p corrected", "p sign flips")
-    heads = (
-        "Method",
-        "Verdict",
-        "Difference",
-        "95 % interval",
-        "New images too",
-        *p_values,
-        "Smallest visible",
-    )
+    names = {name: f"{title} ({name})" for name, title in titles.items()}
     return ControlSection(
         title=titles[control],
-        text=f"{_CONTROLS[control]} Differences are within a seed, in percentage points. The smallest "
-        "visible difference is the one that so many seeds would have found four times out of five. p-values "
-        f"are also given corrected (Holm) for the {_family(pairs)} comparisons; p of sign flips "
-        f"is exact and takes no distribution for granted.{NEW_IMAGES_NOTE}{equality_note(study.margin)}",
+        text=f"{_CONTROLS[control]} {notes_on_differences(pairs)}"
+        f"{equality_note(study.margin, level_of(pairs))}",
         sentences=tuple(
             f"{capital(sentence)}."
             for pair, sentence in zip(pairs, study.sentences[control], strict=True)
             if pair.verdict in DECIDED
         ),
-        table=Grid(heads, rows, frozenset(range(2, 9))),
+        table=differences_grid("Method", names, pairs),
     )
-
-
-def _family(pairs: tuple[PairedComparison, ...]) -> int:
-    """Number of comparisons for which Holm's correction was made."""
-    return next((pair.family for pair in pairs if pair.family), None) or len(pairs)
-
-
-def _p_value(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
