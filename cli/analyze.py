@@ -17,7 +17,6 @@ from .options import apply, auto_samples, examples, refuse_typed
 
 @click.command(
     "analyze",
-    short_help="Compute the similarity of a network's layers and choose hint positions.",
     epilog=examples(
         "pursuhint analyze --teacher resnet110 --teacher-checkpoint resnet110.pth --data cifar100 \\",
         "    --metric cka --metric r2cca --out analysis",

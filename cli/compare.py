@@ -22,6 +22,8 @@ from .recipe_options import build_recipe, recipe_options, rounded_for_recording
 if TYPE_CHECKING:
     from pursuhint.training.recipe.schema import LossConfig
 
+_MOST_SEEDS = 10_000
+
 
 class Lengths(click.ParamType):
     """One number of epochs, or several with commas between them."""
@@ -39,7 +41,6 @@ class Lengths(click.ParamType):
 
 @click.command(
     "compare",
-    short_help="Compare hint positions, or methods, over seeds.",
     epilog=examples(
         "pursuhint compare --teacher resnet32 --teacher-checkpoint runs/teacher/student.safetensors \\",
         "    --student resnet8 --data cifar100 --loss kd --loss at --metric r2cca --seeds 0-4 --out compare",
@@ -361,8 +362,6 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     Raises:
         PursuhintError: it has another form, a range ends before it begins, or there are too many.
     """
-    from pursuhint.errors import PursuhintError
-
     seeds: list[int] = []
     for part in text.split(","):
         found = re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", part.strip())
@@ -375,6 +374,3 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise PursuhintError(f"the seeds {found[0]} are more than {_MOST_SEEDS:,}; ask for fewer")
         seeds += range(first, last + 1)
     return tuple(seeds)
-
-
-_MOST_SEEDS = 10_000

@@ -38,7 +38,6 @@ class Overlaps(click.ParamType):
 
 @click.command(
     "crosstask",
-    short_help="Distil teachers of other classes, at several overlaps.",
     epilog=examples(
         "pursuhint crosstask --recipe cifar100-refilled-supplement --overlap 0,20,40,60,80,100 \\",
         "    --seeds 0-2 --out gkd",

@@ -12,7 +12,6 @@ from .options import apply, examples
 
 @click.command(
     "demo",
-    short_help="The whole story on real data in a few minutes.",
     epilog=examples("pursuhint demo", "pursuhint demo --out /tmp/demo --device cpu"),
 )
 @click.option(

@@ -18,7 +18,6 @@ from .terminal import echo
 
 @click.command(
     "evaluate",
-    short_help="Measure the accuracy of a trained network.",
     epilog=examples(
         "pursuhint evaluate runs/at",
         "pursuhint evaluate runs/at --data folder:photos --split val",

@@ -22,7 +22,6 @@ FORMATS = ("onnx", "pt2", "safetensors")
 
 @click.command(
     "export",
-    short_help="Write the trained student of a run for other programs.",
     epilog=examples(
         "pursuhint export runs/at --format onnx",
         "pursuhint export runs/at --format onnx --weights best --include-normalization --out student.onnx",

@@ -229,7 +229,6 @@ KINDS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
 @click.command(
     "list",
     epilog=examples("pursuhint list losses --verbose", "pursuhint list models"),
-    short_help="List models, data sets, losses, metrics, recipes, arms, figures or tables.",
 )
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @click.option("--verbose", "-v", is_flag=True, help="Say more about each.")

@@ -43,7 +43,7 @@ COMMANDS = {
     "table": "Print tables of papers, and your own results beside published ones.",
     "table run": "Train what stands behind a table or figure of a paper.",
     "transfer": "Measure what frozen students are worth on other data sets.",
-    "list": "List models, data sets, losses, metrics or recipes.",
+    "list": "List models, data sets, losses, metrics, recipes, arms, figures or tables.",
 }
 
 
@@ -66,6 +66,7 @@ class Commands(click.Group):
         home = "list_" if name == "list" else name.replace(" ", "_")
         module = importlib.import_module(f".{home}", __package__)
         command: click.Command = module.command
+        command.short_help = COMMANDS[name]  # which completion of the shell shows
         return command
 
     def resolve_command(

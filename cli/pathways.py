@@ -17,7 +17,6 @@ from .terminal import echo
 
 @click.command(
     "pathways",
-    short_help="Search the weights of DistPro's pathways, and write the recipe to train with.",
     epilog=examples(
         "pursuhint pathways --recipe cifar100-distpro --teacher-checkpoint resnet32x4.pth --out distpro.yaml",
         "pursuhint train --recipe distpro.yaml --out runs/distpro",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 @click.command(
     "points",
-    short_help="List the layers of a network that could teach.",
     epilog=examples(
         "pursuhint points resnet110 --data cifar100",
         "pursuhint points torchvision:mobilenet_v2 --size 224 --channels 3 --activation pre",

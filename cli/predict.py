@@ -24,7 +24,6 @@ _LARGEST_FILE = 1 << 28  # bytes
 
 @click.command(
     "predict",
-    short_help="Print the likeliest classes of images or texts.",
     epilog=examples(
         "pursuhint predict runs/at photo.jpg",
         "pursuhint predict runs/at photos --top 1",

@@ -46,7 +46,6 @@ class SampleShape(click.ParamType):
 
 @click.command(
     "profile",
-    short_help="Measure size and speed of networks, and where a training step's time goes.",
     epilog=examples(
         "pursuhint profile --teacher resnet110 --student resnet20 --input 3x32x32 --classes 100",
         "pursuhint profile --teacher resnet110 --student resnet20 --student resnet8 --input 3x32x32 \\",

@@ -22,7 +22,6 @@ _OF_FIGURES = ("images", "seed")
 
 @click.command(
     "report",
-    short_help="Write the HTML report of what a command wrote, or figures of the papers.",
     epilog=examples(
         "pursuhint report runs/at",
         "pursuhint report runs/at --teacher-student --metric cka",

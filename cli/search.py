@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 @click.command(
     "search",
-    short_help="Search weights, temperatures and hint positions by validation accuracy.",
     epilog=examples(
         "pursuhint search --recipe cifar100-at --teacher-checkpoint resnet32x4.pth --out runs/search \\",
         "    --vary losses.at=100..10000:log --vary losses.kd.temperature=2..8 --trials 40",

@@ -16,7 +16,6 @@ from .output_files import save_plan
 
 @click.command(
     "select",
-    short_help="Choose hint positions again from an analysis, without running the network.",
     epilog=examples(
         "pursuhint select analysis --k 4 --out hints-4.json",
         "pursuhint select analysis --k auto --algorithm segments --position medoid --out hints.json",

@@ -18,7 +18,6 @@ from .terminal import echo, say
 
 @click.command(
     "table",
-    short_help="Print tables of papers, and your own results beside published ones.",
     epilog=examples(
         "pursuhint table",
         "pursuhint table --paper pursuhint --table 4",

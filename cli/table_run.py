@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 @click.command(
     "table run",
-    short_help="Train what stands behind a table or figure of a paper.",
     epilog=examples(
         "pursuhint table run icd-1 --seeds 0-2 --out papers",
         "pursuhint table run icd-1 --dry-run --seconds-per-step 0.05 --out papers",

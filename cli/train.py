@@ -16,7 +16,6 @@ from .recipe_options import build_recipe, recipe_options, rounded_for_recording
 
 @click.command(
     "train",
-    short_help="Train a network, alone or distilled from a teacher.",
     epilog=examples(
         "pursuhint train --student resnet32 --data cifar100 --recipe cifar100-vanilla --out runs/teacher",
         "pursuhint train --recipe finetune --student torchvision:resnet50 --student-pretrained \\",

@@ -18,7 +18,6 @@ from .terminal import say
 
 @click.command(
     "transfer",
-    short_help="Measure what frozen students are worth on other data sets.",
     epilog=examples(
         "pursuhint transfer runs/kd runs/icd --to stl10 --to tiny-imagenet",
         "pursuhint transfer runs/kd --to folder:photos --classifier logistic",
