@@ -1,13 +1,18 @@
-"""Say in one line what an argument should have been, where something else was passed from Python."""
+"""Kinds of arguments, and one line on what an argument should have been."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from pursuhint.errors import PursuhintError
 
 LOAD_DATA = "load them with pursuhint.data.load_dataset(name), or ImageData.from_tensors(...)"
 READ_RECIPE = "read one with Recipe.load(name) or Recipe.from_dict(values)"
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is an integer or floating-point number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def expect_network(value: Any, what: str) -> None:

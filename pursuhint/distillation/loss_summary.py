@@ -53,12 +53,6 @@ class LossSummary:
         """Default weight of the cross-entropy beside it; None if the loss contains it."""
         return None if self.info.contains_classification else self.info.default_ce_weight
 
-    @property
-    def stages_text(self) -> str:
-        """The stages of a training in order, as ``"30 epochs hints -> main"``."""
-        before = [f"{stage.epochs} epochs {stage.name}" for stage in self.stages]
-        return " -> ".join([*before, "main without it" if self.info.warm_up_only else "main"])
-
 
 def summarize_losses(
     names: Iterable[str] = tuple(LOSSES),

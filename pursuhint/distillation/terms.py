@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from pursuhint._util.arguments import is_number
 from pursuhint.errors import PursuhintError
 from pursuhint.losses._parts.classification import default_weights
 from pursuhint.losses.base import Loss
@@ -135,7 +136,7 @@ def term_weights(terms: Mapping[str, Term]) -> dict[str, float]:
 
 
 def _check_weight(name: str, weight: float) -> None:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+    if not is_number(weight) or not 0 <= weight < math.inf:
         raise PursuhintError(f"the weight of loss {name!r} must be a number of at least 0, got {weight!r}")
 
 

@@ -304,7 +304,6 @@ def against_controls(
         seeds no sentences: `findings_on` says once what that means.
     """
     arms = [arm for arm in arms if not is_of_sweep(arm.name)] or arms
-    arms = [arm for arm in arms if not is_of_sweep(arm.name)] or arms
     by_name = {arm.name: arm for arm in arms}
     against, sentences = {}, {}
     for control in [name for name in CONTROLS if name in by_name] or [arms[0].name]:

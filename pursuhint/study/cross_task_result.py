@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from pursuhint._util.atomic_files import read_json, write_json
-from pursuhint._util.json_files import validated
 from pursuhint._util.shown import Shown, counted
 from pursuhint.errors import PursuhintError
 from pursuhint.published import Table, published_results
 from pursuhint.published.names import DATASETS
-from pursuhint.study.finished_study import StudyModel
+from pursuhint.study.finished_study import StudyFile, StudyModel
 from pursuhint.study.paired_statistics import PairedComparison, Summary
 
 if TYPE_CHECKING:
@@ -44,7 +41,8 @@ class StudentMeasures(StudyModel):
         nearest_mean: accuracy of that classifier on the student's classes after training, with means of
             training images.
         nearest_mean_after_matching: the same after REFILLED's first stage; None for other methods.
-        kept_epoch: the epoch of that stage whose student went on; None for other methods, or for the last.
+        kept_epoch: the epoch of that stage whose student the second stage begins with; None for other
+            methods, or for the last.
         nearest_mean_of_test: as ``nearest_mean``, but with means of the very test images, as in the authors'
             code, which is optimistic.
         joint_old: accuracy on images of the teacher's classes, among the classes of teacher and student; None
@@ -124,7 +122,7 @@ class CrossTaskOverlap(StudyModel):
     weights: dict[str, TeacherDoubt]
 
 
-class CrossTaskResult(Shown, StudyModel):
+class CrossTaskResult(Shown, StudyFile):
     """A finished cross-task study.
 
     Attributes:
@@ -141,9 +139,8 @@ class CrossTaskResult(Shown, StudyModel):
     """
 
     FILE: ClassVar[str] = "crosstask.json"
+    KIND: ClassVar[str] = "cross-task study"
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    path: Path = Field(exclude=True)
     data: str
     teacher: str
     student: str
@@ -179,27 +176,6 @@ class CrossTaskResult(Shown, StudyModel):
             for cell in one.cells
             for seed, top1 in zip(self.seeds, cell.last.values)
         ]
-
-    def save(self) -> None:
-        """Write ``crosstask.json`` into the folder.
-
-        Raises:
-            PursuhintError: it cannot be written.
-        """
-        write_json(self.path / self.FILE, self.model_dump(mode="json", by_alias=True))
-
-    @classmethod
-    def load(cls, folder: Path | str) -> Self:
-        """Read the folder of a finished study.
-
-        Raises:
-            PursuhintError: it holds none, or one that is damaged.
-        """
-        path = Path(folder) / cls.FILE
-        values = read_json(path, "cross-task study")
-        if isinstance(values, dict):
-            values = {**values, "path": path.parent}
-        return validated(cls, values, f"the cross-task study {path}")
 
     def cell(self, overlap: float, method: str) -> CrossTaskCell:
         """A method at an overlap in percent.

@@ -23,19 +23,13 @@ class StudyModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class FinishedStudy(StudyModel):
-    """A finished study, as its folder holds it.
+class StudyFile(StudyModel):
+    """The JSON file of a study's folder.
 
     Attributes:
-        FILE: name of the JSON file in the folder.
+        FILE: name of the file.
         KIND: what messages call the study.
         path: its folder.
-        outcome: the number by which the ways of training are compared.
-        recipe: settings shared by all runs; its seed does not apply.
-        seeds: in the order in which every way of training lists its runs.
-        margin: the smallest difference that matters, in points, for the verdict "equal"; None in studies of
-            older versions.
-        provenance: command, teacher and data that it comes from; None in files of older versions.
     """
 
     FILE: ClassVar[str]
@@ -43,11 +37,6 @@ class FinishedStudy(StudyModel):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     path: Path = Field(exclude=True)
-    outcome: str = OUTCOME
-    recipe: dict[str, Any]
-    seeds: tuple[int, ...]
-    margin: float | None = None
-    provenance: BaseProvenance | None = None
 
     def save(self) -> None:
         """Write the JSON file into the study's folder.
@@ -70,6 +59,26 @@ class FinishedStudy(StudyModel):
         if isinstance(values, dict):
             values = {**values, "path": path.parent}
         return validated(cls, values, f"the {cls.KIND} {path}")
+
+
+class FinishedStudy(StudyFile):
+    """A finished study of several ways of training.
+
+    Attributes:
+        path: its folder.
+        outcome: the number by which the ways of training are compared.
+        recipe: settings shared by all runs; its seed does not apply.
+        seeds: in the order in which every way of training lists its runs.
+        margin: the smallest difference that matters, in points, for the verdict "equal"; None in studies of
+            older versions.
+        provenance: command, teacher and data that it comes from; None in files of older versions.
+    """
+
+    outcome: str = OUTCOME
+    recipe: dict[str, Any]
+    seeds: tuple[int, ...]
+    margin: float | None = None
+    provenance: BaseProvenance | None = None
 
 
 class _Named(Protocol):

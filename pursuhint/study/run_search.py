@@ -181,7 +181,6 @@ class _Search:
     def _claim(self) -> Parts:
         """Check the folder and everything that trials share, and mark the folder as this search's."""
         resolved = resolve_recipe(self.recipe, self.inputs)
-        self.student_name = resolved.student.network
         self.teacher_name = "" if resolved.teacher is None else resolved.teacher.network
         parts = prepare(resolved, self.inputs.with_plan_of(self.recipe))
         if parts.plan is not None or resolved.hints is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pursuhint._util.arguments import is_number
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.loss_syntax import parse_value
 
@@ -89,7 +90,7 @@ def parse_varied(text: str) -> Varied:
     limits, _, scale = rest.partition(":")
     low, high = (parse_value(limit) for limit in limits.split("..", 1))
     for limit in (low, high):
-        if isinstance(limit, bool) or not isinstance(limit, int | float):
+        if not is_number(limit):
             raise PursuhintError(f"{limit!r} in {text!r} is not a number; {_FORM}")
     if scale not in ("", "log"):
         raise PursuhintError(f"{text!r} has the scale {scale!r}; there is log")

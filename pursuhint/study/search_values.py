@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pursuhint._util.arguments import is_number
 from pursuhint.errors import PursuhintError
 from pursuhint.training.recipe.loss_syntax import parse_value
 from pursuhint.training.recipe.resolve import resolve_recipe
@@ -124,7 +125,7 @@ def _place(varied: Varied, value: Any) -> float | str | None:
     if varied.choices:
         plain = list(value) if isinstance(value, tuple) else value
         return next((text for text in varied.choices if parse_value(text) == plain), None)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_number(value):
         return None
     assert varied.low is not None
     assert varied.high is not None

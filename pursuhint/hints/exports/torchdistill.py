@@ -46,7 +46,8 @@ def configuration(pairs: Sequence[tuple[HintPoint, HintPoint]], loss: str, weigh
         for index, (student, teacher) in enumerate(pairs, start=1):
             if "input" in (student.tap.kind, teacher.tap.kind):
                 raise PursuhintError(
-                    "torchdistill's SPKDLoss reads outputs only; analyze with --position post"
+                    "torchdistill's SPKDLoss reads outputs only; take points after the activation "
+                    "(--activation post)"
                 )
             names = {"student_output_path": student.tap.module, "teacher_output_path": teacher.tap.module}
             criterion = {"key": "SPKDLoss", "kwargs": {**names, "reduction": "batchmean"}}

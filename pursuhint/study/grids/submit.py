@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["JobOptions", "submit_grid"]
 
 FOLDER = "jobs"
-SCHEDULERS = ("slurm", "local")
 
 _MINUTES = 24 * 60  # a job's time; submitit's own default is five minutes
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from pursuhint._util.arguments import is_number
 from pursuhint._util.yaml_text import parse_yaml
 from pursuhint.errors import PursuhintError
 from pursuhint.losses import ALIASES, LOSSES
@@ -68,7 +69,7 @@ def parse_loss(text: str) -> tuple[str, dict[str, Any]]:
     head, _, tail = text.partition(":")
     name, has_weight, weight_text = head.partition("=")
     weight = parse_value(weight_text) if has_weight else None
-    if not name.strip() or (has_weight and (isinstance(weight, bool) or not isinstance(weight, int | float))):
+    if not name.strip() or (has_weight and not is_number(weight)):
         raise PursuhintError(f"cannot read the loss {text!r}; {_FORM}")
     entry: dict[str, Any] = {"weight": weight}
     for option in filter(None, re.split(r",(?![^\[]*\])", tail)):  # commas inside a list belong to it

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pursuhint._util.arguments import is_number
 from pursuhint._util.atomic_files import read_json
 from pursuhint._util.json_files import checked
 from pursuhint._util.provenance import BaseProvenance
@@ -154,11 +155,7 @@ def checked_epoch(values: Any, what: str) -> dict[str, Any]:
             raise PursuhintError(f"{what} is not valid: {name} is missing")
     for name, value in values.items():
         expected = "a text" if name == "stage" else "a number"
-        good = isinstance(value, str) if name == "stage" else _is_number(value)
+        good = isinstance(value, str) if name == "stage" else is_number(value)
         if not (good or (value is None and name not in _NEEDED)):
             raise PursuhintError(f"{what} is not valid: {name}: expected {expected}, got {str(value)[:40]!r}")
     return dict(values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
