@@ -31,7 +31,7 @@ def build_scheduled(
         PursuhintError: the loss chooses its points itself, changes the student, or has no main stage; as
             `pursuhint.losses.Loss.build`.
     """
-    _check(kind, context)
+    _check(kind, context, options)
     variants: list[Loss] = []
     known: dict[Any, int] = {}
     steps: list[tuple[Use, ...]] = []
@@ -62,11 +62,11 @@ def build_scheduled(
     return ScheduledHints(variants, steps)
 
 
-def _check(kind: type[Loss], context: LossContext) -> None:
+def _check(kind: type[Loss], context: LossContext, options: Mapping[str, Any]) -> None:
     reasons = {
         "chooses its hint points itself": context.chosen is not None,
         "changes the student": kind.info.alters_student,
-        "ends before the main stage": kind.info.warm_up_only,
+        "ends before the main stage": kind.only_warms_up(options),
     }
     for reason, holds in reasons.items():
         if holds:

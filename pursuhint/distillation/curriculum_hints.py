@@ -70,9 +70,10 @@ class CurriculumHints(ScheduledHints):
         return target
 
     def resume_epoch(self) -> None:
-        """Take the target from the state that was loaded."""
+        """Take the target from the state that was loaded. In a warm-up all pairs stay at work."""
         target, _, self._since = self._state()
-        self._now = self.steps[target]
+        if not self._warming:
+            self._now = self.steps[target]
 
     @property
     def restarted(self) -> int:

@@ -162,6 +162,15 @@ class Loss(nn.Module):
         return False
 
     @classmethod
+    def only_warms_up(cls, hyperparameters: Mapping[str, Any]) -> bool:
+        """Whether the loss is computed in its `stages` and not in the main one.
+
+        Args:
+            hyperparameters: of the loss, those that are not the default.
+        """
+        return cls.info.warm_up_only
+
+    @classmethod
     def reads_energy(cls, hyperparameters: Mapping[str, Any]) -> bool:
         """Whether of the teacher's maps the loss reads the mean square over the channels alone.
 

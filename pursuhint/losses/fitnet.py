@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor
@@ -115,6 +115,11 @@ class FitNetLoss(HintLoss):
     def pair_arguments(cls, student: FeatureShape, teacher: FeatureShape) -> dict[str, Any]:
         """Sizes of the regressor, which ends in a ReLU where the teacher's point is behind one."""
         return {**super().pair_arguments(student, teacher), "relu": teacher.activation == "post"}
+
+    @classmethod
+    def only_warms_up(cls, hyperparameters: Mapping[str, Any]) -> bool:
+        """With ``two_stages`` alone."""
+        return bool(hyperparameters.get("two_stages", False))
 
     def stages(self) -> Sequence[WarmUp]:
         """The preparation of the student, with ``two_stages``."""

@@ -70,6 +70,7 @@ class ScaleDecoupledLoss(HintsLoss):
         inputs=("student_maps", "teacher_maps", "labels"),
         needs_teacher_classifier=True,
         classifier_parameters=("weight", "bias"),
+        softens_logits=True,
     )
 
     def __init__(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from pursuhint._util.distributed import gather
 from pursuhint.losses._parts.vectors import range_scale
 from pursuhint.losses.base import EmbeddingLoss
-from pursuhint.losses.checks import check_choice, check_positive, check_same_batch
+from pursuhint.losses.checks import check_choice, check_non_negative, check_positive, check_same_batch
 
 __all__ = ["SimpleRecipeLoss"]
 
@@ -26,7 +27,7 @@ class SimpleRecipeLoss(EmbeddingLoss):
 
     That is the ImageNet form (``variant="difference"``). The authors' DeiT form (``"correlation"``) compares
     the features over the batch, :math:`\log ( \sum_d | c_d - 1 |^4 + 10^{-5} )` with
-    :math:`c_d = \frac1b \sum_i u_{id} v_{id}`, and normalizes without ``eps``. The logarithm is a soft
+    :math:`c_d = \frac1b \sum_i u_{id} v_{id}`, and adds nothing to the variances. The logarithm is a soft
     maximum: a few large differences count as much as many small ones. The sum over the batch is in it, so
     that the value depends on the size of the batch. Classes and widths may differ.
 
@@ -38,7 +39,8 @@ class SimpleRecipeLoss(EmbeddingLoss):
         teacher_width: width of the teacher's embedding.
         variant: ``"difference"`` or ``"correlation"``.
         power: of the differences, above 0.
-        norm_eps: added to the variances, above 0. The DeiT form of the authors has 0.
+        norm_eps: added to the variances, at least 0; with 0, features that do not vary in the batch become 0.
+            Default: 1e-4 for ``"difference"``, 0 for ``"correlation"``.
         eps: added inside the logarithm, above 0; the authors' ImageNet form has 0, which gives minus infinity
             for equal embeddings. Default: 1e-12 for ``"difference"``, 1e-5 for ``"correlation"``.
 
@@ -66,13 +68,15 @@ class SimpleRecipeLoss(EmbeddingLoss):
         *,
         variant: Variant = "difference",
         power: float = 4.0,
-        norm_eps: float = 1e-4,
+        norm_eps: float | None = None,
         eps: float | None = None,
     ) -> None:
         super().__init__()
         check_choice(Variant, variant=variant)
         eps = {"difference": 1e-12, "correlation": 1e-5}[variant] if eps is None else eps
-        check_positive(power=power, norm_eps=norm_eps, eps=eps)
+        norm_eps = {"difference": 1e-4, "correlation": 0.0}[variant] if norm_eps is None else norm_eps
+        check_positive(power=power, eps=eps)
+        check_non_negative(norm_eps=norm_eps)
         self.variant = variant
         self.power = power
         self.norm_eps = norm_eps
@@ -105,4 +109,9 @@ class SimpleRecipeLoss(EmbeddingLoss):
         scale = range_scale(values, dim=0)  # so that squares of large features stay finite
         values = values * scale
         centered = values - values.mean(0)
-        return centered * (centered.square().mean(0) + self.norm_eps * scale[0].square()).rsqrt()
+        variance = centered.square().mean(0)
+        if self.norm_eps:
+            return centered * (variance + self.norm_eps * scale[0].square()).rsqrt()
+        rounding = 16 * torch.finfo(values.dtype).eps * values.detach().abs().amax(0)
+        varies = variance > rounding.square()
+        return torch.where(varies, centered * variance.where(varies, 1.0).rsqrt(), 0.0)

@@ -114,6 +114,19 @@ def test_similarity_of_a_batch_is_debiased_cka():
     assert abs(float(independent.mean())) < 0.03  # the biased one is near 0.9
 
 
+def test_all_pairs_warm_up_also_when_the_epoch_is_resumed(teacher):
+    ours = build(teacher, Curriculum(), loss="ft")
+    loss = ours.loss("ft")
+    ours.begin_stage(*ours.warm_ups()[0])
+    assert loss.present_pairs == (0, 1, 2)
+    ours.resume_epoch()
+    assert loss.present_pairs == (0, 1, 2)
+    ours.begin_stage()
+    ours.begin_epoch(0, 9)
+    ours.resume_epoch()
+    assert loss.present_pairs == (0,)
+
+
 def test_the_teacher_ends_at_its_present_target(teacher, batches):
     ours = build(teacher, Curriculum(threshold=1.0, cap=1))
     depths = []

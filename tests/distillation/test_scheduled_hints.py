@@ -15,6 +15,7 @@ from pursuhint.features import find_hint_points
 from pursuhint.hints import HintPlan
 from pursuhint.hints.schedules.random_each_epoch import draw, random_each_epoch
 from pursuhint.losses import LOSSES, get_loss
+from pursuhint.training.recipe.schema import LossConfig
 from tests.helpers.study_runs import untrained
 
 EXAMPLE = torch.zeros(2, 1, 8, 8)
@@ -168,6 +169,13 @@ def test_any_hint_loss_follows_a_schedule_or_says_why_not(teacher, batch, name):
         assert torch.isfinite(losses.parts[name])
         trained = [parameter.grad for parameter in ours.parameters() if parameter.grad is not None]
         assert all(gradient.isfinite().all() for gradient in trained)
+
+
+def test_a_loss_that_ends_before_the_main_stage_by_an_option_is_refused(teacher):
+    student = untrained("resnet8")
+    losses = {"fitnet": LossConfig(weight=1.0, options={"two_stages": True})}
+    with pytest.raises(PursuhintError, match="ends before the main stage"):
+        distiller(teacher, student, drawn(teacher, student), losses)
 
 
 def test_an_epoch_after_the_last_draw_is_refused(teacher):

@@ -108,7 +108,9 @@ def test_a_run_resumes_to_the_same_weights(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "losses", [{"wsld": None}, {"ce": 0, "at": 100}, {"ce": 1}], ids=["inside", "without", "alone"]
+    "losses",
+    [{"wsld": None}, {"ce": 0, "at": 100}, {"ce": 1}, {"fsp": None}, {"fitnet": {"two_stages": True}}],
+    ids=["inside", "without", "alone", "warm-up", "warm-up-by-option"],
 )
 def test_both_kinds_of_losses_are_needed(losses):
     changes = {"losses": losses} | ({"teacher": None} if losses == {"ce": 1} else {})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from pursuhint.losses.base import Loss
+from pursuhint.losses.base import Loss, WarmUp
 
 if TYPE_CHECKING:
     from pursuhint.losses.context import LossContext
@@ -44,8 +44,11 @@ class LearnedTemperatureLoss(Loss):
         super().__init__()
         self.loss = loss
         learns = [part for part in (loss.info.learns, "the temperature") if part]
-        no_grad = tuple(f"loss.{name}" for name in loss.info.no_grad_parameters)
-        self.info = loss.info.replace(learns=" and ".join(learns), no_grad_parameters=no_grad)
+        self.info = loss.info.replace(
+            learns=" and ".join(learns),
+            no_grad_parameters=tuple(f"loss.{name}" for name in loss.info.no_grad_parameters),
+            shared_buffers=tuple(f"loss.{name}" for name in loss.info.shared_buffers),
+        )
         self.theta = nn.Parameter(torch.ones(()))
         self.strength = -1.0
 
@@ -79,9 +82,25 @@ class LearnedTemperatureLoss(Loss):
         """As the loss does."""
         return self.loss.prepare(student)
 
+    def transform_logits(self, logits: Tensor) -> Tensor:
+        """As the loss does."""
+        return self.loss.transform_logits(logits)
+
+    def export(self, student: nn.Module) -> nn.Module:
+        """As the loss does."""
+        return self.loss.export(student)
+
     def other_heads(self, student: nn.Module) -> Mapping[str, nn.Module]:
         """As the loss says."""
         return self.loss.other_heads(student)
+
+    def stages(self) -> Sequence[WarmUp]:
+        """Those of the loss."""
+        return self.loss.stages()
+
+    def begin_stage(self, stage: str | None) -> None:
+        """The loss begins the stage."""
+        self.loss.begin_stage(stage)
 
 
 def build_learned(kind: type[Loss], context: LossContext, options: Mapping[str, Any]) -> Loss:
