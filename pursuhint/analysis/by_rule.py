@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from pursuhint.data import Batch, ImageData, InputData, make_loader, sample_indices
+from pursuhint.analysis.sample_batches import SampleBatches
+from pursuhint.data import ImageData, InputData, sample_indices
 from pursuhint.features.call_trace import evaluating
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES, choose_by_rule
 from pursuhint.hints.rules.source import RuleSource
 
 __all__ = ["TrainingImages", "plan_by_rule"]
-
-_BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +50,9 @@ def plan_by_rule(name: str, source: RuleSource, teacher: nn.Module, images: Trai
     if rule is None or not rule.images:
         return choose_by_rule(name, source)
     indices = sample_indices(images.data, min(images.samples, rule.images), source.seed)
-
-    def batches() -> Iterable[Batch]:
-        loader = make_loader(
-            images.data,
-            "train",
-            batch_size=_BATCH,
-            training=False,
-            device=images.device,
-            workers=images.workers,
-            subset=indices,
-        )
-        return loader.epoch(0)
-
+    load = SampleBatches(images.data, images.device, workers=images.workers)
     teacher = teacher.to(images.device)
     with evaluating(teacher):
-        return choose_by_rule(name, replace(source, teacher=teacher, batches=batches, images=len(indices)))
+        return choose_by_rule(
+            name, replace(source, teacher=teacher, batches=lambda: load(indices), images=len(indices))
+        )

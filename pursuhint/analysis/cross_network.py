@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -10,8 +10,10 @@ from torch import nn
 from pursuhint._util.devices import choose_device
 from pursuhint._util.progress_bars import counted
 from pursuhint.analysis.collection import collect, pooled_widths
+from pursuhint.analysis.metric_names import metric_names
 from pursuhint.analysis.pass_options import PassOptions
-from pursuhint.data import Batch, DataLike, make_loader, sample_indices
+from pursuhint.analysis.sample_batches import SampleBatches
+from pursuhint.data import DataLike, sample_indices
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
 from pursuhint.features.pooling import get_pooling
@@ -93,9 +95,7 @@ def compare_networks(
         >>> found["cka"].values.shape
         torch.Size([6, 3])
     """
-    if isinstance(metrics, str) or not metrics:
-        raise PursuhintError(f"metrics must be one or more names in a list, got {metrics!r}")
-    computed = [get_metric(name) for name in dict.fromkeys(metrics)]
+    computed = [get_metric(name) for name in metric_names(metrics)]
     if exact_median:
         computed = [with_exact_median(metric) for metric in computed]
     if samples < 2:
@@ -104,13 +104,8 @@ def compare_networks(
     options = PassOptions(get_pooling(pooling), device, autocast, fuse_batchnorm, channels_last)
     indices = sample_indices(data, samples, seed)
 
-    def batches(size: int = batch_size, chosen: torch.Tensor = indices) -> Iterable[Batch]:
-        loader = make_loader(
-            data, "train", batch_size=size, training=False, device=device, workers=workers, subset=chosen
-        )
-        return loader.epoch(0)
-
-    example = next(iter(batches(1, indices[:1]))).images
+    batches = SampleBatches(data, device, batch_size, workers)
+    example = batches.example(indices)
     networks = []
     for network, points in ((teacher, teacher_points), (student, student_points)):
         network.to(device)
@@ -130,7 +125,7 @@ def compare_networks(
             if watch is not None:
                 watch(done, len(indices))
 
-        layers = collect(networks, batches(), options, layout=layout, on_batch=on_batch)
+        layers = collect(networks, batches(indices), options, layout=layout, on_batch=on_batch)
     (_, of_teacher), (_, of_student) = networks
     found_values = similarities_between(layers, len(of_teacher), computed)
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,32 +18,32 @@ from pursuhint._util.fingerprint import fingerprint_network
 from pursuhint._util.network_input import named_tensors
 from pursuhint._util.progress_bars import counted
 from pursuhint._util.provenance import circumstances, weights_from
+from pursuhint._util.timing import CollectSeconds
 from pursuhint.analysis.auto_samples import AutoSamples
-from pursuhint.analysis.collection import pooled_widths
-from pursuhint.analysis.collection_plan import CollectionPlan
+from pursuhint.analysis.collection_plan import Collected, CollectionPlan
 from pursuhint.analysis.from_statistics import AnalysisRequest, analyze_statistics, with_pre, with_sampling
+from pursuhint.analysis.layers_to_compare import LayersToCompare
+from pursuhint.analysis.metric_names import metric_names, with_normalized
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.analysis.provenance import Provenance
 from pursuhint.analysis.result import Analysis
 from pursuhint.analysis.resumable_pass import ACCURACY, SAVE_EVERY, SampleSource, StateOptions, forget
-from pursuhint.analysis.sample_size import TooFewSamples, too_few_samples
+from pursuhint.analysis.sample_batches import SampleBatches
 from pursuhint.analysis.stopping import StoppingRule
-from pursuhint.clustering.result import check_k
-from pursuhint.data import Batch, DataLike, ImageData, InputData, make_loader, sample_indices
+from pursuhint.data import DataLike, ImageData, InputData, sample_indices
 from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.data.preprocessing import Preprocessing
 from pursuhint.data.sample_order import SampleOrder
 from pursuhint.errors import PursuhintError, PursuhintWarning
-from pursuhint.features.hint_points import Activation, HintPoint, find_hint_points
-from pursuhint.features.pooling import Pooling, get_pooling
+from pursuhint.features.hint_points import Activation
+from pursuhint.features.pooling import get_pooling
 from pursuhint.hints.options import SelectionOptions
 from pursuhint.models.accuracy import measure_teacher
 from pursuhint.models.converted_images import takes_any_data
 from pursuhint.models.normalization import converted_to
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
 from pursuhint.similarity import NORMALIZED, check_normalized, get_metric
-from pursuhint.similarity.accumulators.choose import choose_layout, default_memory_limit
-from pursuhint.similarity.accumulators.sample_rows import bytes_of_sample_rows
+from pursuhint.similarity.accumulators.choose import default_memory_limit
 from pursuhint.similarity.kernel import with_exact_median
 from pursuhint.similarity.resampling import SHARDS, SMALLEST_SHARD
 
@@ -172,7 +172,8 @@ def analyze(
             begins. After it: features are not finite, or too few layers vary for k hint points.
     """
     arguments, began = _changed_arguments(locals()), circumstances()
-    names = _metrics_to_compute(metrics)
+    asked = metric_names(metrics)
+    names = with_normalized(asked)
     if normalize:
         check_normalized(metrics)
     pool = get_pooling(pooling)
@@ -186,67 +187,30 @@ def analyze(
     if most < 2:
         raise PursuhintError(f"similarity needs at least 2 samples, got samples={samples}")
     indices = sample_indices(data, most, seed)
-    for metric in map(get_metric, names):
-        if len(indices) < metric.samples:
-            raise PursuhintError(f"{metric.name} needs at least {metric.samples} samples, got {len(indices)}")
-    if class_quality and data.num_classes < 2:
-        raise PursuhintError(
-            f"class_quality compares classes, and {data.name} has {data.num_classes or 'none'}; leave it out"
-        )
+    _check_samples(data, names, len(indices), class_quality=class_quality)
     network = network.to(device)
-
-    def batches_of(chosen: Tensor, *, size: int = batch_size, workers: int = workers) -> Iterable[Batch]:
-        loader = make_loader(
-            data,
-            "train",
-            batch_size=size,
-            training=False,
-            device=device,
-            workers=workers,
-            subset=chosen,
-        )
-        return loader.epoch(0)
-
-    example = next(iter(batches_of(indices[:1], size=1, workers=0))).images
-    activations: tuple[Activation, ...] = ("post", "pre") if activation == "both" else (activation,)
-    points = {
-        side: find_hint_points(network, example, activation=side, include=include) for side in activations
-    }
-    for found in points.values():
-        if len(found) < 2:
-            raise PursuhintError(
-                f"similarity needs at least 2 layers; {type(network).__name__} has only {found[0]}"
-            )
-        pool.check(found)
-        if isinstance(k, int):
-            check_k(k, len(found))
-    computed = [with_exact_median(get_metric(name)) if exact_median else get_metric(name) for name in names]
+    batches = SampleBatches(data, device, batch_size, workers)
+    example = batches.example(indices)
+    layers = LayersToCompare.find(network, example, pool, activation=activation, include=include)
+    layers.check_k(k)
+    computed = tuple(
+        with_exact_median(get_metric(name)) if exact_median else get_metric(name) for name in names
+    )
     limit = default_memory_limit(device) if memory_limit is None else memory_limit
-    limit //= len(activations)
+    limit //= len(layers.points)
     if class_quality:
-        limit = _left_by_rows(limit, points.values(), pool, min(QUALITY_SAMPLES, len(indices)))
-    layouts = {
-        side: choose_layout(
-            pooled_widths(found, pool), computed, samples=len(indices), memory_limit=limit, device=device
-        )
-        for side, found in points.items()
-    }
-    asked = tuple(dict.fromkeys(metrics))
-    scarce = _scarce(names, points[activations[0]], pool, len(indices))
+        limit = layers.memory_beside_rows(limit, min(QUALITY_SAMPLES, len(indices)))
+    layouts = layers.layouts(computed, samples=len(indices), memory_limit=limit, device=device)
+    scarce = layers.too_few_samples(names, len(indices))
     for name in asked:
         if name in scarce:
             warnings.warn(PursuhintWarning(scarce[name].sentence()), stacklevel=3)
     no_stability = _why_no_stability(stability, len(indices), scarce=scarce.keys() >= set(asked))
     rule = None
     if auto is not None:
-        rule = StoppingRule(
-            auto,
-            len(indices),
-            get_metric(NORMALIZED.get(asked[0], asked[0]) if normalize else asked[0]),
-            selection,
-            samples_needed=_samples_needed(names, scarce, points.values(), pool),
-            seed=seed,
-        )
+        clustered = get_metric(NORMALIZED.get(asked[0], asked[0]) if normalize else asked[0])
+        needed = layers.samples_needed(names, scarce)
+        rule = StoppingRule(auto, len(indices), clustered, selection, samples_needed=needed, seed=seed)
     order = SampleOrder.growing(
         indices,
         (len(indices),) if auto is None or no_stability else auto.ends(len(indices)),
@@ -256,9 +220,9 @@ def analyze(
     )
     plan = CollectionPlan(
         network,
-        points,
+        layers.points,
         layouts,
-        SampleSource(order, batches_of),
+        SampleSource(order, batches),
         options,
         limit,
         classes=data.num_classes,
@@ -273,8 +237,9 @@ def analyze(
             "classes": data.num_classes,
             **({"class_quality": True} if class_quality else {}),
             **({} if auto is None else {"auto": asdict(auto), "selection": asdict(selection)}),
+            "name": data.name,
+            "data": fingerprint_data(data),
         }
-        settings |= {"name": data.name, "data": fingerprint_data(data)}
         states = StateOptions(Path(state), save_every, settings)
     shown = type(network).__name__ if network_name is None else network_name
     if accuracy is None:
@@ -284,11 +249,10 @@ def analyze(
         on_accuracy(accuracy)
     with counted(progress, on_progress, f"analyzing {shown}") as watch:
         gathered, spent = plan.collect(states=states, rule=rule, on_progress=watch)
-    taken = gathered[activations[0]].statistics.count
+    taken = next(iter(gathered.values())).statistics.count
     if taken < len(indices):
         indices = order.indices[:taken].sort().values
-        scarce = _scarce(names, points[activations[0]], pool, taken)
-    request = AnalysisRequest(asked, tuple(computed), selection, no_stability, scarce)
+        scarce = layers.too_few_samples(names, taken)
     provenance = Provenance(
         network=shown,
         data=data.name,
@@ -309,19 +273,48 @@ def analyze(
         **weights_from(checkpoint),
         **began,
     )
-    analyses: list[Analysis] = []
-    for collected in gathered.values():
-        analyses.append(analyze_statistics(collected, request, provenance, samples=indices, spent=spent))
-        # As many hint points before the activations as after them, so that the two can be compared.
-        request = replace(request, selection=replace(selection, k=len(analyses[0].plan)))
+    request = AnalysisRequest(asked, computed, selection, no_stability, scarce)
+    analyses = _analyses(gathered, request, provenance, samples=indices, spent=spent)
     if state is not None:
         forget(state)
     if rule is not None:
         analyses[0] = with_sampling(analyses[0], rule.found(taken, forward=spent.forward))
-    if len(analyses) == 1:
-        return analyses[0].finished()
-    post, pre = (analysis.finished() for analysis in analyses)
-    return with_pre(post, pre, selection)
+    post, *pre = (analysis.finished() for analysis in analyses)
+    return with_pre(post, pre[0], selection) if pre else post
+
+
+def _check_samples(
+    data: ImageData | InputData, metrics: Sequence[str], samples: int, *, class_quality: bool
+) -> None:
+    """Check that the metrics, and the knowledge quality if it is asked for, can be computed.
+
+    Raises:
+        PursuhintError: there are too few samples or classes.
+    """
+    for metric in map(get_metric, metrics):
+        if samples < metric.samples:
+            raise PursuhintError(f"{metric.name} needs at least {metric.samples} samples, got {samples}")
+    if class_quality and data.num_classes < 2:
+        raise PursuhintError(
+            f"class_quality compares classes, and {data.name} has {data.num_classes or 'none'}; leave it out"
+        )
+
+
+def _analyses(
+    gathered: Mapping[Activation, Collected],
+    request: AnalysisRequest,
+    provenance: Provenance,
+    *,
+    samples: Tensor,
+    spent: CollectSeconds,
+) -> list[Analysis]:
+    """The analyses of the features after and before the activations, in this order."""
+    analyses: list[Analysis] = []
+    for collected in gathered.values():
+        analyses.append(analyze_statistics(collected, request, provenance, samples=samples, spent=spent))
+        # As many hint points before the activations as after them, so that the two can be compared.
+        request = replace(request, selection=replace(request.selection, k=len(analyses[0].plan)))
+    return analyses
 
 
 def _rows_of(data: ImageData | InputData, order: SampleOrder, seed: int) -> Tensor:
@@ -329,22 +322,6 @@ def _rows_of(data: ImageData | InputData, order: SampleOrder, seed: int) -> Tens
     if len(order.stretches) > 1:
         return order.indices[:QUALITY_SAMPLES]
     return sample_indices(data, min(QUALITY_SAMPLES, len(order)), seed)
-
-
-def _left_by_rows(limit: int, sides: Iterable[Sequence[HintPoint]], pooling: Pooling, samples: int) -> int:
-    """What the features of single samples leave of the memory limit.
-
-    Raises:
-        PursuhintError: they leave nothing.
-    """
-    widest = max(sum(pooled_widths(points, pooling)) for points in sides)
-    needed = bytes_of_sample_rows(samples, widest)
-    if needed >= limit:
-        raise PursuhintError(
-            f"class_quality keeps the pooled features of {samples:,} images, {needed / 1e6:.0f} MB, and the "
-            f"memory limit is {limit / 1e6:.0f} MB; leave it out, or give more memory (--memory-limit)"
-        )
-    return limit - needed
 
 
 def _preprocessing(data: ImageData | InputData, network: nn.Module) -> Preprocessing | None:
@@ -374,32 +351,6 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _scarce(
-    metrics: Sequence[str], points: Sequence[HintPoint], pooling: Pooling, samples: int
-) -> dict[str, TooFewSamples]:
-    """The metrics with too few samples for the width of the layers."""
-    found = {
-        name: too_few_samples(
-            name, get_metric(name).samples_per_feature, points, pooled_widths(points, pooling), samples
-        )
-        for name in metrics
-    }
-    return {name: finding for name, finding in found.items() if finding is not None}
-
-
-def _samples_needed(
-    metrics: Sequence[str],
-    scarce: Container[str],
-    sides: Iterable[Sequence[HintPoint]],
-    pooling: Pooling,
-) -> int:
-    """The fewest samples that leave no metric with too few, but for those that have too few anyway."""
-    widest = max(max(pooled_widths(points, pooling)) for points in sides)
-    return max(
-        (get_metric(name).samples_per_feature * widest for name in metrics if name not in scarce), default=0
-    )
-
-
 def _why_no_stability(wanted: bool, samples: int, *, scarce: bool) -> str:
     """Reason for not estimating the stability of the choice; empty if it is estimated."""
     if not wanted:
@@ -407,11 +358,3 @@ def _why_no_stability(wanted: bool, samples: int, *, scarce: bool) -> str:
     if samples < SHARDS * SMALLEST_SHARD:
         return f"it takes at least {SHARDS * SMALLEST_SHARD} images, and there were {samples}"
     return "there are too few images for the width of the layers" if scarce else ""
-
-
-def _metrics_to_compute(metrics: Sequence[str]) -> tuple[str, ...]:
-    """The metrics asked for, each followed by its normalised form."""
-    if isinstance(metrics, str) or not metrics:
-        raise PursuhintError(f"metrics must be one or more names in a list, got {metrics!r}")
-    wanted = [name for metric in metrics for name in (metric, NORMALIZED.get(metric, metric))]
-    return tuple(dict.fromkeys(wanted))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pursuhint._util.devices import choose_device
-from pursuhint.analysis import analyze, compare_networks, cross_network
+from pursuhint.analysis import analyze, compare_networks, sample_batches
 from pursuhint.study.profile import profile_networks
 from tests.helpers.analysis_networks import noise_images, plain_network
 
@@ -39,12 +39,12 @@ def test_profile_networks():
 
 def test_compare_networks(monkeypatch):
     seen = []
-    make_loader = cross_network.make_loader
+    make_loader = sample_batches.make_loader
 
     def watched(*arguments, device, **options):
         seen.append(device)
         return make_loader(*arguments, device=device, **options)
 
-    monkeypatch.setattr(cross_network, "make_loader", watched)
+    monkeypatch.setattr(sample_batches, "make_loader", watched)
     compare_networks(plain_network(), plain_network(), noise_images(), samples=40)
     assert set(seen) == {BEST}
