@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.hint_points import HintPoint, stage_ends
+from pursuhint.features.hint_points import HintPoint, number_of_stages, resolve_point, stage_ends
 from pursuhint.losses._parts.connectors import check_can_normalize
 from pursuhint.losses.base import LogitLoss
 from pursuhint.losses.checks import (
@@ -27,9 +27,11 @@ class OneForAllLoss(LogitLoss):
     r"""Ask the student for the teacher's logits at its end and at exits behind its stages.
 
     An exit brings the features of a stage to logits: convolutions of stride 2 down to the size of the last
-    stage, the mean over positions, and a classifier. Only logits are compared, so that teacher and student
-    may be of any two kinds (a transformer teaches a CNN). For the logits of each exit and of the student,
-    with the probabilities :math:`p` of the teacher, :math:`q` of the student, and the label :math:`y`,
+    stage, the mean over positions, and a classifier; for tokens, the mean and a classifier alone, where the
+    authors put transformer blocks. The stages are the student's own, whatever the teacher's are. Only logits
+    are compared, so that teacher and student may be of any two kinds (a transformer teaches a CNN). For the
+    logits of each exit and of the student, with the probabilities :math:`p` of the teacher, :math:`q` of the
+    student, and the label :math:`y`,
 
     .. math:: \ell = - \frac1b \sum_i \sum_k \big[ (p_{ik} + 1_{k = y})^\gamma - 1_{k = y} \big]
               \log q_{ik} , \quad L = \ell_{\text{student}} + \sum_e \ell_e .
@@ -49,6 +51,8 @@ class OneForAllLoss(LogitLoss):
         gamma: the power of the exits, above 0.
         final_gamma: the power of the student's own logits; None for ``gamma``.
         temperature: divides all logits, above 0.
+        exit_points: module names or positions of the student's sub-blocks that have an exit, at least one;
+            None for the ends of its resolution stages, or of four equal parts of a network of one resolution.
 
     Raises:
         PursuhintError: a value is out of its range.
@@ -77,6 +81,7 @@ class OneForAllLoss(LogitLoss):
         gamma: float = 1.0,
         final_gamma: float | None = None,
         temperature: float = 1.0,
+        exit_points: tuple[str | int, ...] | None = None,
     ) -> None:
         super().__init__()
         final_gamma = gamma if final_gamma is None else final_gamma
@@ -84,9 +89,15 @@ class OneForAllLoss(LogitLoss):
         self.gamma = gamma
         self.final_gamma = final_gamma
         self.temperature = temperature
+        self.exit_points = exit_points
         self.exits = nn.ModuleList(
             Exit(channels, _halvings(size, exits[-1][1]), num_classes) for channels, size in exits
         )
+
+    @classmethod
+    def needs_hint_plan(cls) -> bool:
+        """Its points are the student's alone, and a plan has those that the teacher teaches."""
+        return False
 
     @classmethod
     def choose_points(
@@ -95,16 +106,20 @@ class OneForAllLoss(LogitLoss):
         candidates: Callable[[Network], Sequence[HintPoint]],
         **hyperparameters: Any,
     ) -> tuple[Sequence[HintPoint], Sequence[HintPoint]]:
-        """The student's points of the plan, or its stage ends without one; none of the teacher."""
-        named = dict.fromkeys(own for own, _ in pairs)
-        points = sorted(named, key=lambda point: point.position) or stage_ends(candidates("student"))
-        return tuple(points), ()
+        """The student's points with an exit, in depth order; none of the teacher."""
+        points, names = candidates("student"), hyperparameters.get("exit_points")
+        if names is None:
+            return stage_ends(points) if number_of_stages(points) > 1 else _ends_of_parts(points), ()
+        named = {resolve_point(points, name) for name in names}
+        return sorted(named, key=lambda point: point.position), ()
 
     @classmethod
     def check_context(cls, context: LossContext) -> None:
         """The student alone has hint points."""
         if not context.student_shapes:
-            raise PursuhintError("OFA puts exits behind points of the student, but there are none")
+            raise PursuhintError(
+                "OFA puts exits behind sub-blocks of the student, but there are none; name some (exit_points)"
+            )
         if context.teacher_classes not in (None, context.num_classes):
             check_teacher_classifies(cls.info.title, context)
             raise PursuhintError(
@@ -193,3 +208,9 @@ def _halvings(size: tuple[int, ...], last: tuple[int, ...]) -> int:
         size = tuple((side + 1) // 2 for side in size)
         count += 1
     return count
+
+
+def _ends_of_parts(points: Sequence[HintPoint], parts: int = 4) -> list[HintPoint]:
+    """The last points of equal parts of the depth, or all where there are fewer points than parts."""
+    parts = min(parts, len(points))
+    return [points[(part + 1) * len(points) // parts - 1] for part in range(parts)]

@@ -21,7 +21,7 @@ from tests.helpers.study_runs import untrained
 EXAMPLE = torch.zeros(2, 1, 8, 8)
 EPOCHS = 3
 
-STAYS = {"afd", "ofa", "norm", "simkd", "ab", "fsp"}
+STAYS = {"afd", "norm", "simkd", "ab", "fsp"}
 """Losses with a hint plan that choose their own points, change the student, or end before the main stage."""
 
 

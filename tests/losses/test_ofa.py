@@ -8,8 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from pursuhint.data.batch import Batch
+from pursuhint.distillation import Distiller
 from pursuhint.errors import PursuhintError
+from pursuhint.features import find_hint_points
 from pursuhint.losses.ofa import OneForAllLoss
+from pursuhint.training.recipe.schema import LossConfig
+from tests.helpers.study_runs import untrained
 from tests.losses.test_nkd import LABELS, logits, softmax
 
 
@@ -56,6 +61,45 @@ def test_tokens_and_vectors_have_exits_too():
     loss = OneForAllLoss([(4, (17,)), (6, ())], 7)
     values = loss.terms(*logits(), LABELS, [torch.randn(5, 17, 4), torch.randn(5, 6)])
     assert len(values) == 3
+
+
+def exits(student, **options):
+    """Modules of the student with an exit, of a distiller whose teacher has one stage."""
+    images = torch.zeros(2, 1, 8, 8)
+    distiller = Distiller.build(
+        student,
+        blocks(6),
+        losses={"ofa": LossConfig(weight=1.0, options=options)},
+        num_classes=10,
+        num_samples=8,
+        example=images,
+    )
+    batch = Batch(torch.randn(8, 1, 8, 8), torch.arange(8), torch.arange(8))
+    assert distiller(batch).total.isfinite()
+    assert len(distiller.loss("ofa").exits) == len(distiller._student_points)
+    return [point.module for point in distiller._student_points]
+
+
+def blocks(count: int) -> nn.Module:
+    """A network of one resolution, with so many sub-blocks."""
+    torch.manual_seed(0)
+    units = [nn.Sequential(nn.Conv2d(1 if not i else 4, 4, 3, padding=1), nn.ReLU()) for i in range(count)]
+    return nn.Sequential(*units, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+
+def test_exits_are_behind_the_stages_of_the_student_whatever_the_teacher_has():
+    assert exits(untrained("resnet14")) == ["layer1.1", "layer2.1", "layer3.1"]
+    assert exits(untrained("resnet14"), exit_points=("layer3.0", 2)) == ["layer1.1", "layer3.0"]
+    with pytest.raises(PursuhintError, match="no hint point 'layer9'"):
+        exits(untrained("resnet14"), exit_points=("layer9",))
+
+
+@pytest.mark.parametrize(("count", "expected"), [(8, [2, 4, 6, 8]), (5, [1, 2, 3, 5]), (3, [1, 2, 3])])
+def test_a_network_of_one_resolution_has_exits_behind_four_equal_parts(count, expected):
+    network = blocks(count)
+    points = find_hint_points(network, torch.zeros(2, 1, 8, 8))
+    assert len(points) == count
+    assert exits(network) == [points[position - 1].module for position in expected]
 
 
 @pytest.mark.parametrize("options", [{"gamma": 0.0}, {"final_gamma": -1.0}, {"temperature": 0.0}])
