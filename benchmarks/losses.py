@@ -316,11 +316,17 @@ def _overview(summaries: Sequence[LossSummary]) -> str:
                 learns,
                 f"{loss.info.default_weight:g}",
                 "inside" if loss.ce_weight is None else f"{loss.ce_weight:g}",
-                loss.stages_text,
+                _stages(loss),
                 "yes" if loss.info.batch_coupled else "no",
             ]
         )
     return _markdown(rows)
+
+
+def _stages(loss: LossSummary) -> str:
+    """The stages of a training in order, as ``"30 epochs hints -> main"``."""
+    before = [f"{stage.epochs} epochs {stage.name}" for stage in loss.stages]
+    return " -> ".join([*before, "main without it" if loss.info.warm_up_only else "main"])
 
 
 def _banks(summaries: Sequence[LossSummary]) -> str:
