@@ -32,10 +32,10 @@ from .options import apply, auto_samples, examples, refuse_typed
 @apply(
     "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "new_head", "data", "data_root",
     "tokenizer", "download", "image_size", "image_channels", "image_normalize", "exif",
-    "val_fraction", "metric",
+    "val_fraction", "several_metrics",
     "k_or_auto", "algorithm",
     "normalize", "position", "activations", "pooling", "include", "samples", "max_samples",
-    "stable_at", "batch_size", "stability", "memory_limit", "exact_median", "analysis_settings",
+    "stable_at", "batch_size_of_pass", "stability", "memory_limit", "exact_median", "analysis_settings",
     "seed", "device", "autocast", "workers", "out", "overwrite", "quiet", "json",
 )  # fmt: skip
 @click.option(

@@ -32,11 +32,17 @@ from .terminal import echo
     show_default=True,
     help="Which weights of the run: of its last or of its best epoch.",
 )
-@click.option("--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["test", "val", "train"]),
+    default="test",
+    show_default=True,
+    help="Which part of the data: test images, the validation part of --val-fraction, or training images.",
+)
 @apply(
     "teacher", "teacher_checkpoint", "pretrained", "checkpoint_key", "data", "data_root", "tokenizer",
     "download", "image_size", "image_channels", "image_normalize", "exif", "val_fraction",
-    "batch_size", "workers", "network_settings", "trust_code", "device", "json",
+    "batch_size_of_pass", "workers", "network_settings", "trust_code", "device", "json",
 )  # fmt: skip
 def command(
     run: Path | None,

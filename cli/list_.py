@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -139,8 +141,21 @@ def _metrics(verbose: bool) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"name": name, "about": title_of(METRICS[name])} for name in METRICS]
     if verbose:
         for row in rows:
-            row["about"] = get_metric(row["name"]).title
+            metric = get_metric(row["name"])
+            row["measures"] = _first_sentence(metric.pair)
+            row["needs"] = [
+                *["the features of all images in memory"] * (metric.needs == "rows"),
+                *[f"{metric.samples_per_feature} images for each feature of the widest layer, or more"]
+                * (metric.samples_per_feature > 0),
+            ]
+            row["note"] = "" if metric.symmetric else "that of x and y is not that of y and x"
     return rows + _from_others("metric", METRICS)
+
+
+def _first_sentence(function: Callable[..., Any]) -> str:
+    """The first sentence of a docstring as plain text."""
+    text = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
+    return re.sub(r",? *:math:`[^`]*`", "", text).replace("`", "").removesuffix(".")
 
 
 def _recipes(verbose: bool) -> list[dict[str, Any]]:
@@ -230,11 +245,15 @@ KINDS: dict[str, Callable[[bool], list[dict[str, Any]]]] = {
     "list",
     epilog=examples("pursuhint list losses --verbose", "pursuhint list models"),
 )
-@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("kind", metavar="KIND", type=click.Choice(list(KINDS)))
 @click.option("--verbose", "-v", is_flag=True, help="Say more about each.")
 @apply("json")
 def command(kind: str, verbose: bool, as_json: bool) -> None:
-    """List the names of models, datasets, losses, metrics, recipes, arms, figures or tables to train."""
+    """List the names of one KIND of thing, with a line about each.
+
+    KIND is models, datasets, losses, metrics, recipes, arms (ways of choosing hint positions), figures (of
+    the papers, to draw) or tables (of the papers, to train).
+    """
     rows = KINDS[kind](verbose)
     if as_json:
         click.echo(json.dumps(rows, indent=2))

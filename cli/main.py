@@ -72,14 +72,16 @@ class Commands(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if " ".join(args[:2]) in COMMANDS:  # "table run"
-            both = " ".join(args[:2])
-            return both, self.get_command(context, both), args[2:]
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            context.fail(f"no command named {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
-        name, command, words = super().resolve_command(context, args)
+        name: str | None
+        both = " ".join(args[:2])  # "table run"
+        if both in COMMANDS:
+            name, command, words = both, self.get_command(context, both), args[2:]
+        else:
+            if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+                context.fail(f"no command named {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
+            name, command, words = super().resolve_command(context, args)
         if command is not None and not context.resilient_parsing:  # which completes words
-            typed = TypedWords.of(command, words)
+            typed = TypedWords.of(command, words, context)
             say_repeated(typed)
             words = with_teacher_run(command, words, typed.values)
         return name, command, words

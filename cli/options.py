@@ -120,6 +120,28 @@ def _network_settings(more: str) -> Callable[..., Any]:
     )
 
 
+_METRIC_NAMES = f"Similarity of layers: {', '.join(METRICS)}"
+
+
+def _metric(help_text: str) -> Callable[..., Any]:
+    """``--metric``; a command that uses one alone refuses several."""
+    return click.option(
+        "--metric",
+        "metrics",
+        callback=early(early_checks.metric),
+        shell_complete=completion.metric,
+        metavar="NAME",
+        multiple=True,
+        help=help_text,
+    )
+
+
+def _batch_size(default: int) -> Callable[..., Any]:
+    return click.option(
+        "--batch-size", type=click.IntRange(min=1), help=f"Images a batch.  [default: {default}]"
+    )
+
+
 OPTIONS: dict[str, Callable[..., Any]] = {
     "teacher": click.option(
         "--teacher",
@@ -208,7 +230,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         metavar="PIXELS|HEIGHTxWIDTH",
         type=ImageSides(),
         help="Size of the network's input in pixels, such as 224 or 256x128 (height first). Images are "
-        "resized to cover it and their centre is cut out.",
+        "resized to cover it and their centre is cut out.  [default: the data's own]",
     ),
     "image_channels": click.option(
         "--image-channels",
@@ -241,15 +263,12 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         "shown and refused.",
     ),
     "download": click.option("--download", is_flag=True, help="Download missing data."),
-    "metric": click.option(
-        "--metric",
-        "metrics",
-        callback=early(early_checks.metric),
-        shell_complete=completion.metric,
-        metavar="NAME",
-        multiple=True,
-        help=f"Similarity of layers: {', '.join(METRICS)}. Repeat for several; the first one chooses.  "
-        "[default: cka]",
+    "metric": _metric(f"{_METRIC_NAMES}.  [default: cka]"),
+    "several_metrics": _metric(
+        f"{_METRIC_NAMES}. Repeat for several; the first one chooses.  [default: cka]"
+    ),
+    "metric_of_analysis": _metric(
+        f"{_METRIC_NAMES}; one that the analysis has.  [default: the first one of the analysis]"
     ),
     "k": click.option(
         "--k", type=click.IntRange(min=2), help="Number of hints.  [default: number of resolution stages]"
@@ -353,11 +372,13 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         multiple=True,
         help="Modules to use in place of the automatic candidates, e.g. 'layer3.*'. Repeatable.",
     ),
-    "batch_size": click.option("--batch-size", type=click.IntRange(min=1), help="Images a batch."),
+    "batch_size": _batch_size(64),
+    "batch_size_of_pass": _batch_size(256),
     "workers": click.option(
         "--workers",
         type=click.IntRange(min=0),
-        help="Processes that decode files, for data not held in memory.",
+        help="Processes that decode files, for data not held in memory; 0 decodes in the process that trains "
+        "or looks.  [default: 0]",
     ),
     "seed": click.option(
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed."

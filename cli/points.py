@@ -45,7 +45,11 @@ if TYPE_CHECKING:
     type=click.Choice([name for name, rule in RULES.items() if not rule.images and not rule.analysis]),
     help="Mark the points that a rule chooses with +; those of --rule that need no trained network.",
 )
-@click.option("--k", type=click.IntRange(min=1), help="With --rule: number of hints.")
+@click.option(
+    "--k",
+    type=click.IntRange(min=1),
+    help="With --rule: number of hints.  [default: number of resolution stages]",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),

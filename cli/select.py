@@ -24,7 +24,7 @@ from .output_files import save_plan
     ),
 )
 @folder_argument("analysis")
-@apply("metric", "k_or_auto", "algorithm", "normalize", "position", "json")
+@apply("metric_of_analysis", "k_or_auto", "algorithm", "normalize", "position", "json")
 @click.option(
     "--rule",
     type=click.Choice([name for name, rule in RULES.items() if not rule.images]),

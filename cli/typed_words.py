@@ -20,9 +20,18 @@ class TypedWords(NamedTuple):
     order: list[click.Parameter]
 
     @classmethod
-    def of(cls, command: click.Command, words: Sequence[str]) -> TypedWords:
-        """Read what follows the name of a command; nothing where click will refuse it."""
-        context = click.Context(command, info_name=command.name, resilient_parsing=True)
+    def of(
+        cls, command: click.Command, words: Sequence[str], parent: click.Context | None = None
+    ) -> TypedWords:
+        """Read what follows the name of a command; nothing where click will refuse it.
+
+        Args:
+            command: the command.
+            words: what follows its name.
+            parent: the context of the group. A command keeps the option for help that its first context
+                gives it, so without the group's context ``-h`` would be none.
+        """
+        context = click.Context(command, parent, info_name=command.name, resilient_parsing=True)
         try:
             values, _, order = command.make_parser(context).parse_args(list(words))
         except click.UsageError:

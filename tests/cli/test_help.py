@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import subprocess
 import sys
 
@@ -60,6 +61,32 @@ def verbose():
 
 def test_version(pursuhint):
     assert __version__ in pursuhint("--version").stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_the_short_word_for_help_works_after_every_command(command):
+    answers = [CliRunner().invoke(main, [*command.split(), word]) for word in ("-h", "--help")]
+    assert [answer.exit_code for answer in answers] == [0, 0]
+    assert answers[0].stdout == answers[1].stdout != ""
+
+
+def test_help_says_what_a_number_is_when_it_is_not_typed(helps):
+    """``--batch-size`` and ``--workers`` come from a table that several commands share."""
+    for command, (_, _, text) in helps.items():
+        words = " ".join(text.split())
+        for option in re.findall(r"--(?:batch-size|workers|image-size) \S+ .*?(?= --)", words):
+            assert "[default: " in option, (command, option)
+
+
+def test_only_the_command_that_takes_several_metrics_offers_to_repeat_them(helps):
+    takes = [command for command, (*_, text) in helps.items() if "--metric NAME" in text]
+    offers = [
+        command
+        for command in takes
+        if "Repeat for several" in " ".join(helps[command][2].partition("--metric NAME")[2].split())
+    ]
+    assert offers == ["analyze"]
+    assert set(takes) == {"analyze", "compare", "report", "select"}
 
 
 def test_a_mistyped_command_is_answered_with_the_nearest(pursuhint):

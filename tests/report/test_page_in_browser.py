@@ -123,6 +123,13 @@ def test_nothing_is_wider_than_the_window(browser, pages, width):
         assert browser.problems() == []
 
 
+def test_nothing_of_an_analysis_is_cut_off_on_a_desk(browser, pages):
+    show(browser, pages["analysis"], width=1280, scheme="light")
+    cut = "[...document.querySelectorAll('.sheet,.wide')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    assert browser.ask("document.querySelectorAll('.pair .sheet').length") > 2
+    assert browser.ask(f"{cut}.map(e => e.ariaLabel)") == []
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_text_can_be_read_in_both_schemes(browser, pages, scheme):
     for page in pages.values():

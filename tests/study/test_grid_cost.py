@@ -82,6 +82,9 @@ def test_a_dry_run_trains_nothing(tmp_path, capsys):
     main.main(args=[*words, "--seconds-per-step", "1", "--json"], standalone_mode=False)
     cost = json.loads(capsys.readouterr().out)
     assert (cost["cells"], cost["hours"]) == (21, pytest.approx(cost["steps"] / 3600))
-    main.main(args=[*words, "--seconds-per-step", "2", "--seeds", "0"], standalone_mode=False)
-    assert capsys.readouterr().out.startswith("7 cells, 0 of them finished;")
+    twice = ("--seeds", "0,1", "--seeds", "0")
+    main.main(args=[*words, "--seconds-per-step", "2", *twice], standalone_mode=False)
+    said = capsys.readouterr()
+    assert said.out.startswith("7 cells, 0 of them finished;")
+    assert "given 2 times; the last one counts: --seeds 0" in said.err
     assert not (tmp_path / "out").exists()

@@ -64,7 +64,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             "the ends of equal parts, the deepest of them taught to the shallowest point of the student",
             pairing="reverse",
         ),
-        "all-to-one": Rule("all to one", "one layer teaches every point of the student", takes_position=True),
+        "all-to-one": Rule(
+            "all to one", "one layer, which teaches every point of the student", takes_position=True
+        ),
         "published": Rule(
             "published", "the positions that PURSUhInT publishes for its teachers", takes_k=False
         ),

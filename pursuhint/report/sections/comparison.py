@@ -340,7 +340,7 @@ def _arms_grid(comparison: Comparison) -> Grid:
             where += f" ({', '.join(arm.runs[0].modules)})"
         values = ", ".join(f"{value:.2f}" for value in arm.last.values)
         rows.append((capital(arm.title), where, mean_std(arm.last), values, mean_std(arm.best)))
-    heads = ("Arm", "Hints at", "Last epoch", "by seed", "Best epoch")
+    heads = ("Arm", "Hints at", "Last epoch", "By seed", "Best epoch")
     return Grid(heads, tuple(rows), frozenset({2, 4}))
 
 
