@@ -223,6 +223,16 @@ def stage_ends(points: Sequence[HintPoint]) -> tuple[HintPoint, ...]:
     return tuple({point.stage: point for point in points}.values())
 
 
+def even_points(points: Sequence[HintPoint], count: int) -> tuple[HintPoint, ...]:
+    """The ends of equal parts of the depth: part p ends at point floor(p * points / count), counted from 1.
+
+    Args:
+        points: of a network, in depth order.
+        count: number of parts, from 1 to the number of points.
+    """
+    return tuple(points[part * len(points) // count - 1] for part in range(1, count + 1))
+
+
 def conventional_points(network: nn.Module, points: Sequence[HintPoint]) -> tuple[HintPoint, ...]:
     """The conventional hint points: the last sub-block of every stage.
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-RULES = ("last-map", "second-stage", "stem-and-stages")
-"""The rules of `points_by_rule`."""
+PAPER_POINTS = ("last-map", "second-stage", "stem-and-stages")
+"""The names of the rules of `points_by_rule`."""
 
 
 def points_by_rule(
     rule: str, network: nn.Module, points: Sequence[HintPoint], example: NetworkInput
 ) -> tuple[HintPoint, ...]:
-    """The points of one network, by one of `RULES`.
+    """The points of one network, by one of `PAPER_POINTS`.
 
     Args:
         rule: ``"last-map"``, the end of the last resolution stage; ``"second-stage"``, the end of the second

@@ -30,6 +30,7 @@ from pursuhint.errors import PursuhintError, PursuhintWarning
 from pursuhint.features.hint_points import (
     HintPoint,
     conventional_points,
+    even_points,
     find_hint_points,
     resolve_point,
     stage_ends,
@@ -400,8 +401,7 @@ class HintPlan(Shown):
             )
         if len(chosen) != wanted:
             pairing = "even" if pairing == "conventional" else pairing
-            # Part p of w ends at the point number floor((p + 1) * points / w), counted from 1.
-            chosen = [student_points[(part + 1) * there // wanted - 1] for part in range(wanted)]
+            chosen = even_points(student_points, wanted)
         by_depth = sorted(range(wanted), key=lambda i: self.pairs[i].teacher.position)
         if pairing == "reverse":
             by_depth.reverse()

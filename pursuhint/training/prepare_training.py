@@ -21,8 +21,7 @@ from pursuhint.distillation.distiller import Distiller
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint, find_hint_points
 from pursuhint.hints.options import default_k
-from pursuhint.hints.paper_points import RULES as PAPER_RULES
-from pursuhint.hints.paper_points import points_by_rule
+from pursuhint.hints.paper_points import PAPER_POINTS, points_by_rule
 from pursuhint.hints.plan import HintPlan
 from pursuhint.hints.rules import RULES, check_classes, choose_by_rule, looks_at_teacher
 from pursuhint.hints.rules.source import RuleSource
@@ -299,7 +298,7 @@ def _plan(
     elif hints.strategy == "all":
         others = find_hint_points(student, example, activation=hints.activation)
         return HintPlan.all_by_depth(points, others)
-    elif hints.strategy in PAPER_RULES:
+    elif hints.strategy in PAPER_POINTS:
         return _plan_by_rule(hints, points, student, teacher, example)
     elif hints.strategy in RULES:
         plan = choose_by_rule(str(hints.strategy), rule_source(hints, points, networks.teacher_name, losses))

@@ -5,11 +5,10 @@ Called "forward" and recommended as the default in arXiv 2502.04499; the layers 
 
 from __future__ import annotations
 
-from pursuhint.features.hint_points import HintPoint
+from pursuhint.features.hint_points import HintPoint, even_points
 from pursuhint.hints.rules.source import RuleSource
 
 
 def choose(source: RuleSource) -> list[HintPoint]:
     """Part p of k ends at layer number floor(p * layers / k), counted from 1."""
-    points, k = source.points, source.k
-    return [points[(part + 1) * len(points) // k - 1] for part in range(k)]
+    return list(even_points(source.points, source.k))

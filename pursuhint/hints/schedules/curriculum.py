@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.hint_points import HintPoint
+from pursuhint.features.hint_points import HintPoint, even_points
 from pursuhint.hints.plan import HintPair, HintPlan
 from pursuhint.hints.schedules import Curriculum
 
 __all__: list[str] = []
 
 
-def targets_of(points: Sequence[HintPoint], k: int | None, epochs: int) -> list[HintPoint]:
+def targets_of(points: Sequence[HintPoint], k: int | None, epochs: int) -> tuple[HintPoint, ...]:
     """The layers that teach one after the other.
 
     Args:
@@ -34,7 +34,7 @@ def targets_of(points: Sequence[HintPoint], k: int | None, epochs: int) -> list[
             f"a curriculum of {count} hint points needs as many epochs, and there are {epochs}; ask for "
             "fewer (--k) or train longer (--epochs)"
         )
-    return [points[(part + 1) * len(points) // count - 1] for part in range(count)]
+    return even_points(points, count)
 
 
 def curriculum(targets: Sequence[HintPoint], students: Sequence[HintPoint], schedule: Curriculum) -> HintPlan:

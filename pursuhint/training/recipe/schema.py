@@ -9,11 +9,9 @@ suggests the nearest one.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -28,10 +26,9 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from pursuhint._util.atomic_files import write_text
-from pursuhint._util.registry import check_name, did_you_mean, lookup
+from pursuhint._util.registry import check_name, lookup
 from pursuhint._util.size_bounds import LARGEST_CLASSES, LARGEST_SIDE
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.analysis.auto_samples import AutoSamples
@@ -44,11 +41,12 @@ from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.hints.schedules import Curriculum
 from pursuhint.losses import ALIASES, LOSSES
 from pursuhint.similarity import METRICS, check_normalized
-from pursuhint.training.recipe.hint_keys import with_effect
+from pursuhint.training.recipe.assignments import assign
 from pursuhint.training.recipe.inheritance import read_recipe, read_text
-from pursuhint.training.recipe.loss_syntax import parse_value, tidy_numbers
+from pursuhint.training.recipe.loss_syntax import tidy_numbers
 from pursuhint.training.recipe.received import Origin, check_code, read_from, without_download
 from pursuhint.training.recipe.renamed import refuse_old_names
+from pursuhint.training.recipe.validation_errors import explain
 
 __all__ = [
     "DataConfig",
@@ -594,8 +592,8 @@ class Recipe(_Section):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            problems = _problems(error.errors(include_url=False))
-            raise PursuhintError(f"{source}: {'; '.join(dict.fromkeys(problems))}") from None
+            problems = explain(error.errors(include_url=False), cls)
+            raise PursuhintError(f"{source}: {'; '.join(problems)}") from None
 
     @classmethod
     def from_yaml(cls, text: str, *, source: str = "the recipe") -> Recipe:
@@ -673,106 +671,7 @@ class Recipe(_Section):
         """
         values = self.to_dict()
         for assignment in [assignments] if isinstance(assignments, str) else assignments:
-            key, separator, text = assignment.partition("=")
-            if not separator or not all(key.strip().split(".")):
-                raise PursuhintError(f"cannot read {assignment!r}; write KEY=VALUE, e.g. optimizer.lr=0.1")
-            path, value = key.strip().split("."), parse_value(text)
-            if path[0] == "losses":
-                path[1:2] = [ALIASES.get(name, name) for name in path[1:2]]
-            _assign(values, path, value)
-            if path == ["hints", "points"] and value:  # points are a strategy of their own
-                values["hints"] |= {"strategy": "explicit", "file": None, "k": None}
-            if (
-                path[0] == "hints"
-                and path[1:] in ([], ["strategy"], ["file"])
-                and isinstance(values["hints"], dict)
-            ):  # what the strategy before it needed
-                values["hints"] = with_effect(values["hints"])
+            assign(values, assignment)
         recipe = type(self).from_dict(values)
         recipe._origin = self._origin
         return recipe
-
-
-_SHORT_FORMS = {
-    "student": "network",
-    "teacher": "network",
-    "data": "name",
-    "hints": "strategy",
-    "schedule": "kind",
-}
-
-
-def _assign(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set a nested entry. A section that is None starts from defaults; a short form sets one key of it."""
-    if isinstance(_get(values, path), dict) and not isinstance(value, dict):
-        if path[0] == "losses" and len(path) == 2:
-            path = [*path, "weight"]
-        elif len(path) == 1 and path[0] in _SHORT_FORMS and value is not None:
-            path = [path[0], _SHORT_FORMS[path[0]]]
-    for depth, key in enumerate(path[:-1], start=1):
-        if values.get(key) is None:
-            values[key] = {}
-        values = values[key]
-        if not isinstance(values, dict):
-            name = ".".join(path[:depth])
-            raise PursuhintError(f"recipe key {name!r} holds a value, not keys; write {name}=VALUE")
-    values[path[-1]] = value
-
-
-def _get(values: Any, path: Sequence[str]) -> Any:
-    for key in path:
-        values = values.get(key) if isinstance(values, dict) else None
-    return values
-
-
-def _keys_of(kind: Any) -> dict[str, Any]:
-    """The keys of a section with their types; empty for any other type."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return {key: field.annotation for key, field in kind.model_fields.items()}
-    if isinstance(kind, type) and is_dataclass(kind):
-        return {field.name: field.type for field in fields(kind)}
-    return {}
-
-
-def _keys_at(path: Sequence[str | int]) -> list[str]:
-    """The keys of the section at a path; empty if there is none."""
-    keys = _keys_of(Recipe)
-    for step in path:
-        kind = keys.get(str(step))
-        keys = next((inner for own in (kind, *get_args(kind)) if (inner := _keys_of(own))), {})
-    return list(keys)
-
-
-def _problems(details: Sequence[ErrorDetails]) -> list[str]:
-    """One clause for every value; of a value that may be of several kinds, what the first kind says."""
-    found: dict[tuple[str | int, ...], ErrorDetails] = {}
-    for detail in details:
-        path = tuple(step for step in detail["loc"] if not _KIND.fullmatch(str(step)))
-        found.setdefault(path, {**detail, "loc": path})
-    return [_explain(detail) for detail in found.values()]
-
-
-_KIND = re.compile(r"constrained-\w+|\w+\[.*|int|float|str|bool|dict|list|tuple|([A-Z][a-z]+){2,}")
-"""Steps of a pydantic path that name one of several kinds of a value, and are no key."""
-
-
-def _explain(detail: ErrorDetails) -> str:
-    """Rewrite a pydantic error as a clause that says what to change."""
-    path = detail["loc"]
-    name = ".".join(str(key) for key in path)
-    kind, message = detail["type"], detail["msg"]
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"unknown key {name!r}; {did_you_mean(str(path[-1]), _keys_at(path[:-1]))}"
-    if kind == "missing":
-        return f"{name!r} is missing"
-    got = f", got {detail['input']!r}"
-    if kind == "literal_error":
-        choices = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
-        return f"{name!r} has no choice {detail['input']!r}; {did_you_mean(str(detail['input']), choices)}"
-    if kind in ("model_type", "dataclass_type", "dict_type"):
-        return f"{name!r} must be a mapping of keys to values{got}"
-    message = message.split(", ")[0]
-    for start, verb in (("Input should be ", "must be "), ("Input should ", "must ")):
-        if message.startswith(start):
-            return f"{name!r} {verb}{message.removeprefix(start)}{got}"
-    return f"{name!r}: {message[:1].lower()}{message[1:]}{got}"

@@ -30,14 +30,14 @@ def check_same_run(
 ) -> bool:
     """Check whether a folder holds the run that is about to be written into it.
 
+    A checkpoint is known by its content, and a folder of images by its fingerprint: the same files at another
+    place are the same. Until the data are loaded, any folder of images passes; see `data_moved`.
+
     Args:
         folder: the run folder; it need not exist.
         recipe: complete, as `resolve_recipe` returns it.
         inputs: by name, fingerprints of networks and data that the recipe does not contain.
         data: of the run that is about to be written, if they are loaded.
-
-    A checkpoint is known by its content, and a folder of images by its fingerprint: the same files at another
-    place are the same. Until the data are loaded, any folder of images passes; see `data_moved`.
 
     Returns:
         True if the folder holds this run, finished or not; False if it holds none.
