@@ -16,7 +16,7 @@ from pursuhint.study.arms import DEFAULT_ARMS, WITHOUT_HINTS, find_arm
 from . import completion, early_checks
 from .command_line import record_command
 from .early_checks import early
-from .options import FIXED_SAMPLES, apply, examples, refuse_typed, typed
+from .options import FIXED_SAMPLES, WholeNumber, apply, examples, refuse_typed, typed
 from .recipe_options import build_recipe, recipe_options, rounded_for_recording
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Lengths(click.ParamType):
 )
 @click.option(
     "--at-once",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Students in training at the same time: fewer take less memory, and more passes of the teacher.  "
     "[default: all of a seed]",
@@ -139,7 +139,7 @@ class Lengths(click.ParamType):
 )
 @click.option(
     "--max-seeds",
-    type=click.IntRange(min=3),
+    type=WholeNumber(min=3),
     metavar="N",
     help="With --until-decided: the most seeds.  [default: 20]",
 )

@@ -15,7 +15,7 @@ from . import early_checks
 from .command_line import record_command
 from .compare import parse_seeds
 from .early_checks import early
-from .options import apply, examples, refuse_typed
+from .options import WholeNumber, apply, examples, refuse_typed
 from .recipe_options import build_recipe, recipe_options
 
 
@@ -80,7 +80,7 @@ class Overlaps(click.ParamType):
 )
 @click.option(
     "--matching-epochs",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="Epochs of refilled's first stage.  [default: as --epochs]",
 )
 @click.option(
@@ -92,7 +92,7 @@ class Overlaps(click.ParamType):
 )
 @click.option(
     "--score-every",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Epochs between two measurements for --keep-matching; its last epoch is always measured.  "
     "[default: 10]",
@@ -108,13 +108,13 @@ class Overlaps(click.ParamType):
 @click.option("--order-seed", type=int, default=0, show_default=True, help="Draws --order seed.")
 @click.option(
     "--task-classes",
-    type=click.IntRange(min=2),
+    type=WholeNumber(min=2),
     metavar="N",
     help="Classes of the teacher, and of the student.  [default: half of all]",
 )
 @click.option(
     "--at-once",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Students in training at the same time.  [default: all of a seed]",
 )

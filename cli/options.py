@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pursuhint._util.size_bounds import LARGEST_COUNT
 from pursuhint.clustering import ALGORITHMS
 from pursuhint.errors import PursuhintError
 from pursuhint.features.pooling import POOLINGS
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
     from pursuhint.analysis import AutoSamples
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class WholeNumber(click.IntRange):
+    """A count or seed: from a minimum up, up to the largest that NumPy and PyTorch take everywhere."""
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        number = super().convert(value, param, context)
+        if number > LARGEST_COUNT:
+            self.fail(f"{number} is more than {LARGEST_COUNT:,}", param, context)
+        return number
 
 
 class NumberOrAuto(click.ParamType):
@@ -138,7 +149,7 @@ def _metric(help_text: str) -> Callable[..., Any]:
 
 def _batch_size(default: int) -> Callable[..., Any]:
     return click.option(
-        "--batch-size", type=click.IntRange(min=1), help=f"Images a batch.  [default: {default}]"
+        "--batch-size", type=WholeNumber(min=1), help=f"Images a batch.  [default: {default}]"
     )
 
 
@@ -271,7 +282,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
         f"{_METRIC_NAMES}; one that the analysis has.  [default: the first one of the analysis]"
     ),
     "k": click.option(
-        "--k", type=click.IntRange(min=2), help="Number of hints.  [default: number of resolution stages]"
+        "--k", type=WholeNumber(min=2), help="Number of hints.  [default: number of resolution stages]"
     ),
     "k_or_auto": click.option(
         "--k",
@@ -354,7 +365,7 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     ),
     "max_samples": click.option(
         "--max-samples",
-        type=click.IntRange(min=2),
+        type=WholeNumber(min=2),
         metavar="N",
         help="With --samples auto: the most images.  [default: 10000]",
     ),
@@ -376,12 +387,12 @@ OPTIONS: dict[str, Callable[..., Any]] = {
     "batch_size_of_pass": _batch_size(256),
     "workers": click.option(
         "--workers",
-        type=click.IntRange(min=0),
+        type=WholeNumber(min=0),
         help="Processes that decode files, for data not held in memory; 0 decodes in the process that trains "
         "or looks.  [default: 0]",
     ),
     "seed": click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed."
+        "--seed", type=WholeNumber(min=0), default=0, show_default=True, help="Random seed."
     ),
     "device": click.option(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]"

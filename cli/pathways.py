@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .command_line import record_command
-from .options import apply, examples
+from .options import WholeNumber, apply, examples
 from .output_files import check_free
 from .recipe_options import build_recipe, recipe_options
 from .terminal import echo
@@ -27,7 +27,7 @@ from .terminal import echo
 @recipe_options
 @click.option(
     "--search-epochs",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=40,
     show_default=True,
     help="Epochs of the search; --epochs is the length of the training that the recipe is written for.",
@@ -47,7 +47,7 @@ from .terminal import echo
     help="Gradient of the weights: by differences, or exact (slower, second derivatives).",
 )
 @click.option("--hints", metavar="FILE", type=click.Path(path_type=Path), help="Hint points: a hints.json.")
-@click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: 0]")
+@click.option("--seed", type=WholeNumber(min=0), help="Random seed.  [default: 0]")
 @apply("device")
 @click.option(
     "--out",

@@ -15,7 +15,7 @@ from pursuhint.hints.rules import RULES
 from . import completion, early_checks
 from .early_checks import early
 from .network_settings import network_settings
-from .options import apply, examples, refuse_typed
+from .options import WholeNumber, apply, examples, refuse_typed
 from .output_files import save_plan
 from .terminal import echo
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     "data", "data_root", "download", "image_size", "val_fraction", "tokenizer", "activation",
     "include", "network_settings", "json",
 )  # fmt: skip
-@click.option("--size", type=click.IntRange(min=1), help="Side of the images, so that no data are needed.")
-@click.option("--channels", type=click.IntRange(min=1), default=3, show_default=True, help="With --size.")
+@click.option("--size", type=WholeNumber(min=1), help="Side of the images, so that no data are needed.")
+@click.option("--channels", type=WholeNumber(min=1), default=3, show_default=True, help="With --size.")
 @click.option(
     "--rule",
     type=click.Choice([name for name, rule in RULES.items() if not rule.images and not rule.analysis]),
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--k",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="With --rule: number of hints.  [default: number of resolution stages]",
 )
 @click.option(

@@ -15,7 +15,7 @@ from pursuhint.errors import PursuhintError
 
 from . import early_checks
 from .early_checks import early
-from .options import apply, examples, refuse_typed
+from .options import WholeNumber, apply, examples, refuse_typed
 from .terminal import echo, say
 
 _LONGEST = 60  # characters of a text in the table
@@ -49,7 +49,7 @@ _LARGEST_FILE = 1 << 28  # bytes
     help="Texts to classify, one a line; empty lines are left out.",
 )
 @click.option(
-    "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes printed for each sample."
+    "--top", type=WholeNumber(min=1), default=5, show_default=True, help="Classes printed for each sample."
 )
 @click.option(
     "--weights",

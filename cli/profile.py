@@ -15,7 +15,7 @@ from pursuhint.errors import PursuhintError
 
 from . import completion, early_checks
 from .early_checks import early
-from .options import apply, examples, refuse_typed, typed
+from .options import WholeNumber, apply, examples, refuse_typed, typed
 from .recipe_options import build_recipe, recipe_options
 from .terminal import echo
 
@@ -81,13 +81,13 @@ class SampleShape(click.ParamType):
     "--at-batch",
     "batch_sizes",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     multiple=True,
     help="Batch size at which latency is measured; repeatable.  [default: 1 and 64]",
 )
 @click.option(
     "--repeats",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=20,
     show_default=True,
     help="Timed passes of each network; the median counts.",
@@ -95,7 +95,7 @@ class SampleShape(click.ParamType):
 @click.option(
     "--steps",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="Take N training steps too, and show where their time goes: data, teacher, student, losses, "
     "backward, optimiser. Nothing is written.",
 )

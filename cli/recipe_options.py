@@ -11,7 +11,7 @@ import click
 from . import completion, early_checks
 from .early_checks import early
 from .given_twice import refuse_given_twice
-from .options import apply
+from .options import WholeNumber, apply
 from .recipe_keys import RECIPE_KEYS
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ _OWN: dict[str, Callable[[Any], Any]] = {
         "Repeatable; replaces the recipe's losses. Cross-entropy (ce) is added unless a loss contains it.",
     ),
     "epochs": click.option(
-        "--epochs", type=click.IntRange(min=1), help="Passes over the training data.  [default: 240]"
+        "--epochs", type=WholeNumber(min=1), help="Passes over the training data.  [default: 240]"
     ),
     "lr": click.option("--lr", type=float, help="Base learning rate.  [default: 0.05]"),
     "train_samples": click.option(
         "--train-samples",
         metavar="N",
-        type=click.IntRange(min=1),
+        type=WholeNumber(min=1),
         help="Train on a class-balanced subset of N images, the same one for every seed.  [default: all]",
     ),
     "only_classes": click.option(

@@ -13,7 +13,7 @@ from pursuhint.errors import PursuhintError
 
 from . import completion, early_checks
 from .early_checks import early
-from .options import apply, examples, folder_argument, refuse_typed, typed
+from .options import WholeNumber, apply, examples, folder_argument, refuse_typed, typed
 from .terminal import echo, say
 
 _SHARED = ("samples", "device", "trust_code")  # of --teacher-student and of some figures
@@ -55,7 +55,7 @@ _OF_FIGURES = ("images", "seed")
 )
 @click.option(
     "--samples",
-    type=click.IntRange(min=2),
+    type=WholeNumber(min=2),
     default=1000,
     show_default=True,
     help="Images to look at: training images with --teacher-student, test images in figures.",

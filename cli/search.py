@@ -11,7 +11,7 @@ import click
 from . import early_checks
 from .command_line import record_command
 from .early_checks import early
-from .options import apply, examples
+from .options import WholeNumber, apply, examples
 from .recipe_options import build_recipe, recipe_options, rounded_for_recording
 from .terminal import echo, say
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--trials",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=20,
     show_default=True,
     help="Trials in all, over all calls and machines that share OUT.",
@@ -57,14 +57,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--at-once",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=1,
     show_default=True,
     help="Trials that train side by side and share batches and the pass of the teacher.",
 )
 @click.option(
     "--confirm-seeds",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Afterwards train the best values and the recipe's own on N new seeds, with all training images, "
     "and compare their test accuracies.  [default: no]",
@@ -75,9 +75,7 @@ if TYPE_CHECKING:
     metavar="FILE|STRATEGY|LIST",
     help="Where the teacher's hints are taken, as for train.  [default: as in each loss's paper]",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), help="Seed of the trials and of their choice.  [default: 0]"
-)
+@click.option("--seed", type=WholeNumber(min=0), help="Seed of the trials and of their choice.  [default: 0]")
 @apply("record_teacher")
 @click.option("--no-report", is_flag=True, help="Do not write report.html; `pursuhint report OUT` can later.")
 @apply("device", "out", "overwrite", "quiet", "json")

@@ -16,7 +16,7 @@ from . import completion, early_checks
 from .command_line import record_command
 from .compare import parse_seeds
 from .early_checks import early
-from .options import apply, examples, refuse_typed
+from .options import WholeNumber, apply, examples, refuse_typed
 from .terminal import echo, say
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--epochs",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="Epochs of every run; milestones, warm-ups and ramps become shorter in proportion.  [default: the "
     "recipes']",
 )
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     type=click.Choice(["slurm", "local"]),
     help="Let workers train: jobs of Slurm, or processes of this machine (pip install 'pursuhint[slurm]').",
 )
-@click.option("--jobs", type=click.IntRange(min=1), help="Number of workers to submit.  [default: 1]")
+@click.option("--jobs", type=WholeNumber(min=1), help="Number of workers to submit.  [default: 1]")
 @click.option(
     "--job-setting",
     "job_settings",

@@ -10,7 +10,7 @@ import click
 from . import early_checks
 from .command_line import record_command
 from .early_checks import early
-from .options import apply, examples
+from .options import WholeNumber, apply, examples
 from .recipe_options import build_recipe, recipe_options, rounded_for_recording
 
 
@@ -43,11 +43,11 @@ from .recipe_options import build_recipe, recipe_options, rounded_for_recording
     "chosen (analyse and cluster first), random, or a rule such as even ('pursuhint list arms'). The "
     "recipe's other hint settings stay.  [default: as in each loss's paper]",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Random seed.  [default: 0]")
+@click.option("--seed", type=WholeNumber(min=0), help="Random seed.  [default: 0]")
 @click.option(
     "--save-every-steps",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     help="Save the state every N steps too, not only after every epoch: what a power cut may cost in long "
     "epochs.  [default: 0, never]",
 )

@@ -11,7 +11,7 @@ from pursuhint.study.transfer_settings import CLASSIFIERS, TransferSettings
 from . import completion, early_checks
 from .command_line import record_command
 from .early_checks import early
-from .options import apply, examples, folder_argument, refuse_typed
+from .options import WholeNumber, apply, examples, folder_argument, refuse_typed
 from .table_output import check_table_options, table_options, write_table
 from .terminal import say
 
@@ -46,7 +46,7 @@ from .terminal import say
 )
 @click.option(
     "--epochs",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=TransferSettings.epochs,
     show_default=True,
     help="Epochs of the classifier sgd.",

@@ -10,6 +10,7 @@ __all__ = [
     "DEEPEST_NETWORK",
     "LARGEST_CHANNELS",
     "LARGEST_CLASSES",
+    "LARGEST_COUNT",
     "LARGEST_SIDE",
     "WIDEST_NETWORK",
     "check_at_most",
@@ -27,6 +28,9 @@ DEEPEST_NETWORK = 2000
 
 WIDEST_NETWORK = 100
 """Factor on the channels of a network whose width is a number; published ones go to 20."""
+
+LARGEST_COUNT = 2**31 - 1
+"""Of what is counted (epochs, images a batch), and of seeds: NumPy and PyTorch take it everywhere."""
 
 LARGEST_SIDE = 16_384
 """Pixels; no network is trained on larger images."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from pursuhint._util.atomic_files import make_folder
+from pursuhint._util.atomic_files import make_folder, remove_halves
 from pursuhint._util.distributed import rank, world_size
 from pursuhint._util.fingerprint import fingerprint_network, fingerprint_values
 from pursuhint._util.timing import CollectSeconds, Stopwatch
@@ -201,6 +201,7 @@ def forget(state: Path | str) -> None:
         dist.barrier()
     if rank() == 0:
         (folder / ACCURACY).unlink(missing_ok=True)
+        remove_halves(folder / ACCURACY)
         with contextlib.suppress(OSError):
             folder.rmdir()
     if together:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_choice", "check_non_negative", "check_positive", "check_same_batch", "check_same_classes"]
 
+LARGEST_HYPERPARAMETER = 1e18  # float32 holds its square
+
 
 def different_classes(title: str, teacher: int | None, student: int) -> str:
     return (
@@ -79,25 +81,32 @@ def check_same_batch(student: Tensor, teacher: Tensor) -> None:
 
 
 def check_positive(**values: float) -> None:
-    """Refuse numbers that are not above zero.
+    """Refuse numbers that are not above zero, or so large that their square is infinite in float32.
 
     Raises:
-        PursuhintError: one is zero, negative or NaN; the message names it.
+        PursuhintError: one is zero, negative, NaN or above 1e18; the message names it.
     """
     for name, value in values.items():
         if not value > 0:
             raise PursuhintError(f"{name} must be positive, got {value}")
+        _check_size(name, value)
 
 
 def check_non_negative(**values: float) -> None:
-    """Refuse numbers below zero.
+    """Refuse numbers below zero, or so large that their square is infinite in float32.
 
     Raises:
-        PursuhintError: one is negative or NaN; the message names it.
+        PursuhintError: one is negative, NaN or above 1e18; the message names it.
     """
     for name, value in values.items():
         if not value >= 0:
             raise PursuhintError(f"{name} must not be negative, got {value}")
+        _check_size(name, value)
+
+
+def _check_size(name: str, value: float) -> None:
+    if value > LARGEST_HYPERPARAMETER:
+        raise PursuhintError(f"{name} must be at most {LARGEST_HYPERPARAMETER:g}, got {value:g}")
 
 
 def check_choice(choices: Any, **values: str) -> None:

@@ -351,6 +351,13 @@ def test_short_passes_leave_no_state(tmp_path):
     assert not (tmp_path / "state").exists()
 
 
+def test_forget_removes_what_a_killed_process_left_half_written(tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / ".accuracy.json.ab12cd34.pursuhint.tmp").write_text("{")
+    forget(tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
 def test_forget_leaves_other_files(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     forget(tmp_path)

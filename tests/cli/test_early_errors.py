@@ -31,6 +31,8 @@ CASES = {  # words, and what the message names
     f"train --student resnet8 --loss ce=1 --set losses.ce=2 {OUT}": "both give losses.ce.weight",
     f"train --student resnet8 --loss spherical:epsilon=1 --set losses.skd.epsilon=2 {OUT}": "both give",
     f"compare --student resnet8 --k 3 --set hints.k=2 {OUT}": "--k and --set hints.k=2 both give hints.k",
+    f"train --student resnet8 --epochs 9{'0' * 20} {OUT}": "is more than 2,147,483,647",
+    f"train --student resnet8 --set epochs=9{'0' * 20} {OUT}": "'epochs' must be less than or equal to",
     f"train --student resnet8 --image-size 99999 {OUT}": "'data.image_size' must be less than",
     f"train --student resnet8 --set data.normalize=x {OUT}": "'data.normalize' has no choice 'x'",
     f"train --recipe gone.yaml {OUT}": "no recipe at gone.yaml",

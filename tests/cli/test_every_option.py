@@ -642,6 +642,17 @@ def analysis(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_count_or_seed_is_larger_than_pytorch_takes(name):
+    command = main.get_command(click.Context(main), name)
+    for option in command.params:
+        if isinstance(option.type, click.IntRange):
+            least = option.type.min or 0
+            assert option.type.convert(str(least), option, None) == least
+            with pytest.raises(click.BadParameter):
+                option.type.convert(str(2**31), option, None)
+
+
 def test_select(analysis, tmp_path, capsys):
     """Every option of ``select`` changes the plan, or what is printed of it."""
 

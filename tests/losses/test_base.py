@@ -77,6 +77,12 @@ def test_a_temperature_below_zero_is_refused():
         SoftTargetLoss.build(context(), temperature=-1.0)
 
 
+def test_a_temperature_whose_square_is_infinite_is_refused():
+    assert SoftTargetLoss.build(context(), temperature=1e18).temperature == 1e18
+    with pytest.raises(PursuhintError, match=r"temperature must be at most 1e\+18, got 1e\+300"):
+        SoftTargetLoss.build(context(), temperature=1e300)
+
+
 class Chosen(EmbeddingLoss):
     """With hyperparameters of other kinds."""
 

@@ -29,7 +29,7 @@ from pydantic import (
 
 from pursuhint._util.atomic_files import write_text
 from pursuhint._util.registry import check_name, lookup
-from pursuhint._util.size_bounds import LARGEST_CLASSES, LARGEST_SIDE
+from pursuhint._util.size_bounds import LARGEST_CLASSES, LARGEST_COUNT, LARGEST_SIDE
 from pursuhint.acceleration.options import Acceleration
 from pursuhint.analysis.auto_samples import AutoSamples
 from pursuhint.clustering import ALGORITHMS
@@ -193,12 +193,12 @@ class DataConfig(_Section):
     root: str | None = None
     download: bool = False
     val_fraction: float = Field(default=0.0, ge=0, lt=1)
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0, le=LARGEST_COUNT)
     image_size: Side | tuple[Side, Side] | None = None
     channels: Literal[1, 3] | None = None
     exif: bool | None = None
     classes: Annotated[tuple[int, ...] | None, BeforeValidator(_classes)] = None
-    train_samples: int | None = Field(default=None, ge=1)
+    train_samples: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     augment: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("standard",)
     flip: Flip = "random"
     second_view: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
@@ -303,19 +303,19 @@ class HintsConfig(_Section):
 
     file: str | None = None
     strategy: Strategy | None = None
-    k: int | None = Field(default=None, ge=1)
+    k: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     metric: str = "cka"
     algorithm: str = "kmeans"
     normalize: bool = False
     position: str = "center"
     activation: Literal["pre", "post"] | None = None
-    samples: Literal["auto"] | Annotated[int, Field(ge=2)] = 10_000
-    max_samples: int = Field(default=10_000, ge=2)
+    samples: Literal["auto"] | Annotated[int, Field(ge=2, le=LARGEST_COUNT)] = 10_000
+    max_samples: int = Field(default=10_000, ge=2, le=LARGEST_COUNT)
     stable_at: float = Field(default=0.95, gt=0, lt=1)
     points: Points = ()
     student_points: Points = ()
     pairing: Literal["conventional", "even", "reverse"] = "conventional"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=LARGEST_COUNT)
     curriculum: Curriculum | None = None
 
     @model_validator(mode="before")
@@ -464,7 +464,7 @@ class ScheduleConfig(_Section):
     kind: Literal["step", "cosine", "one-cycle", "constant"] = "cosine"
     milestones: tuple[Annotated[int, Field(ge=1)], ...] = ()
     gamma: FiniteFloat = Field(default=0.1, gt=0)
-    warmup_epochs: int = Field(default=0, ge=0)
+    warmup_epochs: int = Field(default=0, ge=0, le=LARGEST_COUNT)
     warmup_start: float = Field(default=0.01, ge=0, le=1)
     floor: float = Field(default=0.0, ge=0, le=1)
     peak: float = Field(default=0.3, gt=0, lt=1)
@@ -525,13 +525,13 @@ class Recipe(_Section):
     losses: dict[str, LossConfig] = {}
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    epochs: int = Field(default=240, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    epochs: int = Field(default=240, ge=1, le=LARGEST_COUNT)
+    batch_size: int = Field(default=64, ge=1, le=LARGEST_COUNT)
+    seed: int = Field(default=0, ge=0, le=LARGEST_COUNT)
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     acceleration: Acceleration = Acceleration()
     sync_batchnorm: bool = False
-    save_every_steps: int = Field(default=0, ge=0)
+    save_every_steps: int = Field(default=0, ge=0, le=LARGEST_COUNT)
     trackers: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
 
