@@ -28,7 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class WholeNumber(click.IntRange):
-    """A count or seed: from a minimum up, up to the largest that NumPy and PyTorch take everywhere."""
+    """A count or seed: from a minimum to the largest that NumPy and PyTorch take everywhere."""
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
         number = super().convert(value, param, context)
