@@ -10,8 +10,9 @@ from pursuhint._util.atomic_files import read_json
 from pursuhint.errors import PursuhintError
 from pursuhint.report.figures.landscape import Landscape
 from pursuhint.report.paper_figures.folders import short_names
+from pursuhint.study.arm_result import title_of
 from pursuhint.study.arms import WITHOUT_HINTS, is_of_sweep
-from pursuhint.study.comparison import Comparison, title_of
+from pursuhint.study.comparison import Comparison
 from pursuhint.study.crossed import CrossedCell, CrossedComparison
 from pursuhint.study.settings import SETTINGS
 

@@ -14,7 +14,7 @@ from pursuhint.similarity import METRICS, get_metric
 if TYPE_CHECKING:
     from pursuhint._util.provenance import BaseProvenance
     from pursuhint.models.teacher_accuracy import TeacherAccuracy
-    from pursuhint.study.comparison import DataFacts, NetworkFacts
+    from pursuhint.study.facts import DataFacts, NetworkFacts
     from pursuhint.study.paired_statistics import PairedComparison, Summary
     from pursuhint.training.recipe.schema import Recipe
 

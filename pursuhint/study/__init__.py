@@ -12,8 +12,9 @@ from pursuhint._util.registry import resolve
 from pursuhint.study.arms import ARMS, CONTROLS, DEFAULT_ARMS, Arm
 
 if TYPE_CHECKING:
+    from pursuhint.study.arm_result import ArmResult, SeedResult, first_of_same, title_of
     from pursuhint.study.arms import ARMS, DEFAULT_ARMS, Arm
-    from pursuhint.study.comparison import ArmResult, Comparison, SeedResult, first_of_same, title_of
+    from pursuhint.study.comparison import Comparison
     from pursuhint.study.cross_task_methods import CROSS_TASK_METHODS, REFILLED_SETTINGS
     from pursuhint.study.cross_task_result import (
         CrossTaskCell,

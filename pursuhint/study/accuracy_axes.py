@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from pursuhint.study.comparison import ArmResult
+    from pursuhint.study.arm_result import ArmResult
     from pursuhint.study.method_comparison import MethodResult
 
 

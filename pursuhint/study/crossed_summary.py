@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pursuhint._util.text import capital, percent
 from pursuhint.study.arms import WITHOUT_HINTS, is_of_sweep
-from pursuhint.study.comparison import (
+from pursuhint.study.comparison_findings import (
     accuracies_of,
     best_below_alone,
     conclusion_of,

@@ -15,7 +15,7 @@ from pursuhint.study.paired_statistics import PairedComparison
 from pursuhint.training.run_folder.image_hits import load_hits
 
 if TYPE_CHECKING:
-    from pursuhint.study.comparison import SeedResult
+    from pursuhint.study.arm_result import SeedResult
 
 ImageHits = Mapping[str, NDArray[np.bool_] | None]
 """Whether each test image is classified correctly, (seeds, images), by arm; None where a run has no hits."""

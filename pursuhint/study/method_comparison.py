@@ -10,8 +10,9 @@ from pydantic import Field
 
 from pursuhint._util.shown import Shown, counted
 from pursuhint.study.accuracy_axes import draw_accuracies
-from pursuhint.study.comparison import DataFacts, NetworkFacts, SeedResult
+from pursuhint.study.arm_result import SeedResult
 from pursuhint.study.equality import MARGIN
+from pursuhint.study.facts import DataFacts, NetworkFacts
 from pursuhint.study.finished_study import FinishedStudy, StudyModel, find_by_name
 from pursuhint.study.image_differences import ImageHits, with_new_images
 from pursuhint.study.paired_statistics import (

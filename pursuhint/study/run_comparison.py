@@ -27,15 +27,10 @@ from pursuhint.hints.rules import RULES, check_classes
 from pursuhint.hints.rules.source import RuleSource
 from pursuhint.hints.schedules import SCHEDULES
 from pursuhint.losses import get_loss
+from pursuhint.study.arm_result import ArmResult, SeedResult
 from pursuhint.study.arms import DEFAULT_ARMS, GIVEN, SWEEP, Candidates, arm_folder, expand_sweep, find_arm
-from pursuhint.study.comparison import (
-    ArmResult,
-    Comparison,
-    SeedResult,
-    against_controls,
-    findings_on,
-    notes_on,
-)
+from pursuhint.study.comparison import Comparison
+from pursuhint.study.comparison_findings import against_controls, findings_on, notes_on
 from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.image_differences import read_image_hits

@@ -16,7 +16,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.hints.rules import looks_at_teacher
 from pursuhint.losses import get_loss
 from pursuhint.losses.passed import losses_passed
-from pursuhint.study.comparison import SeedResult
+from pursuhint.study.arm_result import SeedResult
 from pursuhint.study.equality import MARGIN, check_margin
 from pursuhint.study.events import PhaseStarted, Watcher
 from pursuhint.study.image_differences import read_image_hits

@@ -17,7 +17,7 @@ from pursuhint._util.random_state import keep_random_state
 from pursuhint._util.replace_folder import DifferentResult
 from pursuhint.errors import PursuhintError
 from pursuhint.models.checkpoint import count_parameters
-from pursuhint.study.comparison import DataFacts, NetworkFacts
+from pursuhint.study.facts import DataFacts, NetworkFacts
 from pursuhint.study.paired_statistics import conclusion
 from pursuhint.study.run_arms import run_folder
 from pursuhint.study.search_result import (

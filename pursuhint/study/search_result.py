@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pursuhint._util.shown import Shown
 from pursuhint.errors import PursuhintError
-from pursuhint.study.comparison import DataFacts, NetworkFacts
 from pursuhint.study.equality import MARGIN
+from pursuhint.study.facts import DataFacts, NetworkFacts
 from pursuhint.study.finished_study import FinishedStudy, StudyModel
 from pursuhint.study.paired_statistics import PairedComparison, compare_pairs
 

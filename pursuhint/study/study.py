@@ -13,7 +13,7 @@ from pursuhint._util.provenance import BaseProvenance, now
 from pursuhint._util.replace_folder import DifferentResult, check_replaceable, remove_result
 from pursuhint.models.checkpoint import count_parameters
 from pursuhint.models.teacher_accuracy import TeacherAccuracy
-from pursuhint.study.comparison import DataFacts, NetworkFacts
+from pursuhint.study.facts import DataFacts, NetworkFacts
 from pursuhint.study.finished_study import FinishedStudy
 from pursuhint.study.recordings import check_recordings
 from pursuhint.study.run_arms import GroupOptions, train_arms

@@ -14,7 +14,8 @@ from pursuhint.study.sequential import SequentialPlan
 from pursuhint.study.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from pursuhint.study.comparison import ArmResult, Comparison
+    from pursuhint.study.arm_result import ArmResult
+    from pursuhint.study.comparison import Comparison
     from pursuhint.study.method_comparison import MethodComparison, MethodResult
 
 

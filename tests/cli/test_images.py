@@ -16,7 +16,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.models import create_model
 from pursuhint.models.checkpoint import load_weights
 from pursuhint.models.normalization import convert_images
-from pursuhint.study.comparison import DataFacts
+from pursuhint.study.facts import DataFacts
 from pursuhint.training import Recipe, evaluate, train
 
 HALF = Normalization((0.5,), (0.25,), "half")

@@ -8,17 +8,9 @@ import pytest
 
 from pursuhint.errors import PursuhintError
 from pursuhint.study import ARMS, Comparison
-from pursuhint.study.comparison import (
-    ArmResult,
-    DataFacts,
-    NetworkFacts,
-    SeedResult,
-    against_controls,
-    findings_on,
-    first_of_same,
-    notes_on,
-    result_of,
-)
+from pursuhint.study.arm_result import ArmResult, SeedResult, first_of_same
+from pursuhint.study.comparison_findings import against_controls, findings_on, notes_on, result_of
+from pursuhint.study.facts import DataFacts, NetworkFacts
 
 
 def arm(name: str, values: list[float], positions: list[int] | None = None, runs_of: str | None = None):

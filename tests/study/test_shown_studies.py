@@ -20,7 +20,7 @@ from pursuhint.study import (
     TransferredRun,
     TransferResult,
 )
-from pursuhint.study.comparison import SeedResult
+from pursuhint.study.arm_result import SeedResult
 from pursuhint.study.paired_statistics import summarize
 
 

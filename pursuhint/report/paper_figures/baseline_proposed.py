@@ -9,7 +9,7 @@ from pursuhint.errors import PursuhintError
 from pursuhint.report.cells import load_cells, proposed_arms
 from pursuhint.report.figures.pairs_by_scheme import pairs_by_scheme
 from pursuhint.report.paper_figures.drawn import DrawnFigure, FigureSettings
-from pursuhint.study.comparison import title_of
+from pursuhint.study.arm_result import title_of
 
 _BASELINE = "conventional"
 

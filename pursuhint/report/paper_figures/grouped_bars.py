@@ -9,7 +9,7 @@ from pursuhint.report.cells import arms_of_all, load_cells
 from pursuhint.report.figures.grouped_bars import grouped_bars
 from pursuhint.report.paper_figures.drawn import DrawnFigure, FigureSettings
 from pursuhint.report.text import count, listed
-from pursuhint.study.comparison import title_of
+from pursuhint.study.arm_result import title_of
 
 
 def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:

@@ -10,7 +10,7 @@ from pursuhint.report.cells import Cell, arms_of_all, load_cells
 from pursuhint.report.figures.length_curves import length_panels
 from pursuhint.report.paper_figures.drawn import DrawnFigure, FigureSettings
 from pursuhint.report.text import listed
-from pursuhint.study.comparison import title_of
+from pursuhint.study.arm_result import title_of
 
 
 def draw(folders: Sequence[Path], settings: FigureSettings) -> DrawnFigure:

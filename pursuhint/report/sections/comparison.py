@@ -59,9 +59,10 @@ from pursuhint.report.text import (
     training_rows,
     zoom_note,
 )
+from pursuhint.study.arm_result import ArmResult, description_of, first_of_same, title_of
 from pursuhint.study.arms import WITHOUT_HINTS, is_of_sweep
 from pursuhint.study.bounds import FEWEST_SEEDS
-from pursuhint.study.comparison import ArmResult, Comparison, description_of, first_of_same, title_of
+from pursuhint.study.comparison import Comparison
 from pursuhint.study.sequential import ERROR
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord

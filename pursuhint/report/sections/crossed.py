@@ -22,8 +22,9 @@ from pursuhint.report.text import (
     teacher_warning,
     toy_limit,
 )
+from pursuhint.study.arm_result import description_of, title_of
 from pursuhint.study.arms import is_of_sweep
-from pursuhint.study.comparison import Comparison, description_of, title_of
+from pursuhint.study.comparison import Comparison
 from pursuhint.study.crossed import CrossedComparison
 from pursuhint.study.crossed_summary import summary_of
 from pursuhint.study.paired_statistics import DECIDED

@@ -34,7 +34,7 @@ from pursuhint.report.text import (
     training_rows,
 )
 from pursuhint.study.bounds import FEWEST_SEEDS
-from pursuhint.study.comparison import dominated, few_seeds
+from pursuhint.study.comparison_findings import dominated, few_seeds
 from pursuhint.study.method_comparison import MethodComparison
 from pursuhint.study.paired_statistics import DECIDED
 from pursuhint.training.recipe.schema import Recipe
