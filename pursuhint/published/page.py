@@ -16,10 +16,11 @@ _WIDTH = 108
 _HEAD = """\
 # Tables and figures of the papers
 
-What to call for every table and figure of five papers. `pursuhint table run NAME --out papers` trains the
-networks behind one: a run folder for every network, method and seed. Tables share cells, such as teachers and
-KD, if they share a folder; `pursuhint table --paper PAPER --table NUMBER` prints what was published, and
-`pursuhint table papers` your results beside it.
+What to call for every table and figure of five papers, and for figures of the losses since 2021.
+`pursuhint table run NAME --out papers` trains the networks behind one: a run folder for every network, method
+and seed. Tables share cells, such as teachers and KD, if they share a folder;
+`pursuhint table --paper PAPER --table NUMBER` prints what was published, and `pursuhint table papers` your
+results beside it.
 
 - **How long?** `--dry-run` says how many cells there are, and how many hours and how much disk they take.
 - **Smaller**: `--seeds 0`, `--epochs 20`, `--data`, `--set data.train_samples=5000`. What is changed is said

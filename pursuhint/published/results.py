@@ -76,9 +76,17 @@ PAPERS: Mapping[str, Paper] = MappingProxyType(
                 "text": "Figures given in the text",
             },
         ),
+        "since-2021": Paper(
+            "Losses since 2021 on the two pairs that most of their papers have, each figure as its own paper "
+            "prints it",
+            {
+                "1": "Top-1 accuracy on CIFAR-100",
+                "2": "Top-1 accuracy on ImageNet",
+            },
+        ),
     }
 )
-"""The papers by the name that ``pursuhint table --paper`` takes."""
+"""The papers, and a collection of several, by the name that ``pursuhint table --paper`` takes."""
 
 
 @dataclass(frozen=True)
