@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ from .options import FIXED_SAMPLES, WholeNumber, apply, examples, refuse_typed, 
 from .recipe_options import build_recipe, recipe_options, rounded_for_recording
 
 if TYPE_CHECKING:
-    from pursuhint.training.recipe.schema import LossConfig
+    from pursuhint.training.recipe.schema import LossConfig, Recipe
 
 _MOST_SEEDS = 10_000
 
@@ -195,37 +195,17 @@ def command(
     them.
     """
     record_command()
-    from pursuhint.training.recipe.hints_syntax import check_effect
-
+    lengths = options["epochs"] or ()
+    options["epochs"] = lengths[0] if lengths else None
     if len(metrics) > 1:
         raise PursuhintError(f"compare takes one --metric, got {len(metrics)}: {', '.join(metrics)}")
     if arms and methods:
         raise PursuhintError("--arm compares hint positions and --method losses; give one or the other")
     _refuse_ignored(arms, methods)
-    if max_seeds is not None and not until_decided:
-        raise PursuhintError("--max-seeds would be ignored: it goes with --until-decided")
-    if not until_decided:
-        refuse_typed("error_over", because="it goes with --until-decided")
     numbers = parse_seeds(seeds)
-    if until_decided:
-        from pursuhint.study.sequential import MOST_SEEDS, SequentialPlan
-
-        max_seeds = max_seeds or MOST_SEEDS
-        SequentialPlan(len(numbers), max_seeds)  # fails before PyTorch is imported
-    lengths = options["epochs"] or ()
-    options["epochs"] = lengths[0] if lengths else None
+    max_seeds = _most_seeds(len(numbers), max_seeds, until_decided=until_decided)
     crossed = bool(loss_sets) or len(lengths) > 1
-    if not crossed:
-        refuse_typed("error_over", because="there is one set of losses and one length; add --loss-set")
-    if crossed and methods:
-        what = "--loss-set" if loss_sets else f"--epochs {','.join(map(str, lengths))}"
-        raise PursuhintError(f"{what} is crossed with arms, not with --method; give one or the other")
-    if loss_sets and options["losses"]:
-        raise PursuhintError("--loss-set names all losses of its students; leave out --loss")
-    if methods and options["losses"]:
-        raise PursuhintError("--method brings its own losses; leave out --loss, or join it to a method by +")
-    if hints is not None and not methods:
-        raise PursuhintError(f"--hints goes with --method; to compare positions, give --arm hints:{hints}")
+    _refuse_contradictions(methods, loss_sets, lengths, losses=options["losses"], hints=hints)
     recipe = build_recipe(
         options,
         hints=hints,
@@ -237,14 +217,7 @@ def command(
         "k": k, "position": position, "activation": activation,
         "samples": samples, "max_samples": max_samples, "stable_at": stable_at,
     }  # fmt: skip
-    given = [str(option.name) for option in typed(*choice)]
-    changed = [f"hints.{name}={choice[name]}" for name in given]
-    changed += [f"hints.metric={metric}" for metric in metrics]
-    recipe = recipe.override(changed)
-    if recipe.hints is None or recipe.hints.samples != "auto":
-        refuse_typed("max_samples", "stable_at", because=FIXED_SAMPLES)
-    if methods:
-        check_effect(recipe.hints, changed)
+    recipe = _with_hints(recipe, choice, metrics, methods)
 
     # Imports PyTorch: after the recipe is known to be right.
     from pursuhint._util.devices import choose_device
@@ -268,24 +241,12 @@ def command(
     if streams and where.type != "cuda":
         refuse_typed("streams", because=f"only a GPU has streams, and the students train on {where}")
     set_up_memory(recipe.acceleration, where)
+    result: Any
+    show: Callable[..., None]
     with StudyProgress(quiet=quiet or not is_main_process()) as progress:
-        if methods:
-            study = compare_methods(
-                recipe,
-                out,
-                methods=None if methods == ("all",) else methods,
-                seeds=numbers,
-                device=where,
-                at_once=at_once,
-                streams=streams,
-                margin=margin,
-                max_seeds=max_seeds,
-                on_event=progress,
-                overwrite=overwrite,
-                record_teacher=recording,
-            )
-        elif crossed:
-            crossing = compare_crossed(
+        if crossed:
+            show = print_crossed
+            result = compare_crossed(
                 recipe,
                 out,
                 Crossing(parse_loss_sets(loss_sets), lengths, error_over),
@@ -293,31 +254,88 @@ def command(
                 options=StudyOptions(where, at_once, streams, progress, overwrite, recording),
             )
         else:
-            comparison = compare(
-                recipe,
-                out,
-                arms=arms or DEFAULT_ARMS,
-                seeds=numbers,
-                device=where,
-                at_once=at_once,
-                streams=streams,
-                margin=margin,
-                max_seeds=max_seeds,
-                on_event=progress,
-                overwrite=overwrite,
-                record_teacher=recording,
-            )
+            shared: dict[str, Any] = {
+                "seeds": numbers, "device": where, "at_once": at_once, "streams": streams, "margin": margin,
+                "max_seeds": max_seeds, "on_event": progress, "overwrite": overwrite,
+                "record_teacher": recording,
+            }  # fmt: skip
+            if methods:
+                show = print_methods
+                asked = None if methods == ("all",) else methods
+                result = compare_methods(recipe, out, methods=asked, **shared)
+            else:
+                show = print_comparison
+                result = compare(recipe, out, arms=arms or DEFAULT_ARMS, **shared)
     if not is_main_process():
         return
     page = write_report(out)
+    show(result, as_json=as_json)
+    say(f"written: {out / result.FILE}, {page}", quiet)
+
+
+def _most_seeds(seeds: int, most: int | None, *, until_decided: bool) -> int | None:
+    """The most seeds of a comparison that adds them; None for fixed seeds.
+
+    Raises:
+        PursuhintError: an option of such comparisons is given without ``--until-decided``, or there are too
+            few seeds to begin with.
+    """
+    if not until_decided:
+        if most is not None:
+            raise PursuhintError("--max-seeds would be ignored: it goes with --until-decided")
+        refuse_typed("error_over", because="it goes with --until-decided")
+        return None
+    from pursuhint.study.sequential import MOST_SEEDS, SequentialPlan
+
+    most = most or MOST_SEEDS
+    SequentialPlan(seeds, most)  # fails before PyTorch is imported
+    return most
+
+
+def _refuse_contradictions(
+    methods: tuple[str, ...],
+    loss_sets: tuple[str, ...],
+    lengths: tuple[int, ...],
+    *,
+    losses: tuple[str, ...],
+    hints: str | None,
+) -> None:
+    """Refuse options that belong to different kinds of comparison."""
+    crossed = bool(loss_sets) or len(lengths) > 1
+    if not crossed:
+        refuse_typed("error_over", because="there is one set of losses and one length; add --loss-set")
+    if crossed and methods:
+        what = "--loss-set" if loss_sets else f"--epochs {','.join(map(str, lengths))}"
+        raise PursuhintError(f"{what} is crossed with arms, not with --method; give one or the other")
+    if loss_sets and losses:
+        raise PursuhintError("--loss-set names all losses of its students; leave out --loss")
+    if methods and losses:
+        raise PursuhintError("--method brings its own losses; leave out --loss, or join it to a method by +")
+    if hints is not None and not methods:
+        raise PursuhintError(f"--hints goes with --method; to compare positions, give --arm hints:{hints}")
+
+
+def _with_hints(
+    recipe: Recipe, choice: Mapping[str, Any], metrics: tuple[str, ...], methods: tuple[str, ...]
+) -> Recipe:
+    """The recipe with the options about hint points that were typed.
+
+    Args:
+        recipe: of all students.
+        choice: values of the options, by key of the recipe's ``hints``.
+        metrics: at most one.
+        methods: of a comparison of methods, whose hint points may not look at the keys.
+    """
+    from pursuhint.training.recipe.hints_syntax import check_effect
+
+    changed = [f"hints.{option.name}={choice[str(option.name)]}" for option in typed(*choice)]
+    changed += [f"hints.metric={metric}" for metric in metrics]
+    recipe = recipe.override(changed)
+    if recipe.hints is None or recipe.hints.samples != "auto":
+        refuse_typed("max_samples", "stable_at", because=FIXED_SAMPLES)
     if methods:
-        print_methods(study, as_json=as_json)
-    elif crossed:
-        print_crossed(crossing, as_json=as_json)
-    else:
-        print_comparison(comparison, as_json=as_json)
-    file = "methods.json" if methods else "crossed.json" if crossed else "compare.json"
-    say(f"written: {out / file}, {page}", quiet)
+        check_effect(recipe.hints, changed)
+    return recipe
 
 
 def _refuse_ignored(arms: tuple[str, ...], methods: tuple[str, ...]) -> None:

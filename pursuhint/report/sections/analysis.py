@@ -282,11 +282,26 @@ def algorithm_title(algorithm: str) -> str:
 
 
 def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> MetricSection:
-    """The similarity map by a metric, its clusters, and inertia and silhouette over the number of clusters.
+    """The similarity map by a metric, its clusters, and inertia and silhouette over their number."""
+    inertia, silhouette = _curves_over_k(analysis, metric, figure_folder)
+    return MetricSection(
+        title=capital(metric_title(metric)),
+        heatmap=_heatmap(analysis, metric, figure_folder),
+        verdict=f"{gap_sentence(analysis, metric)}.{_stability(analysis, metric)}",
+        clusters=_clusters_grid(analysis, metric),
+        inertia=inertia,
+        silhouette=silhouette,
+        tree=_tree(analysis, metric, figure_folder),
+        ridges=_ridges(analysis, figure_folder) if metric == "ridge-cca" else None,
+    )
+
+
+def _heatmap(analysis: Analysis, metric: str, figure_folder: FigureFolder) -> Picture:
+    """The similarity of all pairs of layers, as a picture and as a live map.
 
     The map is in depth order, not sorted by cluster: contiguous groups are blocks on the diagonal, and a
-    cluster that is not contiguous is seen at once. Clusters, hint positions and stages are drawn at its sides
-    to compare the choice with the conventional positions at the ends of stages.
+    cluster that is not contiguous is seen immediately. Clusters, hint positions and stages are drawn at its
+    sides to compare the choice with the conventional positions at the ends of stages.
     """
     title, algorithm, candidates = metric_title(metric), _used(analysis), analysis.candidates
     similarity = analysis.similarities[metric]
@@ -295,6 +310,7 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
     hints = {point.position for point in _chosen(analysis, metric, algorithm)}
     conventional = {point.position for point in stage_ends(candidates)}
     stability = analysis.robustness.stability.get(metric)
+    frequencies = None if stability is None else stability.frequency
     picture = similarity_heatmap(
         similarity.values.numpy(),
         metric=title,
@@ -303,7 +319,7 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
         conventional=sorted(conventional),
         stages=[point.stage for point in candidates],
         positions=[point.position for point in candidates],
-        frequencies=None if stability is None else stability.frequency,
+        frequencies=frequencies,
     )
     alt = f"{title} of all pairs of layers"
     live = live_map_of_layers(
@@ -316,7 +332,7 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
                 cluster=label,
                 chosen=point.position in hints,
                 conventional=point.position in conventional,
-                frequency=None if stability is None else stability.frequency[index],
+                frequency=None if frequencies is None else frequencies[index],
             )
             for index, (point, label) in enumerate(zip(candidates, labels))
         ],
@@ -324,55 +340,63 @@ def _metric_section(analysis: Analysis, metric: str, figure_folder: FigureFolder
         label=alt,
         errors=None if similarity.standard_error is None else similarity.standard_error.numpy(),
     )
+    caption = _caption_of_heatmap(analysis, metric)
+    return figure_folder.add(f"similarity-{metric}", picture, alt, caption, live=live)
+
+
+def _caption_of_heatmap(analysis: Analysis, metric: str) -> str:
+    """What the similarity map shows, its colours, and the bars beside it."""
     meaning = f"{MEANING[metric]} " if metric in MEANING else ""
+    low, high = color_range([analysis.similarities[metric].values.numpy()])
     caption = (
-        f"{capital(title)} of every pair of the {len(candidates)} sub-blocks, from the shallowest (top left) "
-        f"to the deepest. {meaning}White frames are the groups (clusters) found by "
-        f"{algorithm_title(algorithm)}, filled triangles the hint positions that they give"
+        f"{capital(metric_title(metric))} of every pair of the {len(analysis.candidates)} sub-blocks, from "
+        f"the shallowest (top left) to the deepest. {meaning}White frames are the groups (clusters) found by "
+        f"{algorithm_title(_used(analysis))}, filled triangles the hint positions that they give"
         f"{', which are the chosen ones' if metric == analysis.metrics[0] else ''}, open ones the "
-        "conventional ones; the grey band shows the resolution stages."
+        "conventional ones; the grey band shows the resolution stages. "
+        f"The colours run from {low:g} (dark) to {high:.4g} (bright)."
     )
-    low, high = color_range([similarity.values.numpy()])
-    caption += f" The colours run from {low:g} (dark) to {high:.4g} (bright)."
-    if stability is not None:
-        caption += (
-            f" The bars beside the map show in how many of {stability.halves} random halves of the images "
-            "each layer would have been chosen."
-        )
-    # Curves over k: the silhouette has a peak where a number of groups stands out; inertia only falls, and
-    # shows where k-means ends above the best contiguous partition. A network with few layers has no curve.
-    curves = {algorithm_title(name): curve for name, curve in analysis.clusters.curves[metric].items()}
-    inertia = silhouette = None
-    if curves and all(len(curve) > 1 for curve in curves.values()):
-        of_groups = {
-            algorithm_title(name): curve
-            for name, curve in analysis.clusters.silhouettes.get(metric, {}).items()
-        }
-        if of_groups and all(of_groups.values()):
-            silhouette = figure_folder.add(
-                f"silhouette-{metric}",
-                silhouette_curves(of_groups, chosen=len(analysis.plan)),
-                f"Mean silhouette against the number of groups by {title}",
-                "Silhouette: how much nearer a layer is to its own group than to the nearest other one, on "
-                "average, from -1 to 1. A number of groups that stands out has a peak here.",
-            )
-        inertia = figure_folder.add(
-            f"inertia-{metric}",
-            inertia_curves(curves, chosen=len(analysis.plan)),
-            f"Inertia against the number of groups by {title}",
-            "Inertia, the sum of squared distances to the means of the groups, for other numbers of groups. "
-            "Where k-means lies above the best contiguous groups, it stopped too early.",
-        )
-    return MetricSection(
-        title=capital(title),
-        heatmap=figure_folder.add(f"similarity-{metric}", picture, alt, caption, live=live),
-        verdict=f"{gap_sentence(analysis, metric)}.{_stability(analysis, metric)}",
-        clusters=_clusters_grid(analysis, metric),
-        inertia=inertia,
-        silhouette=silhouette,
-        tree=_tree(analysis, metric, figure_folder),
-        ridges=_ridges(analysis, figure_folder) if metric == "ridge-cca" else None,
+    stability = analysis.robustness.stability.get(metric)
+    if stability is None:
+        return caption
+    return (
+        f"{caption} The bars beside the map show in how many of {stability.halves} random halves of the "
+        "images each layer would have been chosen."
     )
+
+
+def _curves_over_k(
+    analysis: Analysis, metric: str, figure_folder: FigureFolder
+) -> tuple[Picture | None, Picture | None]:
+    """Inertia and silhouette against the number of groups; None for a network with few layers.
+
+    The silhouette has a peak where a number of groups stands out; inertia only falls, and shows where k-means
+    ends above the best contiguous partition.
+    """
+    title, chosen = metric_title(metric), len(analysis.plan)
+    inertias, silhouettes = (
+        {algorithm_title(name): curve for name, curve in curves.get(metric, {}).items()}
+        for curves in (analysis.clusters.curves, analysis.clusters.silhouettes)
+    )
+    if not inertias or not all(len(curve) > 1 for curve in inertias.values()):
+        return None, None
+    silhouette = None
+    if silhouettes and all(silhouettes.values()):
+        silhouette = figure_folder.add(
+            f"silhouette-{metric}",
+            silhouette_curves(silhouettes, chosen=chosen),
+            f"Mean silhouette against the number of groups by {title}",
+            "Silhouette: how much nearer a layer is to its own group than to the nearest other one, on "
+            "average, from -1 to 1. A number of groups that stands out has a peak here.",
+        )
+    inertia = figure_folder.add(
+        f"inertia-{metric}",
+        inertia_curves(inertias, chosen=chosen),
+        f"Inertia against the number of groups by {title}",
+        "Inertia, the sum of squared distances to the means of the groups, for other numbers of groups. "
+        "Where k-means lies above the best contiguous groups, it stopped too early.",
+    )
+    return inertia, silhouette
 
 
 def _classes(analysis: Analysis, figure_folder: FigureFolder) -> Picture | None:
