@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -114,7 +115,8 @@ def counted(
 
 def _bar() -> Bar:
     if _in_notebook():
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")  # a bar of text does, too
             return TqdmBar(importlib.import_module("tqdm.auto").tqdm)
     return RichBar()
 

@@ -39,6 +39,9 @@ class Shown:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._headline()}>"
 
+    def __str__(self) -> str:
+        return repr(self)
+
     def _repr_html_(self) -> str:
         """The line and the picture, which is part of the text: nothing is loaded from elsewhere."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pursuhint._util.network_input import named_tensors
 from pursuhint._util.progress_bars import counted
 from pursuhint._util.provenance import circumstances, weights_from
 from pursuhint._util.timing import CollectSeconds
+from pursuhint._util.warn_user import warn_user
 from pursuhint.analysis.auto_samples import AutoSamples
 from pursuhint.analysis.collection_plan import Collected, CollectionPlan
 from pursuhint.analysis.from_statistics import AnalysisRequest, analyze_statistics, with_pre, with_sampling
@@ -34,7 +34,7 @@ from pursuhint.data import DataLike, ImageData, InputData, sample_indices
 from pursuhint.data.fingerprint import fingerprint_data
 from pursuhint.data.preprocessing import Preprocessing
 from pursuhint.data.sample_order import SampleOrder
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import Activation
 from pursuhint.features.pooling import get_pooling
 from pursuhint.hints.options import SelectionOptions
@@ -204,7 +204,7 @@ def analyze(
     scarce = layers.too_few_samples(names, len(indices))
     for name in asked:
         if name in scarce:
-            warnings.warn(PursuhintWarning(scarce[name].sentence()), stacklevel=3)
+            warn_user(scarce[name].sentence())
     no_stability = _why_no_stability(stability, len(indices), scarce=scarce.keys() >= set(asked))
     rule = None
     if auto is not None:

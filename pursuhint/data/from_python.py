@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,13 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from pursuhint._util.arguments import LOAD_DATA
 from pursuhint._util.said_once import first_time
+from pursuhint._util.warn_user import warn_user
 from pursuhint.data.dataset_split import DatasetSplit
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.input_data import InputData, InputSplit
 from pursuhint.data.preprocessing import AS_THEY_ARE, ASKED_FOR, ImageSize, Normalization, height_and_width
 from pursuhint.data.python_sources import OpenSource, is_pair_of_arrays, open_source
 from pursuhint.data.splits import MemorySplit, check_labels, hold_out, skips_numbers
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint.errors import PursuhintError
 
 __all__ = ["DataLike", "as_data"]
 
@@ -136,7 +136,7 @@ def as_data(
     said = [note for note in data.notes if note != _NO_TEST]  # which the accuracy of one split implies
     text = f"{called}: {'; '.join(said)}"
     if said and first_time(text, source):
-        warnings.warn(PursuhintWarning(text), stacklevel=2)
+        warn_user(text)
     return data
 
 

@@ -6,7 +6,6 @@ Nothing in a file is ever run: `pursuhint.models.checkpoint_file` reads it as da
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,8 @@ from pursuhint._util.arguments import expect_network
 from pursuhint._util.atomic_files import atomic_path
 from pursuhint._util.distributed import is_main_process
 from pursuhint._util.registry import did_you_mean
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint._util.warn_user import warn_user
+from pursuhint.errors import PursuhintError
 from pursuhint.models.checkpoint_file import open_checkpoint
 from pursuhint.models.mismatch import compare, explain, head_names, is_counter
 from pursuhint.models.normalization import remember_normalization
@@ -121,7 +121,7 @@ class LoadedWeights(NamedTuple):
             left = tuple(name for name in self.unused if name not in self.new)
             unused = f"; {_some(left)} in it were not used" if left else ""
             text = f"{source} does not fill {_some(self.new)}: new and untrained{unused}"
-            warnings.warn(PursuhintWarning(text), stacklevel=3)
+            warn_user(text)
 
 
 NOTHING_LEFT = LoadedWeights()
@@ -350,7 +350,7 @@ def _say_what_was_taken(path: Path, taken: _Candidate, fitting: list[_Candidate]
         text, hint = f"the weights of {path} were taken from {label}", ""
     else:
         return
-    warnings.warn(PursuhintWarning(text + hint), stacklevel=3)
+    warn_user(text + hint)
 
 
 def _no_such_part(path: Path, key: str, labels: Iterable[str]) -> PursuhintError:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from torch import nn
 
 from pursuhint._util.arguments import expect_network
+from pursuhint._util.warn_user import warn_user
 from pursuhint.data import as_data
 from pursuhint.data.preprocessing import OWN_SOURCES, Normalization
-from pursuhint.errors import PursuhintWarning
 from pursuhint.models.normalization import (
     convert_images,
     converted_to,
@@ -71,14 +70,11 @@ def images_converted(network: nn.Module, data: ImageData | InputData) -> Iterato
         yield
         return
     used = Normalization(data.mean, data.std, data.normalization_source)  # type: ignore[union-attr]
-    warnings.warn(
-        PursuhintWarning(
-            f"the images are normalised with {used}, and are converted for {type(network).__name__}, which "
-            f"says that it expects {expected}; if its weights were trained otherwise, pass "
-            "pursuhint.data.as_data(data, normalization='data'), or "
-            "dataclasses.replace(data, normalization_source='the data, as asked for')"
-        ),
-        stacklevel=5,
+    warn_user(
+        f"the images are normalised with {used}, and are converted for {type(network).__name__}, which "
+        f"says that it expects {expected}; if its weights were trained otherwise, pass "
+        "pursuhint.data.as_data(data, normalization='data'), or "
+        "dataclasses.replace(data, normalization_source='the data, as asked for')"
     )
     convert_images(network, used, expected)
     try:

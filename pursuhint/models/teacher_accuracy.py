@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint._util.warn_user import warn_user
+from pursuhint.errors import PursuhintError
 
 __all__ = ["TeacherAccuracy"]
 
@@ -66,7 +66,7 @@ class TeacherAccuracy:
 
         text = self.warning()
         if text is not None and is_main_process():
-            warnings.warn(PursuhintWarning(text), stacklevel=3)
+            warn_user(text)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -112,7 +112,7 @@ def train(
         data: data to use instead of the recipe's: a pair (train, test) of data sets, loaders or arrays, or
             what else `pursuhint.data.as_data` takes.
         student: a network to use instead of the recipe's, with its weights as the initial ones. It is copied;
-            the trained weights are in the run folder.
+            ``record.load_student(network=student)`` returns one with the trained weights.
         record_teacher: folder of a recording of the teacher's outputs, for this teacher, data, augmentation,
             batch size and seed alone: what is in it is replayed, and the rest is computed and recorded for
             other students, losses and weights. The result is that of the same recipe without a recording, up

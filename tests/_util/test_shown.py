@@ -45,6 +45,7 @@ def results(tmp_path_factory):
 def test_a_short_line_and_a_picture_that_loads_nothing(results, kind):
     line, page = repr(results[kind]), results[kind]._repr_html_()
     assert line.startswith(f"<{kind}: ")
+    assert str(results[kind]) == line
     assert len(line) < 500
     assert "\n" not in line
     (source,) = re.findall(r'src="([^"]+)"', page)

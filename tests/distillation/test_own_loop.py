@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -152,17 +154,24 @@ PAGE = Path(__file__).parents[2] / "docs" / "own-loop.md"
 
 
 @pytest.mark.filterwarnings("ignore::pursuhint.errors.PursuhintWarning")
-def test_the_blocks_of_the_page_run_one_after_the_other(tmp_path: Path, capsys: Any) -> None:
+def test_the_blocks_of_the_page_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     torch.manual_seed(0)
-    names: dict[str, Any] = {"out": tmp_path}
+    monkeypatch.chdir(tmp_path)
+    script = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    names = vars(script)
     found = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(found) == 4
+    assert len(found) == 6
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PursuhintWarning)
         for block in found:
             exec(compile(block, str(PAGE), "exec"), names)
-    assert (tmp_path / "student.pt").exists()
+    assert (tmp_path / "own" / "student.pt").exists()
+    assert [len(arm.runs) for arm in names["comparison"].arms] == [3, 3, 3]
+    assert names["comparison"].student.name == "__main__:small"
     assert names["record"].finished
     assert "python:gap" in names["record"].recipe.losses
-    example = found[2].splitlines()
+    example = next(block for block in found if "optimizer.step()" in block).splitlines()
     assert len([line for line in example if line.strip()]) <= 21

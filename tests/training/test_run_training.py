@@ -342,8 +342,14 @@ class TestFromPython:
         record = train(make_recipe(epochs=1), tmp_path / "run", device="cpu", student=student)
         with pytest.raises(PursuhintError, match="was passed from Python; pass it again"):
             train(record.recipe, tmp_path / "other", device="cpu")
-        with pytest.raises(PursuhintError, match=r"build it yourself and load .*student.safetensors"):
+        with pytest.raises(PursuhintError, match=r"pass it again: load_student\(network=\.\.\.\)"):
             record.load_student()
+        before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+        trained = record.load_student(network=student)
+        assert evaluate(trained, record.load_images()).top1 == pytest.approx(record.last["test_top1"])
+        assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
+        with pytest.raises(PursuhintError, match=r"student\.safetensors"):
+            record.load_student(network=create_model("resnet14", num_classes=10, in_channels=1))
 
     def test_data_can_be_passed(self, alone, tmp_path):
         data = load_dataset("digits", val_fraction=0.2)

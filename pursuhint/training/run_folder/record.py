@@ -186,23 +186,27 @@ class RunRecord(Shown):
         """
         return load_hits(self.path) if self.finished else None
 
-    def load_student(self, weights: str = "last", *, trust_code: bool = False) -> nn.Module:
+    def load_student(
+        self, weights: str = "last", *, network: nn.Module | None = None, trust_code: bool = False
+    ) -> nn.Module:
         """The trained student, on the CPU and in evaluation mode.
 
         Args:
             weights: ``"last"``, ``"best"``, or the name of a warm-up that trains the student (``"matching"``
                 of the loss ``refilled``) for the student at its end.
+            network: what the run calls its student if that was passed from Python (``student=``); with any
+                weights, since a copy of it gets the trained ones.
             trust_code: import and call the ``package.module:factory`` that the run names as its student.
 
         Raises:
-            PursuhintError: no such weights, the student was passed from Python and has no name, or it is code
-                without ``trust_code``.
+            PursuhintError: no such weights, they do not fit ``network``, the student was passed from Python
+                and ``network`` is not given, or it is code without ``trust_code``.
         """
         import torch
 
+        from pursuhint._util.wrappers import copy_network
         from pursuhint.data.text import text_example
         from pursuhint.losses import get_loss
-        from pursuhint.models import create_model
         from pursuhint.models.checkpoint import load_weights, read_state_dict
 
         files = {"last": "student.safetensors", "best": "best.safetensors"}
@@ -210,33 +214,39 @@ class RunRecord(Shown):
             files[weights] = student_after(weights)
         if weights not in files:
             raise PursuhintError(f"weights must be 'last' or 'best', got {weights!r}")
-        network = self.recipe.student.network
-        if network.startswith("python:"):
+        name = self.recipe.student.network
+        if network is None and name.startswith("python:"):
             raise PursuhintError(
-                f"the student of {self.path} was passed from Python ({network}); build it yourself and load "
-                f"{self.path / files[weights]} with load_weights"
+                f"the student of {self.path} was passed from Python ({name}); pass it again: "
+                "load_student(network=...)"
             )
-        alone = self.recipe.model_copy(update={"teacher": None})  # which is not built here
-        check_code(alone, f"the run {self.path}", trust_code=trust_code)
-        sizes = self.environment["data"]
-        tokens = sizes.get("tokens")
-        of_data = (
-            {"in_channels": sizes["in_channels"]} if tokens is None else {"vocab_size": sizes["vocab_size"]}
+        student = (
+            self._create_student(trust_code=trust_code) if network is None else copy_network(network).cpu()
         )
-        options = {**of_data, **self.recipe.student.options}
-        student = create_model(network, num_classes=sizes["num_classes"], **options)
         trained = read_state_dict(self.path / files[weights])
-        example: Any = (
-            torch.zeros(1, sizes["in_channels"], *sizes["image_size"])
-            if tokens is None
-            else text_example(tokens)
-        )
+        sizes = self.environment["data"]
+        example: Any = None  # tensors of the user's own, of which the file does not say the shape
+        if sizes.get("tokens") is not None:
+            example = text_example(sizes["tokens"])
+        elif "image_size" in sizes:
+            example = torch.zeros(1, sizes["in_channels"], *sizes["image_size"])
         for loss in self.recipe.losses:
             if loss.startswith("python:"):
                 continue  # known in its run only
             student = get_loss(loss).rebuild(student, trained, example)
         load_weights(student, self.path / files[weights])
         return student.eval()
+
+    def _create_student(self, *, trust_code: bool) -> nn.Module:
+        """The student that the recipe names, with untrained weights."""
+        from pursuhint.models import create_model
+
+        alone = self.recipe.model_copy(update={"teacher": None})  # which is not built here
+        check_code(alone, f"the run {self.path}", trust_code=trust_code)
+        sizes = self.environment["data"]
+        size = "in_channels" if sizes.get("tokens") is None else "vocab_size"
+        options = {size: sizes[size], **self.recipe.student.options}
+        return create_model(self.recipe.student.network, num_classes=sizes["num_classes"], **options)
 
     def load_images(self, *, download: bool = False) -> ImageData:
         """Load the data that the run used, where they must be images.
