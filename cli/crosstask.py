@@ -65,10 +65,8 @@ class Overlaps(click.ParamType):
     multiple=True,
     help="refilled, refilled-minus (equal weights), refilled-emb (first stage, then labels), refilled-kN "
     "(at most N negatives, or all), refilled-lambdaX (strength); a loss as --loss takes it that looks at "
-    "no classes "
-    "of the teacher: rkd, aml, at=500; METHOD@HINTS with other hint points, at@chosen by an analysis of "
-    "the teacher on the student's images. Repeatable; the student alone "
-    "is always there.  "
+    "no classes of the teacher: rkd, aml, at=500; METHOD@HINTS with other hint points, at@chosen by an "
+    "analysis of the teacher on the student's images. Repeatable; the student alone is always there.  "
     "[default: rkd, aml and the first three]",
 )
 @click.option(

@@ -70,14 +70,14 @@ class TqdmBar:
         self.bar.close()
 
 
-def open_bar(wanted: bool | None, *, told: bool) -> Bar | None:
-    """A bar, if it is wanted: by default where somebody looks and nobody else is told.
+def open_bar(wanted: bool | None, *, handled: bool) -> Bar | None:
+    """A bar, if it is wanted: by default where somebody looks and the caller shows no progress of its own.
 
     Args:
         wanted: show it, or not; None for a terminal or a notebook.
-        told: the caller handles the progress itself.
+        handled: whether the caller handles the progress itself.
     """
-    shown = wanted if wanted is not None else not told and _somebody_looks()
+    shown = wanted if wanted is not None else not handled and _somebody_looks()
     return _bar() if shown and is_main_process() else None
 
 
@@ -92,7 +92,7 @@ def counted(
         also: called too.
         text: beside the bar.
     """
-    bar = open_bar(wanted, told=also is not None)
+    bar = open_bar(wanted, handled=also is not None)
     if bar is None:
         yield also
         return

@@ -27,7 +27,7 @@ ROUGHLY_DRAWS = 1000
 
 @dataclass(frozen=True)
 class AutoSamples:
-    """Take images until the choice of hint points is that of all of them, at a level.
+    """Take images until all of them would give the same hint points, at a level.
 
     The pass looks at the choice after 500, 1,000, 2,000, ... images, up to four fifths of all. At each look
     it predicts the similarities of all images from those so far (see `pursuhint.similarity.prediction`) and

@@ -64,7 +64,7 @@ def linkage_tree(
 ) -> NDArray[np.float64]:
     """Order and distances in which groups are joined, as drawn in a dendrogram.
 
-    Distances are those of `pursuhint.clustering.distances_of`. ``"ward"`` joins the two groups
+    Distances come from `pursuhint.clustering.distances_of`. ``"ward"`` joins the two groups
     whose union raises the inertia of k-means least; ``"average"``, ``"complete"`` and ``"single"`` the two
     with the smallest mean, largest or smallest distance between their layers.
 

@@ -150,20 +150,26 @@ class Call:
     module: nn.Module | None
     """None for a function."""
     parent: Call | None
+    """The call inside which it was made; None for the network's own."""
     ordinal: int
     """Index of the call among the calls of this module (or of functions directly in it), from 0."""
     started: int
+    """Moment of its beginning; moments of a trace count beginnings and ends from 0."""
     input: Tensor | None = None
     inputs: tuple[Tensor, ...] = ()
     """All tensors passed to the call; ``input`` is the main one."""
     output: Tensor | None = None
     ended: int = -1
+    """Moment of its end; -1 before."""
     children: list[Call] = field(default_factory=list)
+    """The calls made directly inside it, in order."""
     ends_in: Call | None = None
     """The inner activation whose output this module returns, unchanged or permuted (as by a channel
     shuffle)."""
     input_version: int = 0
+    """Counts the changes in place that torch had made to the input when the call began."""
     output_version: int = 0
+    """Likewise of the output when the call ended."""
 
     @property
     def key(self) -> tuple[str, bool, int]:

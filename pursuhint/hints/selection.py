@@ -35,7 +35,16 @@ class Resampled(SimilarityLike, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StoredSimilarity:
-    """The contents of a `pursuhint.similarity.LayerSimilarity` as NumPy arrays, as stored in a file."""
+    """The contents of a `pursuhint.similarity.LayerSimilarity` as NumPy arrays, as stored in a file.
+
+    Attributes:
+        points: the layers, in depth order.
+        values: (layers, layers).
+        metric: name of the metric.
+        num_samples: number of images that it was computed from.
+        left_out: each with one shard of the images left out, (shards, layers, layers); None if not computed.
+        halves: from random halves of the shards, (halves, layers, layers); None if not computed.
+    """
 
     points: tuple[HintPoint, ...]
     values: Matrix

@@ -397,6 +397,11 @@ class LogitLoss(Loss):
 
     @classmethod
     def check_context(cls, context: LossContext) -> None:
+        """Refuse a context that lacks what the loss looks at, or whose networks know different classes.
+
+        Raises:
+            PursuhintError: it does.
+        """
         super().check_context(context)
         if context.teacher_classes not in (None, context.num_classes):
             check_teacher_classifies(cls.info.title, context)
@@ -416,7 +421,7 @@ class EmbeddingLoss(Loss):
 
     @classmethod
     def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Those of ``student_width``, ``teacher_width``, ``num_samples``, ``labels`` that it takes."""
+        """Values of ``student_width``, ``teacher_width``, ``num_samples`` and ``labels`` that it takes."""
         return cls._taken(
             student_width=context.student_embedding,
             teacher_width=context.teacher_embedding,
@@ -435,7 +440,7 @@ class HintsLoss(Loss):
 
     @classmethod
     def arguments(cls, context: LossContext) -> dict[str, Any]:
-        """Those of ``student_channels`` and ``teacher_channels``, a width for every point, that it takes.
+        """Values of ``student_channels`` and ``teacher_channels`` that it takes, a width for every point.
 
         Raises:
             PursuhintError: the features of a pair cannot be laid out as maps (tokens).
@@ -502,7 +507,7 @@ class HintLoss(Loss):
 class HintSum(Loss):
     """The sum of one `HintLoss` per pair of hint points.
 
-    Its traits are those of the losses it sums, and it passes every hook on to them but `Loss.other_heads`.
+    It has the traits of the losses that it sums, and passes every hook on to them but `Loss.other_heads`.
     Each of its `Loss.extra_metrics` is the mean over the pairs that record one of this name.
 
     Args:

@@ -115,7 +115,7 @@ def semi_hard_comparisons(
 
 
 class ComparisonMatchingLoss(EmbeddingLoss):
-    r"""Ask the student to compare samples as the teacher does, whatever classes the teacher knows.
+    r"""Ask the student to compare samples as the teacher does, which may know other classes.
 
     Every ordered pair :math:`(i, p)` of samples of one class is compared with samples :math:`k` of other
     classes. With :math:`D` the distances of the directions of embeddings,

@@ -165,7 +165,7 @@ class ReusedClassifierLoss(HintsLoss):
 
     @classmethod
     def prepared_embedding(cls, context: LossContext) -> int:
-        """That of the teacher, whose classifier the student gets."""
+        """The width of the teacher's embedding: the student gets its classifier."""
         return context.teacher_embedding
 
     def prepare(self, student: nn.Module) -> nn.Module:

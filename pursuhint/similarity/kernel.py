@@ -46,7 +46,7 @@ def rbf_cka(x: Tensor, y: Tensor, *, fraction: float = FRACTION, over: Over = "a
 
     where L is the kernel of y, and the index c denotes the removal of row and column means. With
     ``over="pairs"`` :math:`\sqrt{m_X}` is the median of d over the pairs of different samples instead. The
-    median is exact here. Invariances are those of `pursuhint.similarity.linear_cka`.
+    median is exact here. Invariances as of `pursuhint.similarity.linear_cka`.
 
     Reference: S. Kornblith, M. Norouzi, H. Lee and G. Hinton, Similarity of Neural Network Representations
     Revisited, ICML 2019, https://arxiv.org/abs/1905.00414, section 3 and the code that they published.

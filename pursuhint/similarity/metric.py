@@ -30,7 +30,7 @@ class Metric:
         matrix: similarities of all pairs of layers from their statistics, (layers, layers), float64.
         strips: functions of strips of cross-products that ``matrix`` uses, if any.
         needs: ``"moments"``, which any `LayerStatistics` provides, or ``"rows"``: the stored features.
-        symmetric: whether the similarity of x and y is that of y and x. If not, row i of the matrix is the
+        symmetric: whether x and y have the same similarity as y and x. If not, row i of the matrix is the
             view of layer i, and what needs a symmetric matrix takes the mean with the transpose.
         on_subsamples: computes the matrices of several subsamples in one call, (subsamples, layers, layers),
             from the moments of the shards and a boolean table (subsamples, shards); None if subsamples are

@@ -34,7 +34,7 @@ class Candidates:
     Attributes:
         teacher: the teacher network.
         points: its hint points, in depth order.
-        student_points: those of the student.
+        student_points: the student's hint points, in depth order.
         k: number of hints of the arms whose number of hints is free.
         cluster: the plan of one point of each cluster, by metric, clustering algorithm and position; an empty
             metric or position is that of the recipe.

@@ -77,8 +77,8 @@ def cross_task_methods(
     for method in methods:
         for name in method.losses:
             info = get_loss(name).info
-            alike = info.compares == "logits" or info.needs_teacher_classifier
-            if alike and info.needs_teacher and not whole:
+            same_classes = info.compares == "logits" or info.needs_teacher_classifier
+            if same_classes and info.needs_teacher and not whole:
                 raise PursuhintError(
                     f"method {method.name!r}: {info.title} needs a teacher of the same classes, and this one "
                     "knows others; give it with --overlap 100 alone, or leave it out"

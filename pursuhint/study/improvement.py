@@ -23,7 +23,7 @@ class Improvement:
     """The probability that an arm beats its control.
 
     Attributes:
-        probability: mean over the tasks, in [0, 1]; 0.5 where the arms are alike.
+        probability: mean over the tasks, in [0, 1]; 0.5 where the arms are equal.
         low: lower end of the bootstrap interval.
         high: upper end of it.
         by_task: the probability on every task.

@@ -40,7 +40,7 @@ def shown_study(wanted: bool | None, also: Watcher | None) -> Iterator[Watcher |
         wanted: see `pursuhint.training.progress.shown`.
         also: called with every event.
     """
-    bar = open_bar(wanted, told=also is not None)
+    bar = open_bar(wanted, handled=also is not None)
     if bar is None:
         yield also
         return

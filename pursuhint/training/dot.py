@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DistillationOrientedSGD(torch.optim.Optimizer):
-    r"""SGD with one momentum for the gradient of cross-entropy and another for that of the other losses.
+    r"""SGD with one momentum for the gradient of cross-entropy and another for the other losses' gradient.
 
     .. math:: v_{ce} \leftarrow (\mu - \Delta) v_{ce} + g_{ce} + \lambda \theta, \quad
               v_{kd} \leftarrow (\mu + \Delta) v_{kd} + g_{kd}, \quad
@@ -28,7 +28,8 @@ class DistillationOrientedSGD(torch.optim.Optimizer):
     that for all. A step takes two backward passes: `keep_task_gradients` between them.
 
     Reference: B. Zhao, Q. Cui, R. Song and J. Liang, DOT: A Distillation-Oriented Trainer, ICCV 2023,
-    https://arxiv.org/abs/2307.08436; the case of one gradient is that of the authors' code, mdistiller.
+    https://arxiv.org/abs/2307.08436; a parameter with one gradient is updated as in the authors' code
+    (mdistiller).
 
     Args:
         parameters: to train.
@@ -54,7 +55,7 @@ class DistillationOrientedSGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def keep_task_gradients(self) -> None:
-        """The gradients that are there are those of cross-entropy: set them aside for `step`."""
+        """Set the present gradients, which are cross-entropy's, aside for `step`."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

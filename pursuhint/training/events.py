@@ -78,7 +78,11 @@ class TeacherReplayed:
 
 @dataclass(frozen=True)
 class HintsChosen:
-    """The hint points are known: ``"teacher point -> student point"``, one line a pair."""
+    """The hint points are known.
+
+    Attributes:
+        pairs: ``"teacher point -> student point"``, one line a pair.
+    """
 
     pairs: tuple[str, ...]
 
@@ -100,7 +104,14 @@ class Resumed:
 
 @dataclass(frozen=True)
 class EpochStarted:
-    """An epoch begins; epochs count from 1 over all stages."""
+    """An epoch begins.
+
+    Attributes:
+        epoch: its number, from 1 over all stages.
+        epochs: of all stages together.
+        stage: ``"main"``, or ``"term:stage"`` of a warm-up that a loss asks for.
+        steps: batches of the epoch.
+    """
 
     epoch: int
     epochs: int
@@ -110,7 +121,13 @@ class EpochStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """``step`` of ``steps`` is done; this rank has processed ``samples`` samples of the epoch."""
+    """A step of training is done.
+
+    Attributes:
+        step: its number in the epoch, from 1.
+        steps: of the epoch.
+        samples: that this rank has processed in the epoch so far.
+    """
 
     step: int
     steps: int
@@ -142,7 +159,12 @@ class LossDominated:
 
 @dataclass(frozen=True)
 class EpochFinished:
-    """An epoch has been evaluated and saved; ``metrics`` is its line of ``metrics.jsonl``."""
+    """An epoch has been evaluated and saved.
+
+    Attributes:
+        metrics: its line of ``metrics.jsonl``.
+        is_best: whether it is the best one so far.
+    """
 
     metrics: Mapping[str, Any]
     is_best: bool

@@ -24,7 +24,7 @@ def nearest_mean_accuracy(
 ) -> float:
     """Percent of samples whose embedding has its largest product with the mean direction of its class.
 
-    The means are those of the training split. Collective call of the ranks that share the splits.
+    The means are taken over the training split. Collective call of the ranks that share the splits.
 
     Args:
         network: on the device of the batches.

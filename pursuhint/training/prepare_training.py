@@ -344,15 +344,15 @@ def _plan_by_rule(
     teacher: nn.Module,
     example: NetworkInput,
 ) -> HintPlan:
-    """One of the places that papers name, in teacher and student alike unless the recipe pairs otherwise."""
+    """One of the places that papers name, in both networks unless the recipe pairs them otherwise."""
     assert hints.strategy is not None
     assert hints.activation is not None
     plan = HintPlan.of(points_by_rule(hints.strategy, teacher, points, example), {"strategy": hints.strategy})
     candidates = find_hint_points(student, example, activation=hints.activation)
-    alike = points_by_rule(hints.strategy, student, candidates, example)
-    if hints.student_points or hints.pairing != "conventional" or len(alike) != len(plan):
+    matching = points_by_rule(hints.strategy, student, candidates, example)
+    if hints.student_points or hints.pairing != "conventional" or len(matching) != len(plan):
         return pair_with_student(plan, hints, student, example)
-    return plan.paired(alike, "conventional")
+    return plan.paired(matching, "conventional")
 
 
 def _try_other_losses(recipe: Recipe, parts: Parts) -> None:

@@ -20,7 +20,7 @@ def shown(
             look: in a terminal or a notebook.
         also: called with every event.
     """
-    bar = open_bar(wanted, told=also is not None)
+    bar = open_bar(wanted, handled=also is not None)
     if bar is None:
         yield also
         return

@@ -10,7 +10,7 @@ from pursuhint.hints.plan import SimilarityLike
 
 
 def best_of_segments(similarity: SimilarityLike, k: int, scores: Sequence[float]) -> list[HintPoint]:
-    """One layer of each of k segments of the similarity: that of the highest score, the shallower on a tie.
+    """The layer with the highest score in each of k segments of the similarity, the shallower on a tie.
 
     Args:
         similarity: of the layers that may be chosen.

@@ -34,7 +34,7 @@ def choose(source: RuleSource) -> list[HintPoint]:
 def at_quantiles(curve: Sequence[float], k: int) -> list[int]:
     """k different layers, from 0: number j is the earliest at which the curve has done j/k of its rise.
 
-    The rise is that from the first layer to the maximum. Layers that several steps share go to the first of
+    The rise goes from the first layer to the maximum. Layers that several steps share go to the first of
     them, and the next step takes the layer behind; room is left for the steps that follow.
 
     Args:

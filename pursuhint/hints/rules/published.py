@@ -12,8 +12,8 @@ from pursuhint.published.results import published_results
 def choose(source: RuleSource) -> list[HintPoint]:
     """The published positions for the teacher and the activation of the points.
 
-    Where the table has several rows for a teacher (resnet110 before the activation), the one of the losses
-    that look at the points: that of AT with ``at`` alone, else that of FitNet and VID.
+    Where the table has several rows for a teacher (resnet110 before the activation), the losses that look at
+    the points decide: AT's row for ``at`` alone, else the row of FitNet and VID.
 
     Raises:
         PursuhintError: none are published for this teacher, or it has fewer layers.

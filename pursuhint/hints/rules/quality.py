@@ -1,7 +1,7 @@
 """The layer of the highest knowledge quality in each contiguous group: arXiv 2511.14981.
 
 The quality is ``quality`` of `pursuhint.analysis.ClassCurves`: how far the features of 2,000 images separate
-the classes, and how much they hold beside that. The groups are those of ``segments``.
+the classes, and how much they hold beside that. The groups are the clusters of ``segments``.
 """
 
 from __future__ import annotations

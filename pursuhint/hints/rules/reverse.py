@@ -1,6 +1,6 @@
 """The layers of ``even`` with their order reversed: arXiv 2502.04499.
 
-The deepest layer teaches the shallowest point of the student. The layers are those of ``even``, so that the
+The deepest layer teaches the shallowest point of the student. ``even`` takes the same layers, so that the
 two differ in the pairing alone.
 """
 

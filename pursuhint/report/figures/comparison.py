@@ -21,7 +21,14 @@ __all__ = ["Difference", "comparison_plot"]
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference of an arm to the control, with its interval and margin of equality if there are any."""
+    """Mean difference of an arm to the control, in percentage points.
+
+    Attributes:
+        mean: over the seeds.
+        low: lower end of its interval; None without one.
+        high: upper end of it.
+        margin: the smallest difference that matters; None if nothing is called equal.
+    """
 
     mean: float
     low: float | None = None

@@ -119,8 +119,8 @@ class NetworkConfig(_Section):
     def _leaves_classes_to_the_data(self) -> NetworkConfig:
         if "num_classes" in self.options:
             raise PursuhintError(
-                "options.num_classes: the number of classes is no option of a network; it is the data's, and "
-                "teacher.num_classes that of a teacher of another task"
+                "options.num_classes: the number of classes is no option of a network; the data decide it, "
+                "and teacher.num_classes is for a teacher of another task"
             )
         return self
 
@@ -293,7 +293,7 @@ class HintsConfig(_Section):
         max_samples: of ``samples: auto``.
         stable_at: of ``samples: auto``.
         points: module names or positions of the teacher's hint points, for ``explicit``. One may occur twice.
-        student_points: those of the student, in the same order; empty for ``pairing`` to decide.
+        student_points: the student's points, in the same order; empty for ``pairing`` to decide.
         pairing: ``conventional``, ``even`` or ``reverse``; see `pursuhint.hints.HintPlan.with_student`.
         seed: of the draw of samples (``chosen``) or of points (``random``, ``random-each-epoch``).
         curriculum: when ``curriculum`` turns to the next point: ``threshold``, ``smoothing``, ``cap``,
@@ -365,8 +365,8 @@ class LossConfig(_Section):
 
     Attributes:
         weight: at least 0; None for the paper's weight.
-        hints: hint points of this loss, where it does not look at those of the recipe; not those that depend
-            on the teacher's features, such as ``chosen``.
+        hints: hint points of this loss, where it does not look at the recipe's; their strategy may not depend
+            on the teacher's features, as ``chosen`` does.
         options: hyperparameters, checked by the loss itself.
     """
 

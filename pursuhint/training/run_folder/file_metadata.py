@@ -31,7 +31,7 @@ def file_metadata(network: str, data: str, weights: str) -> dict[str, str]:
 
 
 def weights_metadata(network: str, data: ImageData | InputData, weights: str) -> dict[str, str]:
-    """The texts of a file of weights that a run writes: those of an exported one."""
+    """The texts of a file of weights that a run writes: the same as in an exported file."""
     about = file_metadata(network, data.name, weights)
     if data.preprocessing is None:  # samples that are no images
         return about | {"class_names": json.dumps(list(data.class_names))}
@@ -43,7 +43,7 @@ def input_metadata(
 ) -> dict[str, str]:
     """What a program that reads an exported file has to know of images and classes.
 
-    ``preprocessing`` is that of `pursuhint.data.Preprocessing` as JSON, ``class_names`` a JSON list in the
+    ``preprocessing`` is a `pursuhint.data.Preprocessing` as JSON, ``class_names`` a JSON list in the
     order of the logits, ``images`` a sentence for people. A reader that subtracts ``preprocessing.mean`` and
     divides by ``preprocessing.std`` is right in any case: where the file normalises by itself they are 0 and
     1, and ``included_normalization`` has the constants inside.
