@@ -216,7 +216,8 @@ class Loss(nn.Module):
         """Hyperparameters by name, once their names and types have been checked; lists become tuples.
 
         Raises:
-            PursuhintError: a name is unknown (with a suggestion) or a value of the wrong type.
+            PursuhintError: a name is unknown (with a suggestion), a value of the wrong type, or an option is
+                given that another one leaves without effect.
         """
         known = cls.hyperparameters()
         types = typing.get_type_hints(cls.__init__)
@@ -235,6 +236,14 @@ class Loss(nn.Module):
             except ValidationError as error:
                 expected = error.errors()[0]["msg"].removeprefix("Input should be ")
                 raise PursuhintError(f"{cls.info.title}: {name} must be {expected}, got {value!r}") from None
+        chosen = {**known, **result}
+        for name, other, value in cls.info.only_with:
+            both = {name, other} <= known.keys()  # a subclass may have fewer options
+            if both and chosen[name] != known[name] and chosen[other] != value:
+                raise PursuhintError(
+                    f"{cls.info.title}: {name} has no effect with {other}={_written(chosen[other])}; set "
+                    f"{other}={_written(value)}, or leave {name} out"
+                )
         return result
 
     # -- computing ---------------------------------------------------------------------------------------
@@ -615,6 +624,11 @@ def _at_least_float32(values: Sequence[Any], own: torch.dtype | None) -> list[An
         return value
 
     return [convert(value) for value in values]
+
+
+def _written(value: Any) -> str:
+    """A value as YAML and the command line have it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _without_lists(value: Any) -> Any:

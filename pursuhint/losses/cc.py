@@ -67,6 +67,11 @@ class CorrelationCongruenceLoss(EmbeddingLoss):
         paper="Peng et al., Correlation Congruence for Knowledge Distillation, ICCV 2019",
         learns="a projection of either embedding",
         default_weight=0.02,
+        only_with=(
+            ("embedding_width", "relation", "neighbors"),
+            ("gamma", "relation", "gaussian"),
+            ("order", "relation", "gaussian"),
+        ),
         batch_coupled=True,
     )
 

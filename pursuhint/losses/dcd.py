@@ -65,6 +65,12 @@ class DiscriminativeConsistentLoss(EmbeddingLoss):
         default_weight=1.0,
         minimum=None,
         batch_coupled=True,
+        only_with=(
+            ("fixed_scale", "trainable_scale", False),
+            ("max_scale", "trainable_scale", True),
+            ("initial_log_scale", "trainable_scale", True),
+            ("initial_bias", "trainable_scale", True),
+        ),
     )
 
     def __init__(

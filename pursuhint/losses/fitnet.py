@@ -77,6 +77,7 @@ class FitNetLoss(HintLoss):
         learns="a regressor for every pair of points",
         default_weight=100.0,
         points="second-stage",
+        only_with=(("warm_up_epochs", "two_stages", True),),
     )
 
     def __init__(

@@ -79,6 +79,8 @@ class LossInfo:
             and the teacher runs with a graph.
         softens_logits: its hyperparameter ``temperature`` divides the logits, so that it may be ``"learned"``
             as in CTKD.
+        only_with: options that count with one value of another option alone, as (option, the other one, the
+            value); given with another, such an option is refused.
         classifier_parameters: names of parameters of the student's classifier that the loss computes with, so
             that they get gradients from it; `Loss.prepare` looks it up.
         no_grad_parameters: names of trainable parameters that receive no gradient, as the method has it.
@@ -109,6 +111,7 @@ class LossInfo:
     needs_teacher_classifier: bool = False
     needs_input_gradients: bool = False
     softens_logits: bool = False
+    only_with: tuple[tuple[str, str, Any], ...] = ()
     classifier_parameters: tuple[str, ...] = ()
     no_grad_parameters: tuple[str, ...] = ()
     extra_taps: tuple[str, ...] = ()

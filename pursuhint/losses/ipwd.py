@@ -77,6 +77,7 @@ class InverseProbabilityLoss(LogitLoss):
         batch_coupled=True,  # through the mean of the weights alone
         inputs=(*LogitLoss.info.inputs, "student_embedding"),
         softens_logits=True,
+        only_with=(("eps", "standardize", True),),
     )
 
     def __init__(

@@ -93,6 +93,15 @@ class KnowledgeReviewLoss(HintsLoss):
         default_weight=5.0,
         inputs=(*HintsLoss.info.inputs, "student_embedding", "teacher_embedding"),
         activation="pre",
+        only_with=(
+            ("residual", "review", True),
+            ("fusion", "residual", True),
+            ("fusion", "review", True),
+            ("residual_output", "residual", True),
+            ("residual_output", "review", True),
+            ("levels", "distance", "hcl"),
+            ("level_weights", "distance", "hcl"),
+        ),
     )
 
     def __init__(

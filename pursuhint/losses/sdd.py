@@ -71,6 +71,7 @@ class ScaleDecoupledLoss(HintsLoss):
         needs_teacher_classifier=True,
         classifier_parameters=("weight", "bias"),
         softens_logits=True,
+        only_with=(("alpha", "divergence", "dkd"), ("beta", "divergence", "dkd")),
     )
 
     def __init__(

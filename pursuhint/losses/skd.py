@@ -75,6 +75,7 @@ class SphericalLoss(LogitLoss):
         minimum=None,
         contains_classification=True,
         softens_logits=True,
+        only_with=(("multiplier", "normalization", "layer_norm"), ("eps", "normalization", "layer_norm")),
     )
 
     running_radius: Tensor

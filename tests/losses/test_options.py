@@ -125,3 +125,37 @@ def test_every_choice_of_a_loss(name, options):
             ),
         )
     assert couples(original) == original.info.batch_coupled
+
+
+CONDITIONAL = [
+    (name, *entry)
+    for name in LOSSES
+    for entry in get_loss(name).info.only_with
+    if {*entry[:2]} <= get_loss(name).hyperparameters().keys()
+]
+
+
+def another(default):
+    """A value of the same type, in the option's range, that is not the default."""
+    if isinstance(default, tuple):
+        return default[:1]
+    if isinstance(default, bool):
+        return not default
+    return {"attention": "sum", "fused": "output"}[default] if isinstance(default, str) else default * 2 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "other", "value"),
+    CONDITIONAL,
+    ids=["-".join(map(str, one)) for one in CONDITIONAL],
+)
+def test_an_option_that_another_leaves_without_effect_is_refused(name, option, other, value):
+    kind = get_loss(name)
+    known = kind.hyperparameters()
+    without = next(one for one in choices(typing.get_type_hints(kind.__init__)[other]) if one != value)
+    needed = {entry[1]: entry[2] for entry in kind.info.only_with if entry[0] == option}
+    given = {option: another(known[option])}
+    with pytest.raises(PursuhintError, match=f"{option} has no effect with {other}="):
+        kind.checked({**needed, **given, other: without})
+    assert kind.checked({**needed, **given})[option] == given[option]
+    assert kind.checked({other: without, option: known[option]})  # a resolved recipe writes defaults out

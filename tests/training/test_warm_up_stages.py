@@ -98,7 +98,7 @@ def test_a_loss_unknown_to_the_table_is_refused(make_recipe):
 @pytest.mark.parametrize(
     ("losses", "setting"),
     [
-        ({"ft": {"weight": 1, "warm_up_epochs": 1, "warm_up_lr": 1e30}}, "losses.ft.warm_up_lr"),
+        ({"ft": {"weight": 1, "warm_up_epochs": 1, "warm_up_lr": 1e18}}, "losses.ft.warm_up_lr"),
         ({"warming": 1}, "optimizer.lr"),
     ],
 )
