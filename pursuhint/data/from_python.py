@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -127,12 +127,13 @@ def as_data(
     if test_fraction:
         count = round(test_fraction * len(numbers["train"]))
         held_out = hold_out(numbers["train"], count, seed=0)
+    found = _Opened(called, opened, numbers, names, notes, held_out)
     if all(isinstance(one.samples, MemorySplit | DatasetSplit) for one in opened.values()):
-        data: ImageData | InputData = _images(called, opened, numbers, names, normalization, notes, held_out)
+        data: ImageData | InputData = _images(found, normalization)
     else:
         if normalization is not None or image_size is not None:
             raise PursuhintError(f"{called} holds no images; leave normalization and image_size out")
-        data = _inputs(called, opened, numbers, names, notes, held_out)
+        data = _inputs(found)
     said = [note for note in data.notes if note != _NO_TEST]  # which the accuracy of one split implies
     text = f"{called}: {'; '.join(said)}"
     if said and first_time(text, source):
@@ -273,21 +274,34 @@ def _found_instead(labels: np.ndarray) -> str:
     return str(labels.dtype)
 
 
-_Held = tuple[Tensor, Tensor] | None
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """Data from Python, before they are images or other samples.
+
+    Attributes:
+        name: of the data set.
+        splits: the sources by role, ``train`` among them.
+        labels: of each split, as numbers.
+        class_names: in the order of these numbers.
+        notes: what was assumed of the data; grows.
+        held_out: positions of the training samples that stay, and of those that become the test split; None
+            if none are held out.
+    """
+
+    name: str
+    splits: Mapping[str, OpenSource]
+    labels: Mapping[str, Tensor]
+    class_names: tuple[str, ...]
+    notes: list[str]
+    held_out: tuple[Tensor, Tensor] | None
 
 
-def _images(
-    name: str,
-    opened: Mapping[str, OpenSource],
-    numbers: Mapping[str, Tensor],
-    names: tuple[str, ...],
-    normalization: Any,
-    notes: list[str],
-    held_out: _Held,
-) -> ImageData:
+def _images(data: _Opened, normalization: Any) -> ImageData:
+    """The data as images, all splits of one shape."""
+    name, notes = data.name, data.notes
     splits: dict[str, Any] = {
-        role: replace(one.samples, labels=numbers[role])  # type: ignore[type-var]
-        for role, one in opened.items()
+        role: replace(one.samples, labels=data.labels[role])  # type: ignore[type-var]
+        for role, one in data.splits.items()
     }
     shapes = {role: (_shape(split), split.dtype) for role, split in splits.items()}
     for role, (shape, dtype) in shapes.items():
@@ -297,22 +311,24 @@ def _images(
                 f"images {dtype} of shape {shape}; preprocess all splits in the same way"
             )
     train = splits["train"]
-    if held_out is not None:
-        splits["train"], splits["test"] = (train.select(positions) for positions in held_out)
+    if data.held_out is not None:
+        splits["train"], splits["test"] = (train.select(positions) for positions in data.held_out)
         splits["test"] = replace(splits["test"], indices=torch.arange(len(splits["test"])))
         splits["train"] = replace(splits["train"], indices=torch.arange(len(splits["train"])))
         if getattr(train, "sampler", None) is not None:
             notes.append("the sampler is not used, because samples are held out")
     (channels, height, width), dtype = shapes["train"]
-    constants, given = _constants(opened, normalization, channels, floating=dtype != torch.uint8, notes=notes)
+    constants, given = _constants(
+        data.splits, normalization, channels, floating=dtype != torch.uint8, notes=notes
+    )
     return ImageData(
         name=name,
-        num_classes=len(names),
+        num_classes=len(data.class_names),
         in_channels=channels,
         image_size=(height, width),
         mean=constants.mean,
         std=constants.std,
-        class_names=names,
+        class_names=data.class_names,
         train=splits["train"],
         test=splits.get("test", splits["train"]),
         val=splits.get("val"),
@@ -382,27 +398,23 @@ def _asked(normalization: Any, channels: int) -> Normalization:
     return found
 
 
-def _inputs(
-    name: str,
-    opened: Mapping[str, OpenSource],
-    numbers: Mapping[str, Tensor],
-    names: tuple[str, ...],
-    notes: list[str],
-    held_out: _Held,
-) -> InputData:
+def _inputs(data: _Opened) -> InputData:
+    """The data as samples that networks take as they are."""
     splits: dict[str, InputSplit] = {}
-    for role, one in opened.items():
+    for role, one in data.splits.items():
         assert not isinstance(one.samples, MemorySplit | DatasetSplit)
-        splits[role] = InputSplit.whole(one.samples, numbers[role], f"{name}, {role} split")
-    if held_out is not None:
+        splits[role] = InputSplit.whole(one.samples, data.labels[role], f"{data.name}, {role} split")
+    if data.held_out is not None:
         whole = splits["train"]
-        splits["train"], splits["test"] = (whole.select(positions).renumbered() for positions in held_out)
-    notes.append("the samples are no images: they are given to the networks as they are")
+        splits["train"], splits["test"] = (
+            whole.select(positions).renumbered() for positions in data.held_out
+        )
+    data.notes.append("the samples are no images: they are given to the networks as they are")
     return InputData(
-        name,
+        data.name,
         splits["train"],
         splits.get("test", splits["train"]),
-        names,
+        data.class_names,
         val=splits.get("val"),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys(data.notes)),
     )
