@@ -94,5 +94,9 @@ def test_notebook_of_a_teacher_of_other_classes(
     for overlap in (0, 40):
         for method in ("alone", "rkd", "refilled", "at@conventional"):
             assert f"{result.cell(overlap, method).last.mean:.2f}" in printed
+    for table in (result.table(), result.measure_table()):
+        heads = next(line for line in printed.splitlines() if line.split()[:1] == [table.heads[0]])
+        assert [len(line) for line in str(table).splitlines()[1:]] == [len(heads)] * (1 + len(table.rows))
+        printed = printed.partition(heads)[2]
     assert result.cell(0, "alone").last.mean > 40
     assert names["axes"].has_data()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pursuhint._util.registry import did_you_mean, lookup
+from pursuhint._util.text_tables import aligned
 from pursuhint.errors import PursuhintError
 from pursuhint.published.improvement import relative_improvement
 from pursuhint.published.results import PAPERS, PublishedResult, published_results
@@ -26,6 +27,10 @@ class Table:
     title: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        """The title and the aligned columns, as a terminal shows them."""
+        return "\n".join([self.title, *aligned([self.heads, *self.rows])])
 
 
 def published_table(paper: str, table: str | int) -> Table:

@@ -60,7 +60,7 @@ def check_origin(recipe: Recipe) -> None:
 def _refused(source: str, found: list[str]) -> PursuhintError:
     return PursuhintError(
         f"{source} names code that would be imported and run: {', '.join(found)}; nothing was run. If you "
-        "trust it, say --trust-code (in Python, Recipe.load(FILE, trust_code=True))"
+        "trust it, say --trust-code (in Python, trust_code=True)"
     )
 
 
