@@ -73,20 +73,14 @@ def command(
     A run is evaluated on its own data unless --data names others of the same classes, or some of them, which
     are matched by name; their images are then normalised as those that the student was trained on.
     """
-    if run is None and trust_code:
-        raise PursuhintError(
-            "--trust-code needs a run folder, whose code it trusts; names typed here are run"
-        )
-    if run is None and (teacher is None or (teacher_checkpoint is None and not pretrained)):
-        raise PursuhintError(
-            "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint or "
-            "--pretrained"
-        )
-    settings = (
-        None
-        if run is not None
-        else network_settings(str(teacher), assignments, data=data, tokenizer=tokenizer)
-    )
+    settings = None
+    if run is not None:
+        if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None or pretrained:
+            raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
+        _refuse_settings_of_run(data)
+    else:
+        _check_network(teacher, teacher_checkpoint, pretrained=pretrained, trust_code=trust_code)
+        settings = network_settings(str(teacher), assignments, data=data, tokenizer=tokenizer)
 
     from dataclasses import asdict
 
@@ -109,14 +103,8 @@ def command(
 
     where = choose_device(device)
     if run is not None:
-        if teacher is not None or teacher_checkpoint is not None or checkpoint_key is not None or pretrained:
-            raise PursuhintError("give either a run folder or --teacher with --teacher-checkpoint, not both")
-        refuse_typed("image_normalize", because="a run's images are normalised as in its training")
-        refuse_typed("tokenizer", "assignments", because="a run has its own")
         record = RunRecord.load(run)
         network = record.load_student(weights, trust_code=trust_code)
-        if data is None:
-            refuse_typed("val_fraction", because="a run has its own; add --data for others")
         given = {
             "name": data, "root": data_root, "image_size": image_size, "channels": image_channels,
             "exif": exif, "val_fraction": val_fraction,
@@ -130,7 +118,6 @@ def command(
         assert settings is not None
         file = teacher_file(teacher, teacher_checkpoint, pretrained=pretrained)
         assert file is not None
-        refuse_typed("weights", because="a checkpoint holds one set of weights; give a run folder instead")
         config = data_config(
             name=data, root=data_root, download=download, image_size=image_size, channels=image_channels,
             normalize=image_normalize, exif=exif, val_fraction=val_fraction, text=settings.text,
@@ -140,7 +127,9 @@ def command(
         images = normalized_for(images, config, network, teacher)
         name, line = f"{teacher}, {'published weights' if pretrained else file}", images_line(images, config)
     if split == "val" and images.val is None:
-        raise PursuhintError("there is no validation split; the run was made without --val-fraction")
+        own = run is not None and data is None
+        why = "the run was made without --val-fraction" if own else "hold a part out with --val-fraction"
+        raise PursuhintError(f"there is no validation split; {why}")
     if val_fraction and split == "test":
         refuse_held_out(images)
     if run is not None and not changes:
@@ -159,3 +148,31 @@ def command(
     kind = "images" if images.preprocessing is not None else "texts"
     echo(f"{name} on {images.name} ({split}, {result.count:,} {kind})")
     echo(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   cross-entropy {result.loss:.4f}")
+
+
+def _refuse_settings_of_run(data: str | None) -> None:
+    """Refuse options that a run decides: normalisation, tokens, options of its network, its splits."""
+    refuse_typed("image_normalize", because="a run's images are normalised as in its training")
+    refuse_typed("tokenizer", "assignments", because="a run has its own")
+    if data is None:
+        refuse_typed("val_fraction", because="a run has its own; add --data for others")
+
+
+def _check_network(
+    teacher: str | None, checkpoint: Path | None, *, pretrained: bool, trust_code: bool
+) -> None:
+    """Check that a network has weights, and no option of a run.
+
+    Raises:
+        PursuhintError: it has none, or one is typed.
+    """
+    if trust_code:
+        raise PursuhintError(
+            "--trust-code needs a run folder, whose code it trusts; names typed here are run"
+        )
+    if teacher is None or (checkpoint is None and not pretrained):
+        raise PursuhintError(
+            "what is to be evaluated? give a run folder, or --teacher with --teacher-checkpoint or "
+            "--pretrained"
+        )
+    refuse_typed("weights", because="a checkpoint holds one set of weights; give a run folder instead")

@@ -99,6 +99,10 @@ CASES = {  # words, and what the message names
     "evaluate": "what is to be evaluated?",
     "evaluate --teacher resnet8 --pretrained --set data.image_size=2": "data.image_size=2 would be ignored",
     "evaluate gone": "does not exist",
+    "evaluate {run} --teacher resnet8 --pretrained": "either a run folder or --teacher",
+    "evaluate {run} --image-normalize data": "normalised as in its training",
+    "evaluate {run} --val-fraction 0.1": "a run has its own; add --data",
+    "evaluate --teacher torchvision:resnet18 --pretrained --weights best": "a checkpoint holds one set",
     "evaluate {tmp}": "is not a run folder",
     "predict a.onnx b.png": "does not exist",
     "predict {tmp} {tmp}": "is neither a run folder (recipe.yaml), nor a bundle (model.onnx), nor",
@@ -158,7 +162,9 @@ print(json.dumps(answers))
 def answers(tmp_path_factory):
     """Status, text and heavy modules after each case, all in one process."""
     folder = tmp_path_factory.mktemp("early")
-    words = [case.format(tmp=folder).split() for case in CASES]
+    run = tmp_path_factory.mktemp("run")
+    (run / "recipe.yaml").touch()
+    words = [case.format(tmp=folder, run=run).split() for case in CASES]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         input=json.dumps(words),
