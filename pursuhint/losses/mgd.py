@@ -18,6 +18,8 @@ __all__ = ["MaskedGenerativeLoss"]
 
 Masked = Literal["channels", "positions"]
 
+_SEEDS = 2**31
+
 
 class MaskedGenerativeLoss(HintsLoss):
     r"""Ask the student to restore the teacher's features from a part of its own.
@@ -29,8 +31,9 @@ class MaskedGenerativeLoss(HintsLoss):
     convolution, ReLU and another one, of the teacher's width. Both are trained along with the student and not
     needed afterwards. Where sizes differ, the larger map is averaged down first.
 
-    The mask is a hash of the sample's index and the epoch: it does not depend on the order of the samples,
-    and a resumed run draws the masks of an uninterrupted one.
+    The mask is a hash of the sample's index, the epoch, and the seed that PyTorch had when the loss was built
+    (that of the run): it does not depend on the order of the samples, and a resumed run draws the masks of an
+    uninterrupted one.
 
     Reference: Z. Yang, Z. Li, M. Shao, D. Shi, Z. Yuan and C. Yuan, Masked Generative Distillation, ECCV
     2022, https://arxiv.org/abs/2205.01529. The weight (the paper's :math:`\alpha`) is that of the authors'
@@ -78,6 +81,7 @@ class MaskedGenerativeLoss(HintsLoss):
         self.mask_ratio = mask_ratio
         self.masked = masked
         self.epoch = 0
+        self.seed = torch.initial_seed() % _SEEDS
         self.hints = nn.ModuleList(
             Generator(own, other, align=own != other if align is None else align)
             for own, other in zip(student_channels, teacher_channels, strict=True)
@@ -127,7 +131,7 @@ class MaskedGenerativeLoss(HintsLoss):
         """
         count, channels, height, width = features.shape
         entries = channels if self.masked == "channels" else height * width
-        seed = self.epoch * len(self.hints) + pair
+        seed = (self.seed + self.epoch * len(self.hints) + pair) % _SEEDS
         kept = hashed_uniform(indices, entries, seed) >= self.mask_ratio
         shape = (count, channels, 1, 1) if self.masked == "channels" else (count, 1, height, width)
         return kept.view(shape).to(features.dtype)

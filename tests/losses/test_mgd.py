@@ -50,6 +50,15 @@ def test_masks_follow_the_sample_and_change_with_the_epoch_and_the_pair():
     assert torch.equal(loss.mask(features, INDICES, 0), first)
 
 
+def test_runs_of_one_seed_have_the_same_masks_and_others_have_others():
+    def masks(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return MaskedGenerativeLoss([64], [64], mask_ratio=0.5).mask(torch.zeros(4, 64, 1, 1), INDICES, 0)
+
+    assert torch.equal(masks(5), masks(5))
+    assert not torch.equal(masks(5), masks(6))
+
+
 def test_the_share_that_is_masked_is_as_asked():
     loss = MaskedGenerativeLoss([512], [512], mask_ratio=0.15)
     kept = loss.mask(torch.zeros(400, 512, 1, 1), torch.arange(400), 0)
