@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from pursuhint.analysis import Analysis
-from pursuhint.data import ImageData, load_dataset, make_loader
+from pursuhint.data import ImageData, InputData, load_dataset, make_loader
 from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import find_hint_points
 from pursuhint.hints.plan import HintPlan
@@ -350,6 +350,18 @@ class TestFromPython:
         assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
         with pytest.raises(PursuhintError, match=r"student\.safetensors"):
             record.load_student(network=create_model("resnet14", num_classes=10, in_channels=1))
+
+    def test_a_student_of_tensors_that_are_no_images_comes_back_trained(self, tmp_path):
+        torch.manual_seed(0)
+        signals = torch.randn(60, 12)
+        samples = (signals, (signals[:, 0] > 0).long())
+        student = torch.nn.Sequential(torch.nn.Linear(12, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        recipe = Recipe.from_dict({"epochs": 2, "batch_size": 20})
+        data = InputData.from_tensors("signals", train=samples, test=samples)
+        record = train(recipe, tmp_path / "run", device="cpu", data=data, student=student)
+        trained = record.load_student(network=student)
+        assert evaluate(trained, data).top1 == pytest.approx(record.last["test_top1"])
+        assert not torch.equal(trained[0].weight, student[0].weight)
 
     def test_data_can_be_passed(self, alone, tmp_path):
         data = load_dataset("digits", val_fraction=0.2)

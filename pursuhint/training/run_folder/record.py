@@ -228,7 +228,7 @@ class RunRecord(Shown):
         example: Any = None  # tensors of the user's own, of which the file does not say the shape
         if sizes.get("tokens") is not None:
             example = text_example(sizes["tokens"])
-        elif "image_size" in sizes:
+        elif sizes.get("image_size") is not None:
             example = torch.zeros(1, sizes["in_channels"], *sizes["image_size"])
         for loss in self.recipe.losses:
             if loss.startswith("python:"):
