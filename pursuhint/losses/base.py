@@ -162,6 +162,15 @@ class Loss(nn.Module):
         return False
 
     @classmethod
+    def looks_at(cls, hyperparameters: Mapping[str, Any]) -> str:
+        """The features that the loss looks at, in words; those of its traits unless an option names others.
+
+        Args:
+            hyperparameters: of the loss, those that are not the default.
+        """
+        return cls.info.taps
+
+    @classmethod
     def only_warms_up(cls, hyperparameters: Mapping[str, Any]) -> bool:
         """Whether the loss is computed in its `stages` and not in the main one.
 

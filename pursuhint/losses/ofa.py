@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -98,6 +98,12 @@ class OneForAllLoss(LogitLoss):
     def needs_hint_plan(cls) -> bool:
         """Its points are the student's alone, and a plan has those that the teacher teaches."""
         return False
+
+    @classmethod
+    def looks_at(cls, hyperparameters: Mapping[str, Any]) -> str:
+        """The ends of the student's stages, or the sub-blocks that are named."""
+        named = hyperparameters.get("exit_points")
+        return cls.info.taps if named is None else f"the student's sub-blocks {', '.join(map(str, named))}"
 
     @classmethod
     def choose_points(

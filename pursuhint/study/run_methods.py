@@ -351,7 +351,8 @@ def _taps(record: RunRecord | PursuhintError) -> dict[str, str]:
             continue
         if plan is None or not kind.needs_hint_plan():
             both = kind.info.sees_second_view and record.recipe.data.second_view
-            taps[name] = f"{kind.info.taps} of two views" if both else kind.info.taps
+            seen = kind.looks_at(record.recipe.losses[name].options)
+            taps[name] = f"{seen} of two views" if both else seen
             continue
         modules = list(dict.fromkeys(point.module for point in plan.teacher_points))
         where = ", ".join(modules) if len(modules) <= _MANY else f"{len(modules)} sub-blocks"

@@ -87,6 +87,11 @@ def blocks(count: int) -> nn.Module:
     return nn.Sequential(*units, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
 
 
+def test_it_says_where_its_exits_are():
+    assert OneForAllLoss.looks_at({"exit_points": None}) == OneForAllLoss.looks_at({}) == "ends of the stages"
+    assert OneForAllLoss.looks_at({"exit_points": ["layer1.0", 2]}) == "the student's sub-blocks layer1.0, 2"
+
+
 def test_exits_are_behind_the_stages_of_the_student_whatever_the_teacher_has():
     assert exits(untrained("resnet14")) == ["layer1.1", "layer2.1", "layer3.1"]
     assert exits(untrained("resnet14"), exit_points=("layer3.0", 2)) == ["layer1.1", "layer3.0"]
