@@ -24,7 +24,8 @@ def test_a_table_as_published(pursuhint):
 
 def test_without_arguments_it_lists_papers_and_tables(pursuhint):
     listed = json.loads(pursuhint("table", "--json").stdout)
-    assert list(listed) == ["pursuhint", "icd", "rrd-supplement", "re-reviewkd", "refilled-supplement"]
+    papers = ["pursuhint", "icd", "rrd-supplement", "re-reviewkd", "refilled-supplement", "since-2021"]
+    assert list(listed) == papers
     assert "  4  Baseline and proposed" in pursuhint("table", "--paper", "pursuhint").stdout
 
 
