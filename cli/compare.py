@@ -212,7 +212,7 @@ def command(
         protocol_only=bool(methods),
         decided_hints=() if methods else ("strategy", "algorithm", "points", "file"),
     )
-    recipe = rounded_for_recording(recipe, recording, options)
+    recipe = rounded_for_recording(recipe, recording, options, out=out)
     choice = {
         "k": k, "position": position, "activation": activation,
         "samples": samples, "max_samples": max_samples, "stable_at": stable_at,

@@ -22,7 +22,7 @@ from .repeated import say_repeated
 from .standard_streams import patient_streams
 from .teacher_run import with_teacher_run
 from .terminal import echo
-from .typed_words import TypedWords
+from .typed_words import TypedWords, in_home
 
 # Name, one-line help. The command NAME is the object `command` in the module of that name beside this one.
 COMMANDS = {
@@ -81,6 +81,7 @@ class Commands(click.Group):
                 context.fail(f"no command named {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
             name, command, words = super().resolve_command(context, args)
         if command is not None and not context.resilient_parsing:  # which completes words
+            words = [in_home(word) for word in words]
             typed = TypedWords.of(command, words, context)
             say_repeated(typed)
             words = with_teacher_run(command, words, typed.values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,23 @@ if TYPE_CHECKING:
 def check_free(path: Path | None, *, overwrite: bool) -> None:
     """Refuse to write to a file or folder that is there already, unless it may be replaced.
 
+    Nothing is written.
+
     Raises:
-        PursuhintError: ``path`` exists, and ``overwrite`` is not set.
+        PursuhintError: ``path`` exists, and ``overwrite`` is not set; or nothing can be written there.
     """
     if path is not None and not overwrite and path.exists():
         what = "folder" if path.is_dir() else "file"
         raise PursuhintError(
             f"{shown(path)} is there already; choose another {what} (--out), or replace it (--overwrite)"
         )
+    if path is not None:
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        try:
+            with tempfile.TemporaryFile(dir=above):
+                pass
+        except OSError as error:
+            raise PursuhintError(f"cannot write {shown(path)}: {error.strerror or error}") from error
 
 
 def save_plan(plan: HintPlan, path: Path, *, overwrite: bool) -> None:

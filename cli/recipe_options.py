@@ -211,17 +211,21 @@ def _with_published(recipe: Recipe, options: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def rounded_for_recording(recipe: Recipe, recording: Path | None, options: dict[str, Any]) -> Recipe:
+def rounded_for_recording(
+    recipe: Recipe, recording: Path | None, options: dict[str, Any], *, out: Path
+) -> Recipe:
     """The recipe for ``--record-teacher``: the teacher's outputs in float16, and maps that attention transfer
     alone reads with one channel, unless ``--set`` says otherwise.
 
     Raises:
-        PursuhintError: no teacher, or a loss that differentiates it.
+        PursuhintError: no teacher, or a loss that differentiates it; or the recording is to share the folder of the
+            results (``out``).
     """
     if recording is None:
         return recipe
-    from pursuhint.training.recipe.recordable import check_recordable
+    from pursuhint.training.recipe.recordable import check_apart, check_recordable
 
+    check_apart(recording, out)
     check_recordable(recipe)
     chosen = {text.partition("=")[0].strip() for text in options["assignments"]}
     defaults = {"acceleration.reduce_teacher": "true"}

@@ -104,7 +104,7 @@ def command(
     """
     record_command()
     more: dict[str, Any] = {} if seed is None else {"seed": seed}
-    recipe = rounded_for_recording(build_recipe(options, hints=hints, **more), recording, options)
+    recipe = rounded_for_recording(build_recipe(options, hints=hints, **more), recording, options, out=out)
 
     from pursuhint._util.devices import choose_device
     from pursuhint.acceleration import set_up_memory

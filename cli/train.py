@@ -97,7 +97,7 @@ def command(
         "sync_batchnorm": sync_batchnorm or None,
     }
     more: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    recipe = rounded_for_recording(build_recipe(options, hints=hints, **more), recording, options)
+    recipe = rounded_for_recording(build_recipe(options, hints=hints, **more), recording, options, out=out)
 
     # Imports PyTorch: after the recipe is known to be right.
     from pursuhint._util.devices import choose_device

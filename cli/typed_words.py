@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import click
+
+
+def in_home(word: str) -> str:
+    """A word with the user's folder in place of a ``~`` that the shell left, as bash does in ``--out=~/runs``."""
+    option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{os.path.expanduser(value)}" if value.startswith("~/") else word
 
 
 class TypedWords(NamedTuple):

@@ -27,6 +27,7 @@ _JOURNAL = "trials.journal"
 _VALUES, _ERROR, _SAME = "values", "error", "same"  # user attributes of a trial
 _FEWEST = 4  # complete trials from which importances are estimated
 _PATIENCE = 600.0  # seconds for another process to choose its next trials
+_GRACE = 10  # seconds after which a lock of the journal is that of a process that was killed
 _State = Literal["complete", "pruned", "failed", "running"]
 _STATES: Mapping[str, _State] = {
     "COMPLETE": "complete",
@@ -114,7 +115,7 @@ class TrialStore:
     def __init__(self, folder: Path, space: Sequence[Varied], *, seed: int, pruner: str, epochs: int) -> None:
         import optuna
         from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
         self.folder, self.space, self._seed = folder, tuple(space), seed
         rules = {
@@ -123,7 +124,10 @@ class TrialStore:
             "none": optuna.pruners.NopPruner,
         }
         with quiet_optuna(), self.turn():
-            storage = JournalStorage(JournalFileBackend(str(folder / _JOURNAL)))
+            journal = str(folder / _JOURNAL)
+            # Optuna's default, a link, waits for ever for a killed process where the folder is relative.
+            lock = JournalFileOpenLock(journal, _GRACE)
+            storage = JournalStorage(JournalFileBackend(journal, lock))
             self._study: Study = optuna.create_study(
                 storage=storage,
                 study_name="search",

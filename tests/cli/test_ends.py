@@ -214,6 +214,16 @@ def test_places_that_cannot_be_are_one_line(words, place, here, capsys) -> None:
     assert sorted(path.name for path in here.rglob("*")) == ["file", "folder"]
 
 
+@pytest.mark.parametrize("words", [["--out=~/hints.json"], ["--out", "~/hints.json"]], ids=["bash", "quoted"])
+def test_a_tilde_that_the_shell_left_is_the_users_folder(words, here, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("HOME", str(here / "folder"))
+    with pytest.raises(SystemExit) as stopped:
+        run(["points", "resnet8", "--size", "8", "--rule", "even", *words])
+    assert not stopped.value.code, capsys.readouterr().err
+    assert (here / "folder" / "hints.json").is_file()
+    assert sorted(path.name for path in here.iterdir()) == ["file", "folder"]
+
+
 def test_a_deleted_working_folder_is_one_line(tmp_path: Path) -> None:
     shell = ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m pursuhint list models']
     done = subprocess.run([*shell, sys.executable], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pursuhint._util import lease as lease_module
 from pursuhint._util.atomic_files import write_json
 from pursuhint._util.folder_lock import lock_folder
 from pursuhint.errors import PursuhintError
@@ -259,6 +260,13 @@ def test_what_another_worker_holds_is_skipped_and_said(toy, tmp_path):
     assert progress.held == {name: "elsewhere, process 7"}
     assert len(progress.finished) == 5
     assert not (tmp_path / "out" / name).exists()
+    assert lease.exists()
+
+    # The lease of a worker that was killed once its cell had a result goes with the next worker.
+    left = lease.with_name(f"{progress.finished[0].replace('/', '-')}.json")
+    left.write_text(json.dumps({**lease_module._this_process(), "pid": 2**30, "token": "another"}))
+    run_grid(toy, tmp_path / "out", options, device="cpu")
+    assert not left.exists()
     assert lease.exists()
 
 

@@ -161,6 +161,20 @@ def test_a_trial_below_the_median_ends_early(tmp_path: Path) -> None:
     assert store.trials()[5].curve == (49.0,)
 
 
+@pytest.mark.filterwarnings("ignore:The value of `grace_period`")
+def test_a_search_that_was_killed_in_the_middle_of_a_line_of_the_journal_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pursuhint.study.search_trials._GRACE", 1)
+    monkeypatch.chdir(tmp_path)
+    space = [parse_varied("losses.at=1..9")]
+    TrialStore(Path(), space, seed=0, pruner="none", epochs=2).begin_with({"losses.at": 2.0})
+    Path("trials.journal.lock").touch()
+    (trial,) = TrialStore(Path(), space, seed=0, pruner="none", epochs=2).take(1, 1)
+    assert trial.values == {"losses.at": "2"}
+    assert not Path("trials.journal.lock").exists()
+
+
 def test_a_diverging_trial_stops_nothing_and_trials_train_side_by_side(
     recipe: Recipe, tmp_path: Path
 ) -> None:

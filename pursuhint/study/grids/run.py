@@ -185,11 +185,7 @@ class _Worker:
             if cell.teacher is not None and not is_finished(self.folder / cell.teacher):
                 progress.blocked.append(cell.name)
                 continue
-            lease = take_lease(
-                self.folder / LEASES / f"{slug(cell.name)}.json",
-                beat=self.patience.beat,
-                patience=self.patience.patience,
-            )
+            lease = self._take(cell)
             if isinstance(lease, str):
                 progress.held[cell.name] = lease
                 continue
@@ -200,10 +196,20 @@ class _Worker:
         teachers = {cell.teacher for cell in cells if cell.name in progress.blocked}
         return trained, any(name in progress.held for name in teachers)
 
+    def _take(self, cell: GridCell) -> Lease | str:
+        return take_lease(self._lease_of(cell), beat=self.patience.beat, patience=self.patience.patience)
+
+    def _lease_of(self, cell: GridCell) -> Path:
+        return self.folder / LEASES / f"{slug(cell.name)}.json"
+
     def _note_finished(self, cell: GridCell) -> bool:
         finished = is_finished(self.folder / cell.name)
         if finished:
             self.progress.finished.append(cell.name)
+            if self._lease_of(cell).exists():
+                lease = self._take(cell)
+                if isinstance(lease, Lease):  # of a worker that was killed once the cell had its result
+                    lease.release()
         return finished
 
     def _train(self, cell: GridCell, lease: Lease) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pursuhint.errors import PursuhintError
@@ -20,6 +21,24 @@ def check_recordable(recipe: Recipe) -> None:
     if recipe.teacher is None:
         raise PursuhintError("there is no teacher to record; give --teacher, or leave --record-teacher out")
     _refuse_differentiated(recipe, "a recording cannot replay", "leave --record-teacher out")
+
+
+def check_apart(recording: Path | str, folder: Path | str) -> None:
+    """Check that a recording has a folder of its own.
+
+    Args:
+        recording: its folder.
+        folder: of the runs.
+
+    Raises:
+        PursuhintError: one is the other, or inside of it.
+    """
+    one, other = Path(recording).resolve(), Path(folder).resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise PursuhintError(
+            f"the recording of the teacher ({recording}) needs a folder apart from the results ({folder}); "
+            "choose another one (--record-teacher)"
+        )
 
 
 def check_rounding(recipe: Recipe) -> None:
