@@ -10,7 +10,7 @@ import click
 
 
 def in_home(word: str) -> str:
-    """A word with the user's folder in place of a ``~`` that the shell left, as bash does in ``--out=~/runs``."""
+    """A word with the user's folder in place of a ``~`` that is left, as bash leaves ``--out=~/runs``."""
     option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
     return f"{option}{equals}{os.path.expanduser(value)}" if value.startswith("~/") else word
 
