@@ -218,8 +218,8 @@ def rounded_for_recording(
     alone reads with one channel, unless ``--set`` says otherwise.
 
     Raises:
-        PursuhintError: no teacher, or a loss that differentiates it; or the recording is to share the folder of
-            the results (``out``).
+        PursuhintError: no teacher, or a loss that differentiates it; or the recording and the results
+            (``out``) share a folder.
     """
     if recording is None:
         return recipe
