@@ -41,7 +41,8 @@ from .recipe_options import build_recipe, recipe_options, rounded_for_recording
     help="Where the teacher's hints are taken: a hints.json; positions or module names, as 7,29,49; or "
     "conventional (stage ends), centers (stage centres), last-map, second-stage, stem-and-stages, all, "
     "chosen (analyse and cluster first), random, or a rule such as even ('pursuhint list arms'); curriculum "
-    "and random-each-epoch change them in training. The recipe's other hint settings stay.  [default: as in each loss's paper]",
+    "and random-each-epoch change them in training. The recipe's other hint settings stay.  "
+    "[default: as in each loss's paper]",
 )
 @click.option("--seed", type=WholeNumber(min=0), help="Random seed.  [default: 0]")
 @click.option(
