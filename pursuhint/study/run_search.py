@@ -283,7 +283,7 @@ class _Search:
         self.watch(f"trial {self._place(one)}: {_text(one.values)}: {what}")
 
     def _place(self, one: OpenTrial) -> str:
-        return f"{one.number} of 0 to {self.options.trials - 1}"
+        return f"{one.number} ({one.number + 1} of {self.options.trials})"
 
     # -- after -----------------------------------------------------------------------------------------------
 

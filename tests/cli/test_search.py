@@ -23,7 +23,7 @@ def test_json_quiet_report_and_the_recipe_of_the_best_trial(
     assert done.returncode == 0
     found = json.loads(done.stdout)
     assert [trial["state"] for trial in found["trials"]] == ["complete", "complete"]
-    assert "trial 1 of 0 to 1: losses.kd.temperature=" in done.stderr
+    assert "trial 1 (2 of 2): losses.kd.temperature=" in done.stderr
     assert (tmp_path / "recording" / "epoch-1" / "logits.safetensors").exists()
     page = tmp_path / "out" / "report.html"
     text = page.read_text()

@@ -134,7 +134,7 @@ def _cards(run: RunRecord) -> tuple[Card, ...]:
             cards.append(Card(thousands(parameters[role]), f"parameters of the {role}"))
     if {"student", "teacher"} <= parameters.keys() and parameters["student"]:
         ratio = parameters["teacher"] / parameters["student"]
-        cards.append(Card(f"{ratio:.1f} x", "compression: parameters of teacher by student"))
+        cards.append(Card(f"{ratio:.1f} x", "fewer parameters than the teacher"))
     cards.append(Card(f"{run.last['samples_per_second']:,.0f}", "training images a second, last epoch"))
     return tuple(cards)
 
