@@ -154,7 +154,7 @@ def test_run(comparison):
     assert "AT (at)" in text
     alone = RunRecord.load(comparison.path / "arms/alone/seed-1")
     assert f"{alone.last['test_top1']:.2f} % the student alone, same seed" in text
-    assert f"{comparison.teacher.parameters / comparison.student.parameters:.1f} x compression" in text
+    assert f"{comparison.teacher.parameters / comparison.student.parameters:.1f} x fewer parameters" in text
     assert f"{run.teacher_accuracy.top1:.2f} % test accuracy of the teacher" in text
     assert "without its teacher was not measured" not in text
     assert f"{run.metrics[0]['train_at']:.4g}" in text
