@@ -25,6 +25,7 @@ from pursuhint.study.run_comparison import compare
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.record import RunRecord
 from pursuhint.training.run_training import train
+from pursuhint.training.signals import share_stop
 
 __all__ = ["DEMO_FILE", "DemoResult", "demo"]
 
@@ -57,6 +58,7 @@ class DemoResult:
     seconds: float
 
 
+@share_stop()
 def demo(
     out: Path | str = "pursuhint-demo",
     *,

@@ -57,6 +57,7 @@ from pursuhint.training.recipe.resolve import check_activation, needs_hints, res
 from pursuhint.training.recipe.schema import HintsConfig, LossConfig, Recipe
 from pursuhint.training.recipe.second_view import data_of_losses
 from pursuhint.training.run_folder.record import RunRecord
+from pursuhint.training.signals import share_stop
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 __all__ = ["ComparisonRequest", "compare"]
 
 
+@share_stop()
 def compare(
     recipe: Recipe,
     out: Path | str,

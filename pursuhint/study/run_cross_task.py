@@ -47,6 +47,7 @@ from pursuhint.training.recipe.resolve import check_has_student, with_absolute_p
 from pursuhint.training.recipe.schema import LossConfig, NetworkConfig, Recipe
 from pursuhint.training.run_folder.record import RunRecord
 from pursuhint.training.run_training import train
+from pursuhint.training.signals import share_stop
 
 __all__ = ["CrossTaskRequest", "crosstask"]
 
@@ -88,6 +89,7 @@ class CrossTaskRequest:
     margin: float = MARGIN
 
 
+@share_stop()
 def crosstask(
     recipe: Recipe,
     out: Path | str,

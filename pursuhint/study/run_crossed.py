@@ -33,6 +33,7 @@ from pursuhint.training.recipe.recordable import check_recordable
 from pursuhint.training.recipe.resolve import shared_activation
 from pursuhint.training.recipe.schema import LossConfig, Recipe
 from pursuhint.training.recipe.second_view import data_of_losses, looks_at_second_view
+from pursuhint.training.signals import share_stop
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -91,6 +92,7 @@ class Crossing:
         return found
 
 
+@share_stop()
 def compare_crossed(
     recipe: Recipe,
     out: Path | str,

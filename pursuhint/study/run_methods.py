@@ -44,6 +44,7 @@ from pursuhint.training.recipe.resolve import needs_hints, resolve_recipe, with_
 from pursuhint.training.recipe.schema import LossConfig, Recipe
 from pursuhint.training.recipe.second_view import check_second_view, data_of_losses
 from pursuhint.training.run_folder.record import RunRecord
+from pursuhint.training.signals import share_stop
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,6 +57,7 @@ _MEMORY = "memory.json"
 _MANY = 6  # so many sub-blocks of a method are listed by name
 
 
+@share_stop()
 def compare_methods(
     recipe: Recipe,
     out: Path | str,

@@ -41,6 +41,7 @@ from pursuhint.training.recipe.resolve import resolve_recipe, with_absolute_path
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.run_folder.environment import describe_environment, describe_provenance
 from pursuhint.training.run_folder.record import RunRecord
+from pursuhint.training.signals import share_stop
 from pursuhint.training.teacher_accuracy import accuracy_of_teacher
 
 __all__ = ["search"]
@@ -51,6 +52,7 @@ BEST = "best.yaml"
 _HELD_OUT = 0.1  # share of the training images that judge trials, unless the recipe has a validation split
 
 
+@share_stop()
 def search(
     recipe: Recipe,
     out: Path | str,

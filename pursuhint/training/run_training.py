@@ -64,7 +64,7 @@ from pursuhint.training.run_folder.fingerprint import (
 from pursuhint.training.run_folder.record import RunRecord, hints_file
 from pursuhint.training.run_folder.trackers import check_trackers
 from pursuhint.training.runner import Trainer
-from pursuhint.training.signals import StopRequest, catch_signals
+from pursuhint.training.signals import RunStopped, StopRequest, catch_signals, present_stop
 from pursuhint.training.teacher_accuracy import accuracy_of_teacher
 from pursuhint.training.teacher_recording import TeacherRecording, check_one_process
 
@@ -152,7 +152,9 @@ def train(
     """
     expect(recipe, Recipe, "the recipe", advice=READ_RECIPE)
     device = choose_device(device)
-    stop = StopRequest()
+    stop = present_stop()
+    if stop.signal is not None:
+        raise RunStopped(stop.signal, f"stopped before the run in {out} began; the same call continues")
     own = OwnParts(losses or {}, optimizer, scheduler, tuple(callbacks))
     with (
         keep_random_state(device),

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
@@ -65,6 +66,29 @@ class StopRequest:
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal, self._since = number, now
+
+
+_SHARED: ContextVar[StopRequest | None] = ContextVar("pursuhint.training.signals.shared", default=None)
+
+
+@contextlib.contextmanager
+def share_stop() -> Iterator[None]:
+    """Stop before the next run within the block if a signal came too late to stop the present one.
+
+    A run in its last epoch ends and is finished. What trains several runs one after the other, as a search
+    does, would otherwise go on with the next. Blocks within the block share its request. Also a decorator.
+    """
+    token = None if _SHARED.get() else _SHARED.set(StopRequest())
+    try:
+        yield
+    finally:
+        if token is not None:
+            _SHARED.reset(token)
+
+
+def present_stop() -> StopRequest:
+    """The request of the block of `share_stop`, or a new one outside of such blocks."""
+    return _SHARED.get() or StopRequest()
 
 
 @contextlib.contextmanager

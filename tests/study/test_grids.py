@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
+import signal
 import time
 from collections import Counter
 from dataclasses import replace
@@ -21,7 +24,7 @@ from pursuhint.study import GridOptions, run_grid
 from pursuhint.study.grids.cells import grid_cells
 from pursuhint.study.grids.folder import claim
 from pursuhint.study.grids.run import share
-from pursuhint.training import RunRecord
+from pursuhint.training import RunRecord, RunStopped
 from pursuhint.training.recipe.resolve import resolve_recipe
 from tests.helpers.grid_worker import work
 from tests.helpers.processes import server
@@ -248,6 +251,21 @@ def test_a_student_whose_teacher_another_worker_trains_waits_for_it(toy, tmp_pat
     assert len(begun) == 1
     assert len(begun[0]) == 3  # resnet8 alone, and the two that it teaches
     assert len(progress.trained) == len(names) - 1
+
+
+def test_a_signal_at_the_end_of_a_cell_stops_the_worker(toy, tmp_path):
+    out = tmp_path / "out"
+    options = GridOptions(seeds=(0,), epochs=1, assignments=("data.train_samples=100", "batch_size=50"))
+
+    def end(event):
+        if type(event).__name__ == "EpochFinished":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(RunStopped) as stopped:
+        run_grid(toy, out, options, device="cpu", watch=lambda cell: contextlib.nullcontext(end))
+    assert stopped.value.code == 143
+    assert len(list(out.rglob("result.json"))) == 1
+    assert list((out / "leases").glob("*.json")) == []
 
 
 def test_what_another_worker_holds_is_skipped_and_said(toy, tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,9 @@ from pursuhint.errors import PursuhintError
 from pursuhint.study import SearchOptions, SearchResult, search
 from pursuhint.study.search_result import Confirmation
 from pursuhint.study.search_space import parse_varied
-from pursuhint.study.search_trials import Pruned, TrialStore
+from pursuhint.study.search_trials import OpenTrial, Pruned, TrialStore
 from pursuhint.study.search_values import check_space
-from pursuhint.training import Recipe
+from pursuhint.training import Recipe, RunStopped
 from pursuhint.training.inputs import NO_INPUTS
 from tests.helpers.study_runs import write_teacher
 
@@ -110,6 +112,26 @@ def test_confirmation_is_a_paired_comparison() -> None:
     found = Confirmation(seeds=(1, 2, 3, 4), best=(90.0, 91.0, 92.0, 91.0), default=(80.0, 82.0, 81.0, 81.0))
     assert found.comparison.mean == pytest.approx(10)
     assert found.comparison.verdict == "better"
+
+
+def test_a_signal_at_the_end_of_a_trial_stops_the_search(
+    searched: SearchResult, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = OpenTrial.report
+
+    def end(self: OpenTrial, epoch: int, top1: float, *, last: bool) -> None:
+        report(self, epoch, top1, last=last)
+        if last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(OpenTrial, "report", end)
+    with pytest.raises(RunStopped) as stopped:
+        search(recipe, tmp_path, SPACE, options=OPTIONS, device="cpu")
+    assert stopped.value.code == 143
+    found = SearchResult.load(tmp_path)
+    assert of(found)[0] == of(searched)[0]
+    assert found.of_state("complete") == found.trials[:1]
+    assert len(list(tmp_path.rglob("result.json"))) == 1
 
 
 def test_a_search_that_is_interrupted_resumes_and_can_be_prolonged(

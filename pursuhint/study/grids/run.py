@@ -23,6 +23,7 @@ from pursuhint.study.grids.folder import LEASES, claim, is_finished
 from pursuhint.study.grids.results import describe
 from pursuhint.training import train
 from pursuhint.training.events import Event
+from pursuhint.training.signals import share_stop
 
 __all__ = ["GridProgress", "run_grid"]
 
@@ -94,6 +95,7 @@ class Patience:
 PATIENCE = Patience()
 
 
+@share_stop()
 def run_grid(
     grid: Grid,
     out: Path | str,

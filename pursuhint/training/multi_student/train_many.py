@@ -42,7 +42,7 @@ from pursuhint.training.loop import READY, Position
 from pursuhint.training.multi_student.shared import SharedResources, SharedTeacher
 from pursuhint.training.run_folder.record import RunRecord
 from pursuhint.training.run_training import run_steps
-from pursuhint.training.signals import RunStopped, StopRequest, catch_signals
+from pursuhint.training.signals import RunStopped, StopRequest, catch_signals, present_stop
 
 __all__ = ["GroupEvent", "GroupStarted", "GroupStep", "RunEnded", "train_many"]
 
@@ -153,7 +153,7 @@ def train_many(
     report = on_event if on_event is not None else ignore
     records: dict[int, RunRecord | PursuhintError] = {}
     data: dict[str, ImageData | InputData] = {}
-    stop = StopRequest()
+    stop = present_stop()
     with keep_random_state(where):
         for group in _groups(runs, at_once):
             if stop.signal is not None:

@@ -20,7 +20,7 @@ import pytest
 from pursuhint._util.atomic_files import watch_writes
 from pursuhint.errors import PursuhintError
 from pursuhint.training.run_folder.checkpoints import StateStore
-from pursuhint.training.signals import RunStopped, StopRequest, catch_signals
+from pursuhint.training.signals import RunStopped, StopRequest, catch_signals, share_stop
 from tests.helpers.interrupted_runs import assert_same, interrupt_at, start, train
 
 
@@ -118,6 +118,20 @@ class TestSignals:
             train(distilled, tmp_path / "run", on_event=watch)
         train(distilled, tmp_path / "run", on_event=watch)  # at its very end a run simply ends
         assert_same(tmp_path / "run", uninterrupted)
+
+    def test_at_the_very_end_of_a_run_the_next_one_does_not_begin(self, distilled, uninterrupted, tmp_path):
+        def watch(event) -> None:
+            if type(event).__name__ == "EpochFinished" and event.metrics["epoch"] == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with share_stop():
+            train(distilled, tmp_path / "run", on_event=watch)
+            assert_same(tmp_path / "run", uninterrupted)
+            with share_stop(), pytest.raises(RunStopped) as stopped:  # a study within another one
+                train(distilled, tmp_path / "next")
+        assert stopped.value.code == 143
+        assert not (tmp_path / "next").exists()
+        assert train(distilled, tmp_path / "run").last  # outside of the block nobody has asked
 
     def test_a_real_process_ends_as_signals_end_it(self, distilled, uninterrupted, tmp_path):
         with start(distilled, tmp_path / "run") as child:
