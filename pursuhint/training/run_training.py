@@ -45,6 +45,7 @@ from pursuhint.training.prepare_training import (
 )
 from pursuhint.training.progress import shown
 from pursuhint.training.recipe.dot_terms import check_processes
+from pursuhint.training.recipe.recordable import check_apart
 from pursuhint.training.recipe.resolve import resolve_recipe
 from pursuhint.training.recipe.schema import Recipe
 from pursuhint.training.resources import Resources
@@ -208,6 +209,8 @@ def run_steps(
     resources = Resources() if resources is None else resources
     resolved = resolve_recipe(recipe, run.inputs)
     check_trackers(resolved.trackers)
+    if run.record_teacher is not None:
+        check_apart(run.record_teacher, folder)
     fingerprints = run.inputs.fingerprints(resolved)
     passed = run.inputs.data
     held = _held(run, resolved, fingerprints, passed)

@@ -86,6 +86,15 @@ def test_recording_replaying_and_computing_give_one_result(
     assert same_weights(first, alone)
 
 
+@pytest.mark.parametrize("inside", ["run", "run/recording"])
+def test_a_recording_among_the_results_is_refused(
+    make: Callable[..., Recipe], data: ImageData, tmp_path: Path, inside: str
+) -> None:
+    with pytest.raises(PursuhintError, match="a folder apart"):
+        train(make(), tmp_path / "run", device="cpu", data=data, record_teacher=tmp_path / inside)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_rounding_is_small_and_is_there(
     make: Callable[..., Recipe], data: ImageData, recorded: tuple[Path, RunRecord], tmp_path: Path
 ) -> None:

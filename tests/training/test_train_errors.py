@@ -48,7 +48,7 @@ MISTAKES = [
     (["losses.at.pp=2"], "AT has no hyperparameter 'pp'; did you mean 'p'"),
     (["losses.kd.temperature=-1"], "temperature must be positive, got -1"),
     (["losses={crd: {temperature: learned}}"], "temperature"),
-    (["losses={wsld: 1}", "optimizer.name=dot"], "both must be terms with a weight"),
+    (["losses={wsld: 1}", "optimizer.name=dot"], "both must be terms of the main stage with a weight"),
     (["losses.skd=1", "losses.ce=1"], "contains the classification term already; leave out 'ce'"),
     (["losses={ce: 0, at: 0}"], "every loss has weight 0"),
     (["teacher=null"], "loss 'at' needs a teacher; give one with teacher.network"),
