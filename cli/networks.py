@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint._util.warn_user import warn_user
+from pursuhint.errors import PursuhintError
 
 if TYPE_CHECKING:
     import torch
@@ -150,12 +150,9 @@ def data_of_run(run: RunRecord, changes: dict[str, Any], *, download: bool) -> I
     if class_difference(own.class_names, other.class_names) is not None:
         present = len(other.class_names)
         other = matched_by_name(other, own.class_names)
-        warnings.warn(
-            PursuhintWarning(
-                f"the classes of {other.name} were matched with those of the run by name: {present} of "
-                f"{own.num_classes}"
-            ),
-            stacklevel=2,
+        warn_user(
+            f"the classes of {other.name} were matched with those of the run by name: {present} of "
+            f"{own.num_classes}"
         )
     return replace(other, mean=own.mean, std=own.std, normalization_source=own.normalization_source)
 
@@ -166,7 +163,7 @@ def warn_of_changed_data(run: RunRecord, data: ImageData | TextData, split: str)
 
     change = data_difference(run.environment["data"], data, split)
     if change is not None:
-        warnings.warn(PursuhintWarning(f"since the training of {run.path}, {change}"), stacklevel=2)
+        warn_user(f"since the training of {run.path}, {change}")
 
 
 class Weights(NamedTuple):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pursuhint._util.atomic_files import try_writing
 from pursuhint._util.input_files import shown
 from pursuhint.errors import PursuhintError
 
@@ -29,8 +29,7 @@ def check_free(path: Path | None, *, overwrite: bool) -> None:
     if path is not None:
         above = next(folder for folder in path.absolute().parents if folder.exists())
         try:
-            with tempfile.TemporaryFile(dir=above):
-                pass
+            try_writing(above)
         except OSError as error:
             raise PursuhintError(f"cannot write {shown(path)}: {error.strerror or error}") from error
 

@@ -27,6 +27,7 @@ __all__ = [
     "read_json",
     "remove_halves",
     "sync_folder",
+    "try_writing",
     "watch_writes",
     "write_json",
     "write_point",
@@ -188,6 +189,16 @@ def read_json(path: Path | str, what: str) -> Any:
         raise PursuhintError(f"the {what} {path} is not valid JSON ({error}); it may be damaged") from error
 
 
+def try_writing(folder: Path) -> None:
+    """Write a nameless file into a folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def make_folder(path: Path | str) -> Path:
     """Create a folder (and its parents) and make sure that files can be written in it.
 
@@ -198,8 +209,7 @@ def make_folder(path: Path | str) -> Path:
     try:
         write_point(path)
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        try_writing(path)
     except FileExistsError:
         raise PursuhintError(f"cannot use {path} as a folder: a file of that name exists") from None
     except OSError as error:

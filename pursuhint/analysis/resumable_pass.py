@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, islice
@@ -21,11 +20,12 @@ from pursuhint._util.distributed import rank, world_size
 from pursuhint._util.fingerprint import fingerprint_network, fingerprint_values
 from pursuhint._util.timing import CollectSeconds, Stopwatch
 from pursuhint._util.two_slots import SavedState, TwoSlots
+from pursuhint._util.warn_user import warn_user
 from pursuhint.analysis.collection import pooled_batches
 from pursuhint.analysis.pass_options import PassOptions
 from pursuhint.data.batch import Batch
 from pursuhint.data.sample_order import SampleOrder, Step
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint.errors import PursuhintError
 from pursuhint.features.hint_points import HintPoint
 
 SAVE_EVERY = 60.0
@@ -272,12 +272,9 @@ class _PassStates(TwoSlots):
         # All ranks resume or none, because they share the shift of their sums.
         good = _least(int(common >= 0 and self._stretch_of(saved) == common), device) == 1
         if saved is not None and saved.progress.get("identity") != self._identity:
-            warnings.warn(
-                PursuhintWarning(
-                    f"the state in {self.folder} is of another network, other data or other settings; the "
-                    "pass begins anew"
-                ),
-                stacklevel=2,
+            warn_user(
+                f"the state in {self.folder} is of another network, other data or other settings; the "
+                "pass begins anew"
             )
         if saved is None or not good:
             return 0, 0

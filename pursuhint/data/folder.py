@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,13 +10,14 @@ from types import MappingProxyType
 
 import torch
 
+from pursuhint._util.warn_user import warn_user
 from pursuhint.data.augment import CropFlip, channel_statistics
 from pursuhint.data.decode import ImageHeader, check_16_bits, decode_all, read_headers
 from pursuhint.data.image_data import ImageData
 from pursuhint.data.image_files import list_classes, list_images, warn_of_number_names, warn_of_skipped
 from pursuhint.data.preprocessing import ImageSize, height_and_width
 from pursuhint.data.splits import FileSplit, MemorySplit, hold_out
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint.errors import PursuhintError
 
 __all__ = ["load_folder"]
 
@@ -204,12 +204,9 @@ def _survey(folder: Path, splits: list[FileSplit], upright: bool) -> list[ImageH
     headers = read_headers(paths, upright=upright)
     if deep := [path for path, header in zip(paths, headers) if header.deep]:
         check_16_bits(deep)
-        warnings.warn(
-            PursuhintWarning(
-                f"{len(deep)} of {len(paths)} images in {folder} have 16 bits a pixel; they are scaled to 8 "
-                "(value / 257)"
-            ),
-            stacklevel=3,
+        warn_user(
+            f"{len(deep)} of {len(paths)} images in {folder} have 16 bits a pixel; they are scaled to 8 "
+            "(value / 257)"
         )
     return headers
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,9 +11,10 @@ import numpy as np
 import torch
 
 from pursuhint._util.input_files import shown
+from pursuhint._util.warn_user import warn_user
 from pursuhint.data.decode import IMAGE_SUFFIXES
 from pursuhint.data.splits import FileSplit
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint.errors import PursuhintError
 
 # Folders of thumbnails that NAS systems and archivers put beside the images; hidden ones are skipped, too.
 _NO_CLASSES = frozenset({"@eaDir", "__MACOSX", "lost+found"})
@@ -43,12 +43,9 @@ def list_classes(folder: Path) -> tuple[str, ...]:
 def warn_of_number_names(folder: Path, classes: tuple[str, ...]) -> None:
     """Say that names such as 0, 1, 10 are in the order of text, if that differs from the order of numbers."""
     if all(name.isdecimal() for name in classes) and sorted(classes, key=int) != list(classes):
-        warnings.warn(
-            PursuhintWarning(
-                f"the classes of {folder} are numbered in the order of text ({', '.join(classes[:4])}, ...), "
-                "as in torchvision's ImageFolder; names of equal length (00, 01, 10) have one order"
-            ),
-            stacklevel=2,
+        warn_user(
+            f"the classes of {folder} are numbered in the order of text ({', '.join(classes[:4])}, ...), "
+            "as in torchvision's ImageFolder; names of equal length (00, 01, 10) have one order"
         )
 
 
@@ -92,12 +89,9 @@ def list_images(
         raise PursuhintError(f"the class folder {folder / empty[0]} holds no images ({kinds})")
     if empty:
         names = ", ".join(empty[:5]) + (" ..." if len(empty) > 5 else "")
-        warnings.warn(
-            PursuhintWarning(
-                f"{folder} holds no images of {len(empty)} of {len(classes)} classes ({names}); accuracies "
-                "say nothing about them"
-            ),
-            stacklevel=2,
+        warn_user(
+            f"{folder} holds no images of {len(empty)} of {len(classes)} classes ({names}); accuracies "
+            "say nothing about them"
         )
     return FileSplit.whole(folder, np.array(paths), torch.tensor(labels))
 
@@ -130,11 +124,8 @@ def warn_of_skipped(folder: Path, skipped: Counter[str]) -> None:
     if skipped:
         kinds = ", ".join(f"{suffix} ({count})" for suffix, count in skipped.most_common(5))
         more = " ..." if len(skipped) > 5 else ""
-        warnings.warn(
-            PursuhintWarning(
-                f"{skipped.total()} files in {folder} were left out, as their kind is not read: {kinds}{more}"
-            ),
-            stacklevel=2,
+        warn_user(
+            f"{skipped.total()} files in {folder} were left out, as their kind is not read: {kinds}{more}"
         )
 
 

@@ -8,7 +8,6 @@ size decide, then the width of its own last layer.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint._util.warn_user import warn_user
+from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import Call, CallTrace
 from pursuhint.features.layers import adapted_layer, as_convolution, is_linear
 from pursuhint.features.module_rules import inner_calls, is_norm, weighted_calls
@@ -133,13 +133,10 @@ def _ask(names: Sequence[str], blocks: Sequence[SubBlock], axes: Mapping[str, st
     first = next(block for block in blocks if block.name == names[0])
     more = f" and {len(names) - 1} more blocks" if len(names) > 1 else ""
     order = axes[first.name] or {3: "NTC", 4: "NCHW"}[first.features.ndim]
-    warnings.warn(
-        PursuhintWarning(
-            f"the channels of block {first.name!r}{more}, of shape {tuple(first.features.shape)}, could be "
-            f"in the second or in the last axis; they are read as ({', '.join(order)}): an attribute "
-            "channels_last of the network, True or False, decides"
-        ),
-        stacklevel=4,
+    warn_user(
+        f"the channels of block {first.name!r}{more}, of shape {tuple(first.features.shape)}, could be "
+        f"in the second or in the last axis; they are read as ({', '.join(order)}): an attribute "
+        "channels_last of the network, True or False, decides"
     )
 
 

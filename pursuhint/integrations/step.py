@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pursuhint._util.warn_user import warn_user
 from pursuhint.data.batch import Batch
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint.errors import PursuhintError
 from pursuhint.features.logits import LogitsReader
 
 if TYPE_CHECKING:
@@ -35,11 +35,9 @@ class DistillationStep(nn.Module):
     def __init__(self, distiller: Distiller) -> None:
         super().__init__()
         if names := sorted({name for name, _ in distiller.warm_ups()}):
-            warnings.warn(
+            warn_user(
                 f"{', '.join(names)}: the warm-up of the paper is not part of this loop; run it before "
-                "(Distiller.warm_ups), or train with pursuhint.training.train",
-                PursuhintWarning,
-                stacklevel=3,
+                "(Distiller.warm_ups), or train with pursuhint.training.train"
             )
         self.distiller = distiller
         self._read_logits = LogitsReader(distiller.student)

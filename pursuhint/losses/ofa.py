@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pursuhint.errors import PursuhintError
-from pursuhint.features.hint_points import HintPoint, number_of_stages, resolve_point, stage_ends
+from pursuhint.features.hint_points import (
+    HintPoint,
+    even_points,
+    number_of_stages,
+    resolve_point,
+    stage_ends,
+)
 from pursuhint.losses._parts.connectors import check_can_normalize
 from pursuhint.losses.base import LogitLoss
 from pursuhint.losses.checks import (
@@ -21,6 +27,9 @@ from pursuhint.losses.checks import (
 from pursuhint.losses.context import LossContext, Network
 
 __all__ = ["OneForAllLoss"]
+
+_PARTS = 4
+"""Equal parts of a student of one resolution, as of one with as many stages."""
 
 
 class OneForAllLoss(LogitLoss):
@@ -115,7 +124,9 @@ class OneForAllLoss(LogitLoss):
         """The student's points with an exit, in depth order; none of the teacher."""
         points, names = candidates("student"), hyperparameters.get("exit_points")
         if names is None:
-            return stage_ends(points) if number_of_stages(points) > 1 else _ends_of_parts(points), ()
+            if number_of_stages(points) > 1:
+                return stage_ends(points), ()
+            return even_points(points, min(_PARTS, len(points))), ()
         named = {resolve_point(points, name) for name in names}
         return sorted(named, key=lambda point: point.position), ()
 
@@ -214,9 +225,3 @@ def _halvings(size: tuple[int, ...], last: tuple[int, ...]) -> int:
         size = tuple((side + 1) // 2 for side in size)
         count += 1
     return count
-
-
-def _ends_of_parts(points: Sequence[HintPoint], parts: int = 4) -> list[HintPoint]:
-    """The last points of equal parts of the depth, or all where there are fewer points than parts."""
-    parts = min(parts, len(points))
-    return [points[(part + 1) * len(points) // parts - 1] for part in range(parts)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pursuhint._util.warn_user import warn_user
 from pursuhint.data.augment import normalize
 from pursuhint.data.decode import fit, read_headers, read_image, to_tensor
 from pursuhint.data.preprocessing import Preprocessing
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint.errors import PursuhintError
 
 __all__ = ["Prediction", "Predictor"]
 
@@ -122,12 +122,9 @@ class Predictor:
         others = sum(size != tuple(how.size) for size in sizes)
         if others and how.resize == "none":
             height, width = how.size
-            warnings.warn(
-                PursuhintWarning(
-                    f"{others} of {len(paths)} images are not of the training images' size, "
-                    f"{height}x{width}: resized to cover it, and the centre cut out"
-                ),
-                stacklevel=3,
+            warn_user(
+                f"{others} of {len(paths)} images are not of the training images' size, "
+                f"{height}x{width}: resized to cover it, and the centre cut out"
             )
 
     def _input(self, paths: Sequence[Path]) -> Tensor:

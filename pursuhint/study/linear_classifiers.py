@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pursuhint._util.seeds import derived_generator
+from pursuhint._util.warn_user import warn_user
 from pursuhint.data import ImageData, Loader, make_loader
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint.errors import PursuhintError
 from pursuhint.features.call_trace import evaluating
 from pursuhint.features.extractor import FeatureExtractor
 from pursuhint.study.embeddings import Embedded, embed_split
@@ -120,11 +121,8 @@ class FrozenStudent:
             warnings.simplefilter("always")
             model.fit(train.features.double().cpu().numpy(), labels)
         if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
-            warnings.warn(
-                PursuhintWarning(
-                    f"the logistic regression on {self.data.name} did not converge in {_SOLVER_STEPS} steps"
-                ),
-                stacklevel=2,
+            warn_user(
+                f"the logistic regression on {self.data.name} did not converge in {_SOLVER_STEPS} steps"
             )
         return torch.from_numpy(model.predict(test.features.double().cpu().numpy()))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint._util.warn_user import warn_user
+from pursuhint.errors import PursuhintError
 from pursuhint.models.code_reference import names_code
 
 if TYPE_CHECKING:
@@ -86,16 +86,12 @@ def check_code(recipe: Recipe, source: str, *, trust_code: bool, typed: Collecti
         return
     if not trust_code:
         raise _refused(source, found)
-    warnings.warn(f"{source} is trusted to run code: {', '.join(found)}", PursuhintWarning, stacklevel=3)
+    warn_user(f"{source} is trusted to run code: {', '.join(found)}")
 
 
 def without_download(recipe: Recipe, source: str) -> Recipe:
     """The recipe without ``data.download``, with a warning if it was set: only the user starts downloads."""
     if not recipe.data.download:
         return recipe
-    warnings.warn(
-        f"data.download of {source} does not count; say --download to fetch data that are not there",
-        PursuhintWarning,
-        stacklevel=3,
-    )
+    warn_user(f"data.download of {source} does not count; say --download to fetch data that are not there")
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"download": False})})

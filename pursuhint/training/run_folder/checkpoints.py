@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pursuhint._util.two_slots import TwoSlots
-from pursuhint.errors import PursuhintError, PursuhintWarning
+from pursuhint._util.warn_user import warn_user
+from pursuhint.errors import PursuhintError
 
 _WEIGHTS = ("student.safetensors", "best.safetensors")
 
@@ -53,8 +53,4 @@ def check_restorable(folder: Path, lost: tuple[str, ...]) -> None:
             f"the run in {folder} is finished, but {names} is gone and there is no state to restore it from; "
             "put the file back, or train again in another folder (--out)"
         )
-    warnings.warn(
-        f"{names} of the finished run {folder} was gone; it is restored from the state of the run",
-        PursuhintWarning,
-        stacklevel=2,
-    )
+    warn_user(f"{names} of the finished run {folder} was gone; it is restored from the state of the run")
